@@ -1,0 +1,56 @@
+# Targets a stranger needs: demo, test, check. Each installs what it needs into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := demo
+BUF_VERSION := 1.75.0
+
+.PHONY: demo test check lint types proto proto-lint champion bench clean help
+
+help:  ## list the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+$(VENV)/.train: pyproject.toml
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[train]'
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml
+	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --editable '.[dev]'
+	@touch $@ $(VENV)/.train
+
+demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen requests
+	@mkdir -p $(DEMO)
+	$(BIN)/turnout sample --rows 3000 --seed 0 --out $(DEMO)/log.jsonl.gz
+	$(BIN)/turnout train $(DEMO)/log.jsonl.gz --out $(DEMO)/bundle --name demo
+	@$(BIN)/python -m training.demo $(DEMO)/bundle
+	@echo "bundle: $(DEMO)/bundle"
+	@echo "report: $(DEMO)/bundle/report/index.html"
+
+test: $(VENV)/.dev  ## run the tests
+	$(BIN)/pytest -q
+
+check: lint types proto-lint  ## ruff, mypy, buf
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.dev
+	$(BIN)/mypy
+
+node_modules/.bin/buf:
+	npm install --silent --no-save --no-package-lock --no-audit --no-fund @bufbuild/buf@$(BUF_VERSION)
+
+proto-lint: node_modules/.bin/buf  ## buf lint
+	cd proto && ../node_modules/.bin/buf lint
+
+proto: $(VENV)/.dev  ## generate the gRPC stubs again
+	$(BIN)/python -m serving.pb.generate
+
+bench: $(VENV)/.dev  ## latency of Route beside its parts
+	$(BIN)/python -m tests.bench.latency
+
+clean:  ## remove what make made
+	rm -rf $(VENV) $(DEMO) node_modules dist

@@ -1,0 +1,118 @@
+"""The `turnout` command: serving commands are always there, training commands are loaded when one is called.
+
+Exit codes: 0 ok, 1 data refused, 2 usage, 3 bundle refused, 4 port taken.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from serving.config import DEFAULT_LISTEN, ServerSettings
+from serving.errors import EXIT_USAGE, TurnoutError
+
+app = typer.Typer(
+    help="Send each LLM request to the cheap model when it would do as well as the dear one.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+bundle_app = typer.Typer(help="Look into a bundle, or check it.", no_args_is_help=True)
+app.add_typer(bundle_app, name="bundle")
+
+DEFAULTS = ServerSettings()
+SERVING_COMMANDS = ("serve", "route", "bundle")
+BundleOption = Annotated[
+    Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it: the champion that ships with Turnout.")
+]
+
+
+@app.command()
+def serve(
+    bundle: BundleOption = None,
+    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one.")] = DEFAULT_LISTEN,
+    lame_duck_s: Annotated[
+        float, typer.Option(help="Seconds after SIGTERM in which health says NOT_SERVING and calls still succeed.")
+    ] = DEFAULTS.lame_duck_s,
+    grace_s: Annotated[float, typer.Option(help="Seconds that calls in flight get to end.")] = DEFAULTS.grace_s,
+    reflection: Annotated[bool, typer.Option(help="Let clients such as grpcurl list the services.")] = True,
+) -> None:
+    """Serve routing decisions over gRPC until SIGTERM.
+
+    Prints one line when ready. Whatever error a caller gets, it uses the strong model.
+    """
+    from serving.commands import serve as run_server
+    from serving.registry import find_bundle
+
+    raise typer.Exit(
+        run_server(find_bundle(bundle), listen, lame_duck_s=lame_duck_s, grace_s=grace_s, reflection=reflection)
+    )
+
+
+@app.command()
+def route(
+    text: Annotated[str, typer.Argument(help="The prompt; - reads it from standard input.")],
+    server: Annotated[str | None, typer.Option(help="HOST:PORT of a running server to ask.")] = None,
+    bundle: BundleOption = None,
+    policy: Annotated[str, typer.Option(help="Name of a policy of the bundle, such as max_worse=0.01.")] = "",
+    threshold: Annotated[float | None, typer.Option(help="Plain threshold in [0, 1] instead of a policy.")] = None,
+    early_exit: Annotated[
+        bool, typer.Option(help="Let the fast head answer where it is sure (in-process only).")
+    ] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
+) -> None:
+    """Route one prompt and print the decision, with a server or in this process."""
+    from serving import commands
+
+    prompt = sys.stdin.read() if text == "-" else text
+    if server is not None:
+        print(commands.route_remotely(server, prompt, policy, threshold, as_json=as_json))
+        return
+    from serving.registry import find_bundle
+
+    folder = find_bundle(bundle)
+    print(commands.route_locally(folder, prompt, policy, threshold, early_exit=early_exit, as_json=as_json))
+
+
+@bundle_app.command()
+def verify(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) -> None:
+    """Check every file's digest, open the graph and answer the golden prompts; exit code 3 when refused."""
+    from serving.bundle import load_bundle
+
+    loaded = load_bundle(bundle)
+    print(f"{loaded.manifest.bundle_id}: {len(loaded.manifest.files)} files and {len(loaded.golden)} golden prompts ok")
+
+
+@bundle_app.command()
+def show(
+    bundle: Annotated[Path | None, typer.Argument(help="Folder of the bundle; without it the champion.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the manifest as JSON.")] = False,
+) -> None:
+    """Print what a bundle is: pair, figures with intervals, policies, training."""
+    from serving import commands
+    from serving.registry import find_bundle
+
+    commands.show_bundle(find_bundle(bundle), as_json=as_json)
+
+
+def main() -> None:
+    """Run the command line; errors of our own become one line on stderr and their exit code."""
+    if not (len(sys.argv) > 1 and sys.argv[1] in SERVING_COMMANDS):
+        importlib.import_module("training.cli").add_commands(app)
+    try:
+        app(prog_name="turnout")
+    except TurnoutError as error:
+        print(f"turnout: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        print(f"turnout: this command needs {error.name}; get it with: pip install 'turnout[train]'", file=sys.stderr)
+        sys.exit(EXIT_USAGE)
+
+
+if __name__ == "__main__":
+    main()

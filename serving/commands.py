@@ -1,0 +1,110 @@
+"""What the serving commands do, as plain functions; the command line only reads arguments and prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import sys
+from pathlib import Path
+
+import msgspec
+
+from serving.bundle import load_bundle, read_manifest
+from serving.client import Router
+from serving.config import ServerSettings, SettingsRefused
+from serving.decision import Decision, decide, threshold_policy
+from serving.errors import EXIT_USAGE
+from serving.prompt import prompt_from_text
+from serving.server import run
+from serving.tables import console, figures_table, policies_table
+
+_DEFAULTS = ServerSettings()
+ONE_SHOT_TIMEOUT_S = 2.0
+"""A one-off command also pays for connecting; a gateway keeps the client's 0.1 s."""
+
+
+def serve(
+    bundle: Path,
+    listen: str = _DEFAULTS.listen,
+    *,
+    max_request_bytes: int = _DEFAULTS.max_request_bytes,
+    lame_duck_s: float = _DEFAULTS.lame_duck_s,
+    grace_s: float = _DEFAULTS.grace_s,
+    reflection: bool = _DEFAULTS.reflection,
+) -> int:
+    """Serve a bundle until a signal and return the exit code; the arguments are those of `ServerSettings`."""
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    try:
+        settings = ServerSettings(
+            listen=listen,
+            max_request_bytes=max_request_bytes,
+            lame_duck_s=lame_duck_s,
+            grace_s=grace_s,
+            reflection=reflection,
+        )
+    except SettingsRefused as error:
+        print(f"turnout: {error}", file=sys.stderr)
+        return EXIT_USAGE
+    return run(bundle, settings)
+
+
+def decision_line(decision: Decision) -> str:
+    """Return a decision as one line for people: `gpt-4o-mini (weak)  p_match 0.943 >= 0.910 ...`."""
+    head = f"{decision.model} ({decision.route})"
+    if decision.p_match is None or decision.confidence is None:
+        return f"{head}  {decision.reason}  policy {decision.policy}"
+    sign = ">=" if decision.p_match >= decision.threshold else "<"
+    return (
+        f"{head}  p_match {decision.p_match:.3f} {sign} {decision.threshold:.3f}  "
+        f"confidence {decision.confidence:.3f}  policy {decision.policy}  {decision.reason} {decision.stage}"
+    )
+
+
+def decision_json(decision: Decision, bundle_id: str) -> str:
+    """Return a decision as one line of JSON, with the names of the response's fields."""
+    fields = {
+        "tier": decision.route,
+        "model": decision.model,
+        "p_match": decision.p_match,
+        "confidence": decision.confidence,
+        "threshold": decision.threshold,
+        "policy": decision.policy,
+        "reason": decision.reason,
+        "stage": decision.stage,
+        "bundle": bundle_id,
+    }
+    return msgspec.json.encode(fields).decode()
+
+
+def route_locally(
+    folder: Path, text: str, policy: str, threshold: float | None, *, early_exit: bool, as_json: bool
+) -> str:
+    """Route one prompt in this process and return the line to print."""
+    bundle = load_bundle(folder)
+    chosen = bundle.manifest.policy(policy) if threshold is None else threshold_policy(threshold)
+    decision = decide(bundle, prompt_from_text(text), chosen, early_exit=early_exit)
+    return decision_json(decision, bundle.manifest.bundle_id) if as_json else decision_line(decision)
+
+
+def route_remotely(server: str, text: str, policy: str, threshold: float | None, *, as_json: bool) -> str:
+    """Route one prompt with a server and return the line to print; a failure prints the fallback."""
+    with Router(server, timeout_s=ONE_SHOT_TIMEOUT_S) as router:
+        routed = router.route(text=text, policy=policy, threshold=threshold)
+    if as_json:
+        return msgspec.json.encode(dataclasses.asdict(routed)).decode()
+    why = f"fallback: {routed.fallback_reason}" if routed.fallback_reason else f"{routed.reason} {routed.stage}"
+    known = "" if routed.p_match is None else f"p_match {routed.p_match:.3f}  confidence {routed.confidence:.3f}  "
+    return f"{routed.model} ({routed.tier})  {known}{why}  {routed.latency_ms:.1f} ms"
+
+
+def show_bundle(folder: Path, *, as_json: bool) -> None:
+    """Print the manifest of a bundle, as tables or as JSON."""
+    manifest = read_manifest(folder)
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(manifest)).decode())
+        return
+    synthetic = "  (trained on SYNTHETIC data)" if manifest.synthetic else ""
+    rows = sum(manifest.training.rows.values())
+    print(f"{manifest.bundle_id}  {manifest.pair.strong} / {manifest.pair.weak}{synthetic}")
+    print(f"{rows} rows, match rate {manifest.training.match_rate:.3f}, calibrated by {manifest.calibrator}")
+    console().print(figures_table("Test part", manifest.metrics, manifest.intervals), policies_table(manifest))

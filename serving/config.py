@@ -1,0 +1,63 @@
+"""Settings of the server: one frozen dataclass, units in the names, refused when they contradict."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from serving.errors import EXIT_USAGE, TurnoutError
+
+DEFAULT_LISTEN = "127.0.0.1:50151"
+
+
+class SettingsRefused(TurnoutError):
+    """A setting that can't work; the message names it, what was expected and what was given."""
+
+    exit_code = EXIT_USAGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """How the server listens, limits and stops.
+
+    Attributes:
+        listen: `host:port`; port 0 takes a free one. Anything but loopback is reachable by others, without TLS.
+        max_request_bytes: a larger request is INVALID_ARGUMENT. Too low refuses long conversations.
+        max_transport_bytes: a larger message is refused unread (RESOURCE_EXHAUSTED); above `max_request_bytes`.
+        lame_duck_s: how long a stopping server says NOT_SERVING while it still answers new calls. Below the
+            interval at which balancers look, they see refused connections.
+        grace_s: how long a stopping server waits for calls in flight before it cancels them.
+        reflection: whether clients may list the services; tells strangers what runs here.
+    """
+
+    listen: str = DEFAULT_LISTEN
+    max_request_bytes: int = 4 << 20
+    max_transport_bytes: int = 16 << 20
+    lame_duck_s: float = 0.5
+    grace_s: float = 5.0
+    reflection: bool = False
+
+    def __post_init__(self) -> None:
+        split_address(self.listen)
+        if not 0 < self.max_request_bytes < self.max_transport_bytes:
+            raise SettingsRefused(
+                f"max_request_bytes: expected 0 < max_request_bytes < max_transport_bytes, "
+                f"got {self.max_request_bytes} and {self.max_transport_bytes}"
+            )
+        for name in ("lame_duck_s", "grace_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise SettingsRefused(f"{name}: expected seconds, 0 or more, got {value}")
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """Split `host:port` or `[ipv6]:port`.
+
+    Raises:
+        SettingsRefused: there is no host, or no port from 0 to 65535.
+    """
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise SettingsRefused(f"listen: expected host:port such as {DEFAULT_LISTEN}, got {listen!r}")
+    return host, int(port)

@@ -1,0 +1,67 @@
+"""Errors of the serving side.
+
+    TurnoutError
+    ├── RequestError             the caller's fault or our state; carries a gRPC code
+    │   ├── InvalidRequest       INVALID_ARGUMENT    do not retry
+    │   ├── UnknownName          NOT_FOUND           do not retry
+    │   ├── NotServing           UNAVAILABLE         retry on another replica
+    │   └── ModelFault           INTERNAL            do not retry; text stays on the server
+    └── BundleRefused            a bundle that must not be served; exit code 3
+
+Whatever the error, the caller uses the strong model: that costs money, never quality.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import grpc
+
+EXIT_OK = 0
+EXIT_DATA_REFUSED = 1
+EXIT_USAGE = 2
+EXIT_BUNDLE_REFUSED = 3
+EXIT_PORT_TAKEN = 4
+
+
+class TurnoutError(Exception):
+    """Root of every error that Turnout raises on purpose; `exit_code` is what the command line ends with."""
+
+    exit_code: ClassVar[int] = EXIT_DATA_REFUSED
+
+
+class RequestError(TurnoutError):
+    """A request that can't be answered; `code` is the gRPC status it becomes."""
+
+    exit_code = EXIT_USAGE
+    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+
+
+class InvalidRequest(RequestError):
+    """The request itself is wrong: undecodable, empty, too large or out of range."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+
+class UnknownName(RequestError):
+    """The request names a policy or a bundle that this server does not have."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class NotServing(RequestError):
+    """The server is not warm yet, or is draining."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class ModelFault(RequestError):
+    """The model gave no usable number (NaN or outside [0, 1])."""
+
+    code = grpc.StatusCode.INTERNAL
+
+
+class BundleRefused(TurnoutError):
+    """A bundle is damaged, incomplete, of a newer format, or misses its golden answers."""
+
+    exit_code = EXIT_BUNDLE_REFUSED

@@ -1,0 +1,44 @@
+"""Writes the stubs beside this file from `proto/`; needs grpcio-tools (the `dev` extra).
+
+The import line between the two modules is rewritten, so that the stubs live in `serving.pb` while
+the descriptor keeps its canonical name, `turnout/v1/router.proto`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.resources
+import sys
+import tempfile
+from pathlib import Path
+
+PROTO_FOLDER = Path(__file__).resolve().parents[2] / "proto"
+PROTO = "turnout/v1/router.proto"
+STUBS = ("router_pb2.py", "router_pb2.pyi", "router_pb2_grpc.py")
+CANONICAL_IMPORT = "from turnout.v1 import router_pb2"
+OUR_IMPORT = "from serving.pb import router_pb2"
+
+
+def generate(out: Path) -> None:
+    """Write the three stub modules into the folder `out`; raises `RuntimeError` when protoc refuses the file."""
+    from grpc_tools import protoc  # noqa: PLC0415  # a development dependency; the rest of the package does without
+
+    with tempfile.TemporaryDirectory() as scratch:
+        includes = [f"-I{PROTO_FOLDER}", f"-I{importlib.resources.files('grpc_tools') / '_proto'}"]
+        outputs = [f"--{kind}={scratch}" for kind in ("python_out", "pyi_out", "grpc_python_out")]
+        if protoc.main(["protoc", *includes, *outputs, PROTO]) != 0:
+            raise RuntimeError(f"{PROTO_FOLDER / PROTO}: protoc refused it, see its message above")
+        for name in STUBS:
+            text = (Path(scratch) / Path(PROTO).parent / name).read_text("utf-8")
+            (out / name).write_text(text.replace(CANONICAL_IMPORT, OUR_IMPORT), "utf-8")
+
+
+def main(arguments: list[str]) -> None:
+    """Run as a command: `python -m serving.pb.generate [--out DIR]`."""
+    parser = argparse.ArgumentParser(prog="python -m serving.pb.generate", description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write the stubs to")
+    generate(parser.parse_args(arguments).out)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,62 @@
+"""The registry: where bundles and encoders lie, and which bundle is the champion.
+
+    models/<name>/<version>/    a bundle
+    models/<name>/CURRENT       the version in service, one line
+    models/encoders/<name>/     an encoder (reserved name)
+
+Looked up in `$TURNOUT_MODELS`, then beside this package (a checkout), then inside it (an installed wheel).
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from serving.errors import BundleRefused
+
+CURRENT = "CURRENT"
+ENCODERS = "encoders"
+DEFAULT_NAME = "gpt-4o_gpt-4o-mini"
+"""The bundle that ships: trained on real outcomes of that pair."""
+
+
+def models_folder() -> Path:
+    """Return the registry's folder.
+
+    Raises:
+        BundleRefused: there is none in any of the places.
+    """
+    package = Path(__file__).resolve().parent
+    explicit = os.environ.get("TURNOUT_MODELS")
+    places = [Path(explicit)] if explicit else [package.parent / "models", package / "_models"]
+    for place in places:
+        if place.is_dir():
+            return place
+    raise BundleRefused(f"no models folder; looked in {', '.join(map(str, places))}; name a bundle with --bundle")
+
+
+def find_bundle(bundle: Path | None = None, name: str = DEFAULT_NAME) -> Path:
+    """Return the folder of a bundle: the one given, or the champion of `name`.
+
+    Raises:
+        BundleRefused: there is no such folder, or `CURRENT` names none.
+    """
+    if bundle is not None:
+        if not bundle.is_dir():
+            raise BundleRefused(f"{bundle}: no such folder; a bundle is a folder with a manifest.json")
+        return bundle
+    pointer = models_folder() / name / CURRENT
+    try:
+        version = pointer.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise BundleRefused(f"{pointer}: cannot be read: {error.strerror}; name a bundle with --bundle") from error
+    folder = pointer.parent / version
+    if not version or Path(version).name != version or not folder.is_dir():
+        raise BundleRefused(f"{pointer}: names {version!r}, and there is no such folder beside it")
+    return folder
+
+
+def find_encoder(encoder: str) -> Path:
+    """Return the folder of an encoder: a path if there is one, else a name in the registry."""
+    path = Path(encoder)
+    return path if path.is_dir() else models_folder() / ENCODERS / encoder

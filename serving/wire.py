@@ -1,0 +1,186 @@
+"""Where protobuf meets the domain types, for server and client alike; nothing else reads or writes messages.
+
+Server: bytes in, `RouteCall` out; `Decision` in, `RouteResponse` out. Client: content in, `RouteRequest`
+out; `RouteResponse` in, `Answer` out. Imports neither numpy nor onnxruntime: clients stay light.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from serving.errors import InvalidRequest
+from serving.pb import router_pb2 as pb
+from serving.prompt import ChatBody, Message, Prompt, clean_text, prompt_from_chat, prompt_from_json, prompt_from_text
+
+if TYPE_CHECKING:
+    from serving.decision import Decision  # brings onnxruntime
+
+SERVICE_NAME = "turnout.v1.RouterService"
+ROUTE_METHOD = f"/{SERVICE_NAME}/Route"
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCall:
+    """A `RouteRequest` in domain types.
+
+    Attributes:
+        request_id: echoed in the response.
+        prompt: what is to be routed; may be empty.
+        policy: name of a policy; empty for the default one.
+        threshold: the caller's own threshold, not checked yet; None when a policy rules.
+        bundle: `name` or `name/version`; empty for the one served.
+    """
+
+    request_id: str
+    prompt: Prompt
+    policy: str
+    threshold: float | None
+    bundle: str
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of one request went, in nanoseconds."""
+
+    decode_ns: int
+    queue_ns: int
+    model_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A `RouteResponse` in domain types; None where the server left a field out."""
+
+    tier: str
+    model: str
+    p_match: float | None
+    confidence: float | None
+    threshold: float
+    policy: str
+    reason: str
+    stage: str | None
+    bundle: str
+
+
+def read_request(raw: bytes, max_bytes: int) -> RouteCall:
+    """Check and decode the bytes of a `RouteRequest`.
+
+    Raises:
+        InvalidRequest: more than `max_bytes`, undecodable, or without any content.
+    """
+    if len(raw) > max_bytes:
+        raise InvalidRequest(f"the request has {len(raw)} bytes, at most {max_bytes} are allowed")
+    try:
+        request = pb.RouteRequest.FromString(raw)
+    except DecodeError:  # its text may quote the bytes
+        raise InvalidRequest("the request is not a turnout.v1.RouteRequest: undecodable or not UTF-8") from None
+    return RouteCall(
+        request_id=request.request_id,
+        prompt=_prompt(request),
+        policy=request.policy,
+        threshold=request.threshold if request.HasField("threshold") else None,
+        bundle=request.bundle,
+    )
+
+
+def _prompt(request: Any) -> Prompt:
+    match request.WhichOneof("content"):
+        case "text":
+            return prompt_from_text(request.text)
+        case "messages":
+            messages = [Message(message.role or "user", message.text) for message in request.messages.messages]
+            return prompt_from_chat(ChatBody(messages))
+        case "openai_body":
+            return prompt_from_json(request.openai_body)
+        case _:
+            raise InvalidRequest("the request has no content: expected one of text, messages, openai_body")
+
+
+def response(call: RouteCall, decision: Decision, bundle_id: str, timings: Timings) -> Any:
+    """Return the `RouteResponse` of a decision."""
+    return pb.RouteResponse(
+        request_id=call.request_id,
+        tier=pb.Tier.Value(f"TIER_{decision.route.name}"),
+        model=decision.model,
+        p_match=decision.p_match,
+        confidence=decision.confidence,
+        threshold=decision.threshold,
+        policy=decision.policy,
+        reason=pb.Reason.Value(f"REASON_{decision.reason.name}"),
+        stage=pb.Stage.Value(f"STAGE_{decision.stage.name}") if decision.stage else pb.STAGE_UNSPECIFIED,
+        bundle=bundle_id,
+        timings=pb.Timings(decode_ns=timings.decode_ns, queue_ns=timings.queue_ns, model_ns=timings.model_ns),
+    )
+
+
+def request_of(
+    *,
+    text: str | None,
+    messages: Sequence[Mapping[str, Any]] | None,
+    openai_body: bytes | None,
+    policy: str,
+    threshold: float | None,
+    request_id: str,
+    bundle: str,
+) -> Any:
+    """Return the `RouteRequest` of a client's call.
+
+    Raises:
+        InvalidRequest: not exactly one of `text`, `messages` and `openai_body`.
+        TypeError, ValueError: a value of a type that the field can't hold.
+    """
+    if sum(content is not None for content in (text, messages, openai_body)) != 1:
+        raise InvalidRequest("expected exactly one of text, messages, openai_body")
+    request = pb.RouteRequest(request_id=request_id, bundle=bundle)
+    if threshold is not None:
+        request.threshold = threshold
+    elif policy:
+        request.policy = policy
+    if text is not None:
+        request.text = clean_text(text)
+    elif openai_body is not None:
+        request.openai_body = openai_body
+    elif messages is not None and _are_plain(messages):
+        request.messages.messages.extend(_plain_message(message) for message in messages)
+        request.messages.SetInParent()
+    else:
+        request.openai_body = msgspec.json.encode({"messages": messages})
+    return request
+
+
+def _are_plain(messages: Iterable[Mapping[str, Any]]) -> bool:
+    return all(isinstance(message.get("content"), str | None) for message in messages)
+
+
+def _plain_message(message: Mapping[str, Any]) -> Any:
+    return pb.Message(role=message.get("role") or "user", text=clean_text(message.get("content") or ""))
+
+
+def read_response(reply: Any) -> Answer | None:
+    """Return what a `RouteResponse` says; None when it names no tier or no model."""
+    tiers = {pb.TIER_WEAK: "weak", pb.TIER_STRONG: "strong"}
+    if reply.tier not in tiers or not reply.model:
+        return None
+    return Answer(
+        tier=tiers[reply.tier],
+        model=reply.model,
+        p_match=reply.p_match if reply.HasField("p_match") else None,
+        confidence=reply.confidence if reply.HasField("confidence") else None,
+        threshold=reply.threshold,
+        policy=reply.policy,
+        reason=_short_name(pb.Reason, reply.reason) or "RULE",  # a later server may know more reasons
+        stage=_short_name(pb.Stage, reply.stage),
+        bundle=reply.bundle,
+    )
+
+
+def _short_name(enum: Any, number: int) -> str | None:
+    """Return `MODEL` for `REASON_MODEL`; None for the unspecified and for numbers of a later proto."""
+    if number not in enum.values() or number == 0:
+        return None
+    return str(enum.Name(number)).partition("_")[2]

@@ -1,0 +1,47 @@
+"""Fixtures for all tests: tiny bundles, and one server process that many tests share."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from serving.bundle import Bundle, load_bundle
+from tests.builders import tiny_bundle
+from tests.running import ServerProcess, server_process
+
+
+@pytest.fixture(scope="session")
+def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle whose p_match is NaN for prompts with a digit; not to be written to."""
+    return tiny_bundle(tmp_path_factory.mktemp("bundles") / "tiny", nan_on_digits=True)
+
+
+@pytest.fixture(scope="session")
+def bundle(bundle_folder: Path) -> Bundle:
+    return load_bundle(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def slow_bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a bundle that takes about 10 ms for each question mark in the prompt."""
+    return tiny_bundle(tmp_path_factory.mktemp("bundles") / "slow", work_per_question=40)
+
+
+@pytest.fixture(scope="session")
+def server(bundle_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """Start one server process for all tests that leave it as it was."""
+    with server_process(bundle_folder, tmp_path_factory.mktemp("server") / "stderr.log") as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Return the folder of real outcomes beside the project (or `$TURNOUT_SHARED_DATA`), or skip."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    folder = Path(os.environ.get("TURNOUT_SHARED_DATA", default))
+    if not (folder / "gpt-4o_gpt-4o-mini.parquet").exists():
+        pytest.skip(f"real outcomes not found in {folder}; set TURNOUT_SHARED_DATA to the folder that holds them")
+    return folder

@@ -1,0 +1,29 @@
+"""What serving and its client may not bring along, seen from a fresh interpreter."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+TRAINING_ONLY = {"training", "torch", "sklearn", "scipy", "daft", "pyarrow", "onnx", "matplotlib", "jinja2"}
+INFERENCE_ONLY = {"onnxruntime", "numpy", "tokenizers"}
+
+
+def modules_after(statement: str) -> set[str]:
+    """Return the top-level packages that a fresh interpreter holds after `statement`."""
+    code = f"{statement}\nimport sys\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("module", ["serving.server", "serving.commands"])
+def test_serving_imports_nothing_of_training(module: str):
+    assert modules_after(f"import {module}") & TRAINING_ONLY == set()
+
+
+def test_client_imports_no_inference_library():
+    assert modules_after("import serving.client") & (TRAINING_ONLY | INFERENCE_ONLY) == set()

@@ -1,0 +1,83 @@
+"""The published contract: stubs that are those of the proto, names, comments and numbers that stay."""
+
+from __future__ import annotations
+
+import importlib.resources
+import re
+from pathlib import Path
+
+import pytest
+from google.protobuf import descriptor_pb2
+from grpc_tools import protoc
+
+from serving.pb import router_pb2 as pb
+from serving.pb.generate import PROTO, PROTO_FOLDER, STUBS, generate
+
+NUMBERS = {
+    "RouteRequest": "request_id=1 text=2 messages=3 openai_body=4 policy=5 threshold=6 bundle=7",
+    "Messages": "messages=1",
+    "Message": "role=1 text=2",
+    "RouteResponse": "request_id=1 tier=2 model=3 p_match=4 confidence=5 threshold=6 policy=7 reason=8 stage=9 "
+    "bundle=10 timings=11",
+    "Timings": "decode_ns=1 queue_ns=2 model_ns=3",
+    "Tier": "TIER_UNSPECIFIED=0 TIER_WEAK=1 TIER_STRONG=2",
+    "Reason": "REASON_UNSPECIFIED=0 REASON_MODEL=1 REASON_RULE=2 REASON_TOO_LONG=3",
+    "Stage": "STAGE_UNSPECIFIED=0 STAGE_FAST=1 STAGE_FULL=2",
+}
+"""Published names and numbers: this table only ever grows."""
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> descriptor_pb2.FileDescriptorProto:
+    out = tmp_path_factory.mktemp("proto") / "set.bin"
+    google = importlib.resources.files("grpc_tools") / "_proto"
+    arguments = [f"-I{PROTO_FOLDER}", f"-I{google}", f"--descriptor_set_out={out}", "--include_source_info", PROTO]
+    assert protoc.main(["protoc", *arguments]) == 0
+    return descriptor_pb2.FileDescriptorSet.FromString(out.read_bytes()).file[0]
+
+
+def test_checked_in_stubs_are_those_of_the_proto(tmp_path: Path):
+    generate(tmp_path)
+    checked_in = Path(pb.__file__).parent
+    for name in STUBS:
+        assert (checked_in / name).read_text() == (tmp_path / name).read_text(), f"{name}: run `make proto`"
+
+
+def test_descriptor_keeps_its_canonical_name():
+    assert pb.DESCRIPTOR.name == "turnout/v1/router.proto"
+    assert pb.DESCRIPTOR.package == "turnout.v1"
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_published_numbers_stay(name: str):
+    published = dict(pair.split("=") for pair in NUMBERS[name].split())
+    if name in pb.DESCRIPTOR.enum_types_by_name:
+        now = {value.name: value.number for value in pb.DESCRIPTOR.enum_types_by_name[name].values}
+    else:
+        now = {field.name: field.number for field in pb.DESCRIPTOR.message_types_by_name[name].fields}
+    assert {key: str(now.get(key)) for key in published} == published
+
+
+def test_every_field_and_value_and_rpc_says_what_it_is(described: descriptor_pb2.FileDescriptorProto):
+    commented = {tuple(place.path) for place in described.source_code_info.location if place.leading_comments.strip()}
+    for kind, declared, members in ((4, described.message_type, "field"), (5, described.enum_type, "value")):
+        for index, item in enumerate(declared):
+            assert (kind, index) in commented, item.name
+            for number, member in enumerate(getattr(item, members)):
+                assert (kind, index, 2, number) in commented, f"{item.name}.{member.name}"
+    assert {(6, 0), (6, 0, 2, 0)} <= commented
+
+
+def test_enum_names_follow_the_standard_lint_rules(described: descriptor_pb2.FileDescriptorProto):
+    for enum in described.enum_type:
+        prefix = re.sub(r"(?<!^)(?=[A-Z])", "_", enum.name).upper() + "_"
+        assert enum.value[0].name == f"{prefix}UNSPECIFIED"
+        assert all(value.name.startswith(prefix) for value in enum.value)
+
+
+def test_service_and_messages_follow_the_standard_lint_rules(described: descriptor_pb2.FileDescriptorProto):
+    (service,) = described.service
+    assert service.name.endswith("Service")
+    for method in service.method:
+        assert method.input_type == f".turnout.v1.{method.name}Request"
+        assert method.output_type == f".turnout.v1.{method.name}Response"

@@ -1,0 +1,100 @@
+"""Work that nobody waits for any more does not reach the model, and harms nobody else's."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import threading
+import time
+
+import grpc
+import pytest
+
+from serving.bundle import Bundle
+from serving.model import Prediction, RouterModel
+from serving.pb import router_pb2 as pb
+from serving.prompt import Prompt
+from serving.service import DeadlineSpent, RouterService
+from serving.wire import ROUTE_METHOD
+from tests.running import server_in_loop
+
+BLOCKER = "the blocker"
+
+
+class GatedModel(RouterModel):
+    """The real model behind a gate: the blocker waits at it until the test opens it."""
+
+    def __init__(self, model: RouterModel) -> None:
+        self.model = model
+        self.gate = threading.Event()
+        self.at_gate = threading.Event()
+        self.texts: list[str] = []
+
+    def predict(self, prompt: Prompt, threshold: float, *, early_exit: bool = True) -> Prediction:
+        self.texts.append(prompt.text)
+        if prompt.text == BLOCKER:
+            self.at_gate.set()
+            self.gate.wait(10)
+        return self.model.predict(prompt, threshold, early_exit=early_exit)
+
+
+@pytest.fixture
+def gated(bundle: Bundle) -> Bundle:
+    return dataclasses.replace(bundle, model=GatedModel(bundle.model))
+
+
+def code_of(outcome: object) -> grpc.StatusCode:
+    assert isinstance(outcome, grpc.aio.AioRpcError), outcome
+    return outcome.code()
+
+
+def test_expired_deadline_never_reaches_the_model(gated: Bundle):
+    async def check() -> None:
+        async with server_in_loop(gated) as (server, address), grpc.aio.insecure_channel(address) as channel:
+            call = channel.unary_unary(ROUTE_METHOD, request_serializer=pb.RouteRequest.SerializeToString)
+            blocker = asyncio.ensure_future(call(pb.RouteRequest(text=BLOCKER), timeout=10))
+            await asyncio.to_thread(gated.model.at_gate.wait, 5)
+            seen, started = list(gated.model.texts), server.service.model_calls
+            late = [call(pb.RouteRequest(text=f"late {word}"), timeout=0.05) for word in "abcdefgh" * 8]
+            outcomes = await asyncio.gather(*late, return_exceptions=True)
+            gated.model.gate.set()
+            await blocker
+            await call(pb.RouteRequest(text="after"), timeout=5)
+            assert {code_of(outcome) for outcome in outcomes} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+            assert gated.model.texts[len(seen) :] == ["after"]
+            assert server.service.model_calls == started + 1
+
+    asyncio.run(check())
+
+
+def test_deadline_is_checked_on_the_model_thread_itself(gated: Bundle):
+    service = RouterService(gated, 1000)
+    policy = gated.manifest.policy("")
+    with pytest.raises(DeadlineSpent):
+        service._decide(Prompt("hello"), policy, time.monotonic() - 1e-3)
+    assert gated.model.texts == []
+    assert service._decide(Prompt("hello"), policy, time.monotonic() + 10).decision.p_match
+    service.close()
+
+
+def test_cancelled_caller_harms_nobody_else(gated: Bundle):
+    async def check() -> None:
+        async with server_in_loop(gated) as (_, address), grpc.aio.insecure_channel(address) as channel:
+            call = channel.unary_unary(
+                ROUTE_METHOD,
+                request_serializer=pb.RouteRequest.SerializeToString,
+                response_deserializer=pb.RouteResponse.FromString,
+            )
+            blocker = call(pb.RouteRequest(text=BLOCKER), timeout=10)
+            await asyncio.to_thread(gated.model.at_gate.wait, 5)
+            waiting = [call(pb.RouteRequest(text="hello", request_id=str(i)), timeout=10) for i in range(8)]
+            await asyncio.sleep(0.1)
+            for cancelled in (blocker, *waiting[::2]):
+                cancelled.cancel()
+            await asyncio.sleep(0.1)
+            gated.model.gate.set()
+            replies = await asyncio.gather(*waiting[1::2])
+            assert [reply.request_id for reply in replies] == ["1", "3", "5", "7"]
+            assert gated.model.texts.count("hello") == 4
+
+    asyncio.run(check())

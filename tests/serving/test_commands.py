@@ -1,0 +1,50 @@
+"""How a decision reads on the command line."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from serving.bundle import Bundle
+from serving.commands import decision_json, decision_line, serve
+from serving.decision import decide
+from serving.prompt import Prompt
+from tests.builders import BUNDLE_ID
+
+
+@pytest.mark.parametrize(
+    ("prompt", "line"),
+    [
+        (
+            Prompt("hello"),
+            "gpt-4o-mini (weak)  p_match 0.933 >= 0.750  confidence 0.933  policy max_worse=0.01  MODEL FAST",
+        ),
+        (
+            Prompt("word " * 90),
+            "gpt-4o (strong)  p_match 0.278 < 0.750  confidence 0.722  policy max_worse=0.01  MODEL FAST",
+        ),
+        (Prompt("", images=1), "gpt-4o (strong)  RULE  policy max_worse=0.01"),
+    ],
+)
+def test_decision_reads_as_one_line(bundle: Bundle, prompt: Prompt, line: str):
+    assert decision_line(decide(bundle, prompt, bundle.manifest.policy(""))) == line
+
+
+def test_decision_as_json_has_the_fields_of_the_response(bundle: Bundle):
+    fields = json.loads(decision_json(decide(bundle, Prompt("hello"), bundle.manifest.policy("")), BUNDLE_ID))
+    assert fields.pop("p_match") == fields.pop("confidence") == pytest.approx(0.933, abs=1e-3)
+    assert fields == {
+        "tier": "weak",
+        "model": "gpt-4o-mini",
+        "threshold": 0.75,
+        "policy": "max_worse=0.01",
+        "reason": "MODEL",
+        "stage": "FAST",
+        "bundle": BUNDLE_ID,
+    }
+
+
+def test_wrong_setting_is_a_usage_error(bundle_folder, capsys: pytest.CaptureFixture[str]):
+    assert serve(bundle_folder, "nonsense") == 2
+    assert "expected host:port" in capsys.readouterr().err

@@ -1,0 +1,187 @@
+"""Which labeller decides, and what it says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.bundle import Pair
+from tests.log_builders import record
+from training.labels import label_records
+from training.labels.agreement import label_by_agreement
+from training.labels.choices import options
+from training.labels.reference import label_by_reference
+from training.logs import read_records
+from training.records import Label, Record
+
+CHOICE = "Which is a fruit?\nA. stone\nB. apple\nC. chair"
+
+
+def label(row: Record, margin: float = 0.0) -> Label | None:
+    labelled = label_records([row], margin=margin).labelled
+    return labelled[0].label if labelled else None
+
+
+@pytest.mark.parametrize(("strong", "weak", "match"), [(1, 1, 1), (1, 0, 0), (0, 1, 1), (0, 0, 1), (0.5, 0.4, 0)])
+def test_scores_match_when_the_weak_one_is_not_lower(strong: float, weak: float, match: int):
+    assert label(record(strong_score=strong, weak_score=weak)) == Label(match, "scores", 1.0, strong, weak)
+
+
+def test_margin_forgives_a_small_loss():
+    row = record(strong_score=0.5, weak_score=0.4)
+    assert [label(row, margin).match for margin in (0.0, 0.2)] == [0, 1]
+
+
+@pytest.mark.parametrize(("preference", "match"), [("strong", 0), ("weak", 1), ("tie", 1)])
+def test_only_a_preferred_strong_answer_is_no_match(preference: str, match: int):
+    assert label(record(preference=preference)) == Label(match, "preference", 1.0)
+
+
+def test_the_first_labeller_that_applies_decides():
+    row = {"prompt": CHOICE, "strong": "B", "weak": "B", "reference": "B", "preference": "strong"}
+    names = []
+    for without in ([], ["scores"], ["preference"], ["reference"]):
+        for name in without:
+            row.pop(name, None)
+        scores = {} if without else {"strong_score": 1, "weak_score": 0}
+        names.append(label(record(**row, **scores)).labeller)
+    assert names == ["scores", "preference", "reference", "agreement"]
+
+
+def test_records_without_a_label_are_counted_by_why():
+    rows = [record(), record(strong="a"), record(weak="a"), record(strong="a", weak="b"), record(strong="", weak="b")]
+    result = label_records(rows)
+    assert not result.labelled
+    assert result.unlabelled == {"only_weak": 2, "no_answer": 1, "only_strong": 1, "undecided": 1}
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["B", "(B)", "B.", "B) apple", "**B**", "The answer is **B**.", "Answer: B", "apple", "Apple.", '{"answer": "B"}',
+     '```json\n{"reasoning": "A is a stone", "answer": "B"}\n```', "A is hard, so the answer is (B).", r"\boxed{B}"],
+)  # fmt: skip
+def test_a_choice_is_read_in_any_usual_form(answer: str):
+    found = label_by_reference(record(CHOICE, strong=answer, weak="C", reference="B"))
+    assert (found.strong_score, found.weak_score, found.match) == (1.0, 0.0, 0)
+
+
+@pytest.mark.parametrize("answer", ["I can't say.", "D", "The answer is A. The answer is B.", "A or B"])
+def test_an_unclear_choice_gives_no_label(answer: str):
+    assert label_by_reference(record(CHOICE, strong="B", weak=answer, reference="B")) is None
+
+
+@pytest.mark.parametrize("prompt", ["Pick:\nA) x\nB) y", "Pick: (A) x (B) y", "Pick\nA: x\nB: y\n\nAnswer:"])
+def test_options_are_found_in_any_usual_form(prompt: str):
+    assert options(prompt) == {"A": "x", "B": "y"}
+
+
+def test_options_with_a_gap_are_no_options():
+    assert options("vitamin B: see (D) below") == {}
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("42", "42"),
+        ("42", "so it is 6 * 7 = 42."), ("42", "#### 42"), ("42", '{"reasoning": "6 x 7", "answer": "42"}'),
+        ("#### 1,234", "1234 apples"), ("6 + 6 = 12\n#### 12", "The answer is $12.00"),
+        ("0.75", r"\boxed{\frac{3}{4}}"),
+        ("3/4", "0.75"), (r"\frac{3}{4}", "the total is 3/4"), ("-5", "It is -5 degrees."), ("12%", "about **12 %**"),
+        ("1,000", "1000.0"), ("18 km", "Final answer: 18 km"), ("2.50", "It costs $2.5"),
+    ],
+)  # fmt: skip
+def test_a_number_is_equal_by_value(reference: str, answer: str):
+    found = label_by_reference(record(strong=answer, weak="7777", reference=reference))
+    assert (found.strong_score, found.weak_score, found.match) == (1.0, 0.0, 0)
+
+
+@given(st.integers(-(10**9), 10**9), st.integers(0, 99))
+def test_any_way_to_write_a_number_is_read_alike(whole: int, cents: int):
+    value = f"{whole}.{cents:02d}"
+    grouped = f"{whole:,}.{cents:02d}"
+    found = label_by_reference(record(strong=f"We get {grouped}.", weak=f"#### {value}", reference=value))
+    assert (found.strong_score, found.weak_score) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("reference", "strong", "weak", "scores"),
+    [
+        ("Positive", "positive", "Negative", (1.0, 0.0)),
+        ("New York", "**New York**.", "Boston", (1.0, 0.0)),
+        ("x^2 + 1", "$x^2+1$", "x^2", (1.0, 0.0)),
+        (r"\frac{x}{2}", r"\boxed{\dfrac{x}{2}}", r"\boxed{\frac{x}{3}}", (1.0, 0.0)),
+        ("Paris", "The capital of France is Paris", "Paris", None),
+    ],
+)
+def test_a_short_text_is_equal_in_its_normal_form(
+    reference: str, strong: str, weak: str, scores: tuple[float, float] | None
+):
+    found = label_by_reference(record(strong=strong, weak=weak, reference=reference))
+    assert (found and (found.strong_score, found.weak_score)) == scores
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "The council met twice, argued about the roof, and in the end agreed to sell the ferry.",
+        '[{"translation": "Hallo", "mention": "Hallo"}]',
+        '{"Column 1": ["City"]}',
+        "assert f(2) == 4",
+        "B",
+        "",
+    ],
+)
+def test_a_reference_that_needs_judgement_gives_no_label(reference: str):
+    assert label_by_reference(record(strong="Hallo", weak="Hello", reference=reference)) is None
+
+
+@pytest.mark.parametrize(
+    ("prompt", "strong", "weak"),
+    [
+        ("Why?", "Because.", "because"),
+        (CHOICE, "B", "The answer is (B)."),
+        ("How many?", "6 x 7.\n#### 42", '{"answer": "42.0"}'),
+        ("JSON?", '{"a": 1, "b": [2]}', '```json\n{"b": [2], "a": 1}\n```'),
+    ],
+)
+def test_two_answers_that_end_alike_are_a_match(prompt: str, strong: str, weak: str):
+    found = label_by_agreement(record(prompt, strong=strong, weak=weak))
+    assert (found.match, found.labeller, found.strong_score) == (1, "agreement", None)
+
+
+@pytest.mark.parametrize(
+    ("strong", "weak"),
+    [("A tale of 3 cities.", "It took 3 days."), ("Answer:\ncat\ndog", "Answer:\ncat\nhen"), ("yes", "no"), ("", "")],
+)
+def test_answers_that_differ_or_state_nothing_get_no_label(strong: str, weak: str):
+    assert label_by_agreement(record(strong=strong, weak=weak)) is None
+
+
+@given(st.text(max_size=60), st.text(max_size=60), st.text(max_size=30))
+def test_no_text_makes_a_labeller_raise(prompt: str, answer: str, reference: str):
+    result = label_records([record(f"{prompt} ", strong=answer, weak=reference + answer, reference=reference)])
+    assert len(result.labelled) + sum(result.unlabelled.values()) == 1
+
+
+@pytest.mark.parametrize(
+    "text", ["{" * 5000, "\\boxed{" * 3000, "A. " * 5000, "answer " * 5000, "1," * 5000, " " * 20000]
+)
+@pytest.mark.timeout(10)
+def test_no_text_takes_long_to_read(text: str):
+    label_records([record(text, strong=text, weak=text + "x", reference="42")])
+
+
+@pytest.mark.shared_data
+def test_labels_from_references_agree_with_the_real_scores(shared_data: Path):
+    rows = read_records([shared_data / "gpt-4o_gpt-4o-mini.parquet"], Pair()).records
+    counts = Counter(
+        found.match == label.match
+        for row in rows
+        if (found := label_by_reference(row)) and (label := label_records([row]).labelled[0].label)
+    )
+    assert counts[True] >= 11_900
+    assert counts[False] <= 2

@@ -1,0 +1,212 @@
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import msgspec
+import numpy as np
+import pytest
+
+from serving.bundle import Encoder, Manifest, Pair, Policy, Training
+from tests.training.outcomes import make_outcomes
+from training.evaluate import Slice, evaluate
+from training.report import render_report, words
+from training.report.page import weaknesses
+
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+PROMISE = Policy(
+    name="max_worse=0.01",
+    kind="max_worse",
+    target=0.01,
+    threshold=0.931,
+    is_met=True,
+    share_weak=0.324,
+    quality_kept=0.9962,
+    share_worse=0.0061,
+    share_worse_bound=0.0096,
+    delta=0.1,
+)
+NOT_MET = msgspec.structs.replace(
+    PROMISE, name="max_worse=0.001", target=0.001, threshold=1.0, is_met=False, share_weak=0.0, share_worse_bound=None
+)
+PAST = Policy(
+    name="max_strong_share=0.3",
+    kind="max_strong_share",
+    target=0.3,
+    threshold=0.78,
+    is_met=True,
+    share_weak=0.7,
+    quality_kept=None,
+    share_worse=0.041,
+)
+VOID = {"meta", "path", "use", "br"}
+
+
+def make_manifest(**changes: object) -> Manifest:
+    manifest = Manifest(
+        format_version=1,
+        feature_schema=1,
+        name="gateway",
+        version="3",
+        created="2026-11-20T10:00:00Z",
+        pair=Pair(),
+        encoder=Encoder("all-MiniLM-L6-v2", "ab" * 32, 256, 384),
+        calibrator="isotonic",
+        exit_band=0.1,
+        golden_tolerance=1e-4,
+        default_policy=PROMISE.name,
+        policies=[PROMISE, NOT_MET, PAST],
+        metrics={},
+        intervals={},
+        training=Training(
+            "cd" * 32, {"fit": 12_458}, {"fit": 11_000}, "salt", 7, 0.875, {"scores": 9}, {"C": 0.3}, {"numpy": "2"}
+        ),
+        files={},
+    )
+    return msgspec.structs.replace(manifest, **changes)
+
+
+@pytest.fixture(scope="module")
+def evaluation():
+    return evaluate(make_outcomes(300), n_seen=4, n_bootstraps=30, extra_baselines={"MiniLM + LR": np.full(300, 0.8)})
+
+
+@pytest.fixture(scope="module")
+def page(evaluation, tmp_path_factory) -> str:
+    return render_report(make_manifest(), evaluation, tmp_path_factory.mktemp("report")).read_text()
+
+
+class Balance(HTMLParser):
+    """Elements that are open, and ids and references met."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open, self.ids, self.references = [], [], []
+
+    def handle_starttag(self, tag, attrs):
+        if tag not in VOID:
+            self.open.append(tag)
+        for name, value in attrs:
+            if name == "id":
+                self.ids.append(value)
+            elif name == "href":
+                self.references.append(value)
+            elif name in {"src", "srcset", "action", "data", "poster"}:
+                self.references.append(f"loads {value}")
+            self.references += re.findall(r"url\((.*?)\)", value or "")
+
+    def handle_endtag(self, tag):
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+
+def test_page_is_whole_and_loads_nothing(page):
+    assert "http" not in page
+    assert "<script" not in page
+    assert "@import" not in page
+    parser = Balance()
+    parser.feed(page)
+    assert parser.open == []
+    assert len(parser.ids) == len(set(parser.ids))
+    assert {reference.removeprefix("#") for reference in parser.references} <= set(parser.ids)
+
+
+def test_headline_says_what_a_manager_asks(page, evaluation):
+    text = re.sub(r"<[^>]+>", "", page)
+    share = words.percent(evaluation.share_at_quality["0.99"])
+    assert f"At 99&nbsp;% of gpt-4o&rsquo;s quality, {share} of this traffic can go to gpt-4o-mini" in text
+    assert words.between(evaluation.intervals["share_at_quality.0.99"], as_percent=True) in text
+    assert "(4 more were left out because it had)" in text
+
+
+def test_policies_stand_in_words_with_their_bounds(page):
+    assert "At most 1\u00a0% of all requests get a worse answer than gpt-4o would have given." in page
+    assert "At most 0.96\u00a0%, with 90\u00a0% confidence." in page
+    assert "nothing goes weak" in page
+    assert "No promise: set from past traffic." in page
+    assert page.count('<tr class="default">') == 1
+
+
+def test_provenance_names_bundle_data_rows_and_seed(page):
+    for expected in ("gateway/3", "cd" * 32, "fit 12,458", "<dt>Seed</dt><dd>7</dd>", "numpy 2"):
+        assert expected in page
+
+
+def test_banner_only_on_synthetic_data(page, evaluation, tmp_path):
+    assert "synthetic" not in page
+    path = render_report(make_manifest(synthetic=True), evaluation, tmp_path)
+    assert "Trained on synthetic data." in path.read_text()
+
+
+def test_baselines_stand_beside_the_router(page):
+    for name in ("random", "prompt length", "oracle (hindsight)", "MiniLM + LR"):
+        assert f'<th scope="col" class="num">{name}</th>' in page
+
+
+def test_names_from_outside_cannot_become_markup(tmp_path):
+    outcomes = replace(make_outcomes(60), source=["<script>alert(1)</script>"] * 30 + ["b & c"] * 30)
+    found = evaluate(outcomes, n_seen=0, n_bootstraps=0, extra_baselines={"<b>$x_1$": outcomes.p_match})
+    manifest = make_manifest(pair=Pair(strong="<i>strong", weak="we$ak$"))
+    text = render_report(manifest, found, tmp_path).read_text()
+    assert "<script" not in text
+    assert "<b>" not in text
+    assert "<i>" not in text
+    for expected in ("sent to we$ak$</text>", "&lt;b&gt;$x_1$</text>"):
+        assert expected in text
+
+
+def test_figures_are_png_files_beside_the_page(evaluation, tmp_path):
+    path = render_report(make_manifest(), evaluation, tmp_path / "new" / "report")
+    assert path == tmp_path / "new" / "report" / "index.html"
+    names = {item.name for item in path.parent.iterdir()}
+    assert names == {"index.html", "reliability.png", "cost_quality.png", "p_match.png"}
+    for name in names - {"index.html"}:
+        assert (path.parent / name).read_bytes().startswith(PNG_HEAD)
+
+
+def test_same_input_gives_the_same_bytes(evaluation, tmp_path):
+    first, second = (render_report(make_manifest(), evaluation, tmp_path / name).parent for name in ("a", "b"))
+    for item in first.iterdir():
+        assert item.read_bytes() == (second / item.name).read_bytes()
+
+
+def test_colours_of_the_figures_follow_the_page(page):
+    drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(drawings) == 3
+    for drawing in drawings:
+        assert "var(--ink)" in drawing
+        assert not re.findall(r"#[0-9a-f]{6}\b", drawing)
+
+
+def test_report_of_undefined_figures_still_renders(tmp_path):
+    outcomes = replace(make_outcomes(30), match=np.ones(30, dtype=np.int64), p_uncalibrated=None)
+    nothing = replace(outcomes, strong_score=np.zeros(30), weak_score=np.zeros(30))
+    text = render_report(make_manifest(), evaluate(nothing, n_seen=0, n_bootstraps=0), tmp_path).read_text()
+    assert "scored nothing" in text
+    assert "None" not in text
+    assert "nan" not in re.sub(r"<[^>]+>", "", text)
+
+
+@pytest.mark.parametrize(
+    ("match_rate", "p_match", "auroc", "expected"),
+    [
+        (0.8, 0.81, 0.7, []),
+        (0.7, 0.85, 0.7, ["promises too much"]),
+        (0.95, 0.8, 0.7, ["too cautious"]),
+        (0.8, 0.8, 0.45, ["ranks no better than chance"]),
+        (0.99, 0.99, 0.4, []),
+    ],
+)
+def test_weak_slices_are_marked(match_rate, p_match, auroc, expected):
+    assert weaknesses(Slice("s", 400, match_rate, p_match, auroc, 0.02, 0.02)) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(None, "\u2013"), (0.0, "0 %"), (-0.0001, "0 %"), (1.0, "100 %"), (0.2449, "24.5 %"), (1.0052, "100.5 %")],
+)
+def test_shares_read_as_percent(value, expected):
+    assert words.percent(value) == expected.replace(" ", "\u00a0")
+
+
+def test_targets_keep_the_decimals_they_were_given():
+    assert [words.target(value) for value in (0.01, 0.005, 0.125)] == ["1\u00a0%", "0.5\u00a0%", "12.5\u00a0%"]

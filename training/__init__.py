@@ -1,0 +1,1 @@
+"""Turnout's training side: gateway logs in, calibrated router bundles out."""

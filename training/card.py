@@ -1,0 +1,80 @@
+"""Card: what a bundle is for and what it is worth, in a page of Markdown beside it."""
+
+from __future__ import annotations
+
+from serving.bundle import Manifest, Policy
+
+_FIGURES = {
+    "auroc": "AUROC of p_match on match",
+    "auroc_within_source": "the same within each source",
+    "apgr": "APGR",
+    "share_at_quality.0.99": "share to the weak model at 99 % of the strong one's quality",
+    "ece": "ECE (15 bins of equal mass)",
+    "ece_floor": "ECE that a perfect router would show at this size",
+    "brier": "Brier score",
+    "log_loss": "log loss",
+}
+
+
+def render_card(manifest: Manifest) -> str:
+    """Return the card as Markdown; every figure is from the test part of the training run."""
+    pair, training = manifest.pair, manifest.training
+    synthetic = (
+        "\n**Trained on synthetic data: it shows that everything works, and says nothing of real traffic.**\n"
+        if manifest.synthetic
+        else ""
+    )
+    return f"""# {manifest.bundle_id}
+{synthetic}
+Estimates, for each request, the probability that {pair.weak} answers it at least as well as {pair.strong}
+(`p_match`; both wrong counts as a match), and routes by a policy on it.
+
+## Data
+{sum(training.rows.values())} labelled requests in {sum(training.groups.values())} groups,
+match rate {training.match_rate:.3f}; labelled by {_listed(training.labellers)}.
+Rows by part: {_listed(training.rows)}. SHA-256 of the logs: `{training.data_sha256}`.
+The bundle holds weights and figures; of the logs it keeps salted 8-byte digests of the groups it has seen, no text.
+
+## Figures on the test part
+| figure | value | 95 % interval |
+| --- | --- | --- |
+{_figures(manifest)}
+
+## Policies
+| policy | threshold | to {pair.weak} | quality kept | made worse | bound |
+| --- | --- | --- | --- | --- | --- |
+{chr(10).join(_policy(policy) for policy in manifest.policies)}
+
+Bounds hold with probability {1 - 0.1:.0%} for groups exchangeable with the policy split, and for no other traffic.
+
+## Model
+Encoder {manifest.encoder.name} ({manifest.encoder.dim} dimensions, {manifest.encoder.max_tokens} word pieces) beside
+hashed word-piece n-grams and structural measures; one logistic regression ({_listed(training.settings)}),
+calibrated by {manifest.calibrator}.
+
+## Limits
+A router learns the traffic that it has seen: on other traffic expect little better than chance, and retrain.
+Whatever fails, the caller uses {pair.strong}: that costs money, never quality.
+"""
+
+
+def _figures(manifest: Manifest) -> str:
+    lines = []
+    for key, name in _FIGURES.items():
+        value = manifest.metrics.get(key)
+        low_high = manifest.intervals.get(key)
+        interval = f"{low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else ""
+        lines.append(f"| {name} | {'undefined' if value is None else f'{value:.3f}'} | {interval} |")
+    return "\n".join(lines)
+
+
+def _policy(policy: Policy) -> str:
+    quality = "" if policy.quality_kept is None else f"{policy.quality_kept:.3f}"
+    bound = "" if policy.share_worse_bound is None else f"{policy.share_worse_bound:.4f}"
+    name = policy.name if policy.is_met else f"{policy.name} (not met: all strong)"
+    cells = (name, f"{policy.threshold:.3f}", f"{policy.share_weak:.1%}", quality, f"{policy.share_worse:.4f}", bound)
+    return f"| {' | '.join(cells)} |"
+
+
+def _listed(counts: dict[str, int] | dict[str, float | int | str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in counts.items())

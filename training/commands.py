@@ -1,0 +1,208 @@
+"""What the training commands do, as plain functions; `training.cli` only reads arguments."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from rich.table import Table
+
+from serving.bundle import Pair, load_bundle, read_manifest
+from serving.registry import find_encoder
+from serving.tables import console, figures_table, policies_table
+from training.dataset import load_dataset
+from training.encoders import load_encoder
+from training.errors import DataRefused
+from training.evaluate import Evaluation, flat, write_evaluation
+from training.labels import label_records
+from training.logs import read_records
+from training.predict import evaluate_bundle, predict_rows, write_predictions
+from training.progress import Reporter
+from training.report import render_report
+from training.train import EVALUATION_JSON, Trained, TrainSettings, train
+
+SHOWN_BASELINES: tuple[str, ...] = ("encoder_lr", "prompt_length", "random", "oracle")
+LABEL_SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("match", pa.int8()),
+        ("labeller", pa.string()),
+        ("label_confidence", pa.float64()),
+        ("file", pa.string()),
+        ("line", pa.int64()),
+    ]
+)
+
+
+def label_logs(
+    logs: Sequence[Path],
+    out: Path,
+    pair: Pair,
+    columns: Mapping[str, str],
+    margin: float,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Label logs, write one row a record, and print the ledger: in = labelled + abstained + quarantined."""
+    with Reporter(quiet=quiet).stage("Reading and labelling"):
+        read = read_records(logs, pair, columns)
+        read.refuse_if_mostly_bad()
+        found = label_records(read.records, margin=margin)
+    labels = {(row.record.file, row.record.line): row.label for row in found.labelled}
+    rows = [(record, labels.get((record.file, record.line))) for record in read.records]
+    table = pa.table(
+        {
+            "id": [record.id for record, _ in rows],
+            "match": [None if given is None else given.match for _, given in rows],
+            "labeller": [None if given is None else given.labeller for _, given in rows],
+            "label_confidence": [None if given is None else given.confidence for _, given in rows],
+            "file": [record.file for record, _ in rows],
+            "line": [record.line for record, _ in rows],
+        },
+        schema=LABEL_SCHEMA,
+    )
+    temporary = out.with_name(f".{out.name}.tmp")
+    pq.write_table(table, temporary, compression="zstd")
+    temporary.replace(out)
+    ledger = {
+        "rows": read.n_rows,
+        "labelled": found.by_labeller,
+        "abstained": {str(why): count for why, count in found.unlabelled.items()},
+        "quarantined": {str(why): count for why, count in read.rejected_by_reason.items()},
+        "match_rate_by_task": _match_rates([(row.record.task or "", row.label.match) for row in found.labelled]),
+    }
+    if as_json:
+        print(msgspec.json.encode(ledger).decode())
+    else:
+        _print_ledger(ledger, out)
+
+
+def train_router(
+    logs: Sequence[Path], out: Path, encoder: str, settings: TrainSettings, *, quiet: bool, as_json: bool
+) -> None:
+    """Train, and print figures, policies and where everything lies."""
+    trained = train(logs, out, load_encoder(find_encoder(encoder)), settings, Reporter(quiet=quiet))
+    if as_json:
+        print(_result_json(trained))
+        return
+    manifest = trained.manifest
+    print_evaluation(trained.evaluation)
+    console().print(policies_table(manifest))
+    if trained.n_quarantined:
+        print(f"{trained.n_quarantined} rows in quarantine: {out.parent / f'{out.name}.quarantine.jsonl'}")
+    if trained.unlabelled:
+        print("without a label: " + ", ".join(f"{why} {count}" for why, count in trained.unlabelled.items()))
+    if manifest.synthetic:
+        print("Trained on SYNTHETIC rows: these figures say nothing of real traffic.")
+    print(f"bundle {manifest.bundle_id}: {out}\nreport: {out / 'report' / 'index.html'}")
+
+
+def predict_file(
+    bundle: Path,
+    data: Sequence[Path],
+    out: Path,
+    policy: str,
+    columns: Mapping[str, str],
+    *,
+    early_exit: bool,
+    quiet: bool,
+) -> None:
+    """Write one prediction for each row of the data."""
+    loaded, reporter = load_bundle(bundle), Reporter(quiet=quiet)
+    chosen = loaded.manifest.policy(policy)
+    read = read_records(data, loaded.manifest.pair, columns)
+    rows = predict_rows(loaded, read.rows, chosen, early_exit=early_exit, reporter=reporter)
+    write_predictions(out, rows)
+    counts = Counter(f"{row.route} {row.reason}" for row in rows)
+    print(f"{out}: {len(rows)} rows, policy {chosen.name}: " + ", ".join(f"{k} {v}" for k, v in counts.most_common()))
+
+
+def evaluate_file(
+    bundle: Path,
+    data: Sequence[Path],
+    out: Path | None,
+    policy: str,
+    columns: Mapping[str, str],
+    margin: float,
+    seed: int,
+    *,
+    early_exit: bool,
+    include_seen: bool,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Evaluate a bundle, write the JSON and print the figures."""
+    loaded, reporter = load_bundle(bundle), Reporter(quiet=quiet)
+    dataset = load_dataset(data, loaded.manifest.pair, columns, margin, reporter).dataset
+    evaluation = evaluate_bundle(
+        loaded,
+        dataset,
+        loaded.manifest.policy(policy),
+        early_exit=early_exit,
+        include_seen=include_seen,
+        seed=seed,
+        reporter=reporter,
+    )
+    if out is not None:
+        write_evaluation(out, evaluation)
+    if include_seen and evaluation.n_seen_in_training:
+        reporter.say(
+            f"Warning: {evaluation.n_seen_in_training} rows were seen in training; the figures flatter the bundle"
+        )
+    if as_json:
+        print(msgspec.json.encode(evaluation).decode())
+    else:
+        print_evaluation(evaluation)
+
+
+def write_report(bundle: Path, out: Path) -> None:
+    """Render the report of a bundle again, from the figures it carries."""
+    load_bundle(bundle)
+    manifest = read_manifest(bundle)
+    try:
+        evaluation = msgspec.json.decode((bundle / EVALUATION_JSON).read_bytes(), type=Evaluation)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise DataRefused(f"{bundle / EVALUATION_JSON}: no evaluation to report on: {error}") from error
+    print(render_report(manifest, evaluation, out))
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print the figures with their intervals, the baselines beside them."""
+    shown = [name for name in SHOWN_BASELINES if name in evaluation.baselines]
+    seen = f"{evaluation.n_seen_in_training} rows seen in training"
+    title = f"{evaluation.n} rows, match rate {evaluation.match_rate:.3f}; {seen}"
+    baselines = {name: flat(evaluation.baselines[name]) for name in shown}
+    console().print(figures_table(title, flat(evaluation), evaluation.intervals, baselines))
+
+
+def _result_json(trained: Trained) -> str:
+    result = {
+        "bundle": str(trained.folder),
+        "bundle_id": trained.manifest.bundle_id,
+        "metrics": trained.manifest.metrics,
+        "intervals": trained.manifest.intervals,
+        "policies": trained.manifest.policies,
+        "quarantined": trained.n_quarantined,
+        "unlabelled": trained.unlabelled,
+    }
+    return msgspec.json.encode(result).decode()
+
+
+def _match_rates(rows: Sequence[tuple[str, int]]) -> dict[str, float]:
+    totals, matches = Counter(task for task, _ in rows), Counter(task for task, match in rows if match)
+    return {task: matches[task] / total for task, total in sorted(totals.items())}
+
+
+def _print_ledger(ledger: dict[str, object], out: Path) -> None:
+    table = Table("what", "count or rate", title=f"{ledger['rows']} rows in")
+    for section, found in ledger.items():
+        if isinstance(found, dict):
+            for name, value in found.items():
+                table.add_row(f"{section}: {name}", f"{value:.3f}" if isinstance(value, float) else str(value))
+    console().print(table)
+    print(out)

@@ -1,0 +1,145 @@
+"""Dataset: labelled, grouped rows as the arrays that fit, calibration, policy and evaluation read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from serving.bundle import Pair
+from training.errors import DataRefused
+from training.evaluate import Outcomes
+from training.labels import Labelled, label_records
+from training.logs import ReadResult, read_records
+from training.progress import Advance, Reporter
+from training.records import LabelledRecord, Record
+from training.splits import Groups, group_records
+
+PROPENSITY_CLIP = 0.01
+"""Least pair propensity that weighs a row; below it one row would count for more than a hundred."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Labelled rows in the order of their files and lines; arrays are (n,).
+
+    Attributes:
+        rows: the records with their labels.
+        groups: which rows belong together.
+        match: 0 or 1.
+        strong_score, weak_score: 0 to 1; where the labeller gave none, 1 and `match`.
+        has_scores: whether the labellers scored every row.
+        weight: 1 / pair propensity, clipped; 1 where it is unknown.
+    """
+
+    rows: list[LabelledRecord]
+    groups: Groups
+    match: NDArray[np.int64]
+    strong_score: NDArray[np.float64]
+    weak_score: NDArray[np.float64]
+    has_scores: bool
+    weight: NDArray[np.float64]
+
+    @property
+    def records(self) -> list[Record]:
+        """The records alone."""
+        return [row.record for row in self.rows]
+
+    def outcomes(
+        self,
+        rows: NDArray[np.int64],
+        p_match: NDArray[np.float64],
+        is_full: NDArray[np.bool_],
+        p_uncalibrated: NDArray[np.float64] | None = None,
+    ) -> Outcomes:
+        """Return what `evaluate` reads, for (m,) row numbers and what the router said of them."""
+        records = [self.rows[row].record for row in rows]
+        return Outcomes(
+            p_match=p_match,
+            match=self.match[rows],
+            strong_score=self.strong_score[rows],
+            weak_score=self.weak_score[rows],
+            source=[record.source or "" for record in records],
+            group=self.groups.group[rows],
+            prompt_length=np.array([len(record.prompt.text) for record in records], dtype=np.float64),
+            task=[record.task or "" for record in records],
+            is_full=is_full,
+            p_uncalibrated=p_uncalibrated,
+        )
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What was read, what was labelled, and the dataset made of it."""
+
+    read: ReadResult
+    labelled: Labelled
+    dataset: Dataset
+
+
+def load_dataset(
+    paths: Sequence[Path], pair: Pair, columns: Mapping[str, str] | None, margin: float, reporter: Reporter
+) -> Loaded:
+    """Read, label and group the rows of some logs.
+
+    Raises:
+        DataRefused: a file can't be read, most rows are bad, or no row has a label.
+    """
+    with reporter.stage("Reading logs") as advance:
+        read = read_records(paths, pair, columns, on_progress=_steps(advance))
+    if read.n_rows == 0:
+        raise DataRefused(f"{', '.join(map(str, paths))}: no rows")
+    read.refuse_if_mostly_bad()
+    labelled = label_records(read.records, margin=margin)
+    if not labelled.labelled:
+        why = ", ".join(f"{reason} {count}" for reason, count in labelled.unlabelled.items())
+        raise DataRefused(
+            f"no row has a label ({why}); a label needs both models' answers and scores, a preference, a reference "
+            "or two answers that agree"
+        )
+    with reporter.stage("Grouping near-duplicates"):
+        groups = group_records([row.record for row in labelled.labelled])
+    return Loaded(read, labelled, _dataset(labelled.labelled, groups))
+
+
+def digest_files(paths: Sequence[Path]) -> str:
+    """Return the SHA-256 (hex) over the files' own digests, in the order given."""
+    total = hashlib.sha256()
+    for path in paths:
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def _dataset(rows: list[LabelledRecord], groups: Groups) -> Dataset:
+    match = np.array([row.label.match for row in rows], dtype=np.int64)
+    strong = [row.label.strong_score for row in rows]
+    weak = [row.label.weak_score for row in rows]
+    propensity = [row.record.pair_propensity or 1.0 for row in rows]
+    return Dataset(
+        rows=rows,
+        groups=groups,
+        match=match,
+        strong_score=np.array([1.0 if score is None else score for score in strong]),
+        weak_score=np.array(
+            [float(label) if score is None else score for score, label in zip(weak, match, strict=True)]
+        ),
+        has_scores=all(score is not None for score in (*strong, *weak)),
+        weight=1.0 / np.clip(np.array(propensity), PROPENSITY_CLIP, 1.0),
+    )
+
+
+def _steps(advance: Advance) -> Callable[[int], None]:
+    """Turn a running total into steps."""
+    done = 0
+
+    def on_total(total: int) -> None:
+        nonlocal done
+        advance(total - done)
+        done = total
+
+    return on_total

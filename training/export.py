@@ -1,0 +1,239 @@
+"""Export: the fitted router as one self-contained ONNX graph.
+
+Comes in: `Router` and `EncoderModel`. Goes out: the bytes of `router.onnx`. The encoder stands inside
+an `If`, so that a prompt which the fast head settles never pays for it (asking ONNX Runtime for
+fewer outputs does not skip it; an `If` does). Weights are inline: external data files are mapped
+by the runtime, and truncating one under a live session kills the process.
+
+The graph is written in ONNX's own text form; the names are those of `training.router` and `training.fit`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from string import Template
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper, numpy_helper, parser
+
+from serving.features import STRUCTURAL
+from serving.model import RouterModel
+from serving.prompt import Prompt
+from training.calibrate import P_MIN, Calibrator
+from training.embeddings import FeatureTable
+from training.encoders import EncoderModel
+from training.errors import DataRefused
+from training.fit import LinearRouter
+from training.router import Router, threshold_log_odds
+
+OPSET, IR_VERSION = 18, 10
+PARITY = 1e-5
+EDGE = 1e-4
+"""A prompt this near to the edge of the exit band may change stage by rounding: only its full answer is compared."""
+
+_BODY = Template("""
+router (int64[n] token_ids, int64[k] buckets, float[k] counts, float[$n_structural] structural,
+        double threshold, bool early_exit) => (float p_match, bool is_full)
+{
+    log_counts = Log (counts)
+    term_frequency = Add (log_counts, one)
+    bucket_idf = Gather (idf, buckets)
+    weighted = Mul (term_frequency, bucket_idf)
+    squares = Mul (weighted, weighted)
+    sum_of_squares = ReduceSum <keepdims = 0> (squares, first_axis)
+    length = Sqrt (sum_of_squares)
+    safe_length = Max (length, tiny)
+    bucket_weights = Gather (lexical_weights, buckets)
+    weighted_column = Unsqueeze (weighted, second_axis)
+    contributions = Mul (bucket_weights, weighted_column)
+    lexical_sum = ReduceSum <keepdims = 0> (contributions, first_axis)
+    lexical_logits = Div (lexical_sum, safe_length)
+
+    centred = Sub (structural, structural_mean)
+    scaled = Mul (centred, structural_factor)
+    clipped = Clip (scaled, clip_low, clip_high)
+    structural_logits = MatMul (clipped, structural_weights)
+
+    text_logits = Add (lexical_logits, structural_logits)
+    shared_logits = Add (text_logits, intercept)
+    fast_logits = Add (shared_logits, dense_mean_logits)
+    $fast_head
+
+    threshold_p = Clip (threshold, p_low, p_high)
+    threshold_q = Sub (one_double, threshold_p)
+    threshold_ratio = Div (threshold_p, threshold_q)
+    threshold_odds = Log (threshold_ratio)
+    fast_odds_double = Cast <to = $double> (fast_odds)
+    difference = Sub (fast_odds_double, threshold_odds)
+    distance = Abs (difference)
+    is_near = LessOrEqual (distance, exit_band)
+    no_early_exit = Not (early_exit)
+    is_full = Or (is_near, no_early_exit)
+    odds = If (is_full) <
+        then_branch = full_stage () => (float full_odds)
+        {
+            dense_length = ReduceL2 <keepdims = 0> (dense)
+            dense_unit = Div (dense, dense_length)
+            dense_logits = MatMul (dense_unit, dense_weights)
+            full_logits = Add (shared_logits, dense_logits)
+            $full_head
+        },
+        else_branch = fast_stage () => (float fast_answer)
+        {
+            fast_answer = Identity (fast_odds)
+        }
+    >
+    p_match = Sigmoid (odds)
+}
+""")
+
+
+@dataclass(frozen=True)
+class Parity:
+    """Largest absolute difference of p_match between graph and Python path, over n prompts and both stages."""
+
+    n: int
+    max_difference: float
+
+
+def export_router(router: Router, encoder: EncoderModel) -> bytes:
+    """Return the graph as bytes; it takes and gives what `serving.model.RouterModel` says."""
+    is_binary = router.linear.lexical.shape[1] == 1
+    text = _BODY.substitute(
+        n_structural=len(STRUCTURAL),
+        double=onnx.TensorProto.DOUBLE,
+        fast_head=_head_text("fast", router.fast_calibrator, is_binary=is_binary),
+        full_head=_head_text("full", router.full_calibrator, is_binary=is_binary),
+    )
+    graph = parser.parse_graph(text)
+    _insert_encoder(graph, onnx.load_from_string(encoder.graph))
+    constants = _constants(router.linear, router.exit_band)
+    constants |= _calibrator_constants("fast", router.fast_calibrator)
+    constants |= _calibrator_constants("full", router.full_calibrator)
+    graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    model.producer_name = "turnout"
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def check_parity(
+    graph: bytes, encoder: EncoderModel, router: Router, prompts: list[Prompt], table: FeatureTable, threshold: float
+) -> Parity:
+    """Compare the graph with the Python path, full stage and cascade, prompt by prompt.
+
+    Raises:
+        DataRefused: they differ by more than `PARITY`; such a bundle must not be published.
+    """
+    model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens)
+    heads = router.log_odds(table)
+    expected_full = router.cascade(heads, threshold, early_exit=False).p_match
+    expected = router.cascade(heads, threshold).p_match
+    is_on_edge = np.abs(np.abs(heads.fast - threshold_log_odds(threshold)) - router.exit_band) < EDGE
+    largest = 0.0
+    for row, prompt in enumerate(prompts):
+        features = model.featurize(prompt)
+        got_full = model.predict_features(features, threshold, early_exit=False).p_match
+        largest = max(largest, abs(got_full - expected_full[row]))
+        if not is_on_edge[row]:
+            largest = max(largest, abs(model.predict_features(features, threshold).p_match - expected[row]))
+    if largest > PARITY:
+        raise DataRefused(f"the exported graph differs from the Python path by {largest:.2e}, allowed {PARITY:.0e}")
+    return Parity(len(prompts), largest)
+
+
+def _head_text(head: str, calibrator: Calibrator, *, is_binary: bool) -> str:
+    """Logits (K,) to calibrated, clipped log-odds (scalar) named `<head>_odds`."""
+    if is_binary:
+        raw = f"{head}_raw = Squeeze ({head}_logits, first_axis)"
+    else:
+        raw = f"""
+        {head}_of_matches = Gather ({head}_logits, match_classes)
+        {head}_of_misses = Gather ({head}_logits, miss_classes)
+        {head}_match = ReduceLogSumExp <keepdims = 0> ({head}_of_matches)
+        {head}_miss = ReduceLogSumExp <keepdims = 0> ({head}_of_misses)
+        {head}_raw = Sub ({head}_match, {head}_miss)"""
+    if calibrator.kind == "platt":
+        calibrated = f"""
+        {head}_sloped = Mul ({head}_raw, {head}_slope)
+        {head}_calibrated = Add ({head}_sloped, {head}_start)"""
+    else:
+        calibrated = f"""
+        {head}_beyond_knots = Sub ({head}_raw, {head}_knots)
+        {head}_not_before = Max ({head}_beyond_knots, zero)
+        {head}_in_interval = Min ({head}_not_before, {head}_gaps)
+        {head}_rises = Mul ({head}_in_interval, {head}_slopes)
+        {head}_rise = ReduceSum <keepdims = 0> ({head}_rises, first_axis)
+        {head}_calibrated = Add ({head}_rise, {head}_start)"""
+    return f"{raw}\n{calibrated}\n        {head}_odds = Clip ({head}_calibrated, odds_low, odds_high)"
+
+
+def _insert_encoder(graph: onnx.GraphProto, encoder: onnx.ModelProto) -> None:
+    """Put the encoder's nodes and weights in front of the nodes of the full stage."""
+    (branch,) = (
+        attribute.g
+        for node in graph.node
+        if node.op_type == "If"
+        for attribute in node.attribute
+        if attribute.name == "then_branch"
+    )
+    prefixed = onnx.compose.add_prefix(
+        encoder,
+        "encoder/",
+        rename_inputs=False,
+        rename_outputs=False,
+        rename_nodes=True,
+        rename_edges=True,
+        rename_value_infos=True,
+        rename_functions=False,
+    )
+    head_nodes = list(branch.node)
+    del branch.node[:]
+    branch.node.extend([*prefixed.graph.node, *head_nodes])
+    branch.initializer.extend(prefixed.graph.initializer)
+
+
+def _constants(linear: LinearRouter, exit_band: float) -> dict[str, NDArray[Any]]:
+    scaler = linear.scaler
+    limit = np.float32(threshold_log_odds(1.0))
+    return {
+        "one": np.array(1.0, np.float32),
+        "zero": np.array(0.0, np.float32),
+        "tiny": np.array(1e-12, np.float32),
+        "first_axis": np.array([0], np.int64),
+        "second_axis": np.array([1], np.int64),
+        "idf": scaler.idf,
+        "lexical_weights": linear.lexical,
+        "structural_mean": scaler.structural_mean,
+        "structural_factor": scaler.structural_factor,
+        "clip_low": np.array(-scaler.structural_clip, np.float32),
+        "clip_high": np.array(scaler.structural_clip, np.float32),
+        "structural_weights": linear.structural,
+        "intercept": linear.intercept,
+        "dense_mean_logits": linear.dense_mean_logits,
+        "dense_weights": (linear.dense * scaler.dense_scale).astype(np.float32),
+        "match_classes": np.flatnonzero(linear.matches),
+        "miss_classes": np.flatnonzero(~linear.matches),
+        "one_double": np.array(1.0),
+        "p_low": np.array(P_MIN),
+        "p_high": np.array(1.0 - P_MIN),
+        "exit_band": np.array(exit_band, np.float64),
+        "odds_low": np.array(-limit, np.float32),
+        "odds_high": np.array(limit, np.float32),
+    }
+
+
+def _calibrator_constants(head: str, calibrator: Calibrator) -> dict[str, NDArray[Any]]:
+    start = {f"{head}_start": np.array(calibrator.y[0], np.float32)}
+    if calibrator.kind == "platt":
+        return start | {f"{head}_slope": np.array(calibrator.slope, np.float32)}
+    gaps = np.diff(calibrator.x.astype(np.float64))
+    slopes = np.diff(calibrator.y.astype(np.float64)) / gaps
+    return start | {
+        f"{head}_knots": calibrator.x[:-1],
+        f"{head}_gaps": gaps.astype(np.float32),
+        f"{head}_slopes": slopes.astype(np.float32),
+    }

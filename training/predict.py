@@ -1,0 +1,144 @@
+"""Predict and evaluate with a bundle, as it would be served: the graph, one prompt at a time.
+
+Comes in: a bundle and logs or prompts. Goes out: one prediction a row (Parquet), or an `Evaluation`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from serving.bundle import SEEN_GROUPS, Bundle, Policy
+from serving.decision import Reason, Route, guard, guarded_decision, model_decision
+from serving.errors import InvalidRequest
+from serving.model import Prediction
+from serving.prompt import Prompt
+from training.dataset import Dataset
+from training.evaluate import Evaluation, evaluate
+from training.progress import Reporter
+from training.quarantine import Rejected
+from training.records import Record
+from training.splits import key_digests
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+DIGEST_BYTES = 8
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("p_match", pa.float64()),
+        ("route", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedRow:
+    """One line of the predictions; `p_match` and `stage` are None only with reason INVALID."""
+
+    id: str | None
+    source: str | None
+    p_match: float | None
+    route: Route
+    stage: str | None
+    reason: Reason
+
+
+def predict_rows(
+    bundle: Bundle, rows: Sequence[Record | Rejected], policy: Policy, *, early_exit: bool, reporter: Reporter
+) -> list[PredictedRow]:
+    """Return one prediction a row, in order; the model runs even where a guard decides."""
+
+    def predict_one(row: Record | Rejected) -> PredictedRow:
+        if isinstance(row, Rejected):
+            return PredictedRow(row.id, None, None, Route.STRONG, None, Reason.INVALID)
+        try:
+            reason = guard(row.prompt)
+        except InvalidRequest:
+            return PredictedRow(row.id, row.source, None, Route.STRONG, None, Reason.INVALID)
+        prediction = bundle.model.predict(row.prompt, policy.threshold, early_exit=early_exit)
+        pair = bundle.manifest.pair
+        decision = guarded_decision(pair, policy, reason) if reason else model_decision(pair, policy, prediction)
+        return PredictedRow(row.id, row.source, prediction.p_match, decision.route, prediction.stage, decision.reason)
+
+    with reporter.stage("Predicting", len(rows)) as advance:
+        return list(_in_threads(predict_one, rows, advance))
+
+
+def write_predictions(path: Path, rows: Sequence[PredictedRow]) -> None:
+    """Write the predictions as Parquet, under the final name only when complete."""
+    columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
+    columns["route"] = [str(row.route) for row in rows]
+    columns["reason"] = [str(row.reason) for row in rows]
+    if not any(columns["source"]):
+        del columns["source"]
+    schema = pa.schema([field for field in SCHEMA if field.name in columns])
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def evaluate_bundle(
+    bundle: Bundle,
+    data: Dataset,
+    policy: Policy,
+    *,
+    early_exit: bool,
+    include_seen: bool,
+    seed: int,
+    reporter: Reporter,
+) -> Evaluation:
+    """Evaluate a bundle on labelled rows, those of groups it was trained on left out and counted.
+
+    Raises:
+        DataRefused: no row is left.
+    """
+    seen = seen_rows(bundle, data)
+    rows = np.flatnonzero(~seen) if not include_seen else np.arange(seen.size)
+    prompts = [data.rows[row].record.prompt for row in rows]
+
+    def predict_one(prompt: Prompt) -> Prediction:
+        return bundle.model.predict(prompt, policy.threshold, early_exit=early_exit)
+
+    with reporter.stage("Predicting", len(prompts)) as advance:
+        predictions = list(_in_threads(predict_one, prompts, advance))
+    p_match = np.array([prediction.p_match for prediction in predictions])
+    is_full = np.array([prediction.stage == "FULL" for prediction in predictions], dtype=bool)
+    outcomes = data.outcomes(rows, p_match, is_full)
+    with reporter.stage("Evaluating") as advance:
+        return evaluate(outcomes, n_seen=int(seen.sum()), seed=seed, on_progress=lambda *_: advance(1))
+
+
+def seen_rows(bundle: Bundle, data: Dataset) -> NDArray[np.bool_]:
+    """Return (n,) whether a row's group holds a row that the bundle was trained on."""
+    raw = (bundle.folder / SEEN_GROUPS).read_bytes()
+    known = {raw[start : start + DIGEST_BYTES] for start in range(0, len(raw), DIGEST_BYTES)}
+    salt = bundle.manifest.training.group_salt
+    is_known = np.array([not known.isdisjoint(key_digests([keys], salt)) for keys in data.groups.keys], dtype=bool)
+    seen_groups = np.unique(data.groups.group[is_known])
+    return np.isin(data.groups.group, seen_groups)
+
+
+def _in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], advance: Callable[[int], None]
+) -> Iterator[Result]:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for result in pool.map(function, items):
+            advance(1)
+            yield result

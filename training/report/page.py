@@ -1,0 +1,148 @@
+"""The report's page: what the template needs, computed, and the files written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+import numpy as np
+
+from serving.bundle import Manifest
+from training.evaluate import Evaluation, Slice, flat
+from training.report import words
+from training.report.figures import BASELINE_NAMES, draw_all
+
+TEMPLATE = "page.html.j2"
+MIN_CLASS_ROWS = 20
+_SURE = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class MetricRow:
+    """One line of the metrics table, its numbers as text; `baselines` in the table's order."""
+
+    name: str
+    meaning: str
+    router: str
+    interval: str
+    baselines: list[str]
+
+
+# name, what it is called, what it means, whether it is a share
+_METRICS = (
+    (
+        "share_at_quality.0.99",
+        "Weak share at 99 % quality",
+        "largest share to {weak} that keeps 99 % of the quality",
+        True,
+    ),
+    ("share_at_quality.0.98", "Weak share at 98 % quality", "the same at 98 %", True),
+    ("quality_at_share.0.25", "Quality at 25 % weak", "relative to {strong}", True),
+    ("quality_at_share.0.5", "Quality at 50 % weak", "relative to {strong}", True),
+    ("quality_at_share.0.75", "Quality at 75 % weak", "relative to {strong}", True),
+    ("apgr", "APGR", "share of the quality gap recovered, averaged over all splits; higher is better", False),
+    ("cpt50", "CPT(50 %)", "share to {strong} that recovers half of the gap; lower is better", True),
+    ("cpt80", "CPT(80 %)", "share to {strong} that recovers 80 % of the gap; lower is better", True),
+    ("auroc", "AUROC", "ranking of matches above misses; higher is better", False),
+    ("auroc_within_source", "AUROC within source", "the same inside each source, weighted by rows", False),
+    ("ece", "Calibration error (ECE)", "mean distance of p_match from the truth; lower is better", False),
+    ("ece_floor", "ECE of a perfect router", "what chance alone gives on so many rows", False),
+    ("brier", "Brier score", "mean squared error of p_match; lower is better", False),
+    ("log_loss", "Log loss", "in nats; lower is better", False),
+)
+
+
+def render_report(manifest: Manifest, evaluation: Evaluation, out_dir: Path) -> Path:
+    """Write `index.html` and the PNG figures into `out_dir`, which is made; return the page's path."""
+    out_dir.mkdir(parents=True, exist_ok=True)
+    figures = draw_all(manifest, evaluation)
+    for name, (png, _) in figures.items():
+        (out_dir / f"{name}.png").write_bytes(png)
+    names = [name for name in evaluation.baselines if name not in {"always_weak", "always_strong"}]
+    page = _environment().get_template(TEMPLATE)
+    text = page.render(
+        m=manifest,
+        e=evaluation,
+        svg={name: svg for name, (_, svg) in figures.items()},
+        w=words,
+        baseline_names=[BASELINE_NAMES.get(name, name) for name in names],
+        metric_rows=metric_rows(manifest, evaluation, names),
+        slice_tables=_slice_tables(evaluation),
+        weaknesses=weaknesses,
+        calibration=calibration_sentence(evaluation),
+        default=next((policy for policy in manifest.policies if policy.name == manifest.default_policy), None),
+        weak_alone=_weak_alone(evaluation),
+    )
+    path = out_dir / "index.html"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def metric_rows(manifest: Manifest, evaluation: Evaluation, baselines: list[str]) -> list[MetricRow]:
+    """Return the metrics table: router, interval, and each baseline named."""
+    router = flat(evaluation)
+    columns = [flat(evaluation.baselines[name]) for name in baselines]
+    rows = []
+    for name, title, meaning, as_percent in _METRICS:
+        show = words.percent if as_percent else words.number
+        rows.append(
+            MetricRow(
+                name=title,
+                meaning=meaning.format(weak=manifest.pair.weak, strong=manifest.pair.strong),
+                router=show(router[name]),
+                interval=words.between(evaluation.intervals.get(name), as_percent=as_percent),
+                baselines=[show(column[name]) for column in columns],
+            )
+        )
+    return rows
+
+
+def weaknesses(found: Slice) -> list[str]:
+    """What is wrong with the router on a slice, beyond what chance explains; empty where nothing is."""
+    n_misses = found.n * (1 - found.match_rate)
+    spread = np.sqrt(max(found.p_match * (1 - found.p_match), 1e-9) / found.n)
+    notes = []
+    if abs(found.p_match - found.match_rate) > max(0.02, _SURE * spread):
+        notes.append("promises too much" if found.p_match > found.match_rate else "too cautious")
+    if found.auroc is not None and found.auroc < 0.5 and min(n_misses, found.n - n_misses) >= MIN_CLASS_ROWS:
+        notes.append("ranks no better than chance")
+    return notes
+
+
+def calibration_sentence(evaluation: Evaluation) -> str:
+    """What the reliability plot means, in one sentence."""
+    error, floor = evaluation.ece, evaluation.ece_floor
+    if error is None or floor is None:
+        return "There is no calibration to show."
+    verdict = (
+        "no more than chance alone would show on so many rows"
+        if error <= 1.5 * floor
+        else "more than chance alone would show, so read p_match with that much tolerance"
+    )
+    return (
+        f"When the router says 90\u00a0%, about 90 of 100 such requests should match: on average it is off by "
+        f"{100 * error:.1f} percentage points (a perfect router would show {100 * floor:.1f}), {verdict}."
+    )
+
+
+def _weak_alone(evaluation: Evaluation) -> float | None:
+    ratio = evaluation.curves.cost_quality.baselines.get("always_weak")
+    return None if ratio is None else ratio[0]
+
+
+def _slice_tables(evaluation: Evaluation) -> list[tuple[str, list[Slice]]]:
+    found = evaluation.slices
+    tables = [("Task", found.task), ("Source", found.source), ("Stage", found.stage)]
+    return [(title, slices) for title, slices in tables if len(slices) > 1]
+
+
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(Path(__file__).parent),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )

@@ -1,0 +1,64 @@
+"""Numbers and policies in words, as the report's page shows them."""
+
+from __future__ import annotations
+
+from serving.bundle import Pair, Policy
+
+NONE = "\u2013"
+_SPACE = "\u00a0"
+
+
+def percent(value: float | None, digits: int = 1) -> str:
+    """A share as `24.5 %`; nothing and the whole go without decimals."""
+    if value is None:
+        return NONE
+    shown = f"{100 * value:.{digits}f}"
+    whole = shown.rstrip("0").rstrip(".") if float(shown) in {0.0, 100.0} else shown
+    return f"{whole.removeprefix('-') if float(shown) == 0 else whole}{_SPACE}%"
+
+
+def target(value: float) -> str:
+    """A share that somebody chose, without decimals it does not have: `1 %`, `0.5 %`."""
+    return f"{100 * value:.6g}{_SPACE}%"
+
+
+def number(value: float | None) -> str:
+    """A metric with three decimals, four under 0.1."""
+    if value is None:
+        return NONE
+    return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}"
+
+
+def between(interval: tuple[float, float] | None, *, as_percent: bool) -> str:
+    """An interval as `21.0 to 27.9 %` or `0.652 to 0.684`."""
+    if interval is None:
+        return NONE
+    if as_percent:
+        return f"{percent(interval[0]).removesuffix(_SPACE + '%')} to {percent(interval[1])}"
+    return f"{number(interval[0])} to {number(interval[1])}"
+
+
+def count(value: float) -> str:
+    """A whole number with a comma at the thousands."""
+    return f"{value:,.0f}"
+
+
+def policy_rule(policy: Policy, pair: Pair) -> str:
+    """What the policy asks for, in one sentence."""
+    wanted = target(policy.target)
+    rules = {
+        "max_worse": f"At most {wanted} of all requests get a worse answer than {pair.strong} would have given.",
+        "min_quality": f"Keep at least {wanted} of {pair.strong}'s mean quality.",
+        "max_strong_share": f"Send at most {wanted} of the requests to {pair.strong}.",
+        "threshold": f"Use {pair.weak} where p_match is at least {policy.target:g}.",
+    }
+    return rules.get(policy.kind, f"{policy.kind} = {policy.target:g}")
+
+
+def policy_bound(policy: Policy) -> str:
+    """How firmly the policy's promise stands, in one sentence."""
+    if not policy.is_met:
+        return "Could not be shown on this data, so nothing goes weak. More labelled rows may change that."
+    if policy.share_worse_bound is None or policy.delta is None:
+        return "No promise: given by hand." if policy.kind == "threshold" else "No promise: set from past traffic."
+    return f"At most {percent(policy.share_worse_bound, 2)}, with {target(1 - policy.delta)} confidence."

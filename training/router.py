@@ -1,0 +1,65 @@
+"""The Python path of the router: what `router.onnx` must give, in float64 and for many rows at once.
+
+`train` evaluates and solves policies with it on cached features; the export is held against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit, logit
+
+from training.calibrate import P_MIN, Calibrator
+from training.embeddings import FeatureTable
+from training.fit import LinearRouter
+
+
+@dataclass(frozen=True)
+class HeadLogOdds:
+    """Calibrated log-odds of a match, (n,) of each head."""
+
+    fast: NDArray[np.float64]
+    full: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Cascade:
+    """What the cascade answers at one threshold: (n,) `p_match` and whether the encoder ran."""
+
+    p_match: NDArray[np.float64]
+    is_full: NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Router:
+    """A fitted and calibrated router.
+
+    Attributes:
+        linear: the regression.
+        fast_calibrator, full_calibrator: maps from raw to calibrated log-odds.
+        exit_band: half-width in calibrated log-odds around the threshold in which the full head answers.
+    """
+
+    linear: LinearRouter
+    fast_calibrator: Calibrator
+    full_calibrator: Calibrator
+    exit_band: float
+
+    def log_odds(self, table: FeatureTable) -> HeadLogOdds:
+        """Return the calibrated log-odds of both heads."""
+        fast, full = self.linear.log_odds(table)
+        return HeadLogOdds(self.fast_calibrator(fast), self.full_calibrator(full))
+
+    def cascade(self, heads: HeadLogOdds, threshold: float, *, early_exit: bool = True) -> Cascade:
+        """Return what the graph returns at a threshold in [0, 1]."""
+        is_full = np.ones(heads.fast.size, dtype=bool)
+        if early_exit:
+            is_full = np.abs(heads.fast - threshold_log_odds(threshold)) <= self.exit_band
+        return Cascade(expit(np.where(is_full, heads.full, heads.fast)), is_full)
+
+
+def threshold_log_odds(threshold: float) -> float:
+    """Return the log-odds of a threshold, clipped as p_match is."""
+    return float(logit(np.clip(threshold, P_MIN, 1.0 - P_MIN)))

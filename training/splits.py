@@ -1,0 +1,197 @@
+"""Groups and split: rows that say the same never stand on both sides.
+
+Comes in: labelled records. Goes out: a group for each row and a part for each group: fit 0.6,
+calibrate 0.1, policy 0.1, test 0.2.
+
+Two rows share a group when they share a group id, a session, the normalised last user text, or when
+they are near-duplicates (3-word shingles, Jaccard at least 0.8, found by MinHash and then checked
+exactly). Shingles found in more than 1 % of the rows are templates and are removed first: left in,
+one source of the reference rows collapses into a single group of 1,546 different questions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum
+
+import numpy as np
+from numpy.typing import NDArray
+from rensa import RMinHash, RMinHashLSH
+from scipy.cluster.hierarchy import DisjointSet
+
+from training.records import Record
+
+JACCARD = 0.8
+TEMPLATE_SHARE = 0.01
+LARGEST_GROUP_SHARE = 0.05
+"""A component above this share of the rows is split by exact text: it says a template slipped through."""
+
+N_PERMUTATIONS, N_BANDS = 120, 20
+"""Bands of six: a pair at Jaccard 0.8 is found with probability 0.998, one at 0.5 with 0.27."""
+
+WEEK_S = 7 * 86_400
+BLOCK = ("FIT",) * 6 + ("CALIBRATE", "POLICY") + ("TEST",) * 2
+_WORD = re.compile(r"\w+")
+
+
+class Part(IntEnum):
+    """What a row is used for."""
+
+    FIT = 0
+    CALIBRATE = 1
+    POLICY = 2
+    TEST = 3
+
+
+@dataclass(frozen=True)
+class Groups:
+    """Groups of n rows.
+
+    Attributes:
+        group: (n,) int64, group of each row, 0 .. n_groups - 1 in order of first appearance.
+        keys: for each row, what ties it to rows of other files: hashes of group id, session and text.
+        n_near_duplicates: pairs joined by near-duplication alone.
+        split_sizes: sizes of the components that were too large and were split by exact text.
+    """
+
+    group: NDArray[np.int64]
+    keys: list[tuple[str, ...]]
+    n_near_duplicates: int = 0
+    split_sizes: list[int] = field(default_factory=list)
+
+    @property
+    def n_groups(self) -> int:
+        """Number of groups."""
+        return int(self.group.max()) + 1 if self.group.size else 0
+
+
+def group_records(records: Sequence[Record]) -> Groups:
+    """Return the groups of the records (connected components over every tie above)."""
+    keys = [_keys(record) for record in records]
+    components = DisjointSet(range(len(records)))
+    first_with: dict[str, int] = {}
+    for row, row_keys in enumerate(keys):
+        for key in row_keys:
+            components.merge(first_with.setdefault(key, row), row)
+    n_near = 0
+    for row, other in near_duplicates([record.user_text for record in records]):
+        n_near += components.merge(row, other)
+    root = [components[row] for row in range(len(records))]
+    root, split_sizes = _split_oversized(root, keys)
+    return Groups(_number_by_appearance(root), keys, n_near, split_sizes)
+
+
+def near_duplicates(texts: Sequence[str]) -> Iterable[tuple[int, int]]:
+    """Yield pairs (earlier, later) of texts whose shingles, templates removed, overlap by at least 0.8."""
+    shingles = _without_templates([_shingles(text) for text in texts])
+    rows = [row for row, items in enumerate(shingles) if items]
+    index = RMinHashLSH(threshold=JACCARD, num_perm=N_PERMUTATIONS, num_bands=N_BANDS)
+    for row in rows:
+        signature = RMinHash(num_perm=N_PERMUTATIONS, seed=1)
+        signature.update(sorted(shingles[row]))
+        for other in index.query(signature):
+            if _jaccard(shingles[other], shingles[row]) >= JACCARD:
+                yield other, row
+                break  # one tie is enough: the others of the component are tied to `other`
+        index.insert(row, signature)
+
+
+def split_groups(records: Sequence[Record], group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Assign each row the part of its group; return (n,) int64 of `Part`.
+
+    Groups are assigned in random blocks of ten, six to fit, one to calibrate, one to policy, two to
+    test, source by source, so that the parts have the same mix. When `created` spans a week or more,
+    the latest 20 % of the groups are the test, the 10 % before them the policy part.
+    """
+    rng = np.random.default_rng(seed)
+    _, first_row = np.unique(group, return_index=True)
+    sources = np.array([records[row].source or records[row].task or "" for row in first_row])
+    shuffled = rng.permutation(first_row.size)
+    order = shuffled[np.argsort(sources[shuffled], kind="stable")]
+    part_of_group = np.empty(first_row.size, dtype=np.int64)
+    latest = _latest_created(records, group)
+    if latest is None:
+        part_of_group[order] = _block_parts(order.size, BLOCK, rng)
+    else:
+        by_time = np.argsort(latest, kind="stable")
+        n_early, n_before_test = int(0.7 * by_time.size), int(0.8 * by_time.size)
+        early = set(by_time[:n_early].tolist())
+        early_order = np.array([one for one in order if one in early], dtype=np.int64)
+        part_of_group[early_order] = _block_parts(early_order.size, BLOCK[:7], rng)
+        part_of_group[by_time[n_early:n_before_test]] = Part.POLICY
+        part_of_group[by_time[n_before_test:]] = Part.TEST
+    return part_of_group[group]
+
+
+def key_digests(keys: Iterable[tuple[str, ...]], salt: str) -> set[bytes]:
+    """Return salted 8-byte digests of the keys: what a bundle keeps of the rows it was trained on."""
+    salted = salt.encode()
+    return {hashlib.blake2b(key.encode(), key=salted, digest_size=8).digest() for row in keys for key in row}
+
+
+def normalised(text: str) -> str:
+    """Return the text in lower case with white space collapsed."""
+    return " ".join(text.casefold().split())
+
+
+def _keys(record: Record) -> tuple[str, ...]:
+    text = hashlib.blake2b(normalised(record.user_text).encode(), digest_size=16).hexdigest()
+    keys = [f"text:{text}"]
+    if record.group_id:
+        keys.append(f"group:{record.group_id}")
+    if record.session_id:
+        keys.append(f"session:{record.session_id}")
+    return tuple(keys)
+
+
+def _shingles(text: str) -> set[str]:
+    words = _WORD.findall(text.casefold())
+    return {" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))} if words else set()
+
+
+def _without_templates(shingles: list[set[str]]) -> list[set[str]]:
+    limit = max(2.0, TEMPLATE_SHARE * len(shingles))
+    frequency = Counter(shingle for items in shingles for shingle in items)
+    common = {shingle for shingle, count in frequency.items() if count > limit}
+    return [items - common for items in shingles]
+
+
+def _jaccard(a: set[str], b: set[str]) -> float:
+    shared = len(a & b)
+    return shared / (len(a) + len(b) - shared)
+
+
+def _split_oversized(root: list[int], keys: list[tuple[str, ...]]) -> tuple[list[int], list[int]]:
+    sizes = Counter(root)
+    limit = max(10.0, LARGEST_GROUP_SHARE * len(root))
+    oversized = {component for component, size in sizes.items() if size > limit}
+    first_with: dict[tuple[int, str], int] = {}
+    split = [
+        first_with.setdefault((component, row_keys[0]), row) if component in oversized else component
+        for row, (component, row_keys) in enumerate(zip(root, keys, strict=True))
+    ]
+    return split, sorted((sizes[component] for component in oversized), reverse=True)
+
+
+def _number_by_appearance(root: list[int]) -> NDArray[np.int64]:
+    number: dict[int, int] = {}
+    return np.array([number.setdefault(component, len(number)) for component in root], dtype=np.int64)
+
+
+def _latest_created(records: Sequence[Record], group: NDArray[np.int64]) -> NDArray[np.float64] | None:
+    created = np.array([np.nan if record.created is None else record.created for record in records])
+    if np.isnan(created).any() or created.size == 0 or created.max() - created.min() < WEEK_S:
+        return None
+    latest = np.full(int(group.max()) + 1, -np.inf)
+    np.maximum.at(latest, group, created)
+    return latest
+
+
+def _block_parts(n: int, block: tuple[str, ...], rng: np.random.Generator) -> NDArray[np.int64]:
+    parts = np.array([Part[name] for name in block], dtype=np.int64)
+    blocks = [rng.permutation(parts) for _ in range(-(-n // parts.size))]
+    return np.concatenate(blocks)[:n] if blocks else np.empty(0, np.int64)

@@ -1,0 +1,155 @@
+"""Tables: Parquet, CSV and JSONL as rows of named fields.
+
+Comes in: a path. Goes out: `RawRow`s in order, undecoded beyond their field names, so that one decoder
+(`training.rows`) serves all formats. The format is known by the file's first bytes, and CSV by its suffix.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from training.errors import DataRefused
+from training.lines import MAX_LINE_BYTES, Line, read_lines
+from training.quarantine import Reason
+
+PARQUET_MAGIC = b"PAR1"
+PARQUET_BATCH_ROWS = 2048
+COMPRESSED_SUFFIXES = frozenset({".gz", ".zst"})
+CSV_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+
+
+@dataclass(frozen=True, slots=True)
+class RawRow:
+    """One row as field name to value: undecoded JSON (`msgspec.Raw`) or the plain value of a table's cell.
+
+    Attributes:
+        line: line of a text file, row of a Parquet file; counts from 1.
+        reason: set where there are no fields to be had.
+    """
+
+    line: int
+    fields: dict[str, Any]
+    reason: Reason | None = None
+
+
+def read_rows(path: Path) -> Iterator[RawRow]:
+    """Yield the rows of a Parquet, CSV or JSONL file; blank lines are skipped.
+
+    Raises:
+        DataRefused: the file is absent, can't be read, or is a damaged Parquet file.
+    """
+    if _is_parquet(path):
+        return _parquet_rows(path)
+    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSED_SUFFIXES]
+    delimiter = CSV_DELIMITERS.get(suffixes[-1]) if suffixes else None
+    return _csv_rows(path, delimiter) if delimiter else _jsonl_rows(path)
+
+
+def _is_parquet(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
+    except OSError as error:
+        raise DataRefused(f"{path}: cannot be read: {error.strerror}") from error
+
+
+_decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _jsonl_rows(path: Path) -> Iterator[RawRow]:
+    for line in read_lines(path):
+        if line.reason or line.content.strip():
+            yield _jsonl_row(line)
+
+
+def _jsonl_row(line: Line) -> RawRow:
+    if line.reason:
+        return RawRow(line.number, {}, line.reason)
+    try:
+        line.content.decode()
+        return RawRow(line.number, _decode_fields(line.content))
+    except UnicodeDecodeError:
+        return RawRow(line.number, {}, Reason.INVALID_UTF8)
+    except msgspec.ValidationError:
+        return RawRow(line.number, {}, Reason.WRONG_TYPE)
+    except (msgspec.DecodeError, RecursionError):
+        return RawRow(line.number, {}, Reason.INVALID_JSON)
+
+
+def _csv_rows(path: Path, delimiter: str) -> Iterator[RawRow]:
+    csv.field_size_limit(MAX_LINE_BYTES)  # process-wide; the default of 128 KiB is shorter than a long prompt
+    unread: list[RawRow] = []
+    reader = csv.reader(_text_lines(path, unread), delimiter=delimiter, strict=True)
+    header: list[str] | None = None
+    while True:
+        line = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            break
+        except csv.Error:
+            yield RawRow(line, {}, Reason.INVALID_CSV)
+            continue
+        if header is None:
+            header = cells
+        elif cells:
+            yield _csv_row(line, header, cells)
+        while unread:
+            yield unread.pop(0)
+    yield from unread
+
+
+def _text_lines(path: Path, unread: list[RawRow]) -> Iterator[str]:
+    # Invalid bytes become surrogates here and are refused row by row: strict decoding would lose the whole file.
+    for line in read_lines(path):
+        if line.reason:
+            unread.append(RawRow(line.number, {}, line.reason))
+        yield line.content.decode(errors="surrogateescape") + "\n"
+
+
+def _csv_row(line: int, header: list[str], cells: list[str]) -> RawRow:
+    if len(cells) != len(header):
+        return RawRow(line, {}, Reason.WRONG_TYPE)
+    try:
+        "".join(cells).encode()
+    except UnicodeEncodeError:
+        return RawRow(line, {}, Reason.INVALID_UTF8)
+    return RawRow(line, {name: cell for name, cell in zip(header, cells, strict=True) if cell})
+
+
+def _parquet_rows(path: Path) -> Iterator[RawRow]:
+    row = 0
+    try:
+        table = pq.ParquetFile(path)
+    except (OSError, pa.ArrowException) as error:
+        raise DataRefused(f"{path}: not a readable Parquet file: {error}") from error
+    try:
+        for batch in table.iter_batches(PARQUET_BATCH_ROWS):
+            for fields in _batch_rows(batch):
+                row += 1
+                yield RawRow(row, fields) if fields is not None else RawRow(row, {}, Reason.INVALID_UTF8)
+    except (OSError, pa.ArrowException):
+        yield RawRow(row + 1, {}, Reason.TRUNCATED)
+
+
+def _batch_rows(batch: pa.RecordBatch) -> list[dict[str, Any] | None]:
+    try:
+        return list(batch.to_pylist(maps_as_pydicts="lossy"))
+    except UnicodeDecodeError:  # Arrow doesn't check text; one bad cell would fail the whole batch
+        return [_single_row(batch.slice(row, 1)) for row in range(batch.num_rows)]
+
+
+def _single_row(batch: pa.RecordBatch) -> dict[str, Any] | None:
+    try:
+        (fields,) = batch.to_pylist(maps_as_pydicts="lossy")
+    except UnicodeDecodeError:
+        return None
+    return dict(fields)

@@ -1,0 +1,298 @@
+"""Train: logs in, bundle out. The whole flow, one step after the other.
+
+    logs -> labels -> groups -> split -> embed -> select -> fit -> calibrate -> policy -> evaluate -> export -> publish
+
+Each part of the split is read by one step only: settings and coefficients see the fit part,
+calibrators and exit band the calibration part, thresholds the policy part, figures the test part.
+"""
+
+from __future__ import annotations
+
+import secrets
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import expit
+
+from serving.bundle import (
+    CARD,
+    FORMAT_VERSION,
+    GOLDEN,
+    GRAPH,
+    SEEN_GROUPS,
+    TOKENIZER,
+    Manifest,
+    Pair,
+    Training,
+    load_bundle,
+)
+from serving.features import SCHEMA_VERSION
+from serving.model import RouterModel
+from serving.prompt import prompt_from_text
+from training.baselines import dense_logistic_baseline
+from training.calibrate import exit_band, fit_calibrator, fit_platt
+from training.card import render_card
+from training.dataset import Dataset, Loaded, digest_files, load_dataset
+from training.embeddings import FeatureTable, embed
+from training.encoders import EncoderModel
+from training.errors import DataRefused
+from training.evaluate import Evaluation, evaluate, flat, write_evaluation
+from training.export import check_parity, export_router
+from training.fit import FitSettings, fit_router, outcome_classes
+from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE, golden_lines
+from training.policy import DEFAULT_POLICY, PolicyRows, solve_policies
+from training.progress import Reporter
+from training.publish import check_out, publish
+from training.quarantine import write_quarantine
+from training.report import render_report
+from training.router import Router
+from training.select import select_settings
+from training.splits import Part, key_digests, split_groups
+
+MIN_GROUPS = 200
+MIN_NON_MATCHES = 30
+"""Fewer leave the calibration part with three cases of what costs quality: no calibration can rest on that."""
+
+PARITY_ROWS = 500
+EVALUATION_JSON = "report/evaluation.json"
+LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "scipy", "tokenizers")
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """What the operator chooses.
+
+    Attributes:
+        pair: names of the two models.
+        name: name of the bundle, the first half of its id.
+        seed: of the split, the draws and the bootstraps; same logs and seed give the same router.
+        margin: by how much the weak score may fall below the strong one and still match.
+        wide_search: search every form and the whole grid.
+        columns: column map of the reader.
+        cache_dir: folder of the dense cache; None for none.
+    """
+
+    pair: Pair = field(default_factory=Pair)
+    name: str = "router"
+    seed: int = 0
+    margin: float = 0.0
+    wide_search: bool = False
+    columns: Mapping[str, str] = field(default_factory=dict)
+    cache_dir: Path | None = None
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run leaves.
+
+    Attributes:
+        manifest: as published.
+        evaluation: of the test part.
+        folder: the bundle.
+        n_quarantined: rows that could not be read.
+        unlabelled: rows without a label, by why.
+    """
+
+    manifest: Manifest
+    evaluation: Evaluation
+    folder: Path
+    n_quarantined: int
+    unlabelled: dict[str, int]
+
+
+def train(
+    paths: Sequence[Path], out: Path, encoder: EncoderModel, settings: TrainSettings, reporter: Reporter
+) -> Trained:
+    """Train a router on logs and publish its bundle in `out`.
+
+    Raises:
+        DataRefused: the logs can't be read or labelled, are too few, `out` holds something else, or the
+            exported graph misses the Python path.
+    """
+    check_out(out)
+    loaded = load_dataset(paths, settings.pair, settings.columns, settings.margin, reporter)
+    data = loaded.dataset
+    part = split_groups(data.records, data.groups.group, settings.seed)
+    _refuse_too_little(data, part)
+    table = _embed(data, encoder, settings.cache_dir, reporter)
+    rows = {one: np.flatnonzero(part == one) for one in Part}
+
+    router, chosen = _fit(data, table, rows, settings, reporter)
+    policies = solve_policies(router, _policy_rows(data, table, rows[Part.POLICY], router), settings.seed)
+    threshold = next(policy.threshold for policy in policies if policy.name == DEFAULT_POLICY)
+    evaluation = _evaluate(data, table, rows, router, threshold, settings.seed, reporter)
+
+    with reporter.stage("Exporting and checking parity"):
+        graph = export_router(router, encoder)
+        parity_rows = rows[Part.TEST][:: max(1, rows[Part.TEST].size // PARITY_ROWS)][:PARITY_ROWS]
+        prompts = [data.rows[row].record.prompt for row in parity_rows]
+        parity = check_parity(graph, encoder, router, prompts, table.take(parity_rows), threshold)
+        odd = [prompt_from_text(text) for text in GOLDEN_PROMPTS]
+        check_parity(graph, encoder, router, odd, embed(odd, encoder, cache_dir=None), threshold)
+    reporter.say(f"Parity of graph and Python path over {parity.n} prompts: {parity.max_difference:.1e}")
+
+    created = datetime.now(UTC)
+    manifest = Manifest(
+        format_version=FORMAT_VERSION,
+        feature_schema=SCHEMA_VERSION,
+        name=settings.name,
+        version=f"{created:%Y%m%d}-{digest_files(paths)[:8]}",
+        created=created.isoformat(timespec="seconds"),
+        pair=settings.pair,
+        encoder=encoder.manifest_entry,
+        calibrator=router.full_calibrator.kind,
+        exit_band=router.exit_band,
+        golden_tolerance=GOLDEN_TOLERANCE,
+        default_policy=DEFAULT_POLICY,
+        policies=policies,
+        metrics={"n": float(evaluation.n), "match_rate": evaluation.match_rate, **flat(evaluation)},
+        intervals={name: bounds for name, bounds in evaluation.intervals.items() if bounds is not None},
+        training=_training(paths, loaded, part, chosen, settings),
+        files={},
+        synthetic=any(record.source == "synthetic" for record in data.records),
+    )
+    published = _publish(out, manifest, evaluation, encoder, graph, _seen(data, part, manifest.training.group_salt))
+    load_bundle(out)  # what was written is what will be served
+    if loaded.read.quarantine:
+        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)
+    unlabelled = {str(why): count for why, count in loaded.labelled.unlabelled.items()}
+    return Trained(published, evaluation, out, len(loaded.read.quarantine), unlabelled)
+
+
+def _refuse_too_little(data: Dataset, part: NDArray[np.int64]) -> None:
+    n_groups, n_non_matches = data.groups.n_groups, int((data.match == 0).sum())
+    if n_groups < MIN_GROUPS or n_non_matches < MIN_NON_MATCHES:
+        raise DataRefused(
+            f"{len(data.rows)} labelled rows in {n_groups} groups, {n_non_matches} with a worse weak answer; "
+            f"training needs at least {MIN_GROUPS} groups and {MIN_NON_MATCHES} such rows; log more requests "
+            "with both models' answers, of the kinds where the weak model fails"
+        )
+    for one in (Part.FIT, Part.CALIBRATE):
+        if np.unique(data.match[part == one]).size < 2:
+            raise DataRefused(
+                f"the {one.name.lower()} part holds one outcome only; log more requests or try another seed"
+            )
+
+
+def _embed(data: Dataset, encoder: EncoderModel, cache_dir: Path | None, reporter: Reporter) -> FeatureTable:
+    with reporter.stage("Embedding prompts", len(data.rows)) as advance:
+        prompts = [record.prompt for record in data.records]
+        return embed(prompts, encoder, cache_dir=cache_dir, on_progress=advance)
+
+
+def _fit(
+    data: Dataset,
+    table: FeatureTable,
+    rows: Mapping[Part, NDArray[np.int64]],
+    settings: TrainSettings,
+    reporter: Reporter,
+) -> tuple[Router, FitSettings]:
+    fit, calibrate = rows[Part.FIT], rows[Part.CALIBRATE]
+    targets = {"binary": data.match[fit]}
+    if data.has_scores:
+        classes = outcome_classes(data.match, data.strong_score, data.weak_score)
+        targets = {"four_outcomes": classes[fit], **targets}
+    fit_table = table.take(fit)
+    chosen = select_settings(
+        fit_table, targets, data.match[fit], data.groups.group[fit], wide=settings.wide_search, reporter=reporter
+    )
+    with reporter.stage("Fitting and calibrating"):
+        linear = fit_router(fit_table, targets[chosen.form], chosen, weight=data.weight[fit])
+        fast, full = linear.log_odds(table.take(calibrate))
+        match, group = data.match[calibrate], data.groups.group[calibrate]
+        fast_calibrator, full_calibrator = fit_platt(fast, match), fit_calibrator(full, match, group)
+        band = exit_band(fast_calibrator(fast), full_calibrator(full))
+    return Router(linear, fast_calibrator, full_calibrator, band), chosen
+
+
+def _policy_rows(data: Dataset, table: FeatureTable, rows: NDArray[np.int64], router: Router) -> PolicyRows:
+    return PolicyRows(
+        heads=router.log_odds(table.take(rows)),
+        match=data.match[rows],
+        strong_score=data.strong_score[rows],
+        weak_score=data.weak_score[rows],
+        group=data.groups.group[rows],
+    )
+
+
+def _evaluate(
+    data: Dataset,
+    table: FeatureTable,
+    rows: Mapping[Part, NDArray[np.int64]],
+    router: Router,
+    threshold: float,
+    seed: int,
+    reporter: Reporter,
+) -> Evaluation:
+    fit, test = rows[Part.FIT], rows[Part.TEST]
+    test_table = table.take(test)
+    answered = router.cascade(router.log_odds(test_table), threshold)
+    _, uncalibrated = router.linear.log_odds(test_table)
+    outcomes = data.outcomes(test, answered.p_match, answered.is_full, expit(uncalibrated))
+    encoder_only = dense_logistic_baseline(table.dense[fit], data.match[fit], test_table.dense)
+    with reporter.stage("Evaluating on the test part") as advance:
+        return evaluate(
+            outcomes,
+            n_seen=int(part_sizes(rows)),
+            seed=seed,
+            on_progress=lambda *_: advance(1),
+            extra_baselines={"encoder_lr": encoder_only},
+        )
+
+
+def part_sizes(rows: Mapping[Part, NDArray[np.int64]]) -> int:
+    """Return how many rows training has seen: all but those of the test part."""
+    return sum(numbers.size for part, numbers in rows.items() if part is not Part.TEST)
+
+
+def _training(
+    paths: Sequence[Path], loaded: Loaded, part: NDArray[np.int64], chosen: FitSettings, settings: TrainSettings
+) -> Training:
+    group = loaded.dataset.groups.group
+    return Training(
+        data_sha256=digest_files(paths),
+        rows={one.name.lower(): int((part == one).sum()) for one in Part},
+        groups={one.name.lower(): int(np.unique(group[part == one]).size) for one in Part},
+        group_salt=secrets.token_hex(16),
+        seed=settings.seed,
+        match_rate=float(loaded.dataset.match.mean()),
+        labellers=loaded.labelled.by_labeller,
+        settings={
+            "form": chosen.form,
+            "c": chosen.c,
+            "dense_scale": chosen.dense_scale,
+            "structural_scale": chosen.structural_scale,
+            "margin": settings.margin,
+        },
+        libraries={library: version(library) for library in LIBRARIES},
+    )
+
+
+def _seen(data: Dataset, part: NDArray[np.int64], salt: str) -> bytes:
+    keys = (data.groups.keys[row] for row in np.flatnonzero(part != Part.TEST))
+    return b"".join(sorted(key_digests(keys, salt)))
+
+
+def _publish(
+    out: Path, manifest: Manifest, evaluation: Evaluation, encoder: EncoderModel, graph: bytes, seen: bytes
+) -> Manifest:
+    model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens)
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch)
+        render_report(manifest, evaluation, report)
+        write_evaluation(report / Path(EVALUATION_JSON).name, evaluation)
+        contents = {f"report/{file.name}": file.read_bytes() for file in sorted(report.iterdir())}
+    contents |= {
+        GRAPH: graph,
+        TOKENIZER: encoder.tokenizer_json,
+        GOLDEN: golden_lines(model),
+        SEEN_GROUPS: seen,
+        CARD: render_card(manifest).encode(),
+    }
+    return publish(out, manifest, contents)

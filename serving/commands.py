@@ -31,6 +31,7 @@ def serve(
     lame_duck_s: float = _DEFAULTS.lame_duck_s,
     grace_s: float = _DEFAULTS.grace_s,
     reflection: bool = _DEFAULTS.reflection,
+    early_exit: bool = _DEFAULTS.early_exit,
 ) -> int:
     """Serve a bundle until a signal and return the exit code; the arguments are those of `ServerSettings`."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -41,6 +42,7 @@ def serve(
             lame_duck_s=lame_duck_s,
             grace_s=grace_s,
             reflection=reflection,
+            early_exit=early_exit,
         )
     except SettingsRefused as error:
         print(f"turnout: {error}", file=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import math
 from dataclasses import dataclass
 
@@ -28,6 +29,7 @@ class ServerSettings:
             interval at which balancers look, they see refused connections.
         grace_s: how long a stopping server waits for calls in flight before it cancels them.
         reflection: whether clients may list the services; tells strangers what runs here.
+        early_exit: whether the fast head may answer; without it the encoder runs for every request.
     """
 
     listen: str = DEFAULT_LISTEN
@@ -36,6 +38,7 @@ class ServerSettings:
     lame_duck_s: float = 0.5
     grace_s: float = 5.0
     reflection: bool = False
+    early_exit: bool = True
 
     def __post_init__(self) -> None:
         split_address(self.listen)
@@ -61,3 +64,12 @@ def split_address(listen: str) -> tuple[str, int]:
     if not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
         raise SettingsRefused(f"listen: expected host:port such as {DEFAULT_LISTEN}, got {listen!r}")
     return host, int(port)
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether only this machine can reach the address; host names other than `localhost` count as public."""
+    host, _ = split_address(listen)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -48,10 +48,11 @@ class RouterService:
         model_calls: prompts handed to `decide` so far, warm-up left out.
     """
 
-    def __init__(self, bundle: Bundle, max_request_bytes: int) -> None:
+    def __init__(self, bundle: Bundle, max_request_bytes: int, *, early_exit: bool = True) -> None:
         """Take the bundle to answer from and the size above which a request is INVALID_ARGUMENT."""
         self._bundle = bundle
         self._max_request_bytes = max_request_bytes
+        self._early_exit = early_exit
         self._model_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnout-model")
         self.is_warm = False
         self.model_calls = 0
@@ -118,7 +119,7 @@ class RouterService:
         if deadline_s is not None and time.monotonic() >= deadline_s:
             raise DeadlineSpent("the deadline passed before the model could start")
         self.model_calls += 1
-        decision = decide(self._bundle, prompt, policy)
+        decision = decide(self._bundle, prompt, policy, early_exit=self._early_exit)
         return _Decided(decision, started_ns, time.perf_counter_ns())
 
     def _run_all(self, prompts: list[Prompt]) -> None:

@@ -9,8 +9,11 @@ from pathlib import Path
 import pytest
 
 from serving.bundle import Bundle, load_bundle
+from serving.registry import find_encoder
 from tests.builders import tiny_bundle
 from tests.running import ServerProcess, server_process
+from tests.training.runs import TrainingRun, run_training
+from training.encoders import DEFAULT_ENCODER, EncoderModel, load_encoder
 
 
 @pytest.fixture(scope="session")
@@ -45,3 +48,15 @@ def shared_data() -> Path:
     if not (folder / "gpt-4o_gpt-4o-mini.parquet").exists():
         pytest.skip(f"real outcomes not found in {folder}; set TURNOUT_SHARED_DATA to the folder that holds them")
     return folder
+
+
+@pytest.fixture(scope="session")
+def encoder() -> EncoderModel:
+    """Return the encoder that ships with the project."""
+    return load_encoder(find_encoder(DEFAULT_ENCODER))
+
+
+@pytest.fixture(scope="session")
+def training_run(tmp_path_factory: pytest.TempPathFactory, encoder: EncoderModel) -> TrainingRun:
+    """Train once on 1,500 synthetic rows, for all tests that read the bundle."""
+    return run_training(tmp_path_factory.mktemp("run"), encoder, 1500)

@@ -26,7 +26,7 @@ from training.calibrate import P_MIN, Calibrator
 from training.embeddings import FeatureTable
 from training.encoders import EncoderModel
 from training.errors import DataRefused
-from training.fit import LinearRouter
+from training.fit import Head, LinearRouter
 from training.router import Router, threshold_log_odds
 
 OPSET, IR_VERSION = 18, 10
@@ -46,20 +46,10 @@ router (int64[n] token_ids, int64[k] buckets, float[k] counts, float[$n_structur
     sum_of_squares = ReduceSum <keepdims = 0> (squares, first_axis)
     length = Sqrt (sum_of_squares)
     safe_length = Max (length, tiny)
-    bucket_weights = Gather (lexical_weights, buckets)
     weighted_column = Unsqueeze (weighted, second_axis)
-    contributions = Mul (bucket_weights, weighted_column)
-    lexical_sum = ReduceSum <keepdims = 0> (contributions, first_axis)
-    lexical_logits = Div (lexical_sum, safe_length)
-
     centred = Sub (structural, structural_mean)
     scaled = Mul (centred, structural_factor)
     clipped = Clip (scaled, clip_low, clip_high)
-    structural_logits = MatMul (clipped, structural_weights)
-
-    text_logits = Add (lexical_logits, structural_logits)
-    shared_logits = Add (text_logits, intercept)
-    fast_logits = Add (shared_logits, dense_mean_logits)
     $fast_head
 
     threshold_p = Clip (threshold, p_low, p_high)
@@ -78,7 +68,6 @@ router (int64[n] token_ids, int64[k] buckets, float[k] counts, float[$n_structur
             dense_length = ReduceL2 <keepdims = 0> (dense)
             dense_unit = Div (dense, dense_length)
             dense_logits = MatMul (dense_unit, dense_weights)
-            full_logits = Add (shared_logits, dense_logits)
             $full_head
         },
         else_branch = fast_stage () => (float fast_answer)
@@ -101,18 +90,17 @@ class Parity:
 
 def export_router(router: Router, encoder: EncoderModel) -> bytes:
     """Return the graph as bytes; it takes and gives what `serving.model.RouterModel` says."""
-    is_binary = router.linear.lexical.shape[1] == 1
     text = _BODY.substitute(
         n_structural=len(STRUCTURAL),
         double=onnx.TensorProto.DOUBLE,
-        fast_head=_head_text("fast", router.fast_calibrator, is_binary=is_binary),
-        full_head=_head_text("full", router.full_calibrator, is_binary=is_binary),
+        fast_head=_head_text("fast", router.linear.fast, router.fast_calibrator),
+        full_head=_head_text("full", router.linear.full, router.full_calibrator),
     )
     graph = parser.parse_graph(text)
     _insert_encoder(graph, onnx.load_from_string(encoder.graph))
     constants = _constants(router.linear, router.exit_band)
-    constants |= _calibrator_constants("fast", router.fast_calibrator)
-    constants |= _calibrator_constants("full", router.full_calibrator)
+    constants |= _head_constants("fast", router.linear.fast, router.fast_calibrator)
+    constants |= _head_constants("full", router.linear.full, router.full_calibrator)
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     model.producer_name = "turnout"
@@ -145,17 +133,34 @@ def check_parity(
     return Parity(len(prompts), largest)
 
 
-def _head_text(head: str, calibrator: Calibrator, *, is_binary: bool) -> str:
-    """Logits (K,) to calibrated, clipped log-odds (scalar) named `<head>_odds`."""
+def _head_text(name: str, head: Head, calibrator: Calibrator) -> str:
+    """Scaled parts to calibrated, clipped log-odds (a scalar named `<name>_odds`)."""
+    text_logits = "text_logits" if head.dense is not None else "logits"
+    logits = f"""
+        {name}_bucket_weights = Gather ({name}_lexical, buckets)
+        {name}_contributions = Mul ({name}_bucket_weights, weighted_column)
+        {name}_lexical_sum = ReduceSum <keepdims = 0> ({name}_contributions, first_axis)
+        {name}_lexical_logits = Div ({name}_lexical_sum, safe_length)
+        {name}_structural_logits = MatMul (clipped, {name}_structural)
+        {name}_features = Add ({name}_lexical_logits, {name}_structural_logits)
+        {name}_{text_logits} = Add ({name}_features, {name}_intercept)"""
+    if head.dense is not None:
+        logits += f"\n        {name}_logits = Add ({name}_text_logits, dense_logits)"
+    return "\n".join((logits, _raw_text(name, is_binary=head.is_binary), _calibrated_text(name, calibrator)))
+
+
+def _raw_text(head: str, *, is_binary: bool) -> str:
     if is_binary:
-        raw = f"{head}_raw = Squeeze ({head}_logits, first_axis)"
-    else:
-        raw = f"""
+        return f"        {head}_raw = Squeeze ({head}_logits, first_axis)"
+    return f"""
         {head}_of_matches = Gather ({head}_logits, match_classes)
         {head}_of_misses = Gather ({head}_logits, miss_classes)
         {head}_match = ReduceLogSumExp <keepdims = 0> ({head}_of_matches)
         {head}_miss = ReduceLogSumExp <keepdims = 0> ({head}_of_misses)
         {head}_raw = Sub ({head}_match, {head}_miss)"""
+
+
+def _calibrated_text(head: str, calibrator: Calibrator) -> str:
     if calibrator.kind == "platt":
         calibrated = f"""
         {head}_sloped = Mul ({head}_raw, {head}_slope)
@@ -168,7 +173,7 @@ def _head_text(head: str, calibrator: Calibrator, *, is_binary: bool) -> str:
         {head}_rises = Mul ({head}_in_interval, {head}_slopes)
         {head}_rise = ReduceSum <keepdims = 0> ({head}_rises, first_axis)
         {head}_calibrated = Add ({head}_rise, {head}_start)"""
-    return f"{raw}\n{calibrated}\n        {head}_odds = Clip ({head}_calibrated, odds_low, odds_high)"
+    return f"{calibrated}\n        {head}_odds = Clip ({head}_calibrated, odds_low, odds_high)"
 
 
 def _insert_encoder(graph: onnx.GraphProto, encoder: onnx.ModelProto) -> None:
@@ -197,7 +202,9 @@ def _insert_encoder(graph: onnx.GraphProto, encoder: onnx.ModelProto) -> None:
 
 
 def _constants(linear: LinearRouter, exit_band: float) -> dict[str, NDArray[Any]]:
-    scaler = linear.scaler
+    scaler, dense = linear.scaler, linear.full.dense
+    if dense is None:
+        raise ValueError("the full head has no dense part; fit it with the encoder's vectors")
     limit = np.float32(threshold_log_odds(1.0))
     return {
         "one": np.array(1.0, np.float32),
@@ -206,23 +213,28 @@ def _constants(linear: LinearRouter, exit_band: float) -> dict[str, NDArray[Any]
         "first_axis": np.array([0], np.int64),
         "second_axis": np.array([1], np.int64),
         "idf": scaler.idf,
-        "lexical_weights": linear.lexical,
         "structural_mean": scaler.structural_mean,
         "structural_factor": scaler.structural_factor,
         "clip_low": np.array(-scaler.structural_clip, np.float32),
         "clip_high": np.array(scaler.structural_clip, np.float32),
-        "structural_weights": linear.structural,
-        "intercept": linear.intercept,
-        "dense_mean_logits": linear.dense_mean_logits,
-        "dense_weights": (linear.dense * scaler.dense_scale).astype(np.float32),
-        "match_classes": np.flatnonzero(linear.matches),
-        "miss_classes": np.flatnonzero(~linear.matches),
+        "dense_weights": (dense * scaler.dense_scale).astype(np.float32),
+        "match_classes": np.flatnonzero(linear.full.matches),
+        "miss_classes": np.flatnonzero(~linear.full.matches),
         "one_double": np.array(1.0),
         "p_low": np.array(P_MIN),
         "p_high": np.array(1.0 - P_MIN),
         "exit_band": np.array(exit_band, np.float64),
         "odds_low": np.array(-limit, np.float32),
         "odds_high": np.array(limit, np.float32),
+    }
+
+
+def _head_constants(name: str, head: Head, calibrator: Calibrator) -> dict[str, NDArray[Any]]:
+    return {
+        f"{name}_lexical": head.lexical,
+        f"{name}_structural": head.structural,
+        f"{name}_intercept": head.intercept,
+        **_calibrator_constants(name, calibrator),
     }
 
 

@@ -18,7 +18,7 @@ from sklearn.metrics import log_loss
 from sklearn.model_selection import GroupKFold
 
 from training.embeddings import FeatureTable
-from training.fit import FitSettings, fit_router
+from training.fit import FitSettings, fit_head, fit_scaler
 from training.progress import Reporter
 
 N_FOLDS = 3
@@ -95,5 +95,8 @@ def _fold_loss(
     settings: FitSettings,
 ) -> float:
     train, held_out = fold
-    _, log_odds = fit_router(table.take(train), target[train], settings).log_odds(table.take(held_out))
-    return float(log_loss(match[held_out], expit(log_odds), labels=[0, 1]))
+    train_table = table.take(train)
+    scaler = fit_scaler(train_table, settings)
+    head = fit_head(scaler, train_table, target[train], settings.c, with_dense=True)
+    p_match = expit(head.log_odds(scaler, table.take(held_out)))
+    return float(log_loss(match[held_out], p_match, labels=[0, 1]))

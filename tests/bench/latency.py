@@ -13,6 +13,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from serving.bundle import load_bundle
@@ -72,8 +73,8 @@ def _rows(folder: Path, target: str, n_calls: int) -> list[dict]:
                 answered = router.route(text=text, threshold=threshold)
                 if answered.stage != stage:
                     continue
-                routed = [_timed(lambda: router.route(text=text, threshold=threshold)) for _ in range(n_calls)]
-                alone = [_timed(lambda: bundle.model.predict(prompt, threshold)) for _ in range(n_calls)]
+                routed = _times(partial(router.route, text=text, threshold=threshold), n_calls)
+                alone = _times(partial(bundle.model.predict, prompt, threshold), n_calls)
                 rows.append(
                     {
                         "tokens": tokens,
@@ -86,10 +87,13 @@ def _rows(folder: Path, target: str, n_calls: int) -> list[dict]:
     return rows
 
 
-def _timed(call) -> float:
-    start = time.perf_counter()
-    call()
-    return (time.perf_counter() - start) * 1e3
+def _times(call, n_calls: int) -> list[float]:
+    times_ms = []
+    for _ in range(n_calls):
+        start = time.perf_counter()
+        call()
+        times_ms.append((time.perf_counter() - start) * 1e3)
+    return times_ms
 
 
 def _resident_mib(pid: int) -> float:

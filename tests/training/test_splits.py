@@ -80,12 +80,17 @@ def test_three_near_duplicates_in_a_small_log_are_no_template():
     assert groups.group[:3].tolist() == [0, 0, 0]
 
 
-def test_texts_that_share_half_their_words_stay_apart():
-    rng = random.Random(2)
-    shared = words(rng, 30)
-    groups = group_records([record(f"{shared} {words(rng, 30)}") for _ in range(2)])
-    assert groups.group.tolist() == [0, 1]
-    assert groups.n_near_duplicates == 0
+@pytest.mark.parametrize(("n_shared", "is_joined"), [(57, True), (51, False), (30, False)])
+def test_near_means_four_fifths_of_the_shingles(n_shared: int, *, is_joined: bool):
+    # 62 words are 60 shingles; 57 words shared give 55 / 65 = 0.85, 51 give 49 / 71 = 0.69.
+    rng = random.Random(n_shared)
+    pairs = []
+    for _ in range(10):
+        shared = words(rng, n_shared)
+        pairs += [record(f"{shared} {words(rng, 62 - n_shared)}") for _ in range(2)]
+    groups = group_records(pairs)
+    assert groups.n_near_duplicates == (10 if is_joined else 0)
+    assert groups.n_groups == (10 if is_joined else 20)
 
 
 def test_different_questions_in_one_long_template_stay_apart():

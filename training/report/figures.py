@@ -33,7 +33,12 @@ VARIABLES = {
     OTHER: "other",
     MISS: "miss",
 }
-BASELINE_NAMES = {"random": "random", "prompt_length": "prompt length", "oracle": "oracle (hindsight)"}
+BASELINE_NAMES = {
+    "random": "random",
+    "prompt_length": "prompt length",
+    "encoder_lr": "encoder + LR",
+    "oracle": "oracle (hindsight)",
+}
 _DASHES = ((1, 2), (5, 2), (7, 2, 1, 2), (3, 1, 1, 1), (9, 3))
 _DPI = 160
 _STYLE: dict[Any, Any] = {

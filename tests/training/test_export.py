@@ -1,0 +1,230 @@
+"""The exported graph gives what the Python path gives, whatever the text, and skips the encoder when it may."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from serving.errors import ModelFault
+from serving.model import RouterModel, Stage
+from serving.prompt import Prompt, prompt_from_json, prompt_from_text
+from training.calibrate import exit_band, fit_isotonic, fit_platt
+from training.embeddings import FeatureTable, embed
+from training.encoders import EncoderModel
+from training.errors import DataRefused
+from training.export import EDGE, PARITY, check_parity, export_router
+from training.fit import FitSettings, fit_router, outcome_classes
+from training.router import HeadLogOdds, Router, threshold_log_odds
+from training.sample import STRONG, WEAK, make_sample
+
+N_FIT = 500
+THRESHOLDS = (0.0, 0.5, 0.85, 0.95, 1.0)
+ODD_TEXTS = (
+    "",
+    " \n\t ",
+    "a",
+    "a" * 5000,
+    "z " * 3000,
+    "?" * 200,
+    "\0",
+    "nul\0in\0between",
+    "\n" * 100,
+    "🚆" * 300,
+    "👩‍👩‍👧‍👦 é ﷽",
+    "ما هي عاصمة مصر؟ אבגד",
+    "x^2 + y^2 = {z}; def f(a): return a['b']  # 3 < 4",
+    "\ud800 alone",
+    "The committee met again and postponed the vote. " * 22_000,
+)
+KINDS = [(form, calibrator) for form in ("binary", "four_outcomes") for calibrator in (fit_platt, fit_isotonic)]
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Prompts, their features, and routers fitted on the first of them."""
+
+    prompts: list[Prompt]
+    table: FeatureTable
+    routers: dict[tuple[str, str], Router]
+
+
+@pytest.fixture(scope="module")
+def fixed(encoder: EncoderModel) -> Fixed:
+    rows = make_sample(N_FIT, seed=7)
+    bodies = [msgspec.json.encode(row["request"]) for row in rows]
+    prompts = [*(prompt_from_json(body) for body in bodies), *(prompt_from_text(text) for text in ODD_TEXTS)]
+    table = embed(prompts, encoder, cache_dir=None)
+    strong, weak = np.array([[row["responses"][model]["score"] for model in (STRONG, WEAK)] for row in rows]).T
+    match = (weak >= strong).astype(np.int64)
+    targets = {"binary": match, "four_outcomes": outcome_classes(match, strong, weak)}
+    fit_rows = table.take(np.arange(N_FIT))
+    routers = {}
+    for form, calibrate in KINDS:
+        linear = fit_router(fit_rows, targets[form], FitSettings(form=form, dense_scale=0.5))
+        fast, full = linear.log_odds(fit_rows)
+        fast_calibrator, full_calibrator = calibrate(fast, match), calibrate(full, match)
+        band = exit_band(fast_calibrator(fast), full_calibrator(full))
+        routers[form, calibrate.__name__] = Router(linear, fast_calibrator, full_calibrator, band)
+    return Fixed(prompts, table, routers)
+
+
+@pytest.fixture(scope="module")
+def router(fixed: Fixed) -> Router:
+    return fixed.routers["four_outcomes", "fit_platt"]
+
+
+@pytest.fixture(scope="module")
+def graph(router: Router, encoder: EncoderModel) -> bytes:
+    return export_router(router, encoder)
+
+
+@pytest.fixture(scope="module")
+def model(graph: bytes, encoder: EncoderModel) -> RouterModel:
+    return model_of(graph, encoder)
+
+
+def model_of(graph: bytes, encoder: EncoderModel) -> RouterModel:
+    return RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens)
+
+
+def expit(log_odds: float) -> float:
+    return 1 / (1 + np.exp(-log_odds))
+
+
+def assert_parity(model: RouterModel, router: Router, prompt: Prompt, heads: HeadLogOdds, row: int = 0) -> set[Stage]:
+    """Compare both heads and the stage at every threshold; return the stages seen."""
+    fast, full = float(heads.fast[row]), float(heads.full[row])
+    features = model.featurize(prompt)
+    answer = model.predict_features(features, 0.5, early_exit=False)
+    assert answer.stage is Stage.FULL
+    assert abs(answer.p_match - expit(full)) <= PARITY
+    seen = set()
+    for threshold in THRESHOLDS:
+        distance = abs(fast - threshold_log_odds(threshold)) - router.exit_band
+        if distance < -EDGE and row % 10:
+            continue  # compared above; running the encoder once more for one prompt in ten is enough
+        answer = model.predict_features(features, threshold)
+        if abs(distance) > EDGE:
+            assert answer.stage is (Stage.FULL if distance < 0 else Stage.FAST)
+        assert abs(answer.p_match - expit(full if answer.stage is Stage.FULL else fast)) <= PARITY
+        seen.add(answer.stage)
+    return seen
+
+
+@pytest.mark.parametrize(("form", "calibrate"), [(form, calibrate.__name__) for form, calibrate in KINDS])
+def test_graph_gives_what_the_python_path_gives(fixed: Fixed, encoder: EncoderModel, form: str, calibrate: str):
+    router = fixed.routers[form, calibrate]
+    model = model_of(export_router(router, encoder), encoder)
+    heads = router.log_odds(fixed.table)
+    seen = set()
+    for row, prompt in enumerate(fixed.prompts):
+        seen |= assert_parity(model, router, prompt, heads, row)
+    assert len(fixed.prompts) > 500
+    assert seen == {Stage.FAST, Stage.FULL}
+    assert router.linear.lexical.shape[1] == (1 if form == "binary" else 4)
+
+
+@given(text=st.text(st.characters(exclude_categories=()), max_size=400))
+@settings(max_examples=80, deadline=None)
+def test_parity_holds_for_arbitrary_text(model: RouterModel, router: Router, encoder: EncoderModel, text: str):
+    prompt = prompt_from_text(text)
+    heads = router.log_odds(embed([prompt], encoder, cache_dir=None, n_threads=1))
+    assert_parity(model, router, prompt, heads)
+
+
+def test_prompt_facts_outside_the_text_count_in_both(model: RouterModel, router: Router, encoder: EncoderModel):
+    prompt = Prompt("Look at this", turns=7, images=3, tools=12, wants_json=True)
+    heads = router.log_odds(embed([prompt], encoder, cache_dir=None))
+    assert_parity(model, router, prompt, heads)
+    plain = model.predict(Prompt("Look at this"), 0.5, early_exit=False)
+    assert plain.p_match != model.predict(prompt, 0.5, early_exit=False).p_match
+
+
+def test_prompt_without_any_word_piece_is_answered(model: RouterModel):
+    features = model.featurize(Prompt(""))
+    assert features.buckets.size == 0
+    for early_exit in (True, False):
+        assert 0 < model.predict_features(features, 0.5, early_exit=early_exit).p_match < 1
+
+
+def test_early_exit_never_runs_the_encoder(fixed: Fixed, router: Router, encoder: EncoderModel):
+    broken = model_of(export_router(router, nan_encoder(encoder)), encoder)
+    heads = router.log_odds(fixed.table)
+    is_full = router.cascade(heads, 0.9).is_full
+    assert 0 < is_full.mean() < 1
+    for row in np.flatnonzero(~is_full)[:20]:
+        assert broken.predict(fixed.prompts[row], 0.9).p_match == pytest.approx(expit(heads.fast[row]), abs=PARITY)
+        with pytest.raises(ModelFault):
+            broken.predict(fixed.prompts[row], 0.9, early_exit=False)
+    for row in np.flatnonzero(is_full)[:20]:
+        with pytest.raises(ModelFault):
+            broken.predict(fixed.prompts[row], 0.9)
+
+
+def nan_encoder(encoder: EncoderModel) -> EncoderModel:
+    """Return an encoder that gives NaN for every prompt."""
+    dim = encoder.card.dim
+    nan = helper.make_tensor("nan", TensorProto.FLOAT, [dim], [float("nan")] * dim)
+    graph = helper.make_graph(
+        [helper.make_node("Identity", ["nan"], ["dense"])],
+        "nan",
+        [helper.make_tensor_value_info("token_ids", TensorProto.INT64, ["n"])],
+        [helper.make_tensor_value_info("dense", TensorProto.FLOAT, [dim])],
+        [nan],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return replace(encoder, graph=model.SerializeToString())
+
+
+def tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("t"):
+                yield attribute.t
+            if attribute.HasField("g"):
+                yield from tensors(attribute.g)
+
+
+def test_graph_is_self_contained(graph: bytes, encoder: EncoderModel):
+    found = list(tensors(onnx.load_from_string(graph).graph))
+    assert sum(tensor.ByteSize() for tensor in found) > 0.9 * len(encoder.graph)
+    assert {tensor.data_location for tensor in found} == {TensorProto.DEFAULT}
+    assert not any(tensor.external_data for tensor in found)
+
+
+def test_encoder_stands_inside_the_branch_alone(graph: bytes):
+    nodes = onnx.load_from_string(graph).graph.node
+    assert not [node.name for node in nodes if "encoder/" in node.name]
+    assert [node.op_type for node in nodes].count("If") == 1
+
+
+def test_same_router_gives_the_same_bytes(graph: bytes, router: Router, encoder: EncoderModel):
+    assert export_router(router, encoder) == graph
+
+
+def test_graph_of_another_router_fails_the_parity_check(fixed: Fixed, router: Router, encoder: EncoderModel):
+    rows = np.arange(20)
+    prompts, table = fixed.prompts[:20], fixed.table.take(rows)
+    assert check_parity(export_router(router, encoder), encoder, router, prompts, table, 0.9).max_difference <= PARITY
+    other = replace(router, linear=replace(router.linear, intercept=router.linear.intercept * np.float32(1.001)))
+    with pytest.raises(DataRefused, match="differs from the Python path"):
+        check_parity(export_router(other, encoder), encoder, router, prompts, table, 0.9)
+
+
+def test_band_of_zero_leaves_every_prompt_to_the_fast_head(fixed: Fixed, encoder: EncoderModel):
+    router = replace(fixed.routers["binary", "fit_platt"], exit_band=0.0)
+    model = model_of(export_router(router, encoder), encoder)
+    heads = router.log_odds(fixed.table)
+    for row in range(0, N_FIT, 50):
+        answer = model.predict(fixed.prompts[row], 0.9)
+        assert answer.stage is Stage.FAST
+        assert answer.p_match == pytest.approx(expit(heads.fast[row]), abs=PARITY)

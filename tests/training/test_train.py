@@ -1,0 +1,256 @@
+"""One training run from log to bundle, and what `predict` and `evaluate` then say with it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from serving.bundle import GOLDEN, GRAPH, SEEN_GROUPS, Bundle, Pair, load_bundle
+from serving.decision import MAX_ESTIMATED_TOKENS, decide
+from serving.errors import EXIT_DATA_REFUSED
+from serving.prompt import prompt_from_text
+from tests.log_builders import flat_row, gateway_row
+from tests.training.runs import QUIET, SEED, TrainingRun
+from training.commands import predict_file
+from training.dataset import Dataset, load_dataset
+from training.encoders import EncoderModel
+from training.errors import DataRefused
+from training.evaluate import Evaluation
+from training.logs import read_records
+from training.predict import evaluate_bundle, seen_rows
+from training.sample import make_sample, true_p_match, write_sample
+from training.splits import Part, split_groups
+from training.train import TrainSettings, train
+
+POLICY = "max_worse=0.05"
+HELD_OUT = 400
+
+
+@pytest.fixture(scope="module")
+def bundle(training_run: TrainingRun) -> Bundle:
+    return load_bundle(training_run.bundle)
+
+
+@pytest.fixture(scope="module")
+def data(training_run: TrainingRun) -> Dataset:
+    return load_dataset([training_run.log], Pair(), None, 0.0, QUIET).dataset
+
+
+@pytest.fixture(scope="module")
+def part(data: Dataset) -> np.ndarray:
+    return split_groups(data.records, data.groups.group, SEED)
+
+
+@pytest.fixture(scope="module")
+def fresh(bundle: Bundle) -> tuple[np.ndarray, np.ndarray]:
+    """Return p_match of the full model and the true one, for rows of another seed."""
+    rows = make_sample(HELD_OUT, seed=77)
+    prompts = [prompt_from_text(row["request"]["messages"][-1]["content"]) for row in rows if "session_id" not in row]
+    said = [bundle.model.predict(prompt, 0.5, early_exit=False).p_match for prompt in prompts]
+    return np.array(said), np.array([true_p_match(row) for row in rows if "session_id" not in row])
+
+
+def evaluated(bundle: Bundle, data: Dataset, *, include_seen: bool = False) -> Evaluation:
+    policy = bundle.manifest.policy("")
+    return evaluate_bundle(bundle, data, policy, early_exit=True, include_seen=include_seen, seed=SEED, reporter=QUIET)
+
+
+def predicted(bundle_folder: Path, data: Path, out: Path, *, early_exit: bool = True) -> list[dict[str, Any]]:
+    predict_file(bundle_folder, [data], out, POLICY, {}, early_exit=early_exit, quiet=True)
+    return pq.read_table(out).to_pylist()
+
+
+def write_lines(path: Path, rows: Sequence[dict | bytes]) -> Path:
+    path.write_bytes(b"".join((row if isinstance(row, bytes) else json.dumps(row).encode()) + b"\n" for row in rows))
+    return path
+
+
+def test_bundle_says_what_it_was_made_of(training_run: TrainingRun, bundle: Bundle, part: np.ndarray):
+    manifest = bundle.manifest
+    assert manifest == training_run.trained.manifest
+    assert manifest.synthetic
+    assert manifest.training.rows == {one.name.lower(): int((part == one).sum()) for one in Part}
+    assert manifest.training.seed == SEED
+    assert manifest.training.labellers == {"scores": 1500}
+    assert manifest.metrics["auroc"] == training_run.trained.evaluation.auroc
+    assert {"card.md", SEEN_GROUPS, "report/index.html", "report/evaluation.json"} <= manifest.files.keys()
+
+
+def test_rows_without_use_are_counted_and_bad_ones_listed(training_run: TrainingRun):
+    assert training_run.trained.n_quarantined == 1
+    assert training_run.trained.unlabelled == {"only_strong": 1}
+    (line,) = (training_run.bundle.parent / "bundle.quarantine.jsonl").read_text().splitlines()
+    assert json.loads(line) == {"file": str(training_run.log), "line": 1501, "reason": "invalid_json"}
+
+
+def test_router_ranks_better_than_chance(training_run: TrainingRun):
+    evaluation = training_run.trained.evaluation
+    assert evaluation.auroc > 0.6
+    assert evaluation.n == training_run.trained.manifest.training.rows["test"]
+
+
+def test_p_match_of_fresh_rows_is_near_the_truth(fresh: tuple[np.ndarray, np.ndarray]):
+    said, true = fresh
+    assert said.mean() == pytest.approx(true.mean(), abs=0.035)
+    error, error_of_the_mean = np.abs(said - true).mean(), np.abs(true.mean() - true).mean()
+    assert error < 0.095
+    assert error < 0.9 * error_of_the_mean
+    assert np.corrcoef(said, true)[0, 1] > 0.5
+
+
+def test_evaluate_on_the_training_log_gives_the_figures_of_the_training_run(
+    training_run: TrainingRun, bundle: Bundle, data: Dataset
+):
+    ours, theirs = evaluated(bundle, data), training_run.trained.evaluation
+    assert ours.n == theirs.n
+    assert ours.n_seen_in_training == theirs.n_seen_in_training == 1500 - ours.n
+    for figure in ("match_rate", "auroc", "apgr", "brier", "log_loss"):
+        assert getattr(ours, figure) == pytest.approx(getattr(theirs, figure), abs=1e-6)
+
+
+def test_seen_rows_are_those_of_every_part_but_the_test(bundle: Bundle, data: Dataset, part: np.ndarray):
+    assert np.array_equal(seen_rows(bundle, data), part != Part.TEST)
+
+
+def test_a_repeated_prompt_is_seen_whatever_its_case(bundle: Bundle, data: Dataset, part: np.ndarray, tmp_path: Path):
+    texts = [data.rows[int(np.flatnonzero(part == one)[0])].record.user_text.upper() for one in (Part.FIT, Part.TEST)]
+    rows = [flat_row(text, strong_score=1, weak_score=1) for text in texts]
+    again = load_dataset([write_lines(tmp_path / "again.jsonl", rows)], Pair(), None, 0.0, QUIET).dataset
+    assert seen_rows(bundle, again).tolist() == [True, False]
+
+
+def test_include_seen_keeps_every_row_and_counts_the_seen(bundle: Bundle, data: Dataset, part: np.ndarray):
+    evaluation = evaluated(bundle, data, include_seen=True)
+    assert evaluation.n == 1500
+    assert evaluation.n_seen_in_training == (part != Part.TEST).sum()
+
+
+def test_nothing_left_after_the_seen_rows_is_refused(bundle: Bundle, data: Dataset, part: np.ndarray, tmp_path: Path):
+    known = data.rows[int(np.flatnonzero(part == Part.FIT)[0])].record.user_text
+    log = write_lines(tmp_path / "known.jsonl", [flat_row(known, strong_score=1, weak_score=0)])
+    with pytest.raises(DataRefused, match="at least one row"):
+        evaluated(bundle, load_dataset([log], Pair(), None, 0.0, QUIET).dataset)
+
+
+def test_predict_writes_one_row_an_input_row_in_order(training_run: TrainingRun, tmp_path: Path):
+    rows = [
+        gateway_row("What is the capital of France?", id="first"),
+        b'{"id": "broken", "request": ',
+        gateway_row("   ", id="empty"),
+        gateway_row("word " * MAX_ESTIMATED_TOKENS, id="long"),
+        {"id": "none"},
+        gateway_row("Is water wet?", id="last"),
+    ]
+    found = predicted(training_run.bundle, write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet")
+    assert [row["reason"] for row in found] == ["MODEL", "INVALID", "INVALID", "TOO_LONG", "INVALID", "MODEL"]
+    assert [found[index]["id"] for index in (0, 2, 3, 4, 5)] == ["first", "empty", "long", "none", "last"]
+    for row in found:
+        if row["reason"] == "INVALID":
+            assert (row["route"], row["p_match"], row["stage"]) == ("strong", None, None)
+    assert found[3]["route"] == "strong"
+    assert 0 < found[3]["p_match"] < 1
+
+
+@pytest.mark.parametrize("early_exit", [True, False])
+def test_predictions_are_the_served_decisions(
+    training_run: TrainingRun, bundle: Bundle, tmp_path: Path, *, early_exit: bool
+):
+    log = tmp_path / "log.jsonl.gz"
+    write_sample(log, 120, seed=5)
+    policy = bundle.manifest.policy(POLICY)
+    records = read_records([log], Pair()).records
+    found = predicted(training_run.bundle, log, tmp_path / "out.parquet", early_exit=early_exit)
+    assert [row["id"] for row in found] == [record.id for record in records]
+    for row, record in zip(found, records, strict=True):
+        decision = decide(bundle, record.prompt, policy, early_exit=early_exit)
+        expected = (decision.p_match, decision.route, decision.stage, decision.reason, record.source)
+        assert tuple(row[name] for name in ("p_match", "route", "stage", "reason", "source")) == expected
+    assert {row["stage"] for row in found} == ({"FAST", "FULL"} if early_exit else {"FULL"})
+
+
+def test_failed_write_leaves_the_earlier_predictions(training_run: TrainingRun, tmp_path: Path):
+    out = tmp_path / "out.parquet"
+    log = write_lines(tmp_path / "in.jsonl", [gateway_row("Is water wet?")])
+    before = predicted(training_run.bundle, log, out)
+    with pytest.raises(DataRefused):
+        predicted(training_run.bundle, tmp_path / "absent.jsonl", out)
+    assert pq.read_table(out).to_pylist() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.parquet"]
+
+
+def with_shuffled_labels(log: Path, data: Dataset, rows: np.ndarray, out: Path) -> Path:
+    """Write the log again, the scores of these rows passed round among them."""
+    lines = [json.loads(line) for line in log.read_bytes().splitlines()[:1500]]
+    by_id = {line["id"]: line for line in lines}
+    chosen = [by_id[data.rows[row].record.id] for row in rows]
+    scores = [[answer["score"] for answer in line["responses"].values()] for line in chosen]
+    for line, index in zip(chosen, np.random.default_rng(0).permutation(len(chosen)), strict=True):
+        for answer, score in zip(line["responses"].values(), scores[index], strict=True):
+            answer["score"] = score
+    return write_lines(out, lines)
+
+
+def test_second_run_with_other_test_labels_gives_the_same_router_and_other_figures(
+    training_run: TrainingRun, data: Dataset, part: np.ndarray, encoder: EncoderModel, tmp_path: Path
+):
+    log = with_shuffled_labels(training_run.log, data, np.flatnonzero(part == Part.TEST), tmp_path / "log.jsonl")
+    second = train([log], tmp_path / "second", encoder, training_run.settings, QUIET)
+    for name in (GRAPH, GOLDEN):
+        assert (tmp_path / "second" / name).read_bytes() == (training_run.bundle / name).read_bytes()
+    ours, first = second.manifest, training_run.trained.manifest
+    assert (ours.policies, ours.exit_band, ours.training.settings) == (
+        first.policies,
+        first.exit_band,
+        first.training.settings,
+    )
+    assert ours.metrics["match_rate"] == first.metrics["match_rate"]
+    assert ours.metrics["auroc"] != first.metrics["auroc"]
+    assert ours.training.group_salt != first.training.group_salt
+
+
+def test_no_prompt_of_the_log_is_found_in_the_bundle(training_run: TrainingRun, data: Dataset):
+    files = {path: path.read_bytes() for path in training_run.bundle.rglob("*") if path.is_file()}
+    assert len(files) >= 8
+    texts = [data.rows[row].record.user_text for row in range(0, len(data.rows), 40)]
+    needles = {text[start : start + 40] for text in texts for start in (0, len(text) // 2, max(0, len(text) - 40))}
+    needles = {needle for needle in needles if len(needle) >= 15}
+    assert len(needles) > 60
+    for needle in needles:
+        for raw in (needle.encode(), json.dumps(needle).strip('"').encode()):
+            assert not [path for path, content in files.items() if raw in content], needle
+    golden = json.loads(files[training_run.bundle / GOLDEN].splitlines()[0])["prompt"]
+    assert [path.name for path, content in files.items() if golden.encode() in content] == [GOLDEN]
+
+
+def test_log_with_too_few_rows_is_refused_with_what_is_needed(encoder: EncoderModel, tmp_path: Path):
+    log = tmp_path / "log.jsonl"
+    write_sample(log, 150, seed=0)
+    with pytest.raises(DataRefused, match="at least 200 groups") as refused:
+        train([log], tmp_path / "bundle", encoder, TrainSettings(), QUIET)
+    assert refused.value.exit_code == EXIT_DATA_REFUSED
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_log_where_the_weak_model_never_fails_is_refused(encoder: EncoderModel, tmp_path: Path):
+    rows = [gateway_row(f"{index} bottles", responses=both_right()) for index in range(400)]
+    log = write_lines(tmp_path / "log.jsonl", rows)
+    with pytest.raises(DataRefused, match="0 with a worse weak answer"):
+        train([log], tmp_path / "bundle", encoder, TrainSettings(), QUIET)
+
+
+def both_right() -> dict[str, dict[str, float]]:
+    return {name: {"score": 1.0} for name in (Pair().strong, Pair().weak)}
+
+
+def test_folder_in_use_is_refused_before_any_work(training_run: TrainingRun, encoder: EncoderModel, tmp_path: Path):
+    (tmp_path / "mine.txt").write_text("keep")
+    settings = replace(training_run.settings, cache_dir=None)
+    with pytest.raises(DataRefused, match="no bundle"):
+        train([tmp_path / "absent.jsonl"], tmp_path, encoder, settings, QUIET)

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 from serving.config import DEFAULT_LISTEN, ServerSettings, is_loopback
-from serving.errors import EXIT_USAGE, TurnoutError
+from serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
 
 app = typer.Typer(
     help="Send each LLM request to the cheap model when it would do as well as the dear one.",
@@ -121,6 +121,9 @@ def main() -> None:
     except TurnoutError as error:
         print(f"turnout: {error}", file=sys.stderr)
         sys.exit(error.exit_code)
+    except OSError as error:
+        print(f"turnout: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
+        sys.exit(EXIT_DATA_REFUSED)
     except ModuleNotFoundError as error:
         print(f"turnout: this command needs {error.name}; get it with: pip install 'turnout[train]'", file=sys.stderr)
         sys.exit(EXIT_USAGE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from serving.bundle import Manifest, Policy
+from training.policy import DELTA
 
 _FIGURES = {
     "auroc": "AUROC of p_match on match",
@@ -45,7 +46,7 @@ The bundle holds weights and figures; of the logs it keeps salted 8-byte digests
 | --- | --- | --- | --- | --- | --- |
 {chr(10).join(_policy(policy) for policy in manifest.policies)}
 
-Bounds hold with probability {1 - 0.1:.0%} for groups exchangeable with the policy split, and for no other traffic.
+Bounds hold with probability {1 - DELTA:.0%} for groups exchangeable with the policy split, and for no other traffic.
 
 ## Model
 Encoder {manifest.encoder.name} ({manifest.encoder.dim} dimensions, {manifest.encoder.max_tokens} word pieces) beside

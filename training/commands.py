@@ -8,7 +8,6 @@ from pathlib import Path
 
 import msgspec
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.table import Table
 
 from serving.bundle import Pair, load_bundle, read_manifest
@@ -20,7 +19,7 @@ from training.errors import DataRefused
 from training.evaluate import Evaluation, flat, write_evaluation
 from training.labels import label_records
 from training.logs import read_records
-from training.predict import evaluate_bundle, predict_rows, write_predictions
+from training.predict import evaluate_bundle, predict_rows, write_parquet, write_predictions
 from training.progress import Reporter
 from training.report import render_report
 from training.train import EVALUATION_JSON, Trained, TrainSettings, train
@@ -66,9 +65,7 @@ def label_logs(
         },
         schema=LABEL_SCHEMA,
     )
-    temporary = out.with_name(f".{out.name}.tmp")
-    pq.write_table(table, temporary, compression="zstd")
-    temporary.replace(out)
+    write_parquet(out, table)
     ledger = {
         "rows": read.n_rows,
         "labelled": found.by_labeller,

@@ -185,8 +185,8 @@ def fit_router(
         weight: (n,) non-negative, such as 1 / pair propensity; equal when None.
     """
     scaler = fit_scaler(table, settings)
-    fast = fit_head(scaler, table, outcome, settings.c, with_dense=False, weight=weight)
-    full = fit_head(scaler, table, outcome, settings.c, with_dense=True, weight=weight)
+    fast = fit_head(scaler, table, outcome, settings, with_dense=False, weight=weight)
+    full = fit_head(scaler, table, outcome, settings, with_dense=True, weight=weight)
     return LinearRouter(scaler, fast, full)
 
 
@@ -194,17 +194,23 @@ def fit_head(
     scaler: Scaler,
     table: FeatureTable,
     outcome: NDArray[np.int64],
-    c: float,
+    settings: FitSettings,
     *,
     with_dense: bool,
     weight: NDArray[np.float64] | None = None,
 ) -> Head:
-    """Fit one regression on the scaled parts, with or without the dense one; arguments as in `fit_router`."""
+    """Fit one regression on the scaled parts, with or without the dense one; arguments as in `fit_router`.
+
+    Where only two outcomes occur, `match` itself is fitted: two classes have one logit, that of the second.
+    """
+    is_binary = settings.form == "binary" or np.unique(outcome).size <= 2
+    if is_binary and settings.form != "binary":
+        outcome = (outcome != STRONG_ONLY).astype(np.int64)
     kept = np.flatnonzero(_document_frequency(table) >= MIN_DOCUMENTS)
     blocks = [scaler.lexical(table.counts)[:, kept], scaler.structural(table.structural)]
     if with_dense:
         blocks.append(scaler.dense(table.dense))
-    regression = LogisticRegression(C=c, solver="newton-cg", max_iter=MAX_ITERATIONS)
+    regression = LogisticRegression(C=settings.c, solver="newton-cg", max_iter=MAX_ITERATIONS)
     regression.fit(hstack([csr_matrix(block) for block in blocks], format="csr"), outcome, sample_weight=weight)
     coefficients = regression.coef_.T.astype(np.float32)
     kept_part, structural, dense = np.split(coefficients, [kept.size, kept.size + table.structural.shape[1]])
@@ -215,7 +221,7 @@ def fit_head(
         structural=structural,
         dense=dense if with_dense else None,
         intercept=regression.intercept_.astype(np.float32),
-        matches=np.array([False]) if coefficients.shape[1] == 1 else regression.classes_ != STRONG_ONLY,
+        matches=np.array([False]) if is_binary else regression.classes_ != STRONG_ONLY,
     )
 
 

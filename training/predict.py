@@ -79,16 +79,21 @@ def predict_rows(
 
 
 def write_predictions(path: Path, rows: Sequence[PredictedRow]) -> None:
-    """Write the predictions as Parquet, under the final name only when complete."""
+    """Write the predictions as Parquet; `source` only where a row has one."""
     columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
     columns["route"] = [str(row.route) for row in rows]
     columns["reason"] = [str(row.reason) for row in rows]
     if not any(columns["source"]):
         del columns["source"]
     schema = pa.schema([field for field in SCHEMA if field.name in columns])
+    write_parquet(path, pa.table(columns, schema=schema))
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a table as Parquet (zstd), under the final name only when complete."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        pq.write_table(pa.table(columns, schema=schema), temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd")
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -44,7 +44,8 @@ def publish(out: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Man
         for name, content in {**contents, MANIFEST: raw, MANIFEST_DIGEST: digest}.items():
             _write(draft / name, content)
         draft.chmod(0o755)
-        _sync(draft)
+        for folder in {(draft / name).parent for name in contents} | {draft}:
+            _sync(folder)
         _replace(out, draft)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
@@ -67,7 +68,12 @@ def _replace(out: Path, draft: Path) -> None:
         return
     retired = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
     out.rename(retired / "bundle")
-    draft.rename(out)
+    try:
+        draft.rename(out)
+    except BaseException:
+        (retired / "bundle").rename(out)
+        retired.rmdir()
+        raise
     shutil.rmtree(retired)
 
 

@@ -181,7 +181,7 @@ def _own_id(fields: Mapping[str, Any]) -> str | None:
 
 def _record(row: Row, file: str, line: int, pair: Pair) -> Record:
     prompt, user_text = _prompt(row)
-    if prompt is None or prompt.is_empty:
+    if prompt is None or (prompt.is_empty and not (prompt.images or prompt.tools)):
         raise _Refused(Reason.NO_PROMPT)
     own_id = row.prompt_id if row.id is None else row.id
     return Record(

@@ -51,6 +51,7 @@ SESSION_SHARE = 0.06
 
 FIRST_CREATED_S = 1_767_225_600
 MEAN_GAP_S = 60.0
+"""Up to some 10,000 rows stay within a week, so that the split is random: the sample has no drift to split by."""
 
 
 @dataclass(frozen=True, slots=True)

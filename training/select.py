@@ -97,6 +97,6 @@ def _fold_loss(
     train, held_out = fold
     train_table = table.take(train)
     scaler = fit_scaler(train_table, settings)
-    head = fit_head(scaler, train_table, target[train], settings.c, with_dense=True)
+    head = fit_head(scaler, train_table, target[train], settings, with_dense=True)
     p_match = expit(head.log_odds(scaler, table.take(held_out)))
     return float(log_loss(match[held_out], p_match, labels=[0, 1]))

@@ -27,6 +27,9 @@ from training.records import Record
 
 JACCARD = 0.8
 TEMPLATE_SHARE = 0.01
+MIN_TEMPLATE_ROWS = 10
+"""In a small log 1 % is a handful: text repeated so seldom is a near-duplicate, not a template."""
+
 LARGEST_GROUP_SHARE = 0.05
 """A component above this share of the rows is split by exact text: it says a template slipped through."""
 
@@ -154,7 +157,7 @@ def _shingles(text: str) -> set[str]:
 
 
 def _without_templates(shingles: list[set[str]]) -> list[set[str]]:
-    limit = max(2.0, TEMPLATE_SHARE * len(shingles))
+    limit = max(MIN_TEMPLATE_ROWS, TEMPLATE_SHARE * len(shingles))
     frequency = Counter(shingle for items in shingles for shingle in items)
     common = {shingle for shingle, count in frequency.items() if count > limit}
     return [items - common for items in shingles]

@@ -8,6 +8,7 @@ calibrators and exit band the calibration part, thresholds the policy part, figu
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -142,7 +143,7 @@ def train(
         format_version=FORMAT_VERSION,
         feature_schema=SCHEMA_VERSION,
         name=settings.name,
-        version=f"{created:%Y%m%d}-{digest_files(paths)[:8]}",
+        version=f"{created:%Y%m%d}-{hashlib.sha256(graph).hexdigest()[:8]}",
         created=created.isoformat(timespec="seconds"),
         pair=settings.pair,
         encoder=encoder.manifest_entry,

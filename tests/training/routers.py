@@ -7,20 +7,19 @@ from scipy.special import expit
 
 from serving.features import N_BUCKETS, STRUCTURAL
 from training.calibrate import Calibrator
-from training.fit import LinearRouter, Scaler
+from training.fit import Head, LinearRouter, Scaler
 from training.policy import PolicyRows
 from training.router import HeadLogOdds, Router
 
 IDENTITY = Calibrator("platt", np.zeros(1, np.float32), np.zeros(1, np.float32), 1.0)
-DIM = 2
 
 
 def plain_router(exit_band: float) -> Router:
     """Return a router of weight zero: what it says of `HeadLogOdds` depends on the band alone."""
     scaler = Scaler(np.ones(N_BUCKETS, np.float32), *[np.zeros(len(STRUCTURAL), np.float32)] * 2, 0.5, 1.0)
-    weights = (np.zeros((size, 1), np.float32) for size in (N_BUCKETS, len(STRUCTURAL), DIM))
-    nothing = np.zeros(1, np.float32)
-    return Router(LinearRouter(scaler, *weights, nothing, nothing, np.array([False])), IDENTITY, IDENTITY, exit_band)
+    weights = (np.zeros((size, 1), np.float32) for size in (N_BUCKETS, len(STRUCTURAL)))
+    head = Head(*weights, None, np.zeros(1, np.float32), np.array([False]))
+    return Router(LinearRouter(scaler, head, head), IDENTITY, IDENTITY, exit_band)
 
 
 def draw_rows(

@@ -42,7 +42,8 @@ def test_the_readmes_export_gives_the_shipped_encoder(weights, tmp_path):
     subprocess.run([sys.executable, "-m", "serving.cli", *command], check=True, capture_output=True, timeout=280)
 
     made, shipped = (
-        load_encoder(folder) for folder in (tmp_path / "minilm-l3-int8", ROOT / "models" / "encoders" / "minilm-l3-int8")
+        load_encoder(folder)
+        for folder in (tmp_path / "minilm-l3-int8", ROOT / "models" / "encoders" / "minilm-l3-int8")
     )
     assert made.card.name == shipped.card.name
     assert made.tokenizer_json == shipped.tokenizer_json

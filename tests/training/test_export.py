@@ -129,7 +129,7 @@ def test_graph_gives_what_the_python_path_gives(fixed: Fixed, encoder: EncoderMo
         seen |= assert_parity(model, router, prompt, heads, row)
     assert len(fixed.prompts) > 500
     assert seen == {Stage.FAST, Stage.FULL}
-    assert router.linear.lexical.shape[1] == (1 if form == "binary" else 4)
+    assert router.linear.full.lexical.shape[1] == (1 if form == "binary" else 4)
 
 
 @given(text=st.text(st.characters(exclude_categories=()), max_size=400))
@@ -215,7 +215,8 @@ def test_graph_of_another_router_fails_the_parity_check(fixed: Fixed, router: Ro
     rows = np.arange(20)
     prompts, table = fixed.prompts[:20], fixed.table.take(rows)
     assert check_parity(export_router(router, encoder), encoder, router, prompts, table, 0.9).max_difference <= PARITY
-    other = replace(router, linear=replace(router.linear, intercept=router.linear.intercept * np.float32(1.001)))
+    head = replace(router.linear.full, intercept=router.linear.full.intercept * np.float32(1.001))
+    other = replace(router, linear=replace(router.linear, full=head))
     with pytest.raises(DataRefused, match="differs from the Python path"):
         check_parity(export_router(other, encoder), encoder, router, prompts, table, 0.9)
 

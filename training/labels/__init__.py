@@ -31,6 +31,8 @@ class Unlabelled(StrEnum):
     ONLY_WEAK = "only_weak"
     UNDECIDED = "undecided"
     """Both answers are there and no labeller could tell."""
+    NO_TEXT = "no_text"
+    """Images or tools without text: served by rule, never by the model."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,8 @@ def label_records(records: Sequence[Record], *, margin: float = 0.0) -> Labelled
     labelled: list[LabelledRecord] = []
     unlabelled: Counter[Unlabelled] = Counter()
     for record in records:
-        label = next((label for labeller in labellers if (label := labeller(record)) is not None), None)
+        applicable = () if record.prompt.is_empty else labellers
+        label = next((label for labeller in applicable if (label := labeller(record)) is not None), None)
         if label is None:
             unlabelled[_why_not(record)] += 1
         else:
@@ -71,6 +74,8 @@ def label_records(records: Sequence[Record], *, margin: float = 0.0) -> Labelled
 
 
 def _why_not(record: Record) -> Unlabelled:
+    if record.prompt.is_empty:
+        return Unlabelled.NO_TEXT
     match (_answered(record.strong), _answered(record.weak)):
         case (True, True):
             return Unlabelled.UNDECIDED

@@ -6,11 +6,12 @@ import asyncio
 import socket
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import grpc
 import pytest
 
-from serving.bundle import Bundle
+from serving.bundle import Bundle, load_bundle
 from serving.client import AsyncRouter, Routed, Router
 from serving.pb import router_pb2 as pb
 from serving.wire import SERVICE_NAME
@@ -88,7 +89,6 @@ def test_call_overrides_the_defaults_of_the_router(server: ServerProcess):
         ({"text": "hello", "policy": "no_such"}, "not_found"),
         ({"text": "hello", "bundle": "no_such"}, "not_found"),
         ({"text": "7 is NaN here"}, "internal"),
-        ({"text": "hello", "timeout_s": 1e-6}, "deadline_exceeded"),
         ({}, "invalid_argument"),
         ({"text": "hello", "openai_body": b"{}"}, "invalid_argument"),
         ({"text": 7}, "client_error"),
@@ -98,6 +98,17 @@ def test_call_overrides_the_defaults_of_the_router(server: ServerProcess):
 def test_failure_becomes_the_strong_model_and_is_counted(router: Router, call: dict, why: str):
     assert_fell_back(router.route(**call), why)
     assert router.fallbacks == {why: 1}
+
+
+def test_slow_answer_becomes_the_strong_model(slow_bundle_folder: Path):
+    async def check() -> None:
+        async with server_in_loop(load_bundle(slow_bundle_folder)) as (_, address):
+            client = AsyncRouter(address, timeout_s=0.02, strong_model="the-strong-one")
+            assert_fell_back(await client.route(text="?" * 30), "deadline_exceeded")  # some 300 ms of work
+            assert client.fallbacks == {"deadline_exceeded": 1}
+            await client.close()
+
+    asyncio.run(check())
 
 
 def test_no_server_becomes_the_strong_model(closed_address: str):

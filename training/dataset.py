@@ -13,11 +13,14 @@ from numpy.typing import NDArray
 from serving.bundle import Pair
 from training.errors import DataRefused
 from training.evaluate import Outcomes
-from training.labels import Labelled, label_records
+from training.labels import Labelled, Unlabelled, agreement, label_records
 from training.logs import ReadResult, read_records
 from training.progress import Advance, Reporter
 from training.records import LabelledRecord, Record
 from training.splits import Groups, group_records
+
+ONE_SIDED_SHARE = 0.01
+"""Undecided rows for each row labelled by agreement, above which those labels are left out."""
 
 PROPENSITY_CLIP = 0.01
 """Least pair propensity that weighs a row; below it one row would count for more than a hundred."""
@@ -101,9 +104,34 @@ def load_dataset(
             f"no row has a label ({why}); a label needs both models' answers and scores, a preference, a reference "
             "or two answers that agree"
         )
+    rows = _without_one_sided(labelled, reporter)
     with reporter.stage("Grouping near-duplicates"):
-        groups = group_records([row.record for row in labelled.labelled])
-    return Loaded(read, labelled, _dataset(labelled.labelled, groups))
+        groups = group_records([row.record for row in rows])
+    return Loaded(read, labelled, _dataset(rows, groups))
+
+
+def _without_one_sided(labelled: Labelled, reporter: Reporter) -> list[LabelledRecord]:
+    """Leave out labels by agreement where rows whose answers differ have none.
+
+    Agreement only ever says match. Where its counterpart, the rows that disagree, is undecided, keeping
+    it would select rows by their outcome and lift every p_match.
+    """
+    n_agreement = labelled.by_labeller.get(agreement.NAME, 0)
+    n_undecided = labelled.unlabelled.get(Unlabelled.UNDECIDED, 0)
+    if n_undecided <= ONE_SIDED_SHARE * n_agreement:
+        return labelled.labelled
+    kept = [row for row in labelled.labelled if row.label.labeller != agreement.NAME]
+    if n_agreement:
+        reporter.say(
+            f"{n_agreement} rows labelled by agreement are left out: agreement only ever says match, and {n_undecided} "
+            "rows whose answers differ have no label; give scores, references or preferences"
+        )
+    if not kept:
+        raise DataRefused(
+            f"only rows whose answers agree have a label, and {n_undecided} whose answers differ have none; "
+            "such labels are all match; give scores, references or preferences"
+        )
+    return kept
 
 
 def digest_files(paths: Sequence[Path]) -> str:

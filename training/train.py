@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -240,16 +241,11 @@ def _evaluate(
     with reporter.stage("Evaluating on the test part") as advance:
         return evaluate(
             outcomes,
-            n_seen=int(part_sizes(rows)),
+            n_seen=sum(numbers.size for one, numbers in rows.items() if one is not Part.TEST),
             seed=seed,
             on_progress=lambda *_: advance(1),
             extra_baselines={"encoder_lr": encoder_only},
         )
-
-
-def part_sizes(rows: Mapping[Part, NDArray[np.int64]]) -> int:
-    """Return how many rows training has seen: all but those of the test part."""
-    return sum(numbers.size for part, numbers in rows.items() if part is not Part.TEST)
 
 
 def _training(
@@ -263,7 +259,7 @@ def _training(
         group_salt=secrets.token_hex(16),
         seed=settings.seed,
         match_rate=float(loaded.dataset.match.mean()),
-        labellers=loaded.labelled.by_labeller,
+        labellers=dict(Counter(row.label.labeller for row in loaded.dataset.rows).most_common()),
         settings={
             "form": chosen.form,
             "c": chosen.c,

@@ -1,0 +1,57 @@
+"""What becomes of labels on the way to the fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from serving.bundle import Pair
+from training.dataset import load_dataset
+from training.errors import DataRefused
+from training.progress import Reporter
+
+
+def row(number: int, strong: str, weak: str, reference: str | None = None) -> dict:
+    return {
+        "id": f"r{number}",
+        "request": {"messages": [{"role": "user", "content": f"How many crates hold {number} apples, ten in each?"}]},
+        "responses": {"gpt-4o": {"content": strong}, "gpt-4o-mini": {"content": weak}},
+        **({} if reference is None else {"reference": reference}),
+    }
+
+
+def written(path: Path, rows: list[dict]) -> Path:
+    path.write_text("".join(json.dumps(one) + "\n" for one in rows), encoding="utf-8")
+    return path
+
+
+def labellers(path: Path) -> list[str]:
+    loaded = load_dataset([path], Pair(), None, 0.0, Reporter(quiet=True))
+    return [one.label.labeller for one in loaded.dataset.rows]
+
+
+def test_agreement_counts_where_every_row_is_decided(tmp_path):
+    rows = [row(1, "The answer is 4", "The answer is 4"), row(2, "5", "6", reference="5")]
+    assert labellers(written(tmp_path / "log.jsonl", rows)) == ["agreement", "reference"]
+
+
+def test_agreement_is_left_out_where_rows_that_differ_have_no_label(tmp_path):
+    rows = [row(1, "The answer is 4", "The answer is 4"), row(2, "5", "6", reference="5"), row(3, "7", "8")]
+    assert labellers(written(tmp_path / "log.jsonl", rows)) == ["reference"]
+
+
+def test_labels_by_agreement_alone_are_refused(tmp_path):
+    rows = [row(1, "The answer is 4", "The answer is 4"), row(3, "7", "8")]
+    with pytest.raises(DataRefused, match="answers differ have none"):
+        labellers(written(tmp_path / "log.jsonl", rows))
+
+
+def test_rows_without_text_have_no_label(tmp_path):
+    image = row(2, "5", "5", reference="5")
+    image["request"]["messages"][0]["content"] = [{"type": "image_url", "image_url": {"url": "data:,"}}]
+    log = written(tmp_path / "log.jsonl", [row(1, "5", "6", reference="5"), image])
+    loaded = load_dataset([log], Pair(), None, 0.0, Reporter(quiet=True))
+    assert [one.record.id for one in loaded.dataset.rows] == ["r1"]
+    assert loaded.labelled.unlabelled == {"no_text": 1}

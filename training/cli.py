@@ -34,7 +34,7 @@ encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
 
 def add_commands(app: typer.Typer) -> None:
     """Add the training commands to the command line."""
-    for command in (sample, label, train, predict, evaluate, report):
+    for command in (sample, label, assess, train, predict, evaluate, report):
         app.command()(command)
     app.add_typer(encoder_app, name="encoder")
 
@@ -65,6 +65,29 @@ def label(
     from training.commands import label_logs
 
     label_logs(logs, out, _pair(strong, weak), _columns(column), margin, quiet=quiet, as_json=as_json)
+
+
+def assess(
+    logs: Logs,
+    seed: Seed = 0,
+    margin: Margin = 0.0,
+    strong: Strong = "gpt-4o",
+    weak: Weak = "gpt-4o-mini",
+    column: Columns = None,
+    encoder: Annotated[str, typer.Option(help="Name or folder of the encoder.")] = "minilm-l3-int8",
+    cache: Annotated[
+        bool, typer.Option(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")
+    ] = True,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say, before any commitment, whether these logs are enough and what a router on them would be worth."""
+    from training.commands import assess_logs
+    from training.embeddings import default_cache_dir
+
+    cache_dir = default_cache_dir() if cache else None
+    pair, columns = _pair(strong, weak), _columns(column)
+    assess_logs(logs, encoder, pair, columns, margin, seed, cache_dir, quiet=quiet, as_json=as_json)
 
 
 def train(

@@ -13,6 +13,7 @@ from rich.table import Table
 from serving.bundle import Pair, load_bundle, read_manifest
 from serving.registry import find_encoder
 from serving.tables import console, figures_table, policies_table
+from training.assess import Assessment, CurvePoint, assess
 from training.dataset import load_dataset
 from training.encoders import load_encoder
 from training.errors import DataRefused
@@ -22,7 +23,7 @@ from training.logs import read_records
 from training.predict import evaluate_bundle, predict_rows, write_parquet, write_predictions
 from training.progress import Reporter
 from training.report import render_report
-from training.train import EVALUATION_JSON, Trained, TrainSettings, train
+from training.train import EVALUATION_JSON, Trained, TrainSettings, embed_dataset, refuse_too_little, train
 
 SHOWN_BASELINES: tuple[str, ...] = ("encoder_lr", "prompt_length", "random", "oracle")
 LABEL_SCHEMA = pa.schema(
@@ -77,6 +78,30 @@ def label_logs(
         print(msgspec.json.encode(ledger).decode())
     else:
         _print_ledger(ledger, out)
+
+
+def assess_logs(
+    logs: Sequence[Path],
+    encoder: str,
+    pair: Pair,
+    columns: Mapping[str, str],
+    margin: float,
+    seed: int,
+    cache_dir: Path | None,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Fit routers on more and more of the logs and print what each is worth."""
+    reporter = Reporter(quiet=quiet)
+    data = load_dataset(logs, pair, columns, margin, reporter).dataset
+    refuse_too_little(data)
+    table = embed_dataset(data, load_encoder(find_encoder(encoder)), cache_dir, reporter)
+    found = assess(data, table, seed=seed, reporter=reporter)
+    if as_json:
+        print(msgspec.json.encode(found).decode())
+    else:
+        _print_assessment(found, pair)
 
 
 def train_router(
@@ -175,6 +200,31 @@ def print_evaluation(evaluation: Evaluation) -> None:
     title = f"{evaluation.n} rows, match rate {evaluation.match_rate:.3f}; {seen}"
     baselines = {name: flat(evaluation.baselines[name]) for name in shown}
     console().print(figures_table(title, flat(evaluation), evaluation.intervals, baselines))
+
+
+def _print_assessment(found: Assessment, pair: Pair) -> None:
+    print(
+        f"{found.labelled} usable rows in {found.groups} groups, {found.non_matches} with a worse weak answer; "
+        f"{found.test_rows} rows kept apart to measure on"
+    )
+    table = Table(title="Learning curve (95 % intervals)", title_justify="left")
+    for name in ("rows fitted", "AUROC", "APGR", f"to {pair.weak} at 99 % quality", "excess log loss"):
+        table.add_column(name, justify="right")
+    for point in found.curve:
+        cells = [_with_interval(point, name) for name in ("auroc", "apgr", "share_at_quality.0.99")]
+        table.add_row(str(point.rows), *cells, f"{point.excess_loss:+.4f} ± {point.excess_loss_se:.4f}")
+    console().print(table)
+    if found.enough_rows is None:
+        print("Every step still helped: more rows are likely to help further.")
+    else:
+        print(f"Some {found.enough_rows} rows to fit on do as well as {found.curve[-1].rows}, within the noise.")
+
+
+def _with_interval(point: CurvePoint, name: str) -> str:
+    value, bounds = point.figures[name], point.intervals[name]
+    if value is None or bounds is None:
+        return "undefined"
+    return f"{value:.3f} ({bounds[0]:.3f} to {bounds[1]:.3f})"
 
 
 def _result_json(trained: Trained) -> str:

@@ -9,10 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from rich.console import Console
 from rich.table import Table
 
 from serving.client import Router
+from serving.tables import console
 
 POLICY = "max_worse=0.05"
 """The sample is small: with some 600 rows to prove it on, the default of 1 % leaves nearly all to the strong model."""
@@ -42,7 +42,7 @@ def run(bundle: Path) -> None:
             print(ready)
             with Router(ready.rpartition(" ")[2], policy=POLICY, timeout_s=1.0) as router:
                 router.route(text=REQUESTS[0])  # the first call also connects
-                Console().print(_table(router))
+                console().print(_table(router))
         finally:
             server.terminate()
             code = server.wait(timeout=30)

@@ -120,9 +120,10 @@ def train(
     check_out(out)
     loaded = load_dataset(paths, settings.pair, settings.columns, settings.margin, reporter)
     data = loaded.dataset
+    refuse_too_little(data)
     part = split_groups(data.records, data.groups.group, settings.seed)
-    _refuse_too_little(data, part)
-    table = _embed(data, encoder, settings.cache_dir, reporter)
+    _refuse_one_sided(data, part)
+    table = embed_dataset(data, encoder, settings.cache_dir, reporter)
     rows = {one: np.flatnonzero(part == one) for one in Part}
 
     router, chosen = _fit(data, table, rows, settings, reporter)
@@ -167,7 +168,8 @@ def train(
     return Trained(published, evaluation, out, len(loaded.read.quarantine), unlabelled)
 
 
-def _refuse_too_little(data: Dataset, part: NDArray[np.int64]) -> None:
+def refuse_too_little(data: Dataset) -> None:
+    """Refuse a dataset that no calibration can rest on; the message says what to collect."""
     n_groups, n_non_matches = data.groups.n_groups, int((data.match == 0).sum())
     if n_groups < MIN_GROUPS or n_non_matches < MIN_NON_MATCHES:
         raise DataRefused(
@@ -175,6 +177,9 @@ def _refuse_too_little(data: Dataset, part: NDArray[np.int64]) -> None:
             f"training needs at least {MIN_GROUPS} groups and {MIN_NON_MATCHES} such rows; log more requests "
             "with both models' answers, of the kinds where the weak model fails"
         )
+
+
+def _refuse_one_sided(data: Dataset, part: NDArray[np.int64]) -> None:
     for one in (Part.FIT, Part.CALIBRATE):
         if np.unique(data.match[part == one]).size < 2:
             raise DataRefused(
@@ -182,7 +187,8 @@ def _refuse_too_little(data: Dataset, part: NDArray[np.int64]) -> None:
             )
 
 
-def _embed(data: Dataset, encoder: EncoderModel, cache_dir: Path | None, reporter: Reporter) -> FeatureTable:
+def embed_dataset(data: Dataset, encoder: EncoderModel, cache_dir: Path | None, reporter: Reporter) -> FeatureTable:
+    """Return the features of all rows, with a bar."""
     with reporter.stage("Embedding prompts", len(data.rows)) as advance:
         prompts = [record.prompt for record in data.records]
         return embed(prompts, encoder, cache_dir=cache_dir, on_progress=advance)

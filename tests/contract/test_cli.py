@@ -28,6 +28,7 @@ from training.cli import add_commands
 from training.sample import make_sample, write_sample
 
 COMMANDS = [
+    "assess",
     "bundle",
     "bundle show",
     "bundle verify",

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: demo test test-encoders check lint types proto proto-lint champion bench clean help
+.PHONY: demo test test-encoders check lint types proto proto-lint bench bench-quality clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -52,14 +52,18 @@ types: $(VENV)/.dev
 node_modules/.bin/buf:
 	npm install --silent --no-save --no-package-lock --no-audit --no-fund @bufbuild/buf@$(BUF_VERSION)
 
-proto-lint: node_modules/.bin/buf  ## buf lint
+proto-lint: node_modules/.bin/buf  ## buf lint, and nothing taken away since the last commit
 	cd proto && ../node_modules/.bin/buf lint
+	cd proto && ../node_modules/.bin/buf breaking --against '../.git#ref=HEAD,subdir=proto'
 
 proto: $(VENV)/.dev  ## generate the gRPC stubs again
 	$(BIN)/python -m serving.pb.generate
 
 bench: $(VENV)/.dev  ## latency of Route beside its parts
 	$(BIN)/python -m tests.bench.latency
+
+bench-quality: $(VENV)/.dev  ## quality beside simpler routers on the same folds: LOGS=file
+	$(BIN)/python -m tests.bench.quality $(LOGS)
 
 clean:  ## remove what make made
 	rm -rf $(VENV) .venv-encoders $(DEMO) node_modules dist

@@ -186,6 +186,5 @@ def test_promise_holds_on_real_outcomes_out_of_fold(
 
 def check(population: Population, n_draws: int, target: float, solve: Callable, broken: Callable, least: float) -> None:
     kept = simulate(population, n_draws, target, solve, broken)
-    print(target, kept)
     assert kept.violations <= DELTA + 2 * math.sqrt(DELTA * (1 - DELTA) / n_draws)
     assert kept.ratio >= least

@@ -56,15 +56,16 @@ class Policy(msgspec.Struct, frozen=True):
 
     Attributes:
         name: `kind=target`, such as `max_worse=0.01`.
-        kind: `max_worse`, `max_strong_share` or `threshold`.
-        target: what was asked for, a share in [0, 1].
+        kind: `max_worse`, `min_quality`, `max_strong_share`, `max_cost_usd_per_1k` or `threshold`.
+        target: what was asked for: USD of `max_cost_usd_per_1k`, else a share in [0, 1].
         threshold: prompts with `p_match` at or above it go weak; 1 sends everything to the strong model.
-        is_met: False when no threshold could be shown to keep the promise; everything goes strong then.
+        is_met: False when no threshold could be shown to keep to it; everything goes strong then.
         share_weak: share of the policy split that goes weak.
         quality_kept: mean score of that routing over the mean score of the strong model; None without scores.
         share_worse: share of the policy split that gets a worse answer than the strong model's.
         share_worse_bound: upper confidence bound of `share_worse` at level `1 - delta`; None where no promise is made.
         delta: probability that the promise is broken; None where no promise is made.
+        cost_usd_per_1k: mean cost of 1,000 requests of the policy split at the prices of the day; None where unknown.
     """
 
     name: str
@@ -77,6 +78,7 @@ class Policy(msgspec.Struct, frozen=True):
     share_worse: float
     share_worse_bound: float | None = None
     delta: float | None = None
+    cost_usd_per_1k: float | None = None
 
 
 class Encoder(msgspec.Struct, frozen=True):

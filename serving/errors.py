@@ -6,7 +6,9 @@
     │   ├── UnknownName          NOT_FOUND           do not retry
     │   ├── NotServing           UNAVAILABLE         retry on another replica
     │   └── ModelFault           INTERNAL            do not retry; text stays on the server
-    └── BundleRefused            a bundle that must not be served; exit code 3
+    ├── BundleRefused            a bundle that must not be served; exit code 3
+    ├── PricesRefused            a price list that can't be read; exit code 2
+    └── PriceUnknown             a model that the price list does not have; exit code 2
 
 Whatever the error, the caller uses the strong model: that costs money, never quality.
 """
@@ -65,3 +67,15 @@ class BundleRefused(TurnoutError):
     """A bundle is damaged, incomplete, of a newer format, or misses its golden answers."""
 
     exit_code = EXIT_BUNDLE_REFUSED
+
+
+class PricesRefused(TurnoutError):
+    """The price list can't be read or contradicts itself."""
+
+    exit_code = EXIT_USAGE
+
+
+class PriceUnknown(TurnoutError):
+    """The price list holds no price for a model."""
+
+    exit_code = EXIT_USAGE

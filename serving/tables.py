@@ -47,7 +47,8 @@ def policies_table(manifest: Manifest) -> Table:
     """Return the policy table of a bundle, as solved on the policy split."""
     table = Table(title="Policies (measured on the policy split)", title_justify="left")
     table.add_column("policy", no_wrap=True)
-    for name in ("threshold", "to weak", "quality kept", "made worse", "bound"):
+    has_costs = any(policy.cost_usd_per_1k is not None for policy in manifest.policies)
+    for name in ("threshold", "to weak", "quality kept", "made worse", "bound", *["USD per 1,000"] * has_costs):
         table.add_column(name, justify="right", no_wrap=True)
     for policy in manifest.policies:
         is_default = policy.name == manifest.default_policy
@@ -58,5 +59,10 @@ def policies_table(manifest: Manifest) -> Table:
             number(policy.quality_kept),
             f"{policy.share_worse:.4f}",
             "" if policy.share_worse_bound is None else f"{policy.share_worse_bound:.4f}",
+            *[_usd(policy.cost_usd_per_1k)] * has_costs,
         )
     return table
+
+
+def _usd(value: float | None) -> str:
+    return "" if value is None else f"{value:.3g}"

@@ -42,11 +42,12 @@ The bundle holds weights and figures; of the logs it keeps salted 8-byte digests
 {_figures(manifest)}
 
 ## Policies
-| policy | threshold | to {pair.weak} | quality kept | made worse | bound |
-| --- | --- | --- | --- | --- | --- |
+| policy | threshold | to {pair.weak} | quality kept | made worse | bound | USD per 1,000 |
+| --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(_policy(policy) for policy in manifest.policies)}
 
-Bounds hold with probability {1 - DELTA:.0%} for groups exchangeable with the policy split, and for no other traffic.
+Bounds, and the quality that `min_quality` names, hold with probability {1 - DELTA:.0%} for groups exchangeable with
+the policy split, and for no other traffic. Costs are the models' own at the prices of that day, without discounts.
 
 ## Model
 Encoder {manifest.encoder.name} ({manifest.encoder.dim} dimensions, {manifest.encoder.max_tokens} word pieces) beside
@@ -73,8 +74,9 @@ def _policy(policy: Policy) -> str:
     quality = "" if policy.quality_kept is None else f"{policy.quality_kept:.3f}"
     bound = "" if policy.share_worse_bound is None else f"{policy.share_worse_bound:.4f}"
     name = policy.name if policy.is_met else f"{policy.name} (not met: all strong)"
-    cells = (name, f"{policy.threshold:.3f}", f"{policy.share_weak:.1%}", quality, f"{policy.share_worse:.4f}", bound)
-    return f"| {' | '.join(cells)} |"
+    cost = "" if policy.cost_usd_per_1k is None else f"{policy.cost_usd_per_1k:.3g}"
+    shares = (f"{policy.threshold:.3f}", f"{policy.share_weak:.1%}", quality, f"{policy.share_worse:.4f}")
+    return f"| {' | '.join((name, *shares, bound, cost))} |"
 
 
 def _listed(counts: dict[str, int] | dict[str, float | int | str]) -> str:

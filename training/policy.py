@@ -10,13 +10,18 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import beta
 
 from serving.bundle import Policy
+from training.costs import RequestCosts
+from training.guarantees import binomial_upper_bound, is_mean_shown_at_most
 from training.router import HeadLogOdds, Router
 
 MAX_WORSE_TARGETS = (0.005, 0.01, 0.02, 0.05)
+MIN_QUALITY_TARGETS = (0.95, 0.98, 0.99)
 MAX_STRONG_SHARE_TARGETS = (0.1, 0.25, 0.5, 0.75)
+COST_SHARES = (0.25, 0.5, 0.75)
+"""Cost targets of the table, as shares of what it costs to send everything to the strong model."""
+
 DEFAULT_POLICY = "max_worse=0.01"
 DELTA = 0.1
 GRID = 400
@@ -25,22 +30,26 @@ GRID = 400
 
 @dataclass(frozen=True)
 class PolicyRows:
-    """The policy part: both heads' log-odds, (n,) outcomes, and the group of each row."""
+    """The policy part: both heads' log-odds, (n,) outcomes, the group of each row, and costs where known."""
 
     heads: HeadLogOdds
     match: NDArray[np.int64]
     strong_score: NDArray[np.float64]
     weak_score: NDArray[np.float64]
     group: NDArray[np.int64]
+    costs: RequestCosts | None = None
 
 
 def solve_policies(router: Router, rows: PolicyRows, seed: int) -> list[Policy]:
-    """Return the policy table: `max_worse`, `max_strong_share`, always weak and always strong."""
+    """Return the policy table: each rule at its targets, always weak and always strong."""
     thresholds = _candidates(router, rows)
     draws = _one_row_a_group(rows.group, seed)
+    order = _groups_in_random_order(rows.group, seed)
     return [
         *(max_worse(router, rows, thresholds, draws, target) for target in MAX_WORSE_TARGETS),
+        *(min_quality(router, rows, thresholds, order, target) for target in MIN_QUALITY_TARGETS),
         *(max_strong_share(router, rows, thresholds, target) for target in MAX_STRONG_SHARE_TARGETS),
+        *_cost_policies(router, rows, thresholds),
         describe(router, rows, "threshold", 0.0, threshold=0.0),
         describe(router, rows, "threshold", 1.0, threshold=1.0),
     ]
@@ -77,12 +86,55 @@ def max_worse(
     )
 
 
+def min_quality(
+    router: Router, rows: PolicyRows, thresholds: NDArray[np.float32], order: NDArray[np.int64], target: float
+) -> Policy:
+    """Solve "keep at least `target` of the strong model's mean score", with confidence 1 - `DELTA`.
+
+    Learn-then-Test (Angelopoulos et al. 2021): fixed-sequence testing from the highest threshold down, each
+    accepted while E[D] <= 0 is shown, where D is the score lost on a row less what may be lost. The mean
+    is over groups, each counted once: the rows of one are not independent.
+
+    Args:
+        router: what routes.
+        rows: the policy part.
+        thresholds: ascending candidates.
+        order: (n,) place of each row's group in a random order, from 0.
+        target: share of the quality in (0, 1).
+    """
+    accepted = 1.0
+    sizes = np.bincount(order)
+    for threshold in thresholds[::-1]:
+        lost = (rows.strong_score - rows.weak_score) * _goes_weak(router, rows, float(threshold))
+        spare = lost - (1.0 - target) * rows.strong_score
+        means = np.bincount(order, weights=spare) / sizes
+        if not is_mean_shown_at_most(means, 0.0, low=-1.0, high=target, delta=DELTA):
+            break
+        accepted = float(threshold)
+    is_met = accepted < 1.0
+    return describe(router, rows, "min_quality", target, threshold=accepted, is_met=is_met, delta=DELTA)
+
+
 def max_strong_share(router: Router, rows: PolicyRows, thresholds: NDArray[np.float32], target: float) -> Policy:
     """Solve "at most a share `target` of past traffic goes strong": the highest threshold that keeps to it."""
     for threshold in thresholds[::-1]:
         if 1.0 - _goes_weak(router, rows, float(threshold)).mean() <= target:
             return describe(router, rows, "max_strong_share", target, threshold=float(threshold))
     return describe(router, rows, "max_strong_share", target, threshold=0.0)
+
+
+def max_cost(
+    router: Router, rows: PolicyRows, costs: RequestCosts, thresholds: NDArray[np.float32], target: float
+) -> Policy:
+    """Solve "past traffic costs at most `target` USD per 1,000 requests": the highest threshold that keeps to it.
+
+    Nothing is met where even the cheapest routing costs more; everything goes strong then, as it does
+    whenever a promise can't be kept: a budget never costs quality that nobody agreed to.
+    """
+    for threshold in (1.0, *map(float, thresholds[::-1]), 0.0):
+        if costs.usd_per_1k(_goes_weak(router, rows, threshold)) <= target:
+            return describe(router, rows, "max_cost_usd_per_1k", target, threshold=threshold)
+    return describe(router, rows, "max_cost_usd_per_1k", target, threshold=1.0, is_met=False)
 
 
 def describe(
@@ -111,14 +163,18 @@ def describe(
         share_worse=float((weak & (rows.match == 0)).mean()),
         share_worse_bound=bound,
         delta=delta,
+        cost_usd_per_1k=None if rows.costs is None else rows.costs.usd_per_1k(weak),
     )
 
 
-def binomial_upper_bound(n_events: int, n_draws: int, delta: float) -> float:
-    """Return the exact upper confidence bound on a share (Clopper and Pearson 1934), at level 1 - delta."""
-    if n_draws == 0 or n_events >= n_draws:
-        return 1.0
-    return float(beta.ppf(1.0 - delta, n_events + 1, n_draws - n_events))
+def _cost_policies(router: Router, rows: PolicyRows, thresholds: NDArray[np.float32]) -> list[Policy]:
+    """Solve `COST_SHARES` of the strong cost, in two digits; those that even the weak model exceeds are left out."""
+    if rows.costs is None:
+        return []
+    everything = np.ones(rows.match.size, dtype=bool)
+    least, strong = rows.costs.usd_per_1k(everything), rows.costs.usd_per_1k(~everything)
+    targets = {float(f"{share * strong:.2g}") for share in COST_SHARES}
+    return [max_cost(router, rows, rows.costs, thresholds, target) for target in sorted(targets) if target >= least]
 
 
 def _goes_weak(router: Router, rows: PolicyRows, threshold: float) -> NDArray[np.bool_]:
@@ -135,3 +191,9 @@ def _one_row_a_group(group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     order = np.random.default_rng(seed).permutation(group.size)
     _, first = np.unique(group[order], return_index=True)
     return np.sort(order[first])
+
+
+def _groups_in_random_order(group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    names, numbers = np.unique(group, return_inverse=True)
+    places = np.random.default_rng(seed).permutation(names.size)
+    return np.asarray(places[numbers], dtype=np.int64)

@@ -10,7 +10,6 @@ Columns that hold structures may hold them as JSON text.
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import PurePath
@@ -19,6 +18,7 @@ from typing import Any
 import msgspec
 
 from serving.bundle import Pair
+from serving.prices import SNAPSHOT
 from serving.prompt import ChatBody, ContentPart, Message, Prompt, ResponseFormat, prompt_from_chat, prompt_from_text
 from training.quarantine import Reason, Rejected
 from training.records import Record, Response
@@ -27,9 +27,6 @@ from training.tables import RawRow
 PROMPT_FIELDS = frozenset({"request", "messages", "prompt"})
 NESTED_FIELDS = frozenset({"request", "messages", "tools", "response_format", "responses"})
 NUMERIC_FIELDS = frozenset({"strong_score", "weak_score", "created", "pair_propensity"})
-
-SNAPSHOT = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")
-"""The date at the end of a snapshot's name: `gpt-4o-2024-08-06` answers for `gpt-4o`, `gpt-4o-mini` does not."""
 
 MILLISECONDS_FROM = 1e11
 """A `created` above this is in milliseconds: in seconds it would be the year 5138."""

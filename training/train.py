@@ -40,6 +40,7 @@ from serving.prompt import prompt_from_text
 from training.baselines import dense_logistic_baseline
 from training.calibrate import exit_band, fit_calibrator, fit_platt
 from training.card import render_card
+from training.costs import CostsUnknown, RequestCosts, request_costs
 from training.dataset import Dataset, Loaded, digest_files, load_dataset
 from training.embeddings import FeatureTable, embed
 from training.encoders import EncoderModel
@@ -127,7 +128,10 @@ def train(
     rows = {one: np.flatnonzero(part == one) for one in Part}
 
     router, chosen = _fit(data, table, rows, settings, reporter)
-    policies = solve_policies(router, _policy_rows(data, table, rows[Part.POLICY], router), settings.seed)
+    costs = request_costs([data.rows[row].record for row in rows[Part.POLICY]], settings.pair)
+    if isinstance(costs, CostsUnknown):
+        reporter.say(f"No cost policies: {costs.reason}")
+    policies = solve_policies(router, _policy_rows(data, table, rows[Part.POLICY], router, costs), settings.seed)
     threshold = next(policy.threshold for policy in policies if policy.name == DEFAULT_POLICY)
     evaluation = _evaluate(data, table, rows, router, threshold, settings.seed, reporter)
 
@@ -219,13 +223,20 @@ def _fit(
     return Router(linear, fast_calibrator, full_calibrator, band), chosen
 
 
-def _policy_rows(data: Dataset, table: FeatureTable, rows: NDArray[np.int64], router: Router) -> PolicyRows:
+def _policy_rows(
+    data: Dataset,
+    table: FeatureTable,
+    rows: NDArray[np.int64],
+    router: Router,
+    costs: RequestCosts | CostsUnknown,
+) -> PolicyRows:
     return PolicyRows(
         heads=router.log_odds(table.take(rows)),
         match=data.match[rows],
         strong_score=data.strong_score[rows],
         weak_score=data.weak_score[rows],
         group=data.groups.group[rows],
+        costs=costs if isinstance(costs, RequestCosts) else None,
     )
 
 

@@ -6,19 +6,19 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.special import expit
-from scipy.stats import binomtest
 
 from tests.training.routers import draw_rows, plain_router
+from training.costs import RequestCosts
+from training.guarantees import binomial_upper_bound
 from training.policy import (
     DEFAULT_POLICY,
     DELTA,
     MAX_STRONG_SHARE_TARGETS,
     MAX_WORSE_TARGETS,
+    MIN_QUALITY_TARGETS,
     PolicyRows,
-    binomial_upper_bound,
+    max_cost,
     max_worse,
     solve_policies,
 )
@@ -37,24 +37,6 @@ def goes_weak(rows: PolicyRows, threshold: float) -> np.ndarray:
     return 1 / (1 + np.exp(-answer)) >= threshold
 
 
-@given(n=st.integers(1, 5000), share=st.floats(0, 1), delta=st.sampled_from([0.01, 0.05, 0.1, 0.3]))
-@settings(max_examples=200)
-def test_bound_is_that_of_clopper_and_pearson(n: int, share: float, delta: float):
-    events = int(share * n)
-    exact = binomtest(events, n, alternative="less").proportion_ci(1 - delta, method="exact").high
-    assert binomial_upper_bound(events, n, delta) == pytest.approx(exact, rel=1e-9)
-
-
-@pytest.mark.parametrize("n", [1, 10, 229, 4150])
-def test_bound_without_events_is_the_hand_value(n: int):
-    assert binomial_upper_bound(0, n, 0.1) == pytest.approx(1 - 0.1 ** (1 / n), rel=1e-12)
-
-
-@pytest.mark.parametrize(("events", "draws"), [(0, 0), (5, 5)])
-def test_bound_is_one_where_nothing_is_known(events: int, draws: int):
-    assert binomial_upper_bound(events, draws, 0.1) == 1.0
-
-
 def test_table_holds_every_rule_by_its_name():
     names = list(solved(draw_rows(400, np.random.default_rng(0))))
     assert names == [
@@ -62,6 +44,9 @@ def test_table_holds_every_rule_by_its_name():
         "max_worse=0.01",
         "max_worse=0.02",
         "max_worse=0.05",
+        "min_quality=0.95",
+        "min_quality=0.98",
+        "min_quality=0.99",
         "max_strong_share=0.1",
         "max_strong_share=0.25",
         "max_strong_share=0.5",
@@ -146,6 +131,43 @@ def naive_threshold(rows: PolicyRows, target: float) -> float:
     return min(float(one) for one in grid_of(rows) if (goes_weak(rows, one) & (rows.match == 0)).mean() <= target)
 
 
+def test_min_quality_keeps_what_it_promises_of_a_sample_and_more_where_less_is_asked():
+    rows = draw_rows(3000, np.random.default_rng(3))
+    policies = [solved(rows)[f"min_quality={target:g}"] for target in MIN_QUALITY_TARGETS]
+    for policy in policies:
+        assert policy.is_met
+        assert policy.quality_kept > policy.target
+        assert (policy.share_worse_bound, policy.delta) == (None, DELTA)
+    assert [policy.share_weak for policy in policies] == sorted((one.share_weak for one in policies), reverse=True)
+
+
+def test_min_quality_counts_a_group_once_however_often_it_was_asked():
+    rows = draw_rows(3000, np.random.default_rng(11))
+    thrice = draw_rows(3000, np.random.default_rng(11), rows_per_group=3)
+    for once, often in zip(solved(rows).values(), solved(thrice).values(), strict=True):
+        if once.kind == "min_quality":
+            assert once.threshold == pytest.approx(often.threshold, abs=0.02)
+
+
+def test_min_quality_lets_the_weak_models_wins_pay_for_its_losses():
+    rows = draw_rows(3000, np.random.default_rng(12))
+    winning = (rows.match == 1) & (np.random.default_rng(0).random(3000) < 0.3)
+    strong, weak = np.where(winning, 0.0, rows.strong_score), np.where(winning, 1.0, rows.weak_score)
+    better = PolicyRows(rows.heads, rows.match, strong, weak, rows.group)
+    assert solved(better)["min_quality=0.99"].share_weak == 1.0
+    assert solved(better)["max_worse=0.01"].share_weak == solved(rows)["max_worse=0.01"].share_weak
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_scores_without_any_room_or_proof_send_everything_strong(value: float):
+    rows = draw_rows(2000, np.random.default_rng(13))
+    everyone = np.full(2000, value)
+    lost = PolicyRows(rows.heads, np.zeros_like(rows.match), everyone, np.zeros(2000), rows.group)
+    policy = solved(lost)["min_quality=0.99"]
+    assert policy.share_weak <= 0.01
+    assert policy.is_met == (value > 0)
+
+
 @pytest.mark.parametrize("target", MAX_STRONG_SHARE_TARGETS)
 def test_max_strong_share_keeps_its_share_and_wastes_little_of_it(target: float):
     rows = draw_rows(2000, np.random.default_rng(4))
@@ -153,6 +175,45 @@ def test_max_strong_share_keeps_its_share_and_wastes_little_of_it(target: float)
     assert target - 0.02 < 1 - policy.share_weak <= target
     assert policy.share_worse_bound is None
     assert policy.delta is None
+
+
+def with_costs(rows: PolicyRows, strong: float = 0.02, weak: float = 0.001) -> PolicyRows:
+    n = rows.match.size
+    costs = RequestCosts(np.full(n, strong), np.full(n, weak))
+    return PolicyRows(rows.heads, rows.match, rows.strong_score, rows.weak_score, rows.group, costs)
+
+
+def test_cost_policies_stand_at_shares_of_the_strong_cost_and_are_the_best_that_money_buys():
+    rows = with_costs(draw_rows(2000, np.random.default_rng(14)))
+    policies = solved(rows)
+    bought = [policy for policy in policies.values() if policy.kind == "max_cost_usd_per_1k"]
+    assert [policy.name for policy in bought] == [f"max_cost_usd_per_1k={usd}" for usd in ("5", "10", "15")]
+    for policy in bought:
+        assert policy.target - 0.25 < policy.cost_usd_per_1k <= policy.target
+        weak = goes_weak(rows, policy.threshold)
+        assert policy.cost_usd_per_1k == pytest.approx(1000 * np.where(weak, 0.001, 0.02).mean())
+    assert policies["threshold=0"].cost_usd_per_1k == pytest.approx(1)
+    assert policies["threshold=1"].cost_usd_per_1k == pytest.approx(20)
+
+
+def test_rows_of_unknown_cost_are_left_out_of_the_mean():
+    rows = with_costs(draw_rows(2000, np.random.default_rng(15)))
+    rows.costs.strong[:500] = rows.costs.weak[:500] = math.nan
+    policy = solved(rows)["max_cost_usd_per_1k=10"]
+    weak = goes_weak(rows, policy.threshold)[500:]
+    assert policy.cost_usd_per_1k == pytest.approx(1000 * np.where(weak, 0.001, 0.02).mean())
+
+
+def test_no_cost_policy_is_offered_that_even_the_weak_model_exceeds():
+    names = solved(with_costs(draw_rows(500, np.random.default_rng(16)), strong=0.02, weak=0.012))
+    assert [name for name in names if "cost" in name] == ["max_cost_usd_per_1k=15"]
+
+
+@pytest.mark.parametrize(("usd", "share_weak", "is_met"), [(100.0, 0.0, True), (1.01, 1.0, True), (0.5, 0.0, False)])
+def test_budget_beyond_either_end_sends_everything_one_way(usd: float, share_weak: float, is_met: bool):
+    rows = with_costs(draw_rows(500, np.random.default_rng(17)))
+    policy = max_cost(plain_router(BAND), rows, rows.costs, grid_of(rows), usd)
+    assert (policy.share_weak, policy.is_met) == (share_weak, is_met)
 
 
 def test_max_strong_share_with_one_p_match_for_all_sends_all_weak():

@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from serving.bundle import Encoder, Manifest, Pair, Policy, Training
+from serving.tables import policies_table
 from tests.training.outcomes import make_outcomes
+from training.card import render_card
 from training.evaluate import Slice, evaluate
 from training.report import render_report, words
 from training.report.page import weaknesses
@@ -210,3 +212,67 @@ def test_shares_read_as_percent(value, expected):
 
 def test_targets_keep_the_decimals_they_were_given():
     assert [words.target(value) for value in (0.01, 0.005, 0.125)] == ["1\u00a0%", "0.5\u00a0%", "12.5\u00a0%"]
+
+
+QUALITY = msgspec.structs.replace(PAST, name="min_quality=0.98", kind="min_quality", target=0.98, delta=0.1)
+BUDGET = msgspec.structs.replace(
+    PAST, name="max_cost_usd_per_1k=1.2", kind="max_cost_usd_per_1k", target=1.2, cost_usd_per_1k=1.187
+)
+
+
+@pytest.mark.parametrize(
+    ("policy", "rule", "bound"),
+    [
+        (
+            QUALITY,
+            "Keep at least 98 % of gpt-4o's mean quality.",
+            "At least 98 % of the quality, with 90 % confidence.",
+        ),
+        (
+            msgspec.structs.replace(QUALITY, is_met=False),
+            "Keep at least 98 % of gpt-4o's mean quality.",
+            "Could not be shown on this data, so nothing goes weak. More labelled rows may change that.",
+        ),
+        (
+            BUDGET,
+            "Spend at most $1.2 on 1,000 requests, at the best quality that buys.",
+            "No promise: set from past traffic.",
+        ),
+        (
+            msgspec.structs.replace(BUDGET, is_met=False),
+            "Spend at most $1.2 on 1,000 requests, at the best quality that buys.",
+            "Even gpt-4o-mini alone costs more, so nothing goes weak.",
+        ),
+    ],
+)
+def test_policies_of_quality_and_cost_say_what_they_ask_and_how_firmly(policy: Policy, rule: str, bound: str):
+    assert words.policy_rule(policy, Pair()).replace("\u00a0", " ") == rule
+    assert words.policy_bound(policy, Pair()).replace("\u00a0", " ") == bound
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(1.187, "$1.19"), (0.0432, "$0.0432"), (99.949, "$99.9"), (1234.5, "$1,234"), (0.0, "$0.00")],
+)
+def test_amounts_in_dollars_keep_three_digits(value: float, expected: str):
+    assert words.usd(value) == expected
+    assert words.usd(None) == words.NONE
+
+
+def test_costs_stand_in_page_card_and_table_where_they_are_known(evaluation, page, tmp_path):
+    manifest = make_manifest(policies=[PROMISE, BUDGET])
+    shown = render_report(manifest, evaluation, tmp_path).read_text()
+    assert "Cost of 1,000" in shown
+    assert "$1.19" in shown
+    assert "Cost of 1,000" not in page
+    assert "| 1.19 |" in render_card(manifest)
+    assert [column.header for column in policies_table(manifest).columns][-1] == "USD per 1,000"
+    assert [column.header for column in policies_table(make_manifest()).columns][-1] == "bound"
+
+
+def test_manifest_of_an_older_turnout_has_policies_without_costs():
+    written = msgspec.json.decode(msgspec.json.encode(make_manifest()))
+    for policy in written["policies"]:
+        del policy["cost_usd_per_1k"]
+    read = msgspec.json.decode(msgspec.json.encode(written), type=Manifest)
+    assert read.policies == [PROMISE, NOT_MET, PAST]

@@ -83,6 +83,13 @@ def test_bundle_says_what_it_was_made_of(training_run: TrainingRun, bundle: Bund
     assert {"card.md", SEEN_GROUPS, "report/index.html", "report/evaluation.json"} <= manifest.files.keys()
 
 
+def test_policies_of_the_bundle_are_priced_from_logged_usage(bundle: Bundle):
+    costs = {policy.name: policy.cost_usd_per_1k for policy in bundle.manifest.policies}
+    assert costs["threshold=1"] > 10 * costs["threshold=0"] > 0
+    assert sum(name.startswith("max_cost_usd_per_1k=") for name in costs) == 3
+    assert "min_quality=0.98" in costs
+
+
 def test_rows_without_use_are_counted_and_bad_ones_listed(training_run: TrainingRun):
     assert training_run.trained.n_quarantined == 1
     assert training_run.trained.unlabelled == {"only_strong": 1}

@@ -43,6 +43,13 @@ def count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def usd(value: float | None) -> str:
+    """An amount in dollars, three digits under a hundred: `$1.25`, `$0.0432`, `$312`."""
+    if value is None:
+        return NONE
+    return f"${value:,.0f}" if value >= 99.95 else f"${value:#.3g}"
+
+
 def policy_rule(policy: Policy, pair: Pair) -> str:
     """What the policy asks for, in one sentence."""
     wanted = target(policy.target)
@@ -50,15 +57,20 @@ def policy_rule(policy: Policy, pair: Pair) -> str:
         "max_worse": f"At most {wanted} of all requests get a worse answer than {pair.strong} would have given.",
         "min_quality": f"Keep at least {wanted} of {pair.strong}'s mean quality.",
         "max_strong_share": f"Send at most {wanted} of the requests to {pair.strong}.",
+        "max_cost_usd_per_1k": f"Spend at most ${policy.target:g} on 1,000 requests, at the best quality that buys.",
         "threshold": f"Use {pair.weak} where p_match is at least {policy.target:g}.",
     }
     return rules.get(policy.kind, f"{policy.kind} = {policy.target:g}")
 
 
-def policy_bound(policy: Policy) -> str:
+def policy_bound(policy: Policy, pair: Pair) -> str:
     """How firmly the policy's promise stands, in one sentence."""
+    if not policy.is_met and policy.kind == "max_cost_usd_per_1k":
+        return f"Even {pair.weak} alone costs more, so nothing goes weak."
     if not policy.is_met:
         return "Could not be shown on this data, so nothing goes weak. More labelled rows may change that."
+    if policy.kind == "min_quality" and policy.delta is not None:
+        return f"At least {target(policy.target)} of the quality, with {target(1 - policy.delta)} confidence."
     if policy.share_worse_bound is None or policy.delta is None:
         return "No promise: given by hand." if policy.kind == "threshold" else "No promise: set from past traffic."
     return f"At most {percent(policy.share_worse_bound, 2)}, with {target(1 - policy.delta)} confidence."

@@ -29,7 +29,7 @@ demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen reques
 	@echo "report: $(DEMO)/bundle/report/index.html"
 
 test: $(VENV)/.dev  ## run the tests
-	$(BIN)/pytest -q
+	$(BIN)/pytest -q -m "not bench"
 
 # torch has an environment of its own, so that everything else is seen to work without it.
 .venv-encoders/.dev: pyproject.toml
@@ -59,8 +59,9 @@ proto-lint: node_modules/.bin/buf  ## buf lint, and nothing taken away since the
 proto: $(VENV)/.dev  ## generate the gRPC stubs again
 	$(BIN)/python -m serving.pb.generate
 
-bench: $(VENV)/.dev  ## latency of Route beside its parts
+bench: $(VENV)/.dev  ## latency of Route beside its parts; promises kept on resampled real outcomes
 	$(BIN)/python -m tests.bench.latency
+	$(BIN)/pytest -q -m bench
 
 bench-quality: $(VENV)/.dev  ## quality beside simpler routers on the same folds: LOGS=file
 	$(BIN)/python -m tests.bench.quality $(LOGS)

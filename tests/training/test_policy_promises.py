@@ -175,7 +175,7 @@ def test_promise_is_broken_no_oftener_than_stated_and_wastes_little(
 
 
 @pytest.mark.shared_data
-@pytest.mark.slow
+@pytest.mark.bench
 @pytest.mark.timeout(900)
 @PROMISES
 def test_promise_holds_on_real_outcomes_out_of_fold(

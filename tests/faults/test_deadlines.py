@@ -10,15 +10,19 @@ import time
 import grpc
 import pytest
 
+from serving.answering import Answering, Job
 from serving.bundle import Bundle
+from serving.config import ServerSettings
+from serving.errors import DeadlineSpent
 from serving.model import Prediction, RouterModel
 from serving.pb import router_pb2 as pb
 from serving.prompt import Prompt
-from serving.service import DeadlineSpent, RouterService
 from serving.wire import ROUTE_METHOD
 from tests.running import server_in_loop
 
 BLOCKER = "the blocker"
+NOT_IN_TIME = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
+"""Found out too late, or seen to come too late and refused at once."""
 
 
 class GatedModel(RouterModel):
@@ -60,7 +64,7 @@ def test_expired_deadline_never_reaches_the_model(gated: Bundle):
             gated.model.gate.set()
             await blocker
             await call(pb.RouteRequest(text="after"), timeout=5)
-            assert {code_of(outcome) for outcome in outcomes} == {grpc.StatusCode.DEADLINE_EXCEEDED}
+            assert {code_of(outcome) for outcome in outcomes} <= NOT_IN_TIME
             assert gated.model.texts[len(seen) :] == ["after"]
             assert server.service.model_calls == started + 1
 
@@ -68,13 +72,13 @@ def test_expired_deadline_never_reaches_the_model(gated: Bundle):
 
 
 def test_deadline_is_checked_on_the_model_thread_itself(gated: Bundle):
-    service = RouterService(gated, 1000)
+    answering = Answering(gated, ServerSettings())
     policy = gated.manifest.policy("")
     with pytest.raises(DeadlineSpent):
-        service._decide(Prompt("hello"), policy, time.monotonic() - 1e-3)
+        answering._run(Job(Prompt("hello"), policy, time.monotonic() - 1e-3, 0))
     assert gated.model.texts == []
-    assert service._decide(Prompt("hello"), policy, time.monotonic() + 10).decision.p_match
-    service.close()
+    assert answering._run(Job(Prompt("hello"), policy, time.monotonic() + 10, 0)).decision.p_match
+    answering.close()
 
 
 def test_cancelled_caller_harms_nobody_else(gated: Bundle):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import threading
 import time
 
 import grpc
@@ -14,32 +13,14 @@ from serving.answering import Answering, Job
 from serving.bundle import Bundle
 from serving.config import ServerSettings
 from serving.errors import DeadlineSpent
-from serving.model import Prediction, RouterModel
 from serving.pb import router_pb2 as pb
 from serving.prompt import Prompt
 from serving.wire import ROUTE_METHOD
+from tests.gates import BLOCKER, GatedModel
 from tests.running import server_in_loop
 
-BLOCKER = "the blocker"
 NOT_IN_TIME = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 """Found out too late, or seen to come too late and refused at once."""
-
-
-class GatedModel(RouterModel):
-    """The real model behind a gate: the blocker waits at it until the test opens it."""
-
-    def __init__(self, model: RouterModel) -> None:
-        self.model = model
-        self.gate = threading.Event()
-        self.at_gate = threading.Event()
-        self.texts: list[str] = []
-
-    def predict(self, prompt: Prompt, threshold: float, *, early_exit: bool = True) -> Prediction:
-        self.texts.append(prompt.text)
-        if prompt.text == BLOCKER:
-            self.at_gate.set()
-            self.gate.wait(10)
-        return self.model.predict(prompt, threshold, early_exit=early_exit)
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@
     ├── RequestError             the caller's fault or our state; carries a gRPC code
     │   ├── InvalidRequest       INVALID_ARGUMENT    do not retry
     │   ├── UnknownName          NOT_FOUND           do not retry
+    │   ├── DeadlineSpent        DEADLINE_EXCEEDED   do not retry
+    │   ├── Overloaded           RESOURCE_EXHAUSTED  retry once, after its `pushback_ms`
     │   ├── NotServing           UNAVAILABLE         retry on another replica
     │   └── ModelFault           INTERNAL            do not retry; text stays on the server
     ├── BundleRefused            a bundle that must not be served; exit code 3
@@ -49,6 +51,22 @@ class UnknownName(RequestError):
     """The request names a policy or a bundle that this server does not have."""
 
     code = grpc.StatusCode.NOT_FOUND
+
+
+class DeadlineSpent(RequestError):
+    """The caller's deadline passed before the model could start."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class Overloaded(RequestError):
+    """There is no room in the queue, or the deadline can't be met; `pushback_ms` says when to try once more."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, pushback_ms: int) -> None:
+        super().__init__(message)
+        self.pushback_ms = pushback_ms
 
 
 class NotServing(RequestError):

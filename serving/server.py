@@ -51,7 +51,7 @@ class RouterServer:
     def __init__(self, bundle: Bundle, settings: ServerSettings) -> None:
         """Prepare; must run inside the event loop that is to serve. Nothing is bound before `start`."""
         self.port = 0
-        self.service = RouterService(bundle, settings.max_request_bytes, early_exit=settings.early_exit)
+        self.service = RouterService(bundle, settings)
         self._settings = settings
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(

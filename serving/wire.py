@@ -1,4 +1,4 @@
-"""Where protobuf meets the domain types, for server and client alike; nothing else reads or writes messages.
+"""Where the messages of one request meet the domain types, for server and client alike.
 
 Server: bytes in, `RouteCall` out; `Decision` in, `RouteResponse` out. Client: content in, `RouteRequest`
 out; `RouteResponse` in, `Answer` out. Imports neither numpy nor onnxruntime: clients stay light.
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
 
 SERVICE_NAME = "turnout.v1.RouterService"
 ROUTE_METHOD = f"/{SERVICE_NAME}/Route"
+ROUTE_BATCH_METHOD = f"/{SERVICE_NAME}/RouteBatch"
+ROUTE_STREAM_METHOD = f"/{SERVICE_NAME}/RouteStream"
+DESCRIBE_MODEL_METHOD = f"/{SERVICE_NAME}/DescribeModel"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class RouteCall:
         policy: name of a policy; empty for the default one.
         threshold: the caller's own threshold, not checked yet; None when a policy rules.
         bundle: `name` or `name/version`; empty for the one served.
+        tenant: on whose behalf; empty for the tenant without a name.
     """
 
     request_id: str
@@ -41,6 +45,7 @@ class RouteCall:
     policy: str
     threshold: float | None
     bundle: str
+    tenant: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +90,7 @@ def read_request(raw: bytes, max_bytes: int) -> RouteCall:
         policy=request.policy,
         threshold=request.threshold if request.HasField("threshold") else None,
         bundle=request.bundle,
+        tenant=request.tenant,
     )
 
 
@@ -127,6 +133,7 @@ def request_of(
     threshold: float | None,
     request_id: str,
     bundle: str,
+    tenant: str,
 ) -> Any:
     """Return the `RouteRequest` of a client's call.
 
@@ -136,7 +143,7 @@ def request_of(
     """
     if sum(content is not None for content in (text, messages, openai_body)) != 1:
         raise InvalidRequest("expected exactly one of text, messages, openai_body")
-    request = pb.RouteRequest(request_id=request_id, bundle=bundle)
+    request = pb.RouteRequest(request_id=request_id, bundle=bundle, tenant=tenant)
     if threshold is not None:
         request.threshold = threshold
     elif policy:

@@ -24,29 +24,51 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17turnout/v1/router.proto\x12\nturnout.v1\"\xc6\x01\n\x0cRouteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x08messages\x18\x03 \x01(\x0b\x32\x14.turnout.v1.MessagesH\x00\x12\x15\n\x0bopenai_body\x18\x04 \x01(\x0cH\x00\x12\x10\n\x06policy\x18\x05 \x01(\tH\x01\x12\x13\n\tthreshold\x18\x06 \x01(\x01H\x01\x12\x0e\n\x06\x62undle\x18\x07 \x01(\tB\t\n\x07\x63ontentB\x0f\n\rpolicy_choice\"1\n\x08Messages\x12%\n\x08messages\x18\x01 \x03(\x0b\x32\x13.turnout.v1.Message\"%\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xbb\x02\n\rRouteResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x04tier\x18\x02 \x01(\x0e\x32\x10.turnout.v1.Tier\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x07p_match\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nconfidence\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tthreshold\x18\x06 \x01(\x01\x12\x0e\n\x06policy\x18\x07 \x01(\t\x12\"\n\x06reason\x18\x08 \x01(\x0e\x32\x12.turnout.v1.Reason\x12 \n\x05stage\x18\t \x01(\x0e\x32\x11.turnout.v1.Stage\x12\x0e\n\x06\x62undle\x18\n \x01(\t\x12$\n\x07timings\x18\x0b \x01(\x0b\x32\x13.turnout.v1.TimingsB\n\n\x08_p_matchB\r\n\x0b_confidence\"@\n\x07Timings\x12\x11\n\tdecode_ns\x18\x01 \x01(\x03\x12\x10\n\x08queue_ns\x18\x02 \x01(\x03\x12\x10\n\x08model_ns\x18\x03 \x01(\x03*<\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_WEAK\x10\x01\x12\x0f\n\x0bTIER_STRONG\x10\x02*X\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n\x0cREASON_MODEL\x10\x01\x12\x0f\n\x0bREASON_RULE\x10\x02\x12\x13\n\x0fREASON_TOO_LONG\x10\x03*>\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTAGE_FAST\x10\x01\x12\x0e\n\nSTAGE_FULL\x10\x02\x32M\n\rRouterService\x12<\n\x05Route\x12\x18.turnout.v1.RouteRequest\x1a\x19.turnout.v1.RouteResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17turnout/v1/router.proto\x12\nturnout.v1\"\xd6\x01\n\x0cRouteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x08messages\x18\x03 \x01(\x0b\x32\x14.turnout.v1.MessagesH\x00\x12\x15\n\x0bopenai_body\x18\x04 \x01(\x0cH\x00\x12\x10\n\x06policy\x18\x05 \x01(\tH\x01\x12\x13\n\tthreshold\x18\x06 \x01(\x01H\x01\x12\x0e\n\x06\x62undle\x18\x07 \x01(\t\x12\x0e\n\x06tenant\x18\x08 \x01(\tB\t\n\x07\x63ontentB\x0f\n\rpolicy_choice\"1\n\x08Messages\x12%\n\x08messages\x18\x01 \x03(\x0b\x32\x13.turnout.v1.Message\"%\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xbb\x02\n\rRouteResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x04tier\x18\x02 \x01(\x0e\x32\x10.turnout.v1.Tier\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x07p_match\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nconfidence\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tthreshold\x18\x06 \x01(\x01\x12\x0e\n\x06policy\x18\x07 \x01(\t\x12\"\n\x06reason\x18\x08 \x01(\x0e\x32\x12.turnout.v1.Reason\x12 \n\x05stage\x18\t \x01(\x0e\x32\x11.turnout.v1.Stage\x12\x0e\n\x06\x62undle\x18\n \x01(\t\x12$\n\x07timings\x18\x0b \x01(\x0b\x32\x13.turnout.v1.TimingsB\n\n\x08_p_matchB\r\n\x0b_confidence\"?\n\x11RouteBatchRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.turnout.v1.RouteRequest\">\n\x12RouteBatchResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.turnout.v1.RouteResult\"?\n\x12RouteStreamRequest\x12)\n\x07request\x18\x01 \x01(\x0b\x32\x18.turnout.v1.RouteRequest\">\n\x13RouteStreamResponse\x12\'\n\x06result\x18\x01 \x01(\x0b\x32\x17.turnout.v1.RouteResult\"t\n\x0bRouteResult\x12-\n\x08response\x18\x01 \x01(\x0b\x32\x19.turnout.v1.RouteResponseH\x00\x12+\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.turnout.v1.RouteFailureH\x00\x42\t\n\x07outcome\"w\n\x0cRouteFailure\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x1e\n\x11retry_pushback_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_retry_pushback_ms\"&\n\x14\x44\x65scribeModelRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\"\x92\x02\n\x15\x44\x65scribeModelResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\t\x12\x11\n\tsynthetic\x18\x03 \x01(\x08\x12\x14\n\x0cstrong_model\x18\x04 \x01(\t\x12\x12\n\nweak_model\x18\x05 \x01(\t\x12$\n\x07\x65ncoder\x18\x06 \x01(\x0b\x32\x13.turnout.v1.Encoder\x12\x12\n\ncalibrator\x18\x07 \x01(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_policy\x18\x08 \x01(\t\x12$\n\x08policies\x18\t \x03(\x0b\x32\x12.turnout.v1.Policy\x12#\n\x07\x66igures\x18\n \x03(\x0b\x32\x12.turnout.v1.Figure\"H\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nmax_tokens\x18\x03 \x01(\x05\x12\x0b\n\x03\x64im\x18\x04 \x01(\x05\"\x80\x02\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\x01\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12\x0e\n\x06is_met\x18\x05 \x01(\x08\x12\x12\n\nshare_weak\x18\x06 \x01(\x01\x12\x19\n\x0cquality_kept\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0bshare_worse\x18\x08 \x01(\x01\x12\x1e\n\x11share_worse_bound\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x64\x65lta\x18\n \x01(\x01H\x02\x88\x01\x01\x42\x0f\n\r_quality_keptB\x14\n\x12_share_worse_boundB\x08\n\x06_delta\"j\n\x06\x46igure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_valueB\x06\n\x04_lowB\x07\n\x05_high\"@\n\x07Timings\x12\x11\n\tdecode_ns\x18\x01 \x01(\x03\x12\x10\n\x08queue_ns\x18\x02 \x01(\x03\x12\x10\n\x08model_ns\x18\x03 \x01(\x03*<\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_WEAK\x10\x01\x12\x0f\n\x0bTIER_STRONG\x10\x02*X\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n\x0cREASON_MODEL\x10\x01\x12\x0f\n\x0bREASON_RULE\x10\x02\x12\x13\n\x0fREASON_TOO_LONG\x10\x03*>\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTAGE_FAST\x10\x01\x12\x0e\n\nSTAGE_FULL\x10\x02\x32\xc4\x02\n\rRouterService\x12<\n\x05Route\x12\x18.turnout.v1.RouteRequest\x1a\x19.turnout.v1.RouteResponse\x12K\n\nRouteBatch\x12\x1d.turnout.v1.RouteBatchRequest\x1a\x1e.turnout.v1.RouteBatchResponse\x12R\n\x0bRouteStream\x12\x1e.turnout.v1.RouteStreamRequest\x1a\x1f.turnout.v1.RouteStreamResponse(\x01\x30\x01\x12T\n\rDescribeModel\x12 .turnout.v1.DescribeModelRequest\x1a!.turnout.v1.DescribeModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnout.v1.router_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TIER']._serialized_start=714
-  _globals['_TIER']._serialized_end=774
-  _globals['_REASON']._serialized_start=776
-  _globals['_REASON']._serialized_end=864
-  _globals['_STAGE']._serialized_start=866
-  _globals['_STAGE']._serialized_end=928
+  _globals['_TIER']._serialized_start=1985
+  _globals['_TIER']._serialized_end=2045
+  _globals['_REASON']._serialized_start=2047
+  _globals['_REASON']._serialized_end=2135
+  _globals['_STAGE']._serialized_start=2137
+  _globals['_STAGE']._serialized_end=2199
   _globals['_ROUTEREQUEST']._serialized_start=40
-  _globals['_ROUTEREQUEST']._serialized_end=238
-  _globals['_MESSAGES']._serialized_start=240
-  _globals['_MESSAGES']._serialized_end=289
-  _globals['_MESSAGE']._serialized_start=291
-  _globals['_MESSAGE']._serialized_end=328
-  _globals['_ROUTERESPONSE']._serialized_start=331
-  _globals['_ROUTERESPONSE']._serialized_end=646
-  _globals['_TIMINGS']._serialized_start=648
-  _globals['_TIMINGS']._serialized_end=712
-  _globals['_ROUTERSERVICE']._serialized_start=930
-  _globals['_ROUTERSERVICE']._serialized_end=1007
+  _globals['_ROUTEREQUEST']._serialized_end=254
+  _globals['_MESSAGES']._serialized_start=256
+  _globals['_MESSAGES']._serialized_end=305
+  _globals['_MESSAGE']._serialized_start=307
+  _globals['_MESSAGE']._serialized_end=344
+  _globals['_ROUTERESPONSE']._serialized_start=347
+  _globals['_ROUTERESPONSE']._serialized_end=662
+  _globals['_ROUTEBATCHREQUEST']._serialized_start=664
+  _globals['_ROUTEBATCHREQUEST']._serialized_end=727
+  _globals['_ROUTEBATCHRESPONSE']._serialized_start=729
+  _globals['_ROUTEBATCHRESPONSE']._serialized_end=791
+  _globals['_ROUTESTREAMREQUEST']._serialized_start=793
+  _globals['_ROUTESTREAMREQUEST']._serialized_end=856
+  _globals['_ROUTESTREAMRESPONSE']._serialized_start=858
+  _globals['_ROUTESTREAMRESPONSE']._serialized_end=920
+  _globals['_ROUTERESULT']._serialized_start=922
+  _globals['_ROUTERESULT']._serialized_end=1038
+  _globals['_ROUTEFAILURE']._serialized_start=1040
+  _globals['_ROUTEFAILURE']._serialized_end=1159
+  _globals['_DESCRIBEMODELREQUEST']._serialized_start=1161
+  _globals['_DESCRIBEMODELREQUEST']._serialized_end=1199
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=1202
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=1476
+  _globals['_ENCODER']._serialized_start=1478
+  _globals['_ENCODER']._serialized_end=1550
+  _globals['_POLICY']._serialized_start=1553
+  _globals['_POLICY']._serialized_end=1809
+  _globals['_FIGURE']._serialized_start=1811
+  _globals['_FIGURE']._serialized_end=1917
+  _globals['_TIMINGS']._serialized_start=1919
+  _globals['_TIMINGS']._serialized_end=1983
+  _globals['_ROUTERSERVICE']._serialized_start=2202
+  _globals['_ROUTERSERVICE']._serialized_end=2526
 # @@protoc_insertion_point(module_scope)

@@ -37,7 +37,7 @@ STAGE_FAST: Stage
 STAGE_FULL: Stage
 
 class RouteRequest(_message.Message):
-    __slots__ = ("request_id", "text", "messages", "openai_body", "policy", "threshold", "bundle")
+    __slots__ = ("request_id", "text", "messages", "openai_body", "policy", "threshold", "bundle", "tenant")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
@@ -45,6 +45,7 @@ class RouteRequest(_message.Message):
     POLICY_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     text: str
     messages: Messages
@@ -52,7 +53,8 @@ class RouteRequest(_message.Message):
     policy: str
     threshold: float
     bundle: str
-    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., openai_body: _Optional[bytes] = ..., policy: _Optional[str] = ..., threshold: _Optional[float] = ..., bundle: _Optional[str] = ...) -> None: ...
+    tenant: str
+    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., openai_body: _Optional[bytes] = ..., policy: _Optional[str] = ..., threshold: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class Messages(_message.Message):
     __slots__ = ("messages",)
@@ -93,6 +95,128 @@ class RouteResponse(_message.Message):
     bundle: str
     timings: Timings
     def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
+
+class RouteBatchRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[RouteRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[RouteRequest, _Mapping]]] = ...) -> None: ...
+
+class RouteBatchResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[RouteResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[RouteResult, _Mapping]]] = ...) -> None: ...
+
+class RouteStreamRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: RouteRequest
+    def __init__(self, request: _Optional[_Union[RouteRequest, _Mapping]] = ...) -> None: ...
+
+class RouteStreamResponse(_message.Message):
+    __slots__ = ("result",)
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    result: RouteResult
+    def __init__(self, result: _Optional[_Union[RouteResult, _Mapping]] = ...) -> None: ...
+
+class RouteResult(_message.Message):
+    __slots__ = ("response", "failure")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    response: RouteResponse
+    failure: RouteFailure
+    def __init__(self, response: _Optional[_Union[RouteResponse, _Mapping]] = ..., failure: _Optional[_Union[RouteFailure, _Mapping]] = ...) -> None: ...
+
+class RouteFailure(_message.Message):
+    __slots__ = ("request_id", "code", "message", "retry_pushback_ms")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    RETRY_PUSHBACK_MS_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    code: int
+    message: str
+    retry_pushback_ms: int
+    def __init__(self, request_id: _Optional[str] = ..., code: _Optional[int] = ..., message: _Optional[str] = ..., retry_pushback_ms: _Optional[int] = ...) -> None: ...
+
+class DescribeModelRequest(_message.Message):
+    __slots__ = ("bundle",)
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    bundle: str
+    def __init__(self, bundle: _Optional[str] = ...) -> None: ...
+
+class DescribeModelResponse(_message.Message):
+    __slots__ = ("bundle", "created", "synthetic", "strong_model", "weak_model", "encoder", "calibrator", "default_policy", "policies", "figures")
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    CREATED_FIELD_NUMBER: _ClassVar[int]
+    SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
+    STRONG_MODEL_FIELD_NUMBER: _ClassVar[int]
+    WEAK_MODEL_FIELD_NUMBER: _ClassVar[int]
+    ENCODER_FIELD_NUMBER: _ClassVar[int]
+    CALIBRATOR_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_POLICY_FIELD_NUMBER: _ClassVar[int]
+    POLICIES_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    bundle: str
+    created: str
+    synthetic: bool
+    strong_model: str
+    weak_model: str
+    encoder: Encoder
+    calibrator: str
+    default_policy: str
+    policies: _containers.RepeatedCompositeFieldContainer[Policy]
+    figures: _containers.RepeatedCompositeFieldContainer[Figure]
+    def __init__(self, bundle: _Optional[str] = ..., created: _Optional[str] = ..., synthetic: _Optional[bool] = ..., strong_model: _Optional[str] = ..., weak_model: _Optional[str] = ..., encoder: _Optional[_Union[Encoder, _Mapping]] = ..., calibrator: _Optional[str] = ..., default_policy: _Optional[str] = ..., policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., figures: _Optional[_Iterable[_Union[Figure, _Mapping]]] = ...) -> None: ...
+
+class Encoder(_message.Message):
+    __slots__ = ("name", "sha256", "max_tokens", "dim")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    SHA256_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    sha256: str
+    max_tokens: int
+    dim: int
+    def __init__(self, name: _Optional[str] = ..., sha256: _Optional[str] = ..., max_tokens: _Optional[int] = ..., dim: _Optional[int] = ...) -> None: ...
+
+class Policy(_message.Message):
+    __slots__ = ("name", "kind", "target", "threshold", "is_met", "share_weak", "quality_kept", "share_worse", "share_worse_bound", "delta")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    IS_MET_FIELD_NUMBER: _ClassVar[int]
+    SHARE_WEAK_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_KEPT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_WORSE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_WORSE_BOUND_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    kind: str
+    target: float
+    threshold: float
+    is_met: bool
+    share_weak: float
+    quality_kept: float
+    share_worse: float
+    share_worse_bound: float
+    delta: float
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., target: _Optional[float] = ..., threshold: _Optional[float] = ..., is_met: _Optional[bool] = ..., share_weak: _Optional[float] = ..., quality_kept: _Optional[float] = ..., share_worse: _Optional[float] = ..., share_worse_bound: _Optional[float] = ..., delta: _Optional[float] = ...) -> None: ...
+
+class Figure(_message.Message):
+    __slots__ = ("name", "value", "low", "high")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    LOW_FIELD_NUMBER: _ClassVar[int]
+    HIGH_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    value: float
+    low: float
+    high: float
+    def __init__(self, name: _Optional[str] = ..., value: _Optional[float] = ..., low: _Optional[float] = ..., high: _Optional[float] = ...) -> None: ...
 
 class Timings(_message.Message):
     __slots__ = ("decode_ns", "queue_ns", "model_ns")

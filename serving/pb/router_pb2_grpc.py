@@ -39,9 +39,11 @@ class RouterServiceStub:
     DEADLINE_EXCEEDED  the deadline passed; expired work never reaches the model.
     Do not retry.
     CANCELLED          the caller gave up.
-    RESOURCE_EXHAUSTED over the transport limit (16 MiB by default), or overload.
-    Retry once, and only when grpc-retry-pushback-ms in the
-    trailers says after how long.
+    RESOURCE_EXHAUSTED over the transport limit (16 MiB by default), or overload:
+    the queue is full, the tenant holds its share of it, or
+    the deadline can't be met behind what waits already. Retry
+    once, and only when grpc-retry-pushback-ms in the trailers
+    says after how long.
     UNAVAILABLE        not warm yet, draining, or not reachable. Retry on another
     replica.
     INTERNAL           a fault of the server; the message holds an incident id
@@ -62,6 +64,21 @@ class RouterServiceStub:
                 request_serializer=turnout_dot_v1_dot_router__pb2.RouteRequest.SerializeToString,
                 response_deserializer=turnout_dot_v1_dot_router__pb2.RouteResponse.FromString,
                 _registered_method=True)
+        self.RouteBatch = channel.unary_unary(
+                '/turnout.v1.RouterService/RouteBatch',
+                request_serializer=turnout_dot_v1_dot_router__pb2.RouteBatchRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_router__pb2.RouteBatchResponse.FromString,
+                _registered_method=True)
+        self.RouteStream = channel.stream_stream(
+                '/turnout.v1.RouterService/RouteStream',
+                request_serializer=turnout_dot_v1_dot_router__pb2.RouteStreamRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_router__pb2.RouteStreamResponse.FromString,
+                _registered_method=True)
+        self.DescribeModel = channel.unary_unary(
+                '/turnout.v1.RouterService/DescribeModel',
+                request_serializer=turnout_dot_v1_dot_router__pb2.DescribeModelRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_router__pb2.DescribeModelResponse.FromString,
+                _registered_method=True)
 
 
 class RouterServiceServicer:
@@ -78,9 +95,11 @@ class RouterServiceServicer:
     DEADLINE_EXCEEDED  the deadline passed; expired work never reaches the model.
     Do not retry.
     CANCELLED          the caller gave up.
-    RESOURCE_EXHAUSTED over the transport limit (16 MiB by default), or overload.
-    Retry once, and only when grpc-retry-pushback-ms in the
-    trailers says after how long.
+    RESOURCE_EXHAUSTED over the transport limit (16 MiB by default), or overload:
+    the queue is full, the tenant holds its share of it, or
+    the deadline can't be met behind what waits already. Retry
+    once, and only when grpc-retry-pushback-ms in the trailers
+    says after how long.
     UNAVAILABLE        not warm yet, draining, or not reachable. Retry on another
     replica.
     INTERNAL           a fault of the server; the message holds an incident id
@@ -97,6 +116,35 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RouteBatch(self, request, context):
+        """Decides on many requests at once: one result each, in their order. A bad item
+        fails alone, and so does one that the queue has no room for; each prompt still
+        runs by itself, so that its answer is that of Route. The call itself fails
+        with INVALID_ARGUMENT when it is undecodable, or over the limits (by default
+        100 items and 8 MiB), and with DEADLINE_EXCEEDED when not all items are
+        decided in time.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RouteStream(self, request_iterator, context):
+        """Decides on requests as they come: one result each, in their order. A bad item
+        fails alone and the stream goes on. At most 32 requests of a stream (by
+        default) are read ahead of what the caller has taken: a caller that does not
+        read the results is not read from. The deadline is that of the whole stream.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DescribeModel(self, request, context):
+        """Says what model answers, for operators and dashboards.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_RouterServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -104,6 +152,21 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.Route,
                     request_deserializer=turnout_dot_v1_dot_router__pb2.RouteRequest.FromString,
                     response_serializer=turnout_dot_v1_dot_router__pb2.RouteResponse.SerializeToString,
+            ),
+            'RouteBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.RouteBatch,
+                    request_deserializer=turnout_dot_v1_dot_router__pb2.RouteBatchRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_router__pb2.RouteBatchResponse.SerializeToString,
+            ),
+            'RouteStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.RouteStream,
+                    request_deserializer=turnout_dot_v1_dot_router__pb2.RouteStreamRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_router__pb2.RouteStreamResponse.SerializeToString,
+            ),
+            'DescribeModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.DescribeModel,
+                    request_deserializer=turnout_dot_v1_dot_router__pb2.DescribeModelRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_router__pb2.DescribeModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -127,9 +190,11 @@ class RouterService:
     DEADLINE_EXCEEDED  the deadline passed; expired work never reaches the model.
     Do not retry.
     CANCELLED          the caller gave up.
-    RESOURCE_EXHAUSTED over the transport limit (16 MiB by default), or overload.
-    Retry once, and only when grpc-retry-pushback-ms in the
-    trailers says after how long.
+    RESOURCE_EXHAUSTED over the transport limit (16 MiB by default), or overload:
+    the queue is full, the tenant holds its share of it, or
+    the deadline can't be met behind what waits already. Retry
+    once, and only when grpc-retry-pushback-ms in the trailers
+    says after how long.
     UNAVAILABLE        not warm yet, draining, or not reachable. Retry on another
     replica.
     INTERNAL           a fault of the server; the message holds an incident id
@@ -156,6 +221,87 @@ class RouterService:
             '/turnout.v1.RouterService/Route',
             turnout_dot_v1_dot_router__pb2.RouteRequest.SerializeToString,
             turnout_dot_v1_dot_router__pb2.RouteResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RouteBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.RouterService/RouteBatch',
+            turnout_dot_v1_dot_router__pb2.RouteBatchRequest.SerializeToString,
+            turnout_dot_v1_dot_router__pb2.RouteBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RouteStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/turnout.v1.RouterService/RouteStream',
+            turnout_dot_v1_dot_router__pb2.RouteStreamRequest.SerializeToString,
+            turnout_dot_v1_dot_router__pb2.RouteStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DescribeModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.RouterService/DescribeModel',
+            turnout_dot_v1_dot_router__pb2.DescribeModelRequest.SerializeToString,
+            turnout_dot_v1_dot_router__pb2.DescribeModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -1,0 +1,225 @@
+"""What both clients share: their answers, their defaults, reading replies, and the fallback.
+
+A call's arguments in, `Routed` out, whatever the server said or did not say.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import grpc
+
+from serving.config import DEFAULT_LISTEN
+from serving.errors import RequestError
+from serving.pb import router_pb2 as pb
+from serving.wire import ROUTE_BATCH_METHOD, ROUTE_METHOD, read_response, request_of
+
+CHANNEL_OPTIONS = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1000),  # the default of two minutes is two minutes of strong answers
+    ("grpc.enable_http_proxy", 0),  # prompts go to the router and nowhere else
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Routed:
+    """Where a request is to go; always usable.
+
+    Attributes:
+        model: name to put into the `model` field of the request.
+        tier: `weak` or `strong`.
+        p_match: calibrated probability that the weak model does as well; None when the model did not run.
+        confidence: `p_match` when weak, `1 - p_match` when strong; None when the model did not run.
+        threshold: what `p_match` was compared with; None on fallback.
+        policy: the policy applied; empty on fallback.
+        reason: `MODEL`, `RULE`, `TOO_LONG`, or `FALLBACK` when the router gave no answer.
+        stage: `FAST` or `FULL`; None when the model did not run.
+        bundle: `name/version` that answered; empty on fallback.
+        latency_ms: wall time of the call, as the caller saw it.
+        fallback_reason: why there was no answer: a gRPC code in lower case such as `deadline_exceeded`,
+            `bad_response` or `client_error`; None when there was one.
+    """
+
+    model: str
+    tier: Literal["weak", "strong"]
+    p_match: float | None
+    confidence: float | None
+    threshold: float | None
+    policy: str
+    reason: str
+    stage: str | None
+    bundle: str
+    latency_ms: float
+    fallback_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteItem:
+    """One request of a batch, with the arguments of `Router.route`; None takes the router's own default.
+
+    Attributes:
+        text: the text of one user message; exactly one of the three contents is given.
+        messages: OpenAI messages, `{"role": ..., "content": ...}`, content plain or in parts.
+        openai_body: the raw JSON body of a chat.completions call.
+        policy: name of a policy.
+        threshold: threshold in [0, 1] instead of any policy.
+        request_id: any string, for the server's records.
+        bundle: `name` or `name/version`.
+        tenant: on whose behalf; under load one tenant gets at most its share.
+    """
+
+    text: str | None = None
+    messages: Sequence[Mapping[str, Any]] | None = None
+    openai_body: bytes | None = None
+    policy: str | None = None
+    threshold: float | None = None
+    request_id: str = ""
+    bundle: str | None = None
+    tenant: str = ""
+
+
+class RouterBase:
+    """What both clients share: the defaults, the channel, reading the reply, counting fallbacks."""
+
+    def __init__(
+        self,
+        target: str = DEFAULT_LISTEN,
+        *,
+        strong_model: str = "gpt-4o",
+        timeout_s: float = 0.1,
+        policy: str = "",
+        bundle: str = "",
+    ) -> None:
+        """Name the server and the defaults of every call; the channel connects at the first call.
+
+        Args:
+            target: `host:port` of the server, or any gRPC target.
+            strong_model: the name to answer with on fallback.
+            timeout_s: deadline of a call in seconds; what a caller is willing to wait for saving money.
+            policy: name of a policy; empty for the bundle's default.
+            bundle: `name` or `name/version`; empty for the one served.
+        """
+        self.target = target
+        self.strong_model = strong_model
+        self.timeout_s = timeout_s
+        self.policy = policy
+        self.bundle = bundle
+        self.fallbacks: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._channel = self._open(target)
+        self._route = self._channel.unary_unary(
+            ROUTE_METHOD,
+            request_serializer=pb.RouteRequest.SerializeToString,
+            response_deserializer=pb.RouteResponse.FromString,
+        )
+        self._route_batch = self._channel.unary_unary(
+            ROUTE_BATCH_METHOD,
+            request_serializer=pb.RouteBatchRequest.SerializeToString,
+            response_deserializer=pb.RouteBatchResponse.FromString,
+        )
+
+    def _open(self, target: str) -> Any:
+        raise NotImplementedError
+
+    def _request(self, item: RouteItem) -> Any:
+        """Return the `RouteRequest` of an item; raises what `request_of` raises."""
+        return request_of(
+            text=item.text,
+            messages=item.messages,
+            openai_body=item.openai_body,
+            policy=self.policy if item.policy is None else item.policy,
+            threshold=item.threshold,
+            request_id=item.request_id,
+            bundle=self.bundle if item.bundle is None else item.bundle,
+            tenant=item.tenant,
+        )
+
+    def _batch(self, items: Sequence[RouteItem]) -> tuple[Any, list[str | None]]:
+        """Return the `RouteBatchRequest` of the good items, and for each item why it is not in it, or None."""
+        request = pb.RouteBatchRequest()
+        excluded: list[str | None] = []
+        for item in items:
+            try:
+                request.requests.append(self._request(item))
+                excluded.append(None)
+            except Exception as error:  # noqa: BLE001  # a bad item falls back alone
+                excluded.append(why_failed(error))
+        return request, excluded
+
+    def _routed_batch(self, reply: Any, excluded: Sequence[str | None], started: float) -> list[Routed]:
+        """Return one answer an item; every item of a reply of the wrong length falls back."""
+        if len(reply.results) != excluded.count(None):
+            return self._all_fall_back(excluded, "bad_response", started)
+        results = iter(reply.results)
+        return [
+            self._routed_result(next(results), started) if why is None else self._fallback(why, started)
+            for why in excluded
+        ]
+
+    def _routed_result(self, result: Any, started: float) -> Routed:
+        if result.HasField("failure"):
+            return self._fallback(_code_name(result.failure.code), started)
+        return self._routed(result.response, started)
+
+    def _all_fall_back(self, excluded: Sequence[str | None], why: str, started: float) -> list[Routed]:
+        return [self._fallback(own or why, started) for own in excluded]
+
+    def _routed(self, reply: Any, started: float) -> Routed:
+        answer = read_response(reply)
+        if answer is None:
+            return self._fallback("bad_response", started)
+        return Routed(
+            model=answer.model,
+            tier="weak" if answer.tier == "weak" else "strong",
+            p_match=answer.p_match,
+            confidence=answer.confidence,
+            threshold=answer.threshold,
+            policy=answer.policy,
+            reason=answer.reason,
+            stage=answer.stage,
+            bundle=answer.bundle,
+            latency_ms=ms_since(started),
+        )
+
+    def _fallback(self, why: str, started: float) -> Routed:
+        with self._lock:
+            self.fallbacks[why] += 1
+        return Routed(
+            model=self.strong_model,
+            tier="strong",
+            p_match=None,
+            confidence=None,
+            threshold=None,
+            policy="",
+            reason="FALLBACK",
+            stage=None,
+            bundle="",
+            latency_ms=ms_since(started),
+            fallback_reason=why,
+        )
+
+
+def why_failed(error: Exception) -> str:
+    """Return a gRPC code in lower case, or `client_error`."""
+    if isinstance(error, RequestError):
+        return str(error.code.name).lower()
+    if isinstance(error, grpc.RpcError) and callable(getattr(error, "code", None)):
+        return str(error.code().name).lower()
+    return "client_error"
+
+
+def _code_name(number: int) -> str:
+    """Return `not_found` for 5; a number that is no code of gRPC is a bad response."""
+    names = {code.value[0]: str(code.name).lower() for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
+    return names.get(number, "bad_response")
+
+
+def ms_since(started: float) -> float:
+    """Return the milliseconds since `started` on the performance counter."""
+    return (time.perf_counter() - started) * 1e3

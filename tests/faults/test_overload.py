@@ -1,0 +1,278 @@
+"""Overload: what can't be served is refused at once, nobody takes all, and cancelled work frees its place."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import itertools
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from serving.admission import FIRST_ESTIMATE_S, Admission
+from serving.bundle import Bundle
+from serving.client import AsyncRouter, RouteItem
+from serving.config import ServerSettings, SettingsRefused
+from serving.errors import Overloaded
+from serving.pb import router_pb2 as pb
+from serving.service import RouterService
+from serving.status import PUSHBACK_KEY
+from serving.wire import ROUTE_METHOD
+from tests.gates import BLOCKER, GatedModel, until
+from tests.running import SERVING, health_of, server_in_loop
+
+EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
+EXPIRED = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.fixture
+def gated(bundle: Bundle) -> Bundle:
+    return dataclasses.replace(bundle, model=GatedModel(bundle.model))
+
+
+@asynccontextmanager
+async def blocked(gated: Bundle, **settings: Any) -> AsyncIterator[tuple[RouterService, Any, str, asyncio.Future]]:
+    """Serve with the blocker at the gate; gives the service, a `Route` stub, the address, the blocker."""
+    async with (
+        server_in_loop(gated, **settings) as (server, address),
+        grpc.aio.insecure_channel(address) as channel,
+    ):
+        route = channel.unary_unary(
+            ROUTE_METHOD,
+            request_serializer=pb.RouteRequest.SerializeToString,
+            response_deserializer=pb.RouteResponse.FromString,
+        )
+        blocker = asyncio.ensure_future(route(pb.RouteRequest(text=BLOCKER), timeout=30))
+        await until(gated.model.at_gate.is_set)
+        try:
+            yield server.service, route, address, blocker
+        finally:
+            gated.model.gate.set()
+
+
+def codes_of(outcomes: list[object]) -> Counter[grpc.StatusCode]:
+    return Counter(
+        outcome.code() if isinstance(outcome, grpc.aio.AioRpcError) else grpc.StatusCode.OK for outcome in outcomes
+    )
+
+
+def test_full_queue_refuses_at_once_and_says_when_to_come_again(gated: Bundle):
+    async def timed(call: Any) -> float:
+        started = time.perf_counter()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert refused.value.code() == EXHAUSTED
+        assert int(dict(refused.value.trailing_metadata())[PUSHBACK_KEY]) >= 1
+        return time.perf_counter() - started
+
+    async def check() -> None:
+        async with blocked(gated, max_queue_items=10, max_tenant_share=1.0) as (service, route, address, blocker):
+            waiting = [asyncio.ensure_future(route(pb.RouteRequest(text="hello"), timeout=30)) for _ in range(9)]
+            await until(lambda: service.answering.admission.items == 10)
+            took_s = [await timed(route(pb.RouteRequest(text="hello"), timeout=30)) for _ in range(200)]
+            assert statistics.quantiles(took_s, n=100)[98] < 0.05
+            assert await asyncio.to_thread(health_of, address) == SERVING
+            assert not blocker.done()
+            gated.model.gate.set()
+            assert codes_of(await asyncio.gather(blocker, *waiting)) == {grpc.StatusCode.OK: 10}
+            assert service.answering.admission.refused == {"queue": 200}
+            await until(lambda: service.answering.admission.items == 0)
+
+    asyncio.run(check())
+
+
+def test_accepted_and_refused_are_all_that_were_sent(bundle: Bundle):
+    async def check() -> None:
+        async with server_in_loop(bundle, max_queue_items=20) as (server, address):
+            async with AsyncRouter(address, timeout_s=10) as router:
+                routed = await asyncio.gather(*(router.route(text="word " * 60) for _ in range(600)))
+            accepted = sum(one.fallback_reason is None for one in routed)
+            assert router.fallbacks.keys() <= {"resource_exhausted"}
+            assert accepted + router.fallbacks["resource_exhausted"] == 600
+            assert (server.service.model_calls, server.service.answering.admission.refused.total()) == (
+                accepted,
+                600 - accepted,
+            )
+
+    asyncio.run(check())
+
+
+def test_batch_items_count_as_items_and_are_refused_alone(gated: Bundle):
+    async def check() -> None:
+        async with (
+            blocked(gated, max_queue_items=10, max_tenant_share=1.0) as (service, _, address, _),
+            AsyncRouter(address, timeout_s=30) as router,
+        ):
+            batch = asyncio.ensure_future(router.route_batch([RouteItem(text="hello")] * 15))
+            await until(lambda: service.answering.admission.items == 10)
+            gated.model.gate.set()
+            reasons = [one.fallback_reason for one in await batch]
+            assert reasons == [None] * 9 + ["resource_exhausted"] * 6
+
+    asyncio.run(check())
+
+
+def test_one_tenant_does_not_starve_another(gated: Bundle):
+    async def check() -> None:
+        async with blocked(gated, max_queue_items=20) as (service, route, _, _):
+            greedy = [
+                asyncio.ensure_future(route(pb.RouteRequest(text="hello", tenant="greedy"), timeout=30))
+                for _ in range(50)
+            ]
+            await until(lambda: service.answering.admission.refused["tenant"] == 40)
+            modest = [
+                asyncio.ensure_future(route(pb.RouteRequest(text="hello", tenant="modest"), timeout=30))
+                for _ in range(5)
+            ]
+            await until(lambda: service.answering.admission.items == 16)
+            gated.model.gate.set()
+            assert codes_of(await asyncio.gather(*modest)) == {grpc.StatusCode.OK: 5}
+            outcomes = codes_of(await asyncio.gather(*greedy, return_exceptions=True))
+            assert outcomes == {grpc.StatusCode.OK: 10, EXHAUSTED: 40}
+
+    asyncio.run(check())
+
+
+def test_expired_work_is_not_started(gated: Bundle):
+    async def check() -> None:
+        async with blocked(gated) as (service, route, _, blocker):
+            before = service.model_calls
+            late = [route(pb.RouteRequest(text="late"), timeout=0.005) for _ in range(200)]
+            codes = codes_of(await asyncio.gather(*late, return_exceptions=True))
+            await until(lambda: service.answering.admission.items <= 1)
+            gated.model.gate.set()
+            await blocker
+            assert codes[EXPIRED] + codes[EXHAUSTED] == 200
+            await route(pb.RouteRequest(text="after"), timeout=5)
+            assert service.model_calls == before + 1
+            assert "late" not in gated.model.texts
+
+    asyncio.run(check())
+
+
+def test_cancel_frees_the_place(bundle: Bundle):
+    dice = random.Random(4)
+
+    async def check() -> None:
+        async with server_in_loop(bundle, max_queue_items=400, max_tenant_share=1.0) as (server, address):
+            async with grpc.aio.insecure_channel(address) as channel:
+                route = channel.unary_unary(ROUTE_METHOD, request_serializer=pb.RouteRequest.SerializeToString)
+
+                async def one(n: int) -> str:
+                    await asyncio.sleep(dice.uniform(0, 0.3))
+                    call = route(pb.RouteRequest(text="word " * 40), timeout=30)
+                    if n % 2:
+                        await asyncio.sleep(dice.uniform(0, 0.01))
+                        call.cancel()
+                    try:
+                        await call
+                    except asyncio.CancelledError:
+                        return "cancelled"
+                    return "ok"
+
+                outcomes = Counter(await asyncio.gather(*(one(n) for n in range(400))))
+            assert outcomes["ok"] >= 200
+            assert outcomes.total() == 400
+            admission = server.service.answering.admission
+            await until(lambda: admission.items == 0, timeout_s=1)
+            assert admission._tenants == {}
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("instant", ["waiting", "running", "done"])
+def test_cancel_harms_nobody(gated: Bundle, instant: str):
+    """Every subset of four callers is cancelled; the survivors get the answers they get alone."""
+    texts = ["word " * n for n in (3, 20, 45, 90)]
+
+    async def check() -> None:
+        async with (
+            server_in_loop(gated) as (server, address),
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            route = channel.unary_unary(
+                ROUTE_METHOD,
+                request_serializer=pb.RouteRequest.SerializeToString,
+                response_deserializer=pb.RouteResponse.FromString,
+            )
+            admission = server.service.answering.admission
+            alone = [(await route(pb.RouteRequest(text=text), timeout=5)).p_match for text in texts]
+            for n_cancelled in range(5):
+                for subset in itertools.combinations(range(4), n_cancelled):
+                    gated.model.gate.clear()
+                    gated.model.at_gate.clear()
+                    blocker = route(pb.RouteRequest(text=BLOCKER), timeout=30)
+                    await until(gated.model.at_gate.is_set)
+                    calls = [route(pb.RouteRequest(text=text), timeout=30) for text in texts]
+                    await until(lambda: admission.items == 5)
+                    if instant == "waiting":
+                        _cancel(calls, subset)
+                        await until(lambda left=5 - n_cancelled: admission.items == left)
+                    gated.model.gate.set()
+                    if instant == "done":
+                        await until(lambda: admission.items == 0)
+                    if instant != "waiting":
+                        _cancel(calls, subset)
+                    await blocker
+                    survivors = [n for n in range(4) if n not in subset]
+                    replies = await asyncio.wait_for(asyncio.gather(*(calls[n] for n in survivors)), 5)
+                    assert [reply.p_match for reply in replies] == [alone[n] for n in survivors]
+                    await until(lambda: admission.items == 0)
+
+    asyncio.run(check())
+
+
+def _cancel(calls: list[Any], subset: tuple[int, ...]) -> None:
+    for n in subset:
+        calls[n].cancel()
+
+
+def test_deadline_that_cannot_be_met_is_refused_and_one_that_can_is_not():
+    admission = Admission(100, 1.0)
+    with admission.slot("", None), admission.slot("", None):
+        with pytest.raises(Overloaded, match="deadline"), admission.slot("", 2.9 * FIRST_ESTIMATE_S):
+            pass
+        with admission.slot("", 3.1 * FIRST_ESTIMATE_S):
+            assert admission.items == 3
+    assert (admission.items, admission.refused) == (0, {"deadline": 1})
+
+
+def test_lone_caller_is_never_refused_for_its_deadline():
+    admission = Admission(100, 1.0)
+    for _ in range(200):
+        admission.observe(10.0)
+    assert admission.service_s > 1
+    with admission.slot("", 0.001):
+        assert admission.items == 1
+
+
+def test_estimate_follows_the_service_time_and_one_stall_hardly_moves_it():
+    admission = Admission(100, 1.0)
+    admission.observe(10.0)
+    assert admission.service_s < 1.2 * FIRST_ESTIMATE_S
+    for _ in range(200):
+        admission.observe(4e-3)
+    assert admission.service_s == pytest.approx(4e-3, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"max_queue_items": 0},
+        {"max_batch_items": 0},
+        {"max_stream_items": -1},
+        {"max_tenant_share": 0.0},
+        {"max_tenant_share": float("nan")},
+        {"max_batch_bytes": 16 << 20},
+    ],
+)
+def test_impossible_limit_is_refused_by_name(settings: dict):
+    with pytest.raises(SettingsRefused, match=next(iter(settings))):
+        ServerSettings(**settings)

@@ -36,7 +36,7 @@ match rate {training.match_rate:.3f}; labelled by {_listed(training.labellers)}.
 Rows by part: {_listed(training.rows)}. SHA-256 of the logs: `{training.data_sha256}`.
 The bundle holds weights and figures; of the logs it keeps salted 8-byte digests of the groups it has seen, no text.
 
-## Figures {"on the test part" if manifest.parent is None else "by cross-fitting"}
+## Figures {"on the test part" if manifest.parent is None else "on the new rows"}
 | figure | value | 95 % interval |
 | --- | --- | --- |
 {_figures(manifest)}
@@ -63,8 +63,9 @@ def _ancestry(manifest: Manifest) -> str:
     if manifest.parent is None:
         return ""
     return f"""Recalibrated from `{manifest.parent}`, whose regression and encoder it keeps: its card says what
-they were trained on. The rows here calibrated them again and solved the policies. Each figure below is cross-fitted:
-the same procedure on four fifths of the groups, judged on the fifth it never saw.
+they were trained on. The rows here calibrated them again and solved the policies. Calibration figures are
+cross-fitted (the same procedure on four fifths of the groups, judged on the fifth it never saw); ranking figures are
+the full head's, which recalibration leaves in order.
 """
 
 

@@ -125,7 +125,7 @@ def recalibrate(
 
     For traffic where the weak model fails more or less often than it did, on the same kinds of requests. The
     result is a new bundle with the old one as parent: same regression, same encoder. Needs 100 groups and 10
-    rows with a worse weak answer that the bundle has not seen. Figures are cross-fitted.
+    rows with a worse weak answer that the bundle has not seen. Calibration figures are cross-fitted.
     """
     from training.commands import recalibrate_bundle
     from training.embeddings import default_cache_dir

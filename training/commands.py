@@ -198,7 +198,7 @@ def _print_trained(trained: Trained, *, as_json: bool) -> None:
     if manifest.synthetic:
         print("Trained on SYNTHETIC rows: these figures say nothing of real traffic.")
     if manifest.parent:
-        print(f"recalibrated from {manifest.parent} by {manifest.calibrator}; the figures are cross-fitted")
+        print(f"recalibrated from {manifest.parent} by {manifest.calibrator}; ece, brier and log loss are cross-fitted")
     print(f"bundle {manifest.bundle_id}: {out}\nreport: {out / 'report' / 'index.html'}")
 
 

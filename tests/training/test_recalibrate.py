@@ -12,6 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 from scipy.special import expit, logit
+from sklearn.metrics import roc_auc_score
 
 from serving.bundle import GRAPH, SEEN_GROUPS, TOKENIZER, Bundle, Pair, load_bundle
 from serving.prompt import prompt_from_json
@@ -125,7 +126,7 @@ def test_manifest_names_the_parent_and_what_is_new(parent: Bundle, recalibrated:
     ]
     card = (recalibrated.folder / "card.md").read_text()
     assert f"Recalibrated from `{old.bundle_id}`" in card
-    assert "by cross-fitting" in card
+    assert "cross-fitted" in card
     assert "cross-fitted" in (recalibrated.folder / "report" / "index.html").read_text()
 
 
@@ -141,6 +142,19 @@ def test_figures_are_cross_fitted_and_stand_beside_the_parents(recalibrated: Tra
     assert evaluation.ece < 0.5 * was.ece
     assert evaluation.log_loss < was.log_loss
     assert evaluation.match_rate == pytest.approx((1 - SPOILT) * 0.87, abs=0.06)
+
+
+def test_ranking_figures_are_those_of_the_raw_log_odds_and_not_of_five_maps_pooled(
+    recalibrated: Trained, parent: Bundle, linear: LinearRouter, new_log: Path, encoder: EncoderModel
+):
+    data = load_dataset([new_log], Pair(), None, 0.0, QUIET).dataset
+    kept = np.flatnonzero(~seen_rows(parent, data))
+    table = embed([data.rows[row].record.prompt for row in kept], encoder, cache_dir=None)
+    expected = roc_auc_score(data.match[kept], linear.log_odds(table)[1])
+    assert recalibrated.evaluation.auroc == pytest.approx(expected, abs=1e-9)
+    low, high = recalibrated.evaluation.intervals["auroc"]
+    assert low < expected < high
+    assert recalibrated.manifest.metrics["auroc"] == recalibrated.evaluation.auroc
 
 
 def test_rows_of_the_parents_training_are_left_out_and_counted(

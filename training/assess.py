@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from training.calibrate import fit_platt
+from training.calibrators import fit_platt
 from training.dataset import Dataset
 from training.embeddings import FeatureTable
 from training.evaluate import evaluate, flat

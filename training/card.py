@@ -18,7 +18,7 @@ _FIGURES = {
 
 
 def render_card(manifest: Manifest) -> str:
-    """Return the card as Markdown; every figure is from the test part of the training run."""
+    """Return the card as Markdown; every figure is from rows that nothing it judges was fitted on."""
     pair, training = manifest.pair, manifest.training
     synthetic = (
         "\n**Trained on synthetic data: it shows that everything works, and says nothing of real traffic.**\n"
@@ -31,12 +31,12 @@ Estimates, for each request, the probability that {pair.weak} answers it at leas
 (`p_match`; both wrong counts as a match), and routes by a policy on it.
 
 ## Data
-{sum(training.rows.values())} labelled requests in {sum(training.groups.values())} groups,
+{_ancestry(manifest)}{sum(training.rows.values())} labelled requests in {sum(training.groups.values())} groups,
 match rate {training.match_rate:.3f}; labelled by {_listed(training.labellers)}.
 Rows by part: {_listed(training.rows)}. SHA-256 of the logs: `{training.data_sha256}`.
 The bundle holds weights and figures; of the logs it keeps salted 8-byte digests of the groups it has seen, no text.
 
-## Figures on the test part
+## Figures {"on the test part" if manifest.parent is None else "on the new rows"}
 | figure | value | 95 % interval |
 | --- | --- | --- |
 {_figures(manifest)}
@@ -57,6 +57,16 @@ calibrated by {manifest.calibrator}.
 ## Limits
 A router learns the traffic that it has seen: on other traffic expect little better than chance, and retrain.
 Whatever fails, the caller uses {pair.strong}: that costs money, never quality.
+"""
+
+
+def _ancestry(manifest: Manifest) -> str:
+    if manifest.parent is None:
+        return ""
+    return f"""Recalibrated from `{manifest.parent}`, whose regression and encoder it keeps: its card says what
+they were trained on. The rows here calibrated them again and solved the policies. Calibration figures are
+cross-fitted (the same procedure on four fifths of the groups, judged on the fifth it never saw); ranking figures are
+the full head's, which recalibration leaves in order.
 """
 
 

@@ -34,7 +34,7 @@ encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
 
 def add_commands(app: typer.Typer) -> None:
     """Add the training commands to the command line."""
-    for command in (sample, label, assess, train, predict, evaluate, report):
+    for command in (sample, label, assess, train, recalibrate, predict, evaluate, report):
         app.command()(command)
     app.add_typer(encoder_app, name="encoder")
 
@@ -125,6 +125,37 @@ def train(
         cache_dir=default_cache_dir() if cache else None,
     )
     train_router(logs, out, encoder, settings, quiet=quiet, as_json=as_json)
+
+
+def recalibrate(
+    bundle: BundleArgument,
+    logs: Logs,
+    out: Annotated[
+        Path, typer.Option(help="Folder of the new bundle; not that of the old one. An earlier bundle is replaced.")
+    ],
+    seed: Seed = 0,
+    column: Columns = None,
+    encoder: Annotated[
+        str, typer.Option(help="Name or folder of the encoder inside the bundle; the name it has there when empty.")
+    ] = "",
+    cache: Annotated[
+        bool, typer.Option(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")
+    ] = True,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fit probabilities and policies of a bundle again on a few hundred new labelled rows, without a refit.
+
+    For traffic where the weak model fails more or less often than it did, on the same kinds of requests. The
+    result is a new bundle with the old one as parent: same regression, same encoder. Needs 100 groups and 10
+    rows with a worse weak answer that the bundle has not seen. Calibration figures are cross-fitted.
+    """
+    from training.commands import recalibrate_bundle
+    from training.embeddings import default_cache_dir
+    from training.recalibrate import RecalibrateSettings
+
+    settings = RecalibrateSettings(seed, _columns(column), default_cache_dir() if cache else None)
+    recalibrate_bundle(bundle, logs, out, encoder, settings, quiet=quiet, as_json=as_json)
 
 
 def predict(

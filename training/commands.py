@@ -22,10 +22,11 @@ from training.labels import label_records
 from training.logs import read_records
 from training.predict import evaluate_bundle, predict_rows, write_parquet, write_predictions
 from training.progress import Reporter
+from training.recalibrate import RecalibrateSettings, recalibrate
 from training.report import render_report
 from training.train import EVALUATION_JSON, Trained, TrainSettings, embed_dataset, refuse_too_little, train
 
-SHOWN_BASELINES: tuple[str, ...] = ("encoder_lr", "prompt_length", "random", "oracle")
+SHOWN_BASELINES: tuple[str, ...] = ("parent", "encoder_lr", "prompt_length", "random", "oracle")
 LABEL_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -109,19 +110,24 @@ def train_router(
 ) -> None:
     """Train, and print figures, policies and where everything lies."""
     trained = train(logs, out, load_encoder(find_encoder(encoder)), settings, Reporter(quiet=quiet))
-    if as_json:
-        print(_result_json(trained))
-        return
-    manifest = trained.manifest
-    print_evaluation(trained.evaluation)
-    console().print(policies_table(manifest))
-    if trained.n_quarantined:
-        print(f"{trained.n_quarantined} rows in quarantine: {out.parent / f'{out.name}.quarantine.jsonl'}")
-    if trained.unlabelled:
-        print("without a label: " + ", ".join(f"{why} {count}" for why, count in trained.unlabelled.items()))
-    if manifest.synthetic:
-        print("Trained on SYNTHETIC rows: these figures say nothing of real traffic.")
-    print(f"bundle {manifest.bundle_id}: {out}\nreport: {out / 'report' / 'index.html'}")
+    _print_trained(trained, as_json=as_json)
+
+
+def recalibrate_bundle(
+    bundle: Path,
+    logs: Sequence[Path],
+    out: Path,
+    encoder: str,
+    settings: RecalibrateSettings,
+    *,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Recalibrate, and print figures beside the parent's on the same rows, policies and where everything lies."""
+    parent = load_bundle(bundle)
+    model = load_encoder(find_encoder(encoder or parent.manifest.encoder.name))
+    recalibrated = recalibrate(parent, logs, out, model, settings, Reporter(quiet=quiet))
+    _print_trained(recalibrated, as_json=as_json)
 
 
 def predict_file(
@@ -227,10 +233,31 @@ def _with_interval(point: CurvePoint, name: str) -> str:
     return f"{value:.3f} ({bounds[0]:.3f} to {bounds[1]:.3f})"
 
 
+def _print_trained(trained: Trained, *, as_json: bool) -> None:
+    out = trained.folder
+    if as_json:
+        print(_result_json(trained))
+        return
+    manifest = trained.manifest
+    print_evaluation(trained.evaluation)
+    console().print(policies_table(manifest))
+    if trained.n_quarantined:
+        print(f"{trained.n_quarantined} rows in quarantine: {out.parent / f'{out.name}.quarantine.jsonl'}")
+    if trained.unlabelled:
+        print("without a label: " + ", ".join(f"{why} {count}" for why, count in trained.unlabelled.items()))
+    if manifest.synthetic:
+        print("Trained on SYNTHETIC rows: these figures say nothing of real traffic.")
+    if manifest.parent:
+        print(f"recalibrated from {manifest.parent} by {manifest.calibrator}; ece, brier and log loss are cross-fitted")
+    print(f"bundle {manifest.bundle_id}: {out}\nreport: {out / 'report' / 'index.html'}")
+
+
 def _result_json(trained: Trained) -> str:
     result = {
         "bundle": str(trained.folder),
         "bundle_id": trained.manifest.bundle_id,
+        "parent": trained.manifest.parent,
+        "n_seen_in_training": trained.evaluation.n_seen_in_training,
         "metrics": trained.manifest.metrics,
         "intervals": trained.manifest.intervals,
         "policies": trained.manifest.policies,

@@ -22,7 +22,7 @@ from onnx import helper, numpy_helper, parser
 from serving.features import STRUCTURAL
 from serving.model import RouterModel
 from serving.prompt import Prompt
-from training.calibrate import P_MIN, Calibrator
+from training.calibrators import P_MIN, Calibrator
 from training.embeddings import FeatureTable
 from training.encoders import EncoderModel
 from training.errors import DataRefused
@@ -146,7 +146,8 @@ def _head_text(name: str, head: Head, calibrator: Calibrator) -> str:
         {name}_{text_logits} = Add ({name}_features, {name}_intercept)"""
     if head.dense is not None:
         logits += f"\n        {name}_logits = Add ({name}_text_logits, dense_logits)"
-    return "\n".join((logits, _raw_text(name, is_binary=head.is_binary), _calibrated_text(name, calibrator)))
+    clip = f"        {name}_odds = Clip ({name}_calibrated, odds_low, odds_high)"
+    return "\n".join((logits, _raw_text(name, is_binary=head.is_binary), calibrator.graph_text(name), clip))
 
 
 def _raw_text(head: str, *, is_binary: bool) -> str:
@@ -158,22 +159,6 @@ def _raw_text(head: str, *, is_binary: bool) -> str:
         {head}_match = ReduceLogSumExp <keepdims = 0> ({head}_of_matches)
         {head}_miss = ReduceLogSumExp <keepdims = 0> ({head}_of_misses)
         {head}_raw = Sub ({head}_match, {head}_miss)"""
-
-
-def _calibrated_text(head: str, calibrator: Calibrator) -> str:
-    if calibrator.kind == "platt":
-        calibrated = f"""
-        {head}_sloped = Mul ({head}_raw, {head}_slope)
-        {head}_calibrated = Add ({head}_sloped, {head}_start)"""
-    else:
-        calibrated = f"""
-        {head}_beyond_knots = Sub ({head}_raw, {head}_knots)
-        {head}_not_before = Max ({head}_beyond_knots, zero)
-        {head}_in_interval = Min ({head}_not_before, {head}_gaps)
-        {head}_rises = Mul ({head}_in_interval, {head}_slopes)
-        {head}_rise = ReduceSum <keepdims = 0> ({head}_rises, first_axis)
-        {head}_calibrated = Add ({head}_rise, {head}_start)"""
-    return f"{calibrated}\n        {head}_odds = Clip ({head}_calibrated, odds_low, odds_high)"
 
 
 def _insert_encoder(graph: onnx.GraphProto, encoder: onnx.ModelProto) -> None:
@@ -234,18 +219,5 @@ def _head_constants(name: str, head: Head, calibrator: Calibrator) -> dict[str, 
         f"{name}_lexical": head.lexical,
         f"{name}_structural": head.structural,
         f"{name}_intercept": head.intercept,
-        **_calibrator_constants(name, calibrator),
-    }
-
-
-def _calibrator_constants(head: str, calibrator: Calibrator) -> dict[str, NDArray[Any]]:
-    start = {f"{head}_start": np.array(calibrator.y[0], np.float32)}
-    if calibrator.kind == "platt":
-        return start | {f"{head}_slope": np.array(calibrator.slope, np.float32)}
-    gaps = np.diff(calibrator.x.astype(np.float64))
-    slopes = np.diff(calibrator.y.astype(np.float64)) / gaps
-    return start | {
-        f"{head}_knots": calibrator.x[:-1],
-        f"{head}_gaps": gaps.astype(np.float32),
-        f"{head}_slopes": slopes.astype(np.float32),
+        **calibrator.constants(name),
     }

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
-from training.calibrate import P_MIN, Calibrator
+from training.calibrators import P_MIN, Calibrator
 from training.embeddings import FeatureTable
 from training.fit import LinearRouter
 

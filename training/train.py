@@ -38,7 +38,8 @@ from serving.features import SCHEMA_VERSION
 from serving.model import RouterModel
 from serving.prompt import prompt_from_text
 from training.baselines import dense_logistic_baseline
-from training.calibrate import exit_band, fit_calibrator, fit_platt
+from training.calibrate import exit_band, fit_calibrator
+from training.calibrators import fit_platt
 from training.card import render_card
 from training.costs import CostsUnknown, RequestCosts, request_costs
 from training.dataset import Dataset, Loaded, digest_files, load_dataset
@@ -164,7 +165,9 @@ def train(
         files={},
         synthetic=any(record.source == "synthetic" for record in data.records),
     )
-    published = _publish(out, manifest, evaluation, encoder, graph, _seen(data, part, manifest.training.group_salt))
+    published = publish_trained(
+        out, manifest, evaluation, encoder, graph, _seen(data, part, manifest.training.group_salt)
+    )
     load_bundle(out)  # what was written is what will be served
     if loaded.read.quarantine:
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)
@@ -293,9 +296,10 @@ def _seen(data: Dataset, part: NDArray[np.int64], salt: str) -> bytes:
     return b"".join(sorted(key_digests(keys, salt)))
 
 
-def _publish(
+def publish_trained(
     out: Path, manifest: Manifest, evaluation: Evaluation, encoder: EncoderModel, graph: bytes, seen: bytes
 ) -> Manifest:
+    """Publish the graph with tokenizer, golden prompts, report, card and the digests of the groups seen."""
     model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens)
     with tempfile.TemporaryDirectory() as scratch:
         report = Path(scratch)

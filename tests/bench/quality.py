@@ -26,7 +26,8 @@ from sklearn.neighbors import NearestNeighbors
 from serving.bundle import Pair
 from serving.registry import find_encoder
 from training.baselines import dense_logistic_baseline
-from training.calibrate import exit_band, fit_calibrator, fit_platt
+from training.calibrate import exit_band, fit_calibrator
+from training.calibrators import fit_platt
 from training.dataset import Dataset, load_dataset
 from training.embeddings import FeatureTable, default_cache_dir, embed
 from training.encoders import load_encoder

@@ -37,12 +37,14 @@ COMMANDS = [
     "evaluate",
     "label",
     "predict",
+    "recalibrate",
     "report",
     "route",
     "sample",
     "serve",
     "train",
 ]
+ENCODER = "minilm-l3-int8"
 NOBODY = "127.0.0.1:1"
 
 
@@ -164,6 +166,8 @@ def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, b
         (["train", log, "--out", out, "--quiet", "--encoder", tmp_path], "not an encoder folder"),
         (["predict", bundle_folder, absent, "--out", out, "--quiet"], str(absent)),
         (["evaluate", bundle_folder, absent, "--quiet"], str(absent)),
+        (["recalibrate", bundle_folder, log, "--out", out, "--quiet", "--encoder", tmp_path], "not an encoder folder"),
+        (["recalibrate", bundle_folder, log, "--out", out, "--quiet", "--encoder", ENCODER], "no constant"),
         (["report", bundle_folder, "--out", out], "evaluation.json"),
     ):
         ended = turnout(*arguments)
@@ -176,7 +180,16 @@ def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, b
 
 @pytest.mark.parametrize(
     "command",
-    ["bundle verify", "bundle show", "route hello --bundle", "serve --bundle", "predict", "evaluate", "report"],
+    [
+        "bundle verify",
+        "bundle show",
+        "route hello --bundle",
+        "serve --bundle",
+        "predict",
+        "evaluate",
+        "recalibrate",
+        "report",
+    ],
 )
 @pytest.mark.parametrize("damage", ["byte", "absent", "folder"])
 def test_refused_bundle_is_exit_code_3_and_names_the_file(
@@ -192,7 +205,8 @@ def test_refused_bundle_is_exit_code_3_and_names_the_file(
         path.unlink()
     else:
         shutil.rmtree(damaged)
-    more = {"predict": [log, "--out", tmp_path / "out"], "evaluate": [log]}.get(command, [])
+    out = [log, "--out", tmp_path / "out"]
+    more = {"predict": out, "recalibrate": out, "evaluate": [log]}.get(command, [])
     ended = turnout(*command.split(), damaged, *more)
     assert (ended.code, ended.out) == (3, "")
     assert str(path if damage != "folder" else damaged) in ended.err
@@ -311,6 +325,21 @@ def test_predict_evaluate_and_report_on_a_trained_bundle(turnout: Turnout, train
     report = turnout("report", training_run.bundle, "--out", tmp_path / "report")
     assert (report.code, Path(report.out.strip()).name) == (0, "index.html")
     assert (tmp_path / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_recalibrate_writes_a_bundle_that_serves(turnout: Turnout, training_run: TrainingRun, tmp_path: Path):
+    log, out = tmp_path / "fresh.jsonl", tmp_path / "recalibrated"
+    write_sample(log, 250, seed=22)
+    ended = turnout("recalibrate", training_run.bundle, log, "--out", out, "--no-cache", "--quiet", "--json")
+    result = json.loads(ended.out)
+    assert (ended.code, ended.err) == (0, "")
+    assert result["parent"] == training_run.trained.manifest.bundle_id
+    assert result["metrics"]["n"] + result["n_seen_in_training"] == 250
+    verified = turnout("bundle", "verify", out)
+    assert (verified.code, verified.out.split(":")[0]) == (0, result["bundle_id"])
+    again = turnout("recalibrate", out, log, "--out", tmp_path / "again", "--no-cache", "--quiet")
+    assert again.code == 1
+    assert "250 rows were seen in its training" in again.err
 
 
 def run_module(*arguments: object) -> subprocess.CompletedProcess[str]:

@@ -6,12 +6,12 @@ import numpy as np
 from scipy.special import expit
 
 from serving.features import N_BUCKETS, STRUCTURAL
-from training.calibrate import Calibrator
+from training.calibrators import Line
 from training.fit import Head, LinearRouter, Scaler
 from training.policy import PolicyRows
 from training.router import HeadLogOdds, Router
 
-IDENTITY = Calibrator("platt", np.zeros(1, np.float32), np.zeros(1, np.float32), 1.0)
+IDENTITY = Line("none", 1.0, 0.0)
 
 
 def plain_router(exit_band: float) -> Router:

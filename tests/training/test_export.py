@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 from serving.errors import ModelFault
 from serving.model import RouterModel, Stage
 from serving.prompt import Prompt, prompt_from_json, prompt_from_text
-from training.calibrate import exit_band, fit_isotonic, fit_platt
+from training.calibrate import PREFERRED_FIRST, exit_band
 from training.embeddings import FeatureTable, embed
 from training.encoders import EncoderModel
 from training.errors import DataRefused
@@ -44,7 +44,10 @@ ODD_TEXTS = (
     "\ud800 alone",
     "The committee met again and postponed the vote. " * 22_000,
 )
-KINDS = [(form, calibrator) for form in ("binary", "four_outcomes") for calibrator in (fit_platt, fit_isotonic)]
+FORMS = ("binary", "four_outcomes")
+KINDS = [(form, calibrator) for form in FORMS for calibrator in PREFERRED_FIRST]
+FEW = slice(N_FIT - 40, None)
+"""Rows enough for the kinds that share most of their graph with Platt's; the odd texts are among them."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,8 @@ def assert_parity(model: RouterModel, router: Router, prompt: Prompt, heads: Hea
     return seen
 
 
-@pytest.mark.parametrize(("form", "calibrate"), [(form, calibrate.__name__) for form, calibrate in KINDS])
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("calibrate", ["fit_platt", "fit_isotonic"])
 def test_graph_gives_what_the_python_path_gives(fixed: Fixed, encoder: EncoderModel, form: str, calibrate: str):
     router = fixed.routers[form, calibrate]
     model = model_of(export_router(router, encoder), encoder)
@@ -130,6 +134,16 @@ def test_graph_gives_what_the_python_path_gives(fixed: Fixed, encoder: EncoderMo
     assert len(fixed.prompts) > 500
     assert seen == {Stage.FAST, Stage.FULL}
     assert router.linear.full.lexical.shape[1] == (1 if form == "binary" else 4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("calibrate", ["fit_none", "fit_temperature", "fit_beta"])
+def test_graph_with_any_calibrator_gives_the_same(fixed: Fixed, encoder: EncoderModel, form: str, calibrate: str):
+    router = fixed.routers[form, calibrate]
+    model = model_of(export_router(router, encoder), encoder)
+    heads = router.log_odds(fixed.table)
+    for row in range(len(fixed.prompts))[FEW]:
+        assert_parity(model, router, fixed.prompts[row], heads, row)
 
 
 @given(text=st.text(st.characters(exclude_categories=()), max_size=400))

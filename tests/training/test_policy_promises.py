@@ -15,7 +15,8 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 from serving.bundle import Pair
 from tests.training.routers import draw_rows, plain_router
 from tests.training.runs import QUIET
-from training.calibrate import exit_band, fit_platt
+from training.calibrate import exit_band
+from training.calibrators import fit_platt
 from training.dataset import Dataset, load_dataset
 from training.embeddings import FeatureTable, embed
 from training.encoders import EncoderModel

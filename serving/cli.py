@@ -46,6 +46,12 @@ def serve(
     early_exit: Annotated[
         bool, typer.Option(help="Let the fast head answer where it is sure; without it the encoder always runs.")
     ] = True,
+    max_queue_items: Annotated[
+        int, typer.Option(help="Requests that wait or run; more are refused at once (RESOURCE_EXHAUSTED).")
+    ] = DEFAULTS.max_queue_items,
+    max_tenant_share: Annotated[
+        float, typer.Option(help="Share of the queue that one tenant may hold once it is half full; 1 for no limit.")
+    ] = DEFAULTS.max_tenant_share,
 ) -> None:
     """Serve routing decisions over gRPC until SIGTERM.
 
@@ -62,6 +68,8 @@ def serve(
             grace_s=grace_s,
             reflection=is_loopback(listen) if reflection is None else reflection,
             early_exit=early_exit,
+            max_queue_items=max_queue_items,
+            max_tenant_share=max_tenant_share,
         )
     )
 

@@ -32,6 +32,8 @@ def serve(
     grace_s: float = _DEFAULTS.grace_s,
     reflection: bool = _DEFAULTS.reflection,
     early_exit: bool = _DEFAULTS.early_exit,
+    max_queue_items: int = _DEFAULTS.max_queue_items,
+    max_tenant_share: float = _DEFAULTS.max_tenant_share,
 ) -> int:
     """Serve a bundle until a signal and return the exit code; the arguments are those of `ServerSettings`."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -43,6 +45,8 @@ def serve(
             grace_s=grace_s,
             reflection=reflection,
             early_exit=early_exit,
+            max_queue_items=max_queue_items,
+            max_tenant_share=max_tenant_share,
         )
     except SettingsRefused as error:
         print(f"turnout: {error}", file=sys.stderr)

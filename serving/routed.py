@@ -5,6 +5,7 @@ A call's arguments in, `Routed` out, whatever the server said or did not say.
 
 from __future__ import annotations
 
+import abc
 import threading
 import time
 from collections import Counter
@@ -84,7 +85,7 @@ class RouteItem:
     tenant: str = ""
 
 
-class RouterBase:
+class RouterBase(abc.ABC):
     """What both clients share: the defaults, the channel, reading the reply, counting fallbacks."""
 
     def __init__(
@@ -124,8 +125,9 @@ class RouterBase:
             response_deserializer=pb.RouteBatchResponse.FromString,
         )
 
+    @abc.abstractmethod
     def _open(self, target: str) -> Any:
-        raise NotImplementedError
+        """Return a channel to the target; it connects at the first call."""
 
     def _request(self, item: RouteItem) -> Any:
         """Return the `RouteRequest` of an item; raises what `request_of` raises."""

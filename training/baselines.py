@@ -39,8 +39,8 @@ def always_strong(n: int) -> Baseline:
 
 
 def random(match: Ints) -> Baseline:
-    """A coin, in expectation: every row has the match rate as its `p_match`."""
-    return Baseline(np.full(len(match), float(np.mean(match))), is_probability=True)
+    """A coin, in expectation: a ranking only. As a probability it would be the match rate of these very rows."""
+    return Baseline(np.full(len(match), float(np.mean(match))), is_probability=False)
 
 
 def prompt_length(length: Floats) -> Baseline:

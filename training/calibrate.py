@@ -28,7 +28,7 @@ BAND_DISAGREEMENT = 0.004
 """Share of the calibration rows that the fast head may route otherwise than the full one."""
 
 ISOTONIC_MIN_ROWS = 1000
-"""Below it isotonic regression overfits (Niculescu-Mizil and Caruana 2005, section 4, figure 7)."""
+"""Below it isotonic regression overfits (Niculescu-Mizil and Caruana 2005)."""
 
 N_FOLDS = 5
 PREFERRED_FIRST: tuple[Fit, ...] = (fit_platt, fit_temperature, fit_none, fit_beta, fit_isotonic)

@@ -72,7 +72,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Beta:
-    """intercept + match_slope * ln p - miss_slope * ln(1 - p) (Kull et al. 2017, equation 5), both slopes >= 0.
+    """intercept + match_slope * ln p - miss_slope * ln(1 - p) (Kull et al. 2017), both slopes >= 0.
 
     With ln p = -softplus(-z) and ln(1 - p) = -softplus(z) no p is ever formed that float32 would round to 0 or 1.
     Equal slopes give Platt's line; unequal ones bend it at z = 0.
@@ -151,13 +151,13 @@ def fit_none(_z: Floats, _match: Ints) -> Line:
 
 
 def fit_temperature(z: Floats, match: Ints) -> Line:
-    """Fit one scale and no intercept (Guo et al. 2017, section 4.2), 0 where the ranking is reversed."""
+    """Fit one scale and no intercept (Guo et al. 2017), 0 where the ranking is reversed."""
     slope, _ = _fit_line(z, match, with_intercept=False)
     return Line("temperature", slope, 0.0)
 
 
 def fit_platt(z: Floats, match: Ints) -> Line:
-    """Fit Platt's sigmoid with his smoothed targets (Platt 1999, section 2.2)."""
+    """Fit Platt's sigmoid with his smoothed targets (Platt 1999)."""
     slope, intercept = _fit_line(z, match, with_intercept=True)
     return Line("platt", slope, intercept)
 

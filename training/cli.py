@@ -109,7 +109,7 @@ def train(
 ) -> None:
     """Learn a router from logs: split, embed, fit, calibrate, solve policies, evaluate, export.
 
-    Figures are those of the test part, which nothing was fitted or tuned on.
+    Figures are those of the test part, which this run neither fits nor tunes on.
     """
     from training.commands import train_router
     from training.embeddings import default_cache_dir

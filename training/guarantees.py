@@ -27,7 +27,7 @@ def is_mean_shown_at_most(draws: NDArray[np.float64], limit: float, *, low: floa
     """Return whether the draws show their mean to be at most `limit`; wrongly so with probability delta at most.
 
     Bets against "the mean is above the limit" (Waudby-Smith and Ramdas 2024, "Estimating means of bounded
-    random variables by betting", section 4; one side of their hedged capital). Each draw multiplies the
+    random variables by betting"; one side of their hedged capital). Each draw multiplies the
     capital by 1 + bet * (m - draw), draws and limit m scaled to [0, 1]. Were the mean above the limit, the
     capital would be a supermartingale that starts at 1, since each bet is fixed before its draw is seen:
     by Ville's inequality its running maximum reaches 1 / delta with probability delta at most. So the
@@ -59,7 +59,7 @@ def is_mean_shown_at_most(draws: NDArray[np.float64], limit: float, *, low: floa
 def _plug_in_bets(draws: NDArray[np.float64], delta: float) -> NDArray[np.float64]:
     """Return the predictable plug-in bets for a known number of draws: sqrt(2 log(1 / delta) / (n variance)).
 
-    The variance is that of the draws before each one, begun with one draw of variance 1/4 (equation 15 of the paper).
+    The variance is that of the draws before each one, begun with one draw of variance 1/4.
     """
     n = draws.size
     counts = np.arange(1, n + 1)

@@ -60,7 +60,7 @@ def max_worse(
 ) -> Policy:
     """Solve "at most a share `target` of requests gets a worse answer", with confidence 1 - `DELTA`.
 
-    Fixed-sequence testing from the highest threshold down (Angelopoulos et al. 2021, section 4.2): each
+    Fixed-sequence testing from the highest threshold down (Angelopoulos et al. 2021): each
     threshold is accepted while the exact binomial upper bound on the share made worse stays at or below
     the target, and the first refusal ends it. One row a group is drawn, so that the draws are
     independent where rows of a group are not.

@@ -128,6 +128,7 @@ def test_cancelled_stream_takes_its_work_along(bundle: Bundle):
                 await call.write(raw_of(text="hello"))
             admission = service.answering.admission
             await until(lambda: admission.items == 8)  # its bound, not the 21 that were sent
+            await until(gated.model.at_gate.is_set)  # admitted is not yet on the model thread
             call.cancel()
             await until(lambda: admission.items == 0)
             gated.model.gate.set()

@@ -12,8 +12,8 @@ from typing import Annotated
 
 import typer
 
-from serving.config import DEFAULT_LISTEN, ServerSettings, is_loopback
 from serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
+from serving.server.config import DEFAULT_LISTEN, ServerSettings, is_loopback
 
 app = typer.Typer(
     help="Send each LLM request to the cheap model when it would do as well as the dear one.",

@@ -11,11 +11,11 @@ import msgspec
 
 from serving.bundle import load_bundle, read_manifest
 from serving.client import Router
-from serving.config import ServerSettings, SettingsRefused
 from serving.decision import Decision, decide, threshold_policy
 from serving.errors import EXIT_USAGE
 from serving.prompt import prompt_from_text
-from serving.server import run
+from serving.server.config import ServerSettings, SettingsRefused
+from serving.server.running import run
 from serving.tables import console, figures_table, policies_table
 
 _DEFAULTS = ServerSettings()

@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import grpc
 
-from serving.config import DEFAULT_LISTEN
 from serving.errors import RequestError
 from serving.pb import router_pb2 as pb
+from serving.server.config import DEFAULT_LISTEN
 from serving.wire import ROUTE_BATCH_METHOD, ROUTE_METHOD, read_response, request_of
 
 CHANNEL_OPTIONS = (

@@ -15,9 +15,9 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.bundle import Bundle
-from serving.config import ServerSettings
 from serving.pb import router_pb2 as pb
-from serving.server import RouterServer
+from serving.server.config import ServerSettings
+from serving.server.running import RouterServer
 from serving.wire import ROUTE_METHOD, SERVICE_NAME
 
 ANY_PORT = "127.0.0.1:0"

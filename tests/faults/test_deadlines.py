@@ -9,12 +9,12 @@ import time
 import grpc
 import pytest
 
-from serving.answering import Answering, Job
 from serving.bundle import Bundle
-from serving.config import ServerSettings
 from serving.errors import DeadlineSpent
 from serving.pb import router_pb2 as pb
 from serving.prompt import Prompt
+from serving.server.answering import Answering, Job
+from serving.server.config import ServerSettings
 from serving.wire import ROUTE_METHOD
 from tests.gates import BLOCKER, GatedModel
 from tests.running import server_in_loop

@@ -14,9 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serving.bundle import Bundle
-from serving.config import ServerSettings, SettingsRefused
 from serving.pb import router_pb2 as pb
-from serving.server import RouterServer
+from serving.server.config import ServerSettings, SettingsRefused
+from serving.server.running import RouterServer
 from serving.wire import ROUTE_METHOD, SERVICE_NAME
 from tests.builders import BUNDLE_ID
 from tests.running import (

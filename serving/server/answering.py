@@ -14,14 +14,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
-from serving.admission import Admission
 from serving.bundle import Bundle, Policy
-from serving.config import ServerSettings
 from serving.decision import Decision, decide, guard, guarded_decision, threshold_policy
 from serving.errors import DeadlineSpent, UnknownName
-from serving.items import failed_result, request_id_of, result
 from serving.prompt import Prompt, prompt_from_text
-from serving.status import failure_of
+from serving.server.admission import Admission
+from serving.server.config import ServerSettings
+from serving.server.items import failed_result, request_id_of, result
+from serving.server.status import failure_of
 from serving.wire import RouteCall, Timings, read_request, response
 
 WARM_UP_WORDS = (1, 16, 64, 256)

@@ -24,9 +24,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from serving.bundle import Bundle, load_bundle
-from serving.config import ServerSettings, SettingsRefused, split_address
 from serving.errors import EXIT_BUNDLE_REFUSED, EXIT_OK, EXIT_PORT_TAKEN, EXIT_USAGE, BundleRefused, TurnoutError
-from serving.service import RouterService
+from serving.server.config import ServerSettings, SettingsRefused, split_address
+from serving.server.service import RouterService
 from serving.wire import SERVICE_NAME
 
 HEALTH_NAMES = ("", SERVICE_NAME)

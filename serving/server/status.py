@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import grpc
 
 from serving.errors import Overloaded, RequestError
-from serving.incidents import report_incident
+from serving.server.incidents import report_incident
 
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Trailing metadata of gRPC's retry design (proposal A6): milliseconds before the one retry."""

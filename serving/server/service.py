@@ -13,14 +13,14 @@ from typing import Any
 
 import grpc
 
-from serving.answering import Answering
 from serving.bundle import Bundle
-from serving.config import ServerSettings
-from serving.describe import description, read_describe
 from serving.errors import InvalidRequest, NotServing
-from serving.items import batch_response, failed_result, read_batch, read_stream_item, stream_response
 from serving.pb import router_pb2 as pb
-from serving.status import failure_of
+from serving.server.answering import Answering
+from serving.server.config import ServerSettings
+from serving.server.describe import description, read_describe
+from serving.server.items import batch_response, failed_result, read_batch, read_stream_item, stream_response
+from serving.server.status import failure_of
 from serving.wire import SERVICE_NAME
 
 

@@ -14,7 +14,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from serving.errors import InvalidRequest
 from serving.pb import router_pb2 as pb
-from serving.status import Failure
+from serving.server.status import Failure
 
 
 def _items_class() -> Any:

@@ -34,7 +34,14 @@ BundleOption = Annotated[
 
 @app.command()
 def serve(
-    bundle: BundleOption = None,
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--bundle",
+            help="Folder of a bundle, or of the registry with a CURRENT that is followed. Repeat it to serve several; "
+            "the first is the default. Without it: the champion that ships with Turnout.",
+        ),
+    ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one.")] = DEFAULT_LISTEN,
     lame_duck_s: Annotated[
         float, typer.Option(help="Seconds after SIGTERM in which health says NOT_SERVING and calls still succeed.")
@@ -52,17 +59,36 @@ def serve(
     max_tenant_share: Annotated[
         float, typer.Option(help="Share of the queue that one tenant may hold once it is half full; 1 for no limit.")
     ] = DEFAULTS.max_tenant_share,
+    canary: Annotated[
+        Path | None, typer.Option(help="Challenger that answers a share; taken back when it fails or is slow.")
+    ] = None,
+    canary_share: Annotated[float, typer.Option(help="Share of sessions that the canary answers, 0 to 1.")] = 0.05,
+    shadow: Annotated[
+        Path | None, typer.Option(help="Challenger that scores the traffic beside the default and changes nothing.")
+    ] = None,
+    shadow_share: Annotated[float, typer.Option(help="Share of sessions that the shadow scores, 0 to 1.")] = 1.0,
+    cache_items: Annotated[
+        int, typer.Option(help="Predictions kept in memory, by digest of the prompt; 0 keeps nothing of any prompt.")
+    ] = 10_000,
 ) -> None:
     """Serve routing decisions over gRPC until SIGTERM.
 
     Prints one line when ready. Whatever error a caller gets, it uses the strong model.
     """
     from serving.commands import serve as run_server
-    from serving.registry import find_bundle
+    from serving.registry import locate
+    from serving.server.lifecycle import Sources
 
     raise typer.Exit(
         run_server(
-            find_bundle(bundle),
+            Sources(
+                bundles=tuple(map(locate, bundle)) if bundle else (locate(),),
+                canary=None if canary is None else locate(canary),
+                canary_share=canary_share,
+                shadow=None if shadow is None else locate(shadow),
+                shadow_share=shadow_share,
+                cache_items=cache_items,
+            ),
             listen,
             lame_duck_s=lame_duck_s,
             grace_s=grace_s,

@@ -15,6 +15,7 @@ from serving.decision import Decision, decide, threshold_policy
 from serving.errors import EXIT_USAGE
 from serving.prompt import prompt_from_text
 from serving.server.config import ServerSettings, SettingsRefused
+from serving.server.lifecycle import Sources
 from serving.server.running import run
 from serving.tables import console, figures_table, policies_table
 
@@ -24,7 +25,7 @@ ONE_SHOT_TIMEOUT_S = 2.0
 
 
 def serve(
-    bundle: Path,
+    sources: Sources,
     listen: str = _DEFAULTS.listen,
     *,
     max_request_bytes: int = _DEFAULTS.max_request_bytes,
@@ -35,7 +36,7 @@ def serve(
     max_queue_items: int = _DEFAULTS.max_queue_items,
     max_tenant_share: float = _DEFAULTS.max_tenant_share,
 ) -> int:
-    """Serve a bundle until a signal and return the exit code; the arguments are those of `ServerSettings`."""
+    """Serve bundles until a signal and return the exit code; the arguments are those of `ServerSettings`."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
     try:
         settings = ServerSettings(
@@ -51,7 +52,7 @@ def serve(
     except SettingsRefused as error:
         print(f"turnout: {error}", file=sys.stderr)
         return EXIT_USAGE
-    return run(bundle, settings)
+    return run(sources, settings)
 
 
 def decision_line(decision: Decision) -> str:

@@ -19,12 +19,15 @@ from serving.prompt import ChatBody, Message, Prompt, clean_text, prompt_from_ch
 
 if TYPE_CHECKING:
     from serving.decision import Decision  # brings onnxruntime
+    from serving.explain import Contribution
 
 SERVICE_NAME = "turnout.v1.RouterService"
 ROUTE_METHOD = f"/{SERVICE_NAME}/Route"
 ROUTE_BATCH_METHOD = f"/{SERVICE_NAME}/RouteBatch"
 ROUTE_STREAM_METHOD = f"/{SERVICE_NAME}/RouteStream"
 DESCRIBE_MODEL_METHOD = f"/{SERVICE_NAME}/DescribeModel"
+
+TIERS = {pb.TIER_WEAK: "weak", pb.TIER_STRONG: "strong"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,13 @@ class RouteCall:
         threshold: the caller's own threshold, not checked yet; None when a policy rules.
         bundle: `name` or `name/version`; empty for the one served.
         tenant: on whose behalf; empty for the tenant without a name.
+        task: what kind of work; empty where unknown.
+        session_id: the conversation; empty where there is none.
+        previous_tier: `weak` or `strong`, where the session went before; None where it is new.
+        cached_tokens: of the prompt, that the model of `previous_tier` has cached; at least 0.
+        output_tokens: that the answer is expected to have; None where unknown.
+        explain: whether the response says which parts of the prompt decided.
+        draw_key: what random draws go by: the session, else the request's id, else its bytes.
     """
 
     request_id: str
@@ -46,6 +56,13 @@ class RouteCall:
     threshold: float | None
     bundle: str
     tenant: str
+    task: str
+    session_id: str
+    previous_tier: str | None
+    cached_tokens: int
+    output_tokens: int | None
+    explain: bool
+    draw_key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +101,8 @@ def read_request(raw: bytes, max_bytes: int) -> RouteCall:
         request = pb.RouteRequest.FromString(raw)
     except DecodeError:  # its text may quote the bytes
         raise InvalidRequest("the request is not a turnout.v1.RouteRequest: undecodable or not UTF-8") from None
+    if request.cached_tokens < 0 or request.expected_output_tokens < 0:
+        raise InvalidRequest("cached_tokens, expected_output_tokens: expected 0 or more")
     return RouteCall(
         request_id=request.request_id,
         prompt=_prompt(request),
@@ -91,6 +110,13 @@ def read_request(raw: bytes, max_bytes: int) -> RouteCall:
         threshold=request.threshold if request.HasField("threshold") else None,
         bundle=request.bundle,
         tenant=request.tenant,
+        task=request.task,
+        session_id=request.session_id,
+        previous_tier=TIERS.get(request.previous_tier),
+        cached_tokens=request.cached_tokens,
+        output_tokens=request.expected_output_tokens if request.HasField("expected_output_tokens") else None,
+        explain=request.explain,
+        draw_key=(request.session_id or request.request_id).encode() or raw,
     )
 
 
@@ -107,7 +133,9 @@ def _prompt(request: Any) -> Prompt:
             raise InvalidRequest("the request has no content: expected one of text, messages, openai_body")
 
 
-def response(call: RouteCall, decision: Decision, bundle_id: str, timings: Timings) -> Any:
+def response(
+    call: RouteCall, decision: Decision, bundle_id: str, timings: Timings, contributions: Iterable[Contribution] = ()
+) -> Any:
     """Return the `RouteResponse` of a decision."""
     return pb.RouteResponse(
         request_id=call.request_id,
@@ -121,6 +149,11 @@ def response(call: RouteCall, decision: Decision, bundle_id: str, timings: Timin
         stage=pb.Stage.Value(f"STAGE_{decision.stage.name}") if decision.stage else pb.STAGE_UNSPECIFIED,
         bundle=bundle_id,
         timings=pb.Timings(decode_ns=timings.decode_ns, queue_ns=timings.queue_ns, model_ns=timings.model_ns),
+        route_propensity=1.0,
+        contributions=[
+            pb.Contribution(start=part.start, end=part.end, p_match_without=part.p_match_without)
+            for part in contributions
+        ],
     )
 
 
@@ -170,11 +203,10 @@ def _plain_message(message: Mapping[str, Any]) -> Any:
 
 def read_response(reply: Any) -> Answer | None:
     """Return what a `RouteResponse` says; None when it names no tier or no model."""
-    tiers = {pb.TIER_WEAK: "weak", pb.TIER_STRONG: "strong"}
-    if reply.tier not in tiers or not reply.model:
+    if reply.tier not in TIERS or not reply.model:
         return None
     return Answer(
-        tier=tiers[reply.tier],
+        tier=TIERS[reply.tier],
         model=reply.model,
         p_match=reply.p_match if reply.HasField("p_match") else None,
         confidence=reply.confidence if reply.HasField("confidence") else None,

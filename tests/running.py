@@ -17,6 +17,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serving.bundle import Bundle
 from serving.pb import router_pb2 as pb
 from serving.server.config import ServerSettings
+from serving.server.lifecycle import Lifecycle, Sources
 from serving.server.running import RouterServer
 from serving.wire import ROUTE_METHOD, SERVICE_NAME
 
@@ -27,7 +28,9 @@ _SERVE = """
 import sys
 from pathlib import Path
 from serving.commands import serve
-sys.exit(serve(Path(sys.argv[1]), sys.argv[2], lame_duck_s=float(sys.argv[3]), reflection=sys.argv[4] == "yes"))
+from serving.server.lifecycle import Sources
+sources = Sources(bundles=(Path(sys.argv[1]),), cache_items=0)
+sys.exit(serve(sources, sys.argv[2], lame_duck_s=float(sys.argv[3]), reflection=sys.argv[4] == "yes"))
 """
 
 
@@ -76,10 +79,17 @@ def server_process(folder: Path, log: Path, **options: Any) -> Iterator[ServerPr
             process.kill()
 
 
+def lifecycle_of(bundle: Bundle, cache_items: int = 0, **sources: Any) -> Lifecycle:
+    """Return the lifecycle of a bundle that is loaded already, and perhaps changed for the test."""
+    lifecycle = Lifecycle(Sources(bundles=(bundle.folder,), cache_items=cache_items, **sources))
+    lifecycle.hold(bundle.folder, bundle)
+    return lifecycle
+
+
 @contextlib.asynccontextmanager
 async def server_in_loop(bundle: Bundle, **settings: Any) -> AsyncIterator[tuple[RouterServer, str]]:
     """Serve a bundle in this event loop; gives the warm server and its address."""
-    server = RouterServer(bundle, ServerSettings(**{"listen": ANY_PORT} | settings))
+    server = RouterServer(lifecycle_of(bundle), ServerSettings(**{"listen": ANY_PORT} | settings))
     await server.start()
     try:
         await server.warm_up()

@@ -49,24 +49,25 @@ class Admission:
         self._tenants: Counter[str] = Counter()
 
     @contextlib.contextmanager
-    def slot(self, tenant: str, remaining_s: float | None) -> Iterator[None]:
-        """Hold a place in the queue for the body of the `with`; freed whatever ends the body.
+    def slot(self, tenant: str, remaining_s: float | None, n_items: int = 1) -> Iterator[None]:
+        """Hold places in the queue for the body of the `with`; freed whatever ends the body.
 
         Args:
             tenant: on whose behalf; the empty name is a tenant as any other.
             remaining_s: seconds until the caller's deadline; None without one.
+            n_items: runs of the model that the body asks for.
 
         Raises:
             Overloaded: there is no place, or the deadline can't be met behind what waits already.
         """
-        self._check(tenant, remaining_s)
-        self.items += 1
-        self._tenants[tenant] += 1
+        self._check(tenant, remaining_s, n_items)
+        self.items += n_items
+        self._tenants[tenant] += n_items
         try:
             yield
         finally:
-            self.items -= 1
-            self._tenants[tenant] -= 1
+            self.items -= n_items
+            self._tenants[tenant] -= n_items
             if not self._tenants[tenant]:
                 del self._tenants[tenant]  # names come from callers: keep none that holds nothing
 
@@ -75,13 +76,13 @@ class Admission:
         counted_s = min(service_s, OUTLIER_FACTOR * self.service_s)
         self.service_s += SMOOTHING * (counted_s - self.service_s)
 
-    def _check(self, tenant: str, remaining_s: float | None) -> None:
-        if self.items >= self._max_items:
+    def _check(self, tenant: str, remaining_s: float | None, n_items: int) -> None:
+        if self.items + n_items > self._max_items:
             raise self._refusal("queue", f"the queue is full ({self._max_items} items)")
-        if 2 * self.items >= self._max_items and self._tenants[tenant] >= self._max_tenant_items:
+        if 2 * self.items >= self._max_items and self._tenants[tenant] + n_items > self._max_tenant_items:
             raise self._refusal("tenant", f"the tenant holds its share of the queue ({self._max_tenant_items} items)")
         # Alone, anyone may try: an estimate that nobody gets past could never come down again.
-        if self.items and remaining_s is not None and remaining_s < (self.items + 1) * self.service_s:
+        if self.items and remaining_s is not None and remaining_s < (self.items + n_items) * self.service_s:
             raise self._refusal("deadline", "the deadline can't be met behind what waits already")
 
     def _refusal(self, cause: str, message: str) -> Overloaded:

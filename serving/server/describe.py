@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -12,7 +13,7 @@ from serving.pb import router_pb2 as pb
 
 
 def read_describe(raw: bytes) -> str:
-    """Return the bundle that the bytes of a `DescribeModelRequest` ask for, empty for the one served.
+    """Return the bundle that the bytes of a `DescribeModelRequest` ask for, empty for the default.
 
     Raises:
         InvalidRequest: the bytes are undecodable.
@@ -23,8 +24,8 @@ def read_describe(raw: bytes) -> str:
         raise InvalidRequest("the request is not a turnout.v1.DescribeModelRequest") from None
 
 
-def description(manifest: Manifest) -> Any:
-    """Return the `DescribeModelResponse` of a bundle."""
+def description(manifest: Manifest, served: Sequence[str]) -> Any:
+    """Return the `DescribeModelResponse` of one of the bundles served; `served` are the ids of all."""
     encoder = manifest.encoder
     return pb.DescribeModelResponse(
         bundle=manifest.bundle_id,
@@ -37,6 +38,7 @@ def description(manifest: Manifest) -> Any:
         default_policy=manifest.default_policy,
         policies=[_policy(policy) for policy in manifest.policies],
         figures=[_figure(name, value, manifest.intervals.get(name)) for name, value in manifest.metrics.items()],
+        served=served,
     )
 
 

@@ -15,7 +15,6 @@ import os
 import signal
 import socket
 import sys
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -23,9 +22,9 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from serving.bundle import Bundle, load_bundle
 from serving.errors import EXIT_BUNDLE_REFUSED, EXIT_OK, EXIT_PORT_TAKEN, EXIT_USAGE, BundleRefused, TurnoutError
 from serving.server.config import ServerSettings, SettingsRefused, split_address
+from serving.server.lifecycle import Lifecycle, Sources
 from serving.server.service import RouterService
 from serving.wire import SERVICE_NAME
 
@@ -48,10 +47,11 @@ class RouterServer:
         service: the handlers.
     """
 
-    def __init__(self, bundle: Bundle, settings: ServerSettings) -> None:
+    def __init__(self, lifecycle: Lifecycle, settings: ServerSettings) -> None:
         """Prepare; must run inside the event loop that is to serve. Nothing is bound before `start`."""
         self.port = 0
-        self.service = RouterService(bundle, settings)
+        self._tasks: set[asyncio.Task[Any]] = set()  # the loop holds tasks weakly
+        self.service = RouterService(lifecycle, settings)
         self._settings = settings
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
@@ -87,6 +87,12 @@ class RouterServer:
         await self.service.warm_up()
         await self._set_health(_SERVING)
 
+    def reload(self) -> None:
+        """Look at the sources of the bundles again, beside the calls that are answered meanwhile."""
+        reloading = asyncio.get_running_loop().create_task(self.service.answering.lifecycle.reload())
+        self._tasks.add(reloading)
+        reloading.add_done_callback(self._tasks.discard)
+
     async def drain(self) -> None:
         """Say NOT_SERVING, go on answering for `lame_duck_s`, then finish what is in flight within `grace_s`."""
         await self._health.enter_graceful_shutdown()
@@ -103,16 +109,16 @@ class RouterServer:
             await self._health.set(name, status)
 
 
-def run(bundle_folder: Path, settings: ServerSettings) -> int:
-    """Serve the bundle in `bundle_folder` until SIGTERM or SIGINT; return the process's exit code.
+def run(sources: Sources, settings: ServerSettings) -> int:
+    """Serve the bundles of `sources` until SIGTERM or SIGINT; return the process's exit code. SIGHUP reloads.
 
     Prints one line to stdout when ready, `turnout: serving <name/version> on <host:port>`, and errors to
     stderr: 2 for an address that can't be listened on, 3 for a refused bundle, 4 for a taken port.
     """
     try:
-        bundle = load_bundle(bundle_folder)
+        lifecycle = Lifecycle(sources)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve_until_signal(bundle, settings))
+            return runner.run(_serve_until_signal(lifecycle, settings))
     except BundleRefused as error:
         return _complain(error, EXIT_BUNDLE_REFUSED)
     except PortTaken as error:
@@ -121,14 +127,17 @@ def run(bundle_folder: Path, settings: ServerSettings) -> int:
         return _complain(error, EXIT_USAGE)
 
 
-async def _serve_until_signal(bundle: Bundle, settings: ServerSettings) -> int:
+async def _serve_until_signal(lifecycle: Lifecycle, settings: ServerSettings) -> int:
     stopping = _on_first_signal()
-    server = RouterServer(bundle, settings)
+    server = RouterServer(lifecycle, settings)
     await server.start()
     await server.warm_up()
     host = settings.listen.rpartition(":")[0]
-    print(f"turnout: serving {bundle.manifest.bundle_id} on {host}:{server.port}", flush=True)
+    print(f"turnout: serving {lifecycle.lineup.default.manifest.bundle_id} on {host}:{server.port}", flush=True)
+    watching = asyncio.create_task(lifecycle.watch())
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, server.reload)
     await stopping.wait()
+    watching.cancel()
     _log.info("draining: lame duck %.1f s, then at most %.1f s", settings.lame_duck_s, settings.grace_s)
     await server.drain()
     return EXIT_OK

@@ -13,13 +13,13 @@ from typing import Any
 
 import grpc
 
-from serving.bundle import Bundle
 from serving.errors import InvalidRequest, NotServing
 from serving.pb import router_pb2 as pb
 from serving.server.answering import Answering
 from serving.server.config import ServerSettings
 from serving.server.describe import description, read_describe
 from serving.server.items import batch_response, failed_result, read_batch, read_stream_item, stream_response
+from serving.server.lifecycle import Lifecycle
 from serving.server.status import failure_of
 from serving.wire import SERVICE_NAME
 
@@ -32,10 +32,10 @@ class RouterService:
         answering: the path of every request, with queue and model thread.
     """
 
-    def __init__(self, bundle: Bundle, settings: ServerSettings) -> None:
-        """Take the bundle to answer from and the limits."""
+    def __init__(self, lifecycle: Lifecycle, settings: ServerSettings) -> None:
+        """Take the bundles to answer from and the limits."""
         self.is_warm = False
-        self.answering = Answering(bundle, settings)
+        self.answering = Answering(lifecycle, settings)
         self._settings = settings
 
     @property
@@ -57,8 +57,8 @@ class RouterService:
         return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
 
     async def warm_up(self) -> None:
-        """Warm the model, then accept calls."""
-        await self.answering.warm_up()
+        """Warm all bundles up, then accept calls."""
+        await self.answering.lifecycle.warm_up()
         self.is_warm = True
 
     def close(self) -> None:
@@ -127,8 +127,9 @@ class RouterService:
         return await self.answering.result(item, deadline_s)
 
     async def _describe_model(self, raw: bytes) -> Any:
-        self.answering.check_bundle(read_describe(raw))
-        return description(self.answering.bundle.manifest)
+        lineup = self.answering.lifecycle.lineup
+        served = [one.manifest.bundle_id for one in lineup.served]
+        return description(lineup.find(read_describe(raw)).manifest, served)
 
     def _check_warm(self) -> None:
         if not self.is_warm:

@@ -25,6 +25,7 @@ from tests.running import (
     SERVING,
     ServerProcess,
     health_of,
+    lifecycle_of,
     route,
     run_to_exit,
     server_in_loop,
@@ -58,7 +59,7 @@ def test_unknown_method_is_unimplemented(server: ServerProcess):
 
 def test_not_serving_and_unavailable_until_warm(bundle: Bundle):
     async def check() -> None:
-        server = RouterServer(bundle, ServerSettings(listen=ANY_PORT))
+        server = RouterServer(lifecycle_of(bundle), ServerSettings(listen=ANY_PORT))
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             health = health_pb2_grpc.HealthStub(channel)

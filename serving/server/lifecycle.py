@@ -1,0 +1,183 @@
+"""Bundles come and go while the server answers: load beside, check, warm up, swap; on any fault keep what is there.
+
+    CURRENT replaced, or SIGHUP -> resolve -> digests, golden answers -> warm up -> one reference swapped
+
+What is watched is the pointer file `CURRENT`, which is replaced atomically, and never a folder: a folder
+half written would be seen half written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.bundle import Bundle, load_bundle, read_manifest
+from serving.decision import decide
+from serving.errors import BundleRefused
+from serving.prompt import prompt_from_text
+from serving.registry import resolve
+from serving.server.cache import PredictionCache
+from serving.server.config import SettingsRefused
+from serving.server.lineup import Lineup, Served
+
+WARM_UP_WORDS = (1, 16, 64, 256)
+"""Lengths of the warm-up prompts; onnxruntime plans its memory at the first run of each shape."""
+
+WATCH_INTERVAL_S = 1.0
+
+_log = logging.getLogger("turnout.lifecycle")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sources:
+    """Where the bundles come from: each a bundle's folder, or a folder of the registry that holds `CURRENT`.
+
+    Attributes:
+        bundles: at least one; the first is the default, requests and rules name the others.
+        canary: challenger that answers `canary_share` of what the default would.
+        canary_share: share of sessions, or of requests without one, in [0, 1].
+        shadow: challenger that scores `shadow_share` of the traffic and changes nothing.
+        shadow_share: as `canary_share`.
+        cache_items: predictions kept in memory for each bundle, by digest of the prompt; 0 for none.
+    """
+
+    bundles: tuple[Path, ...]
+    canary: Path | None = None
+    canary_share: float = 0.05
+    shadow: Path | None = None
+    shadow_share: float = 1.0
+    cache_items: int = 10_000
+
+    def __post_init__(self) -> None:
+        if not self.bundles:
+            raise SettingsRefused("bundle: expected at least one, got none")
+        if self.cache_items < 0:
+            raise SettingsRefused(f"cache_items: expected 0 or more, got {self.cache_items}")
+        for name in ("canary_share", "shadow_share"):
+            if not 0.0 <= getattr(self, name) <= 1.0:
+                raise SettingsRefused(f"{name}: expected a share in [0, 1], got {getattr(self, name)}")
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """All of them, in the order default, others, canary, shadow."""
+        return (*self.bundles, *(path for path in (self.canary, self.shadow) if path is not None))
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What one look at the sources did: ids of the bundles that came in, and messages of those refused."""
+
+    loaded: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+class Lifecycle:
+    """Keeps a `Lineup` up to date with its sources.
+
+    Attributes:
+        lineup: what answers now; replaced as a whole.
+    """
+
+    def __init__(self, sources: Sources, on_reloaded: Callable[[Reloaded], None] = lambda _: None) -> None:
+        """Load all bundles; nothing is warm yet.
+
+        Raises:
+            BundleRefused: one of them can't be served; at the start that ends it, later it does not.
+        """
+        self.sources = sources
+        self._on_reloaded = on_reloaded
+        self._held = {path: self._serve(load_bundle(resolve(path))) for path in sources.paths}
+        self._without_canary: str | None = None
+        self._reloading = asyncio.Lock()
+        self.lineup = self._lineup()
+
+    async def warm_up(self) -> None:
+        """Run prompts of several lengths through all bundles, off the event loop."""
+        for one in self.lineup.everyone:
+            await asyncio.to_thread(warm_up, one.bundle)
+
+    async def reload(self) -> Reloaded:
+        """Look at all sources again, and take in what changed; what can't be served leaves its forerunner in place."""
+        async with self._reloading:
+            loaded, refused = [], []
+            for path in self.sources.paths:
+                try:
+                    bundle = await asyncio.to_thread(_load_if_new, path, self._held[path].bundle)
+                except BundleRefused as error:
+                    refused.append(str(error))
+                    _log.error("reload refused, %s stays: %s", self._held[path].manifest.bundle_id, error)
+                    continue
+                if bundle is not None:
+                    self._held[path] = self._serve(bundle)
+                    loaded.append(bundle.manifest.bundle_id)
+            self.lineup = self._lineup()
+        if loaded:
+            _log.info("now serving %s", ", ".join(loaded))
+        done = Reloaded(tuple(loaded), tuple(refused))
+        self._on_reloaded(done)
+        return done
+
+    async def watch(self, interval_s: float = WATCH_INTERVAL_S) -> None:
+        """Reload whenever a pointer file changes; runs until cancelled."""
+        seen = self._pointers()
+        while True:
+            await asyncio.sleep(interval_s)
+            if (now := self._pointers()) != seen:
+                seen = now
+                await self.reload()
+
+    def take_canary_back(self, why: str) -> None:
+        """Let the default answer the canary's share too, until another canary is there."""
+        if self.lineup.canary is None:
+            return
+        self._without_canary = self.lineup.canary.manifest.bundle_id
+        _log.error("canary %s taken back: %s", self._without_canary, why)
+        self.lineup = self._lineup()
+
+    def hold(self, path: Path, bundle: Bundle) -> None:
+        """Serve this bundle for one of the sources from now on."""
+        self._held[path] = self._serve(bundle)
+        self.lineup = self._lineup()
+
+    def _serve(self, bundle: Bundle) -> Served:
+        return Served(bundle, PredictionCache(self.sources.cache_items))
+
+    def _lineup(self) -> Lineup:
+        canary, shadow = (
+            None if path is None else self._held[path] for path in (self.sources.canary, self.sources.shadow)
+        )
+        if canary is not None and canary.manifest.bundle_id == self._without_canary:
+            canary = None
+        return Lineup(tuple(self._held[path] for path in self.sources.bundles), canary, shadow)
+
+    def _pointers(self) -> tuple[str, ...]:
+        return tuple(_resolved(path) for path in self.sources.paths)
+
+
+def warm_up(bundle: Bundle) -> None:
+    """Run prompts of several lengths through the fast head and through the whole model."""
+    prompts = [prompt_from_text("word " * n_words) for n_words in WARM_UP_WORDS]
+    prompts += [prompt_from_text(golden.prompt) for golden in bundle.golden[:8]]
+    for prompt in prompts:
+        for early_exit in (True, False):
+            decide(bundle, prompt, bundle.manifest.policy(""), early_exit=early_exit)
+
+
+def _load_if_new(path: Path, held: Bundle) -> Bundle | None:
+    """Return the warm bundle that `path` leads to now; None when it is the one held already."""
+    folder = resolve(path)
+    if folder == held.folder and read_manifest(folder) == held.manifest:
+        return None
+    bundle = load_bundle(folder)
+    warm_up(bundle)
+    return bundle
+
+
+def _resolved(path: Path) -> str:
+    try:
+        return str(resolve(path))
+    except BundleRefused as error:
+        return str(error)  # a change all the same: reload reports it once

@@ -87,9 +87,10 @@ def lifecycle_of(bundle: Bundle, cache_items: int = 0, **sources: Any) -> Lifecy
 
 
 @contextlib.asynccontextmanager
-async def server_in_loop(bundle: Bundle, **settings: Any) -> AsyncIterator[tuple[RouterServer, str]]:
-    """Serve a bundle in this event loop; gives the warm server and its address."""
-    server = RouterServer(lifecycle_of(bundle), ServerSettings(**{"listen": ANY_PORT} | settings))
+async def server_in_loop(served: Bundle | Lifecycle, **settings: Any) -> AsyncIterator[tuple[RouterServer, str]]:
+    """Serve in this event loop; gives the warm server and its address."""
+    lifecycle = lifecycle_of(served) if isinstance(served, Bundle) else served
+    server = RouterServer(lifecycle, ServerSettings(**{"listen": ANY_PORT} | settings))
     await server.start()
     try:
         await server.warm_up()

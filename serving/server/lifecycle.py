@@ -89,6 +89,7 @@ class Lifecycle:
         """
         self.sources = sources
         self._on_reloaded = on_reloaded
+        self._seen = self._pointers()  # before the loading: what changes meanwhile is seen as a change
         self._held = {path: self._serve(load_bundle(resolve(path))) for path in sources.paths}
         self._without_canary: str | None = None
         self._reloading = asyncio.Lock()
@@ -103,6 +104,7 @@ class Lifecycle:
         """Look at all sources again, and take in what changed; what can't be served leaves its forerunner in place."""
         async with self._reloading:
             loaded, refused = [], []
+            self._seen = self._pointers()
             for path in self.sources.paths:
                 try:
                     bundle = await asyncio.to_thread(_load_if_new, path, self._held[path].bundle)
@@ -122,11 +124,9 @@ class Lifecycle:
 
     async def watch(self, interval_s: float = WATCH_INTERVAL_S) -> None:
         """Reload whenever a pointer file changes; runs until cancelled."""
-        seen = self._pointers()
         while True:
             await asyncio.sleep(interval_s)
-            if (now := self._pointers()) != seen:
-                seen = now
+            if self._pointers() != self._seen:
                 await self.reload()
 
     def take_canary_back(self, why: str) -> None:

@@ -74,8 +74,9 @@ class After(msgspec.Struct, frozen=True, gc=False):
     Attributes:
         route: the tier to take.
         reason: MODEL, SESSION or EXPLORATION.
-        route_propensity: probability in [0.5, 1], or the exploration rate where that drew it, that a request like
-            this one takes this tier. Over all draws of exploration, the draw of the rollout given.
+        route_propensity: probability in (0, 1] that this request takes this tier, over the draws of exploration.
+            That the rollout let the model decide is given: requests with reason ROLLOUT are a random share of the
+            others, to be left out of an estimate and not weighed.
     """
 
     route: Route
@@ -110,8 +111,8 @@ class Rules:
         self.spec = spec or RulesSpec()
         self._max_bytes = BYTES_PER_TOKEN * self.spec.max_estimated_tokens
         self._rules = tuple(_compiled(rule, self.spec) for rule in self.spec.rules)
-        forced = {"route": Route.STRONG, "reason": Reason.RULE} if self.spec.otherwise == "strong" else {}
-        self._otherwise = Before(policy=self.spec.policy or "", exploration=self.spec.exploration.rate, **forced)
+        unnamed = Before(policy=self.spec.policy or "", exploration=self.spec.exploration.rate)
+        self._otherwise = _strong(unnamed, Reason.RULE) if self.spec.otherwise == "strong" else unnamed
         self._images_go_strong = self.spec.images == "strong"
         self._tools_go_strong = self.spec.tools == "strong"
 
@@ -169,7 +170,9 @@ def _strong(before: Before, reason: Reason) -> Before:
 
 def _is_same_bundle(wanted: str, named: str) -> bool:
     """Whether the caller's choice of a bundle leaves room for the rule's; `name` and `name/version` may agree."""
-    return not (wanted and named) or wanted == named or wanted.partition("/")[0] == named or named.startswith(f"{wanted}/")
+    return (
+        not (wanted and named) or wanted == named or wanted.partition("/")[0] == named or named.startswith(f"{wanted}/")
+    )
 
 
 def _compiled(rule: RuleSpec, spec: RulesSpec) -> _Compiled:
@@ -177,16 +180,16 @@ def _compiled(rule: RuleSpec, spec: RulesSpec) -> _Compiled:
         route=rule.route,
         reason=None if rule.route is None else Reason.RULE,
         rule=rule.name,
-        policy=(rule.policy or spec.policy or "") if rule.threshold is None else "",
+        policy="" if rule.threshold is not None else rule.policy or spec.policy or "",
         threshold=rule.threshold,
         bundle=rule.bundle or "",
         exploration=spec.exploration.rate if rule.exploration is None else rule.exploration,
     )
     # A rule's policy is one of its own bundle's: where the caller asked for another, the file's policy holds.
-    bundleless = msgspec.structs.replace(before, bundle="", policy=spec.policy or "" if rule.threshold is None else "")
-    return _Compiled(
-        _pattern(rule.tasks), _pattern(rule.tenants), rule.rollout_percent / 100.0, before, bundleless
+    bundleless = msgspec.structs.replace(
+        before, bundle="", policy="" if rule.threshold is not None else spec.policy or ""
     )
+    return _Compiled(_pattern(rule.tasks), _pattern(rule.tenants), rule.rollout_percent / 100.0, before, bundleless)
 
 
 def _pattern(globs: Iterable[str] | None) -> re.Pattern[str] | None:

@@ -59,7 +59,7 @@ def _explained(message: str, fields: dict[str, Any]) -> str:
     """Put msgspec's message into the words of `EXPECTED`, with what the file says there."""
     found = _PLACE.match(message)
     what, path = (found["what"], found["path"] or "") if found else (message, "")
-    kind = ".".join(name for _, name in _STEP.findall(path))
+    kind = ".".join(name for _, name in _STEP.findall(path) if name)
     if unknown := _UNKNOWN.search(what):
         prefix = f"{kind}." if kind else ""
         known = [key.removeprefix(prefix) for key in EXPECTED if key.startswith(prefix)]

@@ -15,8 +15,7 @@ from serving.client import Router
 from serving.decision import Decision, decide, threshold_policy
 from serving.errors import EXIT_USAGE
 from serving.prompt import prompt_from_text
-from serving.rules import Rules, read_rules
-from serving.rules.names import check_names
+from serving.rules.names import check_names, checked_rules
 from serving.server.config import ServerSettings, SettingsRefused
 from serving.server.running import run
 from serving.tables import console, figures_table, policies_table
@@ -121,7 +120,6 @@ def show_bundle(folder: Path, *, as_json: bool) -> None:
 
 def check_rules(file: Path, folders: Sequence[Path]) -> str:
     """Check a rules file against bundles and return the line to print; raises `RulesRefused`."""
-    rules = Rules(read_rules(file))
     manifests = [read_manifest(folder) for folder in folders]
-    check_names(rules, manifests)
-    return f"{file}: {len(rules.spec.rules)} rules ok for {', '.join(one.bundle_id for one in manifests)}"
+    rules = checked_rules(file, lambda rules: check_names(rules, manifests))
+    return f"{file}: ok for {', '.join(one.bundle_id for one in manifests)}; rules: {len(rules.spec.rules)}"

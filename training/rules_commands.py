@@ -9,8 +9,8 @@ import msgspec
 from rich.table import Table
 
 from serving.bundle import Bundle, load_bundle
-from serving.rules import Rules, read_rules
-from serving.rules.names import check_names
+from serving.rules import Rules
+from serving.rules.names import check_names, checked_rules
 from serving.tables import console
 from training.errors import DataRefused
 from training.logs import read_records
@@ -55,9 +55,7 @@ def try_rules_on_logs(
 
 
 def _rules(file: Path, bundles: Sequence[Bundle]) -> Rules:
-    rules = Rules(read_rules(file))
-    check_names(rules, [bundle.manifest for bundle in bundles])
-    return rules
+    return checked_rules(file, lambda rules: check_names(rules, [bundle.manifest for bundle in bundles]))
 
 
 def _print_trial(trial: RulesTrial, against: str) -> None:

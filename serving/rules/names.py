@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 from serving.bundle import Manifest
 from serving.errors import RulesRefused
+from serving.rules.reading import read_rules
 from serving.rules.rules import Rules
 from serving.rules.spec import RuleSpec
+
+
+Check = Callable[[Rules], None]
+"""Raises `RulesRefused` when the rules name a policy or a bundle that is not served."""
+
+
+def checked_rules(path: Path, check: Check) -> Rules:
+    """Read a rules file and check its names; raises `RulesRefused` for either, with the file's name."""
+    rules = Rules(read_rules(path))
+    try:
+        check(rules)
+    except RulesRefused as error:
+        raise RulesRefused(f"{path}: {error}") from error
+    return rules
 
 
 def check_names(rules: Rules, served: Sequence[Manifest]) -> None:

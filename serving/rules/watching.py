@@ -7,19 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import RulesRefused
-from serving.rules.reading import read_rules
-from serving.rules.rules import Rules
+from serving.rules.names import Check, checked_rules
 
 POLL_S = 1.0
 _log = logging.getLogger("turnout.rules")
-
-Check = Callable[[Rules], None]
-"""Raises `RulesRefused` when the rules name a policy or a bundle that is not served."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +55,13 @@ class RulesFile:
         self._check = check
         self._poll_s = poll_s
         self._taken = self._seen = _mark(path)
-        self.rules = self._checked()
+        self.rules = checked_rules(path, check)
 
     def reload(self) -> bool:
         """Read the file now and say whether it is in force; a bad one is logged, counted, and the old rules go on."""
         self._taken = _mark(self.path)
         try:
-            rules = self._checked()
+            rules = checked_rules(self.path, self._check)
         except RulesRefused as error:
             self.refusals += 1
             self.refusal = str(error)
@@ -90,14 +85,6 @@ class RulesFile:
             if mark == self._seen and mark != self._taken:
                 self.reload()
             self._seen = mark
-
-    def _checked(self) -> Rules:
-        rules = Rules(read_rules(self.path))
-        try:
-            self._check(rules)
-        except RulesRefused as error:
-            raise RulesRefused(f"{self.path}: {error}") from error
-        return rules
 
 
 def _mark(path: Path) -> _Mark | None:

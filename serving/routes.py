@@ -1,6 +1,6 @@
 """The words of a decision, where a request goes and why; what rules, costs and decisions have in common.
 
-Imports nothing of inference: a rules file is checked without it.
+Imports nothing of inference.
 """
 
 from __future__ import annotations

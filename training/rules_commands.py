@@ -61,7 +61,7 @@ def _rules(file: Path, bundles: Sequence[Bundle]) -> Rules:
 def _print_trial(trial: RulesTrial, against: str) -> None:
     table = Table(title=f"Against {against}: {trial.total.changed} of {trial.total.requests} requests change")
     table.add_column("rule")
-    for name in ("requests", "to weak before", "after", "changed", "USD per 1,000 before", "after"):
+    for name in ("requests", "weak before", "weak after", "changed", "USD per 1,000 before", "USD after"):
         table.add_column(name, justify="right")
     table.add_column("decided by")
     for effect in [*trial.rules, trial.total]:

@@ -11,7 +11,6 @@ from serving.rules.reading import read_rules
 from serving.rules.rules import Rules
 from serving.rules.spec import RuleSpec
 
-
 Check = Callable[[Rules], None]
 """Raises `RulesRefused` when the rules name a policy or a bundle that is not served."""
 

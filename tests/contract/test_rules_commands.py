@@ -45,9 +45,8 @@ def test_check_says_ok_or_what_is_wrong(file: Path, bundle_folder: Path):
     file.write_text('policy = "max_worse=7"')
     bad = rules_command("check", file, "--bundle", bundle_folder)
     assert (bad.returncode, bad.stdout) == (2, "")
-    assert bad.stderr == (
-        f"turnout: {file}: policy: expected a policy of bundle tiny/1 (max_worse=0.01, max_worse=0.05), got 'max_worse=7'\n"
-    )
+    expected = "expected a policy of bundle tiny/1 (max_worse=0.01, max_worse=0.05), got 'max_worse=7'"
+    assert bad.stderr == f"turnout: {file}: policy: {expected}\n"
 
 
 def test_try_prints_a_line_for_each_rule(file: Path, log: Path, bundle_folder: Path):

@@ -19,6 +19,7 @@ class Purpose(StrEnum):
     ROLLOUT = "rollout"
     EXPLORATION = "exploration"
     CANARY = "canary"
+    SHADOW = "shadow"
 
 
 _PERSONS = {purpose: purpose.encode() for purpose in Purpose}

@@ -24,11 +24,17 @@ app = typer.Typer(
 )
 bundle_app = typer.Typer(help="Look into a bundle, or check it.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
+rules_app = typer.Typer(help="Check a rules file, or try it on a log.", no_args_is_help=True)
+app.add_typer(rules_app, name="rules")
 
 DEFAULTS = ServerSettings()
 SERVING_COMMANDS = ("serve", "route", "bundle")
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it: the champion that ships with Turnout.")
+]
+BundlesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--bundle", help="Folder of a bundle that is served; again for more, the first is the default."),
 ]
 
 
@@ -146,10 +152,22 @@ def show(
     commands.show_bundle(find_bundle(bundle), as_json=as_json)
 
 
+@rules_app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="Rules file, TOML.")],
+    bundle: BundlesOption = None,
+) -> None:
+    """Check a rules file against the bundles it is to be served with; exit code 2 when refused."""
+    from serving.commands import check_rules
+    from serving.registry import find_bundle
+
+    print(check_rules(file, [find_bundle(folder) for folder in bundle] if bundle else [find_bundle()]))
+
+
 def main() -> None:
     """Run the command line; errors of our own become one line on stderr and their exit code."""
     if not (len(sys.argv) > 1 and sys.argv[1] in SERVING_COMMANDS):
-        importlib.import_module("training.cli").add_commands(app)
+        importlib.import_module("training.cli").add_commands(app, rules_app)
     try:
         app(prog_name="turnout")
     except TurnoutError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -14,6 +15,7 @@ from serving.client import Router
 from serving.decision import Decision, decide, threshold_policy
 from serving.errors import EXIT_USAGE
 from serving.prompt import prompt_from_text
+from serving.rules.names import check_names, checked_rules
 from serving.server.config import ServerSettings, SettingsRefused
 from serving.server.lifecycle import Sources
 from serving.server.running import run
@@ -115,3 +117,10 @@ def show_bundle(folder: Path, *, as_json: bool) -> None:
     print(f"{manifest.bundle_id}  {manifest.pair.strong} / {manifest.pair.weak}{synthetic}")
     print(f"{rows} rows, match rate {manifest.training.match_rate:.3f}, calibrated by {manifest.calibrator}")
     console().print(figures_table("Test part", manifest.metrics, manifest.intervals), policies_table(manifest))
+
+
+def check_rules(file: Path, folders: Sequence[Path]) -> str:
+    """Check a rules file against bundles and return the line to print; raises `RulesRefused`."""
+    manifests = [read_manifest(folder) for folder in folders]
+    rules = checked_rules(file, lambda rules: check_names(rules, manifests))
+    return f"{file}: ok for {', '.join(one.bundle_id for one in manifests)}; rules: {len(rules.spec.rules)}"

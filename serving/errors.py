@@ -9,6 +9,7 @@
     │   ├── NotServing           UNAVAILABLE         retry on another replica
     │   └── ModelFault           INTERNAL            do not retry; text stays on the server
     ├── BundleRefused            a bundle that must not be served; exit code 3
+    ├── RulesRefused             a rules file that must not be used, as a whole; exit code 2
     ├── PricesRefused            a price list that can't be read; exit code 2
     └── PriceUnknown             a model that the price list does not have; exit code 2
 
@@ -85,6 +86,12 @@ class BundleRefused(TurnoutError):
     """A bundle is damaged, incomplete, of a newer format, or misses its golden answers."""
 
     exit_code = EXIT_BUNDLE_REFUSED
+
+
+class RulesRefused(TurnoutError):
+    """A rules file can't be read, says what it can't mean, or names what is not served; none of it is used."""
+
+    exit_code = EXIT_USAGE
 
 
 class PricesRefused(TurnoutError):

@@ -32,11 +32,12 @@ EarlyExit = Annotated[bool, typer.Option(help="Let the fast head answer where it
 encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
 
 
-def add_commands(app: typer.Typer) -> None:
-    """Add the training commands to the command line."""
+def add_commands(app: typer.Typer, rules_app: typer.Typer) -> None:
+    """Add the training commands to the command line, and to its `rules` those that read logs."""
     for command in (sample, label, assess, train, recalibrate, predict, evaluate, report):
         app.command()(command)
     app.add_typer(encoder_app, name="encoder")
+    rules_app.command("try")(try_rules)
 
 
 def sample(
@@ -214,6 +215,29 @@ def report(
     from training.commands import write_report
 
     write_report(bundle, out)
+
+
+def try_rules(
+    file: Annotated[Path, typer.Argument(help="Rules file, TOML.")],
+    logs: Logs,
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option("--bundle", help="Folder of a bundle that is served; again for more, the first is the default."),
+    ] = None,
+    against: Annotated[Path | None, typer.Option(help="Rules in force now; without it, none.")] = None,
+    early_exit: EarlyExit = True,
+    column: Columns = None,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a rules file would change on a log: by rule, where requests go, why, and at what expected cost."""
+    from serving.registry import find_bundle
+    from training.rules_commands import try_rules_on_logs
+
+    folders = [find_bundle(folder) for folder in bundle] if bundle else [find_bundle()]
+    try_rules_on_logs(
+        file, logs, folders, against, _columns(column), early_exit=early_exit, quiet=quiet, as_json=as_json
+    )
 
 
 @encoder_app.command()

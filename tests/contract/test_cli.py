@@ -40,6 +40,9 @@ COMMANDS = [
     "recalibrate",
     "report",
     "route",
+    "rules",
+    "rules check",
+    "rules try",
     "sample",
     "serve",
     "train",
@@ -99,9 +102,10 @@ def commands_of(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def whole_app() -> dict[str, Any]:
     app = typer.Typer()
     app.add_typer(cli.bundle_app, name="bundle")
+    app.add_typer(cli.rules_app, name="rules")
     app.command()(cli.serve)
     app.command()(cli.route)
-    add_commands(app)
+    add_commands(app, cli.rules_app)
     return dict(commands_of(typer.main.get_command(app)))
 
 

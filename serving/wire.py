@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from serving.costs import ExpectedCosts
 from serving.errors import InvalidRequest
 from serving.pb import router_pb2 as pb
 from serving.prompt import ChatBody, Message, Prompt, clean_text, prompt_from_chat, prompt_from_json, prompt_from_text
+from serving.routes import Route
 
 if TYPE_CHECKING:
     from serving.decision import Decision  # brings onnxruntime
@@ -27,7 +29,7 @@ ROUTE_BATCH_METHOD = f"/{SERVICE_NAME}/RouteBatch"
 ROUTE_STREAM_METHOD = f"/{SERVICE_NAME}/RouteStream"
 DESCRIBE_MODEL_METHOD = f"/{SERVICE_NAME}/DescribeModel"
 
-TIERS = {pb.TIER_WEAK: "weak", pb.TIER_STRONG: "strong"}
+TIERS = {pb.TIER_WEAK: Route.WEAK, pb.TIER_STRONG: Route.STRONG}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +45,10 @@ class RouteCall:
         tenant: on whose behalf; empty for the tenant without a name.
         task: what kind of work; empty where unknown.
         session_id: the conversation; empty where there is none.
-        previous_tier: `weak` or `strong`, where the session went before; None where it is new.
-        cached_tokens: of the prompt, that the model of `previous_tier` has cached; at least 0.
+        previous: where the session's request before went; None where there is none.
+        cached_tokens: of the prompt, that the model of `previous` has cached; at least 0.
         output_tokens: that the answer is expected to have; None where unknown.
         explain: whether the response says which parts of the prompt decided.
-        draw_key: what random draws go by: the session, else the request's id, else its bytes.
     """
 
     request_id: str
@@ -58,11 +59,10 @@ class RouteCall:
     tenant: str
     task: str
     session_id: str
-    previous_tier: str | None
+    previous: Route | None
     cached_tokens: int
     output_tokens: int | None
     explain: bool
-    draw_key: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,11 +112,10 @@ def read_request(raw: bytes, max_bytes: int) -> RouteCall:
         tenant=request.tenant,
         task=request.task,
         session_id=request.session_id,
-        previous_tier=TIERS.get(request.previous_tier),
+        previous=TIERS.get(request.previous_tier),
         cached_tokens=request.cached_tokens,
         output_tokens=request.expected_output_tokens if request.HasField("expected_output_tokens") else None,
         explain=request.explain,
-        draw_key=(request.session_id or request.request_id).encode() or raw,
     )
 
 
@@ -134,7 +133,12 @@ def _prompt(request: Any) -> Prompt:
 
 
 def response(
-    call: RouteCall, decision: Decision, bundle_id: str, timings: Timings, contributions: Iterable[Contribution] = ()
+    call: RouteCall,
+    decision: Decision,
+    bundle_id: str,
+    costs: ExpectedCosts,
+    timings: Timings,
+    contributions: Iterable[Contribution] = (),
 ) -> Any:
     """Return the `RouteResponse` of a decision."""
     return pb.RouteResponse(
@@ -149,7 +153,10 @@ def response(
         stage=pb.Stage.Value(f"STAGE_{decision.stage.name}") if decision.stage else pb.STAGE_UNSPECIFIED,
         bundle=bundle_id,
         timings=pb.Timings(decode_ns=timings.decode_ns, queue_ns=timings.queue_ns, model_ns=timings.model_ns),
-        route_propensity=1.0,
+        route_propensity=decision.route_propensity,
+        weak_cost_usd=costs.weak_usd,
+        strong_cost_usd=costs.strong_usd,
+        rule=decision.rule,
         contributions=[
             pb.Contribution(start=part.start, end=part.end, p_match_without=part.p_match_without)
             for part in contributions

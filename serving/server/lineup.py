@@ -9,16 +9,21 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from serving.bundle import Bundle, Manifest
+from serving.costs import PairPrices
 from serving.errors import UnknownName
 from serving.server.cache import PredictionCache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
-    """A bundle in service, with the cache of what it answered."""
+    """A bundle in service, with the cache of what it answered and today's prices of its models."""
 
     bundle: Bundle
     cache: PredictionCache = field(default_factory=lambda: PredictionCache(0))
+    prices: PairPrices = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "prices", PairPrices.of(self.bundle.manifest.pair))
 
     @property
     def manifest(self) -> Manifest:

@@ -45,6 +45,11 @@ class Predicted:
     ended_ns: int
     contributions: tuple[Contribution, ...] = ()
 
+    @property
+    def model_ns(self) -> int:
+        """What the model took, explanations included."""
+        return self.ended_ns - self.started_ns
+
 
 class ModelThread:
     """Runs prompts one after the other.

@@ -7,12 +7,9 @@ import dataclasses
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from serving.bundle import Bundle, load_bundle
 from serving.client import AsyncRouter
-from serving.draws import draw
 from serving.prompt import prompt_from_text
 from serving.server.canary import MAX_FAULTS, MIN_REQUESTS, CanaryWatch
 from serving.server.lifecycle import Lifecycle, Sources
@@ -113,7 +110,7 @@ def test_shadow_counts_disagreement_and_changes_no_answer(champion: Path, challe
         lifecycle = Lifecycle(Sources(bundles=(champion,), cache_items=0, **sources))
         async with server_in_loop(lifecycle) as (server, address), AsyncRouter(address, timeout_s=5) as router:
             replies = [await router.route(text=text, policy=policy) for text in texts]
-            shadow = server.service.answering.shadow
+            shadow = server.service.answering.challengers.shadow
             await until(lambda: shadow.compared == (len(texts) if sources else 0))
             assert shadow.disagreed == expected
             return [(one.model, one.p_match, one.bundle) for one in replies]
@@ -156,18 +153,3 @@ def test_fault_of_the_shadow_is_counted_and_does_not_end_it(tmp_path: Path):
     shadow._waiting.put(None)
     shadow._thread.join(5)
     assert (shadow.failed, shadow.compared) == (1, 1)
-
-
-@given(keys=st.sets(st.binary(min_size=1, max_size=8), min_size=1), low=st.floats(0, 1), high=st.floats(0, 1))
-def test_raising_a_share_only_ever_adds_requests(keys: set[bytes], low: float, high: float):
-    low, high = sorted((low, high))
-    chosen = [{key for key in keys if draw("canary", "", key) < share} for share in (low, high)]
-    assert chosen[0] <= chosen[1]
-
-
-def test_draws_are_uniform_and_independent_between_purposes():
-    keys = [str(n).encode() for n in range(4000)]
-    canary, rollout = ([draw(purpose, "salt", key) < 0.3 for key in keys] for purpose in ("canary", "rollout"))
-    both = sum(a and b for a, b in zip(canary, rollout, strict=True)) / 4000
-    assert abs(sum(canary) / 4000 - 0.3) < 0.03
-    assert abs(both - 0.09) < 0.02

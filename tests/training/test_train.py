@@ -13,9 +13,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.bundle import GOLDEN, GRAPH, SEEN_GROUPS, Bundle, Pair, load_bundle
-from serving.decision import MAX_ESTIMATED_TOKENS, decide
+from serving.decision import decide
 from serving.errors import EXIT_DATA_REFUSED
 from serving.prompt import prompt_from_text
+from serving.routes import MAX_ESTIMATED_TOKENS
 from tests.log_builders import flat_row, gateway_row
 from tests.training.runs import QUIET, SEED, TrainingRun
 from training.commands import predict_file

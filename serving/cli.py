@@ -24,9 +24,11 @@ app = typer.Typer(
 )
 bundle_app = typer.Typer(help="Look into a bundle, or check it.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
+spool_app = typer.Typer(help="Look into the spool of a server: the outcomes that it took in.", no_args_is_help=True)
+app.add_typer(spool_app, name="spool")
 
 DEFAULTS = ServerSettings()
-SERVING_COMMANDS = ("serve", "route", "bundle")
+SERVING_COMMANDS = ("serve", "route", "bundle", "spool")
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it: the champion that ships with Turnout.")
 ]
@@ -52,6 +54,15 @@ def serve(
     max_tenant_share: Annotated[
         float, typer.Option(help="Share of the queue that one tenant may hold once it is half full; 1 for no limit.")
     ] = DEFAULTS.max_tenant_share,
+    spool: Annotated[
+        Path | None, typer.Option(help="Folder to keep reported outcomes in; without it ReportOutcome is refused.")
+    ] = DEFAULTS.spool,
+    spool_max_file_bytes: Annotated[
+        int, typer.Option(help="Bytes after which a file of the spool is sealed and the next one begun.")
+    ] = DEFAULTS.spool_max_file_bytes,
+    spool_max_age_s: Annotated[
+        float, typer.Option(help="Seconds after which a file of the spool is sealed and the next one begun.")
+    ] = DEFAULTS.spool_max_age_s,
 ) -> None:
     """Serve routing decisions over gRPC until SIGTERM.
 
@@ -70,6 +81,9 @@ def serve(
             early_exit=early_exit,
             max_queue_items=max_queue_items,
             max_tenant_share=max_tenant_share,
+            spool=spool,
+            spool_max_file_bytes=spool_max_file_bytes,
+            spool_max_age_s=spool_max_age_s,
         )
     )
 
@@ -118,6 +132,22 @@ def show(
     from serving.registry import find_bundle
 
     commands.show_bundle(find_bundle(bundle), as_json=as_json)
+
+
+@spool_app.command("show")
+def show_spool(
+    folder: Annotated[Path, typer.Argument(help="Folder of a spool, also of one that is being written to.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the outcomes, one line of JSON each; the counts go to stderr.")
+    ] = False,
+) -> None:
+    """Count what a spool holds, or print its outcomes; exit code 1 when bytes between records are damaged.
+
+    A torn tail is what a killed server leaves behind: nothing that was acknowledged is in it.
+    """
+    from serving.spool.show import show
+
+    raise typer.Exit(show(folder, as_json=as_json))
 
 
 def main() -> None:

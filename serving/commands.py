@@ -34,6 +34,9 @@ def serve(
     early_exit: bool = _DEFAULTS.early_exit,
     max_queue_items: int = _DEFAULTS.max_queue_items,
     max_tenant_share: float = _DEFAULTS.max_tenant_share,
+    spool: Path | None = _DEFAULTS.spool,
+    spool_max_file_bytes: int = _DEFAULTS.spool_max_file_bytes,
+    spool_max_age_s: float = _DEFAULTS.spool_max_age_s,
 ) -> int:
     """Serve a bundle until a signal and return the exit code; the arguments are those of `ServerSettings`."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -47,6 +50,9 @@ def serve(
             early_exit=early_exit,
             max_queue_items=max_queue_items,
             max_tenant_share=max_tenant_share,
+            spool=spool,
+            spool_max_file_bytes=spool_max_file_bytes,
+            spool_max_age_s=spool_max_age_s,
         )
     except SettingsRefused as error:
         print(f"turnout: {error}", file=sys.stderr)

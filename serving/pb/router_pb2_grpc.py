@@ -158,8 +158,7 @@ class RouterServiceServicer:
         Answered once the outcome is on the disk of the server: from then on neither a
         crash of the process nor of the machine loses it. Needs no model, so it works
         before the server is warm. After any error, a spent deadline included, the
-        outcome may have been kept all the same: whoever reports it again leaves it
-        twice, and of several with one request_id the last one counts.
+        outcome may have been kept all the same; reported again, it is kept twice.
 
         UNAVAILABLE when the disk is full or fails (Route goes on): another replica
         has another disk. RESOURCE_EXHAUSTED, with a pushback, when too many outcomes

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import time
+from concurrent.futures import Future
 from typing import Any
 
 from serving.errors import DeadlineSpent, NotEnabled, NotServing, Overloaded
@@ -21,6 +22,9 @@ from serving.spool.outcome import encode_outcome
 from serving.spool.writer import SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
 
 MAX_PUSHBACK_MS = 5_000
+
+ANSWERED_TOGETHER = 8
+"""Answers that one turn of the event loop begins once their group is on the disk: Route gets its turn in between."""
 
 _log = logging.getLogger("turnout.spool")
 
@@ -35,6 +39,7 @@ class OutcomeIntake:
     def __init__(self, settings: ServerSettings) -> None:
         """Start the spool, if there is to be one; raises `SettingsRefused` when its folder can't be used."""
         self.spool: SpoolWriter | None = None
+        self._waiters: dict[Future[None], list[asyncio.Future[None]]] = {}
         if settings.spool is None:
             return
         limits = SpoolLimits(
@@ -71,12 +76,37 @@ class OutcomeIntake:
         if deadline_s is not None and deadline_s <= time.monotonic():
             raise DeadlineSpent("the deadline passed before the outcome could be written")
         try:
-            await asyncio.wrap_future(self.spool.append(Kind.OUTCOME, encode_outcome(outcome)))
+            await self._written(self.spool.append(Kind.OUTCOME, encode_outcome(outcome)))
         except SpoolFull as error:
             raise Overloaded(str(error), min(max(math.ceil(error.wait_s * 1e3), 1), MAX_PUSHBACK_MS)) from None
         except SpoolFailed as error:
             raise NotServing(f"{error}; use another replica") from None
         return pb.ReportOutcomeResponse()
+
+    def _written(self, group: Future[None]) -> asyncio.Future[None]:
+        """Return a future of this call's own for the one that it shares with its group: cancelling it harms no other."""
+        loop = asyncio.get_running_loop()
+        waiters = self._waiters.get(group)
+        if waiters is None:
+            waiters = self._waiters[group] = []
+            group.add_done_callback(lambda group: loop.call_soon_threadsafe(self._release, group, loop))
+        waiters.append(loop.create_future())
+        return waiters[-1]
+
+    def _release(self, group: Future[None], loop: asyncio.AbstractEventLoop) -> None:
+        waiters = self._waiters[group]
+        for waiter in waiters[:ANSWERED_TOGETHER]:
+            if waiter.done():  # its caller gave up
+                continue
+            if group.exception() is None:
+                waiter.set_result(None)
+            else:
+                waiter.set_exception(SpoolFailed(str(group.exception())))
+        del waiters[:ANSWERED_TOGETHER]
+        if waiters:
+            loop.call_soon(self._release, group, loop)
+        else:
+            del self._waiters[group]
 
     def close(self) -> None:
         """Write what waits and seal the file."""

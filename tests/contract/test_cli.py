@@ -42,6 +42,8 @@ COMMANDS = [
     "route",
     "sample",
     "serve",
+    "spool",
+    "spool show",
     "train",
 ]
 ENCODER = "minilm-l3-int8"
@@ -99,6 +101,7 @@ def commands_of(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def whole_app() -> dict[str, Any]:
     app = typer.Typer()
     app.add_typer(cli.bundle_app, name="bundle")
+    app.add_typer(cli.spool_app, name="spool")
     app.command()(cli.serve)
     app.command()(cli.route)
     add_commands(app)

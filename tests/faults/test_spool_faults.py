@@ -27,13 +27,13 @@ N_CALLERS = 24
 PATIENT_S = 10.0
 
 
-async def report_until_killed(address: str, run: int, kill_after_s: float, process) -> tuple[set[str], set[str]]:  # noqa: ANN001
+async def report_until_killed(address: str, run: int, kill_after_s: float, process) -> tuple[set[str], set[str]]:
     """Report from many callers, kill the server in the middle; return ids acknowledged and ids sent."""
     acknowledged: set[str] = set()
     sent: set[str] = set()
     numbers = itertools.count()
 
-    async def caller(report) -> None:  # noqa: ANN001
+    async def caller(report) -> None:
         while process.poll() is None:
             request_id = f"{run}-{next(numbers)}"
             sent.add(request_id)

@@ -49,7 +49,9 @@ COUNTS = st.none() | st.integers(0, 2**63 - 1)
 
 
 @asynccontextmanager
-async def reporting(bundle: Bundle, spool: Path | None, **settings: Any) -> AsyncIterator[tuple[RouterServer, str, Any]]:
+async def reporting(
+    bundle: Bundle, spool: Path | None, **settings: Any
+) -> AsyncIterator[tuple[RouterServer, str, Any]]:
     """Serve with a spool; gives the server, its address, and a function that calls ReportOutcome."""
     async with (
         server_in_loop(bundle, spool=spool, **settings) as (server, address),
@@ -138,9 +140,10 @@ def test_field_out_of_its_range_is_refused_by_name(fields: dict, says: str):
 @given(st.binary(max_size=80))
 def test_any_bytes_are_an_outcome_or_an_invalid_request(raw: bytes):
     try:
-        assert read_outcome(raw, 0.0).request_id
-    except InvalidRequest as refused:
-        assert str(refused)
+        read = read_outcome(raw, 0.0)
+    except InvalidRequest:
+        return
+    assert read.request_id
 
 
 def test_bad_bytes_over_the_wire_are_invalid_argument_and_leave_nothing(bundle: Bundle, tmp_path: Path):
@@ -149,9 +152,9 @@ def test_bad_bytes_over_the_wire_are_invalid_argument_and_leave_nothing(bundle: 
             for raw in (b"\xff", raw_of(score=-1), b""):
                 failed = await failure_of(report(raw))
                 assert failed.code() == grpc.StatusCode.INVALID_ARGUMENT
-        assert list(tmp_path.iterdir()) == []
 
     asyncio.run(check())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_server_without_a_spool_says_unimplemented(server: ServerProcess):
@@ -228,9 +231,9 @@ def test_spent_deadline_never_reaches_the_spool(tmp_path: Path):
             await intake.take_in(raw_of(), time.monotonic() - 0.001)
         assert failed.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
         intake.close()
-        assert list(tmp_path.iterdir()) == []
 
     asyncio.run(check())
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize(
@@ -250,5 +253,5 @@ def test_impossible_limit_of_the_spool_is_refused_by_name(settings: dict):
 
 def test_folder_that_cannot_be_used_is_refused_by_name(tmp_path: Path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(SettingsRefused, match="spool: can't use .*file"):
+    with pytest.raises(SettingsRefused, match=r"spool: can't use .*file"):
         OutcomeIntake(ServerSettings(spool=tmp_path / "file"))

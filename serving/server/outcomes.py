@@ -24,7 +24,7 @@ from serving.spool.writer import SpoolFailed, SpoolFull, SpoolLimits, SpoolWrite
 MAX_PUSHBACK_MS = 5_000
 
 ANSWERED_TOGETHER = 8
-"""Answers that one turn of the event loop begins once their group is on the disk: Route gets its turn in between."""
+"""Answers that one turn of the event loop begins: a disk that stalled lets go of thousands, and Route comes between."""
 
 _log = logging.getLogger("turnout.spool")
 
@@ -84,7 +84,7 @@ class OutcomeIntake:
         return pb.ReportOutcomeResponse()
 
     def _written(self, group: Future[None]) -> asyncio.Future[None]:
-        """Return a future of this call's own for the one that it shares with its group: cancelling it harms no other."""
+        """Return a future of this call alone for the one of its group: cancelling it harms no other."""
         loop = asyncio.get_running_loop()
         waiters = self._waiters.get(group)
         if waiters is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -20,7 +21,7 @@ from serving.errors import InvalidRequest
 from serving.outcomes import MAX_OUTCOME_BYTES, outcome_request, read_outcome
 from serving.pb import router_pb2 as pb
 from serving.server.config import ServerSettings, SettingsRefused
-from serving.server.outcomes import OutcomeIntake
+from serving.server.outcomes import ANSWERED_TOGETHER, OutcomeIntake
 from serving.server.running import RouterServer
 from serving.spool.outcome import Outcome, decode_outcome, encode_outcome
 from serving.wire import REPORT_OUTCOME_METHOD
@@ -234,6 +235,22 @@ def test_spent_deadline_never_reaches_the_spool(tmp_path: Path):
 
     asyncio.run(check())
     assert list(tmp_path.iterdir()) == []
+
+
+def test_large_group_is_answered_in_many_turns_of_the_event_loop(tmp_path: Path):
+    async def check() -> int:
+        intake = OutcomeIntake(ServerSettings(spool=tmp_path))
+        with stuck_disk(tmp_path):
+            calls = [asyncio.ensure_future(intake.take_in(raw_of(), None)) for _ in range(200)]
+            await until(lambda: len(intake.spool._waiting.records) + len(intake.spool._writing.records) == 200)
+        answered = [0]
+        while answered[-1] < len(calls):
+            await asyncio.sleep(0)
+            answered.append(sum(call.done() for call in calls))
+        intake.close()
+        return max(after - before for before, after in itertools.pairwise(answered))
+
+    assert asyncio.run(check()) <= 2 * ANSWERED_TOGETHER  # two groups may meet in one turn
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 import stat
 import threading
@@ -51,6 +53,44 @@ def test_all_that_wait_share_one_fsync(folder: Path):
         future.result(PATIENT_S)
     assert (writer.counts.records, writer.counts.syncs) == (501, 2)
     assert payloads_of(folder) == [b"first", *(b"%d" % number for number in range(500))]
+    writer.close()
+
+
+def test_nothing_is_acknowledged_before_an_fsync_of_all_its_bytes(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    synced_bytes: list[int] = []
+    to_disk = os.fdatasync
+
+    def watched(descriptor: int) -> None:
+        to_disk(descriptor)
+        synced_bytes.append(os.fstat(descriptor).st_size)
+
+    monkeypatch.setattr(os, "fdatasync", watched)
+    writer = SpoolWriter(folder, SpoolLimits())
+    for number in range(1, 4):
+        append(writer, b"x" * 100).result(PATIENT_S)
+        (path,) = spool_files(folder)
+        assert synced_bytes[-1] == path.stat().st_size
+        assert len(synced_bytes) == writer.counts.syncs == number
+    writer.close()
+
+
+def test_failed_fsync_is_never_tried_again_on_the_same_file(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    to_disk = os.fdatasync
+
+    def broken(descriptor: int) -> None:
+        del descriptor
+        raise OSError(errno.EIO, "Input/output error")
+
+    writer = SpoolWriter(folder, SpoolLimits())
+    append(writer, b"before").result(PATIENT_S)
+    monkeypatch.setattr(os, "fdatasync", broken)
+    with pytest.raises(SpoolFailed, match="could not be written"):
+        append(writer, b"uncertain").result(PATIENT_S)
+    monkeypatch.setattr(os, "fdatasync", to_disk)
+    time.sleep(RETRY_S)
+    append(writer, b"after").result(PATIENT_S)
+    assert [path.suffix for path in spool_files(folder)] == [".spool", ".open"]
+    assert payloads_of(folder) == [b"before", b"uncertain", b"after"]
     writer.close()
 
 

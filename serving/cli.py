@@ -26,9 +26,11 @@ bundle_app = typer.Typer(help="Look into a bundle, or check it.", no_args_is_hel
 app.add_typer(bundle_app, name="bundle")
 rules_app = typer.Typer(help="Check a rules file, or try it on a log.", no_args_is_help=True)
 app.add_typer(rules_app, name="rules")
+spool_app = typer.Typer(help="Look into the spool of a server: the outcomes that it took in.", no_args_is_help=True)
+app.add_typer(spool_app, name="spool")
 
 DEFAULTS = ServerSettings()
-SERVING_COMMANDS = ("serve", "route", "bundle")
+SERVING_COMMANDS = ("serve", "route", "bundle", "spool")
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it: the champion that ships with Turnout.")
 ]
@@ -76,6 +78,15 @@ def serve(
     cache_items: Annotated[
         int, typer.Option(help="Predictions kept in memory, by digest of the prompt; 0 keeps nothing of any prompt.")
     ] = 10_000,
+    spool: Annotated[
+        Path | None, typer.Option(help="Folder to keep reported outcomes in; without it ReportOutcome is refused.")
+    ] = DEFAULTS.spool,
+    spool_max_file_bytes: Annotated[
+        int, typer.Option(help="Bytes after which a file of the spool is sealed and the next one begun.")
+    ] = DEFAULTS.spool_max_file_bytes,
+    spool_max_age_s: Annotated[
+        float, typer.Option(help="Seconds after which a file of the spool is sealed and the next one begun.")
+    ] = DEFAULTS.spool_max_age_s,
 ) -> None:
     """Serve routing decisions over gRPC until SIGTERM.
 
@@ -102,6 +113,9 @@ def serve(
             early_exit=early_exit,
             max_queue_items=max_queue_items,
             max_tenant_share=max_tenant_share,
+            spool=spool,
+            spool_max_file_bytes=spool_max_file_bytes,
+            spool_max_age_s=spool_max_age_s,
         )
     )
 
@@ -162,6 +176,22 @@ def check(
     from serving.registry import find_bundle
 
     print(check_rules(file, [find_bundle(folder) for folder in bundle] if bundle else [find_bundle()]))
+
+
+@spool_app.command("show")
+def show_spool(
+    folder: Annotated[Path, typer.Argument(help="Folder of a spool, also of one that is being written to.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the outcomes, one line of JSON each; the counts go to stderr.")
+    ] = False,
+) -> None:
+    """Count what a spool holds, or print its outcomes; exit code 1 when bytes between records are damaged.
+
+    A torn tail is what a killed server leaves behind: nothing that was acknowledged is in it.
+    """
+    from serving.spool.show import show
+
+    raise typer.Exit(show(folder, as_json=as_json))
 
 
 def main() -> None:

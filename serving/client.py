@@ -1,7 +1,8 @@
 """The reference client: asks the router, and answers with the strong model whenever that fails.
 
 Content in, `Routed` out, always: no failure of routing raises. Falling back costs money, never
-quality, and is counted by reason in `fallbacks`. Imports neither numpy nor onnxruntime.
+quality, and is counted by reason in `fallbacks`. An outcome that could not be reported is counted in
+`unreported`. Imports neither numpy nor onnxruntime.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import grpc
 
-from serving.routed import CHANNEL_OPTIONS, Routed, RouteItem, RouterBase, why_failed
+from serving.outcomes import OutcomeFields, outcome_request
+from serving.routed import CHANNEL_OPTIONS, OUTCOME_TIMEOUT_S, Routed, RouteItem, RouterBase, why_failed
 
 __all__ = ["AsyncRouter", "RouteItem", "Routed", "Router"]
 
@@ -24,6 +26,7 @@ class Router(RouterBase):
 
     Attributes:
         fallbacks: how often each reason made it answer with the strong model.
+        unreported: how often each reason made `report_outcome` return False.
     """
 
     def _open(self, target: str) -> Any:
@@ -85,6 +88,26 @@ class Router(RouterBase):
             return self._routed_batch(reply, excluded, started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
             return self._all_fall_back(excluded, why_failed(error), started)
+
+    def report_outcome(
+        self, request_id: str, *, timeout_s: float = OUTCOME_TIMEOUT_S, **fields: Unpack[OutcomeFields]
+    ) -> bool:
+        """Tell the server what became of a routed request; never raises.
+
+        Args:
+            request_id: the id under which the request was routed.
+            timeout_s: deadline in seconds; the answer waits for the server's disk.
+            **fields: what is known of it, see `OutcomeFields`.
+
+        Returns:
+            Whether the outcome is on the server's disk. When False it may be there all the same; `unreported`
+            counts why, with the words of `fallbacks`.
+        """
+        try:
+            self._report_outcome(outcome_request(request_id, fields), timeout=timeout_s)
+        except Exception as error:  # noqa: BLE001  # a report is never worth a failure of its caller
+            return self._unreported(why_failed(error))
+        return True
 
     def close(self) -> None:
         """Close the channel; later calls fall back."""
@@ -151,6 +174,19 @@ class AsyncRouter(RouterBase):
             return self._all_fall_back(excluded, "cancelled", started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
             return self._all_fall_back(excluded, why_failed(error), started)
+
+    async def report_outcome(
+        self, request_id: str, *, timeout_s: float = OUTCOME_TIMEOUT_S, **fields: Unpack[OutcomeFields]
+    ) -> bool:
+        """Tell the server what became of a routed request; as `Router.report_outcome`. A cancelled caller stays so."""
+        try:
+            await self._report_outcome(outcome_request(request_id, fields), timeout=timeout_s)
+        except asyncio.CancelledError:
+            _raise_if_own()
+            return self._unreported("cancelled")
+        except Exception as error:  # noqa: BLE001  # a report is never worth a failure of its caller
+            return self._unreported(why_failed(error))
+        return True
 
     async def close(self) -> None:
         """Close the channel; later calls fall back."""

@@ -37,6 +37,9 @@ def serve(
     early_exit: bool = _DEFAULTS.early_exit,
     max_queue_items: int = _DEFAULTS.max_queue_items,
     max_tenant_share: float = _DEFAULTS.max_tenant_share,
+    spool: Path | None = _DEFAULTS.spool,
+    spool_max_file_bytes: int = _DEFAULTS.spool_max_file_bytes,
+    spool_max_age_s: float = _DEFAULTS.spool_max_age_s,
 ) -> int:
     """Serve bundles until a signal and return the exit code; the arguments are those of `ServerSettings`."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
@@ -50,6 +53,9 @@ def serve(
             early_exit=early_exit,
             max_queue_items=max_queue_items,
             max_tenant_share=max_tenant_share,
+            spool=spool,
+            spool_max_file_bytes=spool_max_file_bytes,
+            spool_max_age_s=spool_max_age_s,
         )
     except SettingsRefused as error:
         print(f"turnout: {error}", file=sys.stderr)

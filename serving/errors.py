@@ -7,6 +7,7 @@
     │   ├── DeadlineSpent        DEADLINE_EXCEEDED   do not retry
     │   ├── Overloaded           RESOURCE_EXHAUSTED  retry once, after its `pushback_ms`
     │   ├── NotServing           UNAVAILABLE         retry on another replica
+    │   ├── NotEnabled           UNIMPLEMENTED       do not call this method again
     │   └── ModelFault           INTERNAL            do not retry; text stays on the server
     ├── BundleRefused            a bundle that must not be served; exit code 3
     ├── RulesRefused             a rules file that must not be used, as a whole; exit code 2
@@ -71,9 +72,15 @@ class Overloaded(RequestError):
 
 
 class NotServing(RequestError):
-    """The server is not warm yet, or is draining."""
+    """The server is not warm yet, is draining, or can't write outcomes to its disk."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class NotEnabled(RequestError):
+    """The server was started without what this method needs."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
 
 
 class ModelFault(RequestError):

@@ -18,7 +18,7 @@ import grpc
 from serving.errors import RequestError
 from serving.pb import router_pb2 as pb
 from serving.server.config import DEFAULT_LISTEN
-from serving.wire import ROUTE_BATCH_METHOD, ROUTE_METHOD, read_response, request_of
+from serving.wire import REPORT_OUTCOME_METHOD, ROUTE_BATCH_METHOD, ROUTE_METHOD, read_response, request_of
 
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -26,6 +26,9 @@ CHANNEL_OPTIONS = (
     ("grpc.max_reconnect_backoff_ms", 1000),  # the default of two minutes is two minutes of strong answers
     ("grpc.enable_http_proxy", 0),  # prompts go to the router and nowhere else
 )
+
+OUTCOME_TIMEOUT_S = 1.0
+"""Default deadline of a report: it waits for a disk, and no user waits for it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,12 @@ class RouteItem:
 
 
 class RouterBase(abc.ABC):
-    """What both clients share: the defaults, the channel, reading the reply, counting fallbacks."""
+    """What both clients share: the defaults, the channel, reading the reply, counting fallbacks.
+
+    Attributes:
+        fallbacks: how often each reason made it answer with the strong model.
+        unreported: how often each reason kept an outcome from being known to be on the server's disk.
+    """
 
     def __init__(
         self,
@@ -112,6 +120,7 @@ class RouterBase(abc.ABC):
         self.policy = policy
         self.bundle = bundle
         self.fallbacks: Counter[str] = Counter()
+        self.unreported: Counter[str] = Counter()
         self._lock = threading.Lock()
         self._channel = self._open(target)
         self._route = self._channel.unary_unary(
@@ -123,6 +132,11 @@ class RouterBase(abc.ABC):
             ROUTE_BATCH_METHOD,
             request_serializer=pb.RouteBatchRequest.SerializeToString,
             response_deserializer=pb.RouteBatchResponse.FromString,
+        )
+        self._report_outcome = self._channel.unary_unary(
+            REPORT_OUTCOME_METHOD,
+            request_serializer=pb.ReportOutcomeRequest.SerializeToString,
+            response_deserializer=pb.ReportOutcomeResponse.FromString,
         )
 
     @abc.abstractmethod
@@ -205,6 +219,12 @@ class RouterBase(abc.ABC):
             latency_ms=ms_since(started),
             fallback_reason=why,
         )
+
+    def _unreported(self, why: str) -> bool:
+        """Count a failed report; False, for the caller to return."""
+        with self._lock:
+            self.unreported[why] += 1
+        return False
 
 
 def why_failed(error: Exception) -> str:

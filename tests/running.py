@@ -30,14 +30,21 @@ from pathlib import Path
 from serving.commands import serve
 from serving.server.lifecycle import Sources
 sources = Sources(bundles=(Path(sys.argv[1]),), cache_items=0)
-sys.exit(serve(sources, sys.argv[2], lame_duck_s=float(sys.argv[3]), reflection=sys.argv[4] == "yes"))
+sys.exit(serve(sources, sys.argv[2], lame_duck_s=float(sys.argv[3]), reflection=sys.argv[4] == "yes",
+    spool=Path(sys.argv[5]) if sys.argv[5] else None))
 """
 
 
 def serve_command(
-    folder: Path, listen: str = ANY_PORT, *, lame_duck_s: float = 0.2, reflection: bool = False
+    folder: Path,
+    listen: str = ANY_PORT,
+    *,
+    lame_duck_s: float = 0.2,
+    reflection: bool = False,
+    spool: Path | None = None,
 ) -> list[str]:
-    return [sys.executable, "-c", _SERVE, str(folder), listen, str(lame_duck_s), "yes" if reflection else "no"]
+    flags = [str(lame_duck_s), "yes" if reflection else "no", str(spool or "")]
+    return [sys.executable, "-c", _SERVE, str(folder), listen, *flags]
 
 
 def run_to_exit(folder: Path, listen: str = ANY_PORT) -> subprocess.CompletedProcess[str]:

@@ -47,8 +47,10 @@ class RouterServiceStub:
     UNAUTHENTICATED    no bearer token, or one that the server does not know. Do
     not retry.
     PERMISSION_DENIED  the token does not allow this method. Do not retry.
-    UNAVAILABLE        not warm yet, draining, or not reachable. Retry on another
-    replica.
+    UNAVAILABLE        not warm yet, draining, not reachable, or outcomes can't be
+    written to the disk. Retry on another replica.
+    UNIMPLEMENTED      ReportOutcome only: the server keeps no outcomes. Do not
+    call that method again.
     INTERNAL           a fault of the server; the message holds an incident id
     and nothing else, to be found in the server's log. Do not
     retry.
@@ -111,8 +113,10 @@ class RouterServiceServicer:
     UNAUTHENTICATED    no bearer token, or one that the server does not know. Do
     not retry.
     PERMISSION_DENIED  the token does not allow this method. Do not retry.
-    UNAVAILABLE        not warm yet, draining, or not reachable. Retry on another
-    replica.
+    UNAVAILABLE        not warm yet, draining, not reachable, or outcomes can't be
+    written to the disk. Retry on another replica.
+    UNIMPLEMENTED      ReportOutcome only: the server keeps no outcomes. Do not
+    call that method again.
     INTERNAL           a fault of the server; the message holds an incident id
     and nothing else, to be found in the server's log. Do not
     retry.
@@ -151,7 +155,17 @@ class RouterServiceServicer:
 
     def ReportOutcome(self, request, context):
         """Takes in what became of a routed request: the food of the next training.
-        Answered once the outcome is on the disk of the server.
+        Answered once the outcome is on the disk of the server: from then on neither a
+        crash of the process nor of the machine loses it. Needs no model, so it works
+        before the server is warm. After any error, a spent deadline included, the
+        outcome may have been kept all the same; reported again, it is kept twice.
+
+        UNAVAILABLE when the disk is full or fails (Route goes on): another replica
+        has another disk. RESOURCE_EXHAUSTED, with a pushback, when too many outcomes
+        wait for the disk. UNIMPLEMENTED when the server was started without a spool:
+        a method "not enabled in this service" in the words of gRPC's status codes,
+        and what a server older than this method answers as well. FAILED_PRECONDITION
+        would ask the caller to change some state and try again, which it can't.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -222,8 +236,10 @@ class RouterService:
     UNAUTHENTICATED    no bearer token, or one that the server does not know. Do
     not retry.
     PERMISSION_DENIED  the token does not allow this method. Do not retry.
-    UNAVAILABLE        not warm yet, draining, or not reachable. Retry on another
-    replica.
+    UNAVAILABLE        not warm yet, draining, not reachable, or outcomes can't be
+    written to the disk. Retry on another replica.
+    UNIMPLEMENTED      ReportOutcome only: the server keeps no outcomes. Do not
+    call that method again.
     INTERNAL           a fault of the server; the message holds an incident id
     and nothing else, to be found in the server's log. Do not
     retry.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from serving.errors import EXIT_USAGE, TurnoutError
 
@@ -39,6 +40,13 @@ class ServerSettings:
         grace_s: how long a stopping server waits for calls in flight before it cancels them.
         reflection: whether clients may list the services; tells strangers what runs here.
         early_exit: whether the fast head may answer; without it the encoder runs for every request.
+        spool: folder that outcomes are written to; made if need be, for its owner alone. None: outcomes are
+            refused (UNIMPLEMENTED). Put it on a disk of the machine: each answer to a report waits for its fsync.
+        spool_max_file_bytes: a file of the spool this long is sealed and the next one begun. Readers hold a file
+            in memory; much lower makes many files.
+        spool_max_age_s: likewise a file this old, so that what reads sealed files gets to see its outcomes.
+        spool_max_pending: outcomes that wait for the disk or are being written, per worker; more are
+            RESOURCE_EXHAUSTED. Higher costs memory and patience on a slow disk, and gains nothing on a fast one.
     """
 
     listen: str = DEFAULT_LISTEN
@@ -53,6 +61,10 @@ class ServerSettings:
     grace_s: float = 5.0
     reflection: bool = False
     early_exit: bool = True
+    spool: Path | None = None
+    spool_max_file_bytes: int = 64 << 20
+    spool_max_age_s: float = 3600.0
+    spool_max_pending: int = 4096
 
     def __post_init__(self) -> None:
         split_address(self.listen)
@@ -66,7 +78,7 @@ class ServerSettings:
                 f"max_batch_bytes: expected 0 < max_batch_bytes < max_transport_bytes, "
                 f"got {self.max_batch_bytes} and {self.max_transport_bytes}"
             )
-        for name in ("max_batch_items", "max_stream_items", "max_queue_items"):
+        for name in ("max_batch_items", "max_stream_items", "max_queue_items", "spool_max_pending"):
             if getattr(self, name) < 1:
                 raise SettingsRefused(f"{name}: expected items, 1 or more, got {getattr(self, name)}")
         if not 0 < self.max_tenant_share <= 1:
@@ -75,6 +87,10 @@ class ServerSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsRefused(f"{name}: expected seconds, 0 or more, got {value}")
+        if not 1 << 10 <= self.spool_max_file_bytes <= 1 << 30:
+            raise SettingsRefused(f"spool_max_file_bytes: expected 1 KiB to 1 GiB, got {self.spool_max_file_bytes}")
+        if not (math.isfinite(self.spool_max_age_s) and self.spool_max_age_s > 0):
+            raise SettingsRefused(f"spool_max_age_s: expected seconds above 0, got {self.spool_max_age_s}")
 
 
 def split_address(listen: str) -> tuple[str, int]:

@@ -20,6 +20,7 @@ from serving.server.config import ServerSettings
 from serving.server.describe import description, read_describe
 from serving.server.items import batch_response, failed_result, read_batch, read_stream_item, stream_response
 from serving.server.lifecycle import Lifecycle
+from serving.server.outcomes import OutcomeIntake
 from serving.server.status import failure_of
 from serving.wire import SERVICE_NAME
 
@@ -30,12 +31,14 @@ class RouterService:
     Attributes:
         is_warm: whether calls are answered; UNAVAILABLE until `warm_up` is done.
         answering: the path of every request, with queue and model thread.
+        outcomes: the path of every outcome, with its spool.
     """
 
     def __init__(self, lifecycle: Lifecycle, settings: ServerSettings) -> None:
         """Take the bundles to answer from and the limits."""
         self.is_warm = False
         self.answering = Answering(lifecycle, settings)
+        self.outcomes = OutcomeIntake(settings)
         self._settings = settings
 
     @property
@@ -52,6 +55,7 @@ class RouterService:
             "RouteStream": grpc.stream_stream_rpc_method_handler(
                 self.route_stream, response_serializer=pb.RouteStreamResponse.SerializeToString
             ),
+            "ReportOutcome": unary(self.report_outcome, response_serializer=pb.ReportOutcomeResponse.SerializeToString),
             "DescribeModel": unary(self.describe_model, response_serializer=pb.DescribeModelResponse.SerializeToString),
         }
         return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
@@ -62,8 +66,9 @@ class RouterService:
         self.is_warm = True
 
     def close(self) -> None:
-        """Drop what waits for the model and let its thread end."""
+        """Drop what waits for the model, write the outcomes that wait for the disk, and let both threads end."""
         self.answering.close()
+        self.outcomes.close()
 
     async def route(self, raw: bytes, context: Any) -> Any:
         """Answer one `Route` call."""
@@ -76,6 +81,10 @@ class RouterService:
     async def route_stream(self, requests: AsyncIterable[bytes], context: Any) -> None:
         """Answer one `RouteStream`, in the order of its requests; its items fail alone."""
         await self._or_status(self._route_stream(requests, context), context)
+
+    async def report_outcome(self, raw: bytes, context: Any) -> Any:
+        """Answer one `ReportOutcome` call; it needs no model, and waits for the disk alone."""
+        return await self._or_status(self.outcomes.take_in(raw, _deadline_s(context)), context)
 
     async def describe_model(self, raw: bytes, context: Any) -> Any:
         """Answer one `DescribeModel` call; it needs no model, and so no place in the queue."""

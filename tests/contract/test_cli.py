@@ -45,6 +45,8 @@ COMMANDS = [
     "rules try",
     "sample",
     "serve",
+    "spool",
+    "spool show",
     "train",
 ]
 ENCODER = "minilm-l3-int8"
@@ -103,6 +105,7 @@ def whole_app() -> dict[str, Any]:
     app = typer.Typer()
     app.add_typer(cli.bundle_app, name="bundle")
     app.add_typer(cli.rules_app, name="rules")
+    app.add_typer(cli.spool_app, name="spool")
     app.command()(cli.serve)
     app.command()(cli.route)
     add_commands(app, cli.rules_app)

@@ -26,8 +26,10 @@ class Router(RouterBase):
         fallbacks: how often each reason made it answer with the strong model.
     """
 
-    def _open(self, target: str) -> Any:
-        return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
+        if credentials is None:
+            return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        return grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
 
     def route(
         self,
@@ -102,8 +104,10 @@ class Router(RouterBase):
 class AsyncRouter(RouterBase):
     """The same for asyncio; made and used inside one running event loop."""
 
-    def _open(self, target: str) -> Any:
-        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
+        if credentials is None:
+            return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
 
     async def route(
         self,

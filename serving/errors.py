@@ -7,6 +7,8 @@
     │   ├── DeadlineSpent        DEADLINE_EXCEEDED   do not retry
     │   ├── Overloaded           RESOURCE_EXHAUSTED  retry once, after its `pushback_ms`
     │   ├── NotServing           UNAVAILABLE         retry on another replica
+    │   ├── TokenRefused         UNAUTHENTICATED     do not retry
+    │   ├── PermissionRefused    PERMISSION_DENIED   do not retry
     │   └── ModelFault           INTERNAL            do not retry; text stays on the server
     ├── BundleRefused            a bundle that must not be served; exit code 3
     ├── PricesRefused            a price list that can't be read; exit code 2
@@ -73,6 +75,18 @@ class NotServing(RequestError):
     """The server is not warm yet, or is draining."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class TokenRefused(RequestError):
+    """The call shows no bearer token, or one that this server does not know."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionRefused(RequestError):
+    """The call's token is not good for this method or tenant."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class ModelFault(RequestError):

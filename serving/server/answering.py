@@ -18,6 +18,7 @@ from serving.bundle import Bundle, Policy
 from serving.decision import Decision, decide, guard, guarded_decision, threshold_policy
 from serving.errors import DeadlineSpent, UnknownName
 from serving.prompt import Prompt, prompt_from_text
+from serving.server.access import check_tenant
 from serving.server.admission import Admission
 from serving.server.config import ServerSettings
 from serving.server.items import failed_result, request_id_of, result
@@ -98,6 +99,7 @@ class Answering:
         """
         received_ns = time.perf_counter_ns()
         call = read_request(raw, self._settings.max_request_bytes)
+        check_tenant(call.tenant)
         self.check_bundle(call.bundle)
         policy = self._policy(call)
         reason = guard(call.prompt)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import math
 from dataclasses import dataclass
+from pathlib import Path
 
 from serving.errors import EXIT_USAGE, TurnoutError
 
@@ -22,7 +23,7 @@ class ServerSettings:
     """How the server listens, limits and stops.
 
     Attributes:
-        listen: `host:port`; port 0 takes a free one. Anything but loopback is reachable by others, without TLS.
+        listen: `host:port`; port 0 takes a free one. Anything but loopback needs TLS or `insecure_public`.
         max_request_bytes: a larger request is INVALID_ARGUMENT. Too low refuses long conversations.
         max_batch_items: a `RouteBatch` of more is INVALID_ARGUMENT.
         max_batch_bytes: a larger `RouteBatch` is INVALID_ARGUMENT; each item still has `max_request_bytes`.
@@ -39,6 +40,12 @@ class ServerSettings:
         grace_s: how long a stopping server waits for calls in flight before it cancels them.
         reflection: whether clients may list the services; tells strangers what runs here.
         early_exit: whether the fast head may answer; without it the encoder runs for every request.
+        tls_cert: PEM file with the server's certificate chain, leaf first; None for plain text.
+        tls_key: PEM file with its private key, without a passphrase. Both are read again when they change.
+        tls_client_ca: PEM file with the authorities that clients' certificates must come from; None asks for none.
+        tokens: TOML file of the bearer tokens that are let in; None lets everybody in. Read again on change.
+        insecure_public: whether to listen beyond loopback without TLS: prompts and tokens can be read on the way.
+        trusted_key: PEM file with the Ed25519 public key that must have signed the bundle; None asks for none.
     """
 
     listen: str = DEFAULT_LISTEN
@@ -53,9 +60,19 @@ class ServerSettings:
     grace_s: float = 5.0
     reflection: bool = False
     early_exit: bool = True
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    tokens: Path | None = None
+    insecure_public: bool = False
+    trusted_key: Path | None = None
 
     def __post_init__(self) -> None:
         split_address(self.listen)
+        self._check_limits()
+        self._check_security()
+
+    def _check_limits(self) -> None:
         if not 0 < self.max_request_bytes < self.max_transport_bytes:
             raise SettingsRefused(
                 f"max_request_bytes: expected 0 < max_request_bytes < max_transport_bytes, "
@@ -75,6 +92,18 @@ class ServerSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsRefused(f"{name}: expected seconds, 0 or more, got {value}")
+
+    def _check_security(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise SettingsRefused("tls_cert, tls_key: expected both or none; one is of no use without the other")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise SettingsRefused("tls_client_ca: expected tls_cert and tls_key as well; clients are known by TLS only")
+        if self.tls_cert is None and not self.insecure_public and not is_loopback(self.listen):
+            at_stake = "prompts" if self.tokens is None else "prompts and tokens"
+            raise SettingsRefused(
+                f"listen: {self.listen} can be reached from other machines, and without TLS others can read {at_stake} "
+                f"on the way; give tls_cert and tls_key, or insecure_public where something else encrypts"
+            )
 
 
 def split_address(listen: str) -> tuple[str, int]:

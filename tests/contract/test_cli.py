@@ -31,10 +31,13 @@ COMMANDS = [
     "assess",
     "bundle",
     "bundle show",
+    "bundle sign",
     "bundle verify",
     "encoder",
     "encoder export",
     "evaluate",
+    "key",
+    "key new",
     "label",
     "predict",
     "recalibrate",
@@ -42,6 +45,8 @@ COMMANDS = [
     "route",
     "sample",
     "serve",
+    "token",
+    "token new",
     "train",
 ]
 ENCODER = "minilm-l3-int8"
@@ -99,6 +104,8 @@ def commands_of(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def whole_app() -> dict[str, Any]:
     app = typer.Typer()
     app.add_typer(cli.bundle_app, name="bundle")
+    app.add_typer(cli.key_app, name="key")
+    app.add_typer(cli.token_app, name="token")
     app.command()(cli.serve)
     app.command()(cli.route)
     add_commands(app)

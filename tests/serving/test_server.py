@@ -137,7 +137,7 @@ def test_taken_port_exits_4_and_says_so(server: ServerProcess, bundle_folder: Pa
 
 
 def test_impossible_address_exits_2_and_says_so(bundle_folder: Path):
-    done = run_to_exit(bundle_folder, "192.0.2.1:0")
+    done = run_to_exit(bundle_folder, "192.0.2.1:0", "--insecure-public")
     assert done.returncode == 2
     assert "can't listen on 192.0.2.1:0" in done.stderr
 

@@ -37,7 +37,7 @@ class ServerSettings:
         max_transport_bytes: a larger message is refused unread (RESOURCE_EXHAUSTED); above `max_request_bytes`.
         lame_duck_s: how long a stopping server says NOT_SERVING while it still answers new calls. Below the
             interval at which balancers look, they see refused connections.
-        grace_s: how long a stopping server waits for calls in flight before it cancels them.
+        grace_s: how long a stopping server waits for calls in flight before it breaks them off.
         reflection: whether clients may list the services; tells strangers what runs here.
         early_exit: whether the fast head may answer; without it the encoder runs for every request.
         tls_cert: PEM file with the server's certificate chain, leaf first; None for plain text.

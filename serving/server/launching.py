@@ -39,7 +39,7 @@ def serve(bundle: Path, settings: ServerSettings, workers: int) -> int:
     if workers == 1:
         from serving.server.running import run  # noqa: PLC0415  # brings onnxruntime
 
-        return run(bundle, settings)
+        run(bundle, settings)
     from serving.server.supervisor import supervise  # noqa: PLC0415  # not needed with one worker
 
     return supervise(bundle, settings, workers)

@@ -1,7 +1,7 @@
 """Builds the server around a bundle and runs it until a signal: bind, warm up, serve, drain.
 
     bind (health NOT_SERVING) -> warm up -> SERVING -> first signal -> NOT_SERVING, new calls still
-    answered (lame duck) -> no new calls, those in flight finish (grace) -> exit 0
+    answered (lame duck) -> new calls UNAVAILABLE, those in flight finish (grace) -> exit 0
 
 A second signal exits at once: serving keeps no state that matters. SIGHUP reloads.
 """
@@ -12,8 +12,11 @@ import asyncio
 import logging
 import os
 import signal
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 import grpc
 import uvloop
@@ -31,6 +34,8 @@ from serving.server.tls import server_credentials
 from serving.server.tokens import TokensFile
 from serving.wire import SERVICE_NAME
 
+FLUSH_S = 0.05
+"""Time for gRPC's threads to send the last answers."""
 HEALTH_NAMES = ("", SERVICE_NAME)
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -107,10 +112,22 @@ class RouterServer:
         _log.info("asked to reload: the bundle stays, tokens and certificates are read when their files change")
 
     async def drain(self) -> None:
-        """Say NOT_SERVING, go on answering for `lame_duck_s`, then finish what is in flight within `grace_s`."""
+        """Say NOT_SERVING, go on answering for `lame_duck_s`, then finish what is in flight within `grace_s`.
+
+        Calls that come later are UNAVAILABLE, which callers may repeat elsewhere. The process is to end then,
+        by `leave` and without `stop`: gRPC's own ending answers calls that it has not handed out yet with
+        CANCELLED, which nobody repeats (one to two of six busy callers saw that).
+        """
+        settings = self._settings
+        _log.info("draining: lame duck %.1f s, then at most %.1f s", settings.lame_duck_s, settings.grace_s)
         await self._health.enter_graceful_shutdown()
-        await asyncio.sleep(self._settings.lame_duck_s)
-        await self.stop(self._settings.grace_s)
+        await asyncio.sleep(settings.lame_duck_s)
+        self.service.refuse()
+        give_up_at = time.monotonic() + settings.grace_s
+        while self.service.n_calls and time.monotonic() < give_up_at:  # noqa: ASYNC110  # the count is a plain int
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(FLUSH_S)
+        self.service.close()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls and cancel those still in flight after `grace_s`."""
@@ -122,17 +139,25 @@ class RouterServer:
             await self._health.set(name, status)
 
 
-def run(bundle_folder: Path, settings: ServerSettings) -> int:
-    """Serve the bundle in `bundle_folder` in this process until SIGTERM or SIGINT; return the exit code.
+def run(bundle_folder: Path, settings: ServerSettings) -> NoReturn:
+    """Serve the bundle in `bundle_folder` in this process, and end the process at SIGTERM or SIGINT.
 
     Prints one line to stdout when ready; raises what `serving.server.launching.serve` does.
     """
     bundle = load_bundle(bundle_folder)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(_serve_until_signal(bundle, settings))
+        runner.run(_serve_until_signal(bundle, settings))
+        leave(EXIT_OK)
 
 
-async def _serve_until_signal(bundle: Bundle, settings: ServerSettings) -> int:
+def leave(exit_code: int) -> NoReturn:
+    """End the process and its connections at once: callers find calls not answered yet UNAVAILABLE."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(exit_code)
+
+
+async def _serve_until_signal(bundle: Bundle, settings: ServerSettings) -> None:
     stopping = _on_first_signal()
     server = RouterServer(bundle, settings)
     reload_on_hangup(server)
@@ -140,9 +165,7 @@ async def _serve_until_signal(bundle: Bundle, settings: ServerSettings) -> int:
     await server.warm_up()
     print(ready_line(bundle.manifest.bundle_id, f"{settings.listen.rpartition(':')[0]}:{server.port}"), flush=True)
     await stopping.wait()
-    _log.info("draining: lame duck %.1f s, then at most %.1f s", settings.lame_duck_s, settings.grace_s)
     await server.drain()
-    return EXIT_OK
 
 
 def reload_on_hangup(server: RouterServer, reloaded: Callable[[], None] = lambda: None) -> None:

@@ -28,13 +28,15 @@ class RouterService:
     """The RPCs over one `Answering`.
 
     Attributes:
-        is_warm: whether calls are answered; UNAVAILABLE until `warm_up` is done.
+        is_warm: whether calls are answered; UNAVAILABLE until `warm_up` is done, and after `refuse`.
+        n_calls: calls that are being answered, refusals among them.
         answering: the path of every request, with queue and model thread.
     """
 
     def __init__(self, bundle: Bundle, settings: ServerSettings) -> None:
         """Take the bundle to answer from and the limits."""
         self.is_warm = False
+        self.n_calls = 0
         self.answering = Answering(bundle, settings)
         self._settings = settings
 
@@ -61,6 +63,10 @@ class RouterService:
         await self.answering.warm_up()
         self.is_warm = True
 
+    def refuse(self) -> None:
+        """Answer calls that are in flight, and new ones with UNAVAILABLE."""
+        self.is_warm = False
+
     def close(self) -> None:
         """Drop what waits for the model and let its thread end."""
         self.answering.close()
@@ -83,10 +89,13 @@ class RouterService:
 
     async def _or_status(self, answer: Awaitable[Any], context: Any) -> Any:
         """Return the answer; every failure becomes a status of the contract."""
+        self.n_calls += 1
         try:
             return await answer
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
             failure = failure_of(error)
+        finally:
+            self.n_calls -= 1
         return await context.abort(failure.code, failure.message, failure.trailers)
 
     async def _route(self, raw: bytes, context: Any) -> Any:
@@ -132,7 +141,7 @@ class RouterService:
 
     def _check_warm(self) -> None:
         if not self.is_warm:
-            raise NotServing("the server is not warm yet; use another replica")
+            raise NotServing("the server is not warm yet, or is ending; use another replica")
 
 
 def _deadline_s(context: Any) -> float | None:

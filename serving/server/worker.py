@@ -21,7 +21,7 @@ from serving.bundle import load_bundle
 from serving.errors import EXIT_OK, TurnoutError
 from serving.server.launching import log_to_stderr
 from serving.server.orders import Order, Ready, Refused, Reloaded, Report, order_of, to_line
-from serving.server.running import RouterServer, reload_on_hangup
+from serving.server.running import RouterServer, leave, reload_on_hangup
 
 _PR_SET_PDEATHSIG = 1
 
@@ -36,10 +36,10 @@ def main() -> int:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
                 runner.run(_serve(order, reports))
+                leave(EXIT_OK)
         except TurnoutError as error:
             _report(reports, Refused(str(error), error.exit_code))
             return error.exit_code
-    return EXIT_OK
 
 
 def _ends_with(supervisor_pid: int) -> bool:

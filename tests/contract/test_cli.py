@@ -191,7 +191,7 @@ def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, b
         "bundle verify",
         "bundle show",
         "route hello --bundle",
-        "serve --bundle",
+        "serve --listen 127.0.0.1:0 --bundle",
         "predict",
         "evaluate",
         "recalibrate",

@@ -25,5 +25,10 @@ def test_serving_imports_nothing_of_training(module: str):
     assert modules_after(f"import {module}") & TRAINING_ONLY == set()
 
 
+@pytest.mark.parametrize("module", ["serving.cli", "serving.server.supervisor"])
+def test_supervisor_imports_no_inference_library(module: str):
+    assert modules_after(f"import {module}") & (TRAINING_ONLY | INFERENCE_ONLY) == set()
+
+
 def test_client_imports_no_inference_library():
     assert modules_after("import serving.client") & (TRAINING_ONLY | INFERENCE_ONLY) == set()

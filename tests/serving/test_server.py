@@ -83,6 +83,7 @@ def test_draining_server_says_not_serving_and_still_answers(bundle: Bundle):
             assert await asyncio.to_thread(health_of, address) == NOT_SERVING
             assert (await asyncio.to_thread(route, address, text="hello")).tier == pb.TIER_WEAK
             await draining
+            assert await asyncio.to_thread(health_of, address) == NOT_SERVING
             with pytest.raises(grpc.RpcError) as refused:
                 await asyncio.to_thread(route, address, text="hello")
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE

@@ -144,7 +144,7 @@ def run(bundle_folder: Path, settings: ServerSettings) -> NoReturn:
 
     Prints one line to stdout when ready; raises what `serving.server.launching.serve` does.
     """
-    bundle = load_bundle(bundle_folder)
+    bundle = load_bundle(bundle_folder, settings.trusted_key)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve_until_signal(bundle, settings))
         leave(EXIT_OK)

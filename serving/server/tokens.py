@@ -15,6 +15,7 @@ import hashlib
 import hmac
 import logging
 import os
+import re
 import secrets
 import time
 from pathlib import Path
@@ -33,13 +34,14 @@ PREFIX = "turnout_"
 _log = logging.getLogger("turnout.tokens")
 
 Method = Literal["Route", "RouteBatch", "RouteStream", "ReportOutcome", "DescribeModel", "*"]
+NAME = "^[A-Za-z0-9._-]{1,100}$"
 Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One token of the file; `tenants` is None when it may speak for any."""
 
-    name: Annotated[str, msgspec.Meta(min_length=1, max_length=100)]
+    name: Annotated[str, msgspec.Meta(pattern=NAME)]
     sha256: Digest
     methods: Annotated[list[Method], msgspec.Meta(min_length=1)]
     tenants: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
@@ -116,11 +118,16 @@ def read_tokens(path: Path) -> tuple[Token, ...]:
 
 
 def new_token_lines(name: str) -> tuple[str, str]:
-    """Return a new token of 256 random bits, and the lines of the tokens file that let it in everywhere."""
+    """Return a new token of 256 random bits, and the lines of the tokens file that let it in everywhere.
+
+    Raises:
+        SettingsRefused: the name has other characters than ASCII letters, digits, `.`, `_` and `-`.
+    """
+    if re.fullmatch(NAME, name) is None:
+        raise SettingsRefused(f"token name: expected 1 to 100 of A-Z a-z 0-9 . _ -, got {name!r}")
     token = PREFIX + secrets.token_urlsafe(32)
-    entry = {"name": name, "sha256": hashlib.sha256(token.encode()).hexdigest(), "methods": ["*"]}
-    fields = "\n".join(f"{key} = {msgspec.json.encode(value).decode()}" for key, value in entry.items())
-    return token, f"[[token]]\n{fields}"
+    digest = hashlib.sha256(token.encode()).hexdigest()
+    return token, f'[[token]]\nname = "{name}"\nsha256 = "{digest}"\nmethods = ["*"]'
 
 
 def _reason(error: Exception) -> str:

@@ -34,8 +34,8 @@ PREFIX = "turnout_"
 _log = logging.getLogger("turnout.tokens")
 
 Method = Literal["Route", "RouteBatch", "RouteStream", "ReportOutcome", "DescribeModel", "*"]
-NAME = "^[A-Za-z0-9._-]{1,100}$"
-Digest = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{64}$")]
+NAME = r"\A[A-Za-z0-9._-]{1,100}\Z"
+Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
 
 class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

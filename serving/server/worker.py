@@ -29,7 +29,10 @@ _PR_SET_PDEATHSIG = 1
 def main() -> int:
     """Work off the order on standard input; return the exit code of the process."""
     log_to_stderr()
-    order = order_of(sys.stdin.buffer.readline())
+    line = sys.stdin.buffer.readline()
+    if not line:  # the supervisor died before it could say anything
+        return EXIT_OK
+    order = order_of(line)
     if not _ends_with(order.supervisor_pid):
         return EXIT_OK
     with _report_stream() as reports:

@@ -231,6 +231,7 @@ GOOD = {"name": "a", "sha256": "0" * 64, "methods": ["Route"]}
         [GOOD | {"tenants": []}],
         [GOOD | {"name": ""}],
         [GOOD | {"name": "two\nlines"}],
+        [GOOD | {"name": "a\n"}],
         [GOOD | {"token": "my-secret"}],
         [GOOD, GOOD | {"sha256": "1" * 64}],
         [GOOD, GOOD | {"name": "b"}],

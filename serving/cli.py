@@ -14,6 +14,7 @@ import typer
 
 from serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
 from serving.server.config import DEFAULT_LISTEN, ServerSettings, is_loopback
+from serving.server.launching import usable_cores
 
 app = typer.Typer(
     help="Send each LLM request to the cheap model when it would do as well as the dear one.",
@@ -22,21 +23,28 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bundle_app = typer.Typer(help="Look into a bundle, or check it.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Look into a bundle, check it, or sign it.", no_args_is_help=True)
+key_app = typer.Typer(help="Make keys that sign bundles.", no_args_is_help=True)
+token_app = typer.Typer(help="Make tokens that callers show the server.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
 rules_app = typer.Typer(help="Check a rules file, or try it on a log.", no_args_is_help=True)
 app.add_typer(rules_app, name="rules")
 spool_app = typer.Typer(help="Look into the spool of a server: the outcomes that it took in.", no_args_is_help=True)
 app.add_typer(spool_app, name="spool")
+app.add_typer(key_app, name="key")
+app.add_typer(token_app, name="token")
 
 DEFAULTS = ServerSettings()
-SERVING_COMMANDS = ("serve", "route", "bundle", "spool")
+SERVING_COMMANDS = ("serve", "route", "bundle", "spool", "key", "token")
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it: the champion that ships with Turnout.")
 ]
 BundlesOption = Annotated[
     list[Path] | None,
     typer.Option("--bundle", help="Folder of a bundle that is served; again for more, the first is the default."),
+]
+TrustedKeyOption = Annotated[
+    Path | None, typer.Option(help="Refuse a bundle that the owner of this Ed25519 public key (PEM) has not signed.")
 ]
 
 
@@ -51,6 +59,10 @@ def serve(
         ),
     ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one.")] = DEFAULT_LISTEN,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes on the port, each with the whole model. Without it: one for each core."),
+    ] = None,
     lame_duck_s: Annotated[
         float, typer.Option(help="Seconds after SIGTERM in which health says NOT_SERVING and calls still succeed.")
     ] = DEFAULTS.lame_duck_s,
@@ -67,6 +79,9 @@ def serve(
     max_tenant_share: Annotated[
         float, typer.Option(help="Share of the queue that one tenant may hold once it is half full; 1 for no limit.")
     ] = DEFAULTS.max_tenant_share,
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML file of rules (turnout rules check); read again when it changes.")
+    ] = None,
     canary: Annotated[
         Path | None, typer.Option(help="Challenger that answers a share; taken back when it fails or is slow.")
     ] = None,
@@ -87,37 +102,60 @@ def serve(
     spool_max_age_s: Annotated[
         float, typer.Option(help="Seconds after which a file of the spool is sealed and the next one begun.")
     ] = DEFAULTS.spool_max_age_s,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM file with the server's certificates, its own first; read again on change.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="PEM file with the private key of --tls-cert, without passphrase.")
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Let in only clients with a certificate of these authorities (PEM): mutual TLS.")
+    ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(help="Let in only callers with a bearer token of this TOML file (turnout token new); read again."),
+    ] = None,
+    insecure_public: Annotated[
+        bool, typer.Option("--insecure-public", help="Listen beyond loopback without TLS; something else encrypts.")
+    ] = False,
+    trusted_key: TrustedKeyOption = None,
 ) -> None:
-    """Serve routing decisions over gRPC until SIGTERM.
+    """Serve routing decisions over gRPC until SIGTERM; SIGHUP reloads.
 
     Prints one line when ready. Whatever error a caller gets, it uses the strong model.
     """
-    from serving.commands import serve as run_server
     from serving.registry import locate
-    from serving.server.lifecycle import Sources
+    from serving.server.launching import serve as serve_bundles
+    from serving.server.sources import Sources
 
-    raise typer.Exit(
-        run_server(
-            Sources(
-                bundles=tuple(map(locate, bundle)) if bundle else (locate(),),
-                canary=None if canary is None else locate(canary),
-                canary_share=canary_share,
-                shadow=None if shadow is None else locate(shadow),
-                shadow_share=shadow_share,
-                cache_items=cache_items,
-            ),
-            listen,
-            lame_duck_s=lame_duck_s,
-            grace_s=grace_s,
-            reflection=is_loopback(listen) if reflection is None else reflection,
-            early_exit=early_exit,
-            max_queue_items=max_queue_items,
-            max_tenant_share=max_tenant_share,
-            spool=spool,
-            spool_max_file_bytes=spool_max_file_bytes,
-            spool_max_age_s=spool_max_age_s,
-        )
+    sources = Sources(
+        bundles=tuple(map(locate, bundle)) if bundle else (locate(),),
+        canary=None if canary is None else locate(canary),
+        canary_share=canary_share,
+        shadow=None if shadow is None else locate(shadow),
+        shadow_share=shadow_share,
+        cache_items=cache_items,
+        trusted_key=trusted_key,
     )
+    settings = ServerSettings(
+        listen=listen,
+        lame_duck_s=lame_duck_s,
+        grace_s=grace_s,
+        reflection=is_loopback(listen) if reflection is None else reflection,
+        early_exit=early_exit,
+        max_queue_items=max_queue_items,
+        max_tenant_share=max_tenant_share,
+        rules=rules,
+        spool=spool,
+        spool_max_file_bytes=spool_max_file_bytes,
+        spool_max_age_s=spool_max_age_s,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        tokens=tokens,
+        insecure_public=insecure_public,
+    )
+    raise typer.Exit(serve_bundles(sources, settings, usable_cores() if workers is None else workers))
 
 
 @app.command()
@@ -130,6 +168,13 @@ def route(
     early_exit: Annotated[
         bool, typer.Option(help="Let the fast head answer where it is sure (in-process only).")
     ] = True,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(help="Speak TLS with --server, trusting certificates of this authority (PEM)."),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the bearer token for --server, on one line.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Route one prompt and print the decision, with a server or in this process."""
@@ -137,7 +182,8 @@ def route(
 
     prompt = sys.stdin.read() if text == "-" else text
     if server is not None:
-        print(commands.route_remotely(server, prompt, policy, threshold, as_json=as_json))
+        with commands.open_router(server, tls_ca, token_file) as router:
+            print(commands.route_remotely(router, prompt, policy, threshold, as_json=as_json))
         return
     from serving.registry import find_bundle
 
@@ -146,12 +192,47 @@ def route(
 
 
 @bundle_app.command()
-def verify(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) -> None:
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")], trusted_key: TrustedKeyOption = None
+) -> None:
     """Check every file's digest, open the graph and answer the golden prompts; exit code 3 when refused."""
     from serving.bundle import load_bundle
 
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(bundle, trusted_key)
     print(f"{loaded.manifest.bundle_id}: {len(loaded.manifest.files)} files and {len(loaded.golden)} golden prompts ok")
+
+
+@bundle_app.command()
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    key: Annotated[Path, typer.Option(help="PEM file with the Ed25519 private key (turnout key new).")],
+) -> None:
+    """Check a bundle as `verify` does, then write manifest.sig; `serve --trusted-key` asks for it."""
+    from serving.bundle import load_bundle, sign_bundle
+
+    load_bundle(bundle)
+    print(sign_bundle(bundle, key))
+
+
+@key_app.command("new")
+def new_key(name: Annotated[Path, typer.Argument(help="Writes NAME.key (keep it secret) and NAME.pub.")]) -> None:
+    """Make an Ed25519 key pair for signing bundles."""
+    from serving import signing
+
+    for path in signing.new_key(name):
+        print(path)
+
+
+@token_app.command("new")
+def new_token(
+    name: Annotated[str, typer.Argument(help="Who is to get it; stands in refusals and in the tokens file.")],
+) -> None:
+    """Make a bearer token: printed once and kept nowhere; the tokens file gets the lines, with its digest only."""
+    from serving.server.tokens import new_token_lines
+
+    token, lines = new_token_lines(name)
+    print(f"# token, shown only here: {token}")
+    print(lines)
 
 
 @bundle_app.command()

@@ -29,8 +29,10 @@ class Router(RouterBase):
         unreported: how often each reason made `report_outcome` return False.
     """
 
-    def _open(self, target: str) -> Any:
-        return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
+        if credentials is None:
+            return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        return grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
 
     def route(
         self,
@@ -125,8 +127,10 @@ class Router(RouterBase):
 class AsyncRouter(RouterBase):
     """The same for asyncio; made and used inside one running event loop."""
 
-    def _open(self, target: str) -> Any:
-        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
+        if credentials is None:
+            return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
 
     async def route(
         self,

@@ -3,64 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import grpc
 import msgspec
 
 from serving.bundle import load_bundle, read_manifest
 from serving.client import Router
 from serving.decision import Decision, decide, threshold_policy
-from serving.errors import EXIT_USAGE
 from serving.prompt import prompt_from_text
 from serving.rules.names import check_names, checked_rules
-from serving.server.config import ServerSettings, SettingsRefused
-from serving.server.lifecycle import Sources
-from serving.server.running import run
 from serving.tables import console, figures_table, policies_table
 
-_DEFAULTS = ServerSettings()
 ONE_SHOT_TIMEOUT_S = 2.0
 """A one-off command also pays for connecting; a gateway keeps the client's 0.1 s."""
-
-
-def serve(
-    sources: Sources,
-    listen: str = _DEFAULTS.listen,
-    *,
-    max_request_bytes: int = _DEFAULTS.max_request_bytes,
-    lame_duck_s: float = _DEFAULTS.lame_duck_s,
-    grace_s: float = _DEFAULTS.grace_s,
-    reflection: bool = _DEFAULTS.reflection,
-    early_exit: bool = _DEFAULTS.early_exit,
-    max_queue_items: int = _DEFAULTS.max_queue_items,
-    max_tenant_share: float = _DEFAULTS.max_tenant_share,
-    spool: Path | None = _DEFAULTS.spool,
-    spool_max_file_bytes: int = _DEFAULTS.spool_max_file_bytes,
-    spool_max_age_s: float = _DEFAULTS.spool_max_age_s,
-) -> int:
-    """Serve bundles until a signal and return the exit code; the arguments are those of `ServerSettings`."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    try:
-        settings = ServerSettings(
-            listen=listen,
-            max_request_bytes=max_request_bytes,
-            lame_duck_s=lame_duck_s,
-            grace_s=grace_s,
-            reflection=reflection,
-            early_exit=early_exit,
-            max_queue_items=max_queue_items,
-            max_tenant_share=max_tenant_share,
-            spool=spool,
-            spool_max_file_bytes=spool_max_file_bytes,
-            spool_max_age_s=spool_max_age_s,
-        )
-    except SettingsRefused as error:
-        print(f"turnout: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    return run(sources, settings)
 
 
 def decision_line(decision: Decision) -> str:
@@ -101,10 +58,16 @@ def route_locally(
     return decision_json(decision, bundle.manifest.bundle_id) if as_json else decision_line(decision)
 
 
-def route_remotely(server: str, text: str, policy: str, threshold: float | None, *, as_json: bool) -> str:
+def open_router(server: str, tls_ca: Path | None, token_file: Path | None) -> Router:
+    """Return a client of a server, with TLS where an authority is given and the token where a file is."""
+    credentials = None if tls_ca is None else grpc.ssl_channel_credentials(tls_ca.read_bytes())
+    token = "" if token_file is None else token_file.read_text(encoding="utf-8").strip()
+    return Router(server, timeout_s=ONE_SHOT_TIMEOUT_S, credentials=credentials, token=token)
+
+
+def route_remotely(router: Router, text: str, policy: str, threshold: float | None, *, as_json: bool) -> str:
     """Route one prompt with a server and return the line to print; a failure prints the fallback."""
-    with Router(server, timeout_s=ONE_SHOT_TIMEOUT_S) as router:
-        routed = router.route(text=text, policy=policy, threshold=threshold)
+    routed = router.route(text=text, policy=policy, threshold=threshold)
     if as_json:
         return msgspec.json.encode(dataclasses.asdict(routed)).decode()
     why = f"fallback: {routed.fallback_reason}" if routed.fallback_reason else f"{routed.reason} {routed.stage}"

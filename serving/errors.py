@@ -8,6 +8,8 @@
     │   ├── Overloaded           RESOURCE_EXHAUSTED  retry once, after its `pushback_ms`
     │   ├── NotServing           UNAVAILABLE         retry on another replica
     │   ├── NotEnabled           UNIMPLEMENTED       do not call this method again
+    │   ├── TokenRefused         UNAUTHENTICATED     do not retry
+    │   ├── PermissionRefused    PERMISSION_DENIED   do not retry
     │   └── ModelFault           INTERNAL            do not retry; text stays on the server
     ├── BundleRefused            a bundle that must not be served; exit code 3
     ├── RulesRefused             a rules file that must not be used, as a whole; exit code 2
@@ -81,6 +83,18 @@ class NotEnabled(RequestError):
     """The server was started without what this method needs."""
 
     code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class TokenRefused(RequestError):
+    """The call shows no bearer token, or one that this server does not know."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionRefused(RequestError):
+    """The call's token is not good for this method or tenant."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class ModelFault(RequestError):

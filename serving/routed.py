@@ -6,6 +6,7 @@ A call's arguments in, `Routed` out, whatever the server said or did not say.
 from __future__ import annotations
 
 import abc
+import functools
 import threading
 import time
 from collections import Counter
@@ -104,6 +105,8 @@ class RouterBase(abc.ABC):
         timeout_s: float = 0.1,
         policy: str = "",
         bundle: str = "",
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str = "",
     ) -> None:
         """Name the server and the defaults of every call; the channel connects at the first call.
 
@@ -113,6 +116,9 @@ class RouterBase(abc.ABC):
             timeout_s: deadline of a call in seconds; what a caller is willing to wait for saving money.
             policy: name of a policy; empty for the bundle's default.
             bundle: `name` or `name/version`; empty for the one served.
+            credentials: `grpc.ssl_channel_credentials(...)` for TLS, with key and certificate for mutual TLS;
+                None for plain text.
+            token: bearer token shown with every call; empty for none. Without TLS others can read it on the way.
         """
         self.target = target
         self.strong_model = strong_model
@@ -122,16 +128,23 @@ class RouterBase(abc.ABC):
         self.fallbacks: Counter[str] = Counter()
         self.unreported: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._channel = self._open(target)
-        self._route = self._channel.unary_unary(
-            ROUTE_METHOD,
-            request_serializer=pb.RouteRequest.SerializeToString,
-            response_deserializer=pb.RouteResponse.FromString,
+        self._channel = self._open(target, credentials)
+        metadata = (("authorization", f"Bearer {token}"),) if token else None
+        self._route = functools.partial(
+            self._channel.unary_unary(
+                ROUTE_METHOD,
+                request_serializer=pb.RouteRequest.SerializeToString,
+                response_deserializer=pb.RouteResponse.FromString,
+            ),
+            metadata=metadata,
         )
-        self._route_batch = self._channel.unary_unary(
-            ROUTE_BATCH_METHOD,
-            request_serializer=pb.RouteBatchRequest.SerializeToString,
-            response_deserializer=pb.RouteBatchResponse.FromString,
+        self._route_batch = functools.partial(
+            self._channel.unary_unary(
+                ROUTE_BATCH_METHOD,
+                request_serializer=pb.RouteBatchRequest.SerializeToString,
+                response_deserializer=pb.RouteBatchResponse.FromString,
+            ),
+            metadata=metadata,
         )
         self._report_outcome = self._channel.unary_unary(
             REPORT_OUTCOME_METHOD,
@@ -140,7 +153,7 @@ class RouterBase(abc.ABC):
         )
 
     @abc.abstractmethod
-    def _open(self, target: str) -> Any:
+    def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
         """Return a channel to the target; it connects at the first call."""
 
     def _request(self, item: RouteItem) -> Any:

@@ -17,6 +17,7 @@ from serving.decision import NO_RULES, check_content, model_decision, ruled_deci
 from serving.explain import parts_of
 from serving.routes import estimated_tokens
 from serving.rules.rules import Rules
+from serving.server.access import check_tenant
 from serving.server.admission import Admission
 from serving.server.asked import Asked, facts_of
 from serving.server.challengers import Challengers
@@ -83,6 +84,7 @@ class Answering:
         """
         received_ns = time.perf_counter_ns()
         call = read_request(raw, self._settings.max_request_bytes)
+        check_tenant(call.tenant)
         check_content(call.prompt)
         lineup, rules = self.lifecycle.lineup, self._rules()  # taken once: the request sees one state in every phase
         facts = facts_of(call)

@@ -20,8 +20,8 @@ from serving.errors import BundleRefused
 from serving.prompt import prompt_from_text
 from serving.registry import resolve
 from serving.server.cache import PredictionCache
-from serving.server.config import SettingsRefused
 from serving.server.lineup import Lineup, Served
+from serving.server.sources import Sources
 
 WARM_UP_WORDS = (1, 16, 64, 256)
 """Lengths of the warm-up prompts; onnxruntime plans its memory at the first run of each shape."""
@@ -29,41 +29,6 @@ WARM_UP_WORDS = (1, 16, 64, 256)
 WATCH_INTERVAL_S = 1.0
 
 _log = logging.getLogger("turnout.lifecycle")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sources:
-    """Where the bundles come from: each a bundle's folder, or a folder of the registry that holds `CURRENT`.
-
-    Attributes:
-        bundles: at least one; the first is the default, requests and rules name the others.
-        canary: challenger that answers `canary_share` of what the default would.
-        canary_share: share of sessions, or of requests without one, in [0, 1].
-        shadow: challenger that scores `shadow_share` of the traffic and changes nothing.
-        shadow_share: as `canary_share`.
-        cache_items: predictions kept in memory for each bundle, by digest of the prompt; 0 for none.
-    """
-
-    bundles: tuple[Path, ...]
-    canary: Path | None = None
-    canary_share: float = 0.05
-    shadow: Path | None = None
-    shadow_share: float = 1.0
-    cache_items: int = 10_000
-
-    def __post_init__(self) -> None:
-        if not self.bundles:
-            raise SettingsRefused("bundle: expected at least one, got none")
-        if self.cache_items < 0:
-            raise SettingsRefused(f"cache_items: expected 0 or more, got {self.cache_items}")
-        for name in ("canary_share", "shadow_share"):
-            if not 0.0 <= getattr(self, name) <= 1.0:
-                raise SettingsRefused(f"{name}: expected a share in [0, 1], got {getattr(self, name)}")
-
-    @property
-    def paths(self) -> tuple[Path, ...]:
-        """All of them, in the order default, others, canary, shadow."""
-        return (*self.bundles, *(path for path in (self.canary, self.shadow) if path is not None))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +55,7 @@ class Lifecycle:
         self.sources = sources
         self._on_reloaded = on_reloaded
         self._seen = self._pointers()  # before the loading: what changes meanwhile is seen as a change
-        self._held = {path: self._serve(load_bundle(resolve(path))) for path in sources.paths}
+        self._held = {path: self._serve(load_bundle(resolve(path), sources.trusted_key)) for path in sources.paths}
         self._without_canary: str | None = None
         self._reloading = asyncio.Lock()
         self.lineup = self._lineup()
@@ -107,7 +72,7 @@ class Lifecycle:
             self._seen = self._pointers()
             for path in self.sources.paths:
                 try:
-                    bundle = await asyncio.to_thread(_load_if_new, path, self._held[path].bundle)
+                    bundle = await asyncio.to_thread(self._load_if_new, path)
                 except BundleRefused as error:
                     refused.append(str(error))
                     _log.error("reload refused, %s stays: %s", self._held[path].manifest.bundle_id, error)
@@ -142,6 +107,15 @@ class Lifecycle:
         self._held[path] = self._serve(bundle)
         self.lineup = self._lineup()
 
+    def _load_if_new(self, path: Path) -> Bundle | None:
+        """Return the warm bundle that `path` leads to now; None when it is the one held already."""
+        held, folder = self._held[path].bundle, resolve(path)
+        if folder == held.folder and read_manifest(folder) == held.manifest:
+            return None
+        bundle = load_bundle(folder, self.sources.trusted_key)
+        warm_up(bundle)
+        return bundle
+
     def _serve(self, bundle: Bundle) -> Served:
         return Served(bundle, PredictionCache(self.sources.cache_items))
 
@@ -164,16 +138,6 @@ def warm_up(bundle: Bundle) -> None:
     for prompt in prompts:
         for early_exit in (True, False):
             decide(bundle, prompt, bundle.manifest.policy(""), early_exit=early_exit)
-
-
-def _load_if_new(path: Path, held: Bundle) -> Bundle | None:
-    """Return the warm bundle that `path` leads to now; None when it is the one held already."""
-    folder = resolve(path)
-    if folder == held.folder and read_manifest(folder) == held.manifest:
-        return None
-    bundle = load_bundle(folder)
-    warm_up(bundle)
-    return bundle
 
 
 def _resolved(path: Path) -> str:

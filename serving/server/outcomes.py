@@ -16,6 +16,7 @@ from typing import Any
 from serving.errors import DeadlineSpent, NotEnabled, NotServing, Overloaded
 from serving.outcomes import read_outcome
 from serving.pb import router_pb2 as pb
+from serving.server.access import check_tenant
 from serving.server.config import ServerSettings, SettingsRefused
 from serving.spool.framing import Kind
 from serving.spool.outcome import encode_outcome
@@ -73,6 +74,7 @@ class OutcomeIntake:
         if self.spool is None:
             raise NotEnabled("this server keeps no outcomes; start it with --spool FOLDER")
         outcome = read_outcome(raw, time.time())
+        check_tenant(outcome.tenant)
         if deadline_s is not None and deadline_s <= time.monotonic():
             raise DeadlineSpent("the deadline passed before the outcome could be written")
         try:

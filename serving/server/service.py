@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterable, Awaitable
+from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any
 
 import grpc
 
+from serving.decision import NO_RULES
 from serving.errors import InvalidRequest, NotServing
 from serving.pb import router_pb2 as pb
+from serving.rules.rules import Rules
 from serving.server.answering import Answering
 from serving.server.config import ServerSettings
 from serving.server.describe import description, read_describe
@@ -29,15 +31,19 @@ class RouterService:
     """The RPCs over one `Answering`.
 
     Attributes:
-        is_warm: whether calls are answered; UNAVAILABLE until `warm_up` is done.
+        is_warm: whether calls are answered; UNAVAILABLE until `warm_up` is done, and after `refuse`.
+        n_calls: calls that are being answered, refusals among them.
         answering: the path of every request, with queue and model thread.
         outcomes: the path of every outcome, with its spool.
     """
 
-    def __init__(self, lifecycle: Lifecycle, settings: ServerSettings) -> None:
-        """Take the bundles to answer from and the limits."""
+    def __init__(
+        self, lifecycle: Lifecycle, settings: ServerSettings, rules: Callable[[], Rules] = lambda: NO_RULES
+    ) -> None:
+        """Take the bundles to answer from, the limits, and where to find the rules in force."""
         self.is_warm = False
-        self.answering = Answering(lifecycle, settings)
+        self.n_calls = 0
+        self.answering = Answering(lifecycle, settings, rules)
         self.outcomes = OutcomeIntake(settings)
         self._settings = settings
 
@@ -64,6 +70,10 @@ class RouterService:
         """Warm all bundles up, then accept calls."""
         await self.answering.lifecycle.warm_up()
         self.is_warm = True
+
+    def refuse(self) -> None:
+        """Answer calls that are in flight, and new ones with UNAVAILABLE."""
+        self.is_warm = False
 
     def close(self) -> None:
         """Drop what waits for the model, write the outcomes that wait for the disk, and let both threads end."""
@@ -92,10 +102,13 @@ class RouterService:
 
     async def _or_status(self, answer: Awaitable[Any], context: Any) -> Any:
         """Return the answer; every failure becomes a status of the contract."""
+        self.n_calls += 1
         try:
             return await answer
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
             failure = failure_of(error)
+        finally:
+            self.n_calls -= 1
         return await context.abort(failure.code, failure.message, failure.trailers)
 
     async def _route(self, raw: bytes, context: Any) -> Any:
@@ -142,7 +155,7 @@ class RouterService:
 
     def _check_warm(self) -> None:
         if not self.is_warm:
-            raise NotServing("the server is not warm yet; use another replica")
+            raise NotServing("the server is not warm yet, or is ending; use another replica")
 
 
 def _deadline_s(context: Any) -> float | None:

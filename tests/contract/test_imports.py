@@ -25,6 +25,8 @@ def test_serving_imports_nothing_of_training(module: str):
     assert modules_after(f"import {module}") & TRAINING_ONLY == set()
 
 
-@pytest.mark.parametrize("module", ["serving.client", "serving.rules", "serving.costs"])
-def test_client_and_rules_import_no_inference_library(module: str):
+@pytest.mark.parametrize(
+    "module", ["serving.client", "serving.rules", "serving.costs", "serving.cli", "serving.server.supervisor"]
+)
+def test_client_rules_and_supervisor_import_no_inference_library(module: str):
     assert modules_after(f"import {module}") & (TRAINING_ONLY | INFERENCE_ONLY) == set()

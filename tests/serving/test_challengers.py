@@ -12,8 +12,9 @@ from serving.bundle import Bundle, load_bundle
 from serving.client import AsyncRouter
 from serving.prompt import prompt_from_text
 from serving.server.canary import MAX_FAULTS, MIN_REQUESTS, CanaryWatch
-from serving.server.lifecycle import Lifecycle, Sources
+from serving.server.lifecycle import Lifecycle
 from serving.server.shadow import MAX_WAITING, Shadow, Sighting
+from serving.server.sources import Sources
 from tests.builders import tiny_bundle
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import server_in_loop

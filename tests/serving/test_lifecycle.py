@@ -18,7 +18,8 @@ from serving.errors import BundleRefused, UnknownName
 from serving.pb import router_pb2 as pb
 from serving.registry import CURRENT
 from serving.server.config import SettingsRefused
-from serving.server.lifecycle import Lifecycle, Sources
+from serving.server.lifecycle import Lifecycle
+from serving.server.sources import Sources
 from serving.wire import ROUTE_METHOD
 from tests.builders import tiny_bundle
 from tests.gates import until

@@ -84,6 +84,7 @@ def test_draining_server_says_not_serving_and_still_answers(bundle: Bundle):
             assert await asyncio.to_thread(health_of, address) == NOT_SERVING
             assert (await asyncio.to_thread(route, address, text="hello")).tier == pb.TIER_WEAK
             await draining
+            assert await asyncio.to_thread(health_of, address) == NOT_SERVING
             with pytest.raises(grpc.RpcError) as refused:
                 await asyncio.to_thread(route, address, text="hello")
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -138,7 +139,7 @@ def test_taken_port_exits_4_and_says_so(server: ServerProcess, bundle_folder: Pa
 
 
 def test_impossible_address_exits_2_and_says_so(bundle_folder: Path):
-    done = run_to_exit(bundle_folder, "192.0.2.1:0")
+    done = run_to_exit(bundle_folder, "192.0.2.1:0", "--insecure-public")
     assert done.returncode == 2
     assert "can't listen on 192.0.2.1:0" in done.stderr
 

@@ -74,9 +74,10 @@ class ServerProcess:
 def server_process(folder: Path, log: Path, *options: object, **more: Any) -> Iterator[ServerProcess]:
     """Start a server, on a free port unless told which, and wait for its ready line; kill it at the end."""
     command = serve_command(folder, more.pop("listen", ANY_PORT), *options, **more)
+    own_environment = environment() | {"TMPDIR": str(log.parent)}  # a killed supervisor leaves its metrics folder
     with (
         log.open("w") as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment()) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=own_environment) as process,
     ):
         try:
             assert process.stdout is not None

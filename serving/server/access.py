@@ -2,8 +2,8 @@
 
 Metadata in, the handler or a refusal out. Health stays open, for orchestrators hold no token; all else
 needs one, reflection too. As an interceptor it stands before every method, also those of later; a check
-in each handler took as long (16 us of 365 for a call on one connection, with 21 tokens: 13 of them are
-gRPC handing out the metadata).
+in each handler took as long (an echo on one connection, in turns, 21 tokens: 364 us without, 381 us with
+a check in the handler, 380 us with the interceptor).
 """
 
 from __future__ import annotations

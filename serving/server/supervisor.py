@@ -52,7 +52,8 @@ class MetricsHooks:
     """What the supervisor does for the metrics of its workers; by default nothing.
 
     Attributes:
-        start_exposition: called once, when all workers are warm.
+        start_exposition: called once, before the first worker starts and with `METRICS_FOLDER` in the
+            environment; a `TurnoutError` from it ends the service with its exit code.
         forget_worker: called with the process id of each worker that ended.
     """
 
@@ -70,7 +71,9 @@ def supervise(sources: Sources, settings: ServerSettings, n_workers: int, hooks:
     """
     with held_port(settings.listen) as listen, _metrics_folder():
         order = Order(sources, dataclasses.replace(settings, listen=listen), os.getpid())
-        return asyncio.run(Supervisor(order, n_workers, hooks or MetricsHooks()).run())
+        hooks = hooks or MetricsHooks()
+        hooks.start_exposition()
+        return asyncio.run(Supervisor(order, n_workers, hooks).run())
 
 
 def pause_s(n_quick_deaths: int) -> float:
@@ -109,7 +112,6 @@ class Supervisor:
 
     async def _announce(self) -> None:
         await self._all_warm.wait()
-        self._hooks.start_exposition()
         bundle_id = next(iter(self._warm)).bundle_id
         print(ready_line(bundle_id, self._order.settings.listen), flush=True)
         _log.info("%d workers are warm", self._n_workers)
@@ -153,7 +155,7 @@ class Supervisor:
 
     def _fail(self, ending: Refused) -> None:
         if self._failure is None:
-            self._failure = WorkerFailed(ending.message, ending.exit_code)
+            self._failure = WorkerFailed(ending.message, ending.exit_code or EXIT_DATA_REFUSED)
         self._stopping.set()
 
     async def _drain(self, keepers: list[asyncio.Task[None]]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
 import sys
 from pathlib import Path
 
@@ -13,6 +12,8 @@ from serving.bundle import load_bundle, read_manifest
 from serving.client import Router
 from serving.decision import Decision, decide, threshold_policy
 from serving.errors import EXIT_USAGE
+from serving.observe.logs import set_up_logging
+from serving.observe.settings import ObserveSettings
 from serving.prompt import prompt_from_text
 from serving.server.config import ServerSettings, SettingsRefused
 from serving.server.running import run
@@ -34,9 +35,14 @@ def serve(
     early_exit: bool = _DEFAULTS.early_exit,
     max_queue_items: int = _DEFAULTS.max_queue_items,
     max_tenant_share: float = _DEFAULTS.max_tenant_share,
+    observe: ObserveSettings | None = None,
 ) -> int:
-    """Serve a bundle until a signal and return the exit code; the arguments are those of `ServerSettings`."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    """Serve a bundle until a signal and return the exit code; the arguments are those of `ServerSettings`.
+
+    `observe` says how the server shows itself; None: a log for people, no metrics, traces as `OTEL_` says.
+    """
+    observe = observe or ObserveSettings()
+    set_up_logging(observe.log_format)
     try:
         settings = ServerSettings(
             listen=listen,
@@ -51,7 +57,7 @@ def serve(
     except SettingsRefused as error:
         print(f"turnout: {error}", file=sys.stderr)
         return EXIT_USAGE
-    return run(bundle, settings)
+    return run(bundle, settings, observe)
 
 
 def decision_line(decision: Decision) -> str:

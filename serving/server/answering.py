@@ -17,6 +17,7 @@ from typing import Any
 from serving.bundle import Bundle, Policy
 from serving.decision import Decision, decide, guard, guarded_decision, threshold_policy
 from serving.errors import DeadlineSpent, UnknownName
+from serving.observe.metrics import ServerMetrics
 from serving.prompt import Prompt, prompt_from_text
 from serving.server.admission import Admission
 from serving.server.config import ServerSettings
@@ -53,12 +54,14 @@ class Answering:
     Attributes:
         admission: the queue's limits and counts.
         model_calls: prompts handed to `decide` so far, warm-up left out.
+        metrics: where decisions and failures are counted.
     """
 
-    def __init__(self, bundle: Bundle, settings: ServerSettings) -> None:
-        """Take the bundle to answer from and the limits."""
+    def __init__(self, bundle: Bundle, settings: ServerSettings, metrics: ServerMetrics | None = None) -> None:
+        """Take the bundle to answer from, the limits, and where decisions are counted."""
         self.bundle = bundle
-        self.admission = Admission(settings.max_queue_items, settings.max_tenant_share)
+        self.metrics = metrics or ServerMetrics()
+        self.admission = Admission(settings.max_queue_items, settings.max_tenant_share, self.metrics.refused)
         self.model_calls = 0
         self._settings = settings
         self._model_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnout-model")
@@ -80,7 +83,9 @@ class Answering:
             return result(await self.answer(raw, deadline_s))
         except Exception as error:  # noqa: BLE001  # a bad item fails alone, whatever is wrong with it
             request_id = request_id_of(raw, self._settings.max_request_bytes)
-            return failed_result(request_id, failure_of(error))
+            failure = failure_of(error)
+            self.metrics.failed(failure.code)
+            return failed_result(request_id, failure)
 
     async def results(self, items: Iterable[bytes], deadline_s: float | None) -> list[Any]:
         """Return the `RouteResult` of each item, in their order; the items wait for the model together."""
@@ -112,6 +117,7 @@ class Answering:
             queue_ns=decided.started_ns - decoded_ns,
             model_ns=decided.ended_ns - decided.started_ns,
         )
+        self.metrics.decided(decided.decision, self.bundle.manifest.bundle_id, timings)
         return response(call, decided.decision, self.bundle.manifest.bundle_id, timings)
 
     def check_bundle(self, wanted: str) -> None:

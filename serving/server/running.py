@@ -24,7 +24,11 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from serving.bundle import Bundle, load_bundle
-from serving.errors import EXIT_BUNDLE_REFUSED, EXIT_OK, EXIT_PORT_TAKEN, EXIT_USAGE, BundleRefused, TurnoutError
+from serving.errors import EXIT_BUNDLE_REFUSED, EXIT_OK, EXIT_PORT_TAKEN, BundleRefused, TurnoutError
+from serving.observe.exposition import MetricsPortTaken
+from serving.observe.running import Observation, keep_sampling, observation
+from serving.observe.settings import ObserveSettings
+from serving.observe.tracing import TracesUnavailable
 from serving.server.config import ServerSettings, SettingsRefused, split_address
 from serving.server.service import RouterService
 from serving.wire import SERVICE_NAME
@@ -48,10 +52,11 @@ class RouterServer:
         service: the handlers.
     """
 
-    def __init__(self, bundle: Bundle, settings: ServerSettings) -> None:
+    def __init__(self, bundle: Bundle, settings: ServerSettings, observed: Observation | None = None) -> None:
         """Prepare; must run inside the event loop that is to serve. Nothing is bound before `start`."""
         self.port = 0
-        self.service = RouterService(bundle, settings)
+        observed = observed or Observation()
+        self.service = RouterService(bundle, settings, observed.metrics, observed.tracing)
         self._settings = settings
         self._health = health.aio.HealthServicer()
         self._server = grpc.aio.server(
@@ -89,6 +94,7 @@ class RouterServer:
 
     async def drain(self) -> None:
         """Say NOT_SERVING, go on answering for `lame_duck_s`, then finish what is in flight within `grace_s`."""
+        self.service.metrics.ready(is_ready=False)
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(self._settings.lame_duck_s)
         await self.stop(self._settings.grace_s)
@@ -103,34 +109,40 @@ class RouterServer:
             await self._health.set(name, status)
 
 
-def run(bundle_folder: Path, settings: ServerSettings) -> int:
+def run(bundle_folder: Path, settings: ServerSettings, observe: ObserveSettings | None = None) -> int:
     """Serve the bundle in `bundle_folder` until SIGTERM or SIGINT; return the process's exit code.
 
     Prints one line to stdout when ready, `turnout: serving <name/version> on <host:port>`, and errors to
     stderr: 2 for an address that can't be listened on, 3 for a refused bundle, 4 for a taken port.
+    `observe` says how the server shows itself; None shows nothing but the log.
     """
     try:
         bundle = load_bundle(bundle_folder)
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve_until_signal(bundle, settings))
+        with (
+            observation(observe or ObserveSettings()) as observed,
+            asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner,
+        ):
+            return runner.run(_serve_until_signal(bundle, settings, observed))
     except BundleRefused as error:
         return _complain(error, EXIT_BUNDLE_REFUSED)
     except PortTaken as error:
         return _complain(error, EXIT_PORT_TAKEN)
-    except SettingsRefused as error:
-        return _complain(error, EXIT_USAGE)
+    except (SettingsRefused, MetricsPortTaken, TracesUnavailable) as error:
+        return _complain(error, error.exit_code)
 
 
-async def _serve_until_signal(bundle: Bundle, settings: ServerSettings) -> int:
+async def _serve_until_signal(bundle: Bundle, settings: ServerSettings, observed: Observation) -> int:
     stopping = _on_first_signal()
-    server = RouterServer(bundle, settings)
+    server = RouterServer(bundle, settings, observed)
     await server.start()
     await server.warm_up()
     host = settings.listen.rpartition(":")[0]
     print(f"turnout: serving {bundle.manifest.bundle_id} on {host}:{server.port}", flush=True)
+    sampling = asyncio.create_task(keep_sampling(server.service.metrics, server.service.answering.admission))
     await stopping.wait()
     _log.info("draining: lame duck %.1f s, then at most %.1f s", settings.lame_duck_s, settings.grace_s)
     await server.drain()
+    sampling.cancel()
     return EXIT_OK
 
 

@@ -15,6 +15,9 @@ import grpc
 
 from serving.bundle import Bundle
 from serving.errors import InvalidRequest, NotServing
+from serving.observe.calls import observed
+from serving.observe.metrics import ServerMetrics
+from serving.observe.tracing import Tracing
 from serving.pb import router_pb2 as pb
 from serving.server.answering import Answering
 from serving.server.config import ServerSettings
@@ -30,12 +33,21 @@ class RouterService:
     Attributes:
         is_warm: whether calls are answered; UNAVAILABLE until `warm_up` is done.
         answering: the path of every request, with queue and model thread.
+        metrics: what this worker counts.
     """
 
-    def __init__(self, bundle: Bundle, settings: ServerSettings) -> None:
-        """Take the bundle to answer from and the limits."""
+    def __init__(
+        self,
+        bundle: Bundle,
+        settings: ServerSettings,
+        metrics: ServerMetrics | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        """Take the bundle to answer from, the limits, and where calls are counted and traced."""
         self.is_warm = False
-        self.answering = Answering(bundle, settings)
+        self.metrics = metrics or ServerMetrics()
+        self._tracing = tracing
+        self.answering = Answering(bundle, settings, self.metrics)
         self._settings = settings
 
     @property
@@ -46,13 +58,22 @@ class RouterService:
     def handlers(self) -> Any:
         """Return the generic gRPC handler; without request deserializers, so that the methods get bytes."""
         unary = grpc.unary_unary_rpc_method_handler
+        route, route_batch, route_stream, describe_model = (
+            observed(name, behaviour, self.metrics, self._tracing)
+            for name, behaviour in (
+                ("Route", self.route),
+                ("RouteBatch", self.route_batch),
+                ("RouteStream", self.route_stream),
+                ("DescribeModel", self.describe_model),
+            )
+        )
         methods = {
-            "Route": unary(self.route, response_serializer=pb.RouteResponse.SerializeToString),
-            "RouteBatch": unary(self.route_batch, response_serializer=pb.RouteBatchResponse.SerializeToString),
+            "Route": unary(route, response_serializer=pb.RouteResponse.SerializeToString),
+            "RouteBatch": unary(route_batch, response_serializer=pb.RouteBatchResponse.SerializeToString),
             "RouteStream": grpc.stream_stream_rpc_method_handler(
-                self.route_stream, response_serializer=pb.RouteStreamResponse.SerializeToString
+                route_stream, response_serializer=pb.RouteStreamResponse.SerializeToString
             ),
-            "DescribeModel": unary(self.describe_model, response_serializer=pb.DescribeModelResponse.SerializeToString),
+            "DescribeModel": unary(describe_model, response_serializer=pb.DescribeModelResponse.SerializeToString),
         }
         return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
 
@@ -60,6 +81,8 @@ class RouterService:
         """Warm the model, then accept calls."""
         await self.answering.warm_up()
         self.is_warm = True
+        self.metrics.serves([self.answering.bundle.manifest])
+        self.metrics.ready(is_ready=True)
 
     def close(self) -> None:
         """Drop what waits for the model and let its thread end."""
@@ -87,6 +110,7 @@ class RouterService:
             return await answer
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
             failure = failure_of(error)
+        self.metrics.failed(failure.code)
         return await context.abort(failure.code, failure.message, failure.trailers)
 
     async def _route(self, raw: bytes, context: Any) -> Any:
@@ -123,6 +147,7 @@ class RouterService:
         try:
             item = read_stream_item(raw)
         except InvalidRequest as error:
+            self.metrics.failed(error.code)
             return failed_result("", failure_of(error))
         return await self.answering.result(item, deadline_s)
 

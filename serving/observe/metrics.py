@@ -31,6 +31,13 @@ NO_STAGE = "NONE"
 OWN_THRESHOLD = "threshold"
 """Label of every policy that is a caller's own threshold: `threshold=0.123` would be a series for each number."""
 
+ALERTED = (
+    ("failures_total", "INTERNAL"),
+    ("canary_events_total", "rolled_back"),
+    *(("reloads_total", kind, "refused") for kind in ("bundle", "rules", "tokens")),
+)
+"""Series there from the start: Prometheus sees no increase in one that is born with the value 1."""
+
 _PAGE_BYTES = resource.getpagesize()
 _STATM = Path("/proc/self/statm")
 
@@ -80,6 +87,8 @@ class ServerMetrics:
         self._observe_decode = stages.labels("decode").observe
         self._observe_queue = stages.labels("queue").observe
         self._observe_model = stages.labels("model").observe
+        for name, *labels in ALERTED:
+            self._made[name].labels(*labels)
         self._made["worker_start_time_seconds"].set(time.time())
         self.ready(is_ready=False)
 

@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
+from serving.observe.logs import LogFormat
+from serving.observe.scrape import DEFAULT_URL
 from serving.server.config import DEFAULT_LISTEN, ServerSettings, is_loopback
 
 app = typer.Typer(
@@ -26,7 +28,7 @@ bundle_app = typer.Typer(help="Look into a bundle, or check it.", no_args_is_hel
 app.add_typer(bundle_app, name="bundle")
 
 DEFAULTS = ServerSettings()
-SERVING_COMMANDS = ("serve", "route", "bundle")
+SERVING_COMMANDS = ("serve", "route", "bundle", "top", "doctor")
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it: the champion that ships with Turnout.")
 ]
@@ -52,12 +54,24 @@ def serve(
     max_tenant_share: Annotated[
         float, typer.Option(help="Share of the queue that one tenant may hold once it is half full; 1 for no limit.")
     ] = DEFAULTS.max_tenant_share,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT for Prometheus, off for none. Without it: 127.0.0.1:9464, or none where that is taken."
+        ),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="Log on stderr for people or as JSON lines.")] = LogFormat.TEXT,
+    traces: Annotated[
+        bool | None,
+        typer.Option(help="Send a span for each call over OTLP; without it as the OTEL_ variables say."),
+    ] = None,
 ) -> None:
     """Serve routing decisions over gRPC until SIGTERM.
 
     Prints one line when ready. Whatever error a caller gets, it uses the strong model.
     """
     from serving.commands import serve as run_server
+    from serving.observe.settings import observe_settings
     from serving.registry import find_bundle
 
     raise typer.Exit(
@@ -70,6 +84,7 @@ def serve(
             early_exit=early_exit,
             max_queue_items=max_queue_items,
             max_tenant_share=max_tenant_share,
+            observe=observe_settings(metrics, log_format, traces),
         )
     )
 
@@ -118,6 +133,42 @@ def show(
     from serving.registry import find_bundle
 
     commands.show_bundle(find_bundle(bundle), as_json=as_json)
+
+
+@app.command()
+def top(
+    metrics: Annotated[str, typer.Option(help="URL of the server's metrics.")] = DEFAULT_URL,
+    interval_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two scrapes; rates are over them.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one interval and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON an interval.")] = False,
+) -> None:
+    """Watch a running server: requests, shares, latency, queue, refusals, bundles. Ctrl-C ends it."""
+    from serving.observe.top import show_top
+    from serving.tables import console
+
+    show_top(metrics, interval_s, once=once, as_json=as_json, console=console())
+
+
+@app.command()
+def doctor(
+    bundle: BundleOption = None,
+    listen: Annotated[str, typer.Option(help="HOST:PORT that a server is to listen on.")] = DEFAULT_LISTEN,
+    server: Annotated[str, typer.Option(help="HOST:PORT of a running server to ask.")] = "",
+    metrics: Annotated[str, typer.Option(help="URL of a running server's metrics.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+) -> None:
+    """Say what is wrong with this installation and what to do; exit code 1 when something keeps it from serving."""
+    from serving.observe.doctor.checkup import Patient, check_up, exit_code
+    from serving.observe.doctor.checkup import as_json as findings_json
+    from serving.observe.doctor.checkup import as_table as findings_table
+    from serving.tables import console
+
+    findings = list(check_up(Patient(bundle, listen, server, metrics)))
+    if as_json:
+        print(findings_json(findings))
+    else:
+        console().print(findings_table(findings))
+    raise typer.Exit(exit_code(findings))
 
 
 def main() -> None:

@@ -21,9 +21,6 @@ from serving.server.config import SettingsRefused, split_address
 if TYPE_CHECKING:
     from serving.observe.metrics import ServerMetrics
 
-DEFAULT_METRICS = "127.0.0.1:9464"
-"""The port that OpenTelemetry registered for Prometheus exporters."""
-
 
 class MetricsPortTaken(TurnoutError):
     """Another process listens where the metrics were to be read; exit code 4."""

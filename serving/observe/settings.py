@@ -6,6 +6,12 @@ from dataclasses import dataclass
 
 from serving.observe.logs import LogFormat
 
+DEFAULT_METRICS = "127.0.0.1:9464"
+"""The port registered for OpenTelemetry's Prometheus exporter. On by default, as a server that nobody watches
+is the more common accident; on loopback, as anyone who reads it learns how much traffic there is."""
+
+OFF = "off"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ObserveSettings:
@@ -23,3 +29,13 @@ class ObserveSettings:
     metrics_required: bool = True
     log_format: LogFormat = LogFormat.TEXT
     traces: bool | None = None
+
+
+def observe_settings(metrics: str | None, log_format: LogFormat, traces: bool | None) -> ObserveSettings:
+    """Return the settings that the command line's options stand for; no address takes the default one if it is free."""
+    return ObserveSettings(
+        metrics="" if metrics == OFF else metrics or DEFAULT_METRICS,
+        metrics_required=metrics is not None,
+        log_format=log_format,
+        traces=traces,
+    )

@@ -80,7 +80,7 @@ class RouterServer:
             SettingsRefused: the address can't be listened on for another reason.
         """
         await self._set_health(_NOT_SERVING)
-        _check_free(self._settings.listen)
+        check_free(self._settings.listen)
         try:
             self.port = self._server.add_insecure_port(self._settings.listen)
         except RuntimeError:  # free a moment ago
@@ -161,7 +161,7 @@ def _on_first_signal() -> asyncio.Event:
     return stopping
 
 
-def _check_free(listen: str) -> None:
+def check_free(listen: str) -> None:
     """Bind plain sockets for a moment: they give the reason of a failure, which the library does not."""
     host, port = split_address(listen)
     try:

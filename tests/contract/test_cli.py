@@ -32,6 +32,7 @@ COMMANDS = [
     "bundle",
     "bundle show",
     "bundle verify",
+    "doctor",
     "encoder",
     "encoder export",
     "evaluate",
@@ -42,6 +43,7 @@ COMMANDS = [
     "route",
     "sample",
     "serve",
+    "top",
     "train",
 ]
 ENCODER = "minilm-l3-int8"

@@ -61,7 +61,13 @@ class ServerProcess:
 @contextlib.contextmanager
 def server_process(folder: Path, log: Path, **options: Any) -> Iterator[ServerProcess]:
     """Start a server on a free port and wait for its ready line; kill it at the end if it still runs."""
-    command = serve_command(folder, **options)
+    with started(serve_command(folder, **options), log) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def started(command: list[str], log: Path) -> Iterator[ServerProcess]:
+    """Run a command that serves, as `server_process` does."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     with (
         log.open("w") as stderr,

@@ -17,7 +17,8 @@ from serving.observe.tracing import Tracing, describe_answer, describe_end
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 
-CODES = {code.value[0]: code.name for code in grpc.StatusCode}
+ROUTE = "Route"
+CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def observed(method: str, behaviour: Behaviour, metrics: ServerMetrics, tracing: Tracing | None = None) -> Behaviour:
@@ -38,9 +39,11 @@ def observed(method: str, behaviour: Behaviour, metrics: ServerMetrics, tracing:
             return await behaviour(request, context)
         except BaseException as error:
             number = status_number(error, context)
+            if method == ROUTE and isinstance(error, asyncio.CancelledError):
+                metrics.failed(CODES[number])  # nobody further in saw it fail
             raise
         finally:
-            metrics.answered(method, CODES[number], (time.perf_counter_ns() - started_ns) / 1e9)
+            metrics.answered(method, CODES[number].name, (time.perf_counter_ns() - started_ns) / 1e9)
 
     return counted if tracing is None else _traced(method, counted, tracing)
 
@@ -65,10 +68,10 @@ def _traced(method: str, behaviour: Behaviour, tracing: Tracing) -> Behaviour:
                 reply = await behaviour(request, context)
             except BaseException as error:
                 number = status_number(error, context)
-                describe_end(span, CODES[number], number)
+                describe_end(span, CODES[number])
                 raise
             describe_answer(span, reply)
-            describe_end(span, "OK", 0)
+            describe_end(span, grpc.StatusCode.OK)
             return reply
 
     return traced

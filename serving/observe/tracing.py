@@ -12,6 +12,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import grpc
+
 from serving.errors import EXIT_USAGE, TurnoutError
 from serving.observe.metrics import policy_label
 from serving.wire import SERVICE_NAME, read_response
@@ -24,6 +26,15 @@ SWITCHES = (
 """Any of these in the environment turns traces on."""
 
 SERVICE = "turnout"
+SERVER_FAULTS = frozenset(
+    {
+        grpc.StatusCode.INTERNAL,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
+)
+"""Codes that OpenTelemetry's conventions for gRPC servers count as errors, as far as they occur here."""
 
 
 class TracesUnavailable(TurnoutError):
@@ -111,10 +122,10 @@ def describe_answer(span: Any, reply: Any) -> None:
     )
 
 
-def describe_end(span: Any, code: str, number: int) -> None:
-    """Write the call's gRPC code into the span; INTERNAL and UNAVAILABLE make it one that failed."""
+def describe_end(span: Any, code: grpc.StatusCode) -> None:
+    """Write the call's gRPC code into the span; those that are the server's doing make it one that failed."""
     from opentelemetry.trace import StatusCode  # noqa: PLC0415  # extra
 
-    span.set_attribute("rpc.grpc.status_code", number)
-    if code in ("INTERNAL", "UNAVAILABLE", "UNKNOWN", "DEADLINE_EXCEEDED"):
-        span.set_status(StatusCode.ERROR, code)
+    span.set_attribute("rpc.grpc.status_code", code.value[0])
+    if code in SERVER_FAULTS:
+        span.set_status(StatusCode.ERROR, code.name)

@@ -61,13 +61,10 @@ def scrape(url: str = DEFAULT_URL, timeout_s: float = TIMEOUT_S) -> Snapshot:
     Raises:
         NotScraped: the URL is not HTTP, nobody answers, or the answer is not in Prometheus' format.
     """
-    parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
-    if parts.scheme != "http" or not parts.hostname:
-        raise NotScraped(f"metrics: expected a URL such as {DEFAULT_URL}, got {url!r}")
+    host, port, path = _address(url)
     try:
-        port = parts.port or http.client.HTTP_PORT
-        with closing(http.client.HTTPConnection(parts.hostname, port, timeout=timeout_s)) as connection:
-            connection.request("GET", parts.path or "/metrics")
+        with closing(http.client.HTTPConnection(host, port, timeout=timeout_s)) as connection:
+            connection.request("GET", path)
             response = connection.getresponse()
             body = response.read(MAX_BYTES)
     except (OSError, ValueError, http.client.HTTPException) as error:
@@ -79,6 +76,16 @@ def scrape(url: str = DEFAULT_URL, timeout_s: float = TIMEOUT_S) -> Snapshot:
     date = response.getheader("Date")
     server_time_s = parsedate_to_datetime(date).timestamp() if date else None
     return Snapshot(time.monotonic(), server_time_s, _parse(url, body))
+
+
+def _address(url: str) -> tuple[str, int, str]:
+    try:
+        parts = urlsplit(url if "//" in url else f"//{url}", scheme="http")
+        if parts.scheme == "http" and parts.hostname:
+            return parts.hostname, parts.port or http.client.HTTP_PORT, parts.path or "/metrics"
+    except ValueError:  # such as a port over 65535
+        pass
+    raise NotScraped(f"metrics: expected a URL such as {DEFAULT_URL}, got {url!r}")
 
 
 def _parse(url: str, body: bytes) -> tuple[Series, ...]:

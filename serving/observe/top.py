@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Iterator
 
@@ -31,12 +32,17 @@ def show_top(url: str, interval_s: float, *, once: bool, as_json: bool, console:
         NotScraped: there are no metrics at the first scrape, or at any with `once`.
     """
     before = scrape(url)
-    if as_json or once:
+    if once or as_json:
         for seen in _intervals(url, before, interval_s):
             line = msgspec.json.encode(seen).decode() if as_json else render(seen, url)
             console.print(line, soft_wrap=as_json, highlight=False, markup=False)
             if once:
                 return
+    with contextlib.suppress(KeyboardInterrupt):
+        _watch(url, before, interval_s, console)
+
+
+def _watch(url: str, before: Snapshot, interval_s: float, console: Console) -> None:
     with Live(Text(f"{url}: reading ..."), console=console, screen=True, auto_refresh=False) as live:
         while True:
             try:

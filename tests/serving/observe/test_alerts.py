@@ -1,4 +1,4 @@
-"""The shipped rules and dashboard: valid, tested by promtool, about metrics that exist, and scraped by Prometheus itself."""
+"""The shipped rules and dashboard: valid, about metrics that exist, and at work in a real Prometheus."""
 
 from __future__ import annotations
 
@@ -17,10 +17,12 @@ from urllib.parse import quote
 import grpc
 import pytest
 import yaml
+from prometheus_client import generate_latest
 
 import serving.observe
 from serving.observe import dashboard
 from serving.observe.catalog import METRICS, markdown_table, series_names
+from serving.observe.metrics import ServerMetrics
 from tests.running import route
 from tests.watching import debian_program, watched_server
 
@@ -39,10 +41,9 @@ def alerts() -> list[dict[str, Any]]:
     return [rule for rule in rules() if "alert" in rule]
 
 
-def promtool(*arguments: str) -> str:
-    ended = subprocess.run(
-        [debian_program("promtool"), *arguments], capture_output=True, text=True, timeout=60, cwd=FOLDER
-    )
+def promtool(*arguments: str, stdin: str = "") -> str:
+    command = [debian_program("promtool"), *arguments]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=FOLDER, input=stdin)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     return ended.stdout
 
@@ -53,6 +54,10 @@ def test_promtool_accepts_the_rules():
 
 def test_promtool_finds_that_alerts_fire_when_they_should():
     assert "SUCCESS" in promtool("test", "rules", "alerts_test.yml")
+
+
+def test_promtool_has_nothing_to_say_against_the_metrics():
+    assert not promtool("check", "metrics", stdin=generate_latest(ServerMetrics().registry).decode())
 
 
 @pytest.mark.parametrize("alert", alerts(), ids=lambda alert: alert["alert"])

@@ -13,11 +13,11 @@ import pytest
 
 from serving.bundle import Bundle
 from serving.observe.exposition import MetricsPortTaken, start_exposition
+from serving.observe.logs import LogFormat
 from serving.observe.metrics import ServerMetrics
 from serving.observe.running import expose
 from serving.observe.scrape import NotScraped, Snapshot, scrape
 from serving.observe.settings import DEFAULT_METRICS, ObserveSettings, observe_settings
-from serving.observe.logs import LogFormat
 from serving.pb import router_pb2 as pb
 from serving.server.config import SettingsRefused
 from serving.server.running import RouterServer

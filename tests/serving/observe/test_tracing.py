@@ -137,18 +137,6 @@ def test_a_server_without_traces_imports_nothing_of_opentelemetry():
     assert "opentelemetry" not in modules_after("import serving.commands, serving.observe.running")
 
 
-def test_without_traces_the_handler_is_the_counted_one_alone(bundle: Bundle):
-    assert modules_after("from serving.observe.calls import observed") & {"opentelemetry"} == set()
-    from serving.observe.calls import observed
-
-    async def behaviour(request: Any, context: Any) -> None:
-        del request, context
-
-    plain = observed("Route", behaviour, ServerMetrics())
-    assert plain.__closure__ is not None
-    assert behaviour in [cell.cell_contents for cell in plain.__closure__]
-
-
 def test_server_sends_its_spans_to_the_endpoint_of_the_environment(
     bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -130,7 +130,7 @@ def test_a_killed_worker_loses_no_count_that_it_took(exposition: Exposition, wor
     assert scrape(exposition.url).total(f"{PREFIX}decisions_total") == 20
 
 
-def test_supervisor_is_not_exposed_as_a_worker(exposition: Exposition, worker: Start):
+def test_supervisor_is_not_exposed_as_a_worker(exposition: Exposition):
     assert scrape(exposition.url).series == ()
 
 

@@ -5,7 +5,7 @@ when `PROMETHEUS_MULTIPROC_DIR` is set, in files that the supervisor adds up. pr
 at that variable once, when it is imported: it is imported here, when the first `ServerMetrics` is
 made, and never with this module.
 
-Every count is written at once, not gathered and flushed: a killed worker loses none.
+Every count is written at once: a killed worker loses none. Histograms gather, and are written by `sample`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import grpc
 
 from serving.errors import TurnoutError
 from serving.observe.catalog import FOLDER_VARIABLE, METRICS, Metric
+from serving.observe.gathered import GatheredHistogram
 
 if TYPE_CHECKING:  # a supervisor counts without the model's libraries
     from serving.bundle import Manifest
@@ -54,8 +55,7 @@ def policy_label(policy: str) -> str:
 class ServerMetrics:
     """The instruments of one worker.
 
-    A decision with its call costs some 5 us in one process and 12 us with several workers, where each
-    write goes to a shared file (`tests/bench/metrics.py`).
+    What a call costs is measured by `tests/bench/metrics.py`. For one thread: that of the event loop.
 
     Attributes:
         registry: what to expose in a single process; empty of meaning with several workers.
@@ -82,11 +82,12 @@ class ServerMetrics:
         self._children: dict[tuple[str, ...], Callable[..., None]] = {}
         self._bundles: set[str] = set()
         self._cpu_s = 0.0
-        self._observe_p_match = self._made["p_match_ratio"].observe
+        self._rpc_seconds: dict[str, GatheredHistogram] = {}
+        self._p_match = GatheredHistogram(self._made["p_match_ratio"])
         stages = self._made["stage_seconds"]
-        self._observe_decode = stages.labels("decode").observe
-        self._observe_queue = stages.labels("queue").observe
-        self._observe_model = stages.labels("model").observe
+        self._decode, self._queue, self._model = (
+            GatheredHistogram(stages.labels(stage)) for stage in ("decode", "queue", "model")
+        )
         for name, *labels in ALERTED:
             self._made[name].labels(*labels)
         self._made["worker_start_time_seconds"].set(time.time())
@@ -114,11 +115,11 @@ class ServerMetrics:
         """Count one decision and where its time went."""
         stage = decision.stage or NO_STAGE
         self._count("decisions_total", decision.route, decision.reason, policy_label(decision.policy), bundle_id, stage)
-        self._observe_decode(timings.decode_ns / 1e9)
+        self._decode.observe(timings.decode_ns / 1e9)
         if decision.p_match is not None:
-            self._observe_p_match(decision.p_match)
-            self._observe_queue(timings.queue_ns / 1e9)
-            self._observe_model(timings.model_ns / 1e9)
+            self._p_match.observe(decision.p_match)
+            self._queue.observe(timings.queue_ns / 1e9)
+            self._model.observe(timings.model_ns / 1e9)
 
     def failed(self, code: grpc.StatusCode) -> None:
         """Count a request or an item of a batch that got no decision."""
@@ -132,11 +133,10 @@ class ServerMetrics:
         """Count a call that ended, with the name of its gRPC code."""
         self.in_flight -= 1
         self._count("rpcs_total", method, code)
-        key = ("rpc_seconds", method)
-        observe = self._children.get(key)
-        if observe is None:
-            observe = self._children[key] = self._made["rpc_seconds"].labels(method).observe
-        observe(seconds)
+        gathered = self._rpc_seconds.get(method)
+        if gathered is None:
+            gathered = self._rpc_seconds[method] = GatheredHistogram(self._made["rpc_seconds"].labels(method))
+        gathered.observe(seconds)
 
     def refused(self, cause: str) -> None:
         """Count an item that the queue refused: `queue`, `tenant` or `deadline`."""
@@ -180,7 +180,9 @@ class ServerMetrics:
         self._made["worker_ready"].set(is_ready)
 
     def sample(self, queue_items: int) -> None:
-        """Take in what is measured from time to time: queue, calls in flight, CPU and memory."""
+        """Write the histograms, and what is measured from time to time: queue, calls in flight, CPU and memory."""
+        for gathered in (self._p_match, self._decode, self._queue, self._model, *self._rpc_seconds.values()):
+            gathered.flush()
         self._made["queue_items"].set(queue_items)
         self._made["rpcs_in_flight"].set(self.in_flight)
         cpu_s = time.process_time()

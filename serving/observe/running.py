@@ -68,7 +68,10 @@ def expose(settings: ObserveSettings, metrics: ServerMetrics | None = None) -> E
 
 
 async def keep_sampling(metrics: ServerMetrics, admission: Admission) -> None:
-    """Sample queue, calls in flight, CPU and memory until cancelled."""
-    while True:
+    """Write histograms, queue, calls in flight, CPU and memory until cancelled, and once more then."""
+    try:
+        while True:
+            metrics.sample(admission.items)
+            await asyncio.sleep(SAMPLE_INTERVAL_S)
+    finally:
         metrics.sample(admission.items)
-        await asyncio.sleep(SAMPLE_INTERVAL_S)

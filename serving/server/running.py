@@ -143,6 +143,7 @@ async def _serve_until_signal(bundle: Bundle, settings: ServerSettings, observed
     _log.info("draining: lame duck %.1f s, then at most %.1f s", settings.lame_duck_s, settings.grace_s)
     await server.drain()
     sampling.cancel()
+    await asyncio.wait((sampling,))
     return EXIT_OK
 
 

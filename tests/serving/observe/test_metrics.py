@@ -8,12 +8,15 @@ import sys
 
 import grpc
 import pytest
-from prometheus_client import generate_latest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from serving.bundle import Bundle
 from serving.decision import Decision, Reason, Route, decide, threshold_policy
-from serving.observe.catalog import METRICS
+from serving.observe.catalog import METRICS, SECONDS_BUCKETS
 from serving.observe.exposition import FOLDER_VARIABLE
+from serving.observe.gathered import GatheredHistogram
 from serving.observe.metrics import ServerMetrics, policy_label
 from serving.prompt import Prompt
 from serving.wire import Timings
@@ -53,6 +56,7 @@ def test_decision_is_counted_with_its_time_by_stage(bundle: Bundle):
     made = decide(bundle, Prompt("hello"), bundle.manifest.policy(""))
     for _ in range(3):
         metrics.decided(made, BUNDLE_ID, TIMINGS)
+    metrics.sample(queue_items=0)
     labels = {"route": "weak", "reason": "MODEL", "policy": "max_worse=0.01", "bundle": BUNDLE_ID, "stage": "FAST"}
     assert value(metrics, "decisions_total", **labels) == 3
     assert value(metrics, "stage_seconds_sum", stage="queue") == pytest.approx(9e-3)
@@ -65,6 +69,7 @@ def test_decision_without_the_model_has_no_p_match_and_no_waiting(bundle: Bundle
     metrics = ServerMetrics()
     guarded = decide(bundle, Prompt("", images=1), bundle.manifest.policy(""))
     metrics.decided(guarded, BUNDLE_ID, TIMINGS)
+    metrics.sample(queue_items=0)
     labels = {"route": "strong", "reason": "RULE", "policy": "max_worse=0.01", "bundle": BUNDLE_ID, "stage": "NONE"}
     assert value(metrics, "decisions_total", **labels) == 1
     assert value(metrics, "p_match_ratio_count") == value(metrics, "stage_seconds_count", stage="model") == 0
@@ -131,6 +136,28 @@ def test_events_and_levels():
     assert value(metrics, "worker_ready") == 1
     assert value(metrics, "worker_memory_bytes") > 10 << 20
     assert value(metrics, "worker_cpu_seconds_total") > 0
+
+
+@given(st.lists(st.floats(0, 20), max_size=60), st.integers(1, 10))
+def test_gathered_histogram_holds_what_the_librarys_own_does(values: list[float], flush_every: int):
+    registry = CollectorRegistry()
+    own, other = (Histogram(name, name, registry=registry, buckets=SECONDS_BUCKETS) for name in ("own", "other"))
+    gathered = GatheredHistogram(own)
+    for index, value in enumerate(values):
+        gathered.observe(value)
+        other.observe(value)
+        if index % flush_every == 0:
+            gathered.flush()
+    gathered.flush()
+    samples = {
+        family.name: [(sample.name.removeprefix(family.name), sample.labels, sample.value) for sample in family.samples]
+        for family in registry.collect()
+    }
+    assert len(samples["own"]) == len(samples["other"])
+    for mine, theirs in zip(samples["own"], samples["other"], strict=True):
+        assert mine[:2] == theirs[:2]
+        if mine[0] != "_created":
+            assert mine[2] == pytest.approx(theirs[2])
 
 
 def test_folder_named_too_late_is_refused():

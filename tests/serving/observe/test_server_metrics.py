@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import socket
+import time
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import grpc
@@ -41,6 +43,15 @@ def stream(address: str, requests: list) -> None:
         assert len(list(call(iter(requests), timeout=5))) == len(requests)
 
 
+def scrape_until(url: str, is_so: Callable[[Snapshot], bool], timeout_s: float = 10) -> Snapshot:
+    """Return the first scrape of which it is so: histograms are written once a second."""
+    deadline_s = time.monotonic() + timeout_s
+    while not is_so(seen := scrape(url)):
+        assert time.monotonic() < deadline_s, seen
+        time.sleep(0.1)
+    return seen
+
+
 def codes(seen: Snapshot, name: str) -> dict[str, float]:
     counts: Counter[str] = Counter()
     for series in seen.matching(f"{PREFIX}{name}"):
@@ -59,7 +70,7 @@ def test_every_request_is_a_decision_or_a_failure_and_every_call_is_counted(bund
         unary(server.address, ROUTE_BATCH_METHOD, pb.RouteBatchRequest(requests=[good, bad, good]))
         stream(server.address, [pb.RouteStreamRequest(request=good), pb.RouteStreamRequest(request=bad)])
         unary(server.address, DESCRIBE_MODEL_METHOD, pb.DescribeModelRequest())
-        seen = scrape(url)
+        seen = scrape_until(url, lambda now: now.total(f"{PREFIX}rpc_seconds_count") == 8)
 
     assert seen.total(f"{PREFIX}decisions_total") == 5
     assert seen.total(f"{PREFIX}decisions_total", policy="threshold", bundle=BUNDLE_ID) == 1

@@ -1,7 +1,7 @@
 """A histogram that gathers in memory and writes to prometheus_client's now and then.
 
-Of the five histograms that a Route call adds to, each costs 0.9 us by `observe` and 2 us with shared
-files, against 0.3 us here; a killed worker loses the times of its last second, and no count.
+Of the five histograms that a Route call adds to, each costs 2.3 us by `observe` and 6.5 us with shared
+files, against 0.14 us here (one run, busy machine); a killed worker loses the times of its last second.
 """
 
 from __future__ import annotations

@@ -103,6 +103,8 @@ def whole_app() -> dict[str, Any]:
     app.add_typer(cli.bundle_app, name="bundle")
     app.command()(cli.serve)
     app.command()(cli.route)
+    app.command()(cli.top)
+    app.command()(cli.doctor)
     add_commands(app)
     return dict(commands_of(typer.main.get_command(app)))
 

@@ -25,8 +25,8 @@ def declared_requirements(pyproject: Path = _PYPROJECT) -> tuple[str, list[Requi
 
     A checkout's own pyproject.toml goes first: what was installed may be of another day.
     """
-    if pyproject.is_file():
-        project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
+    project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"] if pyproject.is_file() else {}
+    if project.get("name") == DISTRIBUTION:  # not what some other package left among the installed ones
         lines = list(project["dependencies"])
         for extra, more in project.get("optional-dependencies", {}).items():
             lines += [f'{line}; extra == "{extra}"' for line in more]

@@ -13,6 +13,8 @@ from typing import Annotated
 import typer
 
 from serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
+from serving.observe.logs import LogFormat
+from serving.observe.scrape import DEFAULT_URL
 from serving.server.config import DEFAULT_LISTEN, ServerSettings, is_loopback
 from serving.server.launching import usable_cores
 
@@ -35,7 +37,7 @@ app.add_typer(key_app, name="key")
 app.add_typer(token_app, name="token")
 
 DEFAULTS = ServerSettings()
-SERVING_COMMANDS = ("serve", "route", "bundle", "spool", "key", "token")
+SERVING_COMMANDS = ("serve", "route", "bundle", "spool", "key", "token", "top", "doctor")
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it: the champion that ships with Turnout.")
 ]
@@ -119,11 +121,23 @@ def serve(
         bool, typer.Option("--insecure-public", help="Listen beyond loopback without TLS; something else encrypts.")
     ] = False,
     trusted_key: TrustedKeyOption = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT for Prometheus, off for none. Without it: 127.0.0.1:9464, or none where that is taken."
+        ),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="Log on stderr for people or as JSON lines.")] = LogFormat.TEXT,
+    traces: Annotated[
+        bool | None,
+        typer.Option(help="Send a span for each call over OTLP; without it as the OTEL_ variables say."),
+    ] = None,
 ) -> None:
     """Serve routing decisions over gRPC until SIGTERM; SIGHUP reloads.
 
     Prints one line when ready. Whatever error a caller gets, it uses the strong model.
     """
+    from serving.observe.settings import observe_settings
     from serving.registry import locate
     from serving.server.launching import serve as serve_bundles
     from serving.server.sources import Sources
@@ -155,7 +169,9 @@ def serve(
         tokens=tokens,
         insecure_public=insecure_public,
     )
-    raise typer.Exit(serve_bundles(sources, settings, usable_cores() if workers is None else workers))
+    observe = observe_settings(metrics, log_format, traces)
+    n_workers = usable_cores() if workers is None else workers
+    raise typer.Exit(serve_bundles(sources, settings, observe, n_workers))
 
 
 @app.command()
@@ -273,6 +289,42 @@ def show_spool(
     from serving.spool.show import show
 
     raise typer.Exit(show(folder, as_json=as_json))
+
+
+@app.command()
+def top(
+    metrics: Annotated[str, typer.Option(help="URL of the server's metrics.")] = DEFAULT_URL,
+    interval_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two scrapes; rates are over them.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one interval and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON an interval.")] = False,
+) -> None:
+    """Watch a running server: requests, shares, latency, queue, refusals, bundles. Ctrl-C ends it."""
+    from serving.observe.top import show_top
+    from serving.tables import console
+
+    show_top(metrics, interval_s, once=once, as_json=as_json, console=console())
+
+
+@app.command()
+def doctor(
+    bundle: BundleOption = None,
+    listen: Annotated[str, typer.Option(help="HOST:PORT that a server is to listen on.")] = DEFAULT_LISTEN,
+    server: Annotated[str, typer.Option(help="HOST:PORT of a running server to ask.")] = "",
+    metrics: Annotated[str, typer.Option(help="URL of a running server's metrics.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+) -> None:
+    """Say what is wrong with this installation and what to do; exit code 1 when something keeps it from serving."""
+    from serving.observe.doctor.checkup import Patient, check_up, exit_code
+    from serving.observe.doctor.checkup import as_json as findings_json
+    from serving.observe.doctor.checkup import as_table as findings_table
+    from serving.tables import console
+
+    findings = list(check_up(Patient(bundle, listen, server, metrics)))
+    if as_json:
+        print(findings_json(findings))
+    else:
+        console().print(findings_table(findings))
+    raise typer.Exit(exit_code(findings))
 
 
 def main() -> None:

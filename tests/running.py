@@ -38,7 +38,12 @@ def serve_command(
 ) -> list[str]:
     command = [sys.executable, "-m", "serving.cli", "serve", "--bundle", folder, "--listen", listen, *options]
     command += ["--lame-duck-s", lame_duck_s, "--workers", workers, "--reflection" if reflection else "--no-reflection"]
-    command += ["--cache-items", 0, *([] if spool is None else ["--spool", spool])]
+    command += [
+        "--cache-items",
+        0,
+        *([] if "--metrics" in options else ["--metrics", "off"]),
+        *([] if spool is None else ["--spool", spool]),
+    ]
     return [str(word) for word in command]
 
 
@@ -73,7 +78,13 @@ class ServerProcess:
 @contextlib.contextmanager
 def server_process(folder: Path, log: Path, *options: object, **more: Any) -> Iterator[ServerProcess]:
     """Start a server, on a free port unless told which, and wait for its ready line; kill it at the end."""
-    command = serve_command(folder, more.pop("listen", ANY_PORT), *options, **more)
+    with started(serve_command(folder, more.pop("listen", ANY_PORT), *options, **more), log) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def started(command: list[str], log: Path) -> Iterator[ServerProcess]:
+    """Run a command that serves, as `server_process` does."""
     own_environment = environment() | {"TMPDIR": str(log.parent)}  # a killed supervisor leaves its metrics folder
     with (
         log.open("w") as stderr,

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from serving.errors import Overloaded
 
@@ -33,17 +33,21 @@ class Admission:
         refused: refusals so far, by cause: `queue`, `tenant` or `deadline`.
     """
 
-    def __init__(self, max_items: int, max_tenant_share: float) -> None:
+    def __init__(
+        self, max_items: int, max_tenant_share: float, on_refusal: Callable[[str], None] | None = None
+    ) -> None:
         """Take the limits.
 
         Args:
             max_items: most items admitted and not yet done.
             max_tenant_share: share of `max_items`, in (0, 1], that one tenant may hold once the queue is
                 half full; below that anyone may take what is free.
+            on_refusal: told the cause of each refusal.
         """
         self.items = 0
         self.service_s = FIRST_ESTIMATE_S
         self.refused: Counter[str] = Counter()
+        self._on_refusal = on_refusal
         self._max_items = max_items
         self._max_tenant_items = max(1, math.floor(max_items * max_tenant_share))
         self._tenants: Counter[str] = Counter()
@@ -87,5 +91,7 @@ class Admission:
 
     def _refusal(self, cause: str, message: str) -> Overloaded:
         self.refused[cause] += 1
+        if self._on_refusal is not None:
+            self._on_refusal(cause)
         half_the_queue_ms = math.ceil(self.items * self.service_s * 1e3 / 2)
         return Overloaded(message, min(max(half_the_queue_ms, 1), MAX_PUSHBACK_MS))

@@ -44,8 +44,9 @@ class Answering:
     ) -> None:
         """Take the bundles to answer from, the limits, and where to find the rules in force."""
         self.lifecycle = lifecycle
-        self.admission = Admission(settings.max_queue_items, settings.max_tenant_share)
+        self.admission = Admission(settings.max_queue_items, settings.max_tenant_share, lifecycle.metrics.refused)
         self.challengers = Challengers(lifecycle)
+        self._metrics = lifecycle.metrics
         self._rules = rules
         self._settings = settings
         self._model_thread = ModelThread(self.admission.observe, early_exit=settings.early_exit)
@@ -65,8 +66,9 @@ class Answering:
         try:
             return result(await self.answer(raw, deadline_s))
         except Exception as error:  # noqa: BLE001  # a bad item fails alone, whatever is wrong with it
-            request_id = request_id_of(raw, self._settings.max_request_bytes)
-            return failed_result(request_id, failure_of(error))
+            failure = failure_of(error)
+            self._metrics.failed(failure.code)
+            return failed_result(request_id_of(raw, self._settings.max_request_bytes), failure)
 
     async def results(self, items: Iterable[bytes], deadline_s: float | None) -> list[Any]:
         """Return the `RouteResult` of each item, in their order; the items wait for the model together."""
@@ -97,6 +99,7 @@ class Answering:
         if asked.before.route is not None:  # no place in the queue, which keeps the longest texts out of it
             decision = ruled_decision(served.manifest.pair, asked.policy(served), asked.before)
             timings = Timings(decode_ns, 0, time.perf_counter_ns() - asked.decoded_ns)
+            self._metrics.decided(decision, served.manifest.bundle_id, timings)
             return response(call, decision, served.manifest.bundle_id, costs, timings)
         served, policy, predicted = await self._predicted(lineup, served, asked)
         chosen = model_decision(served.manifest.pair, policy, predicted.prediction, asked.before.rule)
@@ -104,6 +107,7 @@ class Answering:
         after = rules.after(facts, asked.before, chosen.route, predicted.prediction.p_match, costs)
         decision = settled(chosen, served.manifest.pair, after)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
+        self._metrics.decided(decision, served.manifest.bundle_id, timings)
         return response(call, decision, served.manifest.bundle_id, costs, timings, predicted.contributions)
 
     async def _predicted(self, lineup: Lineup, served: Served, asked: Asked) -> tuple[Served, Policy, Predicted]:
@@ -122,8 +126,11 @@ class Answering:
         """Ask one bundle: its cache, else its model."""
         call = asked.call
         key = served.cache.key(call.prompt, policy.threshold)
-        if not call.explain and (known := served.cache.get(key)) is not None:
-            return Predicted(known, asked.decoded_ns, time.perf_counter_ns())
+        if key and not call.explain:
+            known = served.cache.get(key)
+            self._metrics.cache(hit=known is not None)
+            if known is not None:
+                return Predicted(known, asked.decoded_ns, time.perf_counter_ns())
         parts = parts_of(call.prompt.text) if call.explain else []
         with self.admission.slot(call.tenant, remaining_s(asked.deadline_s), 1 + len(parts)):
             ask = Ask(served.bundle.model, call.prompt, policy.threshold, asked.deadline_s, asked.decoded_ns, parts)

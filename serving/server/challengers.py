@@ -26,7 +26,8 @@ class Challengers:
 
     def __init__(self, lifecycle: Lifecycle) -> None:
         """Take the lifecycle, from which a bad canary is taken back."""
-        self.shadow = Shadow()
+        self._metrics = lifecycle.metrics
+        self.shadow = Shadow(lambda seen: self._metrics.shadow(agrees=seen.agrees, abs_dp=seen.distance))
         self._lifecycle = lifecycle
         self._watch = CanaryWatch()
         self._watched: Served | None = None
@@ -64,7 +65,7 @@ class Challengers:
         if lineup.shadow is None or served is not lineup.default or chosen.p_match is None:
             return
         if draw(Purpose.SHADOW, _NO_SALT, asked.facts.draw_key) < self._lifecycle.sources.shadow_share:
-            self.shadow.show(
+            taken = self.shadow.show(
                 Sighting(
                     bundle=lineup.shadow.bundle,
                     prompt=asked.call.prompt,
@@ -74,6 +75,8 @@ class Challengers:
                     is_weak=chosen.route is Route.WEAK,
                 )
             )
+            if not taken:
+                self._metrics.shadow_dropped()
 
     def close(self) -> None:
         """Let the shadow's thread end."""

@@ -17,8 +17,13 @@ def report_incident(error: BaseException) -> str:
     out of the log: an exception raised deep in a library may quote the prompt.
     """
     incident = secrets.token_hex(8)
-    _log.error("incident %s: %s", incident, " <- ".join(_describe(link) for link in _chain(error)))
+    _log.error("incident %s: %s", incident, outline(error), extra={"incident": incident})
     return incident
+
+
+def outline(error: BaseException) -> str:
+    """Return the types and stack frames of `error` and of what caused it, and nothing of their text."""
+    return " <- ".join(_describe(link) for link in _chain(error))
 
 
 def _chain(error: BaseException) -> list[BaseException]:

@@ -5,14 +5,12 @@ Imports no model before it is known that this process is to have one.
 
 from __future__ import annotations
 
-import logging
 import os
-import sys
 
+from serving.observe.logs import set_up_logging
+from serving.observe.settings import ObserveSettings
 from serving.server.config import ServerSettings
 from serving.server.sources import Sources
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s[%(process)d] %(message)s"
 
 
 def usable_cores() -> int:
@@ -20,12 +18,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def log_to_stderr() -> None:
-    """Send the log to stderr, with the process in each line: workers share one stream."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format=LOG_FORMAT)
-
-
-def serve(sources: Sources, settings: ServerSettings, workers: int) -> int:
+def serve(sources: Sources, settings: ServerSettings, observe: ObserveSettings, workers: int) -> int:
     """Serve bundles until SIGTERM or SIGINT and return the exit code.
 
     Prints one line to stdout when all workers are warm, `turnout: serving <name/version> on <host:port>`.
@@ -35,14 +28,14 @@ def serve(sources: Sources, settings: ServerSettings, workers: int) -> int:
         BundleRefused: a bundle can't be served.
         PortTaken: another process listens on that address.
     """
-    log_to_stderr()
+    set_up_logging(observe.log_format)
     if workers == 1:
         from serving.server.running import run  # noqa: PLC0415  # brings onnxruntime
 
-        run(sources, settings)
+        run(sources, settings, observe)
     from serving.server.supervisor import supervise  # noqa: PLC0415  # not needed with one worker
 
-    return supervise(sources, settings, workers)
+    return supervise(sources, settings, observe, workers)
 
 
 def ready_line(bundle_id: str, listen: str) -> str:

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from serving.bundle import Bundle, load_bundle, read_manifest
 from serving.decision import decide
 from serving.errors import BundleRefused
+from serving.observe.metrics import ServerMetrics
 from serving.prompt import prompt_from_text
 from serving.registry import resolve
 from serving.server.cache import PredictionCache
@@ -44,21 +44,23 @@ class Lifecycle:
 
     Attributes:
         lineup: what answers now; replaced as a whole.
+        metrics: what this worker counts.
     """
 
-    def __init__(self, sources: Sources, on_reloaded: Callable[[Reloaded], None] = lambda _: None) -> None:
-        """Load all bundles; nothing is warm yet.
+    def __init__(self, sources: Sources, metrics: ServerMetrics | None = None) -> None:
+        """Load all bundles; nothing is warm yet. `metrics` are told of every change.
 
         Raises:
             BundleRefused: one of them can't be served; at the start that ends it, later it does not.
         """
         self.sources = sources
-        self._on_reloaded = on_reloaded
+        self.metrics = metrics or ServerMetrics()
         self._seen = self._pointers()  # before the loading: what changes meanwhile is seen as a change
         self._held = {path: self._serve(load_bundle(resolve(path), sources.trusted_key)) for path in sources.paths}
         self._without_canary: str | None = None
         self._reloading = asyncio.Lock()
         self.lineup = self._lineup()
+        self._tell()
 
     async def warm_up(self) -> None:
         """Run prompts of several lengths through all bundles, off the event loop."""
@@ -81,11 +83,12 @@ class Lifecycle:
                     self._held[path] = self._serve(bundle)
                     loaded.append(bundle.manifest.bundle_id)
             self.lineup = self._lineup()
+        for ok in (*(True for _ in loaded), *(False for _ in refused)):
+            self.metrics.reloaded("bundle", ok=ok)
         if loaded:
+            self._tell()
             _log.info("now serving %s", ", ".join(loaded))
-        done = Reloaded(tuple(loaded), tuple(refused))
-        self._on_reloaded(done)
-        return done
+        return Reloaded(tuple(loaded), tuple(refused))
 
     async def watch(self, interval_s: float = WATCH_INTERVAL_S) -> None:
         """Reload whenever a pointer file changes; runs until cancelled."""
@@ -100,6 +103,7 @@ class Lifecycle:
             return
         self._without_canary = self.lineup.canary.manifest.bundle_id
         _log.error("canary %s taken back: %s", self._without_canary, why)
+        self.metrics.canary("rolled_back", 0.0)
         self.lineup = self._lineup()
 
     def hold(self, path: Path, bundle: Bundle) -> None:
@@ -126,6 +130,12 @@ class Lifecycle:
         if canary is not None and canary.manifest.bundle_id == self._without_canary:
             canary = None
         return Lineup(tuple(self._held[path] for path in self.sources.bundles), canary, shadow)
+
+    def _tell(self) -> None:
+        """Tell the metrics who serves now."""
+        self.metrics.serves([one.manifest for one in self.lineup.everyone])
+        if self.lineup.canary is not None:
+            self.metrics.canary("started", self.sources.canary_share)
 
     def _pointers(self) -> tuple[str, ...]:
         return tuple(_resolved(path) for path in self.sources.paths)

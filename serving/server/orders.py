@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from serving.observe.settings import ObserveSettings
 from serving.server.config import ServerSettings
 from serving.server.sources import Sources
 
@@ -19,11 +20,13 @@ class Order(msgspec.Struct, frozen=True):
     Attributes:
         sources: of the bundles.
         settings: with the real port in `listen`.
+        observe: how it shows itself.
         supervisor_pid: the worker ends when this process does.
     """
 
     sources: Sources
     settings: ServerSettings
+    observe: ObserveSettings
     supervisor_pid: int
 
 

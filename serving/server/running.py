@@ -24,6 +24,9 @@ from grpc_reflection.v1alpha import reflection
 
 from serving.decision import NO_RULES
 from serving.errors import EXIT_OK
+from serving.observe.running import keep_sampling, observation
+from serving.observe.settings import ObserveSettings
+from serving.observe.tracing import Tracing
 from serving.rules.names import check_names
 from serving.rules.rules import Rules
 from serving.rules.watching import RulesFile
@@ -55,12 +58,20 @@ class RouterServer:
         service: the handlers.
     """
 
-    def __init__(self, lifecycle: Lifecycle, settings: ServerSettings, *, shares_port: bool = False) -> None:
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        settings: ServerSettings,
+        tracing: Tracing | None = None,
+        *,
+        shares_port: bool = False,
+    ) -> None:
         """Prepare; must run inside the event loop that is to serve. Nothing is bound before `start`.
 
         Args:
             lifecycle: the bundles to answer from.
             settings: the limits and the address.
+            tracing: makes a span of each call; None for none.
             shares_port: whether other workers listen on the same address; whoever starts them holds the port.
 
         Raises:
@@ -70,7 +81,7 @@ class RouterServer:
         self._lifecycle = lifecycle
         self._rules_file = None if settings.rules is None else RulesFile(settings.rules, self._check_rules)
         self._watching: list[asyncio.Task[None]] = []
-        self.service = RouterService(lifecycle, settings, self._rules)
+        self.service = RouterService(lifecycle, settings, self._rules, tracing)
         self._settings = settings
         self._shares_port = shares_port
         self._is_warm = False
@@ -126,7 +137,8 @@ class RouterServer:
 
     def _watch(self) -> None:
         """Follow pointers and rules file from now on, until the server stops."""
-        watched = [self._lifecycle.watch()] + ([] if self._rules_file is None else [self._rules_file.watch()])
+        watched = [self._lifecycle.watch(), keep_sampling(self.service.metrics, self.service.answering.admission)]
+        watched += [] if self._rules_file is None else [self._rules_file.watch()]
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
 
     async def reload(self) -> None:
@@ -134,7 +146,7 @@ class RouterServer:
         _log.info("asked to reload")
         await self._lifecycle.reload()
         if self._rules_file is not None:
-            self._rules_file.reload()
+            self.service.metrics.reloaded("rules", ok=self._rules_file.reload())
 
     async def drain(self) -> None:
         """Say NOT_SERVING, go on answering for `lame_duck_s`, then finish what is in flight within `grace_s`.
@@ -145,6 +157,7 @@ class RouterServer:
         """
         settings = self._settings
         _log.info("draining: lame duck %.1f s, then at most %.1f s", settings.lame_duck_s, settings.grace_s)
+        self.service.metrics.ready(is_ready=False)
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(settings.lame_duck_s)
         self.service.refuse()
@@ -152,16 +165,17 @@ class RouterServer:
         while self.service.n_calls and time.monotonic() < give_up_at:  # noqa: ASYNC110  # the count is a plain int
             await asyncio.sleep(0.01)
         await asyncio.sleep(FLUSH_S)
-        self._close()
+        await self._close()
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls and cancel those still in flight after `grace_s`."""
         await self._server.stop(grace_s)
-        self._close()
+        await self._close()
 
-    def _close(self) -> None:
+    async def _close(self) -> None:
         for watching in self._watching:
             watching.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
         self.service.close()
 
     async def _set_health(self, status: int) -> None:
@@ -169,14 +183,14 @@ class RouterServer:
             await self._health.set(name, status)
 
 
-def run(sources: Sources, settings: ServerSettings) -> NoReturn:
+def run(sources: Sources, settings: ServerSettings, observe: ObserveSettings) -> NoReturn:
     """Serve bundles in this process, and end the process at SIGTERM or SIGINT.
 
     Prints one line to stdout when ready; raises what `serving.server.launching.serve` does.
     """
-    lifecycle = Lifecycle(sources)
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve_until_signal(lifecycle, settings))
+    with observation(observe) as observed, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve_until_signal(Lifecycle(sources, observed.metrics), settings, observed.tracing))
+        observed.close()
         leave(EXIT_OK)
 
 
@@ -187,9 +201,9 @@ def leave(exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-async def _serve_until_signal(lifecycle: Lifecycle, settings: ServerSettings) -> None:
+async def _serve_until_signal(lifecycle: Lifecycle, settings: ServerSettings, tracing: Tracing | None) -> None:
     stopping = _on_first_signal()
-    server = RouterServer(lifecycle, settings)
+    server = RouterServer(lifecycle, settings, tracing)
     reload_on_hangup(server)
     await server.start()
     await server.warm_up()

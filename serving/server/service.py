@@ -15,6 +15,8 @@ import grpc
 
 from serving.decision import NO_RULES
 from serving.errors import InvalidRequest, NotServing
+from serving.observe.calls import Behaviour, observed
+from serving.observe.tracing import Tracing
 from serving.pb import router_pb2 as pb
 from serving.rules.rules import Rules
 from serving.server.answering import Answering
@@ -35,16 +37,23 @@ class RouterService:
         n_calls: calls that are being answered, refusals among them.
         answering: the path of every request, with queue and model thread.
         outcomes: the path of every outcome, with its spool.
+        metrics: what this worker counts.
     """
 
     def __init__(
-        self, lifecycle: Lifecycle, settings: ServerSettings, rules: Callable[[], Rules] = lambda: NO_RULES
+        self,
+        lifecycle: Lifecycle,
+        settings: ServerSettings,
+        rules: Callable[[], Rules] = lambda: NO_RULES,
+        tracing: Tracing | None = None,
     ) -> None:
-        """Take the bundles to answer from, the limits, and where to find the rules in force."""
+        """Take the bundles to answer from, the limits, where to find the rules in force, and what traces calls."""
         self.is_warm = False
         self.n_calls = 0
         self.answering = Answering(lifecycle, settings, rules)
         self.outcomes = OutcomeIntake(settings)
+        self.metrics = lifecycle.metrics
+        self._tracing = tracing
         self._settings = settings
 
     @property
@@ -54,15 +63,19 @@ class RouterService:
 
     def handlers(self) -> Any:
         """Return the generic gRPC handler; without request deserializers, so that the methods get bytes."""
-        unary = grpc.unary_unary_rpc_method_handler
+        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        behaviours: dict[str, tuple[Any, Behaviour, Any]] = {
+            "Route": (unary, self.route, pb.RouteResponse),
+            "RouteBatch": (unary, self.route_batch, pb.RouteBatchResponse),
+            "RouteStream": (stream, self.route_stream, pb.RouteStreamResponse),
+            "ReportOutcome": (unary, self.report_outcome, pb.ReportOutcomeResponse),
+            "DescribeModel": (unary, self.describe_model, pb.DescribeModelResponse),
+        }
         methods = {
-            "Route": unary(self.route, response_serializer=pb.RouteResponse.SerializeToString),
-            "RouteBatch": unary(self.route_batch, response_serializer=pb.RouteBatchResponse.SerializeToString),
-            "RouteStream": grpc.stream_stream_rpc_method_handler(
-                self.route_stream, response_serializer=pb.RouteStreamResponse.SerializeToString
-            ),
-            "ReportOutcome": unary(self.report_outcome, response_serializer=pb.ReportOutcomeResponse.SerializeToString),
-            "DescribeModel": unary(self.describe_model, response_serializer=pb.DescribeModelResponse.SerializeToString),
+            name: kind(
+                observed(name, behaviour, self.metrics, self._tracing), response_serializer=reply.SerializeToString
+            )
+            for name, (kind, behaviour, reply) in behaviours.items()
         }
         return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
 
@@ -70,6 +83,7 @@ class RouterService:
         """Warm all bundles up, then accept calls."""
         await self.answering.lifecycle.warm_up()
         self.is_warm = True
+        self.metrics.ready(is_ready=True)
 
     def refuse(self) -> None:
         """Answer calls that are in flight, and new ones with UNAVAILABLE."""
@@ -109,6 +123,7 @@ class RouterService:
             failure = failure_of(error)
         finally:
             self.n_calls -= 1
+        self.metrics.failed(failure.code)
         return await context.abort(failure.code, failure.message, failure.trailers)
 
     async def _route(self, raw: bytes, context: Any) -> Any:
@@ -145,6 +160,7 @@ class RouterService:
         try:
             item = read_stream_item(raw)
         except InvalidRequest as error:
+            self.metrics.failed(error.code)
             return failed_result("", failure_of(error))
         return await self.answering.result(item, deadline_s)
 

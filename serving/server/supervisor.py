@@ -13,15 +13,13 @@ import asyncio
 import dataclasses
 import logging
 import os
-import shutil
 import signal
-import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 
 from serving.errors import EXIT_DATA_REFUSED, EXIT_OK, TurnoutError
+from serving.observe.exposition import forget_worker, shared_folder
+from serving.observe.running import expose
+from serving.observe.settings import ObserveSettings
 from serving.server.config import ServerSettings
 from serving.server.launching import ready_line
 from serving.server.listening import held_port
@@ -29,8 +27,6 @@ from serving.server.orders import Order, Refused
 from serving.server.sources import Sources
 from serving.server.worker_process import WorkerProcess
 
-METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
-"""Where prometheus-client looks for the folder through which workers share their metrics."""
 QUICK_DEATH_S = 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0
 KILL_AFTER_S = 2.0
@@ -47,33 +43,23 @@ class WorkerFailed(TurnoutError):
         self.exit_code = exit_code  # type: ignore[misc]  # the reason's own, not the class's
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsHooks:
-    """What the supervisor does for the metrics of its workers; by default nothing.
-
-    Attributes:
-        start_exposition: called once, before the first worker starts and with `METRICS_FOLDER` in the
-            environment; a `TurnoutError` from it ends the service with its exit code.
-        forget_worker: called with the process id of each worker that ended.
-    """
-
-    start_exposition: Callable[[], None] = lambda: None
-    forget_worker: Callable[[int], None] = lambda _pid: None
-
-
-def supervise(sources: Sources, settings: ServerSettings, n_workers: int, hooks: MetricsHooks | None = None) -> int:
+def supervise(sources: Sources, settings: ServerSettings, observe: ObserveSettings, n_workers: int) -> int:
     """Serve bundles with several processes until SIGTERM or SIGINT and return the exit code.
 
     Raises:
         PortTaken: another process holds the port.
         SettingsRefused: the address can't be listened on.
+        MetricsPortTaken: likewise for the metrics, where their address was asked for.
         WorkerFailed: a worker could not start; its message and exit code are the worker's.
     """
-    with held_port(settings.listen) as listen, _metrics_folder():
-        order = Order(sources, dataclasses.replace(settings, listen=listen), os.getpid())
-        hooks = hooks or MetricsHooks()
-        hooks.start_exposition()
-        return asyncio.run(Supervisor(order, n_workers, hooks).run())
+    with held_port(settings.listen) as listen, shared_folder():
+        order = Order(sources, dataclasses.replace(settings, listen=listen), observe, os.getpid())
+        exposition = expose(observe)
+        try:
+            return asyncio.run(Supervisor(order, n_workers).run())
+        finally:
+            if exposition is not None:
+                exposition.close()
 
 
 def pause_s(n_quick_deaths: int) -> float:
@@ -84,11 +70,10 @@ def pause_s(n_quick_deaths: int) -> float:
 class Supervisor:
     """The workers of one service and what becomes of them."""
 
-    def __init__(self, order: Order, n_workers: int, hooks: MetricsHooks) -> None:
+    def __init__(self, order: Order, n_workers: int) -> None:
         """Take the order that every worker gets."""
         self._order = order
         self._n_workers = n_workers
-        self._hooks = hooks
         self._workers: set[WorkerProcess] = set()
         self._warm: set[WorkerProcess] = set()
         self._all_warm = asyncio.Event()
@@ -150,7 +135,7 @@ class Supervisor:
             self._unclean += 1
         self._workers.discard(worker)
         self._warm.discard(worker)
-        self._hooks.forget_worker(worker.pid)
+        forget_worker(worker.pid)
         return ending
 
     def _fail(self, ending: Refused) -> None:
@@ -195,19 +180,3 @@ class Supervisor:
         async with self._reload_turn:
             for worker in list(self._warm):
                 await worker.reload()
-
-
-@contextmanager
-def _metrics_folder() -> Iterator[None]:
-    """Give the workers a folder of this service's own for their metrics, in the environment; gone at the end."""
-    before = os.environ.get(METRICS_FOLDER)
-    folder = tempfile.mkdtemp(prefix="turnout-metrics-")
-    os.environ[METRICS_FOLDER] = folder
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        if before is None:
-            del os.environ[METRICS_FOLDER]
-        else:
-            os.environ[METRICS_FOLDER] = before

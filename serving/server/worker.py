@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import dataclasses
 import os
 import signal
 import sys
@@ -18,7 +19,8 @@ from typing import BinaryIO
 import uvloop
 
 from serving.errors import EXIT_OK, TurnoutError
-from serving.server.launching import log_to_stderr
+from serving.observe.logs import set_up_logging
+from serving.observe.running import Observation, observation
 from serving.server.lifecycle import Lifecycle
 from serving.server.orders import Order, Ready, Refused, Reloaded, Report, order_of, to_line
 from serving.server.running import RouterServer, leave, reload_on_hangup
@@ -28,17 +30,19 @@ _PR_SET_PDEATHSIG = 1
 
 def main() -> int:
     """Work off the order on standard input; return the exit code of the process."""
-    log_to_stderr()
     line = sys.stdin.buffer.readline()
     if not line:  # the supervisor died before it could say anything
         return EXIT_OK
     order = order_of(line)
+    set_up_logging(order.observe.log_format)
     if not _ends_with(order.supervisor_pid):
         return EXIT_OK
     with _report_stream() as reports:
         try:
-            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-                runner.run(_serve(order, reports))
+            unexposed = dataclasses.replace(order.observe, metrics="")  # the supervisor shows all workers' metrics
+            with observation(unexposed) as observed, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+                runner.run(_serve(order, reports, observed))
+                observed.close()
                 leave(EXIT_OK)
         except TurnoutError as error:
             _report(reports, Refused(str(error), error.exit_code))
@@ -67,9 +71,9 @@ def _report(stream: BinaryIO, report: Report) -> None:
         return  # the supervisor is gone, and SIGTERM on its way
 
 
-async def _serve(order: Order, reports: BinaryIO) -> None:
-    lifecycle = Lifecycle(order.sources)
-    server = RouterServer(lifecycle, order.settings, shares_port=True)
+async def _serve(order: Order, reports: BinaryIO, observed: Observation) -> None:
+    lifecycle = Lifecycle(order.sources, observed.metrics)
+    server = RouterServer(lifecycle, order.settings, observed.tracing, shares_port=True)
     await server.warm_up()
     await server.start()
     stopping = asyncio.Event()

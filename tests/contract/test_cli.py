@@ -34,6 +34,7 @@ COMMANDS = [
     "bundle show",
     "bundle sign",
     "bundle verify",
+    "doctor",
     "encoder",
     "encoder export",
     "evaluate",
@@ -53,6 +54,7 @@ COMMANDS = [
     "spool show",
     "token",
     "token new",
+    "top",
     "train",
 ]
 ENCODER = "minilm-l3-int8"
@@ -116,6 +118,8 @@ def whole_app() -> dict[str, Any]:
     app.add_typer(cli.token_app, name="token")
     app.command()(cli.serve)
     app.command()(cli.route)
+    app.command()(cli.top)
+    app.command()(cli.doctor)
     add_commands(app, cli.rules_app)
     return dict(commands_of(typer.main.get_command(app)))
 

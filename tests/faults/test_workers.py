@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,12 +24,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.bundle import GRAPH
+from serving.observe.catalog import FOLDER_VARIABLE
 from serving.pb import router_pb2 as pb
-from serving.server.sources import Sources
 from serving.server.supervisor import LONGEST_PAUSE_S, pause_s
 from serving.wire import ROUTE_METHOD
 from tests.builders import BUNDLE_ID
 from tests.running import SERVING, ServerProcess, environment, health_of, route, run_to_exit, server_process
+from tests.watching import watched_server
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 SLOW = "hello" + "?" * 20
@@ -320,31 +323,40 @@ def test_hangup_does_not_end_a_single_process(bundle_folder: Path, tmp_path: Pat
         assert route(server.address, text="hello").bundle == BUNDLE_ID
 
 
-METRICS = """
-import os, sys
-from pathlib import Path
-from serving.server.config import ServerSettings
-from serving.server.sources import Sources
-from serving.server.supervisor import METRICS_FOLDER, MetricsHooks, supervise
-hooks = MetricsHooks(
-    start_exposition=lambda: print("exposition", os.environ[METRICS_FOLDER], flush=True),
-    forget_worker=lambda pid: print("forget", pid, flush=True),
-)
-sys.exit(supervise(Sources(bundles=(Path(sys.argv[1]),)), ServerSettings(listen="127.0.0.1:0", lame_duck_s=0), 2, hooks))
-"""
+def counted(url: str, code: str = "OK") -> float:
+    """Return how many calls of Route ended so, as a scrape adds them up over all workers."""
+    text = urllib.request.urlopen(url, timeout=5).read().decode()
+    samples = re.findall(rf'^turnout_rpcs_total{{code="{code}",method="Route"}} (\S+)$', text, re.MULTILINE)
+    return sum(map(float, samples))
 
 
-def test_metrics_get_a_private_folder_and_are_told_of_dead_workers(bundle_folder: Path):
-    command = [sys.executable, "-c", METRICS, str(bundle_folder)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
-        assert process.stdout is not None
-        folder = Path(process.stdout.readline().split()[1])
+def test_counts_of_all_workers_add_up_and_outlive_a_killed_one(bundle_folder: Path, tmp_path: Path):
+    with watched_server(bundle_folder, tmp_path / "log", workers=2) as (server, url):
+        for _ in range(40):  # a connection each, spread by the kernel over both
+            assert route(server.address, text="hello").model
+        assert eventually(lambda: counted(url) == 40, 5)
+        killed = workers_of(server).pop()
+        os.kill(killed, signal.SIGKILL)
+        assert eventually(lambda: len(workers_of(server) - {killed}) == 2, 10)
+        before = counted(url)
+        assert eventually(lambda: _answers(server), 10)
+        assert before == 40
+        assert eventually(lambda: counted(url) > 40, 5)
+
+
+def _answers(server: ServerProcess) -> bool:
+    try:
+        return bool(route(server.address, text="hello").model)
+    except grpc.RpcError:
+        return False
+
+
+def test_metrics_folder_is_private_and_gone_at_the_end(bundle_folder: Path, tmp_path: Path):
+    with server_process(bundle_folder, tmp_path / "log", workers=2) as server:
+        environments = [Path(f"/proc/{pid}/environ").read_text().split("\0") for pid in workers_of(server)]
+        folders = {line.partition("=")[2] for lines in environments for line in lines if FOLDER_VARIABLE in line}
+        (folder,) = map(Path, folders)
         assert folder.stat().st_mode & 0o777 == 0o700
-        server = ServerProcess(process, process.stdout.readline().strip(), Path())
-        workers = workers_of(server)
-        for pid in workers:
-            assert f"PROMETHEUS_MULTIPROC_DIR={folder}" in Path(f"/proc/{pid}/environ").read_text().split("\0")
-        process.terminate()
-        forgotten = {int(line.split()[1]) for line in process.stdout.read().splitlines()}
-        assert (server.wait(), forgotten) == (0, workers)
+        server.process.terminate()
+        assert server.wait() == 0
     assert not folder.exists()

@@ -10,17 +10,18 @@ import statistics
 from collections import deque
 
 WINDOW = 200
-"""Requests of each side that are looked at; old ones fall out."""
+"""Requests of each side that are looked at; old ones fall out, and fewer say nothing of times."""
 
-MIN_REQUESTS = 50
-"""Before so many of each side, times say nothing."""
+CHECK_EVERY = 25
+"""Requests between two comparisons of the times."""
 
 MAX_FAULTS = 3
 """Faults in the window that end it: one may be chance, three among 200 are 1.5 %, and a sound bundle has none."""
 
 MAX_SLOWDOWN = 2.0
-"""Ratio of the 90th percentiles that ends it. Halves of 400 calls to one and the same bundle, on a busy machine of
-two cores, differed by up to 1.4."""
+"""Ratio of the geometric means of the times that ends it. Between windows of one and the same bundle, on a busy machine
+of two cores and with a share of 5 %, it reached 1.5; that of the means 2.6, and that of the 90th percentiles, which
+jump between the fast and the full head, 5.2."""
 
 
 class CanaryWatch:
@@ -47,21 +48,17 @@ class CanaryWatch:
         """Take in the time, in nanoseconds, that the model took for an answer."""
         if by_canary:
             self._faults.append(False)
-        self._times_ns[by_canary].append(model_ns)
+        self._times_ns[by_canary].append(max(model_ns, 1))
         self._since_check += 1
-        if self._since_check >= MIN_REQUESTS // 2 and self.verdict is None:
+        if self._since_check >= CHECK_EVERY and self.verdict is None:
             self._since_check = 0
             self.verdict = self._slowness()
 
     def _slowness(self) -> str | None:
         canary, default = self._times_ns[True], self._times_ns[False]
-        if min(len(canary), len(default)) < MIN_REQUESTS:
+        if min(len(canary), len(default)) < WINDOW:
             return None
-        ratio = _p90(canary) / max(_p90(default), 1.0)
+        ratio = statistics.geometric_mean(canary) / statistics.geometric_mean(default)
         if ratio <= MAX_SLOWDOWN:
             return None
-        return f"its p90 is {ratio:.1f} times that of the default bundle, at most {MAX_SLOWDOWN} is allowed"
-
-
-def _p90(times_ns: deque[int]) -> float:
-    return statistics.quantiles(times_ns, n=10)[8]
+        return f"it takes {ratio:.1f} times as long as the default bundle, at most {MAX_SLOWDOWN} is allowed"

@@ -11,7 +11,7 @@ import pytest
 from serving.bundle import Bundle, load_bundle
 from serving.client import AsyncRouter
 from serving.prompt import prompt_from_text
-from serving.server.canary import MAX_FAULTS, MIN_REQUESTS, CanaryWatch
+from serving.server.canary import MAX_FAULTS, WINDOW, CanaryWatch
 from serving.server.lifecycle import Lifecycle
 from serving.server.shadow import MAX_WAITING, Shadow, Sighting
 from serving.server.sources import Sources
@@ -78,7 +78,7 @@ def test_next_canary_gets_its_chance(champion: Path, tmp_path: Path):
 
 def test_slow_canary_is_found_and_an_equal_one_is_not():
     equal, slow = CanaryWatch(), CanaryWatch()
-    for n in range(4 * MIN_REQUESTS):
+    for n in range(3 * WINDOW):
         by_canary = n % 2 == 0
         equal.answered(MILLISECOND_NS + n, by_canary=by_canary)
         slow.answered((5 if by_canary else 1) * MILLISECOND_NS, by_canary=by_canary)
@@ -89,7 +89,7 @@ def test_slow_canary_is_found_and_an_equal_one_is_not():
 
 def test_few_requests_say_nothing_of_times():
     watch = CanaryWatch()
-    for n in range(MIN_REQUESTS):
+    for n in range(2 * WINDOW - 2):
         watch.answered((9 if n % 2 else 1) * MILLISECOND_NS, by_canary=n % 2 == 1)
     assert watch.verdict is None
 

@@ -88,7 +88,7 @@ class RouterServer:
         self._health = health.aio.HealthServicer()
         self._credentials = server_credentials(settings)
         self._server = grpc.aio.server(
-            interceptors=() if settings.tokens is None else (TokenGate(TokensFile(settings.tokens)),),
+            interceptors=self._interceptors(),
             options=(
                 # With SO_REUSEPORT, gRPC's default, a second server takes half of the calls in silence.
                 ("grpc.so_reuseport", int(shares_port)),
@@ -128,6 +128,12 @@ class RouterServer:
         await self.service.warm_up()
         self._is_warm = True
         await self._set_health(_SERVING)
+
+    def _interceptors(self) -> tuple[grpc.aio.ServerInterceptor, ...]:
+        if self._settings.tokens is None:
+            return ()
+        metrics = self.service.metrics
+        return (TokenGate(TokensFile(self._settings.tokens, lambda ok: metrics.reloaded("tokens", ok=ok))),)
 
     def _rules(self) -> Rules:
         return NO_RULES if self._rules_file is None else self._rules_file.rules

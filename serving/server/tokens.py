@@ -18,6 +18,7 @@ import os
 import re
 import secrets
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -58,8 +59,13 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TokensFile:
     """The tokens of a file, read again when it changes; a bad file is refused whole and the last good one stays."""
 
-    def __init__(self, path: Path) -> None:
-        """Read the file; raises `SettingsRefused` when it can't be used."""
+    def __init__(self, path: Path, on_reload: Callable[[bool], None] = lambda _: None) -> None:
+        """Read the file; `on_reload` is told of each change whether it was taken.
+
+        Raises:
+            SettingsRefused: the file can't be used.
+        """
+        self._on_reload = on_reload
         self._path = path
         self._seen = _state(path)
         self._tokens = read_tokens(path)
@@ -91,8 +97,10 @@ class TokensFile:
             self._tokens = read_tokens(self._path)
         except SettingsRefused as error:
             _log.warning("the tokens read last stay: %s", error)
+            self._on_reload(False)  # noqa: FBT003  # one argument, one meaning
         else:
             _log.info("%s: %d tokens", self._path, len(self._tokens))
+            self._on_reload(True)  # noqa: FBT003
 
 
 def read_tokens(path: Path) -> tuple[Token, ...]:

@@ -1,4 +1,4 @@
-"""A rules file decides on calls over a real socket, is taken over while the server answers, and is told in the reply."""
+"""A rules file decides on calls over a real socket, is taken over while it answers, and is told in the reply."""
 
 from __future__ import annotations
 
@@ -149,9 +149,7 @@ def test_negative_counts_are_refused(bundle: Bundle, rules: Path):
     asyncio.run(check())
 
 
-def test_changed_rules_are_taken_over_at_a_hangup_and_bad_ones_are_not(
-    bundle_folder: Path, rules: Path, tmp_path: Path
-):
+def test_hangup_takes_changed_rules_over_and_no_bad_ones(bundle_folder: Path, rules: Path, tmp_path: Path):
     with server_process(bundle_folder, tmp_path / "log", "--rules", rules) as server:
         assert route(server.address, text="hello", task="chat").rule == "chat is cheap"
         rules.write_text("salt = 7")
@@ -167,7 +165,7 @@ def test_changed_rules_are_taken_over_at_a_hangup_and_bad_ones_are_not(
 def test_rules_that_name_what_is_not_served_end_the_start(bundle: Bundle, tmp_path: Path):
     file = tmp_path / "rules.toml"
     file.write_text('policy = "max_worse=0.9"')
-    with pytest.raises(RulesRefused, match="max_worse=0.9"):
+    with pytest.raises(RulesRefused, match=r"max_worse=0\.9"):
         RouterServer(lifecycle_of(bundle), ServerSettings(rules=file))
 
 

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 import grpc
 
+from serving.asking import Routed, RouteFields, RouteItem
 from serving.outcomes import OutcomeFields, outcome_request
-from serving.routed import CHANNEL_OPTIONS, OUTCOME_TIMEOUT_S, Routed, RouteItem, RouterBase, why_failed
+from serving.routed import CHANNEL_OPTIONS, OUTCOME_TIMEOUT_S, RouterBase, why_failed
 
 __all__ = ["AsyncRouter", "RouteItem", "Routed", "Router"]
 
@@ -34,44 +35,16 @@ class Router(RouterBase):
             return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
         return grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
 
-    def route(
-        self,
-        *,
-        text: str | None = None,
-        messages: Sequence[Mapping[str, Any]] | None = None,
-        openai_body: bytes | None = None,
-        policy: str | None = None,
-        threshold: float | None = None,
-        request_id: str = "",
-        bundle: str | None = None,
-        tenant: str = "",
-        timeout_s: float | None = None,
-    ) -> Routed:
+    def route(self, *, timeout_s: float | None = None, **request: Unpack[RouteFields]) -> Routed:
         """Return where the request is to go.
 
         Args:
-            text: the text of one user message; exactly one of the three contents is given.
-            messages: OpenAI messages, `{"role": ..., "content": ...}`, content plain or in parts.
-            openai_body: the raw JSON body of a chat.completions call.
-            policy: name of a policy; None for the router's own default.
-            threshold: threshold in [0, 1] instead of any policy.
-            request_id: any string, for the server's records.
-            bundle: `name` or `name/version`; None for the router's own default.
-            tenant: on whose behalf; under load one tenant gets at most its share.
             timeout_s: deadline of this call in seconds; None for the router's own default.
+            **request: the request, with the fields of `RouteItem`.
         """
         started = time.perf_counter()
+        item = RouteItem(**request)
         try:
-            item = RouteItem(
-                text=text,
-                messages=messages,
-                openai_body=openai_body,
-                policy=policy,
-                threshold=threshold,
-                request_id=request_id,
-                bundle=bundle,
-                tenant=tenant,
-            )
             reply = self._route(self._request(item), timeout=self.timeout_s if timeout_s is None else timeout_s)
             return self._routed(reply, started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
@@ -132,32 +105,11 @@ class AsyncRouter(RouterBase):
             return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
         return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
 
-    async def route(
-        self,
-        *,
-        text: str | None = None,
-        messages: Sequence[Mapping[str, Any]] | None = None,
-        openai_body: bytes | None = None,
-        policy: str | None = None,
-        threshold: float | None = None,
-        request_id: str = "",
-        bundle: str | None = None,
-        tenant: str = "",
-        timeout_s: float | None = None,
-    ) -> Routed:
+    async def route(self, *, timeout_s: float | None = None, **request: Unpack[RouteFields]) -> Routed:
         """Return where the request is to go; as `Router.route`. A cancelled caller stays cancelled."""
         started = time.perf_counter()
+        item = RouteItem(**request)
         try:
-            item = RouteItem(
-                text=text,
-                messages=messages,
-                openai_body=openai_body,
-                policy=policy,
-                threshold=threshold,
-                request_id=request_id,
-                bundle=bundle,
-                tenant=tenant,
-            )
             reply = await self._route(self._request(item), timeout=self.timeout_s if timeout_s is None else timeout_s)
             return self._routed(reply, started)
         except asyncio.CancelledError:

@@ -1,4 +1,4 @@
-"""What both clients share: their answers, their defaults, reading replies, and the fallback.
+"""What both clients share: their defaults, reading replies, and the fallback.
 
 A call's arguments in, `Routed` out, whatever the server said or did not say.
 """
@@ -10,16 +10,16 @@ import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 
+from serving.asking import Routed, RouteItem, request_of, routed_of
 from serving.errors import RequestError
 from serving.pb import router_pb2 as pb
 from serving.server.config import DEFAULT_LISTEN
-from serving.wire import REPORT_OUTCOME_METHOD, ROUTE_BATCH_METHOD, ROUTE_METHOD, read_response, request_of
+from serving.wire import REPORT_OUTCOME_METHOD, ROUTE_BATCH_METHOD, ROUTE_METHOD
 
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -30,63 +30,6 @@ CHANNEL_OPTIONS = (
 
 OUTCOME_TIMEOUT_S = 1.0
 """Default deadline of a report: it waits for a disk, and no user waits for it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """Where a request is to go; always usable.
-
-    Attributes:
-        model: name to put into the `model` field of the request.
-        tier: `weak` or `strong`.
-        p_match: calibrated probability that the weak model does as well; None when the model did not run.
-        confidence: `p_match` when weak, `1 - p_match` when strong; None when the model did not run.
-        threshold: what `p_match` was compared with; None on fallback.
-        policy: the policy applied; empty on fallback.
-        reason: `MODEL`, `RULE`, `TOO_LONG`, or `FALLBACK` when the router gave no answer.
-        stage: `FAST` or `FULL`; None when the model did not run.
-        bundle: `name/version` that answered; empty on fallback.
-        latency_ms: wall time of the call, as the caller saw it.
-        fallback_reason: why there was no answer: a gRPC code in lower case such as `deadline_exceeded`,
-            `bad_response` or `client_error`; None when there was one.
-    """
-
-    model: str
-    tier: Literal["weak", "strong"]
-    p_match: float | None
-    confidence: float | None
-    threshold: float | None
-    policy: str
-    reason: str
-    stage: str | None
-    bundle: str
-    latency_ms: float
-    fallback_reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteItem:
-    """One request of a batch, with the arguments of `Router.route`; None takes the router's own default.
-
-    Attributes:
-        text: the text of one user message; exactly one of the three contents is given.
-        messages: OpenAI messages, `{"role": ..., "content": ...}`, content plain or in parts.
-        openai_body: the raw JSON body of a chat.completions call.
-        policy: name of a policy.
-        threshold: threshold in [0, 1] instead of any policy.
-        request_id: any string, for the server's records.
-        bundle: `name` or `name/version`.
-        tenant: on whose behalf; under load one tenant gets at most its share.
-    """
-
-    text: str | None = None
-    messages: Sequence[Mapping[str, Any]] | None = None
-    openai_body: bytes | None = None
-    policy: str | None = None
-    threshold: float | None = None
-    request_id: str = ""
-    bundle: str | None = None
-    tenant: str = ""
 
 
 class RouterBase(abc.ABC):
@@ -130,27 +73,16 @@ class RouterBase(abc.ABC):
         self._lock = threading.Lock()
         self._channel = self._open(target, credentials)
         metadata = (("authorization", f"Bearer {token}"),) if token else None
-        self._route = functools.partial(
-            self._channel.unary_unary(
-                ROUTE_METHOD,
-                request_serializer=pb.RouteRequest.SerializeToString,
-                response_deserializer=pb.RouteResponse.FromString,
-            ),
-            metadata=metadata,
-        )
-        self._route_batch = functools.partial(
-            self._channel.unary_unary(
-                ROUTE_BATCH_METHOD,
-                request_serializer=pb.RouteBatchRequest.SerializeToString,
-                response_deserializer=pb.RouteBatchResponse.FromString,
-            ),
-            metadata=metadata,
-        )
-        self._report_outcome = self._channel.unary_unary(
-            REPORT_OUTCOME_METHOD,
-            request_serializer=pb.ReportOutcomeRequest.SerializeToString,
-            response_deserializer=pb.ReportOutcomeResponse.FromString,
-        )
+
+        def method(path: str, request: Any, response: Any) -> Any:
+            stub = self._channel.unary_unary(
+                path, request_serializer=request.SerializeToString, response_deserializer=response.FromString
+            )
+            return functools.partial(stub, metadata=metadata)
+
+        self._route = method(ROUTE_METHOD, pb.RouteRequest, pb.RouteResponse)
+        self._route_batch = method(ROUTE_BATCH_METHOD, pb.RouteBatchRequest, pb.RouteBatchResponse)
+        self._report_outcome = method(REPORT_OUTCOME_METHOD, pb.ReportOutcomeRequest, pb.ReportOutcomeResponse)
 
     @abc.abstractmethod
     def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
@@ -158,16 +90,7 @@ class RouterBase(abc.ABC):
 
     def _request(self, item: RouteItem) -> Any:
         """Return the `RouteRequest` of an item; raises what `request_of` raises."""
-        return request_of(
-            text=item.text,
-            messages=item.messages,
-            openai_body=item.openai_body,
-            policy=self.policy if item.policy is None else item.policy,
-            threshold=item.threshold,
-            request_id=item.request_id,
-            bundle=self.bundle if item.bundle is None else item.bundle,
-            tenant=item.tenant,
-        )
+        return request_of(item, self.policy, self.bundle)
 
     def _batch(self, items: Sequence[RouteItem]) -> tuple[Any, list[str | None]]:
         """Return the `RouteBatchRequest` of the good items, and for each item why it is not in it, or None."""
@@ -200,21 +123,7 @@ class RouterBase(abc.ABC):
         return [self._fallback(own or why, started) for own in excluded]
 
     def _routed(self, reply: Any, started: float) -> Routed:
-        answer = read_response(reply)
-        if answer is None:
-            return self._fallback("bad_response", started)
-        return Routed(
-            model=answer.model,
-            tier="weak" if answer.tier == "weak" else "strong",
-            p_match=answer.p_match,
-            confidence=answer.confidence,
-            threshold=answer.threshold,
-            policy=answer.policy,
-            reason=answer.reason,
-            stage=answer.stage,
-            bundle=answer.bundle,
-            latency_ms=ms_since(started),
-        )
+        return routed_of(reply, ms_since(started)) or self._fallback("bad_response", started)
 
     def _fallback(self, why: str, started: float) -> Routed:
         with self._lock:
@@ -222,13 +131,7 @@ class RouterBase(abc.ABC):
         return Routed(
             model=self.strong_model,
             tier="strong",
-            p_match=None,
-            confidence=None,
-            threshold=None,
-            policy="",
             reason="FALLBACK",
-            stage=None,
-            bundle="",
             latency_ms=ms_since(started),
             fallback_reason=why,
         )

@@ -1,22 +1,17 @@
-"""Where the messages of one request meet the domain types, for server and client alike.
-
-Server: bytes in, `RouteCall` out; `Decision` in, `RouteResponse` out. Client: content in, `RouteRequest`
-out; `RouteResponse` in, `Answer` out. Imports neither numpy nor onnxruntime: clients stay light.
-"""
+"""Where the messages of one request meet the server's types: bytes to `RouteCall`, `Decision` to `RouteResponse`."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import msgspec
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from serving.costs import ExpectedCosts
 from serving.errors import InvalidRequest
 from serving.pb import router_pb2 as pb
-from serving.prompt import ChatBody, Message, Prompt, clean_text, prompt_from_chat, prompt_from_json, prompt_from_text
+from serving.prompt import ChatBody, Message, Prompt, prompt_from_chat, prompt_from_json, prompt_from_text
 from serving.routes import Route
 
 if TYPE_CHECKING:
@@ -73,21 +68,6 @@ class Timings:
     decode_ns: int
     queue_ns: int
     model_ns: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A `RouteResponse` in domain types; None where the server left a field out."""
-
-    tier: str
-    model: str
-    p_match: float | None
-    confidence: float | None
-    threshold: float
-    policy: str
-    reason: str
-    stage: str | None
-    bundle: str
 
 
 def read_request(raw: bytes, max_bytes: int) -> RouteCall:
@@ -163,71 +143,3 @@ def response(
             for part in contributions
         ],
     )
-
-
-def request_of(
-    *,
-    text: str | None,
-    messages: Sequence[Mapping[str, Any]] | None,
-    openai_body: bytes | None,
-    policy: str,
-    threshold: float | None,
-    request_id: str,
-    bundle: str,
-    tenant: str,
-) -> Any:
-    """Return the `RouteRequest` of a client's call.
-
-    Raises:
-        InvalidRequest: not exactly one of `text`, `messages` and `openai_body`.
-        TypeError, ValueError: a value of a type that the field can't hold.
-    """
-    if sum(content is not None for content in (text, messages, openai_body)) != 1:
-        raise InvalidRequest("expected exactly one of text, messages, openai_body")
-    request = pb.RouteRequest(request_id=request_id, bundle=bundle, tenant=tenant)
-    if threshold is not None:
-        request.threshold = threshold
-    elif policy:
-        request.policy = policy
-    if text is not None:
-        request.text = clean_text(text)
-    elif openai_body is not None:
-        request.openai_body = openai_body
-    elif messages is not None and _are_plain(messages):
-        request.messages.messages.extend(_plain_message(message) for message in messages)
-        request.messages.SetInParent()
-    else:
-        request.openai_body = msgspec.json.encode({"messages": messages})
-    return request
-
-
-def _are_plain(messages: Iterable[Mapping[str, Any]]) -> bool:
-    return all(isinstance(message.get("content"), str | None) for message in messages)
-
-
-def _plain_message(message: Mapping[str, Any]) -> Any:
-    return pb.Message(role=message.get("role") or "user", text=clean_text(message.get("content") or ""))
-
-
-def read_response(reply: Any) -> Answer | None:
-    """Return what a `RouteResponse` says; None when it names no tier or no model."""
-    if reply.tier not in TIERS or not reply.model:
-        return None
-    return Answer(
-        tier=TIERS[reply.tier],
-        model=reply.model,
-        p_match=reply.p_match if reply.HasField("p_match") else None,
-        confidence=reply.confidence if reply.HasField("confidence") else None,
-        threshold=reply.threshold,
-        policy=reply.policy,
-        reason=_short_name(pb.Reason, reply.reason) or "RULE",  # a later server may know more reasons
-        stage=_short_name(pb.Stage, reply.stage),
-        bundle=reply.bundle,
-    )
-
-
-def _short_name(enum: Any, number: int) -> str | None:
-    """Return `MODEL` for `REASON_MODEL`; None for the unspecified and for numbers of a later proto."""
-    if number not in enum.values() or number == 0:
-        return None
-    return str(enum.Name(number)).partition("_")[2]

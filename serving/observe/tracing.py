@@ -14,9 +14,10 @@ from typing import Any
 
 import grpc
 
+from serving.asking import routed_of
 from serving.errors import EXIT_USAGE, TurnoutError
 from serving.observe.metrics import policy_label
-from serving.wire import SERVICE_NAME, read_response
+from serving.wire import SERVICE_NAME
 
 SWITCHES = (
     "OTEL_TRACES_EXPORTER",
@@ -106,7 +107,7 @@ def tracing_to_exporter() -> Tracing:
 
 def describe_answer(span: Any, reply: Any) -> None:
     """Write the decision of a `RouteResponse` into the span; other replies and failures add nothing."""
-    answer = read_response(reply) if hasattr(reply, "tier") else None
+    answer = routed_of(reply, 0.0) if hasattr(reply, "tier") else None
     if answer is None:
         return
     span.set_attributes(

@@ -15,6 +15,7 @@ import grpc
 import pytest
 
 from serving.bundle import Bundle
+from serving.client import AsyncRouter
 from serving.errors import RulesRefused
 from serving.pb import router_pb2 as pb
 from serving.prices import cost_usd
@@ -135,6 +136,28 @@ def test_callers_own_threshold_goes_before_that_of_a_rule(bundle: Bundle, rules:
         async with routing(bundle, rules) as ask:
             assert (await ask(tenant="lab", threshold=0.5)).threshold == 0.5
             assert (await ask(tenant="lab")).threshold == 0.01
+
+    asyncio.run(check())
+
+
+def test_client_sends_what_rules_go_by_and_reads_what_they_did(bundle: Bundle, rules: Path):
+    async def check() -> None:
+        async with (
+            server_in_loop(bundle, rules=rules) as (_, address),
+            AsyncRouter(address, timeout_s=5) as router,
+        ):
+            legal = await router.route(text="hello", task="legal")
+            assert (legal.model, legal.rule, legal.reason, legal.p_match) == (
+                "gpt-4o",
+                "legal stays strong",
+                "RULE",
+                None,
+            )
+            stayed = await router.route(text="hello", threshold=0.0, previous_tier="strong", cached_tokens=5)
+            assert (stayed.tier, stayed.reason, stayed.route_propensity) == ("strong", "SESSION", 1.0)
+            explained = await router.route(text="Hello there. The word.", explain=True, expected_output_tokens=1000)
+            assert [(part.start, part.end) for part in explained.parts] == [(0, 13), (13, 22)]
+            assert explained.weak_cost_usd == pytest.approx(cost_usd("gpt-4o-mini", 6, 1000))
 
     asyncio.run(check())
 

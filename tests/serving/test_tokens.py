@@ -142,6 +142,24 @@ def test_token_speaks_for_its_tenants_only_and_batch_items_fail_alone(bundle: Bu
     asyncio.run(with_server(bundle, tokens, check))
 
 
+def test_reports_show_the_token_and_speak_for_its_tenants_only(bundle: Bundle, tmp_path: Path):
+    entries = [{"name": "shop", "secret": SHOP, "methods": ["*"], "tenants": ["shop"]}]
+    tokens = write_tokens(tmp_path / "tokens.toml", entries)
+
+    async def check() -> None:
+        async with (
+            server_in_loop(bundle, tokens=tokens, spool=tmp_path / "spool") as (_, address),
+            AsyncRouter(address, timeout_s=5, token=SHOP) as router,
+            AsyncRouter(address, timeout_s=5) as stranger,
+        ):
+            assert await router.report_outcome("1", tenant="shop", score=1.0)
+            assert not await router.report_outcome("2", tenant="other", score=1.0)
+            assert not await stranger.report_outcome("3", tenant="shop", score=1.0)
+            assert (router.unreported, stranger.unreported) == ({"permission_denied": 1}, {"unauthenticated": 1})
+
+    asyncio.run(check())
+
+
 def test_calls_at_the_same_time_keep_their_own_callers(bundle: Bundle, tokens: Path):
     async def check(_: Any, address: str) -> None:
         async with (

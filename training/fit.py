@@ -1,6 +1,6 @@
 """Fit: features and labels to one linear router.
 
-Comes in: `FeatureTable` and labels of the fit part. Goes out: `LinearRouter`: one LogisticRegression
+Comes in: `FeatureTable` and labels of the rows that teach. Goes out: `LinearRouter`: one LogisticRegression
 over the lexical, structural and dense parts (the full head), and one over the first two (the fast head).
 
 The fit is binary on `match`, or on four outcomes (both right, strong only, weak only, both wrong)

@@ -3,7 +3,7 @@
     python -m tests.bench.quality LOGS... [--source NAME] [--folds 5] [--seed 0] [--json FILE]
 
 Run by `make bench-quality LOGS=...`. Grouped folds; each router learns on the other folds alone, ours
-with its calibration rows taken from those. Pooled over folds; intervals are 95 % bootstraps of groups, and the
+with its calibration cross-fitted inside those. Pooled over folds; intervals are 95 % bootstraps of groups, and the
 last column is the paired difference of ours to that router.
 """
 
@@ -20,21 +20,19 @@ from scipy.special import expit
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, GroupShuffleSplit
+from sklearn.model_selection import GroupKFold
 from sklearn.neighbors import NearestNeighbors
 
 from serving.bundle import Pair
 from serving.registry import find_encoder
 from training.baselines import dense_logistic_baseline
-from training.calibrate import exit_band, fit_calibrator
-from training.calibrators import fit_platt
+from training.crossfit import fit_calibrated
 from training.dataset import Dataset, load_dataset
 from training.embeddings import FeatureTable, default_cache_dir, embed
 from training.encoders import load_encoder
 from training.evaluate import evaluate, paired_difference
-from training.fit import FitSettings, fit_router, outcome_classes
+from training.fit import FitSettings, outcome_classes
 from training.progress import Reporter
-from training.router import Router
 
 NEIGHBOURS = 40
 TREES = 200
@@ -58,16 +56,12 @@ class Fold:
 
 def ours(fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     """Return p_match of the full model and of the cascade as served."""
-    group = fold.data.groups.group
-    inner = GroupShuffleSplit(1, test_size=0.15, random_state=fold.seed)
-    fit, calibrate = (fold.train[part] for part in next(inner.split(fold.train, groups=group[fold.train])))
-    form = "four_outcomes" if fold.data.has_scores else "binary"
-    target = fold.classes if fold.data.has_scores else fold.data.match
-    linear = fit_router(fold.table.take(fit), target[fit], FitSettings(form=form))
-    fast, full = linear.log_odds(fold.table.take(calibrate))
-    match = fold.data.match[calibrate]
-    calibrators = fit_platt(fast, match), fit_calibrator(full, match, group[calibrate])
-    router = Router(linear, *calibrators, exit_band(calibrators[0](fast), calibrators[1](full)))
+    train, data = fold.train, fold.data
+    form = "four_outcomes" if data.has_scores else "binary"
+    target = (fold.classes if data.has_scores else data.match)[train]
+    router = fit_calibrated(
+        fold.table.take(train), target, data.match[train], data.groups.group[train], FitSettings(form=form)
+    )
     heads = router.log_odds(fold.table.take(fold.test))
     return expit(heads.full), router.cascade(heads, SERVED_THRESHOLD).p_match
 

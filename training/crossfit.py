@@ -16,6 +16,7 @@ from sklearn.model_selection import GroupKFold
 
 from training.calibrate import exit_band, fit_calibrator
 from training.calibrators import fit_platt
+from training.difficulty import Difficulty
 from training.embeddings import FeatureTable
 from training.fit import FitSettings, fit_router
 from training.router import Router
@@ -35,6 +36,7 @@ def fit_calibrated(
     settings: FitSettings,
     *,
     weight: Floats | None = None,
+    difficulty: Difficulty | None = None,
 ) -> Router:
     """Fit both heads on all rows, their calibrators and the exit band on out-of-fold log-odds.
 
@@ -45,20 +47,27 @@ def fit_calibrated(
         group: (n,) which rows stay together; at least five groups.
         settings: form, C and scales.
         weight: (n,) non-negative weights of the fit; equal when None.
+        difficulty: other models' scores of the rows; each fold softens its own labels with them.
     """
-    fast, full = out_of_fold_log_odds(table, outcome, group, settings, weight=weight)
+    fast, full = out_of_fold_log_odds(table, outcome, group, settings, weight=weight, difficulty=difficulty)
     fast_calibrator, full_calibrator = fit_platt(fast, match), fit_calibrator(full, match, group)
     band = exit_band(fast_calibrator(fast), full_calibrator(full))
-    linear = fit_router(table, outcome, settings, weight=weight)
+    linear = fit_router(table, outcome, settings, weight=weight, difficulty=difficulty)
     return Router(linear, fast_calibrator, full_calibrator, band)
 
 
 def out_of_fold_log_odds(
-    table: FeatureTable, outcome: Ints, group: Ints, settings: FitSettings, *, weight: Floats | None = None
+    table: FeatureTable,
+    outcome: Ints,
+    group: Ints,
+    settings: FitSettings,
+    *,
+    weight: Floats | None = None,
+    difficulty: Difficulty | None = None,
 ) -> tuple[Floats, Floats]:
     """Return the raw log-odds of a match, (n,) of the fast and (n,) of the full head, from fits on other groups."""
     folds = list(GroupKFold(N_FOLDS).split(outcome, groups=group))
-    jobs = (delayed(_held_out_log_odds)(table, outcome, settings, weight, *fold) for fold in folds)
+    jobs = (delayed(_held_out_log_odds)(table, outcome, settings, weight, difficulty, *fold) for fold in folds)
     fast, full = np.empty(outcome.size), np.empty(outcome.size)
     for (_, held_out), (fold_fast, fold_full) in zip(folds, Parallel(n_jobs=-1)(jobs), strict=True):
         fast[held_out], full[held_out] = fold_fast, fold_full
@@ -70,9 +79,11 @@ def _held_out_log_odds(
     outcome: Ints,
     settings: FitSettings,
     weight: Floats | None,
+    difficulty: Difficulty | None,
     train: Ints,
     held_out: Ints,
 ) -> tuple[Floats, Floats]:
     fold_weight = None if weight is None else weight[train]
-    router = fit_router(table.take(train), outcome[train], settings, weight=fold_weight)
+    fold_difficulty = difficulty and difficulty.take(train)
+    router = fit_router(table.take(train), outcome[train], settings, weight=fold_weight, difficulty=fold_difficulty)
     return router.log_odds(table.take(held_out))

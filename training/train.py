@@ -43,6 +43,7 @@ from training.card import render_card
 from training.costs import CostsUnknown, RequestCosts, request_costs
 from training.crossfit import fit_calibrated
 from training.dataset import Dataset, Loaded, digest_files, load_dataset
+from training.difficulty import OPINION_SHARE, Difficulty, read_difficulty
 from training.embeddings import FeatureTable, embed
 from training.encoders import EncoderModel
 from training.errors import DataRefused
@@ -80,6 +81,7 @@ class TrainSettings:
         wide_search: search every form and the whole grid.
         columns: column map of the reader.
         cache_dir: folder of the dense cache; None for none.
+        scores: table of other models' scores on the same prompts (`training.difficulty`); None for none.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -89,6 +91,7 @@ class TrainSettings:
     wide_search: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     cache_dir: Path | None = None
+    scores: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -128,7 +131,8 @@ def train(
     table = embed_dataset(data, encoder, settings.cache_dir, reporter)
     rows = {one: np.flatnonzero(part == one) for one in Part}
 
-    router, chosen = _fit(data, table, rows, settings, reporter)
+    difficulty = _difficulty(data, settings, reporter)
+    router, chosen = _fit(data, table, rows, difficulty, settings, reporter)
     costs = request_costs([data.rows[row].record for row in rows[Part.POLICY]], settings.pair)
     if isinstance(costs, CostsUnknown):
         reporter.say(f"No cost policies: {costs.reason}")
@@ -205,6 +209,7 @@ def _fit(
     data: Dataset,
     table: FeatureTable,
     rows: Mapping[Part, NDArray[np.int64]],
+    difficulty: Difficulty | None,
     settings: TrainSettings,
     reporter: Reporter,
 ) -> tuple[Router, FitSettings]:
@@ -217,8 +222,26 @@ def _fit(
     learn_table = table.take(learn)
     chosen = select_settings(learn_table, targets, match, group, wide=settings.wide_search, reporter=reporter)
     with reporter.stage("Fitting and calibrating"):
-        router = fit_calibrated(learn_table, targets[chosen.form], match, group, chosen, weight=data.weight[learn])
+        router = fit_calibrated(
+            learn_table,
+            targets[chosen.form],
+            match,
+            group,
+            chosen,
+            weight=data.weight[learn],
+            difficulty=difficulty and difficulty.take(learn),
+        )
     return router, chosen
+
+
+def _difficulty(data: Dataset, settings: TrainSettings, reporter: Reporter) -> Difficulty | None:
+    if settings.scores is None:
+        return None
+    with reporter.stage("Reading other models' scores"):
+        found = read_difficulty(settings.scores, settings.pair, data.records, data.groups.group)
+    n_scored = int(np.isfinite(found.scores).any(axis=1).sum())
+    reporter.say(f"Scores of {found.scores.shape[1]} other models on {n_scored} of {len(data.rows)} rows")
+    return found
 
 
 def _learn_rows(rows: Mapping[Part, NDArray[np.int64]]) -> NDArray[np.int64]:
@@ -272,7 +295,7 @@ def _training(
 ) -> Training:
     group = loaded.dataset.groups.group
     return Training(
-        data_sha256=digest_files(paths),
+        data_sha256=digest_files([*paths, *([settings.scores] if settings.scores else [])]),
         rows={one.name.lower(): int((part == one).sum()) for one in Part},
         groups={one.name.lower(): int(np.unique(group[part == one]).size) for one in Part},
         group_salt=secrets.token_hex(16),
@@ -285,6 +308,7 @@ def _training(
             "dense_scale": chosen.dense_scale,
             "structural_scale": chosen.structural_scale,
             "margin": settings.margin,
+            "opinion_share": OPINION_SHARE if settings.scores and chosen.form == "four_outcomes" else 0.0,
         },
         libraries={library: version(library) for library in LIBRARIES},
     )

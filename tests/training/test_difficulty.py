@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from serving.bundle import GOLDEN, GRAPH, Pair
 from serving.prompt import prompt_from_text
-from tests.training.runs import QUIET, SEED, TrainingRun
+from tests.training.runs import QUIET, SEED, TrainingRun, with_shuffled_labels
 from training.dataset import Dataset, load_dataset
 from training.difficulty import N_OUTCOMES, OPINION_SHARE, Difficulty, is_of_pair, read_difficulty
 from training.embeddings import embed
@@ -178,17 +178,17 @@ def scores_of(data: Dataset, out: Path, shuffled: np.ndarray) -> Path:
     return write(out, lines)
 
 
-def test_scores_of_test_rows_never_reach_the_router_and_those_of_others_do(
+def test_labels_and_scores_of_test_rows_never_reach_the_router_and_scores_of_others_do(
     training_run: TrainingRun, encoder: EncoderModel, tmp_path: Path
 ):
     data = load_dataset([training_run.log], Pair(), None, 0.0, QUIET).dataset
     test = np.flatnonzero(split_groups(data.records, data.groups.group, SEED) == Part.TEST)
-    tables = [
-        scores_of(data, tmp_path / f"{name}.jsonl", rows) for name, rows in (("true", test[:0]), ("canary", test))
-    ]
-    assert tables[0].read_bytes() != tables[1].read_bytes()
-    for name, table in zip(("true", "canary"), tables, strict=True):
-        train([training_run.log], tmp_path / name, encoder, replace(training_run.settings, scores=table), QUIET)
-    graphs = [(folder / GRAPH).read_bytes() for folder in (tmp_path / "true", tmp_path / "canary")]
-    assert graphs[0] == graphs[1] != (training_run.bundle / GRAPH).read_bytes()
-    assert (tmp_path / "true" / GOLDEN).read_bytes() == (tmp_path / "canary" / GOLDEN).read_bytes()
+    true = scores_of(data, tmp_path / "true.jsonl", test[:0])
+    canary = scores_of(data, tmp_path / "canary.jsonl", test)
+    assert true.read_bytes() != canary.read_bytes()
+    other_log = with_shuffled_labels(training_run.log, data, test, tmp_path / "log.jsonl")
+    for log, scores, out in ((training_run.log, true, "bundle"), (other_log, canary, "canary")):
+        train([log], tmp_path / out, encoder, replace(training_run.settings, scores=scores), QUIET)
+    for name in (GRAPH, GOLDEN):
+        assert (tmp_path / "bundle" / name).read_bytes() == (tmp_path / "canary" / name).read_bytes()
+    assert (tmp_path / "bundle" / GRAPH).read_bytes() != (training_run.bundle / GRAPH).read_bytes()

@@ -97,6 +97,12 @@ def train(
     seed: Seed = 0,
     name: Annotated[str, typer.Option(help="Name of the router, the first half of its id.")] = "router",
     search: Annotated[bool, typer.Option("--search", help="Search every form and the whole grid; takes long.")] = False,
+    scores: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table source, prompt_id, model, score of other models on the same prompts; steadies labels."
+        ),
+    ] = None,
     margin: Margin = 0.0,
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
@@ -124,6 +130,7 @@ def train(
         wide_search=search,
         columns=_columns(column),
         cache_dir=default_cache_dir() if cache else None,
+        scores=scores,
     )
     train_router(logs, out, encoder, settings, quiet=quiet, as_json=as_json)
 

@@ -18,7 +18,7 @@ REPLY = pb.RouteResponse(bundle="echo/1", model="gpt-4o-mini", p_match=0.5, poli
 
 
 class _Echo(grpc.GenericRpcHandler):
-    def service(self, handler_call_details):
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler | None:
         return grpc.unary_unary_rpc_method_handler(_answer) if handler_call_details.method == ROUTE_METHOD else None
 
 

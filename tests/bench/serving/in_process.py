@@ -1,7 +1,7 @@
 """Times a decider that runs in this process; only the standard library, so that any peer's environment can run it.
 
-Run as `python -m tests.bench.serving.in_process MODULE [OPTION ...]`. Prints `ready` after the first decision; then reads
-batches of prompts as JSON, `{"texts": [...], "seconds": s}`, one a line, and answers each with what the decider took.
+Run as `python -m tests.bench.serving.in_process MODULE [OPTION ...]`. Prints `ready` after the first decision; then
+reads batches of prompts as JSON, `{"texts": [...], "seconds": s}`, one a line, and answers each with its times.
 """
 
 import importlib

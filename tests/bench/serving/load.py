@@ -1,8 +1,8 @@
 """The scorecard's load generator for servers of any protocol: several plans, one after another, from one process.
 
-Run as `python -m tests.bench.serving.load`: a `Session` as JSON on standard input, its `Load`s on standard output. What is
-sent when, and what counts as latency, is decided by `tests.scorecard.load`; here are only other connections. A call that
-is not answered counts under its error's name.
+Run as `python -m tests.bench.serving.load`: a `Session` as JSON on standard input, its `Load`s on standard output.
+What is sent when, and what counts as latency, is decided by `tests.scorecard.load`; here are only other connections. A
+call that is not answered counts under its error's name.
 """
 
 from __future__ import annotations

@@ -27,8 +27,8 @@ UPSTREAM = Variant(
 )
 
 
-class NotStarted(Exception):
-    """A variant ended, or gave no answer in time; the message ends with the last lines it printed."""
+class NotMeasured(Exception):
+    """A variant ended, or gave no answer; the message ends with the last that it printed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +72,7 @@ def running(variant: Variant, upstream: str = "") -> Iterator[Running]:
     """Start a variant and wait for its first answer; end it with the block.
 
     Raises:
-        NotStarted: it ended or gave no answer within `START_LIMIT_S`.
+        NotMeasured: it ended or gave no answer within `START_LIMIT_S`.
     """
     ports = _free_ports(3)
     words = {"port": ports[0], "port_2": ports[1], "port_3": ports[2], "upstream": upstream}
@@ -80,14 +80,18 @@ def running(variant: Variant, upstream: str = "") -> Iterator[Running]:
     with tempfile.TemporaryFile("w+") as log:
         started = time.perf_counter()
         process = subprocess.Popen(
-            _command(variant, words), stdin=-1, stdout=-1 if not target else log, stderr=log, text=True,
+            _command(variant, words),
+            stdin=-1,
+            stdout=-1 if not target else log,
+            stderr=log,
+            text=True,
             env=os.environ | {"PYTHONPATH": str(Path.cwd())} | _filled(variant.environ, words),
         )
         alive = Running(process, target, 0.0)
         try:
             if not _has_answered(variant, alive):
                 log.seek(0)
-                raise NotStarted(f"{variant.name}: no answer in {START_LIMIT_S:.0f} s: {log.read()[-1000:]}")
+                raise NotMeasured(f"{variant.name}: no answer in {START_LIMIT_S:.0f} s: {log.read()[-1000:]}")
             yield Running(process, target, time.perf_counter() - started)
         finally:
             alive.end()

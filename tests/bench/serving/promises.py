@@ -67,7 +67,10 @@ def _wanted() -> list[tuple[str, float, bool, tuple[str, ...], Callable[[Round],
         ),
         ("decisions/s, early exit / without", 4, False, ("ours", "ours-full"), _throughput("ours", "ours-full")),
         ("decisions/s, ours / fastapi", 10, False, ("ours", "fastapi"), _throughput("ours", "fastapi")),
-        ("decisions/s, ours / mlserver", 3, False, ("ours", "mlserver"), _throughput("ours", "mlserver")),
+        *(
+            (f"decisions/s, ours / {peer}", 3, False, ("ours", peer), _throughput("ours", peer))
+            for peer in ("mlserver", "mlserver-inline")
+        ),
     ]
 
 

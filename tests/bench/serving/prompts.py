@@ -1,7 +1,7 @@
 """The prompts that every variant gets: five lengths that are made, and a mix as real as there is.
 
-Run as `python -m tests.bench.serving.prompts ROWS` it prints synthetic rows as JSON lines, `{"text", "match"}`: what the
-peers' heads are fitted on, without any row of a real log in a peer's folder.
+Run as `python -m tests.bench.serving.prompts ROWS` it prints synthetic rows as JSON lines, `{"text", "match"}`: what
+the peers' heads are fitted on, without any row of a real log in a peer's folder.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ LENGTHS = (8, 32, 128, 512, 8000)
 PER_LENGTH = 16
 """Different prompts of each length, so that nothing is answered from a memory of the last call."""
 
-WORDS = "the ferry leaves the northern pier at noon and seven red lamps light every quiet street of our old town".split()
+WORDS = ["the", "ferry", "leaves", "the", "northern", "pier", "at", "noon", "and", "seven", "red", "lamps", "light", "every", "quiet", "street", "of", "our", "old", "town"]
 REAL = "gpt-4o_gpt-4o-mini.parquet"
 
 

@@ -55,6 +55,7 @@ class Protocol:
 def _grpc(encode: Callable[[str], Message], method: str, read: Callable[[bytes], Any]) -> Protocol:
     async def connect(stack: AsyncExitStack, target: str) -> Stub:
         channel = await stack.enter_async_context(grpc.aio.insecure_channel(target, options=GRPC_OPTIONS))
+        await channel.channel_ready()
         return channel.unary_unary(method, response_deserializer=read)
 
     return Protocol(lambda text: encode(text).SerializeToString(), connect, (grpc.aio.AioRpcError,))

@@ -1,15 +1,15 @@
-"""One turn of one variant: start, latency by length, throughput, load below it; what was measured goes out as a `Turn`."""
+"""One turn of one variant: start, latency by length, throughput, load below it; goes out as a `Turn`."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import msgspec
 import numpy as np
 
 from tests.bench.serving.load import CALL_TIMEOUT_S, Session, drive
-from tests.bench.serving.processes import Running, running
+from tests.bench.serving.processes import NotMeasured, Running, running
 from tests.bench.serving.prompts import LENGTHS, of_length
 from tests.bench.serving.variants import Variant
 from tests.scorecard.load import Load, Plan
@@ -21,12 +21,19 @@ LOADED_SHARE = 0.6
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seconds:
-    """How long each part of a turn takes, in seconds: each length, the closed loop, the open loop, warming up."""
+    """How long each part of a turn takes, in seconds: each length, the closed loop, the open loop, warming up.
 
-    length: float = 0.8
-    throughput: float = 3.0
-    loaded: float = 3.0
-    warm_up: float = 1.0
+    Each length is warmed up by itself: oneDNN compiles its kernels for each shape, 0.3 s for the first call of it.
+    """
+
+    length: float = 0.6
+    throughput: float = 2.5
+    loaded: float = 2.0
+    warm_up: float = 0.4
+
+    def scaled(self, factor: float) -> Seconds:
+        """Return all of them times `factor`."""
+        return Seconds(**{name: factor * value for name, value in asdict(self).items()})
 
 
 class Turn(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +44,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
         p50_ms, p99_ms: one caller on one connection, by prompt length in tokens.
         calls_per_s: decisions on the mix with `CALLERS` callers; in process with one.
         cpu_s_per_1000: server CPU, children included, for 1,000 decisions of the mix.
-        loaded_p50_ms, loaded_p99_ms: open loop on the mix at `LOADED_SHARE` of `calls_per_s`, from the intended instant.
+        loaded_p50_ms, loaded_p99_ms: open loop at `LOADED_SHARE` of `calls_per_s`, from the intended instant.
         pss_mib: after the load.
         failed: calls that got no answer.
     """
@@ -54,7 +61,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def turn(variant: Variant, mix: list[str], seconds: Seconds, upstream: str) -> Turn:
-    """Start a variant, measure it, end it; raises `NotStarted`."""
+    """Start a variant, measure it, end it; raises `NotMeasured`."""
     with running(variant, upstream) as alive:
         return _in_process(alive, mix, seconds) if variant.protocol is None else _served(variant, alive, mix, seconds)
 
@@ -64,8 +71,11 @@ def _in_process(alive: Running, mix: list[str], seconds: Seconds) -> Turn:
         print(json.dumps({"texts": texts, "seconds": for_s}), file=alive.process.stdin, flush=True)
         return json.loads(alive.process.stdout.readline())
 
+    alone = {}
+    for tokens in LENGTHS:
+        timed(of_length(tokens), seconds.warm_up)
+        alone[tokens] = timed(of_length(tokens), seconds.length)["latency_ms"]
     timed(mix, seconds.warm_up)
-    alone = {tokens: timed(of_length(tokens), seconds.length)["latency_ms"] for tokens in LENGTHS}
     mixed = timed(mix, seconds.throughput)
     decisions = len(mixed["latency_ms"])
     return Turn(
@@ -84,29 +94,37 @@ def _served(variant: Variant, alive: Running, mix: list[str], seconds: Seconds) 
     def loads(*plans: Plan) -> list[Load]:
         return drive(Session(variant.protocol, list(plans)))
 
-    def plan(texts: list[str], for_s: float, **options) -> Plan:
+    def plan(texts: list[str], for_s: float, **options: float) -> Plan:
         return Plan(targets=[alive.target], texts=texts, seconds=for_s, timeout_s=CALL_TIMEOUT_S, **options)
 
-    alone = (plan(of_length(tokens), seconds.length, callers=1, channels=1) for tokens in LENGTHS)
-    warm_up, *by_length = loads(plan(mix, seconds.warm_up, callers=1, channels=1), *alone)
+    by_length = loads(
+        *(
+            plan(of_length(tokens), for_s, callers=1, channels=1)
+            for tokens in LENGTHS
+            for for_s in (seconds.warm_up, seconds.length)
+        )
+    )
+    loads(plan(mix, seconds.warm_up, callers=CALLERS))
     before_s = alive.cpu_s()
     (closed,) = loads(plan(mix, seconds.throughput, callers=CALLERS))
     cpu_s = alive.cpu_s() - before_s
+    if not closed.ok:
+        raise NotMeasured(f"{variant.name}: no call was answered: {closed.codes}")
     calls_per_s = closed.ok / closed.wall_s
     (opened,) = loads(plan(mix, seconds.loaded, rate=LOADED_SHARE * calls_per_s))
-    alone_ms = {tokens: load.latency_ms for tokens, load in zip(LENGTHS, by_length, strict=True)}
+    alone_ms = {tokens: load.latency_ms for tokens, load in zip(LENGTHS, by_length[1::2], strict=True)}
     return Turn(
         start_s=alive.start_s,
         p50_ms=_percentiles(alone_ms, 50),
         p99_ms=_percentiles(alone_ms, 99),
         calls_per_s=calls_per_s,
         cpu_s_per_1000=1000 * cpu_s / closed.ok,
-        loaded_p50_ms=float(np.percentile(opened.latency_ms, 50)),
-        loaded_p99_ms=float(np.percentile(opened.latency_ms, 99)),
+        loaded_p50_ms=float(np.percentile(opened.latency_ms or [np.inf], 50)),
+        loaded_p99_ms=float(np.percentile(opened.latency_ms or [np.inf], 99)),
         pss_mib=alive.pss_mib(),
-        failed=sum(load.sent - load.ok for load in (warm_up, *by_length, closed, opened)),
+        failed=sum(load.sent - load.ok for load in (*by_length, closed, opened)),
     )
 
 
 def _percentiles(latency_ms: dict[int, list[float]], percent: int) -> dict[int, float]:
-    return {tokens: float(np.percentile(times, percent)) for tokens, times in latency_ms.items()}
+    return {tokens: float(np.percentile(times or [np.inf], percent)) for tokens, times in latency_ms.items()}

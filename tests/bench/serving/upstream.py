@@ -1,6 +1,6 @@
 """A stub upstream in a process of its own: chat completions and embeddings in OpenAI's form, at once.
 
-Its CPU is not counted to the peer that calls it; its answer adds to that peer's latency what two local calls take, where a real
+Its CPU is not counted to the peer that calls it; it adds to that peer's latency what local calls take, where a real
 embedding API adds tens of milliseconds. Run as `python -m tests.bench.serving.upstream PORT`.
 """
 

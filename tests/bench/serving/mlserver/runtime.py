@@ -1,9 +1,9 @@
 """The runtime that a user of MLServer writes for this graph: one text in, its p_match out, features made in here."""
 
+import numpy as np
 from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
 from mlserver.types import InferenceRequest, InferenceResponse
-import numpy as np
 
 from serving.bundle import load_bundle
 from serving.prompt import prompt_from_text

@@ -22,7 +22,10 @@ LENGTHS = (8, 32, 128, 512, 8000)
 PER_LENGTH = 16
 """Different prompts of each length, so that nothing is answered from a memory of the last call."""
 
-WORDS = ["the", "ferry", "leaves", "the", "northern", "pier", "at", "noon", "and", "seven", "red", "lamps", "light", "every", "quiet", "street", "of", "our", "old", "town"]
+WORDS = (
+    *("the", "ferry", "leaves", "northern", "pier", "at", "noon", "and", "seven", "red", "lamps"),
+    *("light", "every", "quiet", "street", "of", "our", "old", "town"),
+)
 REAL = "gpt-4o_gpt-4o-mini.parquet"
 
 

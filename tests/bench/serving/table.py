@@ -10,7 +10,7 @@ from rich.table import Table
 
 from tests.bench.serving.prompts import LENGTHS
 from tests.bench.serving.result import Result
-from tests.bench.serving.turns import Turn
+from tests.bench.serving.turns import CALLERS, Turn
 from tests.bench.serving.variants import VARIANTS
 
 WIDTH = 180
@@ -19,18 +19,18 @@ WIDTH = 180
 def show(result: Result) -> None:
     """Print a result; every figure is a median over the rounds with its least and greatest."""
     console = Console(width=WIDTH)
-    console.print(
-        f"{result.machine}, {result.cores} cores, load {result.load_before:.1f} before the run; "
-        f"commit {result.commit}; {len(result.rounds)} rounds; {result.mix}; USD {result.usd_per_core_hour} a core-hour ({result.price_source})"
-    )
-    console.print(
-        "median [least-greatest]; x: median ratio to ours, round by round; 8 callers, in process 1", markup=False
-    )
+    for line in (
+        f"{result.machine}, {result.cores} cores, load {result.load_before:.1f} before the run; commit {result.commit}",
+        f"{len(result.rounds)} rounds in {result.seconds:.0f} s; {result.mix}",
+        f"USD {result.usd_per_core_hour} a core-hour: {result.price_source}",
+        f"median [least-greatest]; x: median ratio to ours, round by round; {CALLERS} callers, in process 1",
+    ):
+        console.print(line, markup=False)
     console.print(_speed(result), _latency(result), _promises(result))
-    exit_ = result.early_exit
+    early = result.early_exit
     console.print(
-        f"early exit on {exit_.prompts} prompts of the mix, {exit_.policy}: "
-        f"{exit_.fast_share:.1%} answered by the fast head; {exit_.disagreement:.2%} routed otherwise than by the full model"
+        f"early exit on {early.prompts} prompts of the mix, {early.policy}: {early.fast_share:.1%} answered by the "
+        f"fast head; {early.disagreement:.2%} routed otherwise than by the full model"
     )
     for name, why in result.skipped.items():
         console.print(f"left out: {name}: {why}", markup=False)

@@ -1,7 +1,7 @@
 """Trains the matrix factorisation head of RouteLLM: `python -m tests.bench.serving.routellm.prepare FOLDER < rows`.
 
-The training is RouteLLM's own (its `MFModel_Train` and loss), on the vectors that the stub upstream serves as
-embeddings, at the published shape: 1,536 to 128, 64 models. The strong model "wins" the rows where the weak one was worse.
+The training is RouteLLM's own (`MFModel_Train`, its loss), on the vectors that the stub upstream serves as embeddings,
+at the published shape: 1,536 to 128, 64 models. The strong model "wins" the rows where the weak one was worse.
 """
 
 import json

@@ -53,7 +53,9 @@ def measure(variants: list[Variant], n_rounds: int, seconds: Seconds, usd_per_co
     """Give every variant a turn in each round."""
     started, load_before = time.perf_counter(), os.getloadavg()[0]
     mix_name, mix = mixed(MIX_PROMPTS, seed=0)
-    skipped = {one.name: f"no {one.environment}; make bench-serving makes it" for one in variants if not one.is_there}
+    skipped = {
+        one.name: f"no .venv-bench-{one.peer}; make bench-serving makes it" for one in variants if not one.is_there
+    }
     rounds = _rounds([one for one in variants if one.is_there], mix, n_rounds, seconds, skipped)
     return Result(
         machine=_processor(),

@@ -16,6 +16,7 @@ import msgspec
 import uvloop
 
 from tests.bench.serving.protocols import PROTOCOLS, Protocol
+from tests.bench.serving.variants import ROOT
 from tests.scorecard.load import Load, Plan, _Caller
 
 CALL_TIMEOUT_S = 30.0
@@ -31,7 +32,7 @@ class Session(msgspec.Struct, frozen=True):
 def drive(session: Session) -> list[Load]:
     """Send a session from a process of its own and wait for what became of each plan."""
     command = [sys.executable, "-m", "tests.bench.serving.load"]
-    done = subprocess.run(command, input=msgspec.json.encode(session), stdout=subprocess.PIPE, check=True)
+    done = subprocess.run(command, input=msgspec.json.encode(session), stdout=subprocess.PIPE, check=True, cwd=ROOT)
     return msgspec.json.decode(done.stdout, type=list[Load])
 
 

@@ -12,12 +12,11 @@ import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 
 from tests.bench.serving.protocols import PROTOCOLS
-from tests.bench.serving.variants import PACKAGE, Variant
+from tests.bench.serving.variants import PACKAGE, ROOT, Variant
 
 START_LIMIT_S = 120.0
 RETRY_S = 0.01
@@ -58,6 +57,10 @@ class Running:
         for one in self._family():
             with contextlib.suppress(psutil.NoSuchProcess):
                 one.kill()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(BrokenPipeError):
+                    pipe.close()
         self.process.wait()
 
     def _family(self) -> list[psutil.Process]:
@@ -81,11 +84,12 @@ def running(variant: Variant, upstream: str = "") -> Iterator[Running]:
         started = time.perf_counter()
         process = subprocess.Popen(
             _command(variant, words),
+            cwd=ROOT,
             stdin=-1,
             stdout=-1 if not target else log,
             stderr=log,
             text=True,
-            env=os.environ | {"PYTHONPATH": str(Path.cwd())} | _filled(variant.environ, words),
+            env=os.environ | {"PYTHONPATH": str(ROOT)} | _filled(variant.environ, words),
         )
         alive = Running(process, target, 0.0)
         try:

@@ -65,6 +65,13 @@ def _wanted() -> list[tuple[str, float, bool, tuple[str, ...], Callable[[Round],
             ("ours-full", "in-process-full"),
             lambda one: one["in-process-full"].cpu_s_per_1000 / one["ours-full"].cpu_s_per_1000,
         ),
+        (
+            "p99 at 60 % load / (4 x in-process p50 + 10 ms), mix, no early exit",
+            1,
+            True,
+            ("ours-full", "in-process-full"),
+            lambda one: one["ours-full"].loaded_p99_ms / (4 * one["in-process-full"].mix_p50_ms + 10),
+        ),
         ("decisions/s, early exit / without", 4, False, ("ours", "ours-full"), _throughput("ours", "ours-full")),
         ("decisions/s, ours / fastapi", 10, False, ("ours", "fastapi"), _throughput("ours", "fastapi")),
         *(

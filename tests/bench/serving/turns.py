@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from dataclasses import asdict, dataclass
 
 import msgspec
@@ -43,6 +44,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
         start_s: from the start of the process to its first answer.
         p50_ms, p99_ms: one caller on one connection, by prompt length in tokens.
         calls_per_s: decisions on the mix with `CALLERS` callers; in process with one.
+        mix_p50_ms: on the mix, with as many callers.
         cpu_s_per_1000: server CPU, children included, for 1,000 decisions of the mix.
         loaded_p50_ms, loaded_p99_ms: open loop at `LOADED_SHARE` of `calls_per_s`, from the intended instant.
         pss_mib: after the load.
@@ -53,6 +55,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
     p50_ms: dict[int, float]
     p99_ms: dict[int, float]
     calls_per_s: float
+    mix_p50_ms: float
     cpu_s_per_1000: float
     loaded_p50_ms: float | None
     loaded_p99_ms: float | None
@@ -83,6 +86,7 @@ def _in_process(alive: Running, mix: list[str], seconds: Seconds) -> Turn:
         p50_ms=_percentiles(alone, 50),
         p99_ms=_percentiles(alone, 99),
         calls_per_s=decisions / mixed["wall_s"],
+        mix_p50_ms=statistics.median(mixed["latency_ms"]),
         cpu_s_per_1000=1000 * mixed["cpu_s"] / decisions,
         loaded_p50_ms=None,
         loaded_p99_ms=None,
@@ -118,6 +122,7 @@ def _served(variant: Variant, alive: Running, mix: list[str], seconds: Seconds) 
         p50_ms=_percentiles(alone_ms, 50),
         p99_ms=_percentiles(alone_ms, 99),
         calls_per_s=calls_per_s,
+        mix_p50_ms=statistics.median(closed.latency_ms),
         cpu_s_per_1000=1000 * cpu_s / closed.ok,
         loaded_p50_ms=float(np.percentile(opened.latency_ms or [np.inf], 50)),
         loaded_p99_ms=float(np.percentile(opened.latency_ms or [np.inf], 99)),

@@ -6,6 +6,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[3]
+"""Where everything is started, and where the environments lie."""
+
 HERE = "tests/bench/serving"
 PACKAGE = "tests.bench.serving"
 
@@ -19,7 +22,7 @@ class Variant:
         what: for people.
         command: arguments after `python`; `{port}` is a free port.
         protocol: one of `PROTOCOLS`; None for a decider in process, whose command is a module with its options.
-        peer: whose environment runs it, `.venv-bench-<peer>`; None for this one.
+        peer: whose environment runs it, `.venv-bench-<peer>` of the checkout; None for this one.
         environ: variables; `{upstream}` is the base URL of the stub upstream.
     """
 
@@ -33,7 +36,7 @@ class Variant:
     @property
     def environment(self) -> Path | None:
         """The folder of its environment."""
-        return None if self.peer is None else Path(f".venv-bench-{self.peer}")
+        return None if self.peer is None else ROOT / f".venv-bench-{self.peer}"
 
     @property
     def is_there(self) -> bool:
@@ -49,7 +52,7 @@ class Variant:
 _SERVE = ("-m", "serving.cli", "serve", "--listen", "127.0.0.1:{port}", "--cache-items", "0", "--lame-duck-s", "0")
 _OPENAI = {"OPENAI_API_KEY": "sk-local", "OPENAI_BASE_URL": "{upstream}", "UPSTREAM": "{upstream}"}
 _ONE_THREAD = {"OMP_NUM_THREADS": "1"}
-"""As ours. Two torch threads wait for each other: 13 instead of 18 ms at 8 tokens alone, 50 to 500 on a busy machine."""
+"""As ours. Two torch threads wait for each other: 13 instead of 18 ms at 8 tokens alone, 50 to 500 when it is busy."""
 _QUIET = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_TELEMETRY": "False", "DISABLE_ADMIN_UI": "True"}
 
 ECHO = Variant(name="echo", what="bare gRPC echo", command=("-m", f"{PACKAGE}.echo", "{port}"), protocol="turnout")

@@ -33,6 +33,7 @@ def a_turn(slower: float = 1.0, p50_ms: float = 1.0, **figures: float) -> Turn:
     )
 
 
+@pytest.mark.slow
 def test_run_reports_every_figure_of_ours_and_its_parts(tmp_path):
     file = tmp_path / "result.json"
     names = ["echo", "in-process", "ours"]

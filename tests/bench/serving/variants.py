@@ -75,7 +75,7 @@ FASTAPI = Variant(
     peer="fastapi",
     environ=_ONE_THREAD,
 )
-_MLSERVER = ("-c", "from mlserver.cli import main; main()", "start", f"{HERE}/mlserver")
+_MLSERVER = (".venv-bench-mlserver/bin/mlserver", "start", f"{HERE}/mlserver")  # its workers import the script again
 _MLSERVER_ENVIRON = {
     "MLSERVER_HOST": "127.0.0.1",
     "MLSERVER_GRPC_PORT": "{port}",

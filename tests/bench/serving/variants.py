@@ -82,6 +82,7 @@ _MLSERVER_ENVIRON = {
     "MLSERVER_HTTP_PORT": "{port_2}",
     "MLSERVER_METRICS_PORT": "{port_3}",
     "MLSERVER_DEBUG": "false",
+    "MLSERVER_METRICS_DIR": ".venv-bench-mlserver",
 }
 MLSERVER = Variant(
     name="mlserver",

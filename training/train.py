@@ -30,6 +30,7 @@ from serving.bundle import (
     SEEN_GROUPS,
     TOKENIZER,
     Manifest,
+    OutOfDistribution,
     Pair,
     Training,
     load_bundle,
@@ -58,6 +59,7 @@ from training.report import render_report
 from training.router import Router
 from training.select import select_settings
 from training.splits import Part, key_digests, split_groups
+from training.unfamiliar import RARE_BELOW, fit_familiarity, rare_weight
 
 MIN_GROUPS = 200
 MIN_NON_MATCHES = 30
@@ -164,6 +166,7 @@ def train(
         training=_training(paths, loaded, part, chosen, settings),
         files={},
         synthetic=any(record.source == "synthetic" for record in data.records),
+        out_of_distribution=describe_familiarity(router, table.take(rows[Part.CALIBRATE]), evaluation),
     )
     published = publish_trained(
         out, manifest, evaluation, encoder, graph, _seen(data, part, manifest.training.group_salt)
@@ -223,7 +226,20 @@ def _fit(
         match, group = data.match[calibrate], data.groups.group[calibrate]
         fast_calibrator, full_calibrator = fit_platt(fast, match), fit_calibrator(full, match, group)
         band = exit_band(fast_calibrator(fast), full_calibrator(full))
-    return Router(linear, fast_calibrator, full_calibrator, band), chosen
+        familiarity = fit_familiarity(linear.scaler, rare_weight(fit.size), table.take(calibrate))
+    return Router(linear, fast_calibrator, full_calibrator, band, familiarity), chosen
+
+
+def describe_familiarity(router: Router, calibrate: FeatureTable, evaluation: Evaluation) -> OutOfDistribution | None:
+    """Return what the manifest says of the fallback; None where there is none."""
+    if router.familiarity is None:
+        return None
+    return OutOfDistribution(
+        rare_below=RARE_BELOW,
+        limit=float(router.familiarity.limit),
+        share_calibrate=float(router.is_out_of_distribution(calibrate).mean()),
+        share_test=evaluation.share_out_of_distribution,
+    )
 
 
 def _policy_rows(
@@ -240,6 +256,7 @@ def _policy_rows(
         weak_score=data.weak_score[rows],
         group=data.groups.group[rows],
         costs=costs if isinstance(costs, RequestCosts) else None,
+        is_out_of_distribution=router.is_out_of_distribution(table.take(rows)),
     )
 
 
@@ -256,7 +273,8 @@ def _evaluate(
     test_table = table.take(test)
     answered = router.cascade(router.log_odds(test_table), threshold)
     _, uncalibrated = router.linear.log_odds(test_table)
-    outcomes = data.outcomes(test, answered.p_match, answered.is_full, expit(uncalibrated))
+    is_out = router.is_out_of_distribution(test_table)
+    outcomes = data.outcomes(test, answered.p_match, answered.is_full, expit(uncalibrated), is_out)
     encoder_only = dense_logistic_baseline(table.dense[fit], data.match[fit], test_table.dense)
     with reporter.stage("Evaluating on the test part") as advance:
         return evaluate(

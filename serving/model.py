@@ -18,7 +18,6 @@ from serving.errors import ModelFault
 from serving.features import Features, Featurizer
 from serving.prompt import Prompt
 
-
 OUTPUTS = ("p_match", "is_full")
 OUT_OF_DISTRIBUTION = "is_out_of_distribution"
 """The output that graphs of bundle format 1 lack."""

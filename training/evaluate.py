@@ -59,7 +59,7 @@ class Outcomes:
 
     @property
     def rank_by(self) -> Floats:
-        """The order in which rows go weak, as served: those out of distribution after all others."""
+        """The order in which rows go weak, as served: what is out of distribution comes last."""
         return self.p_match if self.is_out_of_distribution is None else self.p_match - 1.0 * self.is_out_of_distribution
 
     def __post_init__(self) -> None:
@@ -162,12 +162,7 @@ class Slices(msgspec.Struct, frozen=True):
 
 
 class Evaluation(Metrics, frozen=True, kw_only=True):
-    """The content of `evaluation.json`; intervals are keyed as in `flat`.
-
-    Attributes:
-        share_out_of_distribution: share of the rows that go strong for being unlike the training data. Figures of
-            quality and cost rank them last; those of calibration and AUROC judge `p_match` on all rows.
-    """
+    """The content of `evaluation.json`; intervals are keyed as in `flat`."""
 
     n: int
     n_seen_in_training: int
@@ -241,9 +236,7 @@ def evaluate(
         baselines={name: judge.metrics(floor_seed=seed) for name, judge in judges.items()},
         curves=_curves(outcomes, cost_quality),
         slices=_slices(outcomes, router, seed),
-        share_out_of_distribution=(
-            0.0 if outcomes.is_out_of_distribution is None else float(outcomes.is_out_of_distribution.mean())
-        ),
+        share_out_of_distribution=float(np.mean(outcomes.rank_by < outcomes.p_match)),
     )
 
 
@@ -319,10 +312,9 @@ class _Judge:
         return cls(outcomes, ranker, ranking, ranking, by_source, outcomes.match.astype(np.float64))
 
     @classmethod
-    def of_router(cls, outcomes: Outcomes) -> _Judge:
-        """The router itself, which also falls back: a baseline does not."""
+    def of_router(cls, outcomes: Outcomes) -> _Judge:  # which also falls back; a baseline does not
         judge = cls.of(outcomes, Baseline(outcomes.p_match, is_probability=True))
-        return judge if outcomes.is_out_of_distribution is None else replace(judge, served=Ranking.of(outcomes.rank_by))
+        return replace(judge, served=Ranking.of(outcomes.rank_by))
 
     def curve(self, weights: Floats | None = None) -> QualityCurve:
         return metrics.quality_curve(self.served, self.outcomes.strong_score, self.outcomes.weak_score, weights)

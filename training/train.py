@@ -59,7 +59,7 @@ from training.report import render_report
 from training.router import Router
 from training.select import select_settings
 from training.splits import Part, key_digests, split_groups
-from training.unfamiliar import RARE_BELOW, fit_familiarity, rare_weight
+from training.unfamiliar import RARE_BELOW, Familiarity, fit_limit, rare_share, rare_weight
 
 MIN_GROUPS = 200
 MIN_NON_MATCHES = 30
@@ -166,7 +166,9 @@ def train(
         training=_training(paths, loaded, part, chosen, settings),
         files={},
         synthetic=any(record.source == "synthetic" for record in data.records),
-        out_of_distribution=describe_familiarity(router, table.take(rows[Part.CALIBRATE]), evaluation),
+        out_of_distribution=describe_familiarity(
+            router, router.is_out_of_distribution(table.take(rows[Part.CALIBRATE])), evaluation
+        ),
     )
     published = publish_trained(
         out, manifest, evaluation, encoder, graph, _seen(data, part, manifest.training.group_salt)
@@ -226,18 +228,28 @@ def _fit(
         match, group = data.match[calibrate], data.groups.group[calibrate]
         fast_calibrator, full_calibrator = fit_platt(fast, match), fit_calibrator(full, match, group)
         band = exit_band(fast_calibrator(fast), full_calibrator(full))
-        familiarity = fit_familiarity(linear.scaler, rare_weight(fit.size), table.take(calibrate))
+        rare_idf = rare_weight(fit.size)
+        limit = fit_limit(rare_share(linear.scaler, rare_idf, table.take(calibrate)))
+    familiarity = Familiarity(rare_idf, limit)
     return Router(linear, fast_calibrator, full_calibrator, band, familiarity), chosen
 
 
-def describe_familiarity(router: Router, calibrate: FeatureTable, evaluation: Evaluation) -> OutOfDistribution | None:
-    """Return what the manifest says of the fallback; None where there is none."""
+def describe_familiarity(
+    router: Router, calibrate: NDArray[np.bool_], evaluation: Evaluation
+) -> OutOfDistribution | None:
+    """Return what the manifest says of the fallback; None where there is none.
+
+    Args:
+        router: as published.
+        calibrate: (n,) what it calls out of distribution in the calibration part.
+        evaluation: of rows that it has not seen.
+    """
     if router.familiarity is None:
         return None
     return OutOfDistribution(
         rare_below=RARE_BELOW,
         limit=float(router.familiarity.limit),
-        share_calibrate=float(router.is_out_of_distribution(calibrate).mean()),
+        share_calibrate=float(calibrate.mean()),
         share_test=evaluation.share_out_of_distribution,
     )
 

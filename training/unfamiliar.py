@@ -40,10 +40,9 @@ class Familiarity:
         return np.asarray(rare_share(scaler, self.rare_idf, table) > self.limit)
 
 
-def fit_familiarity(scaler: Scaler, rare_idf: np.float32, calibrate: FeatureTable) -> Familiarity:
-    """Set the limit to the smallest share that at most `MAX_FLAGGED` of the calibration rows exceed."""
-    shares = rare_share(scaler, rare_idf, calibrate)
-    return Familiarity(rare_idf, np.float32(np.quantile(shares, 1.0 - MAX_FLAGGED, method="higher")))
+def fit_limit(shares: NDArray[np.float32]) -> np.float32:
+    """Return the smallest of the (n,) rare shares of the calibration part that at most `MAX_FLAGGED` of them exceed."""
+    return np.float32(np.quantile(shares, 1.0 - MAX_FLAGGED, method="higher"))
 
 
 def rare_weight(n_rows: int) -> np.float32:

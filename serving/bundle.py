@@ -23,7 +23,9 @@ from serving.model import RouterModel
 from serving.prompt import prompt_from_text
 from serving.signing import is_signed_by, signature_of
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+"""2: the graph may say `is_out_of_distribution`, and the policies count on it; a reader of format 1 would route such
+requests weak, and break their promise."""
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 MANIFEST_SIGNATURE = "manifest.sig"
@@ -62,7 +64,8 @@ class Policy(msgspec.Struct, frozen=True):
         kind: `max_worse`, `min_quality`, `max_strong_share`, `max_cost_usd_per_1k` or `threshold`.
         target: what was asked for: USD of `max_cost_usd_per_1k`, else a share in [0, 1].
         threshold: prompts with `p_match` at or above it go weak; 1 sends everything to the strong model.
-        is_met: False when no threshold could be shown to keep to it; everything goes strong then.
+        is_met: False when no threshold could be shown to keep to it; everything goes strong then, but for
+            `max_strong_share`, where all goes weak that is not out of distribution.
         share_weak: share of the policy split that goes weak.
         quality_kept: mean score of that routing over the mean score of the strong model; None without scores.
         share_worse: share of the policy split that gets a worse answer than the strong model's.
@@ -107,6 +110,22 @@ class Training(msgspec.Struct, frozen=True):
     libraries: dict[str, str]
 
 
+class OutOfDistribution(msgspec.Struct, frozen=True):
+    """How the graph tells prompts unlike its training data: by the share of their n-grams that are rare there.
+
+    Attributes:
+        rare_below: an n-gram is rare when fewer rows of those learned from hold it.
+        limit: largest share, in [0, 1], of a prompt's distinct n-grams that may be rare.
+        share_calibrate: share beyond the limit of the rows that set it.
+        share_test: share of the rows that the figures are of.
+    """
+
+    rare_below: int
+    limit: float
+    share_calibrate: float
+    share_test: float
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What `manifest.json` holds; unknown fields of later formats are ignored."""
 
@@ -128,6 +147,7 @@ class Manifest(msgspec.Struct, frozen=True):
     files: dict[str, FileDigest]
     synthetic: bool = False
     parent: str | None = None
+    out_of_distribution: OutOfDistribution | None = None
 
     @property
     def bundle_id(self) -> str:
@@ -149,11 +169,12 @@ class Manifest(msgspec.Struct, frozen=True):
 
 
 class Golden(msgspec.Struct, frozen=True):
-    """A prompt of the project's own and the `p_match` that fast and full model must give it."""
+    """A prompt of the project's own and what the model must say of it: `p_match` of fast and full, in distribution."""
 
     prompt: str
     p_match: float
     p_match_full: float
+    is_out_of_distribution: bool = False
 
 
 GOLDEN_THRESHOLD = 0.5
@@ -302,9 +323,15 @@ def _check_golden(folder: Path, manifest: Manifest, model: RouterModel, golden: 
         prompt = prompt_from_text(item.prompt)
         for early_exit, expected in ((True, item.p_match), (False, item.p_match_full)):
             try:
-                got = model.predict(prompt, GOLDEN_THRESHOLD, early_exit=early_exit).p_match
+                said = model.predict(prompt, GOLDEN_THRESHOLD, early_exit=early_exit)
             except ModelFault as error:
                 raise BundleRefused(f"{folder / GOLDEN}: line {index + 1}: {error}") from error
+            got = said.p_match
+            if said.is_out_of_distribution is not item.is_out_of_distribution:
+                raise BundleRefused(
+                    f"{folder / GOLDEN}: line {index + 1}: out of distribution expected "
+                    f"{item.is_out_of_distribution}, got {said.is_out_of_distribution}; copy the bundle again"
+                )
             if abs(got - expected) > manifest.golden_tolerance:
                 raise BundleRefused(
                     f"{folder / GOLDEN}: line {index + 1}: p_match expected {expected:.6f}, got {got:.6f}, "

@@ -23,8 +23,10 @@ ONE_SHOT_TIMEOUT_S = 2.0
 def decision_line(decision: Decision) -> str:
     """Return a decision as one line for people: `gpt-4o-mini (weak)  p_match 0.943 >= 0.910 ...`."""
     head = f"{decision.model} ({decision.route})"
-    if decision.p_match is None or decision.confidence is None:
+    if decision.p_match is None:
         return f"{head}  {decision.reason}  policy {decision.policy}"
+    if decision.confidence is None:
+        return f"{head}  p_match {decision.p_match:.3f}  policy {decision.policy}  {decision.reason} {decision.stage}"
     sign = ">=" if decision.p_match >= decision.threshold else "<"
     return (
         f"{head}  p_match {decision.p_match:.3f} {sign} {decision.threshold:.3f}  "
@@ -71,7 +73,8 @@ def route_remotely(router: Router, text: str, policy: str, threshold: float | No
     if as_json:
         return msgspec.json.encode(dataclasses.asdict(routed)).decode()
     why = f"fallback: {routed.fallback_reason}" if routed.fallback_reason else f"{routed.reason} {routed.stage}"
-    known = "" if routed.p_match is None else f"p_match {routed.p_match:.3f}  confidence {routed.confidence:.3f}  "
+    known = "" if routed.p_match is None else f"p_match {routed.p_match:.3f}  "
+    known += "" if routed.confidence is None else f"confidence {routed.confidence:.3f}  "
     return f"{routed.model} ({routed.tier})  {known}{why}  {routed.latency_ms:.1f} ms"
 
 
@@ -85,6 +88,8 @@ def show_bundle(folder: Path, *, as_json: bool) -> None:
     rows = sum(manifest.training.rows.values())
     print(f"{manifest.bundle_id}  {manifest.pair.strong} / {manifest.pair.weak}{synthetic}")
     print(f"{rows} rows, match rate {manifest.training.match_rate:.3f}, calibrated by {manifest.calibrator}")
+    if (rule := manifest.out_of_distribution) is not None:
+        print(f"out of distribution: more than {rule.limit:.1%} rare n-grams; {rule.share_test:.1%} of the test part")
     console().print(figures_table("Test part", manifest.metrics, manifest.intervals), policies_table(manifest))
 
 

@@ -27,7 +27,9 @@ class Decision:
         model: the model's name, from the bundle's pair.
         p_match: calibrated probability of a match; None when the model did not run.
         confidence: `p_match` when weak, `1 - p_match` when strong; None when the model did not run.
-            Below 0.5 is normal for strong under a cautious policy: insurance bought.
+            Below 0.5 is normal for strong under a cautious policy: insurance bought. None too where the reason is
+            OUT_OF_DISTRIBUTION: calibration holds for prompts like those of the training, so nothing says how sure
+            the route is. `p_match` stays: it is what the model said, and worth logging for the next training.
         threshold: in [0, 1]; `p_match` at or above it goes weak.
         policy: the policy's name, `threshold=...` for an override.
         reason: what decided.
@@ -90,15 +92,28 @@ def ruled_decision(pair: Pair, policy: Policy, before: Before) -> Decision:
     return _decision(pair, policy, route, reason, None, before.rule)
 
 
-def model_decision(pair: Pair, policy: Policy, prediction: Prediction, rule: str = "") -> Decision:
-    """Return the decision that `p_match` and the policy's threshold give."""
-    route = Route.WEAK if prediction.p_match >= policy.threshold else Route.STRONG
+def model_decision(
+    pair: Pair, policy: Policy, prediction: Prediction, rule: str = "", *, falls_back: bool = True
+) -> Decision:
+    """Return the decision that `p_match` and the policy's threshold give.
+
+    Args:
+        pair: the bundle's.
+        policy: whose threshold holds.
+        prediction: what the model said.
+        rule: name of the rule that applied; empty for none.
+        falls_back: whether what is out of distribution goes strong whatever its `p_match` and the policy, which is
+            how the policies were solved.
+    """
+    if falls_back and prediction.is_out_of_distribution:
+        return _decision(pair, policy, Route.STRONG, Reason.OUT_OF_DISTRIBUTION, prediction, rule)
+    route = Route.WEAK if prediction.goes_weak(policy.threshold, falls_back=falls_back) else Route.STRONG
     return _decision(pair, policy, route, Reason.MODEL, prediction, rule)
 
 
 def settled(decision: Decision, pair: Pair, after: After) -> Decision:
     """Return what becomes of the model's decision, once session and exploration have been heard."""
-    if after.reason is Reason.MODEL and after.route_propensity == 1.0:
+    if after.reason is decision.reason and after.route_propensity == 1.0:
         return decision
     return dataclasses.replace(
         decision,
@@ -118,7 +133,7 @@ def _decision(
         route=route,
         model=_model(pair, route),
         p_match=p_match,
-        confidence=None if p_match is None else _confidence(p_match, route),
+        confidence=None if p_match is None or reason is Reason.OUT_OF_DISTRIBUTION else _confidence(p_match, route),
         threshold=policy.threshold,
         policy=policy.name,
         reason=reason,

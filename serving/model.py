@@ -2,7 +2,8 @@
 
 The graph holds the whole cascade: a fast head over the lexical and structural parts, and, inside an
 `If`, the encoder with the full head. `p_match` comes out of the fast head when it lies outside the
-exit band around the threshold, and of the full head otherwise.
+exit band around the threshold, and of the full head otherwise. Beside it the graph says whether the prompt is
+unlike what it was trained on; one without that output (bundle format 1) never says so.
 """
 
 from __future__ import annotations
@@ -16,6 +17,10 @@ import onnxruntime as ort
 from serving.errors import ModelFault
 from serving.features import Features, Featurizer
 from serving.prompt import Prompt
+
+OUTPUTS = ("p_match", "is_full")
+OUT_OF_DISTRIBUTION = "is_out_of_distribution"
+"""The output that graphs of bundle format 1 lack."""
 
 
 class Stage(StrEnum):
@@ -32,10 +37,22 @@ class Prediction:
     Attributes:
         p_match: calibrated probability in [1e-6, 1 - 1e-6] that the weak model does as well.
         stage: the head that gave it.
+        is_out_of_distribution: whether the prompt is unlike the training data, so that no calibration vouches
+            for `p_match`; False from graphs that do not look.
     """
 
     p_match: float
     stage: Stage
+    is_out_of_distribution: bool = False
+
+    def goes_weak(self, threshold: float, *, falls_back: bool = True) -> bool:
+        """Whether the request goes to the weak model.
+
+        Args:
+            threshold: the policy's, in [0, 1].
+            falls_back: whether what is out of distribution goes strong whatever its `p_match`.
+        """
+        return self.p_match >= threshold and not (falls_back and self.is_out_of_distribution)
 
 
 class RouterModel:
@@ -51,6 +68,8 @@ class RouterModel:
         """
         self.featurize = Featurizer(tokenizer_json, max_tokens)
         self._session = ort.InferenceSession(graph, session_options(), providers=["CPUExecutionProvider"])
+        looks = OUT_OF_DISTRIBUTION in (output.name for output in self._session.get_outputs())
+        self._outputs = (*OUTPUTS, OUT_OF_DISTRIBUTION) if looks else OUTPUTS
 
     def predict(self, prompt: Prompt, threshold: float, *, early_exit: bool = True) -> Prediction:
         """Return `p_match` of one prompt; always a batch of one.
@@ -67,8 +86,8 @@ class RouterModel:
 
     def predict_features(self, features: Features, threshold: float, *, early_exit: bool = True) -> Prediction:
         """Return `p_match` for features already extracted; otherwise as `predict`."""
-        p_match, is_full = self._session.run(
-            ("p_match", "is_full"),
+        p_match, is_full, *is_out_of_distribution = self._session.run(
+            self._outputs,
             {
                 "token_ids": features.token_ids,
                 "buckets": features.buckets,
@@ -81,7 +100,8 @@ class RouterModel:
         value = float(p_match)
         if not 0.0 <= value <= 1.0:  # False for NaN too, which would else choose a route in silence
             raise ModelFault(f"the graph gave p_match = {value}, expected a number in [0, 1]")
-        return Prediction(value, Stage.FULL if is_full else Stage.FAST)
+        stage = Stage.FULL if is_full else Stage.FAST
+        return Prediction(value, stage, any(map(bool, is_out_of_distribution)))
 
 
 def session_options() -> ort.SessionOptions:

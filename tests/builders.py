@@ -4,6 +4,7 @@ The graph has the inputs and outputs of a trained router. Its p_match falls with
 prompt; the prompt can make it misbehave on purpose:
 
     a digit             p_match is NaN (with `nan_on_digits`)
+    a plus sign         the prompt is out of distribution (with `plus_is_unfamiliar`)
     question marks      each costs `work_per_question` multiplications of 192 x 192 matrices
 """
 
@@ -54,10 +55,16 @@ def tiny_bundle(
     bias: float = BIAS,
     nan_on_digits: bool = False,
     work_per_question: int = 0,
+    plus_is_unfamiliar: bool = False,
 ) -> Path:
     """Write a bundle into `folder` that `load_bundle` accepts; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    graph = tiny_graph(bias=bias, nan_on_digits=nan_on_digits, work_per_question=work_per_question)
+    graph = tiny_graph(
+        bias=bias,
+        nan_on_digits=nan_on_digits,
+        work_per_question=work_per_question,
+        plus_is_unfamiliar=plus_is_unfamiliar,
+    )
     tokenizer = tiny_tokenizer()
     (folder / GRAPH).write_bytes(graph)
     (folder / TOKENIZER).write_bytes(tokenizer)
@@ -122,7 +129,9 @@ def tiny_tokenizer() -> bytes:
     return tokenizer.to_str().encode()
 
 
-def tiny_graph(*, bias: float = BIAS, nan_on_digits: bool, work_per_question: int) -> bytes:
+def tiny_graph(
+    *, bias: float = BIAS, nan_on_digits: bool, work_per_question: int, plus_is_unfamiliar: bool = False
+) -> bytes:
     """Return the bytes of the graph: `p_match` = sigmoid of a line in log tokens and counts."""
     weights = np.zeros((len(STRUCTURAL), 3), np.float32)
     weights[_index("log_tokens"), 0] = -0.8
@@ -153,7 +162,15 @@ def tiny_graph(*, bias: float = BIAS, nan_on_digits: bool, work_per_question: in
         node("Or", ["in_band", "never_exit"], ["is_full"]),
         node("Where", ["is_full", "full", "fast"], ["p_match"]),
     ]
+    outputs = [_value("p_match", TensorProto.FLOAT, []), _value("is_full", TensorProto.BOOL, [])]
+    if plus_is_unfamiliar:
+        nodes += [
+            node("Gather", ["structural", "math_index"], ["math_share"]),
+            node("Greater", ["math_share", "zero"], ["is_out_of_distribution"]),
+        ]
+        outputs.append(_value("is_out_of_distribution", TensorProto.BOOL, []))
     constants = {
+        "math_index": np.int64(_index("math_share")),
         "weights": weights,
         "small": np.float32(-0.002),
         "bias": np.array([bias], np.float32),
@@ -178,7 +195,7 @@ def tiny_graph(*, bias: float = BIAS, nan_on_digits: bool, work_per_question: in
             _value("threshold", TensorProto.DOUBLE, []),
             _value("early_exit", TensorProto.BOOL, []),
         ],
-        [_value("p_match", TensorProto.FLOAT, []), _value("is_full", TensorProto.BOOL, [])],
+        outputs,
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
@@ -218,8 +235,9 @@ def _golden(model: RouterModel) -> bytes:
     lines = []
     for text in GOLDEN_PROMPTS:
         prompt = prompt_from_text(text)
-        fast, full = (model.predict(prompt, GOLDEN_THRESHOLD, early_exit=early).p_match for early in (True, False))
-        lines.append(msgspec.json.encode(Golden(text, fast, full)))
+        fast, full = (model.predict(prompt, GOLDEN_THRESHOLD, early_exit=early) for early in (True, False))
+        golden = Golden(text, fast.p_match, full.p_match, fast.is_out_of_distribution)
+        lines.append(msgspec.json.encode(golden))
     return b"\n".join(lines) + b"\n"
 
 

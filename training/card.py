@@ -56,7 +56,7 @@ calibrated by {manifest.calibrator}.
 
 ## Limits
 A router learns the traffic that it has seen: on other traffic expect little better than chance, and retrain.
-Whatever fails, the caller uses {pair.strong}: that costs money, never quality.
+{_fallback(manifest)}Whatever fails, the caller uses {pair.strong}: that costs money, never quality.
 """
 
 
@@ -67,6 +67,16 @@ def _ancestry(manifest: Manifest) -> str:
 they were trained on. The rows here calibrated them again and solved the policies. Calibration figures are
 cross-fitted (the same procedure on four fifths of the groups, judged on the fifth it never saw); ranking figures are
 the full head's, which recalibration leaves in order.
+"""
+
+
+def _fallback(manifest: Manifest) -> str:
+    rule = manifest.out_of_distribution
+    if rule is None:
+        return ""
+    return f"""A request is out of distribution when more than {rule.limit:.1%} of its distinct n-grams stand in
+fewer than {rule.rare_below} rows of the fit part. It goes to {manifest.pair.strong}, under every policy:
+{rule.share_test:.1%} of the rows judged here. What is new in substance but not in words is not noticed.
 """
 
 
@@ -83,7 +93,8 @@ def _figures(manifest: Manifest) -> str:
 def _policy(policy: Policy) -> str:
     quality = "" if policy.quality_kept is None else f"{policy.quality_kept:.3f}"
     bound = "" if policy.share_worse_bound is None else f"{policy.share_worse_bound:.4f}"
-    name = policy.name if policy.is_met else f"{policy.name} (not met: all strong)"
+    how = "all strong" if policy.threshold == 1.0 else "more than that is out of distribution"
+    name = policy.name if policy.is_met else f"{policy.name} (not met: {how})"
     cost = "" if policy.cost_usd_per_1k is None else f"{policy.cost_usd_per_1k:.3g}"
     shares = (f"{policy.threshold:.3f}", f"{policy.share_weak:.1%}", quality, f"{policy.share_worse:.4f}")
     return f"| {' | '.join((name, *shares, bound, cost))} |"

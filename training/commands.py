@@ -203,7 +203,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     """Print the figures with their intervals, the baselines beside them."""
     shown = [name for name in SHOWN_BASELINES if name in evaluation.baselines]
     seen = f"{evaluation.n_seen_in_training} rows seen in training"
-    title = f"{evaluation.n} rows, match rate {evaluation.match_rate:.3f}; {seen}"
+    out = f"{evaluation.share_out_of_distribution:.1%}"
+    title = f"{evaluation.n} rows, match rate {evaluation.match_rate:.3f}; {seen}; {out} out of distribution"
     baselines = {name: flat(evaluation.baselines[name]) for name in shown}
     console().print(figures_table(title, flat(evaluation), evaluation.intervals, baselines))
 

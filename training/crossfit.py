@@ -2,9 +2,9 @@
 
 Comes in: features and labels of both parts together. Goes out: a calibrated `Router`.
 
-The calibrators and the exit band are fitted on log-odds that each row got from a fit without its group;
-the regression that is kept then learns from all rows. A calibration part of its own would cost 15 % of
-the rows, which is 0.007 to 0.009 AUROC on the reference rows (training/decisions/0007).
+The calibrators, the exit band and the limit of what is out of distribution are fitted on what each row got from
+a fit without its group; the regression that is kept then learns from all rows. A calibration part of its own would
+cost 15 % of the rows, which is 0.007 to 0.009 AUROC on the reference rows (training/decisions/0007).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from training.difficulty import Difficulty
 from training.embeddings import FeatureTable
 from training.fit import FitSettings, fit_router
 from training.router import Router
+from training.unfamiliar import Familiarity, rare_share, rare_weight
 
 N_FOLDS = 5
 """Each out-of-fold fit sees 80 % of the rows: near enough to all of them for its calibration to carry over."""
@@ -38,7 +39,7 @@ def fit_calibrated(
     weight: Floats | None = None,
     difficulty: Difficulty | None = None,
 ) -> Router:
-    """Fit both heads on all rows, their calibrators and the exit band on out-of-fold log-odds.
+    """Fit both heads on all rows; their calibrators, the exit band and the limit on what rows got out of fold.
 
     Args:
         table: features of n rows.
@@ -49,14 +50,15 @@ def fit_calibrated(
         weight: (n,) non-negative weights of the fit; equal when None.
         difficulty: other models' scores of the rows; each fold softens its own labels with them.
     """
-    fast, full = out_of_fold_log_odds(table, outcome, group, settings, weight=weight, difficulty=difficulty)
+    fast, full, rare = out_of_fold(table, outcome, group, settings, weight=weight, difficulty=difficulty)
     fast_calibrator, full_calibrator = fit_platt(fast, match), fit_calibrator(full, match, group)
     band = exit_band(fast_calibrator(fast), full_calibrator(full))
     linear = fit_router(table, outcome, settings, weight=weight, difficulty=difficulty)
-    return Router(linear, fast_calibrator, full_calibrator, band)
+    familiarity = Familiarity.fitted(rare_weight(outcome.size), rare)
+    return Router(linear, fast_calibrator, full_calibrator, band, familiarity)
 
 
-def out_of_fold_log_odds(
+def out_of_fold(
     table: FeatureTable,
     outcome: Ints,
     group: Ints,
@@ -64,17 +66,17 @@ def out_of_fold_log_odds(
     *,
     weight: Floats | None = None,
     difficulty: Difficulty | None = None,
-) -> tuple[Floats, Floats]:
-    """Return the raw log-odds of a match, (n,) of the fast and (n,) of the full head, from fits on other groups."""
+) -> tuple[Floats, Floats, NDArray[np.float32]]:
+    """Return what fits on other groups say of each row: (n,) raw log-odds of fast and full head, (n,) rare share."""
     folds = list(GroupKFold(N_FOLDS).split(outcome, groups=group))
-    jobs = (delayed(_held_out_log_odds)(table, outcome, settings, weight, difficulty, *fold) for fold in folds)
-    fast, full = np.empty(outcome.size), np.empty(outcome.size)
-    for (_, held_out), (fold_fast, fold_full) in zip(folds, Parallel(n_jobs=-1)(jobs), strict=True):
-        fast[held_out], full[held_out] = fold_fast, fold_full
-    return fast, full
+    jobs = (delayed(_held_out)(table, outcome, settings, weight, difficulty, *fold) for fold in folds)
+    fast, full, rare = np.empty(outcome.size), np.empty(outcome.size), np.empty(outcome.size, np.float32)
+    for (_, held_out), found in zip(folds, Parallel(n_jobs=-1)(jobs), strict=True):
+        fast[held_out], full[held_out], rare[held_out] = found
+    return fast, full, rare
 
 
-def _held_out_log_odds(
+def _held_out(
     table: FeatureTable,
     outcome: Ints,
     settings: FitSettings,
@@ -82,8 +84,9 @@ def _held_out_log_odds(
     difficulty: Difficulty | None,
     train: Ints,
     held_out: Ints,
-) -> tuple[Floats, Floats]:
+) -> tuple[Floats, Floats, NDArray[np.float32]]:
     fold_weight = None if weight is None else weight[train]
     fold_difficulty = difficulty and difficulty.take(train)
     router = fit_router(table.take(train), outcome[train], settings, weight=fold_weight, difficulty=fold_difficulty)
-    return router.log_odds(table.take(held_out))
+    rows = table.take(held_out)
+    return *router.log_odds(rows), rare_share(router.scaler, rare_weight(train.size), rows)

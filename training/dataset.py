@@ -58,6 +58,7 @@ class Dataset:
         p_match: NDArray[np.float64],
         is_full: NDArray[np.bool_],
         p_uncalibrated: NDArray[np.float64] | None = None,
+        is_out_of_distribution: NDArray[np.bool_] | None = None,
     ) -> Outcomes:
         """Return what `evaluate` reads, for (m,) row numbers and what the router said of them."""
         records = [self.rows[row].record for row in rows]
@@ -72,6 +73,7 @@ class Dataset:
             task=[record.task or "" for record in records],
             is_full=is_full,
             p_uncalibrated=p_uncalibrated,
+            is_out_of_distribution=is_out_of_distribution,
         )
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
@@ -42,6 +42,7 @@ class Outcomes:
         prompt_length: in characters.
         is_full: whether the encoder ran.
         p_uncalibrated: what the fit said before calibration, in [0, 1].
+        is_out_of_distribution: rows that go strong whatever the threshold; None for none.
     """
 
     p_match: Floats
@@ -54,6 +55,12 @@ class Outcomes:
     task: list[str]
     is_full: NDArray[np.bool_]
     p_uncalibrated: Floats | None = None
+    is_out_of_distribution: NDArray[np.bool_] | None = None
+
+    @property
+    def rank_by(self) -> Floats:
+        """The order in which rows go weak, as served: what is out of distribution comes last."""
+        return self.p_match if self.is_out_of_distribution is None else self.p_match - 1.0 * self.is_out_of_distribution
 
     def __post_init__(self) -> None:
         n = len(self.p_match)
@@ -164,6 +171,7 @@ class Evaluation(Metrics, frozen=True, kw_only=True):
     baselines: dict[str, Metrics]
     curves: Curves
     slices: Slices
+    share_out_of_distribution: float = 0.0
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -206,7 +214,7 @@ def evaluate(
         on_progress: called with bootstraps done and bootstraps in all.
         extra_baselines: further rankers by name, each (n,) of `p_match`.
     """
-    router = _Judge.of(outcomes, Baseline(outcomes.p_match, is_probability=True))
+    router = _Judge.of_router(outcomes)
     rankers = _baselines(outcomes, extra_baselines or {})
     judges = {name: _Judge.of(outcomes, baseline) for name, baseline in rankers.items()}
     point = router.metrics(floor_seed=seed)
@@ -228,6 +236,7 @@ def evaluate(
         baselines={name: judge.metrics(floor_seed=seed) for name, judge in judges.items()},
         curves=_curves(outcomes, cost_quality),
         slices=_slices(outcomes, router, seed),
+        share_out_of_distribution=float(np.mean(outcomes.rank_by < outcomes.p_match)),
     )
 
 
@@ -251,7 +260,7 @@ def paired_difference(
     )
     if not same:
         raise DataRefused("comparison: the two routers were not run on the same rows; evaluate both on one file")
-    judges = [_Judge.of(rows, Baseline(rows.p_match, is_probability=True)) for rows in (a, b)]
+    judges = [_Judge.of_router(rows) for rows in (a, b)]
     points = [flat(judge.metrics(floor_seed=seed)) for judge in judges]
     if metric not in points[0]:
         raise DataRefused(f"comparison: unknown metric {metric!r}; known are: {', '.join(points[0])}")
@@ -292,16 +301,23 @@ class _Judge:
     outcomes: Outcomes
     ranker: Baseline
     ranking: Ranking
+    served: Ranking
     by_source: SourceRanking
     match: Floats = field(repr=False)
 
     @classmethod
     def of(cls, outcomes: Outcomes, ranker: Baseline) -> _Judge:
         by_source = SourceRanking.of(ranker.rank_by, outcomes.source)
-        return cls(outcomes, ranker, Ranking.of(ranker.rank_by), by_source, outcomes.match.astype(np.float64))
+        ranking = Ranking.of(ranker.rank_by)
+        return cls(outcomes, ranker, ranking, ranking, by_source, outcomes.match.astype(np.float64))
+
+    @classmethod
+    def of_router(cls, outcomes: Outcomes) -> _Judge:  # which also falls back; a baseline does not
+        judge = cls.of(outcomes, Baseline(outcomes.p_match, is_probability=True))
+        return replace(judge, served=Ranking.of(outcomes.rank_by))
 
     def curve(self, weights: Floats | None = None) -> QualityCurve:
-        return metrics.quality_curve(self.ranking, self.outcomes.strong_score, self.outcomes.weak_score, weights)
+        return metrics.quality_curve(self.served, self.outcomes.strong_score, self.outcomes.weak_score, weights)
 
     def metrics(
         self, weights: Floats | None = None, *, curve: QualityCurve | None = None, floor_seed: int | None = None

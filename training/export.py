@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper, parser
 
 from serving.features import STRUCTURAL
-from serving.model import RouterModel
+from serving.model import OUT_OF_DISTRIBUTION, RouterModel
 from serving.prompt import Prompt
 from training.calibrators import P_MIN, Calibrator
 from training.embeddings import FeatureTable
@@ -36,7 +36,7 @@ EDGE = 1e-4
 
 _BODY = Template("""
 router (int64[n] token_ids, int64[k] buckets, float[k] counts, float[$n_structural] structural,
-        double threshold, bool early_exit) => (float p_match, bool is_full)
+        double threshold, bool early_exit) => (float p_match, bool is_full$familiarity_output)
 {
     log_counts = Log (counts)
     term_frequency = Add (log_counts, one)
@@ -76,8 +76,21 @@ router (int64[n] token_ids, int64[k] buckets, float[k] counts, float[$n_structur
         }
     >
     p_match = Sigmoid (odds)
+    $familiarity
 }
 """)
+
+_FAMILIARITY = """
+    is_rare = GreaterOrEqual (bucket_idf, rare_idf)
+    rare = Cast <to = 1> (is_rare)
+    n_rare = ReduceSum <keepdims = 0> (rare, first_axis)
+    n_distinct_integer = Size (buckets)
+    n_distinct = Cast <to = 1> (n_distinct_integer)
+    n_distinct_or_one = Max (n_distinct, one)
+    rare_share = Div (n_rare, n_distinct_or_one)
+    is_out_of_distribution = Greater (rare_share, rare_share_limit)
+"""
+"""The rule of `training.unfamiliar`; it stands outside the `If`, since it needs no encoder."""
 
 
 @dataclass(frozen=True)
@@ -95,12 +108,19 @@ def export_router(router: Router, encoder: EncoderModel) -> bytes:
         double=onnx.TensorProto.DOUBLE,
         fast_head=_head_text("fast", router.linear.fast, router.fast_calibrator),
         full_head=_head_text("full", router.linear.full, router.full_calibrator),
+        familiarity_output="" if router.familiarity is None else f", bool {OUT_OF_DISTRIBUTION}",
+        familiarity="" if router.familiarity is None else _FAMILIARITY,
     )
     graph = parser.parse_graph(text)
     _insert_encoder(graph, onnx.load_from_string(encoder.graph))
     constants = _constants(router.linear, router.exit_band)
     constants |= _head_constants("fast", router.linear.fast, router.fast_calibrator)
     constants |= _head_constants("full", router.linear.full, router.full_calibrator)
+    if router.familiarity is not None:
+        constants |= {
+            "rare_idf": np.asarray(router.familiarity.rare_idf),
+            "rare_share_limit": np.asarray(router.familiarity.limit),
+        }
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
     model.producer_name = "turnout"
@@ -114,22 +134,27 @@ def check_parity(
     """Compare the graph with the Python path, full stage and cascade, prompt by prompt.
 
     Raises:
-        DataRefused: they differ by more than `PARITY`; such a bundle must not be published.
+        DataRefused: they differ by more than `PARITY`, or on what is out of distribution; such a bundle must not be
+            published.
     """
     model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens)
     heads = router.log_odds(table)
     expected_full = router.cascade(heads, threshold, early_exit=False).p_match
     expected = router.cascade(heads, threshold).p_match
     is_on_edge = np.abs(np.abs(heads.fast - threshold_log_odds(threshold)) - router.exit_band) < EDGE
-    largest = 0.0
+    is_out = router.is_out_of_distribution(table)
+    largest, n_differ = 0.0, 0
     for row, prompt in enumerate(prompts):
         features = model.featurize(prompt)
-        got_full = model.predict_features(features, threshold, early_exit=False).p_match
-        largest = max(largest, abs(got_full - expected_full[row]))
+        full = model.predict_features(features, threshold, early_exit=False)
+        n_differ += full.is_out_of_distribution != is_out[row]
+        largest = max(largest, abs(full.p_match - expected_full[row]))
         if not is_on_edge[row]:
             largest = max(largest, abs(model.predict_features(features, threshold).p_match - expected[row]))
     if largest > PARITY:
         raise DataRefused(f"the exported graph differs from the Python path by {largest:.2e}, allowed {PARITY:.0e}")
+    if n_differ:
+        raise DataRefused(f"the exported graph calls {n_differ} of {len(prompts)} prompts otherwise: in distribution")
     return Parity(len(prompts), largest)
 
 

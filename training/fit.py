@@ -162,12 +162,17 @@ def fit_scaler(table: FeatureTable, settings: FitSettings) -> Scaler:
     varies = deviation > 1e-6
     factor = np.where(varies, settings.structural_scale / np.where(varies, deviation, 1.0), 0.0)
     return Scaler(
-        idf=((np.log((1.0 + n_rows) / (1.0 + document_frequency)) + 1.0) ** IDF_POWER).astype(np.float32),
+        idf=idf_of(document_frequency, n_rows).astype(np.float32),
         structural_mean=table.structural.mean(axis=0, dtype=np.float64).astype(np.float32),
         structural_factor=factor.astype(np.float32),
         structural_clip=STRUCTURAL_CLIP * settings.structural_scale,
         dense_scale=settings.dense_scale,
     )
+
+
+def idf_of(document_frequency: NDArray[np.int64], n_rows: int) -> NDArray[np.float64]:
+    """Return the weight of n-grams that so many of `n_rows` rows hold; it falls with each row more."""
+    return np.asarray((np.log((1.0 + n_rows) / (1.0 + document_frequency)) + 1.0) ** IDF_POWER, dtype=np.float64)
 
 
 def fit_router(

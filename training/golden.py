@@ -1,4 +1,4 @@
-"""Golden prompts: texts of the project's own, with the p_match that a bundle must give them wherever it is loaded.
+"""Golden prompts: texts of the project's own, with what a bundle must say of them wherever it is loaded.
 
 Comes in: the exported graph. Goes out: the lines of `golden.jsonl`. Never a row of a log.
 """
@@ -44,5 +44,5 @@ def golden_lines(model: RouterModel) -> bytes:
         prompt = prompt_from_text(text)
         cascade = model.predict(prompt, GOLDEN_THRESHOLD)
         full = model.predict(prompt, GOLDEN_THRESHOLD, early_exit=False)
-        lines.append(msgspec.json.encode(Golden(text, cascade.p_match, full.p_match)))
+        lines.append(msgspec.json.encode(Golden(text, cascade.p_match, full.p_match, cascade.is_out_of_distribution)))
     return b"\n".join(lines) + b"\n"

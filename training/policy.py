@@ -1,7 +1,8 @@
 """Policy: from a business rule to a threshold, on rows that neither fit nor calibration saw.
 
 Comes in: both heads' log-odds and the outcomes of the policy part. Goes out: the policy table.
-Every figure is that of the cascade as served: at another threshold the exit band lies elsewhere.
+Every figure is that of the cascade as served: at another threshold the exit band lies elsewhere, and what is out of
+distribution goes strong at each of them.
 """
 
 from __future__ import annotations
@@ -30,7 +31,11 @@ GRID = 400
 
 @dataclass(frozen=True)
 class PolicyRows:
-    """The policy part: both heads' log-odds, (n,) outcomes, the group of each row, and costs where known."""
+    """The policy part: both heads' log-odds, (n,) outcomes, the group of each row, and costs where known.
+
+    Attributes:
+        is_out_of_distribution: (n,) rows that go strong whatever the threshold; None for none.
+    """
 
     heads: HeadLogOdds
     match: NDArray[np.int64]
@@ -38,6 +43,7 @@ class PolicyRows:
     weak_score: NDArray[np.float64]
     group: NDArray[np.int64]
     costs: RequestCosts | None = None
+    is_out_of_distribution: NDArray[np.bool_] | None = None
 
 
 def solve_policies(router: Router, rows: PolicyRows, seed: int) -> list[Policy]:
@@ -116,11 +122,15 @@ def min_quality(
 
 
 def max_strong_share(router: Router, rows: PolicyRows, thresholds: NDArray[np.float32], target: float) -> Policy:
-    """Solve "at most a share `target` of past traffic goes strong": the highest threshold that keeps to it."""
+    """Solve "at most a share `target` of past traffic goes strong": the highest threshold that keeps to it.
+
+    Not met where more than that is out of distribution; all else goes weak then.
+    """
     for threshold in thresholds[::-1]:
         if 1.0 - _goes_weak(router, rows, float(threshold)).mean() <= target:
             return describe(router, rows, "max_strong_share", target, threshold=float(threshold))
-    return describe(router, rows, "max_strong_share", target, threshold=0.0)
+    least = float(1.0 - _goes_weak(router, rows, 0.0).mean())
+    return describe(router, rows, "max_strong_share", target, threshold=0.0, is_met=least <= target)
 
 
 def max_cost(
@@ -171,14 +181,15 @@ def _cost_policies(router: Router, rows: PolicyRows, thresholds: NDArray[np.floa
     """Solve `COST_SHARES` of the strong cost, in two digits; those that even the weak model exceeds are left out."""
     if rows.costs is None:
         return []
-    everything = np.ones(rows.match.size, dtype=bool)
-    least, strong = rows.costs.usd_per_1k(everything), rows.costs.usd_per_1k(~everything)
+    nothing = np.zeros(rows.match.size, dtype=bool)
+    least, strong = rows.costs.usd_per_1k(_goes_weak(router, rows, 0.0)), rows.costs.usd_per_1k(nothing)
     targets = {float(f"{share * strong:.2g}") for share in COST_SHARES}
     return [max_cost(router, rows, rows.costs, thresholds, target) for target in sorted(targets) if target >= least]
 
 
 def _goes_weak(router: Router, rows: PolicyRows, threshold: float) -> NDArray[np.bool_]:
-    return router.cascade(rows.heads, threshold).p_match >= threshold
+    is_above = router.cascade(rows.heads, threshold).p_match >= threshold
+    return is_above if rows.is_out_of_distribution is None else is_above & ~rows.is_out_of_distribution
 
 
 def _candidates(router: Router, rows: PolicyRows) -> NDArray[np.float32]:

@@ -127,7 +127,8 @@ def evaluate_bundle(
         predictions = list(_in_threads(predict_one, prompts, advance))
     p_match = np.array([prediction.p_match for prediction in predictions])
     is_full = np.array([prediction.stage == "FULL" for prediction in predictions], dtype=bool)
-    outcomes = data.outcomes(rows, p_match, is_full)
+    is_out = np.array([prediction.is_out_of_distribution for prediction in predictions], dtype=bool)
+    outcomes = data.outcomes(rows, p_match, is_full, is_out_of_distribution=is_out)
     with reporter.stage("Evaluating") as advance:
         return evaluate(outcomes, n_seen=int(seen.sum()), seed=seed, on_progress=lambda *_: advance(1))
 

@@ -3,8 +3,9 @@
     bundle, logs -> reopen -> labels -> groups -> leave seen rows out -> embed -> halves -> calibrate -> policy
     -> export -> publish
 
-For traffic whose match rate has moved while what is hard has not: the ranking stays, the probabilities and
-the thresholds are fitted again. Half of the groups calibrate, the other half solve the policies.
+For traffic whose match rate has moved while what is hard has not: the ranking stays. The probabilities, the
+thresholds and the limit of what is out of distribution are fitted again, since the new rows are what is to be served.
+Half of the groups calibrate, the other half solve the policies.
 
 No rows are left for a test part: three parts of 300 rows would be too small for any of the three. The
 calibration figures are cross-fitted instead: five times over, the whole procedure (halves, calibrators, exit band,
@@ -29,7 +30,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.model_selection import GroupKFold
 
-from serving.bundle import SEEN_GROUPS, Bundle, Manifest, Policy, Training, load_bundle
+from serving.bundle import FORMAT_VERSION, SEEN_GROUPS, Bundle, Manifest, Policy, Training, load_bundle
 from serving.prompt import prompt_from_text
 from training.calibrate import N_FOLDS, exit_band, fit_calibrator
 from training.calibrators import fit_platt
@@ -46,10 +47,11 @@ from training.predict import DIGEST_BYTES, seen_rows
 from training.progress import Reporter
 from training.publish import check_out
 from training.quarantine import write_quarantine
-from training.reopen import check_encoder, reopen
+from training.reopen import check_encoder, reopen, reopen_rare_weight
 from training.router import HeadLogOdds, Router
 from training.splits import key_digests
-from training.train import LIBRARIES, PARITY_ROWS, Trained, publish_trained
+from training.train import LIBRARIES, PARITY_ROWS, Trained, describe_familiarity, publish_trained
+from training.unfamiliar import Familiarity, rare_share
 
 MIN_GROUPS = 100
 MIN_NON_MATCHES = 10
@@ -76,13 +78,24 @@ class RecalibrateSettings:
 
 @dataclass(frozen=True)
 class LabelledLogOdds:
-    """New rows as the parent's regression sees them: raw log-odds of both heads, outcomes and groups, (n,) each."""
+    """New rows as the parent's regression sees them: raw log-odds of both heads, outcomes and groups, (n,) each.
+
+    Attributes:
+        rare_share: (n,) float32 of `training.unfamiliar`; None where the parent calls nothing out of distribution.
+    """
 
     raw: HeadLogOdds
     match: NDArray[np.int64]
     strong_score: NDArray[np.float64]
     weak_score: NDArray[np.float64]
     group: NDArray[np.int64]
+    rare_share: NDArray[np.float32] | None = None
+
+    def is_out_of_distribution(self, router: Router) -> NDArray[np.bool_]:
+        """Return (n,) what a router calls so."""
+        if router.familiarity is None or self.rare_share is None:
+            return np.zeros(self.match.size, dtype=bool)
+        return self.rare_share > router.familiarity.limit
 
     def take(self, rows: NDArray[np.int64]) -> LabelledLogOdds:
         """Return those rows only."""
@@ -92,6 +105,7 @@ class LabelledLogOdds:
             self.strong_score[rows],
             self.weak_score[rows],
             self.group[rows],
+            None if self.rare_share is None else self.rare_share[rows],
         )
 
 
@@ -129,7 +143,7 @@ def recalibrate(
     check_out(out)
     if out.resolve() == parent.folder.resolve():
         raise DataRefused(f"{out}: is the bundle to recalibrate; name another folder, so that it can be gone back to")
-    linear = reopen(parent)
+    linear, rare_idf = reopen(parent), reopen_rare_weight(parent)
     check_encoder(parent, encoder)
     margin = float(parent.manifest.training.settings.get("margin", 0.0))
     loaded = load_dataset(paths, parent.manifest.pair, settings.columns, margin, reporter)
@@ -146,10 +160,11 @@ def recalibrate(
         data.strong_score[kept],
         data.weak_score[kept],
         data.groups.group[kept],
+        None if rare_idf is None else rare_share(linear.scaler, rare_idf, table),
     )
     with reporter.stage("Calibrating and solving policies"):
-        solved = solve(linear, rows, settings.seed)
-    evaluation = _evaluate(parent, linear, data, kept, rows, settings.seed, reporter)
+        solved = solve(linear, rows, settings.seed, rare_idf)
+    evaluation = _evaluate(parent, linear, data, kept, rows, settings.seed, rare_idf, reporter)
 
     with reporter.stage("Exporting and checking parity"):
         graph = export_router(solved.router, encoder)
@@ -162,6 +177,7 @@ def recalibrate(
     labellers = dict(Counter(data.rows[row].label.labeller for row in kept))
     training = _training(parent, digest_files(paths), labellers, rows, solved, settings.seed)
     manifest = _manifest(parent.manifest, graph, solved, evaluation, training)
+    manifest = msgspec.structs.replace(manifest, out_of_distribution=describe_familiarity(solved.router, evaluation))
     if any(data.rows[row].record.source == "synthetic" for row in kept):
         manifest = msgspec.structs.replace(manifest, synthetic=True)
     published = publish_trained(out, manifest, evaluation, encoder, graph, _seen(parent, data, kept))
@@ -172,8 +188,15 @@ def recalibrate(
     return Trained(published, evaluation, out, len(loaded.read.quarantine), unlabelled)
 
 
-def solve(linear: LinearRouter, rows: LabelledLogOdds, seed: int) -> Solved:
-    """Calibrate on a random half of the groups and solve the policies on the other."""
+def solve(linear: LinearRouter, rows: LabelledLogOdds, seed: int, rare_idf: np.float32 | None = None) -> Solved:
+    """Calibrate on a random half of the groups and solve the policies on the other.
+
+    Args:
+        linear: the parent's regression.
+        rows: with rare shares where `rare_idf` is given.
+        seed: of the halves and the draws.
+        rare_idf: the weight from which the parent's n-grams are rare; None where it calls nothing out of distribution.
+    """
     groups = np.unique(rows.group)
     drawn = np.random.default_rng(seed).permutation(groups)[: groups.size // 2]
     is_policy = np.isin(rows.group, drawn)
@@ -181,13 +204,17 @@ def solve(linear: LinearRouter, rows: LabelledLogOdds, seed: int) -> Solved:
     ours, theirs = rows.take(calibrate), rows.take(policy)
     fast = fit_platt(ours.raw.fast, ours.match)
     full = fit_calibrator(ours.raw.full, ours.match, ours.group)
-    router = Router(linear, fast, full, exit_band(fast(ours.raw.fast), full(ours.raw.full)))
+    familiarity = None
+    if rare_idf is not None and ours.rare_share is not None:
+        familiarity = Familiarity.fitted(rare_idf, ours.rare_share)
+    router = Router(linear, fast, full, exit_band(fast(ours.raw.fast), full(ours.raw.full)), familiarity)
     policy_rows = PolicyRows(
         heads=calibrated(router, theirs.raw),
         match=theirs.match,
         strong_score=theirs.strong_score,
         weak_score=theirs.weak_score,
         group=theirs.group,
+        is_out_of_distribution=theirs.is_out_of_distribution(router),
     )
     return Solved(router, solve_policies(router, policy_rows, seed), calibrate, policy)
 
@@ -214,14 +241,16 @@ def _evaluate(
     kept: NDArray[np.int64],
     rows: LabelledLogOdds,
     seed: int,
+    rare_idf: np.float32 | None,
     reporter: Reporter,
 ) -> Evaluation:
     """Figures of the procedure, cross-fitted, beside those of the parent as served on the same rows."""
-    p_match, is_full = np.empty(kept.size), np.empty(kept.size, dtype=bool)
+    p_match, is_full, is_out = np.empty(kept.size), *np.empty((2, kept.size), dtype=bool)
     for others, held_out in GroupKFold(N_FOLDS).split(rows.match, groups=rows.group):
-        solved = solve(linear, rows.take(others), seed)
-        answered = solved.router.cascade(calibrated(solved.router, rows.take(held_out).raw), solved.default_threshold)
+        solved, theirs = solve(linear, rows.take(others), seed, rare_idf), rows.take(held_out)
+        answered = solved.router.cascade(calibrated(solved.router, theirs.raw), solved.default_threshold)
         p_match[held_out], is_full[held_out] = answered.p_match, answered.is_full
+        is_out[held_out] = theirs.is_out_of_distribution(solved.router)
     threshold = parent.manifest.policy("").threshold
     with reporter.stage("Asking the parent", kept.size) as advance:
         said_before = np.empty(kept.size)
@@ -229,7 +258,8 @@ def _evaluate(
             said_before[place] = parent.model.predict(data.rows[row].record.prompt, threshold).p_match
             advance(1)
     p_raw = expit(rows.raw.full)
-    calibration, ranking = data.outcomes(kept, p_match, is_full, p_raw), data.outcomes(kept, p_raw, is_full)
+    calibration = data.outcomes(kept, p_match, is_full, p_raw, is_out)
+    ranking = data.outcomes(kept, p_raw, is_full, is_out_of_distribution=is_out)
     n_seen = len(data.rows) - kept.size
     with reporter.stage("Evaluating, cross-fitted") as advance:
         judged, ranked = (
@@ -275,6 +305,7 @@ def _manifest(parent: Manifest, graph: bytes, solved: Solved, evaluation: Evalua
     created = datetime.now(UTC)
     return msgspec.structs.replace(
         parent,
+        format_version=FORMAT_VERSION,
         version=f"{created:%Y%m%d}-{hashlib.sha256(graph).hexdigest()[:8]}",
         created=created.isoformat(timespec="seconds"),
         calibrator=solved.router.full_calibrator.kind,

@@ -1,7 +1,8 @@
 """Reopen: the regression of a published bundle, read back from its graph.
 
-Comes in: a bundle. Goes out: its `LinearRouter`, whose log-odds are those of the fit it was exported from. The
-names are those that `training.export` gives the initializers; nothing else about the graph is relied on.
+Comes in: a bundle. Goes out: its `LinearRouter`, whose log-odds are those of the fit it was exported from, and the
+weight from which its n-grams are rare. The names are those that `training.export` gives the initializers;
+nothing else about the graph is relied on.
 """
 
 from __future__ import annotations
@@ -29,8 +30,7 @@ def reopen(bundle: Bundle) -> LinearRouter:
     Raises:
         DataRefused: the graph lacks one of the constants, so this Turnout did not write it.
     """
-    initializers = onnx.load(bundle.folder / GRAPH).graph.initializer
-    found = {tensor.name: numpy_helper.to_array(tensor) for tensor in initializers}
+    found = _constants(bundle)
     try:
         scaler = Scaler(
             idf=found["idf"],
@@ -44,6 +44,17 @@ def reopen(bundle: Bundle) -> LinearRouter:
         raise DataRefused(
             f"{bundle.folder / GRAPH}: no constant {error}; this Turnout can't recalibrate that graph, train again"
         ) from error
+
+
+def reopen_rare_weight(bundle: Bundle) -> np.float32 | None:
+    """Return the weight from which an n-gram is rare; None for a bundle that calls nothing out of distribution."""
+    found = _constants(bundle).get("rare_idf")
+    return None if found is None else np.float32(found)
+
+
+def _constants(bundle: Bundle) -> _Constants:
+    initializers = onnx.load(bundle.folder / GRAPH).graph.initializer
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in initializers}
 
 
 def check_encoder(bundle: Bundle, encoder: EncoderModel) -> None:

@@ -14,6 +14,7 @@ from scipy.special import expit, logit
 from training.calibrators import P_MIN, Calibrator
 from training.embeddings import FeatureTable
 from training.fit import LinearRouter
+from training.unfamiliar import Familiarity
 
 
 @dataclass(frozen=True)
@@ -40,12 +41,20 @@ class Router:
         linear: the regression.
         fast_calibrator, full_calibrator: maps from raw to calibrated log-odds.
         exit_band: half-width in calibrated log-odds around the threshold in which the full head answers.
+        familiarity: what is out of distribution; None where nothing is ever called so.
     """
 
     linear: LinearRouter
     fast_calibrator: Calibrator
     full_calibrator: Calibrator
     exit_band: float
+    familiarity: Familiarity | None = None
+
+    def is_out_of_distribution(self, table: FeatureTable) -> NDArray[np.bool_]:
+        """Return (n,) whether a prompt goes strong for being unlike the training data, at every threshold."""
+        if self.familiarity is None:
+            return np.zeros(table.counts.shape[0], dtype=bool)
+        return self.familiarity.is_out_of_distribution(self.linear.scaler, table)
 
     def log_odds(self, table: FeatureTable) -> HeadLogOdds:
         """Return the calibrated log-odds of both heads."""

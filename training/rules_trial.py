@@ -16,7 +16,7 @@ import msgspec
 
 from serving.bundle import Bundle, Policy
 from serving.costs import PairPrices
-from serving.decision import threshold_policy
+from serving.decision import model_decision, threshold_policy
 from serving.errors import ModelFault
 from serving.model import Prediction
 from serving.routes import Reason, Route, estimated_tokens
@@ -160,8 +160,8 @@ class _Arm:
         elif (found := predictions.at(bundle, (policy := _policy(before, bundle)).threshold)) is None:
             route, reason = Route.STRONG, Reason.INVALID  # the server fails, and its caller uses the strong model
         else:
-            choice = Route.WEAK if found.p_match >= policy.threshold else Route.STRONG
-            after = self._rules.after(facts, before, choice, found.p_match, costs)
+            chosen = model_decision(bundle.manifest.pair, policy, found, falls_back=before.falls_back)
+            after = self._rules.after(facts, before, chosen.route, found.p_match, costs, chosen.reason)
             route, reason = after.route, after.reason
         if record.session_id:
             self._turns[record.session_id] = _Turn(route, record.prompt.text)

@@ -31,6 +31,7 @@ from serving.bundle import (
     SEEN_GROUPS,
     TOKENIZER,
     Manifest,
+    OutOfDistribution,
     Pair,
     Training,
     load_bundle,
@@ -59,6 +60,7 @@ from training.report import render_report
 from training.router import Router
 from training.select import select_settings
 from training.splits import Part, key_digests, split_groups
+from training.unfamiliar import RARE_BELOW
 
 MIN_GROUPS = 200
 MIN_NON_MATCHES = 30
@@ -168,6 +170,7 @@ def train(
         training=_training(paths, loaded, part, chosen, settings),
         files={},
         synthetic=any(record.source == "synthetic" for record in data.records),
+        out_of_distribution=describe_familiarity(router, evaluation),
     )
     published = publish_trained(
         out, manifest, evaluation, encoder, graph, _seen(data, part, manifest.training.group_salt)
@@ -248,6 +251,23 @@ def _learn_rows(rows: Mapping[Part, NDArray[np.int64]]) -> NDArray[np.int64]:
     return np.sort(np.concatenate([rows[Part.FIT], rows[Part.CALIBRATE]]))
 
 
+def describe_familiarity(router: Router, evaluation: Evaluation) -> OutOfDistribution | None:
+    """Return what the manifest says of the fallback; None where there is none.
+
+    Args:
+        router: as published.
+        evaluation: of rows that it has not seen.
+    """
+    if router.familiarity is None:
+        return None
+    return OutOfDistribution(
+        rare_below=RARE_BELOW,
+        limit=float(router.familiarity.limit),
+        share_calibrate=router.familiarity.share_beyond,
+        share_test=evaluation.share_out_of_distribution,
+    )
+
+
 def _policy_rows(
     data: Dataset,
     table: FeatureTable,
@@ -262,6 +282,7 @@ def _policy_rows(
         weak_score=data.weak_score[rows],
         group=data.groups.group[rows],
         costs=costs if isinstance(costs, RequestCosts) else None,
+        is_out_of_distribution=router.is_out_of_distribution(table.take(rows)),
     )
 
 
@@ -278,7 +299,8 @@ def _evaluate(
     test_table = table.take(test)
     answered = router.cascade(router.log_odds(test_table), threshold)
     _, uncalibrated = router.linear.log_odds(test_table)
-    outcomes = data.outcomes(test, answered.p_match, answered.is_full, expit(uncalibrated))
+    is_out = router.is_out_of_distribution(test_table)
+    outcomes = data.outcomes(test, answered.p_match, answered.is_full, expit(uncalibrated), is_out)
     encoder_only = dense_logistic_baseline(table.dense[learn], data.match[learn], test_table.dense)
     with reporter.stage("Evaluating on the test part") as advance:
         return evaluate(

@@ -3,7 +3,8 @@
 Comes in: `Facts` of one request. Goes out: `Before` (decided without the model, or under which policy and
 bundle it decides), then `After` (the tier taken, and how probable that was). Pure: no clock, no state.
 
-    no text -> first rule that fits (route, rollout) -> length -> images, tools -> [model] -> session -> exploration
+    no text -> first rule that fits (route, rollout) -> length -> images, tools -> [model] -> out of distribution
+    -> session -> exploration
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ class Before(msgspec.Struct, frozen=True, gc=False):
         threshold: likewise, in [0, 1]; None for the policy's.
         bundle: bundle to answer from where the caller named none; empty for the default.
         exploration: probability in [0, 0.5] that the other tier is taken.
+        falls_back: whether a request that is out of distribution goes strong, whatever its p_match.
     """
 
     route: Route | None = None
@@ -66,6 +68,7 @@ class Before(msgspec.Struct, frozen=True, gc=False):
     threshold: float | None = None
     bundle: str = ""
     exploration: float = 0.0
+    falls_back: bool = True
 
 
 class After(msgspec.Struct, frozen=True, gc=False):
@@ -73,7 +76,7 @@ class After(msgspec.Struct, frozen=True, gc=False):
 
     Attributes:
         route: the tier to take.
-        reason: MODEL, SESSION or EXPLORATION.
+        reason: MODEL, OUT_OF_DISTRIBUTION, SESSION or EXPLORATION.
         route_propensity: probability in (0, 1] that this request takes this tier, over the draws of exploration.
             That the rollout let the model decide is given: requests with reason ROLLOUT are a random share of the
             others, to be left out of an estimate and not weighed.
@@ -111,7 +114,11 @@ class Rules:
         self.spec = spec or RulesSpec()
         self._max_bytes = BYTES_PER_TOKEN * self.spec.max_estimated_tokens
         self._rules = tuple(_compiled(rule, self.spec) for rule in self.spec.rules)
-        unnamed = Before(policy=self.spec.policy or "", exploration=self.spec.exploration.rate)
+        unnamed = Before(
+            policy=self.spec.policy or "",
+            exploration=self.spec.exploration.rate,
+            falls_back=self.spec.out_of_distribution == "strong",
+        )
         self._otherwise = _strong(unnamed, Reason.RULE) if self.spec.otherwise == "strong" else unnamed
         self._images_go_strong = self.spec.images == "strong"
         self._tools_go_strong = self.spec.tools == "strong"
@@ -130,8 +137,19 @@ class Rules:
             return _strong(named, Reason.RULE)
         return named
 
-    def after(self, facts: Facts, before: Before, route: Route, p_match: float, costs: ExpectedCosts) -> After:
+    def after(
+        self,
+        facts: Facts,
+        before: Before,
+        route: Route,
+        p_match: float,
+        costs: ExpectedCosts,
+        reason: Reason = Reason.MODEL,
+    ) -> After:
         """Return the tier to take, given the one that `p_match` and the threshold chose.
+
+        What is out of distribution goes strong for certain: no session moves it, and no draw, since nobody knows
+        what the weak model would make of it.
 
         Args:
             facts: of the request.
@@ -139,7 +157,10 @@ class Rules:
             route: the model's choice.
             p_match: the model's probability, in [0, 1].
             costs: expected of this request at both models, its caches counted.
+            reason: of the model's choice, MODEL or OUT_OF_DISTRIBUTION.
         """
+        if reason is Reason.OUT_OF_DISTRIBUTION:
+            return After(route, reason, 1.0)
         if facts.previous is Route.STRONG and self._stays_strong(costs):
             # Strong whatever the model and the draw say: nothing to explore, and never weak for a session's sake.
             return After(Route.STRONG, Reason.MODEL if route is Route.STRONG else Reason.SESSION, 1.0)
@@ -184,6 +205,7 @@ def _compiled(rule: RuleSpec, spec: RulesSpec) -> _Compiled:
         threshold=rule.threshold,
         bundle=rule.bundle or "",
         exploration=spec.exploration.rate if rule.exploration is None else rule.exploration,
+        falls_back=spec.out_of_distribution == "strong",
     )
     # A rule's policy is one of its own bundle's: where the caller asked for another, the file's policy holds.
     bundleless = msgspec.structs.replace(

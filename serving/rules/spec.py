@@ -80,6 +80,8 @@ class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         otherwise: who decides on requests that no rule names; `strong` makes the rules an allow-list.
         max_estimated_tokens: longer prompts go strong (UTF-8 bytes / 4).
         images, tools: who decides on requests that hold them beside text.
+        out_of_distribution: who decides on requests unlike what the model was trained on; with `model` the
+            promises of the policies no longer hold, which were solved with these requests going strong.
         rules: the first that fits applies.
     """
 
@@ -89,6 +91,7 @@ class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     max_estimated_tokens: Annotated[int, msgspec.Meta(ge=1)] = MAX_ESTIMATED_TOKENS
     images: Decider = "model"
     tools: Decider = "model"
+    out_of_distribution: Decider = "strong"
     rules: tuple[RuleSpec, ...] = ()
     session: SessionSpec = SessionSpec()
     exploration: ExplorationSpec = ExplorationSpec()
@@ -101,6 +104,7 @@ EXPECTED = {
     "max_estimated_tokens": "a whole number of tokens, 1 or more",
     "images": "'model' or 'strong'",
     "tools": "'model' or 'strong'",
+    "out_of_distribution": "'model' or 'strong'",
     "rules": "tables headed [[rules]]",
     "rules.name": "text of 1 to 200 characters",
     "rules.tasks": "a list of one or more patterns, such as ['legal*'], or no such key for any task",

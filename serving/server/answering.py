@@ -102,9 +102,15 @@ class Answering:
             self._metrics.decided(decision, served.manifest.bundle_id, timings)
             return response(call, decision, served.manifest.bundle_id, costs, timings)
         served, policy, predicted = await self._predicted(lineup, served, asked)
-        chosen = model_decision(served.manifest.pair, policy, predicted.prediction, asked.before.rule)
+        chosen = model_decision(
+            served.manifest.pair,
+            policy,
+            predicted.prediction,
+            asked.before.rule,
+            falls_back=asked.before.falls_back,
+        )
         self.challengers.show(lineup, served, asked, chosen)
-        after = rules.after(facts, asked.before, chosen.route, predicted.prediction.p_match, costs)
+        after = rules.after(facts, asked.before, chosen.route, predicted.prediction.p_match, costs, chosen.reason)
         decision = settled(chosen, served.manifest.pair, after)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
         self._metrics.decided(decision, served.manifest.bundle_id, timings)

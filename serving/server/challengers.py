@@ -73,6 +73,7 @@ class Challengers:
                     threshold=chosen.threshold,
                     p_match=chosen.p_match,
                     is_weak=chosen.route is Route.WEAK,
+                    falls_back=asked.before.falls_back,
                 )
             )
             if not taken:

@@ -24,7 +24,11 @@ NICENESS = 10
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What the champion decided on one prompt: `p_match`, and whether it went weak."""
+    """What the champion decided on one prompt: `p_match`, and whether it went weak.
+
+    Attributes:
+        falls_back: whether what is out of distribution goes strong, under the rules of the request.
+    """
 
     bundle: Bundle
     prompt: Prompt
@@ -32,6 +36,7 @@ class Sighting:
     threshold: float
     p_match: float
     is_weak: bool
+    falls_back: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,5 +98,6 @@ def compare(sighting: Sighting) -> Comparison:
     threshold = sighting.threshold
     with suppress(RequestError):
         threshold = sighting.bundle.manifest.policy(sighting.policy).threshold
-    p_match = sighting.bundle.model.predict(sighting.prompt, threshold).p_match
-    return Comparison((p_match >= threshold) == sighting.is_weak, abs(p_match - sighting.p_match))
+    said = sighting.bundle.model.predict(sighting.prompt, threshold)
+    goes_weak = said.goes_weak(threshold, falls_back=sighting.falls_back)
+    return Comparison(goes_weak == sighting.is_weak, abs(said.p_match - sighting.p_match))

@@ -367,7 +367,9 @@ def test_predict_evaluate_and_report_on_a_trained_bundle(turnout: Turnout, train
     assert evaluated.code == 0
     assert json.loads(evaluated.out) == json.loads(figures.read_bytes())
     assert 130 < json.loads(evaluated.out)["n"] <= 150
-    assert "150 rows" in turnout("evaluate", training_run.bundle, log, "--quiet", "--include-seen").out
+    shown = turnout("evaluate", training_run.bundle, log, "--quiet", "--include-seen").out
+    assert "150 rows" in shown
+    assert "out of distribution" in shown
 
     report = turnout("report", training_run.bundle, "--out", tmp_path / "report")
     assert (report.code, Path(report.out.strip()).name) == (0, "index.html")

@@ -11,7 +11,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serving.bundle import GOLDEN, GRAPH, MANIFEST, MANIFEST_DIGEST, TOKENIZER, Golden, load_bundle, read_manifest
+from serving.bundle import (
+    FORMAT_VERSION,
+    GOLDEN,
+    GRAPH,
+    MANIFEST,
+    MANIFEST_DIGEST,
+    TOKENIZER,
+    Golden,
+    load_bundle,
+    read_manifest,
+)
 from serving.errors import BundleRefused
 from serving.prompt import Prompt
 from tests.builders import digest_of, tiny_bundle, tiny_manifest, write_manifest, write_raw_manifest
@@ -110,8 +120,8 @@ def test_name_that_leads_outside_is_refused_and_not_opened(folder: Path, name: s
 
 
 def test_newer_format_is_refused_with_the_next_step(folder: Path):
-    changed(folder, format_version=2, files={"of": "another shape"})
-    assert_refused(folder, MANIFEST, "format 2", "upgrade Turnout")
+    changed(folder, format_version=FORMAT_VERSION + 1, files={"of": "another shape"})
+    assert_refused(folder, MANIFEST, f"format {FORMAT_VERSION + 1}", "upgrade Turnout")
 
 
 def test_other_feature_schema_is_refused_with_the_next_step(folder: Path):

@@ -26,6 +26,7 @@ PLAIN = {
     "ece_floor",
     "brier",
     "log_loss",
+    "share_out_of_distribution",
 }
 
 
@@ -273,3 +274,25 @@ def test_failed_write_leaves_the_old_file(tmp_path, evaluation, monkeypatch):
         write_evaluation(path, evaluation)
     assert path.read_text() == "old"
     assert [item.name for item in tmp_path.iterdir()] == ["evaluation.json"]
+
+
+def test_what_is_out_of_distribution_goes_strong_first_and_is_judged_for_calibration_all_the_same():
+    rows = make_outcomes(seed=21)
+    strange = np.random.default_rng(3).random(len(rows.match)) < 0.25
+    plain, served = (
+        evaluate(one, n_seen=0, n_bootstraps=0) for one in (rows, replace(rows, is_out_of_distribution=strange))
+    )
+    assert served.share_out_of_distribution == strange.mean()
+    assert plain.share_out_of_distribution == 0.0
+    for figure in ("auroc", "auroc_within_source", "ece", "brier", "log_loss"):
+        assert getattr(served, figure) == getattr(plain, figure)
+    to_strong = strange | (rows.p_match < np.quantile(rows.p_match[~strange], 1 / 3))
+    kept = np.where(to_strong, rows.strong_score, rows.weak_score).mean() / rows.strong_score.mean()
+    assert served.quality_at_share["0.5"] == pytest.approx(kept, abs=0.01)
+    assert served.quality_at_share["0.5"] != plain.quality_at_share["0.5"]
+
+
+def test_no_strangers_change_no_figure():
+    rows = make_outcomes(seed=22)
+    none = replace(rows, is_out_of_distribution=np.zeros(len(rows.match), dtype=bool))
+    assert evaluate(none, n_seen=0, n_bootstraps=20) == evaluate(rows, n_seen=0, n_bootstraps=20)

@@ -24,6 +24,7 @@ from training.export import EDGE, PARITY, check_parity, export_router
 from training.fit import FitSettings, fit_router, outcome_classes
 from training.router import HeadLogOdds, Router, threshold_log_odds
 from training.sample import STRONG, WEAK, make_sample
+from training.unfamiliar import MAX_FLAGGED, Familiarity, fit_limit, rare_share, rare_weight
 
 N_FIT = 500
 THRESHOLDS = (0.0, 0.5, 0.85, 0.95, 1.0)
@@ -75,7 +76,9 @@ def fixed(encoder: EncoderModel) -> Fixed:
         fast, full = linear.log_odds(fit_rows)
         fast_calibrator, full_calibrator = calibrate(fast, match), calibrate(full, match)
         band = exit_band(fast_calibrator(fast), full_calibrator(full))
-        routers[form, calibrate.__name__] = Router(linear, fast_calibrator, full_calibrator, band)
+        rare_idf = rare_weight(N_FIT)
+        familiarity = Familiarity(rare_idf, fit_limit(rare_share(linear.scaler, rare_idf, fit_rows)))
+        routers[form, calibrate.__name__] = Router(linear, fast_calibrator, full_calibrator, band, familiarity)
     return Fixed(prompts, table, routers)
 
 
@@ -167,6 +170,52 @@ def test_prompt_without_any_word_piece_is_answered(model: RouterModel):
     assert features.buckets.size == 0
     for early_exit in (True, False):
         assert 0 < model.predict_features(features, 0.5, early_exit=early_exit).p_match < 1
+
+
+def test_graph_and_python_path_agree_exactly_on_what_is_out_of_distribution(
+    fixed: Fixed, router: Router, model: RouterModel
+):
+    expected = router.is_out_of_distribution(fixed.table)
+    assert expected[:N_FIT].mean() <= MAX_FLAGGED
+    assert expected[N_FIT:].mean() > 0.5
+    for row, prompt in enumerate(fixed.prompts):
+        for early_exit in (True, False):
+            said = model.predict(prompt, 0.9, early_exit=early_exit)
+            assert said.is_out_of_distribution is bool(expected[row])
+    assert not model.predict(Prompt(""), 0.9).is_out_of_distribution
+
+
+@given(text=st.text(st.characters(exclude_categories=()), max_size=200))
+@settings(max_examples=80, deadline=None)
+def test_no_text_is_called_otherwise_by_graph_and_python_path(
+    model: RouterModel, router: Router, encoder: EncoderModel, text: str
+):
+    prompt = prompt_from_text(text)
+    expected = router.is_out_of_distribution(embed([prompt], encoder, cache_dir=None, n_threads=1))
+    assert model.predict(prompt, 0.9).is_out_of_distribution is bool(expected[0])
+
+
+def test_router_that_calls_nothing_out_of_distribution_has_no_such_output(
+    fixed: Fixed, router: Router, encoder: EncoderModel
+):
+    graph = export_router(replace(router, familiarity=None), encoder)
+    assert [output.name for output in onnx.load_from_string(graph).graph.output] == ["p_match", "is_full"]
+    model = model_of(graph, encoder)
+    assert not any(model.predict(prompt, 0.9).is_out_of_distribution for prompt in fixed.prompts[N_FIT:])
+
+
+def test_graph_with_another_limit_fails_the_parity_check(fixed: Fixed, router: Router, encoder: EncoderModel):
+    rows = np.arange(N_FIT - 20, N_FIT + 10)
+    other = replace(router, familiarity=replace(router.familiarity, limit=np.float32(1.0)))
+    with pytest.raises(DataRefused, match="prompts otherwise"):
+        check_parity(
+            export_router(other, encoder),
+            encoder,
+            router,
+            [fixed.prompts[row] for row in rows],
+            fixed.table.take(rows),
+            0.9,
+        )
 
 
 def test_early_exit_never_runs_the_encoder(fixed: Fixed, router: Router, encoder: EncoderModel):

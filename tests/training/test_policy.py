@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from scipy.special import expit
 
 from tests.training.routers import draw_rows, plain_router
@@ -175,6 +178,41 @@ def test_max_strong_share_keeps_its_share_and_wastes_little_of_it(target: float)
     assert target - 0.02 < 1 - policy.share_weak <= target
     assert policy.share_worse_bound is None
     assert policy.delta is None
+
+
+def with_strangers(rows: PolicyRows, share: float, seed: int = 0) -> PolicyRows:
+    """Return the rows with a share of them out of distribution."""
+    return dataclasses.replace(rows, is_out_of_distribution=np.random.default_rng(seed).random(rows.match.size) < share)
+
+
+@given(share=st.floats(0, 1), seed=st.integers(0, 2**32 - 1))
+@settings(max_examples=20, deadline=None)
+def test_what_is_out_of_distribution_goes_strong_under_every_policy(share: float, seed: int):
+    rows = with_strangers(draw_rows(300, np.random.default_rng(seed)), share, seed)
+    for policy in solved(rows).values():
+        weak = goes_weak(rows, policy.threshold) if 0 < policy.threshold < 1 else np.full(300, policy.threshold == 0)
+        weak &= ~rows.is_out_of_distribution
+        assert policy.share_weak == pytest.approx(weak.mean())
+        assert policy.share_worse == pytest.approx((weak & (rows.match == 0)).mean())
+
+
+def test_strangers_that_would_be_worse_leave_room_for_a_lower_threshold():
+    rows = draw_rows(3000, np.random.default_rng(30))
+    strange = np.random.default_rng(31).random(3000) < 0.2
+    rows = dataclasses.replace(rows, match=np.where(strange, 0, rows.match))
+    before, after = (
+        solved(one)["max_worse=0.05"] for one in (rows, dataclasses.replace(rows, is_out_of_distribution=strange))
+    )
+    assert after.threshold < before.threshold
+    assert after.share_weak > before.share_weak
+    assert after.share_worse_bound <= 0.05
+
+
+def test_more_strangers_than_may_go_strong_are_said_to_break_the_share():
+    policies = solved(with_strangers(draw_rows(1000, np.random.default_rng(32)), 0.3))
+    assert not policies["max_strong_share=0.25"].is_met
+    assert policies["max_strong_share=0.25"].threshold == 0.0
+    assert policies["max_strong_share=0.5"].is_met
 
 
 def with_costs(rows: PolicyRows, strong: float = 0.02, weak: float = 0.001) -> PolicyRows:

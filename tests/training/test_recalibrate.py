@@ -28,11 +28,12 @@ from training.export import export_router
 from training.fit import FitSettings, LinearRouter, fit_router
 from training.predict import DIGEST_BYTES, seen_rows
 from training.recalibrate import LabelledLogOdds, RecalibrateSettings, recalibrate, solve
-from training.reopen import reopen
+from training.reopen import reopen, reopen_rare_weight
 from training.router import HeadLogOdds, Router
 from training.sample import STRONG, WEAK, make_sample
 from training.splits import key_digests
 from training.train import EVALUATION_JSON, Trained
+from training.unfamiliar import MAX_FLAGGED
 
 N_NEW, N_FRESH = 700, 500
 SPOILT = 0.4
@@ -101,6 +102,20 @@ def test_calibration_error_on_fresh_rows_falls(fresh: tuple[np.ndarray, np.ndarr
     assert abs(new.mean() - match.mean()) < 0.06
     loss_of_old, loss_of_new = (-(match * np.log(p) + (1 - match) * np.log1p(-p)).mean() for p in (old, new))
     assert loss_of_new < loss_of_old - 0.1
+
+
+def test_limit_of_what_is_out_of_distribution_is_that_of_the_new_rows(parent: Bundle, recalibrated: Trained):
+    old, new = parent.manifest.out_of_distribution, recalibrated.manifest.out_of_distribution
+    assert new.rare_below == old.rare_below
+    assert new.share_calibrate <= MAX_FLAGGED
+    assert new.share_test == recalibrated.evaluation.share_out_of_distribution
+    assert reopen_rare_weight(parent) == reopen_rare_weight(load_bundle(recalibrated.folder))
+    shares = np.zeros(100, np.float32)
+    shares[-10:] = 0.5
+    n = np.arange(100)
+    rows = LabelledLogOdds(HeadLogOdds(n / 50 - 1, n / 50 - 1), n % 2, np.ones(100), n % 2.0, n, shares)
+    assert solve(reopen(parent), rows, 0, np.float32(9.0)).router.familiarity.limit == np.float32(0.5)
+    assert solve(reopen(parent), replace(rows, rare_share=None), 0).router.familiarity is None
 
 
 def test_ranking_is_that_of_the_parent(fresh: tuple[np.ndarray, np.ndarray, np.ndarray]):

@@ -1,0 +1,133 @@
+"""A request unlike the training data goes strong for certain, unless the rules say otherwise."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from serving.bundle import GOLDEN, MANIFEST, Bundle, load_bundle
+from serving.commands import decision_line
+from serving.decision import decide, threshold_policy
+from serving.errors import BundleRefused
+from serving.pb import router_pb2 as pb
+from serving.prompt import prompt_from_text
+from serving.registry import find_bundle
+from serving.routes import Reason, Route
+from serving.server.shadow import Sighting, compare
+from tests.builders import digest_of, tiny_bundle, tiny_manifest, write_manifest
+from tests.running import ServerProcess, route, server_process
+
+FAMILIAR, STRANGE = "hello the word", "hello the + word"
+EXPLORING = "[exploration]\nrate = 0.5\n[session]\nstay_strong = true\n"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_bundle(tmp_path_factory.mktemp("strange") / "tiny", plus_is_unfamiliar=True)
+
+
+@pytest.fixture(scope="module")
+def strict(folder: Path) -> Bundle:
+    return load_bundle(folder)
+
+
+@pytest.fixture(scope="module", params=["strong", "model"])
+def serving(request: pytest.FixtureRequest, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator:
+    """Serve the bundle with exploration on, once for each value of the key; return it with the server."""
+    place = tmp_path_factory.mktemp("server")
+    rules = place / "rules.toml"
+    rules.write_text(f'out_of_distribution = "{request.param}"\n{EXPLORING}')
+    with server_process(folder, place / "stderr.log", "--rules", str(rules)) as running:
+        yield request.param, running
+
+
+def test_stranger_goes_strong_whatever_the_threshold(strict: Bundle):
+    prompt = prompt_from_text(STRANGE)
+    for threshold in (0.0, 0.5, 1.0):
+        decision = decide(strict, prompt, threshold_policy(threshold))
+        assert (decision.route, decision.reason) == (Route.STRONG, Reason.OUT_OF_DISTRIBUTION)
+        assert decision.route_propensity == 1.0
+    assert decide(strict, prompt_from_text(FAMILIAR), threshold_policy(0.0)).reason is Reason.MODEL
+
+
+def test_p_match_of_a_stranger_stays_and_its_confidence_does_not(strict: Bundle):
+    decision = decide(strict, prompt_from_text(STRANGE), strict.manifest.policy(""))
+    assert decision.p_match == strict.model.predict(prompt_from_text(STRANGE), decision.threshold).p_match
+    assert decision.p_match > decision.threshold
+    assert decision.confidence is None
+    assert f"p_match {decision.p_match:.3f}" in decision_line(decision)
+
+
+def test_rules_choose_who_decides_on_strangers(serving: tuple[str, ServerProcess]):
+    decider, server = serving
+    replies = [
+        route(server.address, text=STRANGE, session_id=f"s-{number}", previous_tier=previous)
+        for number in range(30)
+        for previous in (pb.TIER_UNSPECIFIED, pb.TIER_STRONG, pb.TIER_WEAK)
+    ]
+    reasons = {reply.reason for reply in replies}
+    if decider == "strong":
+        assert reasons == {pb.REASON_OUT_OF_DISTRIBUTION}
+        assert {(reply.tier, reply.route_propensity) for reply in replies} == {(pb.TIER_STRONG, 1.0)}
+        assert all(reply.HasField("p_match") and not reply.HasField("confidence") for reply in replies)
+    else:
+        assert reasons == {pb.REASON_MODEL, pb.REASON_EXPLORATION, pb.REASON_SESSION}
+        assert all(reply.HasField("confidence") for reply in replies)
+
+
+def test_familiar_request_of_the_same_bundle_is_still_the_models(serving: tuple[str, ServerProcess]):
+    replies = [route(serving[1].address, text=FAMILIAR, session_id=f"s-{number}") for number in range(20)]
+    assert {reply.reason for reply in replies} == {pb.REASON_MODEL, pb.REASON_EXPLORATION}
+
+
+def test_cached_answer_remembers_that_the_request_was_strange(serving: tuple[str, ServerProcess]):
+    decider, server = serving
+    first, second = (route(server.address, text=f"{STRANGE} again", session_id="same") for _ in range(2))
+    assert first.reason == second.reason
+    assert (first.reason == pb.REASON_OUT_OF_DISTRIBUTION) == (decider == "strong")
+
+
+@pytest.mark.parametrize(("falls_back", "agrees"), [(True, False), (False, True)])
+def test_shadow_that_falls_back_disagrees_with_a_champion_that_went_weak(
+    strict: Bundle, falls_back: bool, agrees: bool
+):
+    said = strict.model.predict(prompt_from_text(STRANGE), 0.5).p_match
+    sighting = Sighting(strict, prompt_from_text(STRANGE), "", 0.5, said, is_weak=True, falls_back=falls_back)
+    assert compare(sighting).agrees is agrees
+    assert compare(dataclasses.replace(sighting, prompt=prompt_from_text(FAMILIAR))).agrees
+
+
+def test_golden_prompt_called_otherwise_is_refused(tmp_path: Path):
+    folder = tiny_bundle(tmp_path / "b", plus_is_unfamiliar=True)
+    lines = [msgspec.json.decode(line) for line in (folder / GOLDEN).read_bytes().splitlines()]
+    lines[1]["is_out_of_distribution"] = True
+    (folder / GOLDEN).write_bytes(b"\n".join(map(msgspec.json.encode, lines)))
+    write_manifest(folder, tiny_manifest(folder))
+    with pytest.raises(BundleRefused, match="line 2: out of distribution expected True, got False"):
+        load_bundle(folder)
+
+
+def test_bundle_of_the_format_before_loads_and_finds_no_stranger(tmp_path: Path):
+    folder = tiny_bundle(tmp_path / "b")
+    lines = [msgspec.json.decode(line) for line in (folder / GOLDEN).read_bytes().splitlines()]
+    for line in lines:
+        del line["is_out_of_distribution"]
+    (folder / GOLDEN).write_bytes(b"\n".join(map(msgspec.json.encode, lines)))
+    fields = msgspec.to_builtins(tiny_manifest(folder)) | {"format_version": 1}
+    del fields["out_of_distribution"]
+    write_manifest(folder, fields)
+    bundle = load_bundle(folder)
+    assert bundle.manifest.out_of_distribution is None
+    assert not bundle.model.predict(prompt_from_text(STRANGE), 0.5).is_out_of_distribution
+    assert digest_of(folder / MANIFEST).size > 0
+
+
+def test_shipped_champion_still_loads():
+    bundle = load_bundle(find_bundle(None))
+    looks = bundle.manifest.out_of_distribution is not None
+    assert looks == (bundle.manifest.format_version >= 2)
+    bundle.model.predict(prompt_from_text("What is the capital of Australia?"), 0.5)

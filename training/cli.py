@@ -97,6 +97,10 @@ def train(
     seed: Seed = 0,
     name: Annotated[str, typer.Option(help="Name of the router, the first half of its id.")] = "router",
     search: Annotated[bool, typer.Option("--search", help="Search every form and the whole grid; takes long.")] = False,
+    learning_curve: Annotated[
+        bool,
+        typer.Option("--learning-curve", help="Fit on 500 rows to all as well, for the report; takes as long again."),
+    ] = False,
     margin: Margin = 0.0,
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
@@ -124,6 +128,7 @@ def train(
         wide_search=search,
         columns=_columns(column),
         cache_dir=default_cache_dir() if cache else None,
+        learning_curve=learning_curve,
     )
     train_router(logs, out, encoder, settings, quiet=quiet, as_json=as_json)
 

@@ -13,11 +13,11 @@ from rich.table import Table
 from serving.bundle import Pair, load_bundle, read_manifest
 from serving.registry import find_encoder
 from serving.tables import console, figures_table, policies_table
-from training.assess import Assessment, CurvePoint, assess
+from training.assess import Assessment, assess
 from training.dataset import load_dataset
 from training.encoders import load_encoder
 from training.errors import DataRefused
-from training.evaluate import Evaluation, flat, write_evaluation
+from training.evaluation import CurvePoint, Evaluation, flat, write_evaluation
 from training.labels import label_records
 from training.logs import read_records
 from training.predict import evaluate_bundle, predict_rows, write_parquet, write_predictions

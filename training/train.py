@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
@@ -31,6 +32,7 @@ from serving.bundle import (
     TOKENIZER,
     Manifest,
     Pair,
+    Policy,
     Training,
     load_bundle,
 )
@@ -46,10 +48,12 @@ from training.dataset import Dataset, Loaded, digest_files, load_dataset
 from training.embeddings import FeatureTable, embed
 from training.encoders import EncoderModel
 from training.errors import DataRefused
-from training.evaluate import Evaluation, evaluate, flat, write_evaluation
+from training.evaluate import evaluate
+from training.evaluation import Evaluation, flat, write_evaluation
 from training.export import check_parity, export_router
 from training.fit import FitSettings, fit_router, outcome_classes
 from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE, golden_lines
+from training.learning_curve import learning_curve
 from training.policy import DEFAULT_POLICY, PolicyRows, solve_policies
 from training.progress import Reporter
 from training.publish import check_out, publish
@@ -58,6 +62,7 @@ from training.report import render_report
 from training.router import Router
 from training.select import select_settings
 from training.splits import Part, key_digests, split_groups
+from training.threshold_table import Served
 
 MIN_GROUPS = 200
 MIN_NON_MATCHES = 30
@@ -80,6 +85,7 @@ class TrainSettings:
         wide_search: search every form and the whole grid.
         columns: column map of the reader.
         cache_dir: folder of the dense cache; None for none.
+        learning_curve: fit on ever more rows too, and keep what each size was worth; takes as long again.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -89,6 +95,7 @@ class TrainSettings:
     wide_search: bool = False
     columns: Mapping[str, str] = field(default_factory=dict)
     cache_dir: Path | None = None
+    learning_curve: bool = False
 
 
 @dataclass(frozen=True)
@@ -134,7 +141,10 @@ def train(
         reporter.say(f"No cost policies: {costs.reason}")
     policies = solve_policies(router, _policy_rows(data, table, rows[Part.POLICY], router, costs), settings.seed)
     threshold = next(policy.threshold for policy in policies if policy.name == DEFAULT_POLICY)
-    evaluation = _evaluate(data, table, rows, router, threshold, settings.seed, reporter)
+    evaluation = _evaluate(data, table, rows, router, policies, settings.seed, reporter)
+    if settings.learning_curve:
+        curve = learning_curve(data, table, part, seed=settings.seed, reporter=reporter)
+        evaluation = msgspec.structs.replace(evaluation, learning_curve=curve)
 
     with reporter.stage("Exporting and checking parity"):
         graph = export_router(router, encoder)
@@ -248,15 +258,17 @@ def _evaluate(
     table: FeatureTable,
     rows: Mapping[Part, NDArray[np.int64]],
     router: Router,
-    threshold: float,
+    policies: Sequence[Policy],
     seed: int,
     reporter: Reporter,
 ) -> Evaluation:
     fit, test = rows[Part.FIT], rows[Part.TEST]
     test_table = table.take(test)
-    answered = router.cascade(router.log_odds(test_table), threshold)
+    heads = router.log_odds(test_table)
+    served = Served.of(policies, DEFAULT_POLICY, lambda threshold: router.cascade(heads, threshold).p_match)
+    answered = router.cascade(heads, served.threshold)
     _, uncalibrated = router.linear.log_odds(test_table)
-    outcomes = data.outcomes(test, answered.p_match, answered.is_full, expit(uncalibrated))
+    outcomes = data.outcomes(test, answered.p_match, answered.is_full, expit(uncalibrated), test_table.structural)
     encoder_only = dense_logistic_baseline(table.dense[fit], data.match[fit], test_table.dense)
     with reporter.stage("Evaluating on the test part") as advance:
         return evaluate(
@@ -265,6 +277,7 @@ def _evaluate(
             seed=seed,
             on_progress=lambda *_: advance(1),
             extra_baselines={"encoder_lr": encoder_only},
+            served=served,
         )
 
 

@@ -19,7 +19,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
 from serving.bundle import Manifest
-from training.evaluate import Evaluation, Histogram, ReliabilityBin
+from training.evaluation import Evaluation, Histogram, ReliabilityBin
 
 INK, MUTED, GRID, PAPER = "#1b2430", "#5b6675", "#dde2e8", "#fffffe"
 ROUTER, ORACLE, OTHER, MISS = "#0b6e6e", "#8a5a00", "#7a828e", "#c2410c"

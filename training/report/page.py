@@ -9,7 +9,7 @@ import jinja2
 import numpy as np
 
 from serving.bundle import Manifest
-from training.evaluate import Evaluation, Slice, flat
+from training.evaluation import Evaluation, Slice, flat
 from training.report import words
 from training.report.figures import BASELINE_NAMES, draw_all
 

@@ -214,12 +214,26 @@ def evaluate(
 
 def report(
     bundle: BundleArgument,
-    out: Annotated[Path, typer.Option(help="Folder to write the page and its figures to.")] = Path("turnout-report"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write the page and its figures to; turnout-report when not given.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(help="JSON of `turnout evaluate BUNDLE LOGS --out FILE` to show, not that of the training run."),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Put it into the bundle, with a new manifest; a signature has to be made again."
+        ),
+    ] = False,
 ) -> None:
-    """Write a bundle's report: one page for a browser, and its figures as PNG."""
+    """Write a bundle's report: one page for a browser, and its figures as PNG and SVG."""
     from training.commands import write_report
 
-    write_report(bundle, out)
+    if replace and out is not None:
+        raise typer.BadParameter("--replace writes into the bundle itself; leave out --out")
+    write_report(bundle, None if replace else out or Path("turnout-report"), evaluation)
 
 
 def try_rules(

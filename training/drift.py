@@ -15,6 +15,8 @@ from training.outcomes import Outcomes
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 N_BINS = 24
+TAILS = (0.01, 0.99)
+"""Rows beyond count in the outermost bins: one odd prompt would else squeeze all others into one bin."""
 
 
 def drift_baseline(outcomes: Outcomes) -> list[Distribution]:
@@ -28,9 +30,11 @@ def drift_baseline(outcomes: Outcomes) -> list[Distribution]:
 
 def distribution(name: str, values: Floats) -> Distribution:
     """Return how (n,) values are spread; a single value gets one bin that begins and ends there."""
-    low, high = float(values.min()), float(values.max())
+    low, high = np.quantile(values, TAILS)
+    if low == high:  # but for a few rows it never varies
+        low, high = values.min(), values.max()
     edges = np.linspace(low, high, N_BINS + 1) if high > low else np.array([low, low])
-    n = np.histogram(values, edges)[0] if high > low else np.array([values.size])
+    n = np.histogram(np.clip(values, low, high), edges)[0] if high > low else np.array([values.size])
     return Distribution(
         name=name,
         mean=float(values.mean()),

@@ -189,8 +189,8 @@ class Distribution(msgspec.Struct, frozen=True):
     Attributes:
         name: `p_match`, or a key of `serving.features.STRUCTURAL`.
         quantiles: at 0.05, 0.25, 0.5, 0.75 and 0.95.
-        edges: (b + 1,) ascending, of bins of equal width from the least to the largest value; one value has one bin.
-        n: (b,) rows between the edges.
+        edges: (b + 1,) ascending, of bins of equal width from the 1 % to the 99 % quantile; one value has one bin.
+        n: (b,) rows between the edges, those beyond in the outermost bins.
     """
 
     name: str

@@ -314,12 +314,7 @@ def publish_trained(
 ) -> Manifest:
     """Publish the graph with tokenizer, golden prompts, report, card and the digests of the groups seen."""
     model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens)
-    with tempfile.TemporaryDirectory() as scratch:
-        report = Path(scratch)
-        render_report(manifest, evaluation, report)
-        write_evaluation(report / Path(EVALUATION_JSON).name, evaluation)
-        contents = {f"report/{file.name}": file.read_bytes() for file in sorted(report.iterdir())}
-    contents |= {
+    contents = report_files(manifest, evaluation) | {
         GRAPH: graph,
         TOKENIZER: encoder.tokenizer_json,
         GOLDEN: golden_lines(model),
@@ -327,3 +322,12 @@ def publish_trained(
         CARD: render_card(manifest).encode(),
     }
     return publish(out, manifest, contents)
+
+
+def report_files(manifest: Manifest, evaluation: Evaluation) -> dict[str, bytes]:
+    """Return the page, its figures and the evaluation, by their names in the bundle."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch)
+        render_report(manifest, evaluation, report)
+        write_evaluation(report / Path(EVALUATION_JSON).name, evaluation)
+        return {f"report/{file.name}": file.read_bytes() for file in sorted(report.iterdir())}

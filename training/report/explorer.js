@@ -39,6 +39,12 @@
       "at-saved": dollars(allStrong - cost), "at-all-strong": dollars(allStrong),
     };
     for (const [id, text] of Object.entries(texts)) byId(id).textContent = text;
+    if (at.y !== null) {
+      byId("mark").setAttribute("cx", at.x);
+      byId("mark").setAttribute("cy", at.y);
+      for (const end of ["x1", "x2"]) byId("mark-line").setAttribute(end, at.x);
+      byId("mark-line").setAttribute("y1", at.y);
+    }
     slider.setAttribute("aria-valuetext", at.share + " to " + data.weak);
     for (const button of buttons) button.setAttribute("aria-pressed", String(Number(button.dataset.position) === place));
     return at.share + " to " + data.weak + ": quality " + at.kept + ", worse answers at most " + at.worse_bound +

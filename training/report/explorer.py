@@ -17,6 +17,7 @@ from serving.errors import PriceUnknown
 from serving.prices import TOKENS_PER_PRICE, Price, load_prices
 from training.evaluation import ThresholdTable
 from training.report import words
+from training.report.plot import Plot, plot_of, x_of
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -36,10 +37,11 @@ class TierPrice(msgspec.Struct, frozen=True):
 
 
 class Position(msgspec.Struct, frozen=True):
-    """One place of the slider: what a cost needs as numbers, what is shown as text."""
+    """One place of the slider: what a cost and the mark on the plot need as numbers, what is shown as text."""
 
     share_weak: float
-    quality: float | None
+    x: float
+    y: float | None
     share: str
     threshold: str
     kept: str
@@ -63,6 +65,7 @@ class Explorer(msgspec.Struct, frozen=True):
     positions: list[Position]
     start: int
     jumps: list[Jump]
+    plot: Plot | None
     traffic: Traffic
     weak_price: TierPrice
     strong_price: TierPrice
@@ -88,15 +91,17 @@ def explorer(manifest: Manifest, table: ThresholdTable) -> Explorer:
     jumps = [
         Jump(policy.name, _nearest(table, policy.threshold))
         for policy in manifest.policies
-        if policy.is_met and policy.kind != "threshold"
+        if policy.is_met and policy.delta is not None
     ]
+    plot = plot_of(table)
     start = next((jump.position for jump in jumps if jump.policy == manifest.default_policy), 0)
     return Explorer(
         weak=manifest.pair.weak,
         strong=manifest.pair.strong,
-        positions=[_position(table, row) for row in range(len(table.threshold))],
+        positions=[_position(table, plot, row) for row in range(len(table.threshold))],
         start=start,
         jumps=jumps,
+        plot=plot,
         traffic=Traffic(),
         weak_price=_price(manifest.pair.weak),
         strong_price=_price(manifest.pair.strong),
@@ -112,13 +117,14 @@ def monthly_usd(traffic: Traffic, weak: TierPrice, strong: TierPrice, share_weak
     return traffic.requests * (share_weak * at_weak + (1 - share_weak) * at_strong)
 
 
-def _position(table: ThresholdTable, row: int) -> Position:
+def _position(table: ThresholdTable, plot: Plot | None, row: int) -> Position:
     quality = None if table.quality is None else table.quality[row]
     has_band = table.quality_low is not None and table.quality_high is not None
     band = (table.quality_low[row], table.quality_high[row]) if has_band else None  # type: ignore[index]
     return Position(
         share_weak=table.share_weak[row],
-        quality=quality,
+        x=x_of(table.share_weak[row]),
+        y=None if plot is None or quality is None else plot.y(quality),
         share=words.percent(table.share_weak[row]),
         threshold=f"{table.threshold[row]:.4f}",
         kept=words.percent(quality, 2),

@@ -87,7 +87,8 @@ def draw_p_match(manifest: Manifest, evaluation: Evaluation) -> Figure:
     if policy is not None:
         label = f"threshold of {policy.name}: {policy.threshold:.3g}"
         axes.axvline(policy.threshold, color=INK, linewidth=1.3, dashes=(4, 2), label=label)
-    axes.set_xlim(0, 1)
+    first = float(edges[np.flatnonzero(n)[0]])
+    axes.set_xlim(np.floor(10 * first + 1e-9) / 10, 1)
     axes.set_xlabel("p_match")
     axes.set_ylabel("Requests")
     axes.grid(visible=False, axis="x")

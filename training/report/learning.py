@@ -11,6 +11,8 @@ from serving.bundle import Pair
 from training.evaluation import LearningCurve
 from training.report.style import MUTED, ROUTER
 
+NEAREST = 1.8
+
 
 def draw_learning_curve(curve: LearningCurve, pair: Pair) -> Figure:
     """AUROC, APGR and the share at 99 % quality over the rows fitted on, with 95 % intervals."""
@@ -30,12 +32,18 @@ def draw_learning_curve(curve: LearningCurve, pair: Pair) -> Figure:
         axes.set_title(title, fontsize=10)
         axes.set_xscale("log")
         axes.xaxis.set_minor_locator(NullLocator())
-        axes.set_xticks(rows, [_thousands(row) for row in rows])
+        axes.set_xticks(rows, _labels(rows))
         axes.margins(x=0.08)
         if name.startswith("share"):
             axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
     figure.supxlabel("Rows fitted on", fontsize=10)
     return figure
+
+
+def _labels(rows: list[int]) -> list[str]:
+    """Text of each tick; none where the next stands so near that the two would run together."""
+    following = [*rows[1:], 10 * rows[-1]] if rows else []
+    return [_thousands(row) if after >= NEAREST * row else "" for row, after in zip(rows, following, strict=True)]
 
 
 def _thousands(rows: int) -> str:

@@ -1,6 +1,7 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from xml.etree import ElementTree
 
 import msgspec
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 
 from serving.bundle import Encoder, Manifest, Pair, Policy, Training
 from serving.tables import policies_table
-from tests.training.outcomes import make_outcomes
+from tests.training.outcomes import full_outcomes, make_outcomes, served
 from training.card import render_card
-from training.evaluate import Slice, evaluate
+from training.evaluate import evaluate
+from training.evaluation import Evaluation, Slice
 from training.report import render_report, words
-from training.report.page import weaknesses
+from training.report.slices import slice_tables, weaknesses
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 PROMISE = Policy(
@@ -102,7 +104,8 @@ class Balance(HTMLParser):
 
 
 def test_page_is_whole_and_loads_nothing(page):
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
     assert "<script" not in page
     assert "@import" not in page
     parser = Balance()
@@ -156,13 +159,16 @@ def test_names_from_outside_cannot_become_markup(tmp_path):
         assert expected in text
 
 
-def test_figures_are_png_files_beside_the_page(evaluation, tmp_path):
+def test_figures_are_png_and_svg_files_beside_the_page(evaluation, tmp_path):
     path = render_report(make_manifest(), evaluation, tmp_path / "new" / "report")
     assert path == tmp_path / "new" / "report" / "index.html"
     names = {item.name for item in path.parent.iterdir()}
-    assert names == {"index.html", "reliability.png", "cost_quality.png", "p_match.png"}
-    for name in names - {"index.html"}:
-        assert (path.parent / name).read_bytes().startswith(PNG_HEAD)
+    figures = ("reliability", "cost_quality", "p_match", "drift")
+    assert names == {"index.html", *(f"{name}.{kind}" for name in figures for kind in ("png", "svg"))}
+    for name in figures:
+        assert (path.parent / f"{name}.png").read_bytes().startswith(PNG_HEAD)
+        drawing = ElementTree.fromstring((path.parent / f"{name}.svg").read_bytes())
+        assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_same_input_gives_the_same_bytes(evaluation, tmp_path):
@@ -173,7 +179,7 @@ def test_same_input_gives_the_same_bytes(evaluation, tmp_path):
 
 def test_colours_of_the_figures_follow_the_page(page):
     drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(drawings) == 3
+    assert len(drawings) == 4
     for drawing in drawings:
         assert "var(--ink)" in drawing
         assert not re.findall(r"#[0-9a-f]{6}\b", drawing)
@@ -276,3 +282,54 @@ def test_manifest_of_an_older_turnout_has_policies_without_costs():
         del policy["cost_usd_per_1k"]
     read = msgspec.json.decode(msgspec.json.encode(written), type=Manifest)
     assert read.policies == [PROMISE, NOT_MET, PAST]
+
+
+NEW_FIELDS = ("thresholds", "label_noise", "drift", "learning_curve")
+
+
+def test_evaluation_of_an_older_turnout_still_renders_with_what_it_has(tmp_path):
+    outcomes = full_outcomes(300)
+    found = evaluate(outcomes, n_seen=0, n_bootstraps=20, served=served(outcomes))
+    written = msgspec.json.decode(msgspec.json.encode(found))
+    for name in NEW_FIELDS:
+        del written[name]
+    for name in ("language", "length", "turns"):
+        del written["slices"][name]
+    for one in (*written["slices"]["task"], *written["slices"]["source"], *written["slices"]["stage"]):
+        for name in ("share_weak", "drop", "drop_if_weak", "intervals"):
+            del one[name]
+    old = msgspec.json.decode(msgspec.json.encode(written), type=Evaluation)
+    text = render_report(make_manifest(), old, tmp_path).read_text()
+    assert 'id="slices"' in text
+    for section in ("explorer", "drift", "learning"):
+        assert f'id="{section}"' not in text
+    assert "<script" not in text
+    assert "None" not in text
+    assert {item.name for item in tmp_path.glob("*.png")} == {"reliability.png", "cost_quality.png", "p_match.png"}
+
+
+def test_slices_show_what_they_lose_and_mark_loss_beyond_chance():
+    outcomes = full_outcomes(400)
+    found = evaluate(outcomes, n_seen=0, n_bootstraps=100, served=served(outcomes, 0.5))
+    tables = {table.title: table for table in slice_tables(found)}
+    assert list(tables) == [
+        "Task",
+        "Language",
+        "Length of the prompt",
+        "Depth of the conversation",
+        "Source",
+        "Stage",
+    ]
+    for row in tables["Task"].rows:
+        goes_weak = np.array([task == row.slice.name for task in outcomes.task]) & (outcomes.p_match >= 0.5)
+        lost = (outcomes.strong_score - outcomes.weak_score)[goes_weak].sum()
+        total = outcomes.strong_score[[task == row.slice.name for task in outcomes.task]].sum()
+        assert row.change == pytest.approx(-lost / total)
+        assert row.forest.low <= row.forest.point <= row.forest.high
+        assert row.forest.is_loss == (row.slice.intervals["drop"][0] > 0)
+
+
+def test_policy_lets_no_script_run_but_the_one_it_names(page):
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert "default-src &#39;none&#39;" in policy
+    assert "sha256-" in policy

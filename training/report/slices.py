@@ -87,26 +87,26 @@ def _table(title: str, slices: list[Slice]) -> SliceTable:
         title=title,
         rows=[_row(one, low, high) for one in slices],
         has_policy=any(one.drop is not None for one in slices),
-        scale=f"{words.change(low)} to {words.change(high)}",
+        scale=words.change_between(low, high),
     )
 
 
 def _row(one: Slice, low: float, high: float) -> SliceRow:
     change = None if one.drop is None else -one.drop
-    bounds = one.intervals.get("drop")
+    bounds = one.intervals.get("drop") if one.share_weak else None  # where nothing goes weak, nothing can change
     ends = None if bounds is None else (-bounds[1], -bounds[0])
 
     def place(value: float) -> float:
         return round(2 + 96 * (float(np.clip(value, low, high)) - low) / (high - low), 2)
 
     forest = None
-    if change is not None:
+    if change is not None and one.share_weak:
         left, right = ends or (change, change)
         forest = Forest(place(0.0), place(left), place(right), place(change), is_loss=right < 0)
     return SliceRow(
         slice=one,
         change=change,
-        change_range="" if ends is None else f"{words.change(ends[0])} to {words.change(ends[1])}",
+        change_range="" if ends is None else words.change_between(*ends),
         change_if_weak=None if one.drop_if_weak is None else -one.drop_if_weak,
         forest=forest,
     )

@@ -63,6 +63,11 @@ def change(value: float | None) -> str:
     return shown if float(f"{100 * value:.1f}") == 0 else f"{'+' if value > 0 else chr(0x2212)}{shown}"
 
 
+def change_between(low: float, high: float) -> str:
+    """An interval of changes: `+0.2 to +1.1 %`."""
+    return f"{change(low).removesuffix(_SPACE + '%')} to {change(high)}"
+
+
 def policy_rule(policy: Policy, pair: Pair) -> str:
     """What the policy asks for, in one sentence."""
     wanted = target(policy.target)

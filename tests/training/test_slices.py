@@ -76,7 +76,7 @@ def test_depth_is_binned_by_user_messages():
     [
         ("What is it?", "Latin script"),
         ("Dobar dan, čaša žive vode", "Latin script"),
-        ("Это вопрос, not an answer", "Cyrillic script"),
+        ("Сколько будет два плюс два, in words", "Cyrillic script"),
         ("日本の首都はどこですか", "Japanese script"),
         ("法国的首都是哪里", "Chinese script"),
         ("ما هي العاصمة", "Arabic script"),

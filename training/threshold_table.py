@@ -24,6 +24,9 @@ from training.policy import DELTA, one_row_a_group
 STEPS = 100
 """Thresholds lie where another 1 % of the rows goes weak."""
 
+GRANULES = 1e6
+"""They are rounded down to millionths: a threshold that is a row's own `p_match` would hang on its last bit."""
+
 
 @dataclass(frozen=True, slots=True)
 class Served:
@@ -80,7 +83,8 @@ def threshold_table(outcomes: Outcomes, served: Served, *, seed: int, n_bootstra
 def _thresholds(p_match: Floats, served: Served) -> Floats:
     """Return falling thresholds: nothing weak, every further percent of the rows, each policy's, everything weak."""
     grid = np.quantile(p_match, np.linspace(0.0, 1.0, STEPS + 1)[1:-1], method="lower")
-    return np.unique([0.0, 1.0, *grid, *served.thresholds, served.threshold])[::-1]
+    below = np.floor(grid * GRANULES) / GRANULES
+    return np.unique([0.0, 1.0, *below, *served.thresholds, served.threshold])[::-1]
 
 
 def _band(routed: Floats, outcomes: Outcomes, seed: int, n_bootstraps: int) -> NDArray[np.float64] | None:

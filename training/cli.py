@@ -103,6 +103,10 @@ def train(
             help="Table source, prompt_id, model, score of other models on the same prompts; steadies labels."
         ),
     ] = None,
+    learning_curve: Annotated[
+        bool,
+        typer.Option("--learning-curve", help="Fit on 500 rows to all as well, for the report; takes as long again."),
+    ] = False,
     margin: Margin = 0.0,
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
@@ -131,6 +135,7 @@ def train(
         columns=_columns(column),
         cache_dir=default_cache_dir() if cache else None,
         scores=scores,
+        learning_curve=learning_curve,
     )
     train_router(logs, out, encoder, settings, quiet=quiet, as_json=as_json)
 
@@ -216,12 +221,26 @@ def evaluate(
 
 def report(
     bundle: BundleArgument,
-    out: Annotated[Path, typer.Option(help="Folder to write the page and its figures to.")] = Path("turnout-report"),
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write the page and its figures to; turnout-report when not given.")
+    ] = None,
+    evaluation: Annotated[
+        Path | None,
+        typer.Option(help="JSON of `turnout evaluate BUNDLE LOGS --out FILE` to show, not that of the training run."),
+    ] = None,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Put it into the bundle, with a new manifest; a signature has to be made again."
+        ),
+    ] = False,
 ) -> None:
-    """Write a bundle's report: one page for a browser, and its figures as PNG."""
+    """Write a bundle's report: one page for a browser, and its figures as PNG and SVG."""
     from training.commands import write_report
 
-    write_report(bundle, out)
+    if replace and out is not None:
+        raise typer.BadParameter("--replace writes into the bundle itself; leave out --out")
+    write_report(bundle, None if replace else out or Path("turnout-report"), evaluation)
 
 
 def try_rules(

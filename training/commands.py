@@ -13,18 +13,27 @@ from rich.table import Table
 from serving.bundle import Pair, load_bundle, read_manifest
 from serving.registry import find_encoder
 from serving.tables import console, figures_table, policies_table
-from training.assess import Assessment, CurvePoint, assess
+from training.assess import Assessment, assess
 from training.dataset import load_dataset
 from training.encoders import load_encoder
 from training.errors import DataRefused
-from training.evaluate import Evaluation, flat, write_evaluation
+from training.evaluation import CurvePoint, Evaluation, flat, write_evaluation
 from training.labels import label_records
 from training.logs import read_records
 from training.predict import evaluate_bundle, predict_rows, write_parquet, write_predictions
 from training.progress import Reporter
+from training.publish import publish
 from training.recalibrate import RecalibrateSettings, recalibrate
 from training.report import render_report
-from training.train import EVALUATION_JSON, Trained, TrainSettings, embed_dataset, refuse_too_little, train
+from training.train import (
+    EVALUATION_JSON,
+    Trained,
+    TrainSettings,
+    embed_dataset,
+    refuse_too_little,
+    report_files,
+    train,
+)
 
 SHOWN_BASELINES: tuple[str, ...] = ("parent", "encoder_lr", "prompt_length", "random", "oracle")
 LABEL_SCHEMA = pa.schema(
@@ -188,15 +197,26 @@ def evaluate_file(
         print_evaluation(evaluation)
 
 
-def write_report(bundle: Path, out: Path) -> None:
-    """Render the report of a bundle again, from the figures it carries."""
+def write_report(bundle: Path, out: Path | None, evaluation: Path | None = None) -> None:
+    """Render the report of a bundle again.
+
+    Args:
+        bundle: folder of the bundle.
+        out: where to write it; None puts it into the bundle.
+        evaluation: JSON to show; None for the figures that the bundle carries.
+    """
     load_bundle(bundle)
-    manifest = read_manifest(bundle)
+    manifest, source = read_manifest(bundle), evaluation or bundle / EVALUATION_JSON
     try:
-        evaluation = msgspec.json.decode((bundle / EVALUATION_JSON).read_bytes(), type=Evaluation)
+        found = msgspec.json.decode(source.read_bytes(), type=Evaluation)
     except (OSError, msgspec.MsgspecError) as error:
-        raise DataRefused(f"{bundle / EVALUATION_JSON}: no evaluation to report on: {error}") from error
-    print(render_report(manifest, evaluation, out))
+        raise DataRefused(f"{source}: no evaluation to report on: {error}") from error
+    if out is not None:
+        print(render_report(manifest, found, out))
+        return
+    kept = {name: (bundle / name).read_bytes() for name in manifest.files if not name.startswith("report/")}
+    publish(bundle, manifest, kept | report_files(manifest, found))
+    print(bundle / "report" / "index.html")
 
 
 def print_evaluation(evaluation: Evaluation) -> None:

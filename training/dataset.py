@@ -11,10 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle import Pair
+from serving.routes import estimated_tokens
 from training.errors import DataRefused
-from training.evaluate import Outcomes
 from training.labels import Labelled, Unlabelled, agreement, label_records
+from training.languages import script_of
 from training.logs import ReadResult, read_records
+from training.outcomes import Outcomes
 from training.progress import Advance, Reporter
 from training.records import LabelledRecord, Record
 from training.splits import Groups, group_records
@@ -59,6 +61,7 @@ class Dataset:
         is_full: NDArray[np.bool_],
         p_uncalibrated: NDArray[np.float64] | None = None,
         is_out_of_distribution: NDArray[np.bool_] | None = None,
+        structural: NDArray[np.float32] | None = None,
     ) -> Outcomes:
         """Return what `evaluate` reads, for (m,) row numbers and what the router said of them."""
         records = [self.rows[row].record for row in rows]
@@ -74,6 +77,11 @@ class Dataset:
             is_full=is_full,
             p_uncalibrated=p_uncalibrated,
             is_out_of_distribution=is_out_of_distribution,
+            language=[record.language or script_of(record.prompt.text) for record in records],
+            tokens=np.array([estimated_tokens(record.prompt.text) for record in records], dtype=np.float64),
+            turns=np.array([record.prompt.turns for record in records], dtype=np.int64),
+            confidence=np.array([self.rows[row].label.confidence for row in rows], dtype=np.float64),
+            structural=structural,
         )
 
 

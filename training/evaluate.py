@@ -7,20 +7,48 @@ Goes out: `Evaluation`, the content of `evaluation.json` and of the report. Defi
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from training import bootstrap, metrics
 from training.baselines import Baseline, standard_baselines
+from training.drift import drift_baseline
 from training.errors import DataRefused
+from training.evaluation import (
+    CostQuality,
+    Curves,
+    Evaluation,
+    Histogram,
+    LearningCurve,
+    Metrics,
+    ReliabilityBin,
+    Slice,
+    Slices,
+    flat,
+    write_evaluation,
+)
+from training.label_noise import label_noise
 from training.metrics import Floats, Ints, QualityCurve, Ranking, SourceRanking
+from training.outcomes import Outcomes, refuse_outside_unit
+from training.slices import slice_all
+from training.threshold_table import Served, threshold_table
+
+__all__ = [
+    "Difference",
+    "Evaluation",
+    "Measured",
+    "Outcomes",
+    "Slice",
+    "Slices",
+    "evaluate",
+    "flat",
+    "measure",
+    "paired_difference",
+    "write_evaluation",
+]
 
 QUALITY_SHARES = (0.25, 0.5, 0.75)
 KEPT_QUALITIES = (0.98, 0.99)
@@ -30,148 +58,12 @@ OnProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Outcomes:
-    """Rows with what the router said of them and what came true; arrays are (n,).
+class Measured:
+    """Figures of one ranking; `band` is the (2, 101) interval of its quality ratio, None without bootstraps."""
 
-    Attributes:
-        p_match: in [0, 1], from the cascade as served.
-        match: 0 or 1.
-        strong_score, weak_score: 0 to 1; where the labeller gave none, 1 and `match`.
-        source, task: names; empty where unknown.
-        group: rows with the same number are drawn together.
-        prompt_length: in characters.
-        is_full: whether the encoder ran.
-        p_uncalibrated: what the fit said before calibration, in [0, 1].
-        is_out_of_distribution: rows that go strong whatever the threshold; None for none.
-    """
-
-    p_match: Floats
-    match: Ints
-    strong_score: Floats
-    weak_score: Floats
-    source: list[str]
-    group: Ints
-    prompt_length: Floats
-    task: list[str]
-    is_full: NDArray[np.bool_]
-    p_uncalibrated: Floats | None = None
-    is_out_of_distribution: NDArray[np.bool_] | None = None
-
-    @property
-    def rank_by(self) -> Floats:
-        """The order in which rows go weak, as served: what is out of distribution comes last."""
-        return self.p_match if self.is_out_of_distribution is None else self.p_match - 1.0 * self.is_out_of_distribution
-
-    def __post_init__(self) -> None:
-        n = len(self.p_match)
-        if n == 0:
-            raise DataRefused("evaluation: expected at least one row, got none; were all of them seen in training?")
-        for name in self.__slots__:
-            column = getattr(self, name)
-            if column is not None and len(column) != n:
-                raise DataRefused(f"evaluation: {name} has {len(column)} rows, p_match has {n}; give one value a row")
-        _refuse_outside_unit("p_match", self.p_match)
-        _refuse_outside_unit("match", self.match)
-        if self.p_uncalibrated is not None:
-            _refuse_outside_unit("p_uncalibrated", self.p_uncalibrated)
-        if not (np.isfinite(self.strong_score).all() and np.isfinite(self.weak_score).all()):
-            raise DataRefused("evaluation: a score is not a finite number; leave out rows without scores")
-
-
-class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """What one ranking is worth; None where undefined, and for calibration where it is no probability."""
-
-    auroc: float | None
-    auroc_within_source: float | None
-    apgr: float | None
-    cpt50: float | None
-    cpt80: float | None
-    ece: float | None
-    ece_floor: float | None
-    brier: float | None
-    log_loss: float | None
-    quality_at_share: dict[str, float | None]
-    share_at_quality: dict[str, float | None]
-
-
-class CostQuality(msgspec.Struct, frozen=True):
-    """Mean score over the strong model's at 101 shares to the strong model; None without a strong score.
-
-    Attributes:
-        strong_share: 0, 0.01, ..., 1.
-        low, high: band of the router; None where there were no bootstraps.
-    """
-
-    strong_share: list[float]
-    router: list[float] | None
-    low: list[float] | None
-    high: list[float] | None
-    baselines: dict[str, list[float] | None]
-
-
-class ReliabilityBin(msgspec.Struct, frozen=True):
-    """One of 15 bins of equal mass, with the Wilson interval of its match rate (rows taken as independent)."""
-
-    p_match: float
-    match_rate: float
-    n: float
-    low: float
-    high: float
-
-
-class Histogram(msgspec.Struct, frozen=True):
-    """Rows, and matches among them, between consecutive edges of `p_match`."""
-
-    edges: list[float]
-    n: list[int]
-    n_match: list[int]
-
-
-class Curves(msgspec.Struct, frozen=True):
-    """What the report draws."""
-
-    cost_quality: CostQuality
-    reliability_before: list[ReliabilityBin] | None
-    reliability_after: list[ReliabilityBin]
-    p_match: Histogram
-    p_uncalibrated: Histogram | None
-    brier_reliability: float
-    brier_resolution: float
-    brier_uncertainty: float
-
-
-class Slice(msgspec.Struct, frozen=True):
-    """The router on the rows of one task, source or stage; `p_match` is its mean."""
-
-    name: str
-    n: int
-    match_rate: float
-    p_match: float
-    auroc: float | None
-    ece: float
-    ece_floor: float
-
-
-class Slices(msgspec.Struct, frozen=True):
-    """Slices, largest first, and how many sources `auroc_within_source` leaves out."""
-
-    task: list[Slice]
-    source: list[Slice]
-    stage: list[Slice]
-    n_sources_left_out: int
-
-
-class Evaluation(Metrics, frozen=True, kw_only=True):
-    """The content of `evaluation.json`; intervals are keyed as in `flat`."""
-
-    n: int
-    n_seen_in_training: int
-    match_rate: float
+    metrics: Metrics
     intervals: dict[str, tuple[float, float] | None]
-    baselines: dict[str, Metrics]
-    curves: Curves
-    slices: Slices
-    share_out_of_distribution: float = 0.0
+    band: Floats | None
 
 
 class Difference(msgspec.Struct, frozen=True):
@@ -184,17 +76,6 @@ class Difference(msgspec.Struct, frozen=True):
     interval: tuple[float, float] | None
 
 
-def flat(found: Metrics) -> dict[str, float | None]:
-    """Metrics under one level of names: `apgr`, `share_at_quality.0.99`."""
-    values: dict[str, float | None] = {}
-    for name in Metrics.__struct_fields__:
-        value = getattr(found, name)
-        values.update(
-            {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
-        )
-    return values
-
-
 def evaluate(
     outcomes: Outcomes,
     *,
@@ -203,8 +84,10 @@ def evaluate(
     n_bootstraps: int = N_BOOTSTRAPS,
     on_progress: OnProgress | None = None,
     extra_baselines: Mapping[str, Floats] | None = None,
+    served: Served | None = None,
+    learning_curve: LearningCurve | None = None,
 ) -> Evaluation:
-    """Measure a router.
+    """Return all that is known of a router: figures, curves, slices, thresholds.
 
     Args:
         outcomes: the rows, those whose group was seen in training left out already.
@@ -213,13 +96,14 @@ def evaluate(
         n_bootstraps: 0 for no intervals.
         on_progress: called with bootstraps done and bootstraps in all.
         extra_baselines: further rankers by name, each (n,) of `p_match`.
+        served: thresholds and cascade; None leaves out the threshold table and what slices lose.
+        learning_curve: kept as it is.
     """
     router = _Judge.of_router(outcomes)
     rankers = _baselines(outcomes, extra_baselines or {})
     judges = {name: _Judge.of(outcomes, baseline) for name, baseline in rankers.items()}
-    point = router.metrics(floor_seed=seed)
-    match_rate = float(np.mean(outcomes.match))
-    intervals, band = _intervals(router, {"match_rate": match_rate, **flat(point)}, seed, n_bootstraps, on_progress)
+    measured = _measure(router, seed, n_bootstraps, on_progress)
+    band = measured.band
     cost_quality = CostQuality(
         strong_share=metrics.SHARE_GRID.tolist(),
         router=_quality_ratios(router.curve()),
@@ -228,16 +112,27 @@ def evaluate(
         baselines={name: _quality_ratios(judge.curve()) for name, judge in judges.items()},
     )
     return Evaluation(
-        **{name: getattr(point, name) for name in Metrics.__struct_fields__},
+        **{name: getattr(measured.metrics, name) for name in Metrics.__struct_fields__},
         n=len(outcomes.match),
         n_seen_in_training=n_seen,
-        match_rate=match_rate,
-        intervals=intervals,
+        match_rate=float(np.mean(outcomes.match)),
+        intervals=measured.intervals,
         baselines={name: judge.metrics(floor_seed=seed) for name, judge in judges.items()},
         curves=_curves(outcomes, cost_quality),
-        slices=_slices(outcomes, router, seed),
-        share_out_of_distribution=float(np.mean(outcomes.rank_by < outcomes.p_match)),
+        slices=slice_all(
+            outcomes, threshold=None if served is None else served.threshold, seed=seed, n_bootstraps=n_bootstraps
+        ),
+        thresholds=None if served is None else threshold_table(outcomes, served, seed=seed, n_bootstraps=n_bootstraps),
+        label_noise=label_noise(outcomes.match, outcomes.confidence),
+        drift=drift_baseline(outcomes),
+        learning_curve=learning_curve,
+        share_out_of_distribution=float(np.mean(outcomes.falls_back)),
     )
+
+
+def measure(outcomes: Outcomes, *, seed: int = 0, n_bootstraps: int = N_BOOTSTRAPS) -> Measured:
+    """Return the figures of a router and their intervals, without curves, slices and baselines."""
+    return _measure(_Judge.of_router(outcomes), seed, n_bootstraps, None)
 
 
 def paired_difference(
@@ -271,27 +166,6 @@ def paired_difference(
     difference = _less(points[0][metric], points[1][metric])
     interval = bootstrap.interval(metric, difference, draws)
     return Difference(metric, points[0][metric], points[1][metric], difference, interval)
-
-
-def write_evaluation(path: Path, evaluation: Evaluation) -> None:
-    """Write `evaluation` as JSON; a reader sees the old file or the whole new one, also after a power cut."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(evaluation), indent=2) + b"\n")
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,15 +220,14 @@ def _baselines(outcomes: Outcomes, extra: Mapping[str, Floats]) -> dict[str, Bas
     for name, p_match in extra.items():
         if len(p_match) != len(outcomes.match):
             raise DataRefused(f"baseline {name}: has {len(p_match)} rows, expected {len(outcomes.match)}")
-        _refuse_outside_unit(f"baseline {name}", p_match)
+        refuse_outside_unit(f"baseline {name}", p_match)
         found[name] = Baseline(p_match, is_probability=True)
     return found
 
 
-def _intervals(
-    router: _Judge, points: dict[str, float | None], seed: int, n_bootstraps: int, on_progress: OnProgress | None
-) -> tuple[dict[str, tuple[float, float] | None], Floats | None]:
-    """Intervals by name, and the (2, 101) band of the quality ratio."""
+def _measure(router: _Judge, seed: int, n_bootstraps: int, on_progress: OnProgress | None) -> Measured:
+    point = router.metrics(floor_seed=seed)
+    points = {"match_rate": float(np.mean(router.match)), **flat(point)}
     draws: dict[str, list[float | None]] = {name: [] for name in points if name != "ece_floor"}
     ratios: list[list[float]] = []
     for done, weights in enumerate(bootstrap.group_draws(router.outcomes.group, seed, n_bootstraps), start=1):
@@ -371,7 +244,8 @@ def _intervals(
         if on_progress is not None:
             on_progress(done, n_bootstraps)
     intervals = {name: bootstrap.interval(name, points[name], values) for name, values in draws.items()}
-    return intervals, np.quantile(np.array(ratios), bootstrap.TAILS, axis=0) if ratios else None
+    band = np.quantile(np.array(ratios), bootstrap.TAILS, axis=0) if ratios else None
+    return Measured(point, intervals, band)
 
 
 def _less(a: float | None, b: float | None) -> float | None:
@@ -410,41 +284,3 @@ def _reliability(p_match: Floats, match: Floats) -> list[ReliabilityBin]:
     low, high = metrics.wilson_interval(bins.match_rate, bins.n)
     columns = (bins.p_match, bins.match_rate, bins.n, low, high)
     return [ReliabilityBin(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
-
-
-def _slices(outcomes: Outcomes, router: _Judge, seed: int) -> Slices:
-    stage = ["FULL" if is_full else "FAST" for is_full in outcomes.is_full]
-    return Slices(
-        task=_slices_by(outcomes, outcomes.task, seed),
-        source=_slices_by(outcomes, outcomes.source, seed),
-        stage=_slices_by(outcomes, stage, seed),
-        n_sources_left_out=metrics.auroc_within_source(router.by_source, router.match).n_left_out,
-    )
-
-
-def _slices_by(outcomes: Outcomes, names: Sequence[str], seed: int) -> list[Slice]:
-    column = np.asarray(names, dtype=np.str_)
-    found = [_slice(str(name), outcomes, column == name, seed) for name in np.unique(column)]
-    return sorted(found, key=lambda item: (-item.n, item.name))
-
-
-def _slice(name: str, outcomes: Outcomes, rows: NDArray[np.bool_], seed: int) -> Slice:
-    p_match, match = outcomes.p_match[rows], outcomes.match[rows].astype(np.float64)
-    ranking = Ranking.of(p_match)
-    return Slice(
-        name=name,
-        n=len(match),
-        match_rate=float(np.mean(match)),
-        p_match=float(np.mean(p_match)),
-        auroc=metrics.auroc(ranking, match),
-        ece=metrics.ece(ranking, p_match, match),
-        ece_floor=metrics.ece_floor(p_match, seed),
-    )
-
-
-def _refuse_outside_unit(name: str, values: NDArray[np.generic]) -> None:
-    inside = np.asarray(values, dtype=np.float64)
-    if not ((inside >= 0) & (inside <= 1)).all():
-        raise DataRefused(
-            f"evaluation: {name} holds a value outside [0, 1] or NaN; it must be a probability or a label"
-        )

@@ -49,7 +49,7 @@ class PolicyRows:
 def solve_policies(router: Router, rows: PolicyRows, seed: int) -> list[Policy]:
     """Return the policy table: each rule at its targets, always weak and always strong."""
     thresholds = _candidates(router, rows)
-    draws = _one_row_a_group(rows.group, seed)
+    draws = one_row_a_group(rows.group, seed)
     order = _groups_in_random_order(rows.group, seed)
     return [
         *(max_worse(router, rows, thresholds, draws, target) for target in MAX_WORSE_TARGETS),
@@ -198,7 +198,8 @@ def _candidates(router: Router, rows: PolicyRows) -> NDArray[np.float32]:
     return np.unique(grid.astype(np.float32))
 
 
-def _one_row_a_group(group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+def one_row_a_group(group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
+    """Return ascending row numbers, one drawn at random from each group: independent where groups are."""
     order = np.random.default_rng(seed).permutation(group.size)
     _, first = np.unique(group[order], return_index=True)
     return np.sort(order[first])

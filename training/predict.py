@@ -16,25 +16,32 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
+from scipy.special import logit
 
 from serving.bundle import SEEN_GROUPS, Bundle, Policy
 from serving.decision import NO_RULES, check_content, model_decision, ruled_decision
 from serving.errors import InvalidRequest
-from serving.model import Prediction
+from serving.model import Prediction, RouterModel, Stage
 from serving.prompt import Prompt
 from serving.routes import Reason, Route
 from serving.rules.rules import Facts
 from training.dataset import Dataset
-from training.evaluate import Evaluation, evaluate
+from training.evaluate import evaluate
+from training.evaluation import Evaluation
 from training.progress import Reporter
 from training.quarantine import Rejected
 from training.records import Record
+from training.router import HeadLogOdds, cascade
 from training.splits import key_digests
+from training.threshold_table import Served
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 DIGEST_BYTES = 8
+NOWHERE = 1.0
+"""A threshold so far from every `p_match` that the exit band around it holds none: the fast head answers alone."""
+
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -120,17 +127,49 @@ def evaluate_bundle(
     rows = np.flatnonzero(~seen) if not include_seen else np.arange(seen.size)
     prompts = [data.rows[row].record.prompt for row in rows]
 
-    def predict_one(prompt: Prompt) -> Prediction:
-        return bundle.model.predict(prompt, policy.threshold, early_exit=early_exit)
+    def answer(prompt: Prompt) -> _Answer:
+        return _answer(bundle.model, prompt, policy.threshold, early_exit=early_exit)
 
     with reporter.stage("Predicting", len(prompts)) as advance:
-        predictions = list(_in_threads(predict_one, prompts, advance))
-    p_match = np.array([prediction.p_match for prediction in predictions])
-    is_full = np.array([prediction.stage == "FULL" for prediction in predictions], dtype=bool)
-    is_out = np.array([prediction.is_out_of_distribution for prediction in predictions], dtype=bool)
-    outcomes = data.outcomes(rows, p_match, is_full, is_out_of_distribution=is_out)
+        answers = list(_in_threads(answer, prompts, advance))
+    p_match = np.array([one.served.p_match for one in answers])
+    is_full = np.array([one.served.stage == Stage.FULL for one in answers], dtype=bool)
+    heads = HeadLogOdds(logit([one.fast for one in answers]), logit([one.full for one in answers]))
+    band = bundle.manifest.exit_band
+    served = Served(
+        policy.threshold,
+        tuple(one.threshold for one in bundle.manifest.policies),
+        lambda threshold: cascade(heads, threshold, band, early_exit=early_exit).p_match,
+    )
+    outcomes = data.outcomes(
+        rows,
+        p_match,
+        is_full,
+        is_out_of_distribution=np.array([one.served.is_out_of_distribution for one in answers], dtype=bool),
+        structural=np.array([one.structural for one in answers]),
+    )
     with reporter.stage("Evaluating") as advance:
-        return evaluate(outcomes, n_seen=int(seen.sum()), seed=seed, on_progress=lambda *_: advance(1))
+        return evaluate(outcomes, n_seen=int(seen.sum()), seed=seed, on_progress=lambda *_: advance(1), served=served)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the graph says of one prompt: as served, by each head alone, and the measures it read."""
+
+    served: Prediction
+    fast: float
+    full: float
+    structural: NDArray[np.float32]
+
+
+def _answer(model: RouterModel, prompt: Prompt, threshold: float, *, early_exit: bool) -> _Answer:
+    features = model.featurize(prompt)
+    return _Answer(
+        served=model.predict_features(features, threshold, early_exit=early_exit),
+        fast=model.predict_features(features, NOWHERE).p_match,
+        full=model.predict_features(features, NOWHERE, early_exit=False).p_match,
+        structural=features.structural,
+    )
 
 
 def seen_rows(bundle: Bundle, data: Dataset) -> NDArray[np.bool_]:

@@ -38,7 +38,8 @@ from training.dataset import Dataset, digest_files, load_dataset
 from training.embeddings import embed
 from training.encoders import EncoderModel
 from training.errors import DataRefused
-from training.evaluate import Evaluation, Slice, evaluate, flat
+from training.evaluate import evaluate
+from training.evaluation import Evaluation, Slice, flat
 from training.export import check_parity, export_router
 from training.fit import LinearRouter
 from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE
@@ -50,6 +51,7 @@ from training.quarantine import write_quarantine
 from training.reopen import check_encoder, reopen, reopen_rare_weight
 from training.router import HeadLogOdds, Router
 from training.splits import key_digests
+from training.threshold_table import Served
 from training.train import LIBRARIES, PARITY_ROWS, Trained, describe_familiarity, publish_trained
 from training.unfamiliar import Familiarity, rare_share
 
@@ -110,6 +112,16 @@ class LabelledLogOdds:
 
 
 @dataclass(frozen=True)
+class FreshRows:
+    """The new rows: (n,) their numbers in the dataset, what the regression says of them, and their measures."""
+
+    data: Dataset
+    kept: NDArray[np.int64]
+    rows: LabelledLogOdds
+    structural: NDArray[np.float32]
+
+
+@dataclass(frozen=True)
 class Solved:
     """A router calibrated on one half of the groups, its policies from the other; (m,) row numbers of each."""
 
@@ -164,7 +176,8 @@ def recalibrate(
     )
     with reporter.stage("Calibrating and solving policies"):
         solved = solve(linear, rows, settings.seed, rare_idf)
-    evaluation = _evaluate(parent, linear, data, kept, rows, settings.seed, rare_idf, reporter)
+    fresh = FreshRows(data, kept, rows, table.structural)
+    evaluation = _evaluate(parent, linear, fresh, solved.policies, settings.seed, rare_idf, reporter)
 
     with reporter.stage("Exporting and checking parity"):
         graph = export_router(solved.router, encoder)
@@ -237,14 +250,14 @@ def _refuse_too_little(data: Dataset, kept: NDArray[np.int64]) -> None:
 def _evaluate(
     parent: Bundle,
     linear: LinearRouter,
-    data: Dataset,
-    kept: NDArray[np.int64],
-    rows: LabelledLogOdds,
+    fresh: FreshRows,
+    policies: Sequence[Policy],
     seed: int,
     rare_idf: np.float32 | None,
     reporter: Reporter,
 ) -> Evaluation:
     """Figures of the procedure, cross-fitted, beside those of the parent as served on the same rows."""
+    data, kept, rows = fresh.data, fresh.kept, fresh.rows
     p_match, is_full, is_out = np.empty(kept.size), *np.empty((2, kept.size), dtype=bool)
     for others, held_out in GroupKFold(N_FOLDS).split(rows.match, groups=rows.group):
         solved, theirs = solve(linear, rows.take(others), seed, rare_idf), rows.take(held_out)
@@ -258,14 +271,20 @@ def _evaluate(
             said_before[place] = parent.model.predict(data.rows[row].record.prompt, threshold).p_match
             advance(1)
     p_raw = expit(rows.raw.full)
-    calibration = data.outcomes(kept, p_match, is_full, p_raw, is_out)
+    calibration = data.outcomes(kept, p_match, is_full, p_raw, is_out, fresh.structural)
     ranking = data.outcomes(kept, p_raw, is_full, is_out_of_distribution=is_out)
+    served = Served.of(policies, DEFAULT_POLICY, lambda _: p_match)  # each fold had an exit band of its own
     n_seen = len(data.rows) - kept.size
     with reporter.stage("Evaluating, cross-fitted") as advance:
-        judged, ranked = (
-            evaluate(one, n_seen=n_seen, seed=seed, on_progress=lambda *_: advance(1), extra_baselines=extra)
-            for one, extra in ((calibration, {"parent": said_before}), (ranking, {}))
+        judged = evaluate(
+            calibration,
+            n_seen=n_seen,
+            seed=seed,
+            on_progress=lambda *_: advance(1),
+            extra_baselines={"parent": said_before},
+            served=served,
         )
+        ranked = evaluate(ranking, n_seen=n_seen, seed=seed, on_progress=lambda *_: advance(1))
     return with_ranking_of(judged, ranked)
 
 
@@ -289,16 +308,24 @@ def with_ranking_of(judged: Evaluation, ranked: Evaluation) -> Evaluation:
         ),
         slices=msgspec.structs.replace(
             judged.slices,
-            task=_aurocs_of(judged.slices.task, ranked.slices.task),
-            source=_aurocs_of(judged.slices.source, ranked.slices.source),
-            stage=_aurocs_of(judged.slices.stage, ranked.slices.stage),
+            **{
+                name: _aurocs_of(getattr(judged.slices, name), getattr(ranked.slices, name))
+                for name in ("task", "source", "stage", "language", "length", "turns")
+            },
         ),
     )
 
 
 def _aurocs_of(judged: list[Slice], ranked: list[Slice]) -> list[Slice]:
-    auroc = {one.name: one.auroc for one in ranked}
-    return [msgspec.structs.replace(one, auroc=auroc[one.name]) for one in judged]
+    by_name = {one.name: one for one in ranked}
+    return [
+        msgspec.structs.replace(
+            one,
+            auroc=by_name[one.name].auroc,
+            intervals=one.intervals | {"auroc": by_name[one.name].intervals.get("auroc")},
+        )
+        for one in judged
+    ]
 
 
 def _manifest(parent: Manifest, graph: bytes, solved: Solved, evaluation: Evaluation, training: Training) -> Manifest:

@@ -37,6 +37,7 @@ class Record:
         strong, weak: the answers; None when that model was not asked.
         reference: gold answer.
         preference: `strong`, `weak` or `tie`, as a person judged.
+        language: as the log names it, in any form; only shown.
         group_id, session_id: rows sharing either never stand on both sides of a split.
         tenant: on whose behalf the request came.
         created: seconds since the epoch.
@@ -53,6 +54,7 @@ class Record:
     preference: str | None = None
     task: str | None = None
     source: str | None = None
+    language: str | None = None
     group_id: str | None = None
     session_id: str | None = None
     tenant: str | None = None

@@ -63,10 +63,15 @@ class Router:
 
     def cascade(self, heads: HeadLogOdds, threshold: float, *, early_exit: bool = True) -> Cascade:
         """Return what the graph returns at a threshold in [0, 1]."""
-        is_full = np.ones(heads.fast.size, dtype=bool)
-        if early_exit:
-            is_full = np.abs(heads.fast - threshold_log_odds(threshold)) <= self.exit_band
-        return Cascade(expit(np.where(is_full, heads.full, heads.fast)), is_full)
+        return cascade(heads, threshold, self.exit_band, early_exit=early_exit)
+
+
+def cascade(heads: HeadLogOdds, threshold: float, exit_band: float, *, early_exit: bool = True) -> Cascade:
+    """Return the full head's answer within the band around the threshold, the fast head's elsewhere."""
+    is_full = np.ones(heads.fast.size, dtype=bool)
+    if early_exit:
+        is_full = np.abs(heads.fast - threshold_log_odds(threshold)) <= exit_band
+    return Cascade(expit(np.where(is_full, heads.full, heads.fast)), is_full)
 
 
 def threshold_log_odds(threshold: float) -> float:

@@ -81,6 +81,7 @@ class Row(msgspec.Struct, frozen=True):
     preference: str | None = None
     task: str | None = None
     source: str | None = None
+    language: str | None = None
     group_id: str | int | None = None
     session_id: str | int | None = None
     tenant: str | int | None = None
@@ -192,6 +193,7 @@ def _record(row: Row, file: str, line: int, pair: Pair) -> Record:
         preference=_preference(row.preference, pair),
         task=row.task,
         source=row.source,
+        language=row.language,
         group_id=_optional_text(row.group_id),
         session_id=_optional_text(row.session_id),
         tenant=_optional_text(row.tenant),

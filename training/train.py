@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
@@ -33,6 +34,7 @@ from serving.bundle import (
     Manifest,
     OutOfDistribution,
     Pair,
+    Policy,
     Training,
     load_bundle,
 )
@@ -48,10 +50,12 @@ from training.difficulty import OPINION_SHARE, Difficulty, read_difficulty
 from training.embeddings import FeatureTable, embed
 from training.encoders import EncoderModel
 from training.errors import DataRefused
-from training.evaluate import Evaluation, evaluate, flat, write_evaluation
+from training.evaluate import evaluate
+from training.evaluation import Evaluation, flat, write_evaluation
 from training.export import check_parity, export_router
 from training.fit import FitSettings, outcome_classes
 from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE, golden_lines
+from training.learning_curve import learning_curve
 from training.policy import DEFAULT_POLICY, PolicyRows, solve_policies
 from training.progress import Reporter
 from training.publish import check_out, publish
@@ -60,6 +64,7 @@ from training.report import render_report
 from training.router import Router
 from training.select import select_settings
 from training.splits import Part, key_digests, split_groups
+from training.threshold_table import Served
 from training.unfamiliar import RARE_BELOW
 
 MIN_GROUPS = 200
@@ -84,6 +89,7 @@ class TrainSettings:
         columns: column map of the reader.
         cache_dir: folder of the dense cache; None for none.
         scores: table of other models' scores on the same prompts (`training.difficulty`); None for none.
+        learning_curve: fit on ever more rows too, and keep what each size was worth; takes as long again.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -94,6 +100,7 @@ class TrainSettings:
     columns: Mapping[str, str] = field(default_factory=dict)
     cache_dir: Path | None = None
     scores: Path | None = None
+    learning_curve: bool = False
 
 
 @dataclass(frozen=True)
@@ -140,7 +147,10 @@ def train(
         reporter.say(f"No cost policies: {costs.reason}")
     policies = solve_policies(router, _policy_rows(data, table, rows[Part.POLICY], router, costs), settings.seed)
     threshold = next(policy.threshold for policy in policies if policy.name == DEFAULT_POLICY)
-    evaluation = _evaluate(data, table, rows, router, threshold, settings.seed, reporter)
+    evaluation = _evaluate(data, table, rows, router, policies, settings.seed, reporter)
+    if settings.learning_curve:
+        curve = learning_curve(data, table, part, seed=settings.seed, reporter=reporter)
+        evaluation = msgspec.structs.replace(evaluation, learning_curve=curve)
 
     with reporter.stage("Exporting and checking parity"):
         graph = export_router(router, encoder)
@@ -291,16 +301,20 @@ def _evaluate(
     table: FeatureTable,
     rows: Mapping[Part, NDArray[np.int64]],
     router: Router,
-    threshold: float,
+    policies: Sequence[Policy],
     seed: int,
     reporter: Reporter,
 ) -> Evaluation:
     learn, test = _learn_rows(rows), rows[Part.TEST]
     test_table = table.take(test)
-    answered = router.cascade(router.log_odds(test_table), threshold)
+    heads = router.log_odds(test_table)
+    served = Served.of(policies, DEFAULT_POLICY, lambda threshold: router.cascade(heads, threshold).p_match)
+    answered = router.cascade(heads, served.threshold)
     _, uncalibrated = router.linear.log_odds(test_table)
     is_out = router.is_out_of_distribution(test_table)
-    outcomes = data.outcomes(test, answered.p_match, answered.is_full, expit(uncalibrated), is_out)
+    outcomes = data.outcomes(
+        test, answered.p_match, answered.is_full, expit(uncalibrated), is_out, structural=test_table.structural
+    )
     encoder_only = dense_logistic_baseline(table.dense[learn], data.match[learn], test_table.dense)
     with reporter.stage("Evaluating on the test part") as advance:
         return evaluate(
@@ -309,6 +323,7 @@ def _evaluate(
             seed=seed,
             on_progress=lambda *_: advance(1),
             extra_baselines={"encoder_lr": encoder_only},
+            served=served,
         )
 
 
@@ -346,12 +361,7 @@ def publish_trained(
 ) -> Manifest:
     """Publish the graph with tokenizer, golden prompts, report, card and the digests of the groups seen."""
     model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens)
-    with tempfile.TemporaryDirectory() as scratch:
-        report = Path(scratch)
-        render_report(manifest, evaluation, report)
-        write_evaluation(report / Path(EVALUATION_JSON).name, evaluation)
-        contents = {f"report/{file.name}": file.read_bytes() for file in sorted(report.iterdir())}
-    contents |= {
+    contents = report_files(manifest, evaluation) | {
         GRAPH: graph,
         TOKENIZER: encoder.tokenizer_json,
         GOLDEN: golden_lines(model),
@@ -359,3 +369,12 @@ def publish_trained(
         CARD: render_card(manifest).encode(),
     }
     return publish(out, manifest, contents)
+
+
+def report_files(manifest: Manifest, evaluation: Evaluation) -> dict[str, bytes]:
+    """Return the page, its figures and the evaluation, by their names in the bundle."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch)
+        render_report(manifest, evaluation, report)
+        write_evaluation(report / Path(EVALUATION_JSON).name, evaluation)
+        return {f"report/{file.name}": file.read_bytes() for file in sorted(report.iterdir())}

@@ -354,6 +354,26 @@ def test_bundle_verify_and_show(turnout: Turnout, bundle_folder: Path):
     assert manifest == json.loads((bundle_folder / MANIFEST).read_bytes())
 
 
+def test_fresh_report_goes_into_the_bundle_and_leaves_the_rest_as_it_was(
+    turnout: Turnout, training_run: TrainingRun, tmp_path: Path
+):
+    bundle = shutil.copytree(training_run.bundle, tmp_path / "bundle")
+    log, figures = tmp_path / "fresh.jsonl", tmp_path / "evaluation.json"
+    write_sample(log, 150, seed=21)
+    assert turnout("evaluate", bundle, log, "--out", figures, "--quiet").code == 0
+    before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
+    written = turnout("report", bundle, "--evaluation", figures, "--replace")
+    assert (written.code, written.out) == (0, f"{bundle / 'report' / 'index.html'}\n")
+    assert turnout("bundle", "verify", bundle).code == 0
+    assert json.loads((bundle / "report" / "evaluation.json").read_bytes()) == json.loads(figures.read_bytes())
+    n = json.loads(figures.read_bytes())["n"]
+    assert f"Every figure is from the {n} test requests" in (bundle / "report" / "index.html").read_text()
+    for name, content in before.items():
+        assert ((bundle / name).read_bytes() == content) == (not name.startswith("manifest.")), name
+    assert turnout("report", bundle, "--replace", "--out", tmp_path).code == 2
+    assert turnout("report", bundle, "--evaluation", log, "--out", tmp_path / "x").code == 1
+
+
 def test_predict_evaluate_and_report_on_a_trained_bundle(turnout: Turnout, training_run: TrainingRun, tmp_path: Path):
     log, out = tmp_path / "fresh.jsonl", tmp_path / "out.parquet"
     write_sample(log, 150, seed=21)

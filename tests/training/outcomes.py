@@ -1,8 +1,12 @@
 """Outcomes with a known truth, made from a seed."""
 
+from dataclasses import replace
+
 import numpy as np
 
+from serving.features import STRUCTURAL
 from training.evaluate import Outcomes
+from training.threshold_table import Served
 
 
 def make_outcomes(n: int = 400, *, seed: int = 0, rows_per_group: int = 2, noise: float = 0.0) -> Outcomes:
@@ -25,3 +29,23 @@ def make_outcomes(n: int = 400, *, seed: int = 0, rows_per_group: int = 2, noise
         is_full=rng.random(n) < 0.3,
         p_uncalibrated=1 / (1 + np.exp(-2 * seen)),
     )
+
+
+def full_outcomes(n: int = 400, *, seed: int = 0) -> Outcomes:
+    """The rows of `make_outcomes` with every column that a log may lack."""
+    rng = np.random.default_rng(seed + 1)
+    structural = rng.normal(1, 0.3, (n, len(STRUCTURAL))).astype(np.float32)
+    structural[:, list(STRUCTURAL).index("log_images")] = 0
+    return replace(
+        make_outcomes(n, seed=seed),
+        language=["en" if i % 3 else "hr" for i in range(n)],
+        tokens=rng.lognormal(4, 1, n).round(),
+        turns=1 + rng.poisson(1, n),
+        confidence=np.where(rng.random(n) < 0.5, 1.0, 0.9),
+        structural=structural,
+    )
+
+
+def served(outcomes: Outcomes, threshold: float = 0.93) -> Served:
+    """A service without early exit: `p_match` is the same at every threshold."""
+    return Served(threshold, (threshold, 0.8), lambda _: outcomes.p_match)

@@ -36,7 +36,7 @@ def run_training(folder: Path, encoder: EncoderModel, n_rows: int) -> TrainingRu
     only_strong = gateway_row("Who asked the other one?", responses={STRONG: {"content": "Nobody."}})
     with log.open("ab") as file:
         file.write(b'{"request": {"messages": [\n' + json.dumps(only_strong).encode() + b"\n")
-    settings = TrainSettings(seed=SEED, cache_dir=folder / "cache")
+    settings = TrainSettings(seed=SEED, cache_dir=folder / "cache", learning_curve=True)
     trained = train([log], folder / "bundle", encoder, settings, QUIET)
     return TrainingRun(log, folder / "bundle", trained, settings)
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from serving.bundle import Pair
-from training.assess import assess, paired_excess
+from training.assess import assess
 from training.dataset import Dataset, load_dataset
 from training.embeddings import embed
 from training.encoders import EncoderModel
+from training.learning_curve import paired_excess
 from training.progress import Reporter
 from training.sample import write_sample
 

@@ -1,70 +1,24 @@
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from xml.etree import ElementTree as ET
 
 import msgspec
 import numpy as np
 import pytest
 
-from serving.bundle import Encoder, Manifest, Pair, Policy, Training
+from serving.bundle import Manifest, Pair, Policy
 from serving.tables import policies_table
-from tests.training.outcomes import make_outcomes
+from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
+from tests.training.outcomes import full_outcomes, make_outcomes, served
 from training.card import render_card
-from training.evaluate import Slice, evaluate
+from training.evaluate import evaluate
+from training.evaluation import Evaluation, Slice
 from training.report import render_report, words
-from training.report.page import weaknesses
+from training.report.slices import slice_tables, weaknesses
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
-PROMISE = Policy(
-    name="max_worse=0.01",
-    kind="max_worse",
-    target=0.01,
-    threshold=0.931,
-    is_met=True,
-    share_weak=0.324,
-    quality_kept=0.9962,
-    share_worse=0.0061,
-    share_worse_bound=0.0096,
-    delta=0.1,
-)
-NOT_MET = msgspec.structs.replace(
-    PROMISE, name="max_worse=0.001", target=0.001, threshold=1.0, is_met=False, share_weak=0.0, share_worse_bound=None
-)
-PAST = Policy(
-    name="max_strong_share=0.3",
-    kind="max_strong_share",
-    target=0.3,
-    threshold=0.78,
-    is_met=True,
-    share_weak=0.7,
-    quality_kept=None,
-    share_worse=0.041,
-)
 VOID = {"meta", "path", "use", "br"}
-
-
-def make_manifest(**changes: object) -> Manifest:
-    manifest = Manifest(
-        format_version=1,
-        feature_schema=1,
-        name="gateway",
-        version="3",
-        created="2026-11-20T10:00:00Z",
-        pair=Pair(),
-        encoder=Encoder("all-MiniLM-L6-v2", "ab" * 32, 256, 384),
-        calibrator="isotonic",
-        exit_band=0.1,
-        golden_tolerance=1e-4,
-        default_policy=PROMISE.name,
-        policies=[PROMISE, NOT_MET, PAST],
-        metrics={},
-        intervals={},
-        training=Training(
-            "cd" * 32, {"fit": 12_458}, {"fit": 11_000}, "salt", 7, 0.875, {"scores": 9}, {"C": 0.3}, {"numpy": "2"}
-        ),
-        files={},
-    )
-    return msgspec.structs.replace(manifest, **changes)
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +56,8 @@ class Balance(HTMLParser):
 
 
 def test_page_is_whole_and_loads_nothing(page):
-    assert "http" not in page
+    assert "http:" not in page
+    assert "https:" not in page
     assert "<script" not in page
     assert "@import" not in page
     parser = Balance()
@@ -156,13 +111,16 @@ def test_names_from_outside_cannot_become_markup(tmp_path):
         assert expected in text
 
 
-def test_figures_are_png_files_beside_the_page(evaluation, tmp_path):
+def test_figures_are_png_and_svg_files_beside_the_page(evaluation, tmp_path):
     path = render_report(make_manifest(), evaluation, tmp_path / "new" / "report")
     assert path == tmp_path / "new" / "report" / "index.html"
     names = {item.name for item in path.parent.iterdir()}
-    assert names == {"index.html", "reliability.png", "cost_quality.png", "p_match.png"}
-    for name in names - {"index.html"}:
-        assert (path.parent / name).read_bytes().startswith(PNG_HEAD)
+    figures = ("reliability", "cost_quality", "p_match", "drift")
+    assert names == {"index.html", *(f"{name}.{kind}" for name in figures for kind in ("png", "svg"))}
+    for name in figures:
+        assert (path.parent / f"{name}.png").read_bytes().startswith(PNG_HEAD)
+        drawing = ET.fromstring((path.parent / f"{name}.svg").read_bytes())
+        assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
 
 
 def test_same_input_gives_the_same_bytes(evaluation, tmp_path):
@@ -173,7 +131,7 @@ def test_same_input_gives_the_same_bytes(evaluation, tmp_path):
 
 def test_colours_of_the_figures_follow_the_page(page):
     drawings = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
-    assert len(drawings) == 3
+    assert len(drawings) == 4
     for drawing in drawings:
         assert "var(--ink)" in drawing
         assert not re.findall(r"#[0-9a-f]{6}\b", drawing)
@@ -185,7 +143,7 @@ def test_report_of_undefined_figures_still_renders(tmp_path):
     text = render_report(make_manifest(), evaluate(nothing, n_seen=0, n_bootstraps=0), tmp_path).read_text()
     assert "scored nothing" in text
     assert "None" not in text
-    assert "nan" not in re.sub(r"<[^>]+>", "", text)
+    assert not re.search(r"\bnan\b", re.sub(r"<[^>]+>", "", text))
 
 
 @pytest.mark.parametrize(
@@ -276,3 +234,54 @@ def test_manifest_of_an_older_turnout_has_policies_without_costs():
         del policy["cost_usd_per_1k"]
     read = msgspec.json.decode(msgspec.json.encode(written), type=Manifest)
     assert read.policies == [PROMISE, NOT_MET, PAST]
+
+
+NEW_FIELDS = ("thresholds", "label_noise", "drift", "learning_curve")
+
+
+def test_evaluation_of_an_older_turnout_still_renders_with_what_it_has(tmp_path):
+    outcomes = full_outcomes(300)
+    found = evaluate(outcomes, n_seen=0, n_bootstraps=20, served=served(outcomes))
+    written = msgspec.json.decode(msgspec.json.encode(found))
+    for name in NEW_FIELDS:
+        del written[name]
+    for name in ("language", "length", "turns"):
+        del written["slices"][name]
+    for one in (*written["slices"]["task"], *written["slices"]["source"], *written["slices"]["stage"]):
+        for name in ("share_weak", "drop", "drop_if_weak", "intervals"):
+            del one[name]
+    old = msgspec.json.decode(msgspec.json.encode(written), type=Evaluation)
+    text = render_report(make_manifest(), old, tmp_path).read_text()
+    assert 'id="slices"' in text
+    for section in ("explorer", "drift", "learning"):
+        assert f'id="{section}"' not in text
+    assert "<script" not in text
+    assert "None" not in text
+    assert {item.name for item in tmp_path.glob("*.png")} == {"reliability.png", "cost_quality.png", "p_match.png"}
+
+
+def test_slices_show_what_they_lose_and_mark_loss_beyond_chance():
+    outcomes = full_outcomes(400)
+    found = evaluate(outcomes, n_seen=0, n_bootstraps=100, served=served(outcomes, 0.5))
+    tables = {table.title: table for table in slice_tables(found)}
+    assert list(tables) == [
+        "Task",
+        "Language",
+        "Length of the prompt",
+        "Depth of the conversation",
+        "Source",
+        "Stage",
+    ]
+    for row in tables["Task"].rows:
+        goes_weak = np.array([task == row.slice.name for task in outcomes.task]) & (outcomes.p_match >= 0.5)
+        lost = (outcomes.strong_score - outcomes.weak_score)[goes_weak].sum()
+        total = outcomes.strong_score[[task == row.slice.name for task in outcomes.task]].sum()
+        assert row.change == pytest.approx(-lost / total)
+        assert row.forest.low <= row.forest.point <= row.forest.high
+        assert row.forest.is_loss == (row.slice.intervals["drop"][0] > 0)
+
+
+def test_policy_lets_no_script_run_but_the_one_it_names(page):
+    (policy,) = re.findall(r'http-equiv="Content-Security-Policy" content="([^"]*)"', page)
+    assert "default-src &#39;none&#39;" in policy
+    assert "sha256-" in policy

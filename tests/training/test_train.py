@@ -123,6 +123,25 @@ def test_evaluate_on_the_training_log_gives_the_figures_of_the_training_run(
         assert getattr(ours, figure) == pytest.approx(getattr(theirs, figure), abs=1e-6)
 
 
+def test_thresholds_of_the_bundle_are_those_of_the_training_run(
+    training_run: TrainingRun, bundle: Bundle, data: Dataset
+):
+    ours, theirs = training_run.trained.evaluation, evaluated(bundle, data)
+    assert {policy.threshold for policy in bundle.manifest.policies} <= set(ours.thresholds.threshold)
+    np.testing.assert_allclose(theirs.thresholds.threshold, ours.thresholds.threshold, atol=2e-6)
+    np.testing.assert_allclose(theirs.thresholds.share_weak, ours.thresholds.share_weak, atol=2 / ours.n)
+    default = ours.thresholds.threshold.index(bundle.manifest.policy("").threshold)
+    assert theirs.thresholds.share_worse[default] == pytest.approx(ours.thresholds.share_worse[default])
+    assert [one.name for one in theirs.drift] == [one.name for one in ours.drift]
+    assert [one.mean for one in theirs.drift] == pytest.approx([one.mean for one in ours.drift], abs=1e-5)
+
+
+def test_learning_curve_is_kept_when_it_is_asked_for(training_run: TrainingRun, part: np.ndarray):
+    curve = training_run.trained.evaluation.learning_curve
+    assert [point.rows for point in curve.points] == [500, int((part == Part.FIT).sum())]
+    assert 'id="learning"' in (training_run.bundle / "report" / "index.html").read_text()
+
+
 def test_seen_rows_are_those_of_every_part_but_the_test(bundle: Bundle, data: Dataset, part: np.ndarray):
     assert np.array_equal(seen_rows(bundle, data), part != Part.TEST)
 

@@ -1,7 +1,7 @@
 """The report of a bundle: one page that a manager reads and an engineer checks.
 
 Comes in: the bundle's manifest and its evaluation. Goes out: `index.html`, complete in itself, and the
-figures as PNG. The same input gives the same bytes.
+figures as PNG and SVG. The same input gives the same bytes.
 """
 
 from training.report.page import render_report

@@ -1,17 +1,9 @@
-"""The report's figures, each drawn once and saved twice: PNG to share, SVG inside the page.
-
-In the SVG every colour is a CSS variable, so that the page's light and dark colours are the figure's too,
-and text stays text.
-"""
+"""The report's figures on quality and calibration, each drawn once."""
 
 from __future__ import annotations
 
-import io
-import re
 from collections.abc import Sequence
-from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -19,20 +11,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
 from serving.bundle import Manifest
-from training.evaluate import Evaluation, Histogram, ReliabilityBin
+from training.evaluation import Evaluation, Histogram, ReliabilityBin
+from training.report.style import INK, MISS, MUTED, ORACLE, OTHER, PAPER, ROUTER
 
-INK, MUTED, GRID, PAPER = "#1b2430", "#5b6675", "#dde2e8", "#fffffe"
-ROUTER, ORACLE, OTHER, MISS = "#0b6e6e", "#8a5a00", "#7a828e", "#c2410c"
-VARIABLES = {
-    INK: "ink",
-    MUTED: "muted",
-    GRID: "grid",
-    PAPER: "paper",
-    ROUTER: "router",
-    ORACLE: "oracle",
-    OTHER: "other",
-    MISS: "miss",
-}
 BASELINE_NAMES = {
     "random": "random",
     "prompt_length": "prompt length",
@@ -40,46 +21,6 @@ BASELINE_NAMES = {
     "oracle": "oracle (hindsight)",
 }
 _DASHES = ((1, 2), (5, 2), (7, 2, 1, 2), (3, 1, 1, 1), (9, 3))
-_DPI = 160
-_STYLE: dict[Any, Any] = {
-    "font.family": "DejaVu Sans",
-    "font.size": 10,
-    "axes.axisbelow": True,
-    "axes.edgecolor": MUTED,
-    "axes.facecolor": "none",
-    "axes.grid": True,
-    "axes.labelcolor": INK,
-    "axes.labelsize": 10,
-    "axes.linewidth": 0.8,
-    "axes.spines.right": False,
-    "axes.spines.top": False,
-    "axes.titlecolor": INK,
-    "axes.titlesize": 11,
-    "axes.titlelocation": "left",
-    "grid.color": GRID,
-    "grid.linewidth": 0.7,
-    "legend.frameon": False,
-    "legend.fontsize": 9.5,
-    "legend.labelcolor": INK,
-    "text.color": INK,
-    "text.parse_math": False,  # a dollar in a model's name is a dollar
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 9.5,
-    "ytick.labelsize": 9.5,
-    "svg.fonttype": "none",
-}
-
-
-def draw_all(manifest: Manifest, evaluation: Evaluation) -> dict[str, tuple[bytes, str]]:
-    """Return PNG bytes and inline SVG by name: `cost_quality`, `reliability`, `p_match`."""
-    with mpl.rc_context(_STYLE):
-        drawn = {
-            "cost_quality": draw_cost_quality(manifest, evaluation),
-            "reliability": draw_reliability(evaluation),
-            "p_match": draw_p_match(manifest, evaluation),
-        }
-        return {name: (_png(figure), _svg(figure, name)) for name, figure in drawn.items()}
 
 
 def draw_cost_quality(manifest: Manifest, evaluation: Evaluation) -> Figure:
@@ -146,7 +87,8 @@ def draw_p_match(manifest: Manifest, evaluation: Evaluation) -> Figure:
     if policy is not None:
         label = f"threshold of {policy.name}: {policy.threshold:.3g}"
         axes.axvline(policy.threshold, color=INK, linewidth=1.3, dashes=(4, 2), label=label)
-    axes.set_xlim(0, 1)
+    first = float(edges[np.flatnonzero(n)[0]])
+    axes.set_xlim(np.floor(10 * first + 1e-9) / 10, 1)
     axes.set_xlabel("p_match")
     axes.set_ylabel("Requests")
     axes.grid(visible=False, axis="x")
@@ -175,32 +117,3 @@ def _mass_panel(axes: Axes, histogram: Histogram, colour: str) -> None:
     axes.set_xlabel("p_match")
     axes.grid(visible=False, axis="x")
     axes.locator_params(axis="y", nbins=2)
-
-
-def _png(figure: Figure) -> bytes:
-    raw = io.BytesIO()
-    figure.savefig(raw, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-    return raw.getvalue()
-
-
-def _svg(figure: Figure, name: str) -> str:
-    """SVG for the inside of an HTML page: no prologue, no namespaces, ids of its own, colours as variables."""
-    raw = io.BytesIO()
-    with mpl.rc_context({"svg.hashsalt": name}):
-        figure.savefig(raw, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
-    text = raw.getvalue().decode()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<!DOCTYPE.*?>", "", text, flags=re.DOTALL)
-    text = (
-        re.sub(r'\s(?:xmlns(?::xlink)?|width|height|version)="[^"]*"', "", text.split(">", 1)[0])
-        + ">"
-        + text.split(">", 1)[1]
-    )
-    text = text.replace("xlink:href=", "href=")
-    text = re.sub(r'\bid="', f'id="{name}-', text)
-    text = text.replace("url(#", f"url(#{name}-").replace('href="#', f'href="#{name}-')
-    text = re.sub(r"font: ([\d.]+px)[^;\"]*", r"font-size: \1", text)
-    text = re.sub(r"; ?font-family: [^;\"]*|font-family: [^;\"]*; ?", "", text)
-    for colour, variable in VARIABLES.items():
-        text = text.replace(colour, f"var(--{variable})")
-    return re.sub(r"\n\s*\n+", "\n", text).strip()

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import jinja2
-import numpy as np
 
 from serving.bundle import Manifest
-from training.evaluate import Evaluation, Slice, flat
+from serving.features import STRUCTURAL
+from training.evaluation import Evaluation, flat
 from training.report import words
-from training.report.figures import BASELINE_NAMES, draw_all
+from training.report.draw import draw_all
+from training.report.explorer import explorer, pair_prices_known
+from training.report.figures import BASELINE_NAMES
+from training.report.slices import slice_tables, weaknesses
+from training.report.style import Drawn
 
 TEMPLATE = "page.html.j2"
-MIN_CLASS_ROWS = 20
-_SURE = 1.959963984540054
+SCRIPT = "explorer.js"
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,29 +60,51 @@ _METRICS = (
 
 
 def render_report(manifest: Manifest, evaluation: Evaluation, out_dir: Path) -> Path:
-    """Write `index.html` and the PNG figures into `out_dir`, which is made; return the page's path."""
+    """Write `index.html` and the figures as PNG and SVG into `out_dir`, which is made; return the page's path."""
     out_dir.mkdir(parents=True, exist_ok=True)
     figures = draw_all(manifest, evaluation)
-    for name, (png, _) in figures.items():
-        (out_dir / f"{name}.png").write_bytes(png)
+    for name, drawn in figures.items():
+        (out_dir / f"{name}.png").write_bytes(drawn.png)
+        (out_dir / f"{name}.svg").write_bytes(drawn.svg)
+    path = out_dir / "index.html"
+    path.write_text(_page(manifest, evaluation, figures), encoding="utf-8")
+    return path
+
+
+def _page(manifest: Manifest, evaluation: Evaluation, figures: Mapping[str, Drawn]) -> str:
     names = [name for name in evaluation.baselines if name not in {"always_weak", "always_strong"}]
     page = _environment().get_template(TEMPLATE)
-    text = page.render(
+    script = Path(__file__).with_name(SCRIPT).read_text(encoding="utf-8")
+    found = None if evaluation.thresholds is None else explorer(manifest, evaluation.thresholds)
+    return page.render(
         m=manifest,
         e=evaluation,
-        svg={name: svg for name, (_, svg) in figures.items()},
+        svg={name: drawn.inline for name, drawn in figures.items()},
+        explorer=found,
+        prices_known=found is not None and pair_prices_known(found),
+        script=script,
+        content_policy=content_policy(script),
         w=words,
         baseline_names=[BASELINE_NAMES.get(name, name) for name in names],
         metric_rows=metric_rows(manifest, evaluation, names),
-        slice_tables=_slice_tables(evaluation),
+        slice_tables=slice_tables(evaluation),
         weaknesses=weaknesses,
         calibration=calibration_sentence(evaluation),
         default=next((policy for policy in manifest.policies if policy.name == manifest.default_policy), None),
         weak_alone=_weak_alone(evaluation),
+        learning=learning_sentence(evaluation),
+        constant=[one.name for one in evaluation.drift if one.sd == 0],
+        measures={"p_match": "probability that the weak model does as well", **STRUCTURAL},
     )
-    path = out_dir / "index.html"
-    path.write_text(text, encoding="utf-8")
-    return path
+
+
+def content_policy(script: str) -> str:
+    """Return the page's Content-Security-Policy: nothing is loaded, and no script runs but this one."""
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; "
+        "base-uri 'none'; form-action 'none'"
+    )
 
 
 def metric_rows(manifest: Manifest, evaluation: Evaluation, baselines: list[str]) -> list[MetricRow]:
@@ -96,18 +124,6 @@ def metric_rows(manifest: Manifest, evaluation: Evaluation, baselines: list[str]
             )
         )
     return rows
-
-
-def weaknesses(found: Slice) -> list[str]:
-    """What is wrong with the router on a slice, beyond what chance explains; empty where nothing is."""
-    n_misses = found.n * (1 - found.match_rate)
-    spread = np.sqrt(max(found.p_match * (1 - found.p_match), 1e-9) / found.n)
-    notes = []
-    if abs(found.p_match - found.match_rate) > max(0.02, _SURE * spread):
-        notes.append("promises too much" if found.p_match > found.match_rate else "too cautious")
-    if found.auroc is not None and found.auroc < 0.5 and min(n_misses, found.n - n_misses) >= MIN_CLASS_ROWS:
-        notes.append("ranks no better than chance")
-    return notes
 
 
 def calibration_sentence(evaluation: Evaluation) -> str:
@@ -131,10 +147,15 @@ def _weak_alone(evaluation: Evaluation) -> float | None:
     return None if ratio is None else ratio[0]
 
 
-def _slice_tables(evaluation: Evaluation) -> list[tuple[str, list[Slice]]]:
-    found = evaluation.slices
-    tables = [("Task", found.task), ("Source", found.source), ("Stage", found.stage)]
-    return [(title, slices) for title, slices in tables if len(slices) > 1]
+def learning_sentence(evaluation: Evaluation) -> str:
+    """What the learning curve says about collecting more rows, in one sentence; empty without a curve."""
+    curve = evaluation.learning_curve
+    if curve is None:
+        return ""
+    every = words.count(curve.points[-1].rows)
+    if curve.enough_rows is None:
+        return f"Every step up to {every} rows still helped: more labelled rows are likely to help further."
+    return f"Some {words.count(curve.enough_rows)} rows to learn from do as well as {every}, within the noise."
 
 
 def _environment() -> jinja2.Environment:

@@ -29,12 +29,12 @@ def number(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}"
 
 
-def between(interval: tuple[float, float] | None, *, as_percent: bool) -> str:
+def between(interval: tuple[float, float] | None, *, as_percent: bool, digits: int = 1) -> str:
     """An interval as `21.0 to 27.9 %` or `0.652 to 0.684`."""
     if interval is None:
         return NONE
     if as_percent:
-        return f"{percent(interval[0]).removesuffix(_SPACE + '%')} to {percent(interval[1])}"
+        return f"{percent(interval[0], digits).removesuffix(_SPACE + '%')} to {percent(interval[1], digits)}"
     return f"{number(interval[0])} to {number(interval[1])}"
 
 
@@ -48,6 +48,24 @@ def usd(value: float | None) -> str:
     if value is None:
         return NONE
     return f"${value:,.0f}" if value >= 99.95 else f"${value:#.3g}"
+
+
+def monthly(value: float) -> str:
+    """A month's cost in dollars: `$3,250`, under a hundred `$32.50`."""
+    return f"${value:,.0f}" if value >= 100 else f"${value:,.2f}"
+
+
+def change(value: float | None) -> str:
+    """A change against the strong model, with its sign, a real minus: `+0.4 %`."""
+    if value is None:
+        return NONE
+    shown = f"{100 * abs(value):.1f}{_SPACE}%"
+    return shown if float(f"{100 * value:.1f}") == 0 else f"{'+' if value > 0 else chr(0x2212)}{shown}"
+
+
+def change_between(low: float, high: float) -> str:
+    """An interval of changes: `+0.2 to +1.1 %`."""
+    return f"{change(low).removesuffix(_SPACE + '%')} to {change(high)}"
 
 
 def policy_rule(policy: Policy, pair: Pair) -> str:

@@ -1,0 +1,151 @@
+"""The threshold explorer: what a reader may choose, computed here and only shown by the page.
+
+Comes in: the threshold table, the policies, the price list. Goes out: `Explorer`, which the template shows at the
+default policy and the page's script reads as JSON. The script looks rows up and multiplies a cost; every other
+number, as text too, is Python's.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+
+import msgspec
+import numpy as np
+
+from serving.bundle import Manifest
+from serving.errors import PriceUnknown
+from serving.prices import TOKENS_PER_PRICE, Price, load_prices
+from training.evaluation import ThresholdTable
+from training.report import words
+from training.report.plot import Plot, plot_of, x_of
+
+
+class Traffic(msgspec.Struct, frozen=True):
+    """What the reader sends in a month: requests, and mean tokens of prompt and answer."""
+
+    requests: int = 1_000_000
+    prompt_tokens: int = 500
+    output_tokens: int = 200
+
+
+class TierPrice(msgspec.Struct, frozen=True):
+    """USD per million tokens; `since` is the first day of that price, None where the list has no such model."""
+
+    input: float
+    output: float
+    since: date | None
+
+
+class Position(msgspec.Struct, frozen=True):
+    """One place of the slider: what a cost and the mark on the plot need as numbers, what is shown as text."""
+
+    share_weak: float
+    x: float
+    y: float | None
+    share: str
+    threshold: str
+    kept: str
+    kept_range: str
+    worse: str
+    worse_bound: str
+
+
+class Jump(msgspec.Struct, frozen=True):
+    """A policy, and the place of the slider that is its threshold."""
+
+    policy: str
+    position: int
+
+
+class Explorer(msgspec.Struct, frozen=True):
+    """All that the explorer shows; `start` is the position of the default policy."""
+
+    weak: str
+    strong: str
+    positions: list[Position]
+    start: int
+    jumps: list[Jump]
+    plot: Plot | None
+    traffic: Traffic
+    weak_price: TierPrice
+    strong_price: TierPrice
+    per_price: int = TOKENS_PER_PRICE
+
+    @property
+    def json(self) -> str:
+        """JSON that can stand inside a `script` element: no `<` in it, so nothing can close it."""
+        return msgspec.json.encode(self).decode().replace("<", "\\u003c")
+
+    def cost(self, position: int) -> float:
+        """USD a month at a position, for the traffic and the prices given."""
+        return monthly_usd(self.traffic, self.weak_price, self.strong_price, self.positions[position].share_weak)
+
+    @property
+    def cost_all_strong(self) -> float:
+        """USD a month without a router."""
+        return monthly_usd(self.traffic, self.weak_price, self.strong_price, 0.0)
+
+
+def explorer(manifest: Manifest, table: ThresholdTable) -> Explorer:
+    """Return the explorer of a bundle, at its default policy."""
+    jumps = [
+        Jump(policy.name, _nearest(table, policy.threshold))
+        for policy in manifest.policies
+        if policy.is_met and policy.delta is not None
+    ]
+    plot = plot_of(table)
+    start = next((jump.position for jump in jumps if jump.policy == manifest.default_policy), 0)
+    return Explorer(
+        weak=manifest.pair.weak,
+        strong=manifest.pair.strong,
+        positions=[_position(table, plot, row) for row in range(len(table.threshold))],
+        start=start,
+        jumps=jumps,
+        plot=plot,
+        traffic=Traffic(),
+        weak_price=_price(manifest.pair.weak),
+        strong_price=_price(manifest.pair.strong),
+    )
+
+
+def monthly_usd(traffic: Traffic, weak: TierPrice, strong: TierPrice, share_weak: float) -> float:
+    """Return what a month costs in USD when that share goes weak: the models alone, no token cached."""
+    at_weak, at_strong = (
+        Price("", date.min, price.input, price.output).cost_usd(traffic.prompt_tokens, traffic.output_tokens)
+        for price in (weak, strong)
+    )
+    return traffic.requests * (share_weak * at_weak + (1 - share_weak) * at_strong)
+
+
+def _position(table: ThresholdTable, plot: Plot | None, row: int) -> Position:
+    quality = None if table.quality is None else table.quality[row]
+    has_band = table.quality_low is not None and table.quality_high is not None
+    band = (table.quality_low[row], table.quality_high[row]) if has_band else None  # type: ignore[index]
+    return Position(
+        share_weak=table.share_weak[row],
+        x=x_of(table.share_weak[row]),
+        y=None if plot is None or quality is None else plot.y(quality),
+        share=words.percent(table.share_weak[row]),
+        threshold=f"{table.threshold[row]:.4f}",
+        kept=words.percent(quality, 2),
+        kept_range="" if band is None else f"{words.between(band, as_percent=True, digits=2)}",
+        worse=words.percent(table.share_worse[row], 2),
+        worse_bound=words.percent(table.share_worse_bound[row], 2),
+    )
+
+
+def _nearest(table: ThresholdTable, threshold: float) -> int:
+    return int(np.argmin(np.abs(np.array(table.threshold) - threshold)))
+
+
+def _price(model: str) -> TierPrice:
+    try:
+        found = load_prices().price(model)
+    except PriceUnknown:
+        return TierPrice(0.0, 0.0, None)
+    return TierPrice(found.input, found.output, found.since)
+
+
+def pair_prices_known(found: Explorer) -> bool:
+    """Whether the price list has both models; otherwise the reader types their prices in."""
+    return found.weak_price.since is not None and found.strong_price.since is not None

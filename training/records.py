@@ -41,6 +41,7 @@ class Record:
         created: seconds since the epoch.
         pair_propensity: probability in (0, 1] that both answers were obtained.
         file, line: where the row stands (line counts from 1).
+        index: which of the requests on that line, from 0; a line of OpenTelemetry spans holds many.
     """
 
     id: str
@@ -58,6 +59,7 @@ class Record:
     pair_propensity: float | None = None
     file: str = ""
     line: int = 0
+    index: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,26 @@
+"""Reading: what the operator says about logs that can't be seen in them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from training.join import JoinBy
+from training.readers import AUTO
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How logs are to be read.
+
+    Attributes:
+        columns: our field name to the name in the files, where they differ: `{"prompt": "question"}`.
+        log_format: name of a form in `training.readers`, for every file; `auto` finds it file by file.
+        join: what makes two rows with one answer each the same request.
+        score: name of the scores that count, where a log holds scores of several names.
+    """
+
+    columns: Mapping[str, str] = field(default_factory=dict)
+    log_format: str = AUTO
+    join: JoinBy = JoinBy.PROMPT
+    score: str = ""

@@ -31,22 +31,29 @@ class CellKind(Enum):
 
 def cell(value: Any, kind: CellKind | None) -> Any:
     """Return the value with text turned into the JSON or the number that it holds."""
-    if kind is None:
-        return value
-    if isinstance(value, msgspec.Raw) and bytes(value)[:1] == b'"' and kind is not CellKind.NUMBER:
-        try:
-            text = msgspec.json.decode(value, type=str)
-        except msgspec.DecodeError:
-            return value
-        return value if kind is CellKind.TEXT_OR_STRUCTURE and not _is_structure(text) else _structure(text)
-    if not isinstance(value, str):
-        return value
     if kind is CellKind.NUMBER:
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value if kind is CellKind.TEXT_OR_STRUCTURE and not _is_structure(value) else _structure(value)
+        return _number(value)
+    text = None if kind is None else _text(value)
+    if text is None or (kind is CellKind.TEXT_OR_STRUCTURE and not _is_structure(text)):
+        return value
+    return _structure(text)
+
+
+def _number(value: Any) -> Any:
+    try:
+        return float(value) if isinstance(value, str) else value
+    except ValueError:
+        return value
+
+
+def _text(value: Any) -> str | None:
+    """Return the text of a text cell or of a JSON string; None of anything else."""
+    if not isinstance(value, msgspec.Raw) or bytes(value)[:1] != b'"':
+        return value if isinstance(value, str) else None
+    try:
+        return msgspec.json.decode(value, type=str)
+    except msgspec.DecodeError:
+        return None
 
 
 def _structure(text: str) -> msgspec.Raw | None:

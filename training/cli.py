@@ -8,16 +8,34 @@ from typing import Annotated
 import typer
 
 from serving.errors import EXIT_USAGE
+from training.reading import AUTO, JoinBy, Reading
+from training.sources import find_logs
 
 Logs = Annotated[
-    list[Path],
-    typer.Argument(help="Log files: JSONL, CSV or Parquet, plain, .gz or .zst; the format is found from the columns."),
+    list[str],
+    typer.Argument(
+        help="Logs: files, folders or patterns such as 'logs/*.jsonl.gz'. JSONL, JSON, CSV or Parquet, plain or "
+        "compressed; which gateway wrote a file is found from its rows."
+    ),
 ]
 BundleArgument = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
 Columns = Annotated[
     list[str] | None,
     typer.Option("--column", help="OURS=THEIRS, such as prompt=question, where the files name a column otherwise."),
 ]
+Format = Annotated[
+    str,
+    typer.Option(
+        "--format",
+        help="Format of every file: turnout, openai, openai-batch, litellm, langfuse, otel, routerbench or "
+        "routellm; auto finds it file by file.",
+    ),
+]
+Join = Annotated[
+    JoinBy,
+    typer.Option(help="Pair rows with one model's answer each by the rendered prompt, by their ids, or not at all."),
+]
+Score = Annotated[str, typer.Option(help="Name of the scores that count, where a log has several (Langfuse).")]
 Strong = Annotated[str, typer.Option(help="Name of the strong model.")]
 Weak = Annotated[str, typer.Option(help="Name of the weak model.")]
 Margin = Annotated[
@@ -58,13 +76,24 @@ def label(
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
     column: Columns = None,
+    log_format: Format = AUTO,
+    join: Join = JoinBy.PROMPT,
+    score: Score = "",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
     """Label a log by whether the weak model matched the strong one, and count who said so."""
     from training.commands import label_logs
 
-    label_logs(logs, out, _pair(strong, weak), _columns(column), margin, quiet=quiet, as_json=as_json)
+    label_logs(
+        find_logs(logs),
+        out,
+        _pair(strong, weak),
+        _reading(column, log_format, join, score),
+        margin,
+        quiet=quiet,
+        as_json=as_json,
+    )
 
 
 def assess(
@@ -74,6 +103,9 @@ def assess(
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
     column: Columns = None,
+    log_format: Format = AUTO,
+    join: Join = JoinBy.PROMPT,
+    score: Score = "",
     encoder: Annotated[str, typer.Option(help="Name or folder of the encoder.")] = "minilm-l3-int8",
     cache: Annotated[
         bool, typer.Option(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")
@@ -86,8 +118,8 @@ def assess(
     from training.embeddings import default_cache_dir
 
     cache_dir = default_cache_dir() if cache else None
-    pair, columns = _pair(strong, weak), _columns(column)
-    assess_logs(logs, encoder, pair, columns, margin, seed, cache_dir, quiet=quiet, as_json=as_json)
+    pair, reading = _pair(strong, weak), _reading(column, log_format, join, score)
+    assess_logs(find_logs(logs), encoder, pair, reading, margin, seed, cache_dir, quiet=quiet, as_json=as_json)
 
 
 def train(
@@ -100,6 +132,9 @@ def train(
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
     column: Columns = None,
+    log_format: Format = AUTO,
+    join: Join = JoinBy.PROMPT,
+    score: Score = "",
     encoder: Annotated[str, typer.Option(help="Name or folder of the encoder.")] = "minilm-l3-int8",
     cache: Annotated[
         bool, typer.Option(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")
@@ -121,10 +156,10 @@ def train(
         seed=seed,
         margin=margin,
         wide_search=search,
-        columns=_columns(column),
+        reading=_reading(column, log_format, join, score),
         cache_dir=default_cache_dir() if cache else None,
     )
-    train_router(logs, out, encoder, settings, quiet=quiet, as_json=as_json)
+    train_router(find_logs(logs), out, encoder, settings, quiet=quiet, as_json=as_json)
 
 
 def recalibrate(
@@ -135,6 +170,9 @@ def recalibrate(
     ],
     seed: Seed = 0,
     column: Columns = None,
+    log_format: Format = AUTO,
+    join: Join = JoinBy.PROMPT,
+    score: Score = "",
     encoder: Annotated[
         str, typer.Option(help="Name or folder of the encoder inside the bundle; the name it has there when empty.")
     ] = "",
@@ -154,8 +192,10 @@ def recalibrate(
     from training.embeddings import default_cache_dir
     from training.recalibrate import RecalibrateSettings
 
-    settings = RecalibrateSettings(seed, _columns(column), default_cache_dir() if cache else None)
-    recalibrate_bundle(bundle, logs, out, encoder, settings, quiet=quiet, as_json=as_json)
+    settings = RecalibrateSettings(
+        seed, _reading(column, log_format, join, score), default_cache_dir() if cache else None
+    )
+    recalibrate_bundle(bundle, find_logs(logs), out, encoder, settings, quiet=quiet, as_json=as_json)
 
 
 def predict(
@@ -165,12 +205,13 @@ def predict(
     policy: PolicyName = "",
     early_exit: EarlyExit = True,
     column: Columns = None,
+    log_format: Format = AUTO,
     quiet: Quiet = False,
 ) -> None:
     """Say for each prompt where it would go; needs no scores and no answers."""
     from training.commands import predict_file
 
-    predict_file(bundle, data, out, policy, _columns(column), early_exit=early_exit, quiet=quiet)
+    predict_file(bundle, find_logs(data), out, policy, _reading(column, log_format), early_exit=early_exit, quiet=quiet)
 
 
 def evaluate(
@@ -185,6 +226,9 @@ def evaluate(
     margin: Margin = 0.0,
     seed: Seed = 0,
     column: Columns = None,
+    log_format: Format = AUTO,
+    join: Join = JoinBy.PROMPT,
+    score: Score = "",
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -193,10 +237,10 @@ def evaluate(
 
     evaluate_file(
         bundle,
-        data,
+        find_logs(data),
         out,
         policy,
-        _columns(column),
+        _reading(column, log_format, join, score),
         margin,
         seed,
         early_exit=early_exit,
@@ -247,6 +291,10 @@ def _pair(strong: str, weak: str):  # type: ignore[no-untyped-def]  # noqa: ANN2
     if strong == weak:
         raise typer.BadParameter(f"--strong and --weak both name {strong}")
     return Pair(strong=strong, weak=weak)
+
+
+def _reading(column: list[str] | None, log_format: str, join: JoinBy = JoinBy.PROMPT, score: str = "") -> Reading:
+    return Reading(_columns(column), log_format, join, score)
 
 
 def _columns(column: list[str] | None) -> dict[str, str]:

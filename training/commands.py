@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -22,7 +22,9 @@ from training.labels import label_records
 from training.logs import read_records
 from training.predict import evaluate_bundle, predict_rows, write_parquet, write_predictions
 from training.progress import Reporter
+from training.reading import Reading
 from training.recalibrate import RecalibrateSettings, recalibrate
+from training.records import Record
 from training.report import render_report
 from training.train import EVALUATION_JSON, Trained, TrainSettings, embed_dataset, refuse_too_little, train
 
@@ -35,6 +37,7 @@ LABEL_SCHEMA = pa.schema(
         ("label_confidence", pa.float64()),
         ("file", pa.string()),
         ("line", pa.int64()),
+        ("index", pa.int64()),
     ]
 )
 
@@ -43,19 +46,22 @@ def label_logs(
     logs: Sequence[Path],
     out: Path,
     pair: Pair,
-    columns: Mapping[str, str],
+    reading: Reading,
     margin: float,
     *,
     quiet: bool,
     as_json: bool,
 ) -> None:
-    """Label logs, write one row a record, and print the ledger: in = labelled + abstained + quarantined."""
+    """Label logs, write one row a record, and print the ledger.
+
+    Rows in = labelled + abstained + quarantined + merged into the row that holds the other answer, or the request.
+    """
     with Reporter(quiet=quiet).stage("Reading and labelling"):
-        read = read_records(logs, pair, columns)
+        read = read_records(logs, pair, reading).joined(reading.join)
         read.refuse_if_mostly_bad()
         found = label_records(read.records, margin=margin)
-    labels = {(row.record.file, row.record.line): row.label for row in found.labelled}
-    rows = [(record, labels.get((record.file, record.line))) for record in read.records]
+    labels = {_place(row.record): row.label for row in found.labelled}
+    rows = [(record, labels.get(_place(record))) for record in read.records]
     table = pa.table(
         {
             "id": [record.id for record, _ in rows],
@@ -64,12 +70,14 @@ def label_logs(
             "label_confidence": [None if given is None else given.confidence for _, given in rows],
             "file": [record.file for record, _ in rows],
             "line": [record.line for record, _ in rows],
+            "index": [record.index for record, _ in rows],
         },
         schema=LABEL_SCHEMA,
     )
     write_parquet(out, table)
     ledger = {
         "rows": read.n_rows,
+        "merged": read.n_merged,
         "labelled": found.by_labeller,
         "abstained": {str(why): count for why, count in found.unlabelled.items()},
         "quarantined": {str(why): count for why, count in read.rejected_by_reason.items()},
@@ -85,7 +93,7 @@ def assess_logs(
     logs: Sequence[Path],
     encoder: str,
     pair: Pair,
-    columns: Mapping[str, str],
+    reading: Reading,
     margin: float,
     seed: int,
     cache_dir: Path | None,
@@ -95,7 +103,7 @@ def assess_logs(
 ) -> None:
     """Fit routers on more and more of the logs and print what each is worth."""
     reporter = Reporter(quiet=quiet)
-    data = load_dataset(logs, pair, columns, margin, reporter).dataset
+    data = load_dataset(logs, pair, reading, margin, reporter).dataset
     refuse_too_little(data)
     table = embed_dataset(data, load_encoder(find_encoder(encoder)), cache_dir, reporter)
     found = assess(data, table, seed=seed, reporter=reporter)
@@ -135,7 +143,7 @@ def predict_file(
     data: Sequence[Path],
     out: Path,
     policy: str,
-    columns: Mapping[str, str],
+    reading: Reading,
     *,
     early_exit: bool,
     quiet: bool,
@@ -143,7 +151,7 @@ def predict_file(
     """Write one prediction for each row of the data."""
     loaded, reporter = load_bundle(bundle), Reporter(quiet=quiet)
     chosen = loaded.manifest.policy(policy)
-    read = read_records(data, loaded.manifest.pair, columns)
+    read = read_records(data, loaded.manifest.pair, reading)
     rows = predict_rows(loaded, read.rows, chosen, early_exit=early_exit, reporter=reporter)
     write_predictions(out, rows)
     counts = Counter(f"{row.route} {row.reason}" for row in rows)
@@ -155,7 +163,7 @@ def evaluate_file(
     data: Sequence[Path],
     out: Path | None,
     policy: str,
-    columns: Mapping[str, str],
+    reading: Reading,
     margin: float,
     seed: int,
     *,
@@ -166,7 +174,7 @@ def evaluate_file(
 ) -> None:
     """Evaluate a bundle, write the JSON and print the figures."""
     loaded, reporter = load_bundle(bundle), Reporter(quiet=quiet)
-    dataset = load_dataset(data, loaded.manifest.pair, columns, margin, reporter).dataset
+    dataset = load_dataset(data, loaded.manifest.pair, reading, margin, reporter).dataset
     evaluation = evaluate_bundle(
         loaded,
         dataset,
@@ -267,13 +275,17 @@ def _result_json(trained: Trained) -> str:
     return msgspec.json.encode(result).decode()
 
 
+def _place(record: Record) -> tuple[str, int, int]:
+    return record.file, record.line, record.index
+
+
 def _match_rates(rows: Sequence[tuple[str, int]]) -> dict[str, float]:
     totals, matches = Counter(task for task, _ in rows), Counter(task for task, match in rows if match)
     return {task: matches[task] / total for task, total in sorted(totals.items())}
 
 
 def _print_ledger(ledger: dict[str, object], out: Path) -> None:
-    table = Table("what", "count or rate", title=f"{ledger['rows']} rows in")
+    table = Table("what", "count or rate", title=f"{ledger['rows']} rows in, {ledger['merged']} merged into others")
     for section, found in ledger.items():
         if isinstance(found, dict):
             for name, value in found.items():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from training.evaluate import Outcomes
 from training.labels import Labelled, Unlabelled, agreement, label_records
 from training.logs import ReadResult, read_records
 from training.progress import Advance, Reporter
+from training.reading import Reading
 from training.records import LabelledRecord, Record
 from training.splits import Groups, group_records
 
@@ -85,15 +86,16 @@ class Loaded:
 
 
 def load_dataset(
-    paths: Sequence[Path], pair: Pair, columns: Mapping[str, str] | None, margin: float, reporter: Reporter
+    paths: Sequence[Path], pair: Pair, reading: Reading | None, margin: float, reporter: Reporter
 ) -> Loaded:
-    """Read, label and group the rows of some logs.
+    """Read, join, label and group the rows of some logs.
 
     Raises:
         DataRefused: a file can't be read, most rows are bad, or no row has a label.
     """
     with reporter.stage("Reading logs") as advance:
-        read = read_records(paths, pair, columns, on_progress=_steps(advance))
+        reading = reading or Reading()
+        read = read_records(paths, pair, reading, on_progress=_steps(advance)).joined(reading.join)
     if read.n_rows == 0:
         raise DataRefused(f"{', '.join(map(str, paths))}: no rows")
     read.refuse_if_mostly_bad()

@@ -9,11 +9,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
+from training.reading import JoinBy
 from training.records import Record
 
 DIGEST_BYTES = 16
@@ -24,16 +24,6 @@ KEY = np.dtype([("key", "V16"), ("row", "i8"), ("is_weak", "?")])
 
 
 SHARED_FIELDS = ("reference", "preference", "task", "source", "group_id", "session_id", "created", "pair_propensity")
-
-
-class JoinBy(StrEnum):
-    """What makes two rows the same request."""
-
-    PROMPT = "prompt"
-    """The rendered prompt, with its turns, images, tools and response format. Needs no ids that gateways share."""
-    ID = "id"
-    """The rows' ids, for gateways that change the prompt; the strong row's prompt stands."""
-    NONE = "none"
 
 
 def join_answers(records: Sequence[Record], by: JoinBy) -> tuple[list[Record], int]:

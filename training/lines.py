@@ -91,7 +91,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes | None]:
     elif magic.startswith(ZSTD_MAGIC):
         yield from _until_damaged(pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd").read)
     elif magic.startswith(BZ2_MAGIC):
-        yield from _until_damaged(bz2.BZ2File(file).read1)
+        yield from _until_damaged(bz2.BZ2File(file).read1)  # noqa: SIM115 the file is closed by its opener
     elif magic == XZ_MAGIC:
         yield from _until_damaged(lzma.LZMAFile(file).read1)
     else:

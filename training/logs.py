@@ -8,26 +8,24 @@ but blank lines.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain, islice
 from pathlib import Path
 
 from serving.bundle import Pair
 from training.errors import DataRefused
-from training.join import JoinBy, join_answers
-from training.parts import Held, Parts, Place, add_scores
-from training.quarantine import LEFT_OUT, ROW_ERRORS, Reason, Rejected, reason_of
-from training.readers import AUTO, TURNOUT, Entry, Form, Part, form_named, recognise
-from training.reading import Reading
+from training.entries import read_entries
+from training.join import join_answers
+from training.parts import Held, Parts, Place, match_scores
+from training.quarantine import LEFT_OUT, Reason, Rejected
+from training.readers import Entry, Part
+from training.reading import JoinBy, Reading
 from training.records import Record
-from training.rows import KNOWN_FIELDS, PROMPT_FIELDS, decode_row
-from training.tables import RawRow, read_rows
+from training.rows import KNOWN_FIELDS, decode_row
+from training.tables import RawRow
 
 PROGRESS_ROWS = 1000
-RECOGNISED_BY_ROWS = 100
-"""How many rows of a file decide on its format."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +66,8 @@ class ReadResult:
         if not n_merged:
             return self
         order = {(row.file, row.line, row.index): number for number, row in enumerate(self.rows)}
-        rows = sorted((*records, *self.quarantine), key=lambda row: order[row.file, row.line, row.index])
+        left: list[Record | Rejected] = [*records, *self.quarantine]
+        rows = sorted(left, key=lambda row: order[row.file, row.line, row.index])
         return ReadResult(rows, self.n_merged + n_merged)
 
     def refuse_if_mostly_bad(self, max_share: float = 0.5) -> None:
@@ -113,8 +112,8 @@ def read_records(
     _check_fields(reading.columns)
     logs = _Logs(paths, pair, reading)
     for number, path in enumerate(paths):
-        for place, entry in _File(path, pair, reading).entries(number):
-            logs.add(place, entry)
+        for line, index, entry in read_entries(path, pair, reading):
+            logs.add(Place(number, line, index), entry)
             if on_progress and logs.n_entries % PROGRESS_ROWS == 0:
                 on_progress(logs.n_entries)
     if on_progress:
@@ -165,72 +164,9 @@ class _Logs:
         return ReadResult(rows, self.n_entries - len(rows))
 
     def _scored(self, rows: list[Record | Rejected]) -> list[Record | Rejected]:
-        records = {row.id: row for row in rows if isinstance(row, Record)}
-        unused = add_scores(self.parts.scores, records, self.reading.score)
-        scored = [records[row.id] if isinstance(row, Record) else row for row in rows]
+        ids = {row.id for row in rows if isinstance(row, Record)}
+        scores, unused = match_scores(self.parts.scores, ids, self.reading.score)
+        scored = [
+            row.with_score(scores[row.id]) if isinstance(row, Record) and row.id in scores else row for row in rows
+        ]
         return [*scored, *map(self._decoded, unused)]
-
-
-@dataclass(frozen=True)
-class _File:
-    """One file, whose form is found from its first rows."""
-
-    path: Path
-    pair: Pair
-    reading: Reading
-
-    def entries(self, number: int) -> Iterator[tuple[Place, Entry]]:
-        """Yield the file's requests and parts of them; refuse a file that was read but not meant for us."""
-        rows = read_rows(self.path)
-        first = list(islice(rows, RECOGNISED_BY_ROWS))
-        form = self._form(first)
-        seen, other_pairs, n_others = dict[str, None](), Counter[str](), 0
-        for raw in chain(first, rows):
-            seen.update(dict.fromkeys(raw.fields))
-            for index, entry in enumerate(self._row_entries(raw, form)):
-                if entry.reason is Reason.OTHER_PAIR:
-                    other_pairs[entry.key] += 1
-                else:
-                    n_others += 1
-                yield Place(number, raw.line, index), entry
-        _check_columns(self.path, seen, self.reading.columns, form)
-        if other_pairs and not n_others:
-            self._refuse_other_pairs(other_pairs)
-
-    def _form(self, first: Sequence[RawRow]) -> Form:
-        if self.reading.log_format != AUTO:
-            return form_named(self.reading.log_format)
-        return TURNOUT if PROMPT_FIELDS & self.reading.columns.keys() else recognise(first)
-
-    def _row_entries(self, raw: RawRow, form: Form) -> list[Entry]:
-        if raw.reason:
-            return [Entry(reason=raw.reason)]
-        try:
-            entries = form.entries(raw.fields, self.pair)
-        except ROW_ERRORS as error:
-            return [Entry(raw.fields, reason=reason_of(error))]
-        named = {ours: raw.fields[theirs] for ours, theirs in self.reading.columns.items() if theirs in raw.fields}
-        if named:
-            entries = [replace(entry, fields=entry.fields | named) for entry in entries]
-        return entries or [Entry(reason=Reason.NOT_CHAT)]
-
-    def _refuse_other_pairs(self, found: Counter[str]) -> None:
-        names = "; ".join(f"{name} ({count} rows)" for name, count in found.most_common(10))
-        raise DataRefused(
-            f"{self.path}: no row compares {self.pair.strong} and {self.pair.weak}; found: {names}; "
-            "name the models with --strong and --weak"
-        )
-
-
-def _check_columns(path: Path, seen: Mapping[str, None], columns: Mapping[str, str], form: Form) -> None:
-    """Refuse a file without the columns it needs; one without any readable row passes."""
-    if not seen:
-        return
-    found = ", ".join(list(seen)[:40])
-    if missing := [theirs for theirs in columns.values() if theirs not in seen]:
-        raise DataRefused(f"{path}: no column {', '.join(missing)} as the column map says; found: {found}")
-    if form is TURNOUT and not PROMPT_FIELDS & (seen.keys() | columns.keys()):
-        raise DataRefused(
-            f"{path}: nothing to read a prompt from; expected one of the columns {', '.join(sorted(PROMPT_FIELDS))}, "
-            f"found: {found}; name the right one with a column map, such as prompt={next(iter(seen))}"
-        )

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
+from operator import itemgetter
 from typing import NamedTuple
 
 from training.cells import encode
 from training.quarantine import Reason
 from training.readers import Entry, Part
-from training.records import Record, Response
 
 
-class Place(NamedTuple):
+@dataclass(frozen=True, order=True, slots=True)
+class Place:
     """Where an entry stands; places sort in the order of reading."""
 
     file: int
@@ -31,6 +33,9 @@ class Held(NamedTuple):
 
     place: Place
     entry: Entry
+
+
+_place = itemgetter(0)
 
 
 @dataclass
@@ -60,7 +65,9 @@ class Parts:
         every further answer comes with it too, at its own place. Different requests under one key are ambiguous.
         """
         for key in dict.fromkeys((*self.requests, *self.answers)):
-            yield from _join(sorted(self.requests.get(key, [])), sorted(self.answers.get(key, [])))
+            yield from _join(
+                sorted(self.requests.get(key, []), key=_place), sorted(self.answers.get(key, []), key=_place)
+            )
 
 
 def _join(requests: Sequence[Held], answers: Sequence[Held]) -> Iterator[Held]:
@@ -79,38 +86,28 @@ def _refused(held: Sequence[Held], reason: Reason) -> Iterator[Held]:
     return (Held(one.place, replace(one.entry, reason=reason)) for one in held)
 
 
-def add_scores(scores: Sequence[Held], records: dict[str, Record], name: str) -> list[Held]:
-    """Put scores to the answers of the records; return those scores that don't count, each with its reason.
+def match_scores(scores: Sequence[Held], ids: AbstractSet[str], name: str) -> tuple[dict[str, float], list[Held]]:
+    """Return the score of each record that has one, by id, and the scores that don't count, each with its reason.
 
     Args:
         scores: keyed by the record they judge; of several for one record the last counts.
-        records: by id; changed in place.
+        ids: of the records.
         name: of the scores that count; empty where all have the same name.
     """
     names = {held.entry.fields["name"] for held in scores}
     counted = name or (names.pop() if len(names) == 1 else "")
-    unused = list[Held]()
-    for held in sorted(scores):
-        reason = _why_not(held.entry, records, counted)
-        if reason is None:
-            key = held.entry.key
-            records[key] = _with_score(records[key], held.entry.fields["score"])
-        else:
+    found, unused = dict[str, float](), list[Held]()
+    for held in sorted(scores, key=_place):
+        if reason := _why_not(held.entry, ids, counted):
             unused += _refused([held], reason)
-    return unused
+        else:
+            found[held.entry.key] = held.entry.fields["score"]
+    return found, unused
 
 
-def _why_not(entry: Entry, records: dict[str, Record], counted: str) -> Reason | None:
+def _why_not(entry: Entry, ids: AbstractSet[str], counted: str) -> Reason | None:
     if entry.fields["name"] != counted:
         return Reason.OTHER_SCORE
     if not 0 <= entry.fields["score"] <= 1:
         return Reason.OUT_OF_RANGE
-    return None if entry.key in records else Reason.NO_REQUEST
-
-
-def _with_score(record: Record, score: float) -> Record:
-    return replace(record, strong=_scored(record.strong, score), weak=_scored(record.weak, score))
-
-
-def _scored(response: Response | None, score: float) -> Response | None:
-    return None if response is None else replace(response, score=score)
+    return None if entry.key in ids else Reason.NO_REQUEST

@@ -4,9 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from training.join import JoinBy
-from training.readers import AUTO
+AUTO = "auto"
+
+
+class JoinBy(StrEnum):
+    """What makes two rows the same request."""
+
+    PROMPT = "prompt"
+    """The rendered prompt, with its turns, images, tools and response format. Needs no ids that gateways share."""
+    ID = "id"
+    """The rows' ids, for gateways that change the prompt; the strong row's prompt stands."""
+    NONE = "none"
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -46,6 +46,7 @@ from training.predict import DIGEST_BYTES, seen_rows
 from training.progress import Reporter
 from training.publish import check_out
 from training.quarantine import write_quarantine
+from training.reading import Reading
 from training.reopen import check_encoder, reopen
 from training.router import HeadLogOdds, Router
 from training.splits import key_digests
@@ -65,12 +66,12 @@ class RecalibrateSettings:
 
     Attributes:
         seed: of the halves, the draws and the bootstraps.
-        columns: column map of the reader.
+        reading: how the logs are to be read.
         cache_dir: folder of the dense cache; None for none.
     """
 
     seed: int = 0
-    columns: Mapping[str, str] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
     cache_dir: Path | None = None
 
 
@@ -132,7 +133,7 @@ def recalibrate(
     linear = reopen(parent)
     check_encoder(parent, encoder)
     margin = float(parent.manifest.training.settings.get("margin", 0.0))
-    loaded = load_dataset(paths, parent.manifest.pair, settings.columns, margin, reporter)
+    loaded = load_dataset(paths, parent.manifest.pair, settings.reading, margin, reporter)
     data, seen = loaded.dataset, seen_rows(parent, loaded.dataset)
     kept = np.flatnonzero(~seen)
     _refuse_too_little(data, kept)

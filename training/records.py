@@ -5,7 +5,7 @@ Comes in: rows decoded by `training.logs`. Goes out: `Record`, the input of ever
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serving.prompt import Prompt
 
@@ -60,6 +60,14 @@ class Record:
     file: str = ""
     line: int = 0
     index: int = 0
+
+    def with_score(self, score: float) -> Record:
+        """Return the record with this score, 0 to 1, for every answer it holds."""
+        return replace(self, strong=_scored(self.strong, score), weak=_scored(self.weak, score))
+
+
+def _scored(response: Response | None, score: float) -> Response | None:
+    return None if response is None else replace(response, score=score)
 
 
 @dataclass(frozen=True, slots=True)

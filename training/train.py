@@ -54,6 +54,7 @@ from training.policy import DEFAULT_POLICY, PolicyRows, solve_policies
 from training.progress import Reporter
 from training.publish import check_out, publish
 from training.quarantine import write_quarantine
+from training.reading import Reading
 from training.report import render_report
 from training.router import Router
 from training.select import select_settings
@@ -78,7 +79,7 @@ class TrainSettings:
         seed: of the split, the draws and the bootstraps; same logs and seed give the same router.
         margin: by how much the weak score may fall below the strong one and still match.
         wide_search: search every form and the whole grid.
-        columns: column map of the reader.
+        reading: how the logs are to be read.
         cache_dir: folder of the dense cache; None for none.
     """
 
@@ -87,7 +88,7 @@ class TrainSettings:
     seed: int = 0
     margin: float = 0.0
     wide_search: bool = False
-    columns: Mapping[str, str] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
     cache_dir: Path | None = None
 
 
@@ -120,7 +121,7 @@ def train(
             exported graph misses the Python path.
     """
     check_out(out)
-    loaded = load_dataset(paths, settings.pair, settings.columns, settings.margin, reporter)
+    loaded = load_dataset(paths, settings.pair, settings.reading, settings.margin, reporter)
     data = loaded.dataset
     refuse_too_little(data)
     part = split_groups(data.records, data.groups.group, settings.seed)

@@ -18,11 +18,11 @@ from training.readers.litellm import LITELLM
 from training.readers.openai import OPENAI
 from training.readers.otel import OTEL
 from training.readers.turnout import TURNOUT
+from training.reading import AUTO
 from training.tables import RawRow
 
-__all__ = ["AUTO", "FORMS", "TURNOUT", "Entry", "Form", "Part", "form_named", "recognise"]
+__all__ = ["FORMS", "TURNOUT", "Entry", "Form", "Part", "form_named", "recognise"]
 
-AUTO = "auto"
 FORMS = (OTEL, BATCH, LITELLM, OPENAI, LANGFUSE, ROUTERBENCH, ROUTELLM, TURNOUT)
 
 

@@ -91,9 +91,9 @@ def _chunks(file: BinaryIO) -> Iterator[bytes | None]:
     elif magic.startswith(ZSTD_MAGIC):
         yield from _until_damaged(pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd").read)
     elif magic.startswith(BZ2_MAGIC):
-        yield from _until_damaged(bz2.BZ2File(file).read1)  # noqa: SIM115 the file is closed by its opener
+        yield from _until_damaged(bz2.BZ2File(file).read1)
     elif magic == XZ_MAGIC:
-        yield from _until_damaged(lzma.LZMAFile(file).read1)
+        yield from _until_damaged(lzma.LZMAFile(file).read1)  # noqa: SIM115 its caller closes the file
     else:
         while chunk := file.read(PLAIN_CHUNK_BYTES):
             yield chunk

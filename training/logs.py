@@ -14,8 +14,8 @@ from functools import cached_property
 from pathlib import Path
 
 from serving.bundle import Pair
-from training.errors import DataRefused
 from training.entries import read_entries
+from training.errors import DataRefused
 from training.join import join_answers
 from training.parts import Held, Parts, Place, match_scores
 from training.quarantine import LEFT_OUT, Reason, Rejected

@@ -191,7 +191,7 @@ def test_spend_logs_as_a_table_read_like_json(tmp_path: Path, suffix: str):
 
 
 def test_the_alias_that_callers_use_names_the_model_before_the_provider_does(tmp_path: Path):
-    row = build.spend_log(model_group="cheap", model="azure/deployment-7")
+    row = build.spend_log() | {"model_group": "cheap", "model": "azure/deployment-7"}
     assert only(logged(tmp_path, row)).strong == Response("Dust.", None, 7, 2)
     pair = Pair(strong="gpt-4", weak="cheap")
     (record,) = read(logged(tmp_path, row), pair=pair).records

@@ -34,7 +34,7 @@ class _Input(msgspec.Struct, frozen=True):
 
 class _Response(msgspec.Struct, frozen=True):
     status_code: int = 200
-    body: msgspec.Raw | None = None
+    body: Completion | None = None
 
 
 class _Output(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ def _answer(fields: Fields, pair: Pair) -> Entry:
     row = decode_fields(fields, _Output, _KINDS)
     if row.error or row.response is None or row.response.status_code >= FAILED_FROM or row.response.body is None:
         raise RowRefused(Reason.FAILED)
-    completion = msgspec.json.decode(row.response.body, type=Completion)
+    completion = row.response.body
     answer = completion_answer(completion)
     if answer is None:  # the output line of an embedding or of the Responses API has no choices
         raise RowRefused(Reason.NOT_CHAT)

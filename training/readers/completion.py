@@ -21,7 +21,7 @@ class Reply(msgspec.Struct, frozen=True):
 
     content: str | list[ContentPart] | None = None
     refusal: str | None = None
-    tool_calls: msgspec.Raw | None = None
+    tool_calls: Any = None
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class Completion(msgspec.Struct, frozen=True):
     model: str | None = None
     created: float | None = None
     choices: list[Choice] | None = None
-    usage: msgspec.Raw | None = None
+    usage: Any = None
     error: Any = None
 
 

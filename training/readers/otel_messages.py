@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from serving.prompt import ContentPart, Message
-from training.cells import encode
 from training.readers.completion import Reply, reply_answer
 
 Attributes = Mapping[str, Any]
@@ -115,7 +114,7 @@ def _reply(text: str | None, calls: Sequence[tuple[str, Any]]) -> Reply:
     if not calls:
         return Reply(text)
     functions = [{"function": {"name": name, "arguments": _text(arguments) or ""}} for name, arguments in calls]
-    return Reply(text, tool_calls=msgspec.Raw(encode(functions)))
+    return Reply(text, tool_calls=functions)
 
 
 def _event_messages(events: Events) -> list[Message]:

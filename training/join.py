@@ -65,10 +65,13 @@ def _digest(record: Record, by: JoinBy) -> bytes:
 
 def _pairs(keys: NDArray[np.void]) -> Iterator[tuple[int, int]]:
     """Yield (strong row, weak row) of each key, the k-th with the k-th."""
-    changes = np.flatnonzero(keys["key"][1:] != keys["key"][:-1]) + 1
-    for group in np.split(keys, changes):
-        strong, weak = group["row"][~group["is_weak"]], group["row"][group["is_weak"]]
-        yield from zip(strong.tolist(), weak.tolist(), strict=False)
+    ends = np.flatnonzero(keys["key"][1:] != keys["key"][:-1]) + 1
+    start = 0
+    for end in (*ends.tolist(), len(keys)):
+        if end - start > 1:
+            rows, is_weak = keys["row"][start:end], keys["is_weak"][start:end]
+            yield from zip(rows[~is_weak].tolist(), rows[is_weak].tolist(), strict=False)
+        start = end
 
 
 def _paired(strong: Record, weak: Record) -> Record:

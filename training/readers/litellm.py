@@ -53,6 +53,11 @@ _KINDS |= dict.fromkeys(("proxy_server_request", "model_parameters"), CellKind.S
 _KINDS |= dict.fromkeys(("prompt_tokens", "completion_tokens"), CellKind.NUMBER)
 
 
+_decode_asked = msgspec.json.Decoder(_Asked | None).decode
+_decode_completion = msgspec.json.Decoder(Completion | None).decode
+_decode_messages = msgspec.json.Decoder(list[Message]).decode
+
+
 def _recognises(fields: Fields) -> bool:
     content = fields.keys() & {"messages", "response", "proxy_server_request"}
     return {"call_type", "model", "startTime"} <= fields.keys() and bool(content)
@@ -75,9 +80,9 @@ def _entries(fields: Fields, pair: Pair) -> list[Entry]:
 
 
 def _request(row: _Row) -> dict[str, Any]:
-    asked = msgspec.json.decode(row.proxy_server_request, type=_Asked | None) or _Asked()
+    asked = _decode_asked(row.proxy_server_request) or _Asked()
     asked = asked.body or asked
-    parameters = msgspec.json.decode(row.model_parameters, type=_Asked | None) or _Asked()
+    parameters = _decode_asked(row.model_parameters) or _Asked()
     messages = _messages(row.messages) or asked.messages
     if not messages:
         raise RowRefused(Reason.NO_PROMPT)
@@ -93,7 +98,7 @@ def _messages(raw: msgspec.Raw) -> list[Message] | None:
     """Return the chat messages; an empty object, which is what a spend log keeps, as None."""
     match bytes(raw)[:1]:
         case b"[":
-            return msgspec.json.decode(raw, type=list[Message])
+            return _decode_messages(raw)
         case b'"':
             return [Message("user", msgspec.json.decode(raw, type=str))]
         case _:
@@ -104,7 +109,7 @@ def _responses(row: _Row, pair: Pair) -> dict[str, Any]:
     if bytes(row.response)[:1] == b'"':
         text = msgspec.json.decode(row.response, type=str)
         return responses((row.model_group, row.model), {"content": text} if text else None, pair)
-    completion = msgspec.json.decode(row.response, type=Completion | None) or Completion()
+    completion = _decode_completion(row.response) or Completion()
     answer = completion_answer(completion)
     if answer is not None and completion.usage is None:
         counts = row.prompt_tokens, row.completion_tokens

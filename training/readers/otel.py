@@ -73,19 +73,23 @@ class _Resource(msgspec.Struct, frozen=True, rename="camel"):
     scope_spans: list[_Scope] = []
 
 
+_decode_resources = msgspec.json.Decoder(list[_Resource]).decode
+_decode_span = msgspec.json.Decoder(_Span).decode
+
+
 def _recognises(fields: Fields) -> bool:
     return "resourceSpans" in fields
 
 
 def _entries(fields: Fields, pair: Pair) -> list[Entry]:
-    resources = msgspec.json.decode(encode(fields["resourceSpans"]), type=list[_Resource])
+    resources = _decode_resources(encode(fields["resourceSpans"]))
     spans = [span for resource in resources for scope in resource.scope_spans for span in scope.spans]
     return [_span_entry(span, pair) for span in spans]
 
 
 def _span_entry(raw: msgspec.Raw, pair: Pair) -> Entry:
     try:
-        return _entry(msgspec.json.decode(raw, type=_Span), pair)
+        return _entry(_decode_span(raw), pair)
     except ROW_ERRORS as error:
         return Entry(reason=reason_of(error))
 

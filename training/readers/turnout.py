@@ -25,7 +25,7 @@ def _recognises(fields: Fields) -> bool:
 
 
 def _entries(fields: Fields, pair: Pair) -> list[Entry]:
-    named = [_text(fields.get(column)) for column in PAIR_COLUMNS]
+    named = [_text(fields[column]) if column in fields else None for column in PAIR_COLUMNS]
     if all(
         model is None or is_model(model.removesuffix(MODE_SUFFIX), name)
         for model, name in zip(named, (pair.strong, pair.weak), strict=True)

@@ -58,8 +58,8 @@ def _keys(records: Sequence[Record], by: JoinBy) -> NDArray[np.void]:
 
 def _digest(record: Record, by: JoinBy) -> bytes:
     prompt = record.prompt
-    facts = (prompt.text, prompt.turns, prompt.images, prompt.tools, prompt.wants_json)
-    key = record.id if by is JoinBy.ID else repr(facts)
+    facts = f"{prompt.turns} {prompt.images} {prompt.tools} {prompt.wants_json}\n{prompt.text}"
+    key = record.id if by is JoinBy.ID else facts
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 
 

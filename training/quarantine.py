@@ -93,9 +93,10 @@ class Rejected:
 
 
 def write_quarantine(path: Path, rejected: Iterable[Rejected]) -> None:
-    """Write file, line and reason of each rejected row as JSONL; replaces `path` in one step."""
+    """Write file, line, index (where not 0) and reason of each rejected row as JSONL; replaces `path` in one step."""
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
     with temporary.open("wb") as file:
         for row in rejected:
-            file.write(msgspec.json.encode({"file": row.file, "line": row.line, "reason": row.reason}) + b"\n")
+            place = {"file": row.file, "line": row.line} | ({"index": row.index} if row.index else {})
+            file.write(msgspec.json.encode(place | {"reason": row.reason}) + b"\n")
     temporary.replace(path)

@@ -21,6 +21,7 @@ import typer
 from serving import cli
 from serving.bundle import GRAPH, MANIFEST, Pair
 from tests.builders import BUNDLE_ID
+from tests.gateway_builders import chat_attributes, observation, otlp, span, spend_log
 from tests.log_builders import flat_row, write_log
 from tests.running import ServerProcess
 from tests.training.runs import TrainingRun
@@ -251,6 +252,35 @@ def test_label_for_people_prints_the_same_counts(turnout: Turnout, log: Path, tm
     assert "60 rows in" in ended.out
     assert re.search(r"labelled: scores\W+60", ended.out)
     assert "Reading and labelling" in ended.err
+
+
+def test_label_reads_gateway_logs_of_both_models_without_a_column_map(turnout: Turnout, tmp_path: Path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    write_log(
+        logs / "spend.jsonl", [spend_log("2 + 2?", "It is 4"), spend_log("Who?", "I"), spend_log(status="failure")]
+    )
+    span_of_weak = span(chat_attributes("2 + 2?", "It is 4", "gpt-4o-mini"))
+    write_log(logs / "spans.json", [otlp(span({}), span_of_weak)])
+    ended = turnout("label", logs, "--out", tmp_path / "labels.parquet", "--quiet", "--json")
+    ledger = json.loads(ended.out)
+    assert (ledger["rows"], ledger["merged"], ledger["labelled"]) == (5, 1, {"agreement": 1})
+    assert (ledger["abstained"], ledger["quarantined"]) == ({"only_strong": 1}, {"not_chat": 1, "failed": 1})
+    rows = pq.read_table(tmp_path / "labels.parquet").to_pylist()
+    assert [(Path(row["file"]).name, row["line"], row["index"], row["match"]) for row in rows] == [
+        ("spend.jsonl", 1, 0, 1),
+        ("spend.jsonl", 2, 0, None),
+    ]
+
+
+def test_label_takes_a_format_a_join_and_a_score(turnout: Turnout, tmp_path: Path):
+    rows = [observation(id="1"), observation(id="1", model="gpt-4o-mini")]
+    log = write_log(tmp_path / "log.jsonl", rows)
+    for join, merged in (("none", 0), ("id", 1), ("prompt", 1)):
+        ended = turnout("label", log, "--out", tmp_path / "o", "--quiet", "--json", "--join", join, "--score", "x")
+        assert json.loads(ended.out)["merged"] == merged
+    refused = turnout("label", log, "--out", tmp_path / "o", "--quiet", "--format", "helicone")
+    assert (refused.code, "known are: auto" in refused.err) == (1, True)
 
 
 def test_route_in_this_process(turnout: Turnout, bundle_folder: Path):

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from serving.bundle import Pair
 from tests import gateway_builders as build
@@ -342,3 +344,50 @@ def test_otel_messages_are_read_wherever_instrumentations_put_them(tmp_path: Pat
 
 def test_a_span_without_captured_messages_has_no_prompt(tmp_path: Path):
     assert reasons(read(logged(tmp_path, build.otlp(build.span(bare_attributes()))))) == ["no_prompt"]
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=5) | st.sampled_from(["{", "[]", "[1]"]),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["role", "content", "values"]), inner),
+    max_leaves=4,
+)
+ROWS = {
+    "openai": build.openai_pair(),
+    "litellm": build.spend_log(),
+    "payload": build.logging_payload(),
+    "langfuse": build.observation(),
+    "score": build.langfuse_score("o1", 1.0),
+    "page": {"data": [build.observation()], "meta": {}},
+    "otel": build.otlp(build.span(build.chat_attributes(), [build.event("gen_ai.choice", {"content": "a"})])),
+    "batch_in": build.batch_input("1"),
+    "batch_out": build.batch_output("1"),
+    "routerbench": build.routerbench_row(gpt_4o=1.0, gpt_4o_mini=0.0),
+    "routellm": {"prompt": "Why?", "gpt-4o": True, "gpt-4o-mini": False},
+    "pair_table": {"prompt": "Why?", "strong_model": "gpt-4o", "weak_model": "gpt-4o-mini", "strong_score": 1.0},
+}
+
+
+def places(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every value inside a row."""
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [found for key, one in inner for found in ((*path, key), *places(one, (*path, key)))]
+
+
+def spoiled(row: Row, path: tuple[Any, ...], value: Any) -> Row:
+    copy = json.loads(json.dumps(row))
+    inner = copy
+    for key in path[:-1]:
+        inner = inner[key]
+    inner[path[-1]] = value
+    return copy
+
+
+@pytest.mark.parametrize("row", ROWS.values(), ids=ROWS)
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_no_spoiled_value_makes_a_reader_raise_or_lose_a_row(tmp_path: Path, row: Row, data: st.DataObject):
+    bad = spoiled(row, data.draw(st.sampled_from(places(row))), data.draw(json_values))
+    result = read(logged(tmp_path, row, bad, row, row))
+    assert result.n_rows == len(result.records) + len(result.quarantine) + result.n_merged
+    assert result.n_rows >= 4 or len(places(row)) < 2
+    assert {kept.line for kept in result.records} >= ({1, 3, 4} if row is ROWS["openai"] else set())

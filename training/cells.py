@@ -31,9 +31,11 @@ class CellKind(Enum):
 
 def cell(value: Any, kind: CellKind | None) -> Any:
     """Return the value with text turned into the JSON or the number that it holds."""
+    if kind is None:
+        return value
     if kind is CellKind.NUMBER:
         return _number(value)
-    text = None if kind is None else _text(value)
+    text = _text(value)
     if text is None or (kind is CellKind.TEXT_OR_STRUCTURE and not _is_structure(text)):
         return value
     return _structure(text)

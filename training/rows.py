@@ -102,16 +102,19 @@ def decode_row(raw: RawRow, file: str, pair: Pair) -> Record | Rejected:
         file: the name that the record carries.
         pair: whose answers are the strong and the weak one.
     """
-    own_id = _own_id(raw.fields)
     if raw.reason:
-        return Rejected(file, raw.line, raw.reason, own_id, raw.index)
+        return _rejected(raw, file, raw.reason)
     fields = {name: cell(raw.fields[name], _KINDS.get(name)) for name in raw.fields.keys() & KNOWN_FIELDS}
     if _has_nan(fields):
-        return Rejected(file, raw.line, Reason.OUT_OF_RANGE, own_id, raw.index)
+        return _rejected(raw, file, Reason.OUT_OF_RANGE)
     try:
         return _record(_decode_row(encode(fields)), file, raw, pair)
     except ROW_ERRORS as error:
-        return Rejected(file, raw.line, reason_of(error), own_id, raw.index)
+        return _rejected(raw, file, reason_of(error))
+
+
+def _rejected(raw: RawRow, file: str, reason: Reason) -> Rejected:
+    return Rejected(file, raw.line, reason, _own_id(raw.fields), raw.index)
 
 
 def _has_nan(value: Any) -> bool:

@@ -389,5 +389,6 @@ def test_no_spoiled_value_makes_a_reader_raise_or_lose_a_row(tmp_path: Path, row
     bad = spoiled(row, data.draw(st.sampled_from(places(row))), data.draw(json_values))
     result = read(logged(tmp_path, row, bad, row, row))
     assert result.n_rows == len(result.records) + len(result.quarantine) + result.n_merged
-    assert result.n_rows >= 4 or len(places(row)) < 2
-    assert {kept.line for kept in result.records} >= ({1, 3, 4} if row is ROWS["openai"] else set())
+    assert result.n_rows >= 4
+    if not row.keys() & {"custom_id", "value"}:  # parts of a request suffer with their counterpart
+        assert {bad.line for bad in result.quarantine} <= {2}

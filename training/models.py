@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import lru_cache
 
 from serving.bundle import Pair
 from serving.prices import SNAPSHOT
 
 
+@lru_cache(maxsize=1024)  # asked eight times a row, always of the same few names
 def is_model(logged: str, name: str) -> bool:
     """Whether a log's model name means the model `name`: the same, or a dated snapshot of it.
 

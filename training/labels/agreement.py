@@ -9,7 +9,8 @@ from __future__ import annotations
 from enum import StrEnum
 
 from training.labels.choices import chosen_letter, options
-from training.labels.numbers import stated_number
+from training.labels.graders.json_equality import same_json
+from training.labels.numbers import Number, is_same, stated_number
 from training.labels.texts import is_short, json_value, normal_form, stated_answer
 from training.records import Label, Record
 
@@ -45,13 +46,15 @@ def agreement(strong: str, weak: str, prompt: str) -> Kind | None:
     if normal_form(strong) == normal_form(weak):
         return Kind.IDENTICAL
     value = json_value(strong)
-    if value is not None and value == json_value(weak):
+    if value is not None and same_json(value, json_value(weak)):
         return Kind.IDENTICAL
-    finals = _final(strong, prompt), _final(weak, prompt)
-    return Kind.FINAL if None not in finals and finals[0] == finals[1] else None
+    first, second = _final(strong, prompt), _final(weak, prompt)
+    if isinstance(first, Number) and isinstance(second, Number):
+        return Kind.FINAL if is_same(first, second) else None
+    return Kind.FINAL if first is not None and first == second else None
 
 
-def _final(answer: str, prompt: str) -> object:
+def _final(answer: str, prompt: str) -> Number | str | None:
     """Return the option chosen, the number or the short text that the answer states; None when it states none."""
     letter = chosen_letter(answer, options(prompt))
     if letter is not None:

@@ -25,6 +25,7 @@ _PHRASE = re.compile(
     r"(?:is|est|ist|es|=|(?<=[:：]))[ \t]*([^\n]+?)(?=[.。]\s|\n|$)",  # noqa: RUF001
     re.IGNORECASE,
 )
+_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
 _LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|!|,|;| |text|mathrm|mbox|\$)|[$]")
 _FORMULA = re.compile(r"[\\^+*/]")
 _CODE = re.compile(r"[=;<>|\[\]{}]")
@@ -79,6 +80,22 @@ def json_value(text: str) -> Any:
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
     return value if isinstance(value, dict | list) else None
+
+
+def embedded_json(text: str) -> Any:
+    """Return the JSON object or list that the text is or holds: whole, in its last code fence, or from its first
+    bracket to its last; None when there is none.
+    """
+    if (value := json_value(text)) is not None:
+        return value
+    for fenced in reversed(_FENCE.findall(text)):
+        if (value := json_value(fenced)) is not None:
+            return value
+    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    if not starts:
+        return None
+    start = min(starts)
+    return json_value(text[start : text.rfind("}" if text[start] == "{" else "]") + 1])
 
 
 def _unquoted(raw: str) -> str:

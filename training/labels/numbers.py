@@ -28,6 +28,11 @@ _MIXED = re.compile(rf"(\d+)\s*(?={_LATEX})|(\d+)\s+(?=\d+\s*/)")
 _LATEX_PARTS = re.compile(r"\\[dt]?frac\s*\{\s*(-?\d+)\s*\}\s*\{\s*(\d+)\s*\}")
 _POWER_PARTS = re.compile(r"(.*?)(?:[eE]|(?:\\times|\\cdot|[\u00d7\u00b7x*])10\^\{?)([-+]?\d+)\}?")
 _NOISE = re.compile(r"[\s,+$€£¥]")
+_MAYBE_NUMBER = re.compile(
+    r"\d|\\|[\u00b2\u00b3\u00b9\u00bc-\u00be]|\b(?:zero|one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve"
+    r"|\w+teen|twenty|thirty|forty|fifty|sixty|seventy|eighty|ninety|hundred|half|third|quarter|dozen)",
+    re.IGNORECASE,
+)
 ROUNDED_DECIMALS = 2
 """A gold number with at least as many decimals is taken as rounded: 33.33 is what 100/3 comes to."""
 
@@ -78,6 +83,12 @@ def stated_number(answer: str) -> Number | None:
     """Return the number that the answer states or is; no guess from running text."""
     stated = stated_answer(answer)
     return _whole(answer if stated is None and is_short(answer) else stated)
+
+
+def states_no_number(answer: str) -> bool:
+    """Whether the answer states something that is no number: "infinity", "none"; not number words, nor formulas."""
+    stated = stated_answer(answer)
+    return stated is not None and bool(stated.strip()) and not _MAYBE_NUMBER.search(stated)
 
 
 def _readings(number: Number) -> set[Fraction]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 from training.labels.graders import Grade, Grader, Question
-from training.labels.texts import embedded_json, json_value, normal_form
+from training.labels.texts import embedded_json, is_label, json_value, normal_form
 
 
 def _read(question: Question) -> Grade | None:
@@ -47,7 +47,9 @@ def _mean_f1(gold: dict[str, list[str]], found: Any) -> float:
 
 def _f1(gold: list[str], found: Any) -> float:
     said = [found] if isinstance(found, str) else found if isinstance(found, list) else []
-    wanted, got = set(map(normal_form, gold)), {normal_form(label) for label in said if isinstance(label, str)}
+    labels = [label for label in said if isinstance(label, str)]
+    # What is longer than a label beside labels explains them: models are often asked for ["label", "why"].
+    wanted, got = set(map(normal_form, gold)), {normal_form(label) for label in labels if is_label(label)}
     return 2 * len(wanted & got) / (len(wanted) + len(got)) if got else 0.0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from training.labels.graders import Grade, Grader, Question
-from training.labels.numbers import final_number, gold_number, is_right
+from training.labels.numbers import final_number, gold_number, is_right, states_no_number
 
 
 def _read(question: Question) -> Grade | None:
@@ -13,7 +13,9 @@ def _read(question: Question) -> Grade | None:
 
     def grade(answer: str) -> float | None:
         found = final_number(answer)
-        return None if found is None else float(is_right(found, gold))
+        if found is not None:
+            return float(is_right(found, gold))
+        return 0.0 if states_no_number(answer) else None
 
     return grade
 

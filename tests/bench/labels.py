@@ -88,7 +88,9 @@ class Compared:
     @property
     def is_same(self) -> list[bool]:
         """Whether each answer was given the source's score."""
-        return [said is not None and abs(said - true) < SAME_SCORE for said, true in zip(self.said, self.true, strict=True)]
+        return [
+            said is not None and abs(said - true) < SAME_SCORE for said, true in zip(self.said, self.true, strict=True)
+        ]
 
 
 def compare(path: Path, pair: Pair) -> Iterator[Compared]:

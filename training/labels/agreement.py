@@ -38,7 +38,7 @@ def label_by_agreement(record: Record) -> Label | None:
     if record.strong is None or record.weak is None or not record.strong.content or not record.weak.content:
         return None
     kind = agreement(record.strong.content, record.weak.content, record.prompt.text)
-    return None if kind is None else Label(1, NAME, CONFIDENCE[kind])
+    return None if kind is None else Label(1, f"{NAME}:{kind}", CONFIDENCE[kind])
 
 
 def agreement(strong: str, weak: str, prompt: str) -> Kind | None:

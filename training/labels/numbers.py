@@ -15,9 +15,13 @@ from training.labels.units import MAGNITUDE, PERCENT, PLAIN, Unit, unit_of
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _SIGN = r"[-+\u2212]?\s?[$€£¥]?\s?"
-_POWER = r"(?:[eE][-+]?\d{1,3}(?!\d)|\s*(?:\\times|\\cdot|[\u00d7\u00b7x*])\s*10\s*\^\s*\{?\s*[-\u2212]?\s*\d{1,3}\s*\}?)"
+_POWER = (
+    r"(?:[eE][-+]?\d{1,3}(?!\d)|\s*(?:\\times|\\cdot|[\u00d7\u00b7x*])\s*10\s*\^\s*\{?\s*[-\u2212]?\s*\d{1,3}\s*\}?)"
+)
 _LATEX = r"\\[dt]?frac\s*\{\s*-?\d+\s*\}\s*\{\s*\d+\s*\}"
-_NUMBER = rf"{_SIGN}(?:(?:\d+\s*)?{_LATEX}|(?:\d+\s+)?\d+\s*/\s*\d+(?![\d.])|{_DIGITS}\s*/\s*\d+(?![\d.])|{_DIGITS}{_POWER}?)"
+_NUMBER = (
+    rf"{_SIGN}(?:(?:\d+\s*)?{_LATEX}|(?:\d+\s+)?\d+\s*/\s*\d+(?![\d.])|{_DIGITS}\s*/\s*\d+(?![\d.])|{_DIGITS}{_POWER}?)"
+)
 _ANY = re.compile(rf"(?<![\w.])({_NUMBER})(\s*(?:\\?%|[^\W\d_]+))?")
 _UNIT = r"(\s*(?:%|\\%|°|\^?\\circ|[€£¥]|[^\W\d_]+(?:\s[^\W\d_]+)?))?"
 _WHOLE = re.compile(rf"(?:[A-Za-z]\w?\s*=\s*)?({_NUMBER}){_UNIT}\s*\.?")

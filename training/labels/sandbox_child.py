@@ -13,7 +13,17 @@ import sys
 from types import CodeType
 from typing import Any
 
-REFUSED = ("socket.", "subprocess.", "os.fork", "os.exec", "os.spawn", "os.posix_spawn", "os.system", "os.kill", "ctypes.")
+REFUSED = (
+    "socket.",
+    "subprocess.",
+    "os.fork",
+    "os.exec",
+    "os.spawn",
+    "os.posix_spawn",
+    "os.system",
+    "os.kill",
+    "ctypes.",
+)
 CLONE_NEWUSER, CLONE_NEWNET = 0x10000000, 0x40000000
 
 

@@ -12,7 +12,9 @@ from typing import Any
 from training.labels.graders import Grade, Grader, Question
 from training.labels.texts import embedded_json, json_value, normal_form
 
-_LINE = re.compile(r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S.*?)[ \t]*\(([^()\n]+)\)[ \t]*[.,;]?[ \t]*$", re.MULTILINE)
+_LINE = re.compile(
+    r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S.*?)[ \t]*\(([^()\n]+)\)[ \t]*[.,;]?[ \t]*$", re.MULTILINE
+)
 _PAIR = 2
 NOTHING = frozenset({"no entities", "no entity", "none", "nothing", "n/a"})
 """What stands for no span, as a whole answer or as the class of something that is none."""
@@ -46,7 +48,9 @@ def _said(answer: str) -> Counter[tuple[str, str]]:
 
 def _pairs(value: Any) -> Counter[tuple[str, str]]:
     pairs = value if isinstance(value, list) else []
-    if not all(isinstance(pair, list) and len(pair) == _PAIR and all(isinstance(x, str) for x in pair) for pair in pairs):
+    if not all(
+        isinstance(pair, list) and len(pair) == _PAIR and all(isinstance(x, str) for x in pair) for pair in pairs
+    ):
         return Counter()
     return Counter((text, kind) for text, kind in pairs)
 

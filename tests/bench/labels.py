@@ -1,9 +1,10 @@
-"""Accuracy of the reference labellers: answers graded from text and reference alone, beside the source's own score.
+"""Accuracy of the labellers: answers graded from text and reference alone, beside the source's own scores.
 
-    python -m tests.bench.labels LOGS... [--strong NAME --weak NAME] [--json FILE]
+    python -m tests.bench.labels LOGS... [--json FILE]
 
-Rows need a reference, both answers and both scores. Each row stands in the half `developed` or `held out` by a hash of
-its group: the labellers were written looking at disagreements of the first half only. Prints figures, never texts.
+LOGS are Parquet tables with both answers, both scores, a reference and how it was scored (`scorer`). Each row stands in
+one half, `developed` or `held out`, by a hash of its group: the labellers were written looking at disagreements of the
+first half only. Prints Markdown tables of figures, never texts.
 """
 
 from __future__ import annotations
@@ -11,29 +12,64 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import pyarrow.parquet as pq
-from rich.table import Table
 
 from serving.bundle import Pair
-from serving.tables import console
+from training.labels.agreement import agreement
 from training.labels.graders import Question
 from training.labels.reference import ReferenceLabeller, grade_answer
 from training.logs import read_records
 from training.records import Record
 
-DEVELOPED, HELD_OUT = "developed", "held out"
+HALVES = DEVELOPED, HELD_OUT = "developed", "held out"
 SAME_SCORE = 0.005
 """Graded scores this near count as the same: sources round."""
+NOBODY = "nobody"
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One row: what the labellers say, and what the source says.
+
+    Attributes:
+        scorer: how the source scored.
+        half: which half its group is in.
+        labeller: the reference labeller that decided.
+        agreeing: the member of the agreement family that would have spoken.
+        said: score of the strong and the weak answer by the reference; None where it can't be read.
+        match: the label that follows; None where there is none.
+    """
+
+    record: Record
+    scorer: str
+    half: str
+    labeller: str
+    agreeing: str
+    said: tuple[float | None, float | None]
+    match: int | None
+
+    @property
+    def true_match(self) -> int:
+        """The label by the source's scores."""
+        return int(self.record.weak.score >= self.record.strong.score)
+
+    @property
+    def same_scores(self) -> int:
+        """How many of the two answers were given the source's score."""
+        true = self.record.strong.score, self.record.weak.score
+        return sum(
+            said is not None and abs(said - score) < SAME_SCORE for said, score in zip(self.said, true, strict=True)
+        )
 
 
 @dataclass
 class Tally:
-    """Answers and rows of one kind, and how many the labellers read and got right."""
+    """Counts of answers and rows of one kind."""
 
     answers: int = 0
     graded: int = 0
@@ -45,122 +81,133 @@ class Tally:
     def add(self, row: Compared) -> None:
         self.answers += 2
         self.graded += sum(said is not None for said in row.said)
-        self.same_score += sum(row.is_same)
+        self.same_score += row.same_scores
         self.rows += 1
         self.labelled += row.match is not None
         self.same_match += row.match == row.true_match
 
     @property
-    def figures(self) -> dict[str, float]:
-        """Shares: of the answers graded, right among those, right among all; the same for rows and their label."""
-        return {
-            "answers": self.answers,
-            "graded": self.graded / self.answers,
-            "right of graded": self.same_score / self.graded if self.graded else 0.0,
-            "right of all": self.same_score / self.answers,
-            "rows": self.rows,
-            "labelled": self.labelled / self.rows,
-            "match right of labelled": self.same_match / self.labelled if self.labelled else 0.0,
-            "match right of all": self.same_match / self.rows,
-        }
+    def confidence(self) -> float:
+        """How often the label is right, as (hits + 1) / (rows + 2)."""
+        return (self.same_match + 1) / (self.labelled + 2)
 
 
-@dataclass(frozen=True)
-class Compared:
-    """One row: what the labeller says of its two answers, and what the source says."""
-
-    record: Record
-    scorer: str
-    half: str
-    labeller: str
-    said: tuple[float | None, float | None]
-    match: int | None
-
-    @property
-    def true(self) -> tuple[float, float]:
-        """The source's scores."""
-        return self.record.strong.score, self.record.weak.score
-
-    @property
-    def true_match(self) -> int:
-        return int(self.true[1] >= self.true[0])
-
-    @property
-    def is_same(self) -> list[bool]:
-        """Whether each answer was given the source's score."""
-        return [
-            said is not None and abs(said - true) < SAME_SCORE for said, true in zip(self.said, self.true, strict=True)
-        ]
-
-
-def compare(path: Path, pair: Pair) -> Iterator[Compared]:
-    """Grade the rows of a Parquet table that carry all that it takes."""
+def compare(path: Path) -> Iterator[Compared]:
+    """Yield the rows of a Parquet table that have both answers with text and score."""
     scorers = pq.read_table(path, columns=["scorer"])["scorer"].to_pylist()
-    labeller = ReferenceLabeller()
-    for record in read_records([path], pair).records:
-        answers = [answer for answer in (record.strong, record.weak) if answer and answer.content]
-        if record.reference is None or len(answers) < 2 or any(answer.score is None for answer in answers):
-            continue
-        graders = labeller.graders_for(Question(record.prompt.text, record.reference))
-        found = [grade_answer(answer.content, graders) for answer in answers]
-        said = tuple(graded.score if graded else None for graded in found)
-        label = labeller(record)
-        name = label.labeller if label else "none"
-        yield Compared(record, scorers[record.line - 1], half_of(record), name, said, label.match if label else None)
+    for record in read_records([path], Pair()).records:
+        strong, weak = record.strong, record.weak
+        if strong and weak and strong.content and weak.content and None not in (strong.score, weak.score):
+            yield compared(record, scorers[record.line - 1])
+
+
+def compared(record: Record, scorer: str) -> Compared:
+    """Label one row by its reference and by agreement, scores unseen."""
+    label = LABELLER(record)
+    agreed = agreement(record.strong.content, record.weak.content, record.prompt.text)
+    return Compared(
+        record=record,
+        scorer=scorer,
+        half=half_of(record),
+        labeller=label.labeller if label else NOBODY,
+        agreeing=f"agreement:{agreed}" if agreed else NOBODY,
+        said=(label.strong_score, label.weak_score) if label else _grades(record),
+        match=label.match if label else None,
+    )
 
 
 def half_of(record: Record) -> str:
     """Return the half that the row's group belongs to."""
     digest = hashlib.sha256((record.group_id or record.id).encode()).digest()
-    return HELD_OUT if digest[0] & 1 else DEVELOPED
+    return HALVES[digest[0] & 1]
 
 
-def is_gold(row: Compared) -> bool:
-    """Whether the source compared with a gold answer itself: not a model that judged, nor tests that ran."""
-    return "judge" not in row.scorer
+def tallies(rows: Sequence[Compared], key: Callable[[Compared], str]) -> dict[str, dict[str, Tally]]:
+    """Return the tallies by key and half, the largest first."""
+    found: dict[str, dict[str, Tally]] = defaultdict(lambda: {half: Tally() for half in HALVES})
+    for row in rows:
+        found[key(row)][row.half].add(row)
+    return dict(sorted(found.items(), key=lambda item: -sum(tally.rows for tally in item[1].values())))
 
 
+def agreed_rows(rows: Sequence[Compared]) -> dict[str, dict[str, Tally]]:
+    """Return, for each member of the agreement family, how often the rows it calls a match are one."""
+    found: dict[str, dict[str, Tally]] = defaultdict(lambda: {half: Tally() for half in HALVES})
+    for row in rows:
+        tally = found[row.agreeing][row.half]
+        tally.rows += 1
+        tally.labelled += row.agreeing != NOBODY
+        tally.same_match += row.agreeing != NOBODY and row.true_match
+    return dict(found)
+
+
+LABELLER = ReferenceLabeller()
 KEYS: dict[str, Callable[[Compared], str]] = {
     "task": lambda row: row.record.task or "",
     "source": lambda row: row.record.source or "",
-    "scorer": lambda row: row.scorer.partition("(")[0].strip()[:60],
+    "scorer": lambda row: row.scorer.partition(" (")[0].partition(", same")[0],
     "labeller": lambda row: row.labeller,
-    "all with a gold answer": lambda row: "yes" if is_gold(row) else "no: judged by a model",
+    "whose score": lambda row: "a model judged" if "judge" in row.scorer else "compared with a gold answer",
 }
 
 
 def main() -> None:
+    """Print one table for each way to group the rows."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("logs", nargs="+", type=Path)
-    parser.add_argument("--strong", default=Pair().strong)
-    parser.add_argument("--weak", default=Pair().weak)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
-    rows = [row for log in options.logs for row in compare(log, Pair(strong=options.strong, weak=options.weak))]
-    found = {name: _tallies(rows, key) for name, key in KEYS.items()}
-    for name, tallies in found.items():
-        _print(name, tallies)
+    rows = [row for log in options.logs for row in compare(log)]
+    with_reference = [row for row in rows if row.record.reference is not None]
+    found = {name: tallies(with_reference, key) for name, key in KEYS.items()}
+    for name, groups in found.items():
+        print_table(name, groups)
+    found["agreement"] = agreed_rows(rows)
+    print_table("agreement", found["agreement"])
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1) + "\n")
+        plain = {
+            name: {group: {half: asdict(tally) for half, tally in halves.items()} for group, halves in groups.items()}
+            for name, groups in found.items()
+        }
+        options.json.write_text(json.dumps(plain, indent=1) + "\n")
 
 
-def _tallies(rows: list[Compared], key: Callable[[Compared], str]) -> list[dict[str, object]]:
-    tallies: dict[tuple[str, str], Tally] = defaultdict(Tally)
-    for row in rows:
-        for half in (row.half, "both"):
-            tallies[key(row), half].add(row)
-    order = Counter(key(row) for row in rows)
-    ranked = sorted(tallies.items(), key=lambda item: (-order[item[0][0]], item[0]))
-    return [{"name": name, "half": half, **tally.figures} for (name, half), tally in ranked]
+def print_table(name: str, groups: dict[str, dict[str, Tally]]) -> None:
+    """Print one table; where two figures stand in a cell, they are of the developed and the held-out half."""
+    columns = (
+        name,
+        "rows",
+        "answers read, %",
+        "read right, %",
+        "labelled, %",
+        "label right, %",
+        "confidence, held out",
+    )
+    print(f"\n| {' | '.join(columns)} |\n| --- |{' ---: |' * (len(columns) - 1)}")
+    for group, halves in groups.items():
+        cells = [
+            group,
+            " / ".join(str(tally.rows) for tally in halves.values()),
+            _percents((tally.graded, tally.answers) for tally in halves.values()),
+            _percents((tally.same_score, tally.graded) for tally in halves.values()),
+            _percents((tally.labelled, tally.rows) for tally in halves.values()),
+            _percents((tally.same_match, tally.labelled) for tally in halves.values()),
+            f"{halves[HELD_OUT].confidence:.4f}" if halves[HELD_OUT].labelled else "",
+        ]
+        print(f"| {' | '.join(cells)} |")
 
 
-def _print(name: str, tallies: list[dict[str, object]]) -> None:
-    table = Table(title=f"By {name}", title_justify="left")
-    for column in tallies[0]:
-        table.add_column(column, justify="left" if column in {"name", "half"} else "right")
-    for tally in tallies:
-        table.add_row(*(f"{value:.4f}" if isinstance(value, float) else str(value) for value in tally.values()))
-    console().print(table)
+def _percents(shares: Iterator[tuple[int, int]]) -> str:
+    cells = [f"{100 * part / whole:.2f}" if whole else "" for part, whole in shares]
+    return " / ".join(cells) if any(cells) else ""
+
+
+def _grades(record: Record) -> tuple[float | None, float | None]:
+    if record.reference is None:
+        return None, None
+    graders = LABELLER.graders_for(Question(record.prompt.text, record.reference))
+    strong, weak = (grade_answer(answer.content, graders) for answer in (record.strong, record.weak))
+    return strong.score if strong else None, weak.score if weak else None
 
 
 if __name__ == "__main__":

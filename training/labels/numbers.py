@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from training.labels.texts import is_short, stated_answer
-from training.labels.units import MAGNITUDE, PERCENT, PLAIN, Unit, unit_of
+from training.labels.units import MAGNITUDE, PERCENT, PLAIN, UNITS, Unit, unit_of
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _SIGN = r"[-+\u2212]?\s?[$€£¥]?\s?"
@@ -23,7 +23,7 @@ _NUMBER = (
     rf"{_SIGN}(?:(?:\d+\s*)?{_LATEX}|(?:\d+\s+)?\d+\s*/\s*\d+(?![\d.])|{_DIGITS}\s*/\s*\d+(?![\d.])|{_DIGITS}{_POWER}?)"
 )
 _ANY = re.compile(rf"(?<![\w.])({_NUMBER})(\s*(?:\\?%|[^\W\d_]+))?")
-_UNIT = r"(\s*(?:%|\\%|°|\^?\\circ|[€£¥]|[^\W\d_]+(?:\s[^\W\d_]+)?))?"
+_UNIT = r"(\s*(?:%|\\%|°|\^?\\circ|[$€£¥]|[^\W\d_]+(?:\s[^\W\d_]+)?))?"
 _WHOLE = re.compile(rf"(?:[A-Za-z]\w?\s*=\s*)?({_NUMBER}){_UNIT}\s*\.?")
 _GROUPED = re.compile(r"(?<=\d)(?:,|\\!|\{,\})+(?=\d{3}(?!\d))")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf|mathbf)\s*\{([^{}]*)\}")
@@ -116,7 +116,9 @@ def _plain(text: str) -> str:
     text = _GROUPED.sub("", text).replace("\\$", "$").replace("**", "")
     if "\\" in text or "~" in text:
         text = _SPACES.sub(" ", _TEXT.sub(r" \1", text))
-    return text.strip(" \t\n$*`")
+    text = text.strip(" \t\n*`")
+    # A dollar at both ends is mathematics; at one end it is money.
+    return text.strip("$ ") if text.endswith("$") and text.startswith("$") else text
 
 
 def _number(digits: str, unit: str) -> Number | None:
@@ -125,7 +127,8 @@ def _number(digits: str, unit: str) -> Number | None:
     except (ValueError, ZeroDivisionError):
         return None
     decimals = digits.rpartition(".")[2] if "." in digits else ""
-    return Number(value, unit_of(unit), len(decimals) if decimals.isdecimal() else 0)
+    dollars = UNITS["dollar"] if "$" in digits and unit_of(unit) is PLAIN else unit_of(unit)
+    return Number(value, dollars, len(decimals) if decimals.isdecimal() else 0)
 
 
 def _value(digits: str) -> Fraction:

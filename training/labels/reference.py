@@ -85,7 +85,7 @@ class ReferenceLabeller:
 
     @cached_property
     def _kinds(self) -> tuple[tuple[Grader, ...], ...]:
-        return (*KINDS, (TOKEN_F1,)) if self.margin > 0 else KINDS
+        return (*KINDS[:-1], (*KINDS[-1], TOKEN_F1)) if self.margin > 0 else KINDS
 
 
 def grade_answer(answer: str, graders: Sequence[tuple[Grader, Grade]]) -> Graded | None:

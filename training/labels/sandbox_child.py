@@ -44,7 +44,7 @@ def main() -> None:
 def cut_network() -> bool:
     """Move into an empty network namespace; False where the kernel doesn't grant one."""
     try:
-        return ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0
+        return bool(ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER | CLONE_NEWNET) == 0)
     except (OSError, AttributeError):
         return False
 

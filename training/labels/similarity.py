@@ -7,7 +7,6 @@ answers do not agree otherwise: the others would make the threshold look better 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -26,6 +25,8 @@ TARGET = 0.97
 """Least share of rows above the threshold that must be a match, established at `DELTA`."""
 DELTA = 0.1
 """Probability, at most, that the share is lower than `TARGET` all the same."""
+MIN_ROWS = 300
+"""Where the sequence starts. At 114 rows a single miss would end it; at 300 four are forgiven."""
 GRID = np.round(np.arange(0.995, 0.5, -0.005), 3)
 
 
@@ -51,7 +52,7 @@ class SimilarityRule:
 def label_by_similarity(
     undecided: Sequence[Record], known: Sequence[LabelledRecord], encoder: EncoderModel
 ) -> list[Label | None]:
-    """Return a label or None for each undecided record, by a rule fitted on the known ones; all None where none fits."""
+    """Return a label or None for each undecided record, by a rule fitted on the known ones; None where none fits."""
     taught = [row for row in known if _teaches(row)]
     match = np.array([row.label.match for row in taught], dtype=np.int64)
     rule = fit_similarity(cosines([row.record for row in taught], encoder), match) if undecided else None
@@ -74,8 +75,8 @@ def fit_similarity(
     """Return the rule with the lowest threshold that keeps the target, or None when none does.
 
     Fixed-sequence testing from the highest threshold down, each by the exact binomial bound (Clopper and Pearson
-    1934), so that looking at many thresholds costs no confidence. Thresholds with too few rows to pass even without a
-    miss are skipped. The share must also beat that of all the rows, or the cosine would say nothing.
+    1934), so that looking at many thresholds costs no confidence. Thresholds with fewer than `MIN_ROWS` are
+    skipped. The share must also beat that of all the rows, or the cosine would say nothing.
 
     Args:
         cosine: (n,) of the two answers of each row.
@@ -83,12 +84,11 @@ def fit_similarity(
         target: least share of matches above the threshold.
         delta: probability, at most, that the share is lower all the same.
     """
-    least_rows = math.ceil(math.log(delta) / math.log(target))
     floor = max(target, float(match.mean())) if match.size else target
     found = None
     for threshold in GRID:
         above = match[cosine >= threshold]
-        if above.size < least_rows:
+        if above.size < MIN_ROWS:
             continue
         hits = int(above.sum())
         if not hits or beta.ppf(delta, hits, above.size - hits + 1) < floor:

@@ -83,8 +83,9 @@ def json_value(text: str) -> Any:
 
 
 def embedded_json(text: str) -> Any:
-    """Return the JSON object or list that the text is or holds: whole, in its last code fence, or from its first
-    bracket to its last; None when there is none.
+    """Return the JSON object or list that the text is or holds; None when there is none.
+
+    It is sought as the whole text, in the last code fence, and from the first bracket to the last.
     """
     if (value := json_value(text)) is not None:
         return value

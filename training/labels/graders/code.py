@@ -18,7 +18,7 @@ from training.labels.texts import json_value
 __all__ = ["Limits", "code_grader", "is_tests"]
 
 CONFIDENCE = 0.99
-"""Assumed, not measured: no shared row carries its tests. Tests are deterministic but for time limits, and incomplete."""
+"""Assumed, not measured: no shared row carries its tests. They are deterministic but for time limits."""
 
 _FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
 

@@ -42,4 +42,4 @@ def _opening(text: str) -> str:
     return normal_form(found[1]) if found else ""
 
 
-NORMALISED = Grader("normalised", 0.9995, _read)
+NORMALISED = Grader("normalised", 0.9969, _read)  # 323 of 323 labels, one closed set of classes

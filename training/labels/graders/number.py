@@ -20,4 +20,5 @@ def _read(question: Question) -> Grade | None:
     return grade
 
 
-NUMBER = Grader("number", 0.9955, _read)
+NUMBER = Grader("number", 0.9947, _read)
+"""1,698 of 1,706 labels; all misses but one are in a source that counts `$20.00` as wrong for 20."""

@@ -38,4 +38,6 @@ def _read(question: Question) -> Grade | None:
     return lambda answer: token_f1(gold, Counter(words(answer)))
 
 
-TOKEN_F1 = Grader("token_f1", 0.7, _read)
+TOKEN_F1 = Grader("token_f1", 0.72, _read)
+"""51 of 70 labels at a margin of 0.1, against the scores of a judge on Japanese chat, 80 % of which are a match anyway:
+a last resort, whose labels are nearly worthless there. Nothing shared measures it on extractive answers."""

@@ -56,7 +56,8 @@ def test_records_without_a_label_are_counted_by_why():
 
 @pytest.mark.parametrize(
     "answer",
-    ["B", "(B)", "B.", "B) apple", "**B**", "The answer is **B**.", "Answer: B", "apple", "Apple.", '{"answer": "B"}',
+    ["B", "(B)", "B.", "B) apple", "**B**", "The answer is **B**.", "Answer: B", "Answer:B", "apple", "Apple.",
+     '{"answer": "B"}',
      '```json\n{"reasoning": "A is a stone", "answer": "B"}\n```', "A is hard, so the answer is (B).", r"\boxed{B}"],
 )  # fmt: skip
 def test_a_choice_is_read_in_any_usual_form(answer: str):

@@ -19,8 +19,8 @@ def options(prompt: str) -> dict[str, str]:
     The options of the question asked come last, after those of any example. Options within a line may be named in
     one another's text ("both (A) and (B)"): there the longest run counts.
     """
-    if "A" not in prompt:
-        return {}
+    if "A)" not in prompt and "A." not in prompt and "A:" not in prompt:
+        return {}  # most prompts of a log: spares them the search
     marks = list(_OPTION.finditer(prompt))
     runs = _runs([mark for mark in marks if _starts_line(mark)])
     run = runs[-1] if runs else max(reversed(_runs(marks)), key=len, default=[])

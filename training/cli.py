@@ -75,7 +75,7 @@ def label(
     as_json: AsJson = False,
 ) -> None:
     """Label a log by whether the weak model matched the strong one, and count who said so."""
-    from training.commands import label_logs
+    from training.labelling import label_logs
 
     label_logs(
         logs,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import gc
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -19,48 +17,14 @@ from training.dataset import load_dataset
 from training.encoders import load_encoder
 from training.errors import DataRefused
 from training.evaluate import Evaluation, flat, write_evaluation
-from training.labels import label_records
-from training.labels.graders.code import Limits
-from training.labels.ledger import labels_table, ledger_of, ledger_table
 from training.logs import read_records
-from training.predict import evaluate_bundle, predict_rows, write_parquet, write_predictions
+from training.predict import evaluate_bundle, predict_rows, write_predictions
 from training.progress import Reporter
-from training.quarantine import write_quarantine
 from training.recalibrate import RecalibrateSettings, recalibrate
 from training.report import render_report
 from training.train import EVALUATION_JSON, Trained, TrainSettings, embed_dataset, refuse_too_little, train
 
 SHOWN_BASELINES: tuple[str, ...] = ("parent", "encoder_lr", "prompt_length", "random", "oracle")
-
-
-def label_logs(
-    logs: Sequence[Path],
-    out: Path,
-    pair: Pair,
-    columns: Mapping[str, str],
-    margin: float,
-    *,
-    run_code: bool,
-    similarity: str,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Label logs, write one row a record, and print the ledger: in = labelled + abstained + quarantined."""
-    encoder = load_encoder(find_encoder(similarity)) if similarity else None
-    with Reporter(quiet=quiet).stage("Reading and labelling"), _without_cycle_collection():
-        read = read_records(logs, pair, columns)
-        read.refuse_if_mostly_bad()
-        limits = Limits() if run_code else None
-        found = label_records(read.records, margin=margin, code_limits=limits, similarity_encoder=encoder)
-    write_parquet(out, labels_table(read.records, found.decisions))
-    if read.quarantine:
-        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)
-    ledger = ledger_of(read, found)
-    if as_json:
-        print(msgspec.json.encode(ledger).decode())
-    else:
-        console().print(ledger_table(ledger))
-        print(out)
 
 
 def assess_logs(
@@ -188,17 +152,6 @@ def print_evaluation(evaluation: Evaluation) -> None:
     title = f"{evaluation.n} rows, match rate {evaluation.match_rate:.3f}; {seen}"
     baselines = {name: flat(evaluation.baselines[name]) for name in shown}
     console().print(figures_table(title, flat(evaluation), evaluation.intervals, baselines))
-
-
-@contextmanager
-def _without_cycle_collection() -> Iterator[None]:
-    # Rows hold no cycles, and looking for some among all rows read so far took half of the time: 100,000 rows were
-    # read in 5.3 s with it and 2.7 s without.
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.enable()
 
 
 def _print_assessment(found: Assessment, pair: Pair) -> None:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from serving.bundle import Pair
 from tests.log_builders import as_lines, gateway_row
-from training.commands import label_logs
+from training.labelling import label_logs
 from training.labels import label_records
 from training.labels.ledger import Ledger, labels_table, ledger_of, ledger_table
 from training.logs import read_records

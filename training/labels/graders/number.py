@@ -21,4 +21,4 @@ def _read(question: Question) -> Grade | None:
 
 
 NUMBER = Grader("number", 0.9947, _read)
-"""1,698 of 1,706 labels; all misses but one are in a source that counts `$20.00` as wrong for 20."""
+"""1,698 of 1,706 labels; all misses but one are in a source that has its own way to read amounts."""

@@ -73,6 +73,19 @@ def label(
     logs: Logs,
     out: Annotated[Path, typer.Option(help="Parquet file to write: one row a record, match 0, 1 or null.")],
     margin: Margin = 0.0,
+    run_code: Annotated[
+        bool,
+        typer.Option(
+            "--run-code", help="Run the code in answers against tests given as reference, in a limited subprocess."
+        ),
+    ] = False,
+    similarity: Annotated[
+        str,
+        typer.Option(
+            help="Encoder, such as minilm-l3-int8, that also labels answers which say nearly the same; the threshold "
+            "is fitted on rows whose truth is known. Off when empty."
+        ),
+    ] = "",
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
     column: Columns = None,
@@ -83,7 +96,7 @@ def label(
     as_json: AsJson = False,
 ) -> None:
     """Label a log by whether the weak model matched the strong one, and count who said so."""
-    from training.commands import label_logs
+    from training.labelling import label_logs
 
     label_logs(
         find_logs(logs),
@@ -91,6 +104,8 @@ def label(
         _pair(strong, weak),
         _reading(column, log_format, join, score),
         margin,
+        run_code=run_code,
+        similarity=similarity,
         quiet=quiet,
         as_json=as_json,
     )

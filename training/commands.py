@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
 from rich.table import Table
 
 from serving.bundle import Pair, load_bundle, read_manifest
@@ -18,75 +17,15 @@ from training.dataset import load_dataset
 from training.encoders import load_encoder
 from training.errors import DataRefused
 from training.evaluate import Evaluation, flat, write_evaluation
-from training.labels import label_records
 from training.logs import read_records
-from training.predict import evaluate_bundle, predict_rows, write_parquet, write_predictions
+from training.predict import evaluate_bundle, predict_rows, write_predictions
 from training.progress import Reporter
 from training.reading import Reading
 from training.recalibrate import RecalibrateSettings, recalibrate
-from training.records import Record
 from training.report import render_report
 from training.train import EVALUATION_JSON, Trained, TrainSettings, embed_dataset, refuse_too_little, train
 
 SHOWN_BASELINES: tuple[str, ...] = ("parent", "encoder_lr", "prompt_length", "random", "oracle")
-LABEL_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("match", pa.int8()),
-        ("labeller", pa.string()),
-        ("label_confidence", pa.float64()),
-        ("file", pa.string()),
-        ("line", pa.int64()),
-        ("index", pa.int64()),
-    ]
-)
-
-
-def label_logs(
-    logs: Sequence[Path],
-    out: Path,
-    pair: Pair,
-    reading: Reading,
-    margin: float,
-    *,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Label logs, write one row a record, and print the ledger.
-
-    Rows in = labelled + abstained + quarantined + merged into the row that holds the other answer, or the request.
-    """
-    with Reporter(quiet=quiet).stage("Reading and labelling"):
-        read = read_records(logs, pair, reading).joined(reading.join)
-        read.refuse_if_mostly_bad()
-        found = label_records(read.records, margin=margin)
-    labels = {_place(row.record): row.label for row in found.labelled}
-    rows = [(record, labels.get(_place(record))) for record in read.records]
-    table = pa.table(
-        {
-            "id": [record.id for record, _ in rows],
-            "match": [None if given is None else given.match for _, given in rows],
-            "labeller": [None if given is None else given.labeller for _, given in rows],
-            "label_confidence": [None if given is None else given.confidence for _, given in rows],
-            "file": [record.file for record, _ in rows],
-            "line": [record.line for record, _ in rows],
-            "index": [record.index for record, _ in rows],
-        },
-        schema=LABEL_SCHEMA,
-    )
-    write_parquet(out, table)
-    ledger = {
-        "rows": read.n_rows,
-        "merged": read.n_merged,
-        "labelled": found.by_labeller,
-        "abstained": {str(why): count for why, count in found.unlabelled.items()},
-        "quarantined": {str(why): count for why, count in read.rejected_by_reason.items()},
-        "match_rate_by_task": _match_rates([(row.record.task or "", row.label.match) for row in found.labelled]),
-    }
-    if as_json:
-        print(msgspec.json.encode(ledger).decode())
-    else:
-        _print_ledger(ledger, out)
 
 
 def assess_logs(
@@ -273,22 +212,3 @@ def _result_json(trained: Trained) -> str:
         "unlabelled": trained.unlabelled,
     }
     return msgspec.json.encode(result).decode()
-
-
-def _place(record: Record) -> tuple[str, int, int]:
-    return record.file, record.line, record.index
-
-
-def _match_rates(rows: Sequence[tuple[str, int]]) -> dict[str, float]:
-    totals, matches = Counter(task for task, _ in rows), Counter(task for task, match in rows if match)
-    return {task: matches[task] / total for task, total in sorted(totals.items())}
-
-
-def _print_ledger(ledger: dict[str, object], out: Path) -> None:
-    table = Table("what", "count or rate", title=f"{ledger['rows']} rows in, {ledger['merged']} merged into others")
-    for section, found in ledger.items():
-        if isinstance(found, dict):
-            for name, value in found.items():
-                table.add_row(f"{section}: {name}", f"{value:.3f}" if isinstance(value, float) else str(value))
-    console().print(table)
-    print(out)

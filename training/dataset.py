@@ -118,11 +118,11 @@ def _without_one_sided(labelled: Labelled, reporter: Reporter) -> list[LabelledR
     Agreement only ever says match. Where its counterpart, the rows that disagree, is undecided, keeping
     it would select rows by their outcome and lift every p_match.
     """
-    n_agreement = labelled.by_labeller.get(agreement.NAME, 0)
+    n_agreement = sum(row.label.family == agreement.NAME for row in labelled.labelled)
     n_undecided = labelled.unlabelled.get(Unlabelled.UNDECIDED, 0)
     if n_undecided <= ONE_SIDED_SHARE * n_agreement:
         return labelled.labelled
-    kept = [row for row in labelled.labelled if row.label.labeller != agreement.NAME]
+    kept = [row for row in labelled.labelled if row.label.family != agreement.NAME]
     if n_agreement:
         reporter.say(
             f"{n_agreement} rows labelled by agreement are left out: agreement only ever says match, and {n_undecided} "

@@ -76,7 +76,7 @@ class Label:
 
     Attributes:
         match: 1 when the weak model was not worse, 0 when it was.
-        labeller: `scores`, `preference`, `reference` or `agreement`.
+        labeller: who spoke: `scores`, `preference`, or a family and its member, as in `reference:choice`.
         confidence: probability in (0, 1] that the label is right, as far as the labeller knows.
         strong_score, weak_score: 0 to 1; None when the labeller compares without scoring.
     """
@@ -86,6 +86,11 @@ class Label:
     confidence: float
     strong_score: float | None = None
     weak_score: float | None = None
+
+    @property
+    def family(self) -> str:
+        """The labeller without its member: `reference` of `reference:choice`."""
+        return self.labeller.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)

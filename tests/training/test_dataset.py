@@ -34,12 +34,12 @@ def labellers(path: Path) -> list[str]:
 
 def test_agreement_counts_where_every_row_is_decided(tmp_path):
     rows = [row(1, "The answer is 4", "The answer is 4"), row(2, "5", "6", reference="5")]
-    assert labellers(written(tmp_path / "log.jsonl", rows)) == ["agreement", "reference"]
+    assert labellers(written(tmp_path / "log.jsonl", rows)) == ["agreement:identical", "reference:number"]
 
 
 def test_agreement_is_left_out_where_rows_that_differ_have_no_label(tmp_path):
     rows = [row(1, "The answer is 4", "The answer is 4"), row(2, "5", "6", reference="5"), row(3, "7", "8")]
-    assert labellers(written(tmp_path / "log.jsonl", rows)) == ["reference"]
+    assert labellers(written(tmp_path / "log.jsonl", rows)) == ["reference:number"]
 
 
 def test_labels_by_agreement_alone_are_refused(tmp_path):

@@ -103,7 +103,7 @@ def test_a_joined_pair_gets_a_label(tmp_path: Path):
     ]
     read = read_records([write_log(tmp_path / "log.jsonl", rows)], Pair())
     assert label_records(read.records).labelled == []
-    assert label_records(read.joined(JoinBy.PROMPT).records).by_labeller == {"agreement": 1}
+    assert label_records(read.joined(JoinBy.PROMPT).records).by_labeller == {"agreement:identical": 1}
 
 
 prompts = st.sampled_from(["a", "b", "\ud800"])

@@ -1,0 +1,70 @@
+"""Labelling: `turnout label`, from log files to a file of labels and a ledger.
+
+Apart from `training.commands`, because fitting and drawing are not needed here and take a second to import.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+
+from serving.bundle import Pair
+from serving.registry import find_encoder
+from serving.tables import console
+from training.encoders import load_encoder
+from training.labels import label_records
+from training.labels.graders.code import Limits
+from training.labels.ledger import labels_table, ledger_of, ledger_table
+from training.logs import read_records
+from training.parquet import write_parquet
+from training.progress import Reporter
+from training.quarantine import write_quarantine
+from training.reading import Reading
+
+
+def label_logs(
+    logs: Sequence[Path],
+    out: Path,
+    pair: Pair,
+    reading: Reading,
+    margin: float,
+    *,
+    run_code: bool,
+    similarity: str,
+    quiet: bool,
+    as_json: bool,
+) -> None:
+    """Label logs, write one row a record, and print the ledger.
+
+    Rows in = labelled + abstained + quarantined + merged into the row that holds the other answer, or the request.
+    """
+    encoder = load_encoder(find_encoder(similarity)) if similarity else None
+    with Reporter(quiet=quiet).stage("Reading and labelling"), _without_cycle_collection():
+        read = read_records(logs, pair, reading).joined(reading.join)
+        read.refuse_if_mostly_bad()
+        limits = Limits() if run_code else None
+        found = label_records(read.records, margin=margin, code_limits=limits, similarity_encoder=encoder)
+    write_parquet(out, labels_table(read.records, found.decisions))
+    if read.quarantine:
+        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)
+    ledger = ledger_of(read, found)
+    if as_json:
+        print(msgspec.json.encode(ledger).decode())
+    else:
+        console().print(ledger_table(ledger))
+        print(out)
+
+
+@contextmanager
+def _without_cycle_collection() -> Iterator[None]:
+    # Rows hold no cycles, and looking for some among all rows read so far took half of the time: 100,000 rows were
+    # read in 5.3 s with it and 2.7 s without.
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()

@@ -54,7 +54,7 @@ class Budget:
         """
         usd, calls = sum(bounds_usd), len(bounds_usd)
         async with self._freed:
-            while not self._fits(usd, calls):
+            while not self.fits(usd, calls):
                 if self._held_calls == 0:
                     self.is_reached = True
                     raise CapReached
@@ -68,7 +68,8 @@ class Budget:
                 held.release()
                 self._freed.notify_all()
 
-    def _fits(self, usd: float, calls: int) -> bool:
+    def fits(self, usd: float, calls: int) -> bool:
+        """Return whether both caps have room for so much more."""
         if self.caps.max_calls is not None and self.n_calls + self._held_calls + calls > self.caps.max_calls:
             return False
         return self.spent_usd + self._held_usd + usd <= self.caps.max_usd + ROUNDING_USD
@@ -96,7 +97,7 @@ class Reservation:
             CapReached: there is none now. Never waits: those who hold and those who wait must not be the same,
                 or all would wait for each other.
         """
-        if not self._budget._fits(usd, 1):  # noqa: SLF001
+        if not self._budget.fits(usd, 1):
             self._budget.is_reached = True
             raise CapReached
         self.add(usd, 1)

@@ -80,11 +80,14 @@ class Caller:
     ) -> list[list[Outcome]]:
         """Ask the calls of all rows, in the order of the rows, so many rows at a time; return what became of each.
 
+        Rows with the same calls are asked once.
+
         Raises:
             EndpointRefused: no call can succeed, or too many failed one after the other.
         """
-        outcomes: list[list[Outcome]] = [[] for _ in rows]
-        queue = iter(enumerate(rows))
+        keys = [tuple(call.key for call in row) for row in rows]
+        outcomes: dict[tuple[str, ...], list[Outcome]] = {}
+        queue = iter(dict(zip(keys, rows, strict=True)).items())
         workers = [self._work(queue, outcomes, advance) for _ in range(concurrency)]
         tasks = [asyncio.create_task(work) for work in workers]
         try:
@@ -93,16 +96,16 @@ class Caller:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-        return outcomes
+        return [outcomes[row] for row in keys]
 
     async def _work(
         self,
-        queue: Iterator[tuple[int, Sequence[Call]]],
-        outcomes: list[list[Outcome]],
+        queue: Iterator[tuple[tuple[str, ...], Sequence[Call]]],
+        outcomes: dict[tuple[str, ...], list[Outcome]],
         advance: Callable[[int], None],
     ) -> None:
-        for index, calls in queue:
-            outcomes[index] = await self._ask_row(calls)
+        for keys, calls in queue:
+            outcomes[keys] = await self._ask_row(calls)
             advance(1)
 
     async def _ask_row(self, calls: Sequence[Call]) -> list[Outcome]:

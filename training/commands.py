@@ -18,6 +18,7 @@ from training.dataset import load_dataset
 from training.encoders import load_encoder
 from training.errors import DataRefused
 from training.evaluate import Evaluation, flat, write_evaluation
+from training.judge.settings import JudgeSettings
 from training.labels import label_records
 from training.logs import read_records
 from training.predict import evaluate_bundle, predict_rows, write_parquet, write_predictions
@@ -45,15 +46,25 @@ def label_logs(
     pair: Pair,
     columns: Mapping[str, str],
     margin: float,
+    judge: JudgeSettings | None = None,
     *,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Label logs, write one row a record, and print the ledger: in = labelled + abstained + quarantined."""
-    with Reporter(quiet=quiet).stage("Reading and labelling"):
+    reporter = Reporter(quiet=quiet)
+    with reporter.stage("Reading and labelling"):
         read = read_records(logs, pair, columns)
         read.refuse_if_mostly_bad()
         found = label_records(read.records, margin=margin)
+    judging = None
+    if judge is not None:
+        from training.judge.commands import label_by_judges, print_judging  # needs the extra `judge`
+
+        judged = label_by_judges(read.records, found, pair, judge, out, reporter, as_json=as_json)
+        if judged is None:
+            return
+        found, judging = judged
     labels = {(row.record.file, row.record.line): row.label for row in found.labelled}
     rows = [(record, labels.get((record.file, record.line))) for record in read.records]
     table = pa.table(
@@ -76,9 +87,11 @@ def label_logs(
         "match_rate_by_task": _match_rates([(row.record.task or "", row.label.match) for row in found.labelled]),
     }
     if as_json:
-        print(msgspec.json.encode(ledger).decode())
-    else:
-        _print_ledger(ledger, out)
+        print(msgspec.json.encode(ledger | ({"judge": judging} if judging else {})).decode())
+        return
+    if judging is not None:
+        print_judging(judging, out)
+    _print_ledger(ledger, out)
 
 
 def assess_logs(

@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import islice
+from uuid import uuid4
 
 import msgspec
 import openai
@@ -20,7 +21,7 @@ from openai.types import Batch as RemoteBatch
 from training.calls.budget import Budget, Caps
 from training.calls.cache import Batch, CallCache
 from training.calls.call import Call, Failure, Keep, key_of
-from training.calls.caller import Outcome, idempotency_key, known_outcome, record_answer
+from training.calls.caller import Outcome, known_outcome, record_answer
 from training.calls.endpoint import refusal, reply_of
 from training.errors import BatchPending, EndpointRefused
 
@@ -112,7 +113,8 @@ class BatchCaller:
         waiting = iter(calls.values())
         while chunk := list(islice(waiting, MAX_REQUESTS)):
             for part in _within_bytes(chunk):
-                digest = key_of(requests=sorted(idempotency_key(self.cache, call.key) for call in part))
+                # Unlike any other, so that an older batch of the same calls is never taken for this one.
+                digest = key_of(requests=[call.key for call in part], once=uuid4().hex)
                 self.cache.open_batch(digest, {call.key: call.bound_usd for call in part})
                 await self._create(digest, part)
 
@@ -178,8 +180,7 @@ class BatchCaller:
         self.cache.batch_collected(batch.digest)
         if not files:
             raise EndpointRefused(f"batch {remote.id}: {remote.status} without any answer; nothing of it was billed")
-        unanswered = [key for key in numbers if known_outcome(self.cache, key) is None and not self.cache.sends(key)]
-        self._failed |= dict.fromkeys(unanswered, Failure.UNAVAILABLE)
+        self._failed |= dict.fromkeys(numbers, Failure.UNAVAILABLE)  # not asked again in this run
 
     def _take_line(self, raw: bytes, numbers: dict[str, int], calls: dict[str, Call]) -> None:
         try:

@@ -48,21 +48,27 @@ class Tariff:
         return None if completion_tokens < 0 else self.price.cost_usd(prompt_tokens, completion_tokens, cached_tokens)
 
 
-def find_tariff(
-    model: str, price_input: float | None = None, price_output: float | None = None, *, is_batch: bool = False
-) -> Tariff:
+@dataclass(frozen=True, slots=True)
+class GivenPrices:
+    """Prices from the command line, USD per million tokens of prompt and of completion."""
+
+    input: float
+    output: float
+
+
+def find_tariff(model: str, given: GivenPrices | None = None, *, is_batch: bool = False) -> Tariff:
     """Return the tariff of a model: from the prices given, else from the price list, half of it in a batch.
 
     Args:
         model: as the endpoint knows it; a vendor before a slash is left out of the search.
-        price_input, price_output: USD per million tokens, as billed; both or neither.
-        is_batch: halve the listed price; prices given are taken as they are.
+        given: taken as they are; None for the listed ones.
+        is_batch: halve the listed price.
 
     Raises:
         PriceUnknown: neither the list nor the caller has a price.
     """
-    if price_input is not None and price_output is not None:
-        return Tariff(Price(model, date.min, price_input, price_output))
+    if given is not None:
+        return Tariff(Price(model, date.min, given.input, given.output))
     try:
         listed = load_prices().price(bare_name(model))
     except PriceUnknown as error:

@@ -6,9 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.bundle import Pair
+from training.calls.address import Address
 from training.calls.budget import Caps
-from training.calls.endpoint import Address
-from training.calls.tariff import bare_name, find_tariff
+from training.calls.tariff import GivenPrices, bare_name, find_tariff
 from training.errors import CallsMisused
 from training.judge.rubric import Judge
 from training.rows import is_model
@@ -39,7 +39,7 @@ class JudgeSettings:
         is_dry_run: only say what it would cost.
         rubric: file with another rubric.
         concurrency: rows asked at a time.
-        price_input, price_output: USD per million tokens, for models that the price list lacks.
+        prices: of every judge, for models that the price list lacks.
         batch: use the Batch API.
         seed: of the sample of known rows.
     """
@@ -54,8 +54,7 @@ class JudgeSettings:
     is_dry_run: bool = False
     rubric: Path | None = None
     concurrency: int = 8
-    price_input: float | None = None
-    price_output: float | None = None
+    prices: GivenPrices | None = None
     batch: BatchSettings | None = None
     seed: int = 0
 
@@ -77,8 +76,8 @@ def find_judges(settings: JudgeSettings, pair: Pair) -> list[Judge]:
                 f"--judge {model} is {own[0]}, one of the pair: a model prefers its own answers. Name another model, or "
                 "add --judge-force"
             )
-    tariff = settings.price_input, settings.price_output
+    is_batch = settings.batch is not None
     return [
-        Judge(model, settings.address.place, find_tariff(model, *tariff, is_batch=settings.batch is not None))
+        Judge(model, settings.address.place, find_tariff(model, settings.prices, is_batch=is_batch))
         for model in settings.models
     ]

@@ -37,7 +37,7 @@ class Verdict:
         winner: `strong`, `weak` or `tie`.
         is_flip: whether the two orders named different winners; it is a tie then.
         score_gap: weak minus strong, mean over the orders, -10 to 10.
-        first_wins: of the two orders, in how many the answer shown first won.
+        first_wins, second_wins: in how many of the two orders the answer shown first won, and the other.
         reasons: one an order; empty where they are not kept.
     """
 
@@ -45,6 +45,7 @@ class Verdict:
     is_flip: bool
     score_gap: float
     first_wins: int
+    second_wins: int
     reasons: tuple[str, str]
 
     @property
@@ -73,7 +74,10 @@ def read_opinion(reply: Reply, *, keep_reason: bool) -> bytes | None:
 def verdict_of(strong_first: bytes, weak_first: bytes) -> Verdict:
     """Combine what was kept of both orders: a winner must win in both, anything else is a tie."""
     one, two = (msgspec.json.decode(kept, type=Opinion) for kept in (strong_first, weak_first))
-    winners = ({"A": "strong", "B": "weak"}.get(one.verdict, "tie"), {"A": "weak", "B": "strong"}.get(two.verdict, "tie"))
+    winners = (
+        {"A": "strong", "B": "weak"}.get(one.verdict, "tie"),
+        {"A": "weak", "B": "strong"}.get(two.verdict, "tie"),
+    )
     agreed = winners[0] if winners[0] == winners[1] else "tie"
     gap = ((one.score_b - one.score_a) + (two.score_a - two.score_b)) / 2
     return Verdict(
@@ -81,5 +85,6 @@ def verdict_of(strong_first: bytes, weak_first: bytes) -> Verdict:
         is_flip=winners[0] != winners[1],
         score_gap=gap,
         first_wins=(one.verdict == "A") + (two.verdict == "A"),
+        second_wins=(one.verdict == "B") + (two.verdict == "B"),
         reasons=(one.reason, two.reason),
     )

@@ -34,7 +34,23 @@ from training.replay_rows import Answered, Kept, Request, Skipped, original_requ
 from training.sampling import Plan, draw, task_shares, uncertainty_shares, uniform_shares
 
 REPLAYED_FIELDS = frozenset(
-    ["messages", "tools", "tool_choice", "parallel_tool_calls", "response_format", "temperature", "top_p", "max_tokens", "max_completion_tokens", "stop", "seed", "presence_penalty", "frequency_penalty", "logit_bias", "reasoning_effort"]
+    {
+        "messages",
+        "tools",
+        "tool_choice",
+        "parallel_tool_calls",
+        "response_format",
+        "temperature",
+        "top_p",
+        "max_tokens",
+        "max_completion_tokens",
+        "stop",
+        "seed",
+        "presence_penalty",
+        "frequency_penalty",
+        "logit_bias",
+        "reasoning_effort",
+    }
 )
 """Of a logged body, what shapes the answer. The rest (streaming, storage, user names) concerns that call alone."""
 

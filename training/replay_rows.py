@@ -69,7 +69,7 @@ def original_requests(
             place = (str(path), raw.line)
             if place in wanted:
                 found[place] = _request(wanted[place], raw, columns)
-    return [found[record.file, record.line] for record in records]
+    return [found.get((record.file, record.line), Skipped.NO_REQUEST) for record in records]
 
 
 def _request(record: Record, raw: RawRow, columns: Mapping[str, str]) -> Request | Skipped:

@@ -85,6 +85,6 @@ def draw(shares: NDArray[np.float64], strata: Sequence[str], seed: int) -> NDArr
     order = order[np.argsort(np.array(strata, dtype=object)[order], kind="stable")]
     running = np.cumsum(shares[order])
     running = running * (round(running[-1]) / running[-1]) if running.size else running  # rounding errors of the sum
-    steps = np.floor(running - generator.uniform(0, 1) + 1e-12)
+    steps = np.floor(running - (1.0 - generator.random()))
     drawn = order[np.diff(steps, prepend=-1.0) > 0]
     return generator.permutation(drawn)

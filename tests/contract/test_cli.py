@@ -38,6 +38,7 @@ COMMANDS = [
     "label",
     "predict",
     "recalibrate",
+    "replay",
     "report",
     "route",
     "sample",

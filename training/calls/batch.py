@@ -174,9 +174,9 @@ class BatchCaller:
                 content = await patient.files.content(name)
                 for line in content.content.splitlines():
                     self._take_line(line, numbers, calls)
-            for name in (*files, batch.input_file):  # they hold prompts: they stay there no longer than needed
-                if name:
-                    await _forget(patient, name)
+            for used in (*files, batch.input_file):  # they hold prompts: they stay there no longer than needed
+                if used:
+                    await _forget(patient, used)
         self.cache.batch_collected(batch.digest)
         if not files:
             raise EndpointRefused(f"batch {remote.id}: {remote.status} without any answer; nothing of it was billed")
@@ -232,5 +232,5 @@ async def _endpoint_errors() -> AsyncIterator[None]:
         ) from None
     except openai.APIError as error:
         raise BatchPending(
-            f"the endpoint was lost ({type(error).__name__}); run the same command again: it goes on where this one ended"
+            f"the endpoint was lost ({type(error).__name__}); run the same command again to go on"
         ) from None

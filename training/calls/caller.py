@@ -59,7 +59,7 @@ class _Pause:
         self.until_s = max(self.until_s, asyncio.get_running_loop().time() + delay_s)
 
     async def wait(self) -> None:
-        while (left_s := self.until_s - asyncio.get_running_loop().time()) > 0:
+        while (left_s := self.until_s - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110  # others extend it
             await asyncio.sleep(left_s)
 
 

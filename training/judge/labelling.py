@@ -179,9 +179,9 @@ def _with_labels(
             label = Label(row.match, NAME, confidence.of(is_tie=row.is_tie))
             labels[row.record.file, row.record.line] = label
     rows = [
-        LabelledRecord(record, label)
+        LabelledRecord(record, labels[record.file, record.line])
         for record in records
-        if (label := labels.get((record.file, record.line))) is not None
+        if (record.file, record.line) in labels
     ]
     n_judged = len(rows) - len(found.labelled)
     unlabelled = found.unlabelled | {Unlabelled.UNDECIDED: found.unlabelled.get(Unlabelled.UNDECIDED, 0) - n_judged}

@@ -73,8 +73,8 @@ def find_judges(settings: JudgeSettings, pair: Pair) -> list[Judge]:
         own = [name for name in (pair.strong, pair.weak) if is_model(bare_name(model), bare_name(name))]
         if own and not settings.is_forced:
             raise CallsMisused(
-                f"--judge {model} is {own[0]}, one of the pair: a model prefers its own answers. Name another model, or "
-                "add --judge-force"
+                f"--judge {model} is {own[0]}, one of the pair: a model prefers its own answers. Name another one, "
+                "or add --judge-force"
             )
     is_batch = settings.batch is not None
     return [

@@ -60,7 +60,7 @@ class _Pause:
 
     async def wait(self) -> None:
         while (left_s := self.until_s - asyncio.get_running_loop().time()) > 0:  # noqa: ASYNC110  # others extend it
-            await asyncio.sleep(left_s)
+            await asyncio.sleep(min(left_s, 1.0))
 
 
 @dataclass
@@ -74,6 +74,7 @@ class Caller:
     retries: Retries = field(default_factory=Retries)
     _pause: _Pause = field(default_factory=_Pause)
     _failed_in_row: int = 0
+    _is_stopped: bool = False
 
     async def ask_rows(
         self, rows: Sequence[Sequence[Call]], concurrency: int, advance: Callable[[int], None]
@@ -89,13 +90,10 @@ class Caller:
         outcomes: dict[tuple[str, ...], list[Outcome]] = {}
         queue = iter(dict(zip(keys, rows, strict=True)).items())
         workers = [self._work(queue, outcomes, advance) for _ in range(concurrency)]
-        tasks = [asyncio.create_task(work) for work in workers]
-        try:
-            await asyncio.gather(*tasks)
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        # Where one fails for good, calls under way still end: they are paid for, and their answers are kept.
+        ended = await asyncio.gather(*workers, return_exceptions=True)
+        for error in filter(None, ended):
+            raise error
         return [outcomes[row] for row in keys]
 
     async def _work(
@@ -105,7 +103,13 @@ class Caller:
         advance: Callable[[int], None],
     ) -> None:
         for keys, calls in queue:
-            outcomes[keys] = await self._ask_row(calls)
+            if self._is_stopped:
+                return
+            try:
+                outcomes[keys] = await self._ask_row(calls)
+            except Exception:
+                self._is_stopped = True
+                raise
             advance(1)
 
     async def _ask_row(self, calls: Sequence[Call]) -> list[Outcome]:
@@ -124,6 +128,9 @@ class Caller:
     async def _ask(self, call: Call, room: Reservation) -> Outcome:
         """Ask one call until it is answered; `room` holds space for one request."""
         for attempt in range(self.retries.max_attempts):
+            await self._pause.wait()
+            if self._is_stopped:
+                break
             outcome = await self._send(call, room)
             if isinstance(outcome, bytes):
                 return outcome
@@ -135,12 +142,11 @@ class Caller:
                 room.extend(call.bound_usd)  # paid for, or perhaps: the next one is one more
             if isinstance(outcome, Lost):
                 await asyncio.sleep(self.retries.delay_s(attempt))
-        return self._failed(Failure.UNAVAILABLE, None)
+        return Failure.UNAVAILABLE if self._is_stopped else self._failed(Failure.UNAVAILABLE, None)
 
     async def _send(self, call: Call, room: Reservation) -> bytes | Refusal | Lost | None:
         """Send one request; return what was kept of its answer, None if it was malformed, or why there is none."""
         bound_usd = call.bound_usd
-        await self._pause.wait()
         number = self.cache.send(call.key, bound_usd)
         answer = await send(self.client, call.body, idempotency_key(self.cache, call.key))
         if isinstance(answer, Refusal):

@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 
-import msgspec
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -27,12 +26,10 @@ from tests.training.judging import (
     turnout,
     undecided,
     undecided_log,
-    undecided_row,
 )
-from training.calls.budget import Caps
 from training.calls.call import Failure, Reply
 from training.calls.tariff import find_tariff
-from training.errors import CallsMisused, EndpointRefused
+from training.errors import CallsMisused
 from training.judge.confidence import PUBLISHED_DECIDED, PUBLISHED_TIE, measure_confidence
 from training.judge.labelling import plan_judging
 from training.judge.rubric import RUBRIC, Judge, calls_for, load_rubric
@@ -123,7 +120,7 @@ def test_judge_is_asked_last_and_only_where_both_answers_are(endpoint, tmp_path)
     records = [
         undecided(0, 5, 1, strong_score=1.0, weak_score=1.0),
         undecided(1, 5, 1, preference="weak"),
-        undecided(2, 5, 1, reference="weak answer 2, quality=1"),
+        record("What is 2 + 2?", "4", "5", reference="4", file="log.jsonl", line=3),
         record("Say hello", "Hello", "hello!", file="log.jsonl", line=4),
         record("Only strong?", "yes quality=3", file="log.jsonl", line=5),
         record("", "an answer quality=1", "another quality=2", file="log.jsonl", line=6),

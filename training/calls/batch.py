@@ -15,14 +15,13 @@ from itertools import islice
 from uuid import uuid4
 
 import msgspec
-import openai
-from openai.types import Batch as RemoteBatch
 
 from training.calls.budget import Budget, Caps
 from training.calls.cache import Batch, CallCache
 from training.calls.call import Call, Failure, Keep, key_of
 from training.calls.caller import Outcome, known_outcome, record_answer
 from training.calls.endpoint import refusal, reply_of
+from training.calls.sdk import openai
 from training.errors import BatchPending, EndpointRefused
 
 MAX_REQUESTS = 50_000
@@ -118,7 +117,7 @@ class BatchCaller:
                 self.cache.open_batch(digest, {call.key: call.bound_usd for call in part})
                 await self._create(digest, part)
 
-    async def _create(self, digest: str, calls: Sequence[Call]) -> RemoteBatch:
+    async def _create(self, digest: str, calls: Sequence[Call]) -> openai.types.Batch:
         content = b"".join(_input_line(call) + b"\n" for call in calls)
         async with _endpoint_errors():
             patient = self.client.with_options(max_retries=CONTROL_RETRIES)
@@ -149,23 +148,28 @@ class BatchCaller:
                 pending.append(f"batch {remote.id}: {remote.status}{done}")
         return pending
 
-    async def _remote(self, batch: Batch, calls: dict[str, Call]) -> RemoteBatch | None:
+    async def _remote(self, batch: Batch, calls: dict[str, Call]) -> openai.types.Batch | None:
         async with _endpoint_errors():
             patient = self.client.with_options(max_retries=CONTROL_RETRIES)
-            if batch.id is not None:
-                return await patient.batches.retrieve(batch.id)
-            listed = 0
-            async for remote in patient.batches.list(limit=100):
-                if (remote.metadata or {}).get(METADATA) == batch.digest:
-                    self.cache.batch_created(batch.digest, remote.id, remote.input_file_id)
-                    return remote
-                listed += 1
-                if listed >= MAX_LISTED:
-                    break
+            batch_id = batch.id or await self._adopt(batch.digest)
+            if batch_id is not None:
+                return await patient.batches.retrieve(batch_id)
         keys = self.cache.batched(batch.digest).keys()
         return await self._create(batch.digest, [calls[key] for key in keys]) if keys <= calls.keys() else None
 
-    async def _take_in(self, batch: Batch, remote: RemoteBatch, calls: dict[str, Call]) -> None:
+    async def _adopt(self, digest: str) -> str | None:
+        """Find a batch at the endpoint whose id a kill kept from the cache; None when it was never created."""
+        listed = 0
+        async for remote in self.client.with_options(max_retries=CONTROL_RETRIES).batches.list(limit=100):
+            if (remote.metadata or {}).get(METADATA) == digest:
+                self.cache.batch_created(digest, remote.id, remote.input_file_id)
+                return remote.id
+            listed += 1
+            if listed >= MAX_LISTED:
+                break
+        return None
+
+    async def _take_in(self, batch: Batch, remote: openai.types.Batch, calls: dict[str, Call]) -> None:
         files = [name for name in (remote.output_file_id, remote.error_file_id) if name]
         numbers = self.cache.batched(batch.digest)
         async with _endpoint_errors():
@@ -188,10 +192,11 @@ class BatchCaller:
             body = msgspec.json.decode(line.response.body) if line.response else None
         except (msgspec.DecodeError, RecursionError):
             return
-        number, call = numbers.pop(line.custom_id, None), calls.get(line.custom_id)
+        number, call = numbers.get(line.custom_id), calls.get(line.custom_id)
         if number is None or call is None or line.response is None or line.response.status_code != OK:
             return
         record_answer(self.cache, number, call, reply_of(body), self.keep)
+        del numbers[line.custom_id]
 
 
 def _within_bytes(calls: Sequence[Call]) -> list[list[Call]]:

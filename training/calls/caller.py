@@ -11,12 +11,11 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-import openai
-
 from training.calls.budget import Budget, CapReached, Reservation
 from training.calls.cache import CallCache, State
 from training.calls.call import Call, Failure, Keep, Reply
 from training.calls.endpoint import Lost, Refusal, send
+from training.calls.sdk import openai
 from training.errors import EndpointRefused
 
 Outcome = bytes | Failure

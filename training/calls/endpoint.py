@@ -16,13 +16,8 @@ from typing import Any, Protocol
 
 from training.calls.address import Address
 from training.calls.call import Reply
-from training.errors import CallsMisused, EndpointRefused, MissingExtra
-
-try:
-    import openai
-    from openai.types.chat import ChatCompletion
-except ModuleNotFoundError as missing:
-    raise MissingExtra("judge", missing.name or "openai") from missing
+from training.calls.sdk import openai
+from training.errors import CallsMisused, EndpointRefused
 
 NO_KEY_NEEDED = "none"
 FATAL_STATUS = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405})
@@ -151,7 +146,7 @@ def retry_after_s(headers: Headers) -> float | None:
 
 def _reply(completion: object, latency_ms: float) -> Reply:
     # The SDK doesn't validate: a gateway's text page or a missing list arrives here as it came.
-    if not isinstance(completion, ChatCompletion):
+    if not isinstance(completion, openai.types.chat.ChatCompletion):
         return Reply({}, latency_ms=latency_ms)
     return reply_of(completion.model_dump(exclude_none=True), latency_ms)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import email.utils
+import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -48,7 +49,7 @@ def keep_json(reply: Reply) -> bytes | None:
 
 
 def echo(body: dict[str, Any]) -> str:
-    return '{"said": "%s"}' % body["messages"][0]["content"]
+    return json.dumps({"said": body["messages"][0]["content"]})
 
 
 @pytest.fixture(autouse=True)

@@ -171,7 +171,8 @@ class Caller:
 
     def _failed(self, why: Failure, refusal: Refusal | None) -> Failure:
         self._failed_in_row += 1
-        if self._failed_in_row >= self.retries.max_failed_in_row:
+        if self._failed_in_row >= self.retries.max_failed_in_row and not self._is_stopped:
+            self._is_stopped = True  # at once, so that calls under way don't say so again
             last = "a time-out" if refusal is None else f"status {refusal.status} {refusal.code}".rstrip()
             raise EndpointRefused(
                 f"{self._failed_in_row} calls in a row failed, the last one with {last}; check the endpoint and the "

@@ -12,7 +12,7 @@ import pytest
 from tests.fake_endpoint import FakeEndpoint, Fault, fake_endpoint
 from tests.training.judging import arguments, start, undecided_log
 
-ROWS_PER_KILL = 20
+ROWS_PER_KILL = 40  # 80 calls; up to 50 are made before a kill
 CONCURRENCY = 4
 
 

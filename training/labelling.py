@@ -16,6 +16,7 @@ from serving.bundle import Pair
 from serving.registry import find_encoder
 from serving.tables import console
 from training.encoders import load_encoder
+from training.judge.settings import JudgeSettings
 from training.labels import label_records
 from training.labels.graders.code import Limits
 from training.labels.ledger import labels_table, ledger_of, ledger_table
@@ -32,6 +33,7 @@ def label_logs(
     pair: Pair,
     reading: Reading,
     margin: float,
+    judge: JudgeSettings | None = None,
     *,
     run_code: bool,
     similarity: str,
@@ -43,20 +45,31 @@ def label_logs(
     Rows in = labelled + abstained + quarantined + merged into the row that holds the other answer, or the request.
     """
     encoder = load_encoder(find_encoder(similarity)) if similarity else None
-    with Reporter(quiet=quiet).stage("Reading and labelling"), _without_cycle_collection():
+    reporter = Reporter(quiet=quiet)
+    with reporter.stage("Reading and labelling"), _without_cycle_collection():
         read = read_records(logs, pair, reading).joined(reading.join)
         read.refuse_if_mostly_bad()
         limits = Limits() if run_code else None
         found = label_records(read.records, margin=margin, code_limits=limits, similarity_encoder=encoder)
+    judging = None
+    if judge is not None:
+        from training.judge.commands import label_by_judges, print_judging  # noqa: PLC0415  # needs the extra `judge`
+
+        judged = label_by_judges(read.records, found, pair, judge, out, reporter, as_json=as_json)
+        if judged is None:
+            return
+        found, judging = judged
     write_parquet(out, labels_table(read.records, found.decisions))
     if read.quarantine:
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)
     ledger = ledger_of(read, found)
     if as_json:
-        print(msgspec.json.encode(ledger).decode())
-    else:
-        console().print(ledger_table(ledger))
-        print(out)
+        print(msgspec.json.encode(msgspec.to_builtins(ledger) | ({"judge": judging} if judging else {})).decode())
+        return
+    if judging is not None:
+        print_judging(judging, out)
+    console().print(ledger_table(ledger))
+    print(out)
 
 
 @contextmanager

@@ -61,6 +61,11 @@ class Record:
     line: int = 0
     index: int = 0
 
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Where the record stands: file, line and index; no two records of one reading share it."""
+        return self.file, self.line, self.index
+
     def with_score(self, score: float) -> Record:
         """Return the record with this score, 0 to 1, for every answer it holds."""
         return replace(self, strong=_scored(self.strong, score), weak=_scored(self.weak, score))

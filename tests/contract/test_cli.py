@@ -39,6 +39,7 @@ COMMANDS = [
     "label",
     "predict",
     "recalibrate",
+    "replay",
     "report",
     "route",
     "sample",

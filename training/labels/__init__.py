@@ -55,6 +55,14 @@ class Labelled:
     unlabelled: dict[Unlabelled, int]
     decisions: list[Decision]
 
+    @classmethod
+    def of(cls, records: Sequence[Record], decisions: Sequence[Decision]) -> Labelled:
+        """Sort records by what became of each; both in the same order."""
+        made = list(zip(records, decisions, strict=True))
+        unlabelled = Counter(decision for decision in decisions if isinstance(decision, Unlabelled))
+        labelled = [LabelledRecord(record, decision) for record, decision in made if isinstance(decision, Label)]
+        return cls(labelled, dict(unlabelled.most_common()), list(decisions))
+
     @property
     def by_labeller(self) -> dict[str, int]:
         """Labels by who gave them, the most frequent first."""
@@ -87,9 +95,7 @@ def label_records(
     decisions = [_decide(record, labellers) for record in records]
     if similarity_encoder is not None:
         decisions = _with_similarity(records, decisions, similarity_encoder)
-    labelled = [LabelledRecord(r, made) for r, made in zip(records, decisions, strict=True) if isinstance(made, Label)]
-    unlabelled = Counter(made for made in decisions if isinstance(made, Unlabelled))
-    return Labelled(labelled, dict(unlabelled.most_common()), decisions)
+    return Labelled.of(records, decisions)
 
 
 def _decide(record: Record, labellers: Sequence[Labeller]) -> Decision:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: demo test test-encoders check lint types proto proto-lint bench bench-quality clean help
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint bench bench-quality clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,6 +27,10 @@ demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen reques
 	@$(BIN)/python -m training.demo $(DEMO)/bundle
 	@echo "bundle: $(DEMO)/bundle"
 	@echo "report: $(DEMO)/bundle/report/index.html"
+
+system-deps:  ## install the Debian programs that some tests need, and skip without: prometheus (with promtool), chromium
+	apt-get update -qq
+	apt-get install -y -qq prometheus chromium
 
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/pytest -q -m "not bench"

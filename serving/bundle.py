@@ -1,6 +1,7 @@
 """The bundle: a folder with all that serving needs, and the checks it passes before it is served.
 
     router.onnx  tokenizer.json  golden.jsonl  card.md  seen_groups.bin  report/  manifest.json  manifest.sha256
+    manifest.sig (optional)
 
 Loading reads each file once, checks the SHA-256 of those bytes, and builds the session from those
 same bytes: nothing that happens to the folder afterwards can reach a loaded bundle. (ONNX has no
@@ -20,10 +21,12 @@ from serving.errors import BundleRefused, ModelFault, UnknownName
 from serving.features import SCHEMA_VERSION
 from serving.model import RouterModel
 from serving.prompt import prompt_from_text
+from serving.signing import is_signed_by, signature_of
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
+MANIFEST_SIGNATURE = "manifest.sig"
 GRAPH, TOKENIZER, GOLDEN, CARD, SEEN_GROUPS = (
     "router.onnx",
     "tokenizer.json",
@@ -167,14 +170,21 @@ class Bundle:
     folder: Path
 
 
-def load_bundle(folder: Path) -> Bundle:
+def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
     """Read, check and open a bundle.
 
+    Args:
+        folder: where it lies.
+        trusted_key: PEM file with the Ed25519 public key that must have signed the manifest, and with it
+            the digest of every file; None asks for no signature.
+
     Raises:
-        BundleRefused: a file is missing, damaged or unlisted, the format is newer than this code, the
-            graph does not load, or a golden prompt is missed. The message names the file.
+        BundleRefused: a file is missing, damaged or unlisted, the signature is missing or another's, the
+            format is newer than this code, the graph does not load, or a golden prompt is missed. The message
+            names the file.
+        KeyRefused: `trusted_key` holds no such key.
     """
-    manifest = read_manifest(folder)
+    manifest = read_manifest(folder, trusted_key)
     contents = {name: _read_checked(folder, name, digest) for name, digest in manifest.files.items()}
     for name in REQUIRED_FILES:
         if name not in contents:
@@ -190,11 +200,24 @@ def load_bundle(folder: Path) -> Bundle:
     return Bundle(manifest, model, golden, folder)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read `manifest.json` against `manifest.sha256`; raises `BundleRefused` as `load_bundle` does."""
-    raw = _read_file(folder, MANIFEST, MAX_MANIFEST_BYTES)
-    expected = _read_file(folder, MANIFEST_DIGEST, 256).decode("ascii", "replace").strip()
-    _check_digest(folder / MANIFEST, raw, expected)
+def sign_bundle(folder: Path, key: Path) -> Path:
+    """Sign the manifest with the private key in the file `key`, in place of an older signature.
+
+    Return the path of the signature. Raises `KeyRefused`, and `BundleRefused` when the manifest is damaged.
+    """
+    raw = _read_manifest_bytes(folder)
+    path = folder / MANIFEST_SIGNATURE
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(signature_of(raw, key))
+    temporary.replace(path)
+    return path
+
+
+def read_manifest(folder: Path, trusted_key: Path | None = None) -> Manifest:
+    """Read `manifest.json` against `manifest.sha256` and the trusted key; raises as `load_bundle` does."""
+    raw = _read_manifest_bytes(folder)
+    if trusted_key is not None:
+        _check_signature(folder, raw, trusted_key)
     try:
         version = msgspec.json.decode(raw, type=_FormatOnly).format_version
         if version > FORMAT_VERSION:
@@ -210,6 +233,21 @@ def read_manifest(folder: Path) -> Manifest:
             f"this Turnout computes {SCHEMA_VERSION}; retrain"
         )
     return manifest
+
+
+def _read_manifest_bytes(folder: Path) -> bytes:
+    raw = _read_file(folder, MANIFEST, MAX_MANIFEST_BYTES)
+    expected = _read_file(folder, MANIFEST_DIGEST, 256).decode("ascii", "replace").strip()
+    _check_digest(folder / MANIFEST, raw, expected)
+    return raw
+
+
+def _check_signature(folder: Path, raw: bytes, trusted_key: Path) -> None:
+    if not is_signed_by(raw, _read_file(folder, MANIFEST_SIGNATURE, 256), trusted_key):
+        raise BundleRefused(
+            f"{folder / MANIFEST_SIGNATURE}: is not the signature of {MANIFEST} by the key in {trusted_key}; "
+            f"use a bundle of that key's owner, or sign this one: turnout bundle sign"
+        )
 
 
 class _FormatOnly(msgspec.Struct):

@@ -12,8 +12,11 @@ from typing import Annotated
 
 import typer
 
-from serving.config import DEFAULT_LISTEN, ServerSettings, is_loopback
 from serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
+from serving.observe.logs import LogFormat
+from serving.observe.scrape import DEFAULT_URL
+from serving.server.config import DEFAULT_LISTEN, ServerSettings, is_loopback
+from serving.server.launching import usable_cores
 
 app = typer.Typer(
     help="Send each LLM request to the cheap model when it would do as well as the dear one.",
@@ -22,20 +25,46 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-bundle_app = typer.Typer(help="Look into a bundle, or check it.", no_args_is_help=True)
+bundle_app = typer.Typer(help="Look into a bundle, check it, or sign it.", no_args_is_help=True)
+key_app = typer.Typer(help="Make keys that sign bundles.", no_args_is_help=True)
+token_app = typer.Typer(help="Make tokens that callers show the server.", no_args_is_help=True)
 app.add_typer(bundle_app, name="bundle")
+rules_app = typer.Typer(help="Check a rules file, or try it on a log.", no_args_is_help=True)
+app.add_typer(rules_app, name="rules")
+spool_app = typer.Typer(help="Look into the spool of a server: the outcomes that it took in.", no_args_is_help=True)
+app.add_typer(spool_app, name="spool")
+app.add_typer(key_app, name="key")
+app.add_typer(token_app, name="token")
 
 DEFAULTS = ServerSettings()
-SERVING_COMMANDS = ("serve", "route", "bundle")
+SERVING_COMMANDS = ("serve", "route", "bundle", "spool", "key", "token", "top", "doctor")
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it: the champion that ships with Turnout.")
+]
+BundlesOption = Annotated[
+    list[Path] | None,
+    typer.Option("--bundle", help="Folder of a bundle that is served; again for more, the first is the default."),
+]
+TrustedKeyOption = Annotated[
+    Path | None, typer.Option(help="Refuse a bundle that the owner of this Ed25519 public key (PEM) has not signed.")
 ]
 
 
 @app.command()
 def serve(
-    bundle: BundleOption = None,
+    bundle: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--bundle",
+            help="Folder of a bundle, or of the registry with a CURRENT that is followed. Repeat it to serve several; "
+            "the first is the default. Without it: the champion that ships with Turnout.",
+        ),
+    ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one.")] = DEFAULT_LISTEN,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=1, help="Processes on the port, each with the whole model. Without it: one for each core."),
+    ] = None,
     lame_duck_s: Annotated[
         float, typer.Option(help="Seconds after SIGTERM in which health says NOT_SERVING and calls still succeed.")
     ] = DEFAULTS.lame_duck_s,
@@ -52,26 +81,97 @@ def serve(
     max_tenant_share: Annotated[
         float, typer.Option(help="Share of the queue that one tenant may hold once it is half full; 1 for no limit.")
     ] = DEFAULTS.max_tenant_share,
+    rules: Annotated[
+        Path | None, typer.Option(help="TOML file of rules (turnout rules check); read again when it changes.")
+    ] = None,
+    canary: Annotated[
+        Path | None, typer.Option(help="Challenger that answers a share; taken back when it fails or is slow.")
+    ] = None,
+    canary_share: Annotated[float, typer.Option(help="Share of sessions that the canary answers, 0 to 1.")] = 0.05,
+    shadow: Annotated[
+        Path | None, typer.Option(help="Challenger that scores the traffic beside the default and changes nothing.")
+    ] = None,
+    shadow_share: Annotated[float, typer.Option(help="Share of sessions that the shadow scores, 0 to 1.")] = 1.0,
+    cache_items: Annotated[
+        int, typer.Option(help="Predictions kept in memory, by digest of the prompt; 0 keeps nothing of any prompt.")
+    ] = 10_000,
+    spool: Annotated[
+        Path | None, typer.Option(help="Folder to keep reported outcomes in; without it ReportOutcome is refused.")
+    ] = DEFAULTS.spool,
+    spool_max_file_bytes: Annotated[
+        int, typer.Option(help="Bytes after which a file of the spool is sealed and the next one begun.")
+    ] = DEFAULTS.spool_max_file_bytes,
+    spool_max_age_s: Annotated[
+        float, typer.Option(help="Seconds after which a file of the spool is sealed and the next one begun.")
+    ] = DEFAULTS.spool_max_age_s,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM file with the server's certificates, its own first; read again on change.")
+    ] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="PEM file with the private key of --tls-cert, without passphrase.")
+    ] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="Let in only clients with a certificate of these authorities (PEM): mutual TLS.")
+    ] = None,
+    tokens: Annotated[
+        Path | None,
+        typer.Option(help="Let in only callers with a bearer token of this TOML file (turnout token new); read again."),
+    ] = None,
+    insecure_public: Annotated[
+        bool, typer.Option("--insecure-public", help="Listen beyond loopback without TLS; something else encrypts.")
+    ] = False,
+    trusted_key: TrustedKeyOption = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(
+            help="HOST:PORT for Prometheus, off for none. Without it: 127.0.0.1:9464, or none where that is taken."
+        ),
+    ] = None,
+    log_format: Annotated[LogFormat, typer.Option(help="Log on stderr for people or as JSON lines.")] = LogFormat.TEXT,
+    traces: Annotated[
+        bool | None,
+        typer.Option(help="Send a span for each call over OTLP; without it as the OTEL_ variables say."),
+    ] = None,
 ) -> None:
-    """Serve routing decisions over gRPC until SIGTERM.
+    """Serve routing decisions over gRPC until SIGTERM; SIGHUP reloads.
 
     Prints one line when ready. Whatever error a caller gets, it uses the strong model.
     """
-    from serving.commands import serve as run_server
-    from serving.registry import find_bundle
+    from serving.observe.settings import observe_settings
+    from serving.registry import locate
+    from serving.server.launching import serve as serve_bundles
+    from serving.server.sources import Sources
 
-    raise typer.Exit(
-        run_server(
-            find_bundle(bundle),
-            listen,
-            lame_duck_s=lame_duck_s,
-            grace_s=grace_s,
-            reflection=is_loopback(listen) if reflection is None else reflection,
-            early_exit=early_exit,
-            max_queue_items=max_queue_items,
-            max_tenant_share=max_tenant_share,
-        )
+    sources = Sources(
+        bundles=tuple(map(locate, bundle)) if bundle else (locate(),),
+        canary=None if canary is None else locate(canary),
+        canary_share=canary_share,
+        shadow=None if shadow is None else locate(shadow),
+        shadow_share=shadow_share,
+        cache_items=cache_items,
+        trusted_key=trusted_key,
     )
+    settings = ServerSettings(
+        listen=listen,
+        lame_duck_s=lame_duck_s,
+        grace_s=grace_s,
+        reflection=is_loopback(listen) if reflection is None else reflection,
+        early_exit=early_exit,
+        max_queue_items=max_queue_items,
+        max_tenant_share=max_tenant_share,
+        rules=rules,
+        spool=spool,
+        spool_max_file_bytes=spool_max_file_bytes,
+        spool_max_age_s=spool_max_age_s,
+        tls_cert=tls_cert,
+        tls_key=tls_key,
+        tls_client_ca=tls_client_ca,
+        tokens=tokens,
+        insecure_public=insecure_public,
+    )
+    observe = observe_settings(metrics, log_format, traces)
+    n_workers = usable_cores() if workers is None else workers
+    raise typer.Exit(serve_bundles(sources, settings, observe, n_workers))
 
 
 @app.command()
@@ -84,6 +184,13 @@ def route(
     early_exit: Annotated[
         bool, typer.Option(help="Let the fast head answer where it is sure (in-process only).")
     ] = True,
+    tls_ca: Annotated[
+        Path | None,
+        typer.Option(help="Speak TLS with --server, trusting certificates of this authority (PEM)."),
+    ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="File with the bearer token for --server, on one line.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
     """Route one prompt and print the decision, with a server or in this process."""
@@ -91,7 +198,8 @@ def route(
 
     prompt = sys.stdin.read() if text == "-" else text
     if server is not None:
-        print(commands.route_remotely(server, prompt, policy, threshold, as_json=as_json))
+        with commands.open_router(server, tls_ca, token_file) as router:
+            print(commands.route_remotely(router, prompt, policy, threshold, as_json=as_json))
         return
     from serving.registry import find_bundle
 
@@ -100,12 +208,47 @@ def route(
 
 
 @bundle_app.command()
-def verify(bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) -> None:
+def verify(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")], trusted_key: TrustedKeyOption = None
+) -> None:
     """Check every file's digest, open the graph and answer the golden prompts; exit code 3 when refused."""
     from serving.bundle import load_bundle
 
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(bundle, trusted_key)
     print(f"{loaded.manifest.bundle_id}: {len(loaded.manifest.files)} files and {len(loaded.golden)} golden prompts ok")
+
+
+@bundle_app.command()
+def sign(
+    bundle: Annotated[Path, typer.Argument(help="Folder of the bundle.")],
+    key: Annotated[Path, typer.Option(help="PEM file with the Ed25519 private key (turnout key new).")],
+) -> None:
+    """Check a bundle as `verify` does, then write manifest.sig; `serve --trusted-key` asks for it."""
+    from serving.bundle import load_bundle, sign_bundle
+
+    load_bundle(bundle)
+    print(sign_bundle(bundle, key))
+
+
+@key_app.command("new")
+def new_key(name: Annotated[Path, typer.Argument(help="Writes NAME.key (keep it secret) and NAME.pub.")]) -> None:
+    """Make an Ed25519 key pair for signing bundles."""
+    from serving import signing
+
+    for path in signing.new_key(name):
+        print(path)
+
+
+@token_app.command("new")
+def new_token(
+    name: Annotated[str, typer.Argument(help="Who is to get it; stands in refusals and in the tokens file.")],
+) -> None:
+    """Make a bearer token: printed once and kept nowhere; the tokens file gets the lines, with its digest only."""
+    from serving.server.tokens import new_token_lines
+
+    token, lines = new_token_lines(name)
+    print(f"# token, shown only here: {token}")
+    print(lines)
 
 
 @bundle_app.command()
@@ -120,10 +263,74 @@ def show(
     commands.show_bundle(find_bundle(bundle), as_json=as_json)
 
 
+@rules_app.command()
+def check(
+    file: Annotated[Path, typer.Argument(help="Rules file, TOML.")],
+    bundle: BundlesOption = None,
+) -> None:
+    """Check a rules file against the bundles it is to be served with; exit code 2 when refused."""
+    from serving.commands import check_rules
+    from serving.registry import find_bundle
+
+    print(check_rules(file, [find_bundle(folder) for folder in bundle] if bundle else [find_bundle()]))
+
+
+@spool_app.command("show")
+def show_spool(
+    folder: Annotated[Path, typer.Argument(help="Folder of a spool, also of one that is being written to.")],
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the outcomes, one line of JSON each; the counts go to stderr.")
+    ] = False,
+) -> None:
+    """Count what a spool holds, or print its outcomes; exit code 1 when bytes between records are damaged.
+
+    A torn tail is what a killed server leaves behind: nothing that was acknowledged is in it.
+    """
+    from serving.spool.show import show
+
+    raise typer.Exit(show(folder, as_json=as_json))
+
+
+@app.command()
+def top(
+    metrics: Annotated[str, typer.Option(help="URL of the server's metrics.")] = DEFAULT_URL,
+    interval_s: Annotated[float, typer.Option(min=0.1, help="Seconds between two scrapes; rates are over them.")] = 2.0,
+    once: Annotated[bool, typer.Option("--once", help="Print one interval and end.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON an interval.")] = False,
+) -> None:
+    """Watch a running server: requests, shares, latency, queue, refusals, bundles. Ctrl-C ends it."""
+    from serving.observe.top import show_top
+    from serving.tables import console
+
+    show_top(metrics, interval_s, once=once, as_json=as_json, console=console())
+
+
+@app.command()
+def doctor(
+    bundle: BundleOption = None,
+    listen: Annotated[str, typer.Option(help="HOST:PORT that a server is to listen on.")] = DEFAULT_LISTEN,
+    server: Annotated[str, typer.Option(help="HOST:PORT of a running server to ask.")] = "",
+    metrics: Annotated[str, typer.Option(help="URL of a running server's metrics.")] = "",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+) -> None:
+    """Say what is wrong with this installation and what to do; exit code 1 when something keeps it from serving."""
+    from serving.observe.doctor.checkup import Patient, check_up, exit_code
+    from serving.observe.doctor.checkup import as_json as findings_json
+    from serving.observe.doctor.checkup import as_table as findings_table
+    from serving.tables import console
+
+    findings = list(check_up(Patient(bundle, listen, server, metrics)))
+    if as_json:
+        print(findings_json(findings))
+    else:
+        console().print(findings_table(findings))
+    raise typer.Exit(exit_code(findings))
+
+
 def main() -> None:
     """Run the command line; errors of our own become one line on stderr and their exit code."""
     if not (len(sys.argv) > 1 and sys.argv[1] in SERVING_COMMANDS):
-        importlib.import_module("training.cli").add_commands(app)
+        importlib.import_module("training.cli").add_commands(app, rules_app)
     try:
         app(prog_name="turnout")
     except TurnoutError as error:

@@ -1,20 +1,23 @@
 """The reference client: asks the router, and answers with the strong model whenever that fails.
 
 Content in, `Routed` out, always: no failure of routing raises. Falling back costs money, never
-quality, and is counted by reason in `fallbacks`. Imports neither numpy nor onnxruntime.
+quality, and is counted by reason in `fallbacks`. An outcome that could not be reported is counted in
+`unreported`. Imports neither numpy nor onnxruntime.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import grpc
 
-from serving.routed import CHANNEL_OPTIONS, Routed, RouteItem, RouterBase, why_failed
+from serving.asking import Routed, RouteFields, RouteItem
+from serving.outcomes import OutcomeFields, outcome_request
+from serving.routed import CHANNEL_OPTIONS, OUTCOME_TIMEOUT_S, RouterBase, why_failed
 
 __all__ = ["AsyncRouter", "RouteItem", "Routed", "Router"]
 
@@ -24,49 +27,24 @@ class Router(RouterBase):
 
     Attributes:
         fallbacks: how often each reason made it answer with the strong model.
+        unreported: how often each reason made `report_outcome` return False.
     """
 
-    def _open(self, target: str) -> Any:
-        return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
+        if credentials is None:
+            return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        return grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
 
-    def route(
-        self,
-        *,
-        text: str | None = None,
-        messages: Sequence[Mapping[str, Any]] | None = None,
-        openai_body: bytes | None = None,
-        policy: str | None = None,
-        threshold: float | None = None,
-        request_id: str = "",
-        bundle: str | None = None,
-        tenant: str = "",
-        timeout_s: float | None = None,
-    ) -> Routed:
+    def route(self, *, timeout_s: float | None = None, **request: Unpack[RouteFields]) -> Routed:
         """Return where the request is to go.
 
         Args:
-            text: the text of one user message; exactly one of the three contents is given.
-            messages: OpenAI messages, `{"role": ..., "content": ...}`, content plain or in parts.
-            openai_body: the raw JSON body of a chat.completions call.
-            policy: name of a policy; None for the router's own default.
-            threshold: threshold in [0, 1] instead of any policy.
-            request_id: any string, for the server's records.
-            bundle: `name` or `name/version`; None for the router's own default.
-            tenant: on whose behalf; under load one tenant gets at most its share.
             timeout_s: deadline of this call in seconds; None for the router's own default.
+            **request: the request, with the fields of `RouteItem`.
         """
         started = time.perf_counter()
+        item = RouteItem(**request)
         try:
-            item = RouteItem(
-                text=text,
-                messages=messages,
-                openai_body=openai_body,
-                policy=policy,
-                threshold=threshold,
-                request_id=request_id,
-                bundle=bundle,
-                tenant=tenant,
-            )
             reply = self._route(self._request(item), timeout=self.timeout_s if timeout_s is None else timeout_s)
             return self._routed(reply, started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
@@ -86,6 +64,26 @@ class Router(RouterBase):
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
             return self._all_fall_back(excluded, why_failed(error), started)
 
+    def report_outcome(
+        self, request_id: str, *, timeout_s: float = OUTCOME_TIMEOUT_S, **fields: Unpack[OutcomeFields]
+    ) -> bool:
+        """Tell the server what became of a routed request; never raises.
+
+        Args:
+            request_id: the id under which the request was routed.
+            timeout_s: deadline in seconds; the answer waits for the server's disk.
+            **fields: what is known of it, see `OutcomeFields`.
+
+        Returns:
+            Whether the outcome is on the server's disk. When False it may be there all the same; `unreported`
+            counts why, with the words of `fallbacks`.
+        """
+        try:
+            self._report_outcome(outcome_request(request_id, fields), timeout=timeout_s)
+        except Exception as error:  # noqa: BLE001  # a report is never worth a failure of its caller
+            return self._unreported(why_failed(error))
+        return True
+
     def close(self) -> None:
         """Close the channel; later calls fall back."""
         self._channel.close()
@@ -102,35 +100,16 @@ class Router(RouterBase):
 class AsyncRouter(RouterBase):
     """The same for asyncio; made and used inside one running event loop."""
 
-    def _open(self, target: str) -> Any:
-        return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+    def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
+        if credentials is None:
+            return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
+        return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
 
-    async def route(
-        self,
-        *,
-        text: str | None = None,
-        messages: Sequence[Mapping[str, Any]] | None = None,
-        openai_body: bytes | None = None,
-        policy: str | None = None,
-        threshold: float | None = None,
-        request_id: str = "",
-        bundle: str | None = None,
-        tenant: str = "",
-        timeout_s: float | None = None,
-    ) -> Routed:
+    async def route(self, *, timeout_s: float | None = None, **request: Unpack[RouteFields]) -> Routed:
         """Return where the request is to go; as `Router.route`. A cancelled caller stays cancelled."""
         started = time.perf_counter()
+        item = RouteItem(**request)
         try:
-            item = RouteItem(
-                text=text,
-                messages=messages,
-                openai_body=openai_body,
-                policy=policy,
-                threshold=threshold,
-                request_id=request_id,
-                bundle=bundle,
-                tenant=tenant,
-            )
             reply = await self._route(self._request(item), timeout=self.timeout_s if timeout_s is None else timeout_s)
             return self._routed(reply, started)
         except asyncio.CancelledError:
@@ -151,6 +130,19 @@ class AsyncRouter(RouterBase):
             return self._all_fall_back(excluded, "cancelled", started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
             return self._all_fall_back(excluded, why_failed(error), started)
+
+    async def report_outcome(
+        self, request_id: str, *, timeout_s: float = OUTCOME_TIMEOUT_S, **fields: Unpack[OutcomeFields]
+    ) -> bool:
+        """Tell the server what became of a routed request; as `Router.report_outcome`. A cancelled caller stays so."""
+        try:
+            await self._report_outcome(outcome_request(request_id, fields), timeout=timeout_s)
+        except asyncio.CancelledError:
+            _raise_if_own()
+            return self._unreported("cancelled")
+        except Exception as error:  # noqa: BLE001  # a report is never worth a failure of its caller
+            return self._unreported(why_failed(error))
+        return True
 
     async def close(self) -> None:
         """Close the channel; later calls fall back."""

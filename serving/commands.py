@@ -3,55 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-import logging
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+import grpc
 import msgspec
 
 from serving.bundle import load_bundle, read_manifest
 from serving.client import Router
-from serving.config import ServerSettings, SettingsRefused
 from serving.decision import Decision, decide, threshold_policy
-from serving.errors import EXIT_USAGE
 from serving.prompt import prompt_from_text
-from serving.server import run
+from serving.rules.names import check_names, checked_rules
 from serving.tables import console, figures_table, policies_table
 
-_DEFAULTS = ServerSettings()
 ONE_SHOT_TIMEOUT_S = 2.0
 """A one-off command also pays for connecting; a gateway keeps the client's 0.1 s."""
-
-
-def serve(
-    bundle: Path,
-    listen: str = _DEFAULTS.listen,
-    *,
-    max_request_bytes: int = _DEFAULTS.max_request_bytes,
-    lame_duck_s: float = _DEFAULTS.lame_duck_s,
-    grace_s: float = _DEFAULTS.grace_s,
-    reflection: bool = _DEFAULTS.reflection,
-    early_exit: bool = _DEFAULTS.early_exit,
-    max_queue_items: int = _DEFAULTS.max_queue_items,
-    max_tenant_share: float = _DEFAULTS.max_tenant_share,
-) -> int:
-    """Serve a bundle until a signal and return the exit code; the arguments are those of `ServerSettings`."""
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    try:
-        settings = ServerSettings(
-            listen=listen,
-            max_request_bytes=max_request_bytes,
-            lame_duck_s=lame_duck_s,
-            grace_s=grace_s,
-            reflection=reflection,
-            early_exit=early_exit,
-            max_queue_items=max_queue_items,
-            max_tenant_share=max_tenant_share,
-        )
-    except SettingsRefused as error:
-        print(f"turnout: {error}", file=sys.stderr)
-        return EXIT_USAGE
-    return run(bundle, settings)
 
 
 def decision_line(decision: Decision) -> str:
@@ -92,10 +58,16 @@ def route_locally(
     return decision_json(decision, bundle.manifest.bundle_id) if as_json else decision_line(decision)
 
 
-def route_remotely(server: str, text: str, policy: str, threshold: float | None, *, as_json: bool) -> str:
+def open_router(server: str, tls_ca: Path | None, token_file: Path | None) -> Router:
+    """Return a client of a server, with TLS where an authority is given and the token where a file is."""
+    credentials = None if tls_ca is None else grpc.ssl_channel_credentials(tls_ca.read_bytes())
+    token = "" if token_file is None else token_file.read_text(encoding="utf-8").strip()
+    return Router(server, timeout_s=ONE_SHOT_TIMEOUT_S, credentials=credentials, token=token)
+
+
+def route_remotely(router: Router, text: str, policy: str, threshold: float | None, *, as_json: bool) -> str:
     """Route one prompt with a server and return the line to print; a failure prints the fallback."""
-    with Router(server, timeout_s=ONE_SHOT_TIMEOUT_S) as router:
-        routed = router.route(text=text, policy=policy, threshold=threshold)
+    routed = router.route(text=text, policy=policy, threshold=threshold)
     if as_json:
         return msgspec.json.encode(dataclasses.asdict(routed)).decode()
     why = f"fallback: {routed.fallback_reason}" if routed.fallback_reason else f"{routed.reason} {routed.stage}"
@@ -114,3 +86,10 @@ def show_bundle(folder: Path, *, as_json: bool) -> None:
     print(f"{manifest.bundle_id}  {manifest.pair.strong} / {manifest.pair.weak}{synthetic}")
     print(f"{rows} rows, match rate {manifest.training.match_rate:.3f}, calibrated by {manifest.calibrator}")
     console().print(figures_table("Test part", manifest.metrics, manifest.intervals), policies_table(manifest))
+
+
+def check_rules(file: Path, folders: Sequence[Path]) -> str:
+    """Check a rules file against bundles and return the line to print; raises `RulesRefused`."""
+    manifests = [read_manifest(folder) for folder in folders]
+    rules = checked_rules(file, lambda rules: check_names(rules, manifests))
+    return f"{file}: ok for {', '.join(one.bundle_id for one in manifests)}; rules: {len(rules.spec.rules)}"

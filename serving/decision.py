@@ -5,32 +5,17 @@ Guards come before the model: they need no probability, and the strong model is 
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
-from enum import StrEnum
 
 from serving.bundle import Bundle, Pair, Policy
 from serving.errors import InvalidRequest
 from serving.model import Prediction, Stage
 from serving.prompt import Prompt
+from serving.routes import Reason, Route
+from serving.rules.rules import After, Before, Facts, Rules
 
-MAX_ESTIMATED_TOKENS = 50_000
-"""Beyond it gpt-4o-mini degrades although its window is 128,000 tokens; UTF-8 bytes / 4."""
-
-
-class Route(StrEnum):
-    """The tier a request is sent to."""
-
-    WEAK = "weak"
-    STRONG = "strong"
-
-
-class Reason(StrEnum):
-    """What decided."""
-
-    MODEL = "MODEL"
-    RULE = "RULE"
-    TOO_LONG = "TOO_LONG"
-    INVALID = "INVALID"
+NO_RULES = Rules()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +32,8 @@ class Decision:
         policy: the policy's name, `threshold=...` for an override.
         reason: what decided.
         stage: the head that answered; None when the model did not run.
+        rule: name of the rule that applied; empty for none.
+        route_propensity: probability in (0, 1] that a request like this one takes this route; 1 without exploration.
     """
 
     route: Route
@@ -57,6 +44,8 @@ class Decision:
     policy: str
     reason: Reason
     stage: Stage | None
+    rule: str = ""
+    route_propensity: float = 1.0
 
 
 def threshold_policy(threshold: float) -> Policy:
@@ -79,46 +68,68 @@ def threshold_policy(threshold: float) -> Policy:
     )
 
 
-def guard(prompt: Prompt) -> Reason | None:
-    """Return why the prompt goes strong without asking the model, or None.
-
-    Raises:
-        InvalidRequest: there is nothing to route: no text, no image, no tool.
-    """
-    if prompt.is_empty:
-        if prompt.images or prompt.tools:
-            return Reason.RULE
+def check_content(prompt: Prompt) -> None:
+    """Raise `InvalidRequest` when there is nothing to route: no text, no image, no tool."""
+    if prompt.is_empty and not (prompt.images or prompt.tools):
         raise InvalidRequest("the request has no content: expected text, messages or an OpenAI body with some text")
-    if len(prompt.text.encode("utf-8")) > 4 * MAX_ESTIMATED_TOKENS:
-        return Reason.TOO_LONG
-    return None
 
 
 def decide(bundle: Bundle, prompt: Prompt, policy: Policy, *, early_exit: bool = True) -> Decision:
-    """Route one prompt; raises what `guard` and `RouterModel.predict` raise."""
-    reason = guard(prompt)
-    if reason is not None:
-        return guarded_decision(bundle.manifest.pair, policy, reason)
+    """Route one prompt without a rules file; raises what `check_content` and `RouterModel.predict` raise."""
+    check_content(prompt)
+    before = NO_RULES.before(Facts(prompt))
+    if before.route is not None:
+        return ruled_decision(bundle.manifest.pair, policy, before)
     prediction = bundle.model.predict(prompt, policy.threshold, early_exit=early_exit)
     return model_decision(bundle.manifest.pair, policy, prediction)
 
 
-def guarded_decision(pair: Pair, policy: Policy, reason: Reason) -> Decision:
-    """Return the decision for the strong model that a guard took, without any probability."""
-    return Decision(Route.STRONG, pair.strong, None, None, policy.threshold, policy.name, reason, None)
+def ruled_decision(pair: Pair, policy: Policy, before: Before) -> Decision:
+    """Return what was decided before the model, by a rule or a guard, without any probability."""
+    route, reason = before.route or Route.STRONG, before.reason or Reason.RULE
+    return _decision(pair, policy, route, reason, None, before.rule)
 
 
-def model_decision(pair: Pair, policy: Policy, prediction: Prediction) -> Decision:
+def model_decision(pair: Pair, policy: Policy, prediction: Prediction, rule: str = "") -> Decision:
     """Return the decision that `p_match` and the policy's threshold give."""
-    p_match = prediction.p_match
-    is_weak = p_match >= policy.threshold
+    route = Route.WEAK if prediction.p_match >= policy.threshold else Route.STRONG
+    return _decision(pair, policy, route, Reason.MODEL, prediction, rule)
+
+
+def settled(decision: Decision, pair: Pair, after: After) -> Decision:
+    """Return what becomes of the model's decision, once session and exploration have been heard."""
+    if after.reason is Reason.MODEL and after.route_propensity == 1.0:
+        return decision
+    return dataclasses.replace(
+        decision,
+        route=after.route,
+        model=_model(pair, after.route),
+        confidence=None if decision.p_match is None else _confidence(decision.p_match, after.route),
+        reason=after.reason,
+        route_propensity=after.route_propensity,
+    )
+
+
+def _decision(
+    pair: Pair, policy: Policy, route: Route, reason: Reason, prediction: Prediction | None, rule: str
+) -> Decision:
+    p_match = None if prediction is None else prediction.p_match
     return Decision(
-        route=Route.WEAK if is_weak else Route.STRONG,
-        model=pair.weak if is_weak else pair.strong,
+        route=route,
+        model=_model(pair, route),
         p_match=p_match,
-        confidence=p_match if is_weak else 1.0 - p_match,
+        confidence=None if p_match is None else _confidence(p_match, route),
         threshold=policy.threshold,
         policy=policy.name,
-        reason=Reason.MODEL,
-        stage=prediction.stage,
+        reason=reason,
+        stage=None if prediction is None else prediction.stage,
+        rule=rule,
     )
+
+
+def _model(pair: Pair, route: Route) -> str:
+    return pair.weak if route is Route.WEAK else pair.strong
+
+
+def _confidence(p_match: float, route: Route) -> float:
+    return p_match if route is Route.WEAK else 1.0 - p_match

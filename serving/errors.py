@@ -7,8 +7,12 @@
     │   ├── DeadlineSpent        DEADLINE_EXCEEDED   do not retry
     │   ├── Overloaded           RESOURCE_EXHAUSTED  retry once, after its `pushback_ms`
     │   ├── NotServing           UNAVAILABLE         retry on another replica
+    │   ├── NotEnabled           UNIMPLEMENTED       do not call this method again
+    │   ├── TokenRefused         UNAUTHENTICATED     do not retry
+    │   ├── PermissionRefused    PERMISSION_DENIED   do not retry
     │   └── ModelFault           INTERNAL            do not retry; text stays on the server
     ├── BundleRefused            a bundle that must not be served; exit code 3
+    ├── RulesRefused             a rules file that must not be used, as a whole; exit code 2
     ├── PricesRefused            a price list that can't be read; exit code 2
     └── PriceUnknown             a model that the price list does not have; exit code 2
 
@@ -70,9 +74,27 @@ class Overloaded(RequestError):
 
 
 class NotServing(RequestError):
-    """The server is not warm yet, or is draining."""
+    """The server is not warm yet, is draining, or can't write outcomes to its disk."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class NotEnabled(RequestError):
+    """The server was started without what this method needs."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
+
+
+class TokenRefused(RequestError):
+    """The call shows no bearer token, or one that this server does not know."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionRefused(RequestError):
+    """The call's token is not good for this method or tenant."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class ModelFault(RequestError):
@@ -85,6 +107,12 @@ class BundleRefused(TurnoutError):
     """A bundle is damaged, incomplete, of a newer format, or misses its golden answers."""
 
     exit_code = EXIT_BUNDLE_REFUSED
+
+
+class RulesRefused(TurnoutError):
+    """A rules file can't be read, says what it can't mean, or names what is not served; none of it is used."""
+
+    exit_code = EXIT_USAGE
 
 
 class PricesRefused(TurnoutError):

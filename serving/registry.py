@@ -35,25 +35,40 @@ def models_folder() -> Path:
     raise BundleRefused(f"no models folder; looked in {', '.join(map(str, places))}; name a bundle with --bundle")
 
 
-def find_bundle(bundle: Path | None = None, name: str = DEFAULT_NAME) -> Path:
-    """Return the folder of a bundle: the one given, or the champion of `name`.
+def locate(bundle: Path | None = None, name: str = DEFAULT_NAME) -> Path:
+    """Return where a bundle comes from: the folder given, or that of `name` in the registry.
 
     Raises:
-        BundleRefused: there is no such folder, or `CURRENT` names none.
+        BundleRefused: there is no such folder.
     """
-    if bundle is not None:
-        if not bundle.is_dir():
-            raise BundleRefused(f"{bundle}: no such folder; a bundle is a folder with a manifest.json")
-        return bundle
-    pointer = models_folder() / name / CURRENT
+    source = models_folder() / name if bundle is None else bundle
+    if not source.is_dir():
+        raise BundleRefused(f"{source}: no such folder; a bundle is a folder with a manifest.json, or with {CURRENT}")
+    return source
+
+
+def resolve(source: Path) -> Path:
+    """Return the bundle that a source leads to now: itself, or the version that its `CURRENT` names.
+
+    Raises:
+        BundleRefused: `CURRENT` can't be read, or names no folder beside it.
+    """
+    pointer = source / CURRENT
+    if not pointer.exists():
+        return source
     try:
         version = pointer.read_text(encoding="utf-8").strip()
-    except OSError as error:
-        raise BundleRefused(f"{pointer}: cannot be read: {error.strerror}; name a bundle with --bundle") from error
-    folder = pointer.parent / version
+    except (OSError, UnicodeDecodeError) as error:
+        raise BundleRefused(f"{pointer}: cannot be read: {error}; name a bundle with --bundle") from error
+    folder = source / version
     if not version or Path(version).name != version or not folder.is_dir():
         raise BundleRefused(f"{pointer}: names {version!r}, and there is no such folder beside it")
     return folder
+
+
+def find_bundle(bundle: Path | None = None, name: str = DEFAULT_NAME) -> Path:
+    """Return the folder of a bundle: `locate`, then `resolve`; raises what they raise."""
+    return resolve(locate(bundle, name))
 
 
 def find_encoder(encoder: str) -> Path:

@@ -1,4 +1,4 @@
-"""What both clients share: their answers, their defaults, reading replies, and the fallback.
+"""What both clients share: their defaults, reading replies, and the fallback.
 
 A call's arguments in, `Routed` out, whatever the server said or did not say.
 """
@@ -6,19 +6,20 @@ A call's arguments in, `Routed` out, whatever the server said or did not say.
 from __future__ import annotations
 
 import abc
+import functools
 import threading
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Sequence
+from typing import Any
 
 import grpc
 
-from serving.config import DEFAULT_LISTEN
+from serving.asking import Routed, RouteItem, request_of, routed_of
 from serving.errors import RequestError
 from serving.pb import router_pb2 as pb
-from serving.wire import ROUTE_BATCH_METHOD, ROUTE_METHOD, read_response, request_of
+from serving.server.config import DEFAULT_LISTEN
+from serving.wire import REPORT_OUTCOME_METHOD, ROUTE_BATCH_METHOD, ROUTE_METHOD
 
 CHANNEL_OPTIONS = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -27,66 +28,17 @@ CHANNEL_OPTIONS = (
     ("grpc.enable_http_proxy", 0),  # prompts go to the router and nowhere else
 )
 
-
-@dataclass(frozen=True, slots=True)
-class Routed:
-    """Where a request is to go; always usable.
-
-    Attributes:
-        model: name to put into the `model` field of the request.
-        tier: `weak` or `strong`.
-        p_match: calibrated probability that the weak model does as well; None when the model did not run.
-        confidence: `p_match` when weak, `1 - p_match` when strong; None when the model did not run.
-        threshold: what `p_match` was compared with; None on fallback.
-        policy: the policy applied; empty on fallback.
-        reason: `MODEL`, `RULE`, `TOO_LONG`, or `FALLBACK` when the router gave no answer.
-        stage: `FAST` or `FULL`; None when the model did not run.
-        bundle: `name/version` that answered; empty on fallback.
-        latency_ms: wall time of the call, as the caller saw it.
-        fallback_reason: why there was no answer: a gRPC code in lower case such as `deadline_exceeded`,
-            `bad_response` or `client_error`; None when there was one.
-    """
-
-    model: str
-    tier: Literal["weak", "strong"]
-    p_match: float | None
-    confidence: float | None
-    threshold: float | None
-    policy: str
-    reason: str
-    stage: str | None
-    bundle: str
-    latency_ms: float
-    fallback_reason: str | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RouteItem:
-    """One request of a batch, with the arguments of `Router.route`; None takes the router's own default.
-
-    Attributes:
-        text: the text of one user message; exactly one of the three contents is given.
-        messages: OpenAI messages, `{"role": ..., "content": ...}`, content plain or in parts.
-        openai_body: the raw JSON body of a chat.completions call.
-        policy: name of a policy.
-        threshold: threshold in [0, 1] instead of any policy.
-        request_id: any string, for the server's records.
-        bundle: `name` or `name/version`.
-        tenant: on whose behalf; under load one tenant gets at most its share.
-    """
-
-    text: str | None = None
-    messages: Sequence[Mapping[str, Any]] | None = None
-    openai_body: bytes | None = None
-    policy: str | None = None
-    threshold: float | None = None
-    request_id: str = ""
-    bundle: str | None = None
-    tenant: str = ""
+OUTCOME_TIMEOUT_S = 1.0
+"""Default deadline of a report: it waits for a disk, and no user waits for it."""
 
 
 class RouterBase(abc.ABC):
-    """What both clients share: the defaults, the channel, reading the reply, counting fallbacks."""
+    """What both clients share: the defaults, the channel, reading the reply, counting fallbacks.
+
+    Attributes:
+        fallbacks: how often each reason made it answer with the strong model.
+        unreported: how often each reason kept an outcome from being known to be on the server's disk.
+    """
 
     def __init__(
         self,
@@ -96,6 +48,8 @@ class RouterBase(abc.ABC):
         timeout_s: float = 0.1,
         policy: str = "",
         bundle: str = "",
+        credentials: grpc.ChannelCredentials | None = None,
+        token: str = "",
     ) -> None:
         """Name the server and the defaults of every call; the channel connects at the first call.
 
@@ -105,6 +59,9 @@ class RouterBase(abc.ABC):
             timeout_s: deadline of a call in seconds; what a caller is willing to wait for saving money.
             policy: name of a policy; empty for the bundle's default.
             bundle: `name` or `name/version`; empty for the one served.
+            credentials: `grpc.ssl_channel_credentials(...)` for TLS, with key and certificate for mutual TLS;
+                None for plain text.
+            token: bearer token shown with every call; empty for none. Without TLS others can read it on the way.
         """
         self.target = target
         self.strong_model = strong_model
@@ -112,35 +69,28 @@ class RouterBase(abc.ABC):
         self.policy = policy
         self.bundle = bundle
         self.fallbacks: Counter[str] = Counter()
+        self.unreported: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._channel = self._open(target)
-        self._route = self._channel.unary_unary(
-            ROUTE_METHOD,
-            request_serializer=pb.RouteRequest.SerializeToString,
-            response_deserializer=pb.RouteResponse.FromString,
-        )
-        self._route_batch = self._channel.unary_unary(
-            ROUTE_BATCH_METHOD,
-            request_serializer=pb.RouteBatchRequest.SerializeToString,
-            response_deserializer=pb.RouteBatchResponse.FromString,
-        )
+        self._channel = self._open(target, credentials)
+        metadata = (("authorization", f"Bearer {token}"),) if token else None
+
+        def method(path: str, request: Any, response: Any) -> Any:
+            stub = self._channel.unary_unary(
+                path, request_serializer=request.SerializeToString, response_deserializer=response.FromString
+            )
+            return functools.partial(stub, metadata=metadata)
+
+        self._route = method(ROUTE_METHOD, pb.RouteRequest, pb.RouteResponse)
+        self._route_batch = method(ROUTE_BATCH_METHOD, pb.RouteBatchRequest, pb.RouteBatchResponse)
+        self._report_outcome = method(REPORT_OUTCOME_METHOD, pb.ReportOutcomeRequest, pb.ReportOutcomeResponse)
 
     @abc.abstractmethod
-    def _open(self, target: str) -> Any:
+    def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
         """Return a channel to the target; it connects at the first call."""
 
     def _request(self, item: RouteItem) -> Any:
         """Return the `RouteRequest` of an item; raises what `request_of` raises."""
-        return request_of(
-            text=item.text,
-            messages=item.messages,
-            openai_body=item.openai_body,
-            policy=self.policy if item.policy is None else item.policy,
-            threshold=item.threshold,
-            request_id=item.request_id,
-            bundle=self.bundle if item.bundle is None else item.bundle,
-            tenant=item.tenant,
-        )
+        return request_of(item, self.policy, self.bundle)
 
     def _batch(self, items: Sequence[RouteItem]) -> tuple[Any, list[str | None]]:
         """Return the `RouteBatchRequest` of the good items, and for each item why it is not in it, or None."""
@@ -173,21 +123,7 @@ class RouterBase(abc.ABC):
         return [self._fallback(own or why, started) for own in excluded]
 
     def _routed(self, reply: Any, started: float) -> Routed:
-        answer = read_response(reply)
-        if answer is None:
-            return self._fallback("bad_response", started)
-        return Routed(
-            model=answer.model,
-            tier="weak" if answer.tier == "weak" else "strong",
-            p_match=answer.p_match,
-            confidence=answer.confidence,
-            threshold=answer.threshold,
-            policy=answer.policy,
-            reason=answer.reason,
-            stage=answer.stage,
-            bundle=answer.bundle,
-            latency_ms=ms_since(started),
-        )
+        return routed_of(reply, ms_since(started)) or self._fallback("bad_response", started)
 
     def _fallback(self, why: str, started: float) -> Routed:
         with self._lock:
@@ -195,16 +131,16 @@ class RouterBase(abc.ABC):
         return Routed(
             model=self.strong_model,
             tier="strong",
-            p_match=None,
-            confidence=None,
-            threshold=None,
-            policy="",
             reason="FALLBACK",
-            stage=None,
-            bundle="",
             latency_ms=ms_since(started),
             fallback_reason=why,
         )
+
+    def _unreported(self, why: str) -> bool:
+        """Count a failed report; False, for the caller to return."""
+        with self._lock:
+            self.unreported[why] += 1
+        return False
 
 
 def why_failed(error: Exception) -> str:

@@ -40,20 +40,29 @@ from serving.prompt import prompt_from_text
 
 MAX_TOKENS = 128
 EXIT_BAND = 0.1
+BIAS = 3.2
 BUNDLE_ID = "tiny/1"
 DEFAULT_POLICY = "max_worse=0.01"
 GOLDEN_PROMPTS = ("Hello there", "Write a short poem about railway switches", "word " * 60)
 
 
-def tiny_bundle(folder: Path, *, nan_on_digits: bool = False, work_per_question: int = 0) -> Path:
+def tiny_bundle(
+    folder: Path,
+    *,
+    version: str = "1",
+    name: str = "tiny",
+    bias: float = BIAS,
+    nan_on_digits: bool = False,
+    work_per_question: int = 0,
+) -> Path:
     """Write a bundle into `folder` that `load_bundle` accepts; return the folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    graph = tiny_graph(nan_on_digits=nan_on_digits, work_per_question=work_per_question)
+    graph = tiny_graph(bias=bias, nan_on_digits=nan_on_digits, work_per_question=work_per_question)
     tokenizer = tiny_tokenizer()
     (folder / GRAPH).write_bytes(graph)
     (folder / TOKENIZER).write_bytes(tokenizer)
     (folder / GOLDEN).write_bytes(_golden(RouterModel(graph, tokenizer, MAX_TOKENS)))
-    write_manifest(folder, tiny_manifest(folder))
+    write_manifest(folder, msgspec.structs.replace(tiny_manifest(folder), name=name, version=version))
     return folder
 
 
@@ -113,7 +122,7 @@ def tiny_tokenizer() -> bytes:
     return tokenizer.to_str().encode()
 
 
-def tiny_graph(*, nan_on_digits: bool, work_per_question: int) -> bytes:
+def tiny_graph(*, bias: float = BIAS, nan_on_digits: bool, work_per_question: int) -> bytes:
     """Return the bytes of the graph: `p_match` = sigmoid of a line in log tokens and counts."""
     weights = np.zeros((len(STRUCTURAL), 3), np.float32)
     weights[_index("log_tokens"), 0] = -0.8
@@ -147,7 +156,7 @@ def tiny_graph(*, nan_on_digits: bool, work_per_question: int) -> bytes:
     constants = {
         "weights": weights,
         "small": np.float32(-0.002),
-        "bias": np.array([3.2], np.float32),
+        "bias": np.array([bias], np.float32),
         "axis": np.array([0], np.int64),
         "shrink": np.float32(0.98),
         "band": np.float32(EXIT_BAND),

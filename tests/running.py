@@ -15,31 +15,48 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serving.bundle import Bundle
-from serving.config import ServerSettings
 from serving.pb import router_pb2 as pb
-from serving.server import RouterServer
+from serving.server.config import ServerSettings
+from serving.server.lifecycle import Lifecycle
+from serving.server.running import RouterServer
+from serving.server.sources import Sources
 from serving.wire import ROUTE_METHOD, SERVICE_NAME
 
 ANY_PORT = "127.0.0.1:0"
 SERVING = health_pb2.HealthCheckResponse.SERVING
 NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-_SERVE = """
-import sys
-from pathlib import Path
-from serving.commands import serve
-sys.exit(serve(Path(sys.argv[1]), sys.argv[2], lame_duck_s=float(sys.argv[3]), reflection=sys.argv[4] == "yes"))
-"""
 
 
 def serve_command(
-    folder: Path, listen: str = ANY_PORT, *, lame_duck_s: float = 0.2, reflection: bool = False
+    folder: Path,
+    listen: str = ANY_PORT,
+    *options: object,
+    lame_duck_s: float = 0.2,
+    reflection: bool = False,
+    workers: int = 1,
+    spool: Path | None = None,
 ) -> list[str]:
-    return [sys.executable, "-c", _SERVE, str(folder), listen, str(lame_duck_s), "yes" if reflection else "no"]
+    command = [sys.executable, "-m", "serving.cli", "serve", "--bundle", folder, "--listen", listen, *options]
+    command += ["--lame-duck-s", lame_duck_s, "--workers", workers, "--reflection" if reflection else "--no-reflection"]
+    command += [
+        "--cache-items",
+        0,
+        *([] if "--metrics" in options else ["--metrics", "off"]),
+        *([] if spool is None else ["--spool", spool]),
+    ]
+    return [str(word) for word in command]
 
 
-def run_to_exit(folder: Path, listen: str = ANY_PORT) -> subprocess.CompletedProcess[str]:
+def run_to_exit(
+    folder: Path, listen: str = ANY_PORT, *options: object, workers: int = 1
+) -> subprocess.CompletedProcess[str]:
     """Run a server that is expected to refuse to start."""
-    return subprocess.run(serve_command(folder, listen), capture_output=True, text=True, timeout=20, check=False)
+    command = serve_command(folder, listen, *options, workers=workers)
+    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, env=environment())
+
+
+def environment() -> dict[str, str]:
+    return os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 @dataclass
@@ -59,13 +76,19 @@ class ServerProcess:
 
 
 @contextlib.contextmanager
-def server_process(folder: Path, log: Path, **options: Any) -> Iterator[ServerProcess]:
-    """Start a server on a free port and wait for its ready line; kill it at the end if it still runs."""
-    command = serve_command(folder, **options)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+def server_process(folder: Path, log: Path, *options: object, **more: Any) -> Iterator[ServerProcess]:
+    """Start a server, on a free port unless told which, and wait for its ready line; kill it at the end."""
+    with started(serve_command(folder, more.pop("listen", ANY_PORT), *options, **more), log) as running:
+        yield running
+
+
+@contextlib.contextmanager
+def started(command: list[str], log: Path) -> Iterator[ServerProcess]:
+    """Run a command that serves, as `server_process` does."""
+    own_environment = environment() | {"TMPDIR": str(log.parent)}  # a killed supervisor leaves its metrics folder
     with (
         log.open("w") as stderr,
-        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment) as process,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=own_environment) as process,
     ):
         try:
             assert process.stdout is not None
@@ -76,10 +99,18 @@ def server_process(folder: Path, log: Path, **options: Any) -> Iterator[ServerPr
             process.kill()
 
 
+def lifecycle_of(bundle: Bundle, cache_items: int = 0, **sources: Any) -> Lifecycle:
+    """Return the lifecycle of a bundle that is loaded already, and perhaps changed for the test."""
+    lifecycle = Lifecycle(Sources(bundles=(bundle.folder,), cache_items=cache_items, **sources))
+    lifecycle.hold(bundle.folder, bundle)
+    return lifecycle
+
+
 @contextlib.asynccontextmanager
-async def server_in_loop(bundle: Bundle, **settings: Any) -> AsyncIterator[tuple[RouterServer, str]]:
-    """Serve a bundle in this event loop; gives the warm server and its address."""
-    server = RouterServer(bundle, ServerSettings(**{"listen": ANY_PORT} | settings))
+async def server_in_loop(served: Bundle | Lifecycle, **settings: Any) -> AsyncIterator[tuple[RouterServer, str]]:
+    """Serve in this event loop; gives the warm server and its address."""
+    lifecycle = lifecycle_of(served) if isinstance(served, Bundle) else served
+    server = RouterServer(lifecycle, ServerSettings(**{"listen": ANY_PORT} | settings))
     await server.start()
     try:
         await server.warm_up()

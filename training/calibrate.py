@@ -1,7 +1,7 @@
 """Calibrate: choose the map to probabilities that mean what they say, and the band where the fast head may not answer.
 
-Comes in: log-odds of the fast and the full head on the calibration part. Goes out: a `Calibrator` for
-each head and the exit band. Fitted on rows that the regression never saw.
+Comes in: log-odds of the fast and the full head, each from a regression that never saw the row
+(`training.crossfit`). Goes out: a `Calibrator` for each head and the exit band.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def exit_band(fast: NDArray[np.float64], full: NDArray[np.float64]) -> float:
     the full head's.
 
     Args:
-        fast: (n,) calibrated log-odds of the fast head on the calibration part.
+        fast: (n,) calibrated log-odds of the fast head, out of fold.
         full: (n,) the same of the full head.
     """
     allowed = int(BAND_DISAGREEMENT * fast.size)

@@ -1,6 +1,6 @@
 """Calibrators: monotone maps of raw log-odds to calibrated ones, each with its fit, its formula and its graph.
 
-Comes in: log-odds and labels of the calibration part. Goes out: a `Calibrator`; `training.calibrate`
+Comes in: out-of-fold log-odds and their labels. Goes out: a `Calibrator`; `training.calibrate`
 chooses among them, `training.router` calls them, `training.export` writes them into the graph.
 """
 

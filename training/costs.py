@@ -1,7 +1,8 @@
 """Costs: what each logged request cost, or would have, at either model of the pair.
 
 Comes in: records. Goes out: USD a row for both models, from the usage that the vendor counted; where a
-row lacks it, from the length of prompt and answers. Prices are today's: policies are for requests to come.
+row lacks it, from the length of prompt and answers, images counted as nothing. Prices are today's: policies are
+for requests to come.
 """
 
 from __future__ import annotations
@@ -15,10 +16,8 @@ from numpy.typing import NDArray
 from serving.bundle import Pair
 from serving.errors import PriceUnknown
 from serving.prices import Price, load_prices
+from serving.routes import estimated_tokens
 from training.records import Record, Response
-
-BYTES_PER_TOKEN = 4
-"""Of UTF-8 text, roughly. Images count as nothing: where there are any, only logged usage is right."""
 
 MIN_KNOWN_SHARE = 0.5
 """Below it the mean would be that of the rows that happen to hold answers, not of the traffic."""
@@ -85,8 +84,4 @@ def _logged(answer: Response | None) -> tuple[int, int] | None:
 def _estimated(record: Record, answer: Response | None) -> tuple[int, int] | None:
     if answer is None or answer.content is None:
         return None
-    return _tokens(record.prompt.text), _tokens(answer.content)
-
-
-def _tokens(text: str) -> int:
-    return -(-len(text.encode("utf-8", "surrogatepass")) // BYTES_PER_TOKEN)
+    return estimated_tokens(record.prompt.text), estimated_tokens(answer.content)

@@ -1,6 +1,6 @@
 """Fit: features and labels to one linear router.
 
-Comes in: `FeatureTable` and labels of the fit part. Goes out: `LinearRouter`: one LogisticRegression
+Comes in: `FeatureTable` and labels of the rows that teach. Goes out: `LinearRouter`: one LogisticRegression
 over the lexical, structural and dense parts (the full head), and one over the first two (the fast head).
 
 The fit is binary on `match`, or on four outcomes (both right, strong only, weak only, both wrong)
@@ -19,6 +19,7 @@ from scipy.special import logsumexp
 from sklearn.linear_model import LogisticRegression
 
 from serving.features import N_BUCKETS
+from training.difficulty import Difficulty
 from training.embeddings import FeatureTable
 
 STRUCTURAL_CLIP = 5.0
@@ -31,6 +32,9 @@ MAX_ITERATIONS = 100
 IDF_POWER = 2.0
 """Rare pieces count for more than in plain TF-IDF: +0.003 AUROC and +0.007 APGR on average over eight confirmation
 splits, within source unchanged; flat between 2 and 3 (training/decisions/0004)."""
+
+LEAST_TARGET = 0.01
+"""An outcome with a smaller part in a soft target is left out: it would add a row to the fit and teach nothing."""
 
 MIN_DOCUMENTS = 2
 """A bucket seen in one row only teaches that row: leaving it out changes AUROC by less than 0.001 and
@@ -172,6 +176,7 @@ def fit_router(
     settings: FitSettings,
     *,
     weight: NDArray[np.float64] | None = None,
+    difficulty: Difficulty | None = None,
 ) -> LinearRouter:
     """Fit both heads.
 
@@ -183,10 +188,12 @@ def fit_router(
         outcome: (n,) `match` when the form is binary, else the class of `outcome_classes`.
         settings: form, C and scales.
         weight: (n,) non-negative, such as 1 / pair propensity; equal when None.
+        difficulty: other models' scores of the fit rows, which soften the four outcomes; unused in the binary form.
     """
     scaler = fit_scaler(table, settings)
-    fast = fit_head(scaler, table, outcome, settings, with_dense=False, weight=weight)
-    full = fit_head(scaler, table, outcome, settings, with_dense=True, weight=weight)
+    soft = difficulty.soften(outcome) if difficulty and settings.form == "four_outcomes" else None
+    fast = fit_head(scaler, table, outcome, settings, with_dense=False, weight=weight, soft=soft)
+    full = fit_head(scaler, table, outcome, settings, with_dense=True, weight=weight, soft=soft)
     return LinearRouter(scaler, fast, full)
 
 
@@ -198,10 +205,12 @@ def fit_head(
     *,
     with_dense: bool,
     weight: NDArray[np.float64] | None = None,
+    soft: NDArray[np.float64] | None = None,
 ) -> Head:
     """Fit one regression on the scaled parts, with or without the dense one; arguments as in `fit_router`.
 
     Where only two outcomes occur, `match` itself is fitted: two classes have one logit, that of the second.
+    `soft` (n, 4) takes the place of more outcomes than that; rows sum to 1.
     """
     is_binary = settings.form == "binary" or np.unique(outcome).size <= 2
     if is_binary and settings.form != "binary":
@@ -210,8 +219,11 @@ def fit_head(
     blocks = [scaler.lexical(table.counts)[:, kept], scaler.structural(table.structural)]
     if with_dense:
         blocks.append(scaler.dense(table.dense))
+    features = hstack([csr_matrix(block) for block in blocks], format="csr")
+    if soft is not None and not is_binary:
+        features, outcome, weight = _one_row_an_outcome(features, soft, weight)
     regression = LogisticRegression(C=settings.c, solver="newton-cg", max_iter=MAX_ITERATIONS)
-    regression.fit(hstack([csr_matrix(block) for block in blocks], format="csr"), outcome, sample_weight=weight)
+    regression.fit(features, outcome, sample_weight=weight)
     coefficients = regression.coef_.T.astype(np.float32)
     kept_part, structural, dense = np.split(coefficients, [kept.size, kept.size + table.structural.shape[1]])
     lexical = np.zeros((N_BUCKETS, coefficients.shape[1]), dtype=np.float32)
@@ -235,6 +247,15 @@ def outcome_classes(
     """
     among_matches = np.where(weak_score >= 0.5, np.where(strong_score >= 0.5, 0, 2), 3)
     return np.where(match == 0, STRONG_ONLY, among_matches).astype(np.int64)
+
+
+def _one_row_an_outcome(
+    features: csr_matrix, soft: NDArray[np.float64], weight: NDArray[np.float64] | None
+) -> tuple[csr_matrix, NDArray[np.int64], NDArray[np.float64]]:
+    """Say soft targets with weights, which is all that LogisticRegression takes; the loss is the same."""
+    row, outcome = np.nonzero(soft >= LEAST_TARGET)
+    part = soft[row, outcome] / np.where(soft >= LEAST_TARGET, soft, 0.0).sum(axis=1)[row]
+    return features[row], outcome, part if weight is None else part * weight[row]
 
 
 def _document_frequency(table: FeatureTable) -> NDArray[np.int64]:

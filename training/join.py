@@ -23,7 +23,17 @@ KEY = np.dtype([("key", "V16"), ("row", "i8"), ("is_weak", "?")])
 """25 bytes a row are kept to join by, whatever the length of the prompt."""
 
 
-SHARED_FIELDS = ("reference", "preference", "task", "source", "group_id", "session_id", "created", "pair_propensity")
+SHARED_FIELDS = (
+    "reference",
+    "preference",
+    "task",
+    "source",
+    "group_id",
+    "session_id",
+    "tenant",
+    "created",
+    "pair_propensity",
+)
 
 
 def join_answers(records: Sequence[Record], by: JoinBy) -> tuple[list[Record], int]:

@@ -53,7 +53,7 @@ def label_logs(
         found = label_records(read.records, margin=margin, code_limits=limits, similarity_encoder=encoder)
     judging = None
     if judge is not None:
-        from training.judge.commands import label_by_judges, print_judging  # noqa: PLC0415  # needs the extra `judge`
+        from training.judge.commands import label_by_judges, print_judging  # needs the extra `judge`
 
         judged = label_by_judges(read.records, found, pair, judge, out, reporter, as_json=as_json)
         if judged is None:

@@ -17,10 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from serving.bundle import SEEN_GROUPS, Bundle, Policy
-from serving.decision import Reason, Route, guard, guarded_decision, model_decision
+from serving.decision import NO_RULES, check_content, model_decision, ruled_decision
 from serving.errors import InvalidRequest
 from serving.model import Prediction
 from serving.prompt import Prompt
+from serving.routes import Reason, Route
+from serving.rules.rules import Facts
 from training.dataset import Dataset
 from training.evaluate import Evaluation, evaluate
 from training.parquet import write_parquet
@@ -66,12 +68,12 @@ def predict_rows(
         if isinstance(row, Rejected):
             return PredictedRow(row.id, None, None, Route.STRONG, None, Reason.INVALID)
         try:
-            reason = guard(row.prompt)
+            check_content(row.prompt)
         except InvalidRequest:
             return PredictedRow(row.id, row.source, None, Route.STRONG, None, Reason.INVALID)
         prediction = bundle.model.predict(row.prompt, policy.threshold, early_exit=early_exit)
-        pair = bundle.manifest.pair
-        decision = guarded_decision(pair, policy, reason) if reason else model_decision(pair, policy, prediction)
+        pair, before = bundle.manifest.pair, NO_RULES.before(Facts(row.prompt))
+        decision = ruled_decision(pair, policy, before) if before.route else model_decision(pair, policy, prediction)
         return PredictedRow(row.id, row.source, prediction.p_match, decision.route, prediction.stage, decision.reason)
 
     with reporter.stage("Predicting", len(rows)) as advance:

@@ -38,6 +38,7 @@ class Record:
         reference: gold answer.
         preference: `strong`, `weak` or `tie`, as a person judged.
         group_id, session_id: rows sharing either never stand on both sides of a split.
+        tenant: on whose behalf the request came.
         created: seconds since the epoch.
         pair_propensity: probability in (0, 1] that both answers were obtained.
         file, line: where the row stands (line counts from 1).
@@ -55,6 +56,7 @@ class Record:
     source: str | None = None
     group_id: str | None = None
     session_id: str | None = None
+    tenant: str | None = None
     created: float | None = None
     pair_propensity: float | None = None
     file: str = ""

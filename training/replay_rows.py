@@ -131,7 +131,7 @@ def write_rows(path: Path, rows: Iterable[Answered]) -> None:
 
 def _row(row: Answered) -> dict[str, Any]:
     record = row.request.record
-    named = ("task", "source", "reference", "group_id", "session_id", "created")
+    named = ("task", "source", "reference", "group_id", "session_id", "tenant", "created")
     optional = {name: value for name in named if (value := getattr(record, name)) is not None}
     return {
         "id": record.id,

@@ -85,6 +85,7 @@ class Row(msgspec.Struct, frozen=True):
     source: str | None = None
     group_id: str | int | None = None
     session_id: str | int | None = None
+    tenant: str | int | None = None
     created: float | str | None = None
     pair_propensity: float | None = None
 
@@ -157,6 +158,7 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair) -> Record:
         source=row.source,
         group_id=_optional_text(row.group_id),
         session_id=_optional_text(row.session_id),
+        tenant=_optional_text(row.tenant),
         created=_epoch_s(row.created),
         pair_propensity=_propensity(row.pair_propensity),
         file=file,

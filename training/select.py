@@ -1,6 +1,6 @@
-"""Selection: C and the scale of the parts, by grouped cross-validation on the fit part alone.
+"""Selection: C and the scale of the parts, by grouped cross-validation on the fit and calibration parts.
 
-Comes in: features and outcomes of the fit part. Goes out: `FitSettings`. The measure is the log loss
+Comes in: features and outcomes of these parts. Goes out: `FitSettings`. The measure is the log loss
 of `match`, out of fold, of the full head before calibration.
 """
 
@@ -41,7 +41,7 @@ def select_settings(
     """Return the settings with the lowest log loss out of fold.
 
     Args:
-        table: features of the fit part.
+        table: features of the rows that teach.
         targets: form -> target of the fit; the first form is the one used without `wide`.
         match: (n,) 0 or 1.
         group: (n,) which rows stay together.

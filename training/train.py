@@ -2,8 +2,9 @@
 
     logs -> labels -> groups -> split -> embed -> select -> fit -> calibrate -> policy -> evaluate -> export -> publish
 
-Each part of the split is read by one step only: settings and coefficients see the fit part,
-calibrators and exit band the calibration part, thresholds the policy part, figures the test part.
+Settings, coefficients, calibrators and exit band see the fit and the calibration part (cross-fitted, so that
+no calibrator reads an answer from a fit that saw the row); only thresholds see the policy part, only figures
+the test part.
 """
 
 from __future__ import annotations
@@ -38,17 +39,17 @@ from serving.features import SCHEMA_VERSION
 from serving.model import RouterModel
 from serving.prompt import prompt_from_text
 from training.baselines import dense_logistic_baseline
-from training.calibrate import exit_band, fit_calibrator
-from training.calibrators import fit_platt
 from training.card import render_card
 from training.costs import CostsUnknown, RequestCosts, request_costs
+from training.crossfit import fit_calibrated
 from training.dataset import Dataset, Loaded, digest_files, load_dataset
+from training.difficulty import OPINION_SHARE, Difficulty, read_difficulty
 from training.embeddings import FeatureTable, embed
 from training.encoders import EncoderModel
 from training.errors import DataRefused
 from training.evaluate import Evaluation, evaluate, flat, write_evaluation
 from training.export import check_parity, export_router
-from training.fit import FitSettings, fit_router, outcome_classes
+from training.fit import FitSettings, outcome_classes
 from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE, golden_lines
 from training.policy import DEFAULT_POLICY, PolicyRows, solve_policies
 from training.progress import Reporter
@@ -62,7 +63,7 @@ from training.splits import Part, key_digests, split_groups
 
 MIN_GROUPS = 200
 MIN_NON_MATCHES = 30
-"""Fewer leave the calibration part with three cases of what costs quality: no calibration can rest on that."""
+"""Fewer leave the policy part with three cases of what costs quality: no bound can rest on that."""
 
 PARITY_ROWS = 500
 EVALUATION_JSON = "report/evaluation.json"
@@ -81,6 +82,7 @@ class TrainSettings:
         wide_search: search every form and the whole grid.
         reading: how the logs are to be read.
         cache_dir: folder of the dense cache; None for none.
+        scores: table of other models' scores on the same prompts (`training.difficulty`); None for none.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -90,6 +92,7 @@ class TrainSettings:
     wide_search: bool = False
     reading: Reading = field(default_factory=Reading)
     cache_dir: Path | None = None
+    scores: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -129,7 +132,8 @@ def train(
     table = embed_dataset(data, encoder, settings.cache_dir, reporter)
     rows = {one: np.flatnonzero(part == one) for one in Part}
 
-    router, chosen = _fit(data, table, rows, settings, reporter)
+    difficulty = _difficulty(data, settings, reporter)
+    router, chosen = _fit(data, table, rows, difficulty, settings, reporter)
     costs = request_costs([data.rows[row].record for row in rows[Part.POLICY]], settings.pair)
     if isinstance(costs, CostsUnknown):
         reporter.say(f"No cost policies: {costs.reason}")
@@ -206,25 +210,43 @@ def _fit(
     data: Dataset,
     table: FeatureTable,
     rows: Mapping[Part, NDArray[np.int64]],
+    difficulty: Difficulty | None,
     settings: TrainSettings,
     reporter: Reporter,
 ) -> tuple[Router, FitSettings]:
-    fit, calibrate = rows[Part.FIT], rows[Part.CALIBRATE]
-    targets = {"binary": data.match[fit]}
+    learn = _learn_rows(rows)
+    match, group = data.match[learn], data.groups.group[learn]
+    targets = {"binary": match}
     if data.has_scores:
         classes = outcome_classes(data.match, data.strong_score, data.weak_score)
-        targets = {"four_outcomes": classes[fit], **targets}
-    fit_table = table.take(fit)
-    chosen = select_settings(
-        fit_table, targets, data.match[fit], data.groups.group[fit], wide=settings.wide_search, reporter=reporter
-    )
+        targets = {"four_outcomes": classes[learn], **targets}
+    learn_table = table.take(learn)
+    chosen = select_settings(learn_table, targets, match, group, wide=settings.wide_search, reporter=reporter)
     with reporter.stage("Fitting and calibrating"):
-        linear = fit_router(fit_table, targets[chosen.form], chosen, weight=data.weight[fit])
-        fast, full = linear.log_odds(table.take(calibrate))
-        match, group = data.match[calibrate], data.groups.group[calibrate]
-        fast_calibrator, full_calibrator = fit_platt(fast, match), fit_calibrator(full, match, group)
-        band = exit_band(fast_calibrator(fast), full_calibrator(full))
-    return Router(linear, fast_calibrator, full_calibrator, band), chosen
+        router = fit_calibrated(
+            learn_table,
+            targets[chosen.form],
+            match,
+            group,
+            chosen,
+            weight=data.weight[learn],
+            difficulty=difficulty and difficulty.take(learn),
+        )
+    return router, chosen
+
+
+def _difficulty(data: Dataset, settings: TrainSettings, reporter: Reporter) -> Difficulty | None:
+    if settings.scores is None:
+        return None
+    with reporter.stage("Reading other models' scores"):
+        found = read_difficulty(settings.scores, settings.pair, data.records, data.groups.group)
+    n_scored = int(np.isfinite(found.scores).any(axis=1).sum())
+    reporter.say(f"Scores of {found.scores.shape[1]} other models on {n_scored} of {len(data.rows)} rows")
+    return found
+
+
+def _learn_rows(rows: Mapping[Part, NDArray[np.int64]]) -> NDArray[np.int64]:
+    return np.sort(np.concatenate([rows[Part.FIT], rows[Part.CALIBRATE]]))
 
 
 def _policy_rows(
@@ -253,12 +275,12 @@ def _evaluate(
     seed: int,
     reporter: Reporter,
 ) -> Evaluation:
-    fit, test = rows[Part.FIT], rows[Part.TEST]
+    learn, test = _learn_rows(rows), rows[Part.TEST]
     test_table = table.take(test)
     answered = router.cascade(router.log_odds(test_table), threshold)
     _, uncalibrated = router.linear.log_odds(test_table)
     outcomes = data.outcomes(test, answered.p_match, answered.is_full, expit(uncalibrated))
-    encoder_only = dense_logistic_baseline(table.dense[fit], data.match[fit], test_table.dense)
+    encoder_only = dense_logistic_baseline(table.dense[learn], data.match[learn], test_table.dense)
     with reporter.stage("Evaluating on the test part") as advance:
         return evaluate(
             outcomes,
@@ -274,7 +296,7 @@ def _training(
 ) -> Training:
     group = loaded.dataset.groups.group
     return Training(
-        data_sha256=digest_files(paths),
+        data_sha256=digest_files([*paths, *([settings.scores] if settings.scores else [])]),
         rows={one.name.lower(): int((part == one).sum()) for one in Part},
         groups={one.name.lower(): int(np.unique(group[part == one]).size) for one in Part},
         group_salt=secrets.token_hex(16),
@@ -287,6 +309,7 @@ def _training(
             "dense_scale": chosen.dense_scale,
             "structural_scale": chosen.structural_scale,
             "margin": settings.margin,
+            "opinion_share": OPINION_SHARE if settings.scores and chosen.form == "four_outcomes" else 0.0,
         },
         libraries={library: version(library) for library in LIBRARIES},
     )

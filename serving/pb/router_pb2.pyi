@@ -19,6 +19,10 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_MODEL: _ClassVar[Reason]
     REASON_RULE: _ClassVar[Reason]
     REASON_TOO_LONG: _ClassVar[Reason]
+    REASON_OUT_OF_DISTRIBUTION: _ClassVar[Reason]
+    REASON_SESSION: _ClassVar[Reason]
+    REASON_EXPLORATION: _ClassVar[Reason]
+    REASON_ROLLOUT: _ClassVar[Reason]
 
 class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -32,12 +36,16 @@ REASON_UNSPECIFIED: Reason
 REASON_MODEL: Reason
 REASON_RULE: Reason
 REASON_TOO_LONG: Reason
+REASON_OUT_OF_DISTRIBUTION: Reason
+REASON_SESSION: Reason
+REASON_EXPLORATION: Reason
+REASON_ROLLOUT: Reason
 STAGE_UNSPECIFIED: Stage
 STAGE_FAST: Stage
 STAGE_FULL: Stage
 
 class RouteRequest(_message.Message):
-    __slots__ = ("request_id", "text", "messages", "openai_body", "policy", "threshold", "bundle", "tenant")
+    __slots__ = ("request_id", "text", "messages", "openai_body", "policy", "threshold", "bundle", "tenant", "task", "session_id", "previous_tier", "cached_tokens", "expected_output_tokens", "explain")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
@@ -46,6 +54,12 @@ class RouteRequest(_message.Message):
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     TENANT_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_TIER_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     text: str
     messages: Messages
@@ -54,7 +68,13 @@ class RouteRequest(_message.Message):
     threshold: float
     bundle: str
     tenant: str
-    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., openai_body: _Optional[bytes] = ..., policy: _Optional[str] = ..., threshold: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ...) -> None: ...
+    task: str
+    session_id: str
+    previous_tier: Tier
+    cached_tokens: int
+    expected_output_tokens: int
+    explain: bool
+    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., openai_body: _Optional[bytes] = ..., policy: _Optional[str] = ..., threshold: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., task: _Optional[str] = ..., session_id: _Optional[str] = ..., previous_tier: _Optional[_Union[Tier, str]] = ..., cached_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., explain: _Optional[bool] = ...) -> None: ...
 
 class Messages(_message.Message):
     __slots__ = ("messages",)
@@ -71,7 +91,7 @@ class Message(_message.Message):
     def __init__(self, role: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class RouteResponse(_message.Message):
-    __slots__ = ("request_id", "tier", "model", "p_match", "confidence", "threshold", "policy", "reason", "stage", "bundle", "timings")
+    __slots__ = ("request_id", "tier", "model", "p_match", "confidence", "threshold", "policy", "reason", "stage", "bundle", "timings", "route_propensity", "weak_cost_usd", "strong_cost_usd", "rule", "contributions")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -83,6 +103,11 @@ class RouteResponse(_message.Message):
     STAGE_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    ROUTE_PROPENSITY_FIELD_NUMBER: _ClassVar[int]
+    WEAK_COST_USD_FIELD_NUMBER: _ClassVar[int]
+    STRONG_COST_USD_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     tier: Tier
     model: str
@@ -94,7 +119,58 @@ class RouteResponse(_message.Message):
     stage: Stage
     bundle: str
     timings: Timings
-    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ...) -> None: ...
+    route_propensity: float
+    weak_cost_usd: float
+    strong_cost_usd: float
+    rule: str
+    contributions: _containers.RepeatedCompositeFieldContainer[Contribution]
+    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., route_propensity: _Optional[float] = ..., weak_cost_usd: _Optional[float] = ..., strong_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ...) -> None: ...
+
+class Contribution(_message.Message):
+    __slots__ = ("start", "end", "p_match_without")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    P_MATCH_WITHOUT_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    end: int
+    p_match_without: float
+    def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., p_match_without: _Optional[float] = ...) -> None: ...
+
+class ReportOutcomeRequest(_message.Message):
+    __slots__ = ("request_id", "tier", "model", "score", "preference", "error_code", "prompt_tokens", "completion_tokens", "cached_tokens", "latency_ms", "bundle", "tenant", "session_id", "task")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    PREFERENCE_FIELD_NUMBER: _ClassVar[int]
+    ERROR_CODE_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    tier: Tier
+    model: str
+    score: float
+    preference: str
+    error_code: str
+    prompt_tokens: int
+    completion_tokens: int
+    cached_tokens: int
+    latency_ms: float
+    bundle: str
+    tenant: str
+    session_id: str
+    task: str
+    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., score: _Optional[float] = ..., preference: _Optional[str] = ..., error_code: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ..., latency_ms: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., session_id: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
+
+class ReportOutcomeResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
 
 class RouteBatchRequest(_message.Message):
     __slots__ = ("requests",)
@@ -147,7 +223,7 @@ class DescribeModelRequest(_message.Message):
     def __init__(self, bundle: _Optional[str] = ...) -> None: ...
 
 class DescribeModelResponse(_message.Message):
-    __slots__ = ("bundle", "created", "synthetic", "strong_model", "weak_model", "encoder", "calibrator", "default_policy", "policies", "figures")
+    __slots__ = ("bundle", "created", "synthetic", "strong_model", "weak_model", "encoder", "calibrator", "default_policy", "policies", "figures", "served")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
@@ -158,6 +234,7 @@ class DescribeModelResponse(_message.Message):
     DEFAULT_POLICY_FIELD_NUMBER: _ClassVar[int]
     POLICIES_FIELD_NUMBER: _ClassVar[int]
     FIGURES_FIELD_NUMBER: _ClassVar[int]
+    SERVED_FIELD_NUMBER: _ClassVar[int]
     bundle: str
     created: str
     synthetic: bool
@@ -168,7 +245,8 @@ class DescribeModelResponse(_message.Message):
     default_policy: str
     policies: _containers.RepeatedCompositeFieldContainer[Policy]
     figures: _containers.RepeatedCompositeFieldContainer[Figure]
-    def __init__(self, bundle: _Optional[str] = ..., created: _Optional[str] = ..., synthetic: _Optional[bool] = ..., strong_model: _Optional[str] = ..., weak_model: _Optional[str] = ..., encoder: _Optional[_Union[Encoder, _Mapping]] = ..., calibrator: _Optional[str] = ..., default_policy: _Optional[str] = ..., policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., figures: _Optional[_Iterable[_Union[Figure, _Mapping]]] = ...) -> None: ...
+    served: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, bundle: _Optional[str] = ..., created: _Optional[str] = ..., synthetic: _Optional[bool] = ..., strong_model: _Optional[str] = ..., weak_model: _Optional[str] = ..., encoder: _Optional[_Union[Encoder, _Mapping]] = ..., calibrator: _Optional[str] = ..., default_policy: _Optional[str] = ..., policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., figures: _Optional[_Iterable[_Union[Figure, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Encoder(_message.Message):
     __slots__ = ("name", "sha256", "max_tokens", "dim")

@@ -44,8 +44,13 @@ class RouterServiceStub:
     the deadline can't be met behind what waits already. Retry
     once, and only when grpc-retry-pushback-ms in the trailers
     says after how long.
-    UNAVAILABLE        not warm yet, draining, or not reachable. Retry on another
-    replica.
+    UNAUTHENTICATED    no bearer token, or one that the server does not know. Do
+    not retry.
+    PERMISSION_DENIED  the token does not allow this method. Do not retry.
+    UNAVAILABLE        not warm yet, draining, not reachable, or outcomes can't be
+    written to the disk. Retry on another replica.
+    UNIMPLEMENTED      ReportOutcome only: the server keeps no outcomes. Do not
+    call that method again.
     INTERNAL           a fault of the server; the message holds an incident id
     and nothing else, to be found in the server's log. Do not
     retry.
@@ -74,6 +79,11 @@ class RouterServiceStub:
                 request_serializer=turnout_dot_v1_dot_router__pb2.RouteStreamRequest.SerializeToString,
                 response_deserializer=turnout_dot_v1_dot_router__pb2.RouteStreamResponse.FromString,
                 _registered_method=True)
+        self.ReportOutcome = channel.unary_unary(
+                '/turnout.v1.RouterService/ReportOutcome',
+                request_serializer=turnout_dot_v1_dot_router__pb2.ReportOutcomeRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_router__pb2.ReportOutcomeResponse.FromString,
+                _registered_method=True)
         self.DescribeModel = channel.unary_unary(
                 '/turnout.v1.RouterService/DescribeModel',
                 request_serializer=turnout_dot_v1_dot_router__pb2.DescribeModelRequest.SerializeToString,
@@ -100,8 +110,13 @@ class RouterServiceServicer:
     the deadline can't be met behind what waits already. Retry
     once, and only when grpc-retry-pushback-ms in the trailers
     says after how long.
-    UNAVAILABLE        not warm yet, draining, or not reachable. Retry on another
-    replica.
+    UNAUTHENTICATED    no bearer token, or one that the server does not know. Do
+    not retry.
+    PERMISSION_DENIED  the token does not allow this method. Do not retry.
+    UNAVAILABLE        not warm yet, draining, not reachable, or outcomes can't be
+    written to the disk. Retry on another replica.
+    UNIMPLEMENTED      ReportOutcome only: the server keeps no outcomes. Do not
+    call that method again.
     INTERNAL           a fault of the server; the message holds an incident id
     and nothing else, to be found in the server's log. Do not
     retry.
@@ -138,6 +153,24 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReportOutcome(self, request, context):
+        """Takes in what became of a routed request: the food of the next training.
+        Answered once the outcome is on the disk of the server: from then on neither a
+        crash of the process nor of the machine loses it. Needs no model, so it works
+        before the server is warm. After any error, a spent deadline included, the
+        outcome may have been kept all the same; reported again, it is kept twice.
+
+        UNAVAILABLE when the disk is full or fails (Route goes on): another replica
+        has another disk. RESOURCE_EXHAUSTED, with a pushback, when too many outcomes
+        wait for the disk. UNIMPLEMENTED when the server was started without a spool:
+        a method "not enabled in this service" in the words of gRPC's status codes,
+        and what a server older than this method answers as well. FAILED_PRECONDITION
+        would ask the caller to change some state and try again, which it can't.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DescribeModel(self, request, context):
         """Says what model answers, for operators and dashboards.
         """
@@ -162,6 +195,11 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.RouteStream,
                     request_deserializer=turnout_dot_v1_dot_router__pb2.RouteStreamRequest.FromString,
                     response_serializer=turnout_dot_v1_dot_router__pb2.RouteStreamResponse.SerializeToString,
+            ),
+            'ReportOutcome': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReportOutcome,
+                    request_deserializer=turnout_dot_v1_dot_router__pb2.ReportOutcomeRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_router__pb2.ReportOutcomeResponse.SerializeToString,
             ),
             'DescribeModel': grpc.unary_unary_rpc_method_handler(
                     servicer.DescribeModel,
@@ -195,8 +233,13 @@ class RouterService:
     the deadline can't be met behind what waits already. Retry
     once, and only when grpc-retry-pushback-ms in the trailers
     says after how long.
-    UNAVAILABLE        not warm yet, draining, or not reachable. Retry on another
-    replica.
+    UNAUTHENTICATED    no bearer token, or one that the server does not know. Do
+    not retry.
+    PERMISSION_DENIED  the token does not allow this method. Do not retry.
+    UNAVAILABLE        not warm yet, draining, not reachable, or outcomes can't be
+    written to the disk. Retry on another replica.
+    UNIMPLEMENTED      ReportOutcome only: the server keeps no outcomes. Do not
+    call that method again.
     INTERNAL           a fault of the server; the message holds an incident id
     and nothing else, to be found in the server's log. Do not
     retry.
@@ -275,6 +318,33 @@ class RouterService:
             '/turnout.v1.RouterService/RouteStream',
             turnout_dot_v1_dot_router__pb2.RouteStreamRequest.SerializeToString,
             turnout_dot_v1_dot_router__pb2.RouteStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReportOutcome(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.RouterService/ReportOutcome',
+            turnout_dot_v1_dot_router__pb2.ReportOutcomeRequest.SerializeToString,
+            turnout_dot_v1_dot_router__pb2.ReportOutcomeResponse.FromString,
             options,
             channel_credentials,
             insecure,

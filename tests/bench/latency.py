@@ -48,7 +48,18 @@ def main() -> None:
 
 def measure(folder: Path, n_calls: int) -> dict:
     """Start a server on a free port and time it; every figure is of this run."""
-    command = [sys.executable, "-m", "serving.cli", "serve", "--bundle", str(folder), "--listen", "127.0.0.1:0"]
+    command = [
+        sys.executable,
+        "-m",
+        "serving.cli",
+        "serve",
+        "--bundle",
+        str(folder),
+        "--listen",
+        "127.0.0.1:0",
+        "--workers",
+        "1",
+    ]
     started = time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as server:
         try:

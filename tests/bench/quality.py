@@ -1,9 +1,9 @@
 """Quality beside simpler routers, re-trained on the same folds and measured on the same rows.
 
-    python -m tests.bench.quality LOGS... [--source NAME] [--folds 5] [--seed 0] [--json FILE]
+    python -m tests.bench.quality LOGS... [--scores FILE] [--source NAME] [--folds 5] [--seed 0] [--json FILE]
 
 Run by `make bench-quality LOGS=...`. Grouped folds; each router learns on the other folds alone, ours
-with its calibration rows taken from those. Pooled over folds; intervals are 95 % bootstraps of groups, and the
+with its calibration cross-fitted inside those. Pooled over folds; intervals are 95 % bootstraps of groups, and the
 last column is the paired difference of ours to that router.
 """
 
@@ -20,21 +20,20 @@ from scipy.special import expit
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold, GroupShuffleSplit
+from sklearn.model_selection import GroupKFold
 from sklearn.neighbors import NearestNeighbors
 
 from serving.bundle import Pair
 from serving.registry import find_encoder
 from training.baselines import dense_logistic_baseline
-from training.calibrate import exit_band, fit_calibrator
-from training.calibrators import fit_platt
+from training.crossfit import fit_calibrated
 from training.dataset import Dataset, load_dataset
+from training.difficulty import Difficulty, read_difficulty
 from training.embeddings import FeatureTable, default_cache_dir, embed
 from training.encoders import load_encoder
 from training.evaluate import evaluate, paired_difference
-from training.fit import FitSettings, fit_router, outcome_classes
+from training.fit import FitSettings, outcome_classes
 from training.progress import Reporter
-from training.router import Router
 
 NEIGHBOURS = 40
 TREES = 200
@@ -54,20 +53,22 @@ class Fold:
     train: np.ndarray
     test: np.ndarray
     seed: int
+    difficulty: Difficulty | None = None
 
 
 def ours(fold: Fold) -> tuple[np.ndarray, np.ndarray]:
     """Return p_match of the full model and of the cascade as served."""
-    group = fold.data.groups.group
-    inner = GroupShuffleSplit(1, test_size=0.15, random_state=fold.seed)
-    fit, calibrate = (fold.train[part] for part in next(inner.split(fold.train, groups=group[fold.train])))
-    form = "four_outcomes" if fold.data.has_scores else "binary"
-    target = fold.classes if fold.data.has_scores else fold.data.match
-    linear = fit_router(fold.table.take(fit), target[fit], FitSettings(form=form))
-    fast, full = linear.log_odds(fold.table.take(calibrate))
-    match = fold.data.match[calibrate]
-    calibrators = fit_platt(fast, match), fit_calibrator(full, match, group[calibrate])
-    router = Router(linear, *calibrators, exit_band(calibrators[0](fast), calibrators[1](full)))
+    train, data = fold.train, fold.data
+    form = "four_outcomes" if data.has_scores else "binary"
+    target = (fold.classes if data.has_scores else data.match)[train]
+    router = fit_calibrated(
+        fold.table.take(train),
+        target,
+        data.match[train],
+        data.groups.group[train],
+        FitSettings(form=form),
+        difficulty=fold.difficulty and fold.difficulty.take(train),
+    )
     heads = router.log_odds(fold.table.take(fold.test))
     return expit(heads.full), router.cascade(heads, SERVED_THRESHOLD).p_match
 
@@ -113,20 +114,24 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("logs", type=Path, nargs="+")
     arguments.add_argument("--source", help="only rows of this source")
+    arguments.add_argument("--scores", type=Path, help="other models' scores on the same prompts, for ours alone")
     arguments.add_argument("--folds", type=int, default=5)
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--json", type=Path)
     given = arguments.parse_args()
     data = load_dataset(given.logs, Pair(), None, 0.0, Reporter()).dataset
     kept = np.array([given.source in (None, row.record.source) for row in data.rows])
-    answers = cross_fit(data, np.flatnonzero(kept), given.folds, given.seed)
+    difficulty = read_difficulty(given.scores, Pair(), data.records, data.groups.group) if given.scores else None
+    answers = cross_fit(data, np.flatnonzero(kept), given.folds, given.seed, difficulty)
     result = compare(data, np.flatnonzero(kept), answers, given.seed)
     print_table(result)
     if given.json:
         given.json.write_text(json.dumps(result, indent=1), encoding="utf-8")
 
 
-def cross_fit(data: Dataset, rows: np.ndarray, n_folds: int, seed: int) -> dict[str, np.ndarray]:
+def cross_fit(
+    data: Dataset, rows: np.ndarray, n_folds: int, seed: int, difficulty: Difficulty | None = None
+) -> dict[str, np.ndarray]:
     """Return p_match out of fold, (rows,) of each router."""
     reporter = Reporter()
     prompts = [record.prompt for record in data.records]
@@ -139,7 +144,7 @@ def cross_fit(data: Dataset, rows: np.ndarray, n_folds: int, seed: int) -> dict[
     splits = GroupKFold(n_folds, shuffle=True, random_state=seed).split(rows, groups=data.groups.group[rows])
     with reporter.stage("Fitting all routers on all folds", n_folds * (len(PEERS) + 1)) as advance:
         for train, test in splits:
-            fold = Fold(data, table, texts, classes, rows[train], rows[test], seed)
+            fold = Fold(data, table, texts, classes, rows[train], rows[test], seed, difficulty)
             answers["ours"][test], answers["ours as served"][test] = ours(fold)
             advance(1)
             for name, peer in PEERS.items():

@@ -21,9 +21,10 @@ import typer
 from serving import cli
 from serving.bundle import GRAPH, MANIFEST, Pair
 from tests.builders import BUNDLE_ID
+from tests.certificates import Authority
 from tests.gateway_builders import chat_attributes, observation, otlp, span, spend_log
 from tests.log_builders import flat_row, write_log
-from tests.running import ServerProcess
+from tests.running import ServerProcess, server_process
 from tests.training.runs import TrainingRun
 from training.cli import add_commands
 from training.sample import make_sample, write_sample
@@ -32,18 +33,30 @@ COMMANDS = [
     "assess",
     "bundle",
     "bundle show",
+    "bundle sign",
     "bundle verify",
+    "doctor",
     "encoder",
     "encoder export",
     "evaluate",
+    "key",
+    "key new",
     "label",
     "predict",
     "recalibrate",
     "replay",
     "report",
     "route",
+    "rules",
+    "rules check",
+    "rules try",
     "sample",
     "serve",
+    "spool",
+    "spool show",
+    "token",
+    "token new",
+    "top",
     "train",
 ]
 ENCODER = "minilm-l3-int8"
@@ -101,9 +114,15 @@ def commands_of(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
 def whole_app() -> dict[str, Any]:
     app = typer.Typer()
     app.add_typer(cli.bundle_app, name="bundle")
+    app.add_typer(cli.rules_app, name="rules")
+    app.add_typer(cli.spool_app, name="spool")
+    app.add_typer(cli.key_app, name="key")
+    app.add_typer(cli.token_app, name="token")
     app.command()(cli.serve)
     app.command()(cli.route)
-    add_commands(app)
+    app.command()(cli.top)
+    app.command()(cli.doctor)
+    add_commands(app, cli.rules_app)
     return dict(commands_of(typer.main.get_command(app)))
 
 
@@ -145,6 +164,12 @@ def test_wrong_usage_is_exit_code_2(turnout: Turnout, log: Path, bundle_folder: 
         (["route", "  ", "--bundle", bundle_folder], "no content"),
         (["predict", bundle_folder, log, "--out", out, "--policy", "nope"], "unknown policy"),
         (["serve", "--bundle", bundle_folder, "--listen", "nonsense"], "host:port"),
+        (["serve", "--bundle", bundle_folder, "--listen", "0.0.0.0:0"], "insecure"),
+        (["serve", "--bundle", bundle_folder, "--tls-cert", log], "tls_key"),
+        (["serve", "--bundle", bundle_folder, "--listen", "127.0.0.1:0", "--tokens", log], "tokens"),
+        (["serve", "--bundle", bundle_folder, "--workers", "0"], "--workers"),
+        (["token", "new", "two words"], "two words"),
+        (["bundle", "sign", bundle_folder, "--key", log], "Ed25519"),
     ):
         ended = turnout(*arguments)
         assert (ended.code, ended.out) == (2, ""), arguments
@@ -186,7 +211,7 @@ def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, b
         "bundle verify",
         "bundle show",
         "route hello --bundle",
-        "serve --bundle",
+        "serve --listen 127.0.0.1:0 --bundle",
         "predict",
         "evaluate",
         "recalibrate",
@@ -278,7 +303,7 @@ def test_label_takes_a_format_a_join_and_a_score(turnout: Turnout, tmp_path: Pat
     rows = [observation(id="1"), observation(id="1", model="gpt-4o-mini")]
     log = write_log(tmp_path / "log.jsonl", rows)
     for join, merged in (("none", 0), ("id", 1), ("prompt", 1)):
-        ended = turnout("label", log, "--out", tmp_path / "o", "--quiet", "--json", "--join", join, "--score", "x")
+        ended = turnout("label", log, "--out", tmp_path / "o", "--quiet", "--json", "--join", join, "--score-name", "x")
         assert json.loads(ended.out)["merged"] == merged
     refused = turnout("label", log, "--out", tmp_path / "o", "--quiet", "--format", "helicone")
     assert (refused.code, "known are: auto" in refused.err) == (1, True)
@@ -325,6 +350,28 @@ def test_route_without_a_server_falls_back_to_the_strong_model(turnout: Turnout)
     assert ended.code == 0
     assert (routed["tier"], routed["p_match"], routed["reason"]) == ("strong", None, "FALLBACK")
     assert "fallback: unavailable" in turnout("route", "hello", "--server", NOBODY).out
+
+
+def test_route_over_tls_with_a_token(turnout: Turnout, bundle_folder: Path, tmp_path: Path):
+    authority = Authority("authority")
+    cert, key = authority.leaf("server").write(tmp_path)
+    ca, token_file, tokens = tmp_path / "ca.pem", tmp_path / "token", tmp_path / "tokens.toml"
+    ca.write_bytes(authority.pem)
+    made = turnout("token", "new", "me")
+    assert made.code == 0
+    token_file.write_text(made.out.splitlines()[0].split()[-1] + "\n")
+    tokens.write_text(made.out)
+    options = ("--tls-cert", cert, "--tls-key", key, "--tokens", tokens)
+    with server_process(bundle_folder, tmp_path / "log", *options) as server:
+
+        def fallback(*arguments: object) -> str | None:
+            ended = turnout("route", "hello", "--server", server.address, "--json", *arguments)
+            return json.loads(ended.out)["fallback_reason"]
+
+        assert fallback("--tls-ca", ca, "--token-file", token_file) is None
+        assert fallback("--tls-ca", ca) == "unauthenticated"
+        assert fallback("--token-file", token_file) in {"unavailable", "deadline_exceeded"}
+        assert token_file.read_text().strip() not in server.log.read_text()
 
 
 def test_bundle_verify_and_show(turnout: Turnout, bundle_folder: Path):

@@ -19,6 +19,8 @@ NUMBERS = {
     "Message": "role=1 text=2",
     "RouteResponse": "request_id=1 tier=2 model=3 p_match=4 confidence=5 threshold=6 policy=7 reason=8 stage=9 "
     "bundle=10 timings=11",
+    "ReportOutcomeRequest": "request_id=1 tier=2 model=3 score=4 preference=5 error_code=6 prompt_tokens=7 "
+    "completion_tokens=8 cached_tokens=9 latency_ms=10 bundle=11 tenant=12 session_id=13 task=14",
     "RouteBatchRequest": "requests=1",
     "RouteBatchResponse": "results=1",
     "RouteStreamRequest": "request=1",

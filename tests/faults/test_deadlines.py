@@ -9,12 +9,11 @@ import time
 import grpc
 import pytest
 
-from serving.answering import Answering, Job
 from serving.bundle import Bundle
-from serving.config import ServerSettings
 from serving.errors import DeadlineSpent
 from serving.pb import router_pb2 as pb
 from serving.prompt import Prompt
+from serving.server.model_thread import Ask, ModelThread
 from serving.wire import ROUTE_METHOD
 from tests.gates import BLOCKER, GatedModel
 from tests.running import server_in_loop
@@ -53,13 +52,12 @@ def test_expired_deadline_never_reaches_the_model(gated: Bundle):
 
 
 def test_deadline_is_checked_on_the_model_thread_itself(gated: Bundle):
-    answering = Answering(gated, ServerSettings())
-    policy = gated.manifest.policy("")
+    thread = ModelThread(lambda _: None, early_exit=True)
     with pytest.raises(DeadlineSpent):
-        answering._run(Job(Prompt("hello"), policy, time.monotonic() - 1e-3, 0))
+        thread.run(Ask(gated.model, Prompt("hello"), 0.5, time.monotonic() - 1e-3, 0))
     assert gated.model.texts == []
-    assert answering._run(Job(Prompt("hello"), policy, time.monotonic() + 10, 0)).decision.p_match
-    answering.close()
+    assert thread.run(Ask(gated.model, Prompt("hello"), 0.5, time.monotonic() + 10, 0)).prediction.p_match
+    thread.close()
 
 
 def test_cancelled_caller_harms_nobody_else(gated: Bundle):

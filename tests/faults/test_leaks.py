@@ -13,10 +13,10 @@ import grpc
 import pytest
 
 from serving.bundle import Bundle
-from serving.incidents import report_incident
 from serving.model import Prediction, RouterModel, Stage
 from serving.pb import router_pb2 as pb
 from serving.prompt import Prompt
+from serving.server.incidents import report_incident
 from tests.running import refusal, route, server_in_loop, server_process
 
 CANARY = "canary-in-the-mine"

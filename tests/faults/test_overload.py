@@ -16,14 +16,14 @@ from typing import Any
 import grpc
 import pytest
 
-from serving.admission import FIRST_ESTIMATE_S, Admission
 from serving.bundle import Bundle
 from serving.client import AsyncRouter, RouteItem
-from serving.config import ServerSettings, SettingsRefused
 from serving.errors import Overloaded
 from serving.pb import router_pb2 as pb
-from serving.service import RouterService
-from serving.status import PUSHBACK_KEY
+from serving.server.admission import FIRST_ESTIMATE_S, Admission
+from serving.server.config import ServerSettings, SettingsRefused
+from serving.server.service import RouterService
+from serving.server.status import PUSHBACK_KEY
 from serving.wire import ROUTE_METHOD
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import SERVING, health_of, server_in_loop

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from serving.bundle import Bundle
-from serving.commands import decision_json, decision_line, serve
+from serving.commands import decision_json, decision_line
 from serving.decision import decide
 from serving.prompt import Prompt
 from tests.builders import BUNDLE_ID
@@ -43,8 +43,3 @@ def test_decision_as_json_has_the_fields_of_the_response(bundle: Bundle):
         "stage": "FAST",
         "bundle": BUNDLE_ID,
     }
-
-
-def test_wrong_setting_is_a_usage_error(bundle_folder, capsys: pytest.CaptureFixture[str]):
-    assert serve(bundle_folder, "nonsense") == 2
-    assert "expected host:port" in capsys.readouterr().err

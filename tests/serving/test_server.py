@@ -14,9 +14,9 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serving.bundle import Bundle
-from serving.config import ServerSettings, SettingsRefused
 from serving.pb import router_pb2 as pb
-from serving.server import RouterServer
+from serving.server.config import ServerSettings, SettingsRefused
+from serving.server.running import RouterServer
 from serving.wire import ROUTE_METHOD, SERVICE_NAME
 from tests.builders import BUNDLE_ID
 from tests.running import (
@@ -25,6 +25,7 @@ from tests.running import (
     SERVING,
     ServerProcess,
     health_of,
+    lifecycle_of,
     route,
     run_to_exit,
     server_in_loop,
@@ -58,7 +59,7 @@ def test_unknown_method_is_unimplemented(server: ServerProcess):
 
 def test_not_serving_and_unavailable_until_warm(bundle: Bundle):
     async def check() -> None:
-        server = RouterServer(bundle, ServerSettings(listen=ANY_PORT))
+        server = RouterServer(lifecycle_of(bundle), ServerSettings(listen=ANY_PORT))
         await server.start()
         async with grpc.aio.insecure_channel(f"127.0.0.1:{server.port}") as channel:
             health = health_pb2_grpc.HealthStub(channel)
@@ -83,6 +84,7 @@ def test_draining_server_says_not_serving_and_still_answers(bundle: Bundle):
             assert await asyncio.to_thread(health_of, address) == NOT_SERVING
             assert (await asyncio.to_thread(route, address, text="hello")).tier == pb.TIER_WEAK
             await draining
+            assert await asyncio.to_thread(health_of, address) == NOT_SERVING
             with pytest.raises(grpc.RpcError) as refused:
                 await asyncio.to_thread(route, address, text="hello")
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -137,7 +139,7 @@ def test_taken_port_exits_4_and_says_so(server: ServerProcess, bundle_folder: Pa
 
 
 def test_impossible_address_exits_2_and_says_so(bundle_folder: Path):
-    done = run_to_exit(bundle_folder, "192.0.2.1:0")
+    done = run_to_exit(bundle_folder, "192.0.2.1:0", "--insecure-public")
     assert done.returncode == 2
     assert "can't listen on 192.0.2.1:0" in done.stderr
 

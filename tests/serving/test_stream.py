@@ -13,7 +13,7 @@ import pytest
 
 from serving.bundle import Bundle
 from serving.pb import router_pb2 as pb
-from serving.service import RouterService
+from serving.server.service import RouterService
 from serving.wire import ROUTE_STREAM_METHOD
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import server_in_loop

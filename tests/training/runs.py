@@ -6,7 +6,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from tests.log_builders import gateway_row
+from training.dataset import Dataset
 from training.encoders import EncoderModel
 from training.progress import Reporter
 from training.sample import STRONG, write_sample
@@ -36,3 +39,16 @@ def run_training(folder: Path, encoder: EncoderModel, n_rows: int) -> TrainingRu
     settings = TrainSettings(seed=SEED, cache_dir=folder / "cache")
     trained = train([log], folder / "bundle", encoder, settings, QUIET)
     return TrainingRun(log, folder / "bundle", trained, settings)
+
+
+def with_shuffled_labels(log: Path, data: Dataset, rows: np.ndarray, out: Path) -> Path:
+    """Write the log again, the scores of these rows passed round among them."""
+    lines = [json.loads(line) for line in log.read_bytes().splitlines()[:1500]]
+    by_id = {line["id"]: line for line in lines}
+    chosen = [by_id[data.rows[row].record.id] for row in rows]
+    scores = [[answer["score"] for answer in line["responses"].values()] for line in chosen]
+    for line, index in zip(chosen, np.random.default_rng(0).permutation(len(chosen)), strict=True):
+        for answer, score in zip(line["responses"].values(), scores[index], strict=True):
+            answer["score"] = score
+    out.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return out

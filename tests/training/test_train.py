@@ -13,11 +13,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.bundle import GOLDEN, GRAPH, SEEN_GROUPS, Bundle, Pair, load_bundle
-from serving.decision import MAX_ESTIMATED_TOKENS, decide
+from serving.decision import decide
 from serving.errors import EXIT_DATA_REFUSED
 from serving.prompt import prompt_from_text
+from serving.routes import MAX_ESTIMATED_TOKENS
 from tests.log_builders import flat_row, gateway_row
-from tests.training.runs import QUIET, SEED, TrainingRun
+from tests.training.runs import QUIET, SEED, TrainingRun, with_shuffled_labels
 from training.commands import predict_file
 from training.dataset import Dataset, load_dataset
 from training.encoders import EncoderModel
@@ -190,18 +191,6 @@ def test_failed_write_leaves_the_earlier_predictions(training_run: TrainingRun, 
         predicted(training_run.bundle, tmp_path / "absent.jsonl", out)
     assert pq.read_table(out).to_pylist() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.parquet"]
-
-
-def with_shuffled_labels(log: Path, data: Dataset, rows: np.ndarray, out: Path) -> Path:
-    """Write the log again, the scores of these rows passed round among them."""
-    lines = [json.loads(line) for line in log.read_bytes().splitlines()[:1500]]
-    by_id = {line["id"]: line for line in lines}
-    chosen = [by_id[data.rows[row].record.id] for row in rows]
-    scores = [[answer["score"] for answer in line["responses"].values()] for line in chosen]
-    for line, index in zip(chosen, np.random.default_rng(0).permutation(len(chosen)), strict=True):
-        for answer, score in zip(line["responses"].values(), scores[index], strict=True):
-            answer["score"] = score
-    return write_lines(out, lines)
 
 
 def test_second_run_with_other_test_labels_gives_the_same_router_and_other_figures(

@@ -1,0 +1,171 @@
+"""Every metric of the server, defined once: name, kind, labels, meaning, buckets, how workers are joined.
+
+`ServerMetrics` builds its instruments from here, the README's table is written from here, and tests
+hold alerts and dashboard against it. Names follow Prometheus: base units, `_seconds`, `_total`, and
+labels with few values: tenant, task and anything else that callers make up is never one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+PREFIX = "turnout_"
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+"""Names the folder in which workers share their counts; unset when one process serves."""
+
+Kind = Literal["counter", "gauge", "histogram"]
+Joined = Literal["", "livesum", "liveall", "livemax"]
+
+SECONDS_BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+"""From a fast head (0.1 to 0.3 ms) over the encoder (1 to 6 ms) to the deadline of a patient caller."""
+
+P_MATCH_BUCKETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.925, 0.95, 0.975, 1.0)
+"""Finer where the thresholds of cautious policies lie."""
+
+DIFFERENCE_BUCKETS = (1e-5, 1e-3, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0)
+"""1e-5 is the parity that the same model keeps; a challenger differs by more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric.
+
+    Attributes:
+        name: without the prefix; counters end in `_total`.
+        kind: counter, gauge or histogram.
+        unit: what one is: `s`, `bytes`, `1` for counts and shares.
+        labels: names of its labels.
+        meaning: one sentence for operators; it is the HELP text.
+        buckets: upper bounds of a histogram.
+        joined: how the workers of one server are joined, for gauges: `livesum` adds those alive, `livemax`
+            takes the largest, `liveall` keeps one series a worker, told apart by `pid`.
+    """
+
+    name: str
+    kind: Kind
+    unit: str
+    labels: tuple[str, ...]
+    meaning: str
+    buckets: tuple[float, ...] = ()
+    joined: Joined = ""
+
+    @property
+    def full_name(self) -> str:
+        """The name as Prometheus sees it."""
+        return PREFIX + self.name
+
+
+METRICS = (
+    Metric(
+        "decisions_total",
+        "counter",
+        "1",
+        ("route", "reason", "policy", "bundle", "stage"),
+        "Decisions made. `policy` folds callers' own thresholds into `threshold`; `stage` is NONE without the model.",
+    ),
+    Metric(
+        "failures_total",
+        "counter",
+        "1",
+        ("code",),
+        "Requests and batch items that got no decision, by gRPC code; each INTERNAL is an incident of the log.",
+    ),
+    Metric(
+        "p_match_ratio",
+        "histogram",
+        "1",
+        (),
+        "The calibrated p_match of decisions in which the model ran.",
+        P_MATCH_BUCKETS,
+    ),
+    Metric(
+        "stage_seconds",
+        "histogram",
+        "s",
+        ("stage",),
+        "Where the time of a decision went: `decode`, `queue` (waiting) and `model`; the last two only if it ran.",
+        SECONDS_BUCKETS,
+    ),
+    Metric("rpcs_total", "counter", "1", ("method", "code"), "Calls answered, by method and gRPC code."),
+    Metric(
+        "rpc_seconds",
+        "histogram",
+        "s",
+        ("method",),
+        "Time of a call in the handler; of a RouteStream, its whole life.",
+        SECONDS_BUCKETS,
+    ),
+    Metric("rpcs_in_flight", "gauge", "1", (), "Calls begun and not yet answered.", joined="livesum"),
+    Metric("queue_items", "gauge", "1", (), "Items that wait for the model or run on it.", joined="livesum"),
+    Metric(
+        "refusals_total",
+        "counter",
+        "1",
+        ("cause",),
+        "Items refused at the queue: it is full (`queue`), the tenant holds its share, or the deadline can't be met.",
+    ),
+    Metric("cache_lookups_total", "counter", "1", ("result",), "Lookups in the cache of exact prompts: hit or miss."),
+    Metric(
+        "shadow_decisions_total",
+        "counter",
+        "1",
+        ("agrees",),
+        "Decisions that the challenger repeated in the shadow, by whether it took the same route.",
+    ),
+    Metric(
+        "shadow_difference_ratio",
+        "histogram",
+        "1",
+        (),
+        "Absolute difference between the p_match of champion and challenger.",
+        DIFFERENCE_BUCKETS,
+    ),
+    Metric("shadow_dropped_total", "counter", "1", (), "Decisions not repeated in the shadow, for lack of time."),
+    Metric(
+        "canary_events_total",
+        "counter",
+        "1",
+        ("event",),
+        "What happened to canaries: `started`, `promoted` or `rolled_back`; each worker counts for itself.",
+    ),
+    Metric("canary_share_ratio", "gauge", "1", (), "Share of the traffic that a canary answers.", joined="livemax"),
+    Metric(
+        "reloads_total",
+        "counter",
+        "1",
+        ("kind", "result"),
+        "Reloads of `bundle`, `rules` or `tokens`: `ok`, or `refused` while the old one serves on.",
+    ),
+    Metric("bundle_info", "gauge", "1", ("bundle",), "1 while the worker serves the bundle, else 0.", joined="liveall"),
+    Metric(
+        "expected_weak_ratio",
+        "gauge",
+        "1",
+        ("bundle", "policy"),
+        "Share that goes weak under the policy, as measured on the policy split when the bundle was made.",
+        joined="livemax",
+    ),
+    Metric("worker_ready", "gauge", "1", (), "1 while the worker is warm and takes calls, else 0.", joined="liveall"),
+    Metric("worker_start_time_seconds", "gauge", "s", (), "When the worker started, in Unix time.", joined="liveall"),
+    Metric("worker_cpu_seconds_total", "counter", "s", (), "CPU time of the workers, user and system."),
+    Metric("worker_memory_bytes", "gauge", "bytes", (), "Resident memory of the worker.", joined="liveall"),
+)
+
+
+def series_names() -> frozenset[str]:
+    """Return every name a query may use; a histogram has `_bucket`, `_sum` and `_count`."""
+    names: set[str] = set()
+    for metric in METRICS:
+        suffixes = ("_bucket", "_sum", "_count") if metric.kind == "histogram" else ("",)
+        names.update(metric.full_name + suffix for suffix in suffixes)
+    return frozenset(names)
+
+
+def markdown_table() -> str:
+    """Return the README's table of all metrics."""
+    lines = ["| metric | kind | unit | labels | meaning |", "| --- | --- | --- | --- | --- |"]
+    for metric in METRICS:
+        labels = ", ".join((*metric.labels, *["pid"] * (metric.joined == "liveall")))
+        lines.append(f"| `{metric.full_name}` | {metric.kind} | {metric.unit} | {labels} | {metric.meaning} |")
+    return "\n".join(lines)

@@ -1,0 +1,1 @@
+"""`turnout doctor`: what is wrong with this installation, one check a line."""

@@ -1,0 +1,191 @@
+"""What one worker counts. Made once a worker; the methods stand in the path of every request.
+
+In: decisions, ends of calls, and changes of state. Out: series of `catalog.METRICS`, in this process or,
+when `PROMETHEUS_MULTIPROC_DIR` is set, in files that the supervisor adds up. prometheus_client looks
+at that variable once, when it is imported: it is imported here, when the first `ServerMetrics` is
+made, and never with this module.
+
+Every count is written at once: a killed worker loses none. Histograms gather, and are written by `sample`.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import grpc
+
+from serving.errors import TurnoutError
+from serving.observe.catalog import FOLDER_VARIABLE, METRICS, Metric
+from serving.observe.gathered import GatheredHistogram
+
+if TYPE_CHECKING:  # a supervisor counts without the model's libraries
+    from serving.bundle import Manifest
+    from serving.decision import Decision
+    from serving.wire import Timings
+
+NO_STAGE = "NONE"
+OWN_THRESHOLD = "threshold"
+"""Label of every policy that is a caller's own threshold: `threshold=0.123` would be a series for each number."""
+
+ALERTED = (
+    ("failures_total", "INTERNAL"),
+    ("canary_events_total", "rolled_back"),
+    *(("reloads_total", kind, "refused") for kind in ("bundle", "rules", "tokens")),
+)
+"""Series there from the start: Prometheus sees no increase in one that is born with the value 1."""
+
+_PAGE_BYTES = resource.getpagesize()
+_STATM = Path("/proc/self/statm")
+
+
+class MetricsMisplaced(TurnoutError):
+    """prometheus_client was imported before the folder of the workers was named."""
+
+
+def policy_label(policy: str) -> str:
+    """Return the policy's name as a label value; all thresholds of callers are one."""
+    return OWN_THRESHOLD if policy.startswith(f"{OWN_THRESHOLD}=") else policy
+
+
+class ServerMetrics:
+    """The instruments of one worker.
+
+    What a call costs is measured by `tests/bench/metrics.py`. For one thread: that of the event loop.
+
+    Attributes:
+        registry: what to expose in a single process; empty of meaning with several workers.
+        in_flight: calls begun and not yet answered.
+    """
+
+    def __init__(self) -> None:
+        """Make all instruments.
+
+        Raises:
+            MetricsMisplaced: the folder was named too late; counts would stay in this process.
+        """
+        import prometheus_client as prometheus  # noqa: PLC0415  # the variable must be set before this import
+        from prometheus_client import values  # noqa: PLC0415
+
+        if FOLDER_VARIABLE in os.environ and values.ValueClass is values.MutexValue:
+            raise MetricsMisplaced(
+                f"{FOLDER_VARIABLE} was set after prometheus_client had been imported; set it before the worker starts"
+            )
+        prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nothing reads
+        self.registry = prometheus.CollectorRegistry()
+        self.in_flight = 0
+        self._made = {metric.name: self._make(prometheus, metric) for metric in METRICS}
+        self._children: dict[tuple[str, ...], Callable[..., None]] = {}
+        self._bundles: set[str] = set()
+        self._cpu_s = 0.0
+        self._rpc_seconds: dict[str, GatheredHistogram] = {}
+        self._p_match = GatheredHistogram(self._made["p_match_ratio"])
+        stages = self._made["stage_seconds"]
+        self._decode, self._queue, self._model = (
+            GatheredHistogram(stages.labels(stage)) for stage in ("decode", "queue", "model")
+        )
+        for name, *labels in ALERTED:
+            self._made[name].labels(*labels)
+        self._made["worker_start_time_seconds"].set(time.time())
+        self.ready(is_ready=False)
+
+    def _make(self, prometheus: Any, metric: Metric) -> Any:
+        arguments: dict[str, Any] = {"registry": self.registry}
+        if metric.kind == "gauge":
+            arguments["multiprocess_mode"] = metric.joined
+        if metric.kind == "histogram":
+            arguments["buckets"] = metric.buckets
+        kinds = {"counter": prometheus.Counter, "gauge": prometheus.Gauge, "histogram": prometheus.Histogram}
+        return kinds[metric.kind](metric.full_name, metric.meaning, metric.labels, **arguments)
+
+    def _count(self, name: str, *labels: str) -> None:
+        """Add one; the child of each set of labels is looked up once."""
+        key = (name, *labels)
+        increment = self._children.get(key)
+        if increment is None:
+            made = self._made[name]
+            increment = self._children[key] = (made.labels(*labels) if labels else made).inc
+        increment()
+
+    def decided(self, decision: Decision, bundle_id: str, timings: Timings) -> None:
+        """Count one decision and where its time went."""
+        stage = decision.stage or NO_STAGE
+        self._count("decisions_total", decision.route, decision.reason, policy_label(decision.policy), bundle_id, stage)
+        self._decode.observe(timings.decode_ns / 1e9)
+        if decision.p_match is not None:
+            self._p_match.observe(decision.p_match)
+            self._queue.observe(timings.queue_ns / 1e9)
+            self._model.observe(timings.model_ns / 1e9)
+
+    def failed(self, code: grpc.StatusCode) -> None:
+        """Count a request or an item of a batch that got no decision."""
+        self._count("failures_total", code.name)
+
+    def began(self) -> None:
+        """Count a call as in flight, until `answered`."""
+        self.in_flight += 1
+
+    def answered(self, method: str, code: str, seconds: float) -> None:
+        """Count a call that ended, with the name of its gRPC code."""
+        self.in_flight -= 1
+        self._count("rpcs_total", method, code)
+        gathered = self._rpc_seconds.get(method)
+        if gathered is None:
+            gathered = self._rpc_seconds[method] = GatheredHistogram(self._made["rpc_seconds"].labels(method))
+        gathered.observe(seconds)
+
+    def refused(self, cause: str) -> None:
+        """Count an item that the queue refused: `queue`, `tenant` or `deadline`."""
+        self._count("refusals_total", cause)
+
+    def cache(self, *, hit: bool) -> None:
+        """Count a lookup in the cache of exact prompts."""
+        self._count("cache_lookups_total", "hit" if hit else "miss")
+
+    def shadow(self, *, agrees: bool, abs_dp: float) -> None:
+        """Count a decision that the challenger repeated, and by how much its p_match differs."""
+        self._count("shadow_decisions_total", "true" if agrees else "false")
+        self._made["shadow_difference_ratio"].observe(abs_dp)
+
+    def shadow_dropped(self) -> None:
+        """Count a decision that the challenger had no time for."""
+        self._count("shadow_dropped_total")
+
+    def canary(self, event: Literal["started", "promoted", "rolled_back"], share: float) -> None:
+        """Count what happened to a canary, and keep the share of traffic it answers from now on, in [0, 1]."""
+        self._count("canary_events_total", event)
+        self._made["canary_share_ratio"].set(share)
+
+    def reloaded(self, kind: Literal["bundle", "rules", "tokens"], *, ok: bool) -> None:
+        """Count a reload that was taken or refused."""
+        self._count("reloads_total", kind, "ok" if ok else "refused")
+
+    def serves(self, manifests: Iterable[Manifest]) -> None:
+        """State all bundles served from now on; those of before are set to 0, as a series never goes away."""
+        served = {manifest.bundle_id: manifest for manifest in manifests}
+        for bundle_id in self._bundles | served.keys():
+            self._made["bundle_info"].labels(bundle_id).set(bundle_id in served)
+        self._bundles |= served.keys()
+        expected = self._made["expected_weak_ratio"]
+        for manifest in served.values():
+            for policy in manifest.policies:
+                expected.labels(manifest.bundle_id, policy.name).set(policy.share_weak)
+
+    def ready(self, *, is_ready: bool) -> None:
+        """State whether the worker is warm and takes calls."""
+        self._made["worker_ready"].set(is_ready)
+
+    def sample(self, queue_items: int) -> None:
+        """Write the histograms, and what is measured from time to time: queue, calls in flight, CPU and memory."""
+        for gathered in (self._p_match, self._decode, self._queue, self._model, *self._rpc_seconds.values()):
+            gathered.flush()
+        self._made["queue_items"].set(queue_items)
+        self._made["rpcs_in_flight"].set(self.in_flight)
+        cpu_s = time.process_time()
+        self._made["worker_cpu_seconds_total"].inc(cpu_s - self._cpu_s)
+        self._cpu_s = cpu_s
+        self._made["worker_memory_bytes"].set(int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES)

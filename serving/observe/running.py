@@ -1,0 +1,78 @@
+"""What a worker needs to be seen, opened before it serves and closed after."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from serving.observe.exposition import Exposition, MetricsPortTaken, start_exposition
+from serving.observe.metrics import ServerMetrics
+from serving.observe.settings import ObserveSettings
+from serving.observe.tracing import Tracing, tracing_to_exporter, wants_traces
+from serving.server.admission import Admission
+
+SAMPLE_INTERVAL_S = 1.0
+"""Below every scrape interval in use; a sample takes some 30 us."""
+
+_log = logging.getLogger("turnout.observe")
+
+
+@dataclass(frozen=True)
+class Observation:
+    """Where a worker counts and traces; by itself counts in memory and traces nothing. `close` ends both."""
+
+    metrics: ServerMetrics = field(default_factory=ServerMetrics)
+    tracing: Tracing | None = None
+    close: Callable[[], None] = lambda: None
+
+
+@contextlib.contextmanager
+def observation(settings: ObserveSettings) -> Iterator[Observation]:
+    """Open metrics and traces of a process that serves alone.
+
+    Raises:
+        MetricsPortTaken, SettingsRefused: the address for metrics can't be listened on.
+        TracesUnavailable: the extra `otel` is not installed.
+    """
+    with contextlib.ExitStack() as stack:
+        metrics = ServerMetrics()
+        exposition = expose(settings, metrics)
+        if exposition is not None:
+            stack.callback(exposition.close)
+        tracing = tracing_to_exporter() if wants_traces(settings.traces) else None
+        if tracing is not None:
+            stack.callback(tracing.close)
+        yield Observation(metrics, tracing, stack.close)
+
+
+def expose(settings: ObserveSettings, metrics: ServerMetrics | None = None) -> Exposition | None:
+    """Start the exposition that the settings ask for and log where it is; `metrics` is None in a supervisor.
+
+    Raises:
+        MetricsPortTaken, SettingsRefused: as `start_exposition`; a taken address that is not required is
+            logged instead.
+    """
+    if not settings.metrics:
+        return None
+    try:
+        exposition = start_exposition(settings.metrics, metrics)
+    except MetricsPortTaken as error:
+        if settings.metrics_required:
+            raise
+        _log.warning("%s; serving without metrics", error)
+        return None
+    _log.info("metrics on %s", exposition.url)
+    return exposition
+
+
+async def keep_sampling(metrics: ServerMetrics, admission: Admission) -> None:
+    """Write histograms, queue, calls in flight, CPU and memory until cancelled, and once more then."""
+    try:
+        while True:
+            metrics.sample(admission.items)
+            await asyncio.sleep(SAMPLE_INTERVAL_S)
+    finally:
+        metrics.sample(admission.items)

@@ -1,0 +1,1 @@
+"""The gRPC server: settings, admission, answers, and the process around them."""

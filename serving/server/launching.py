@@ -1,0 +1,43 @@
+"""Starts the service: in this process for one worker, else a supervisor with its workers.
+
+Imports no model before it is known that this process is to have one.
+"""
+
+from __future__ import annotations
+
+import os
+
+from serving.observe.logs import set_up_logging
+from serving.observe.settings import ObserveSettings
+from serving.server.config import ServerSettings
+from serving.server.sources import Sources
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may run on; a quota of CPU time does not show in it."""
+    return len(os.sched_getaffinity(0))
+
+
+def serve(sources: Sources, settings: ServerSettings, observe: ObserveSettings, workers: int) -> int:
+    """Serve bundles until SIGTERM or SIGINT and return the exit code.
+
+    Prints one line to stdout when all workers are warm, `turnout: serving <name/version> on <host:port>`.
+
+    Raises:
+        SettingsRefused: a setting can't work, such as an address of another machine.
+        BundleRefused: a bundle can't be served.
+        PortTaken: another process listens on that address.
+    """
+    set_up_logging(observe.log_format)
+    if workers == 1:
+        from serving.server.running import run  # noqa: PLC0415  # brings onnxruntime
+
+        run(sources, settings, observe)
+    from serving.server.supervisor import supervise  # noqa: PLC0415  # not needed with one worker
+
+    return supervise(sources, settings, observe, workers)
+
+
+def ready_line(bundle_id: str, listen: str) -> str:
+    """Return the one line of a service that is ready; scripts take the address from its last word."""
+    return f"turnout: serving {bundle_id} on {listen}"

@@ -1,0 +1,115 @@
+"""The thread on which the model runs, one prompt at a time.
+
+What waits is bounded by `Admission`, which is passed first. A call that is cancelled, or whose deadline
+passes, leaves before the model starts; a run that has begun is not interrupted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+
+from serving.errors import DeadlineSpent
+from serving.explain import Contribution, contributions
+from serving.model import Prediction, RouterModel
+from serving.prompt import Prompt
+
+
+@dataclass(slots=True)
+class Ask:
+    """A prompt on its way to a model; `prompt` is None once nobody waits for the answer.
+
+    Attributes:
+        deadline_s: when the caller stops waiting, on the monotonic clock; None for never.
+        submitted_ns: when the wait began, on the performance counter.
+        parts: of the prompt, that the answer is to explain; each costs a run.
+    """
+
+    model: RouterModel
+    prompt: Prompt | None
+    threshold: float
+    deadline_s: float | None
+    submitted_ns: int
+    parts: list[tuple[int, int]] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """A prediction, and when the model began and ended with it, on the performance counter."""
+
+    prediction: Prediction
+    started_ns: int
+    ended_ns: int
+    contributions: tuple[Contribution, ...] = ()
+
+    @property
+    def model_ns(self) -> int:
+        """What the model took, explanations included."""
+        return self.ended_ns - self.started_ns
+
+
+class ModelThread:
+    """Runs prompts one after the other.
+
+    Attributes:
+        calls: prompts that reached the model, those of explanations counted once.
+    """
+
+    def __init__(self, observe: Callable[[float], None], *, early_exit: bool) -> None:
+        """Start nothing yet; `observe` takes the seconds of each run, on the thread."""
+        self.calls = 0
+        self._observe = observe
+        self._early_exit = early_exit
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnout-model")
+        self._last_ended_ns = 0
+
+    async def ask(self, ask: Ask) -> Predicted:
+        """Wait for the turn and for the answer.
+
+        Raises:
+            DeadlineSpent: the deadline passed before the turn came.
+            ModelFault: as `RouterModel.predict`.
+        """
+        try:
+            # A cancelled call (the caller's doing, or its deadline) takes its work out of the queue.
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self.run, ask)
+        finally:
+            ask.prompt = None  # the executor keeps cancelled work until its turn; the text need not wait
+
+    def run(self, ask: Ask) -> Predicted:
+        """Run on the thread: the last moment to see that nobody waits any more."""
+        prompt = ask.prompt
+        if prompt is None:  # cancelled after the executor had taken it; nobody sees this
+            raise DeadlineSpent("the caller is gone")
+        started_ns = time.perf_counter_ns()
+        remaining_s(ask.deadline_s)
+        self.calls += 1
+
+        def p_match(varied: Prompt) -> float:
+            return ask.model.predict(varied, ask.threshold, early_exit=self._early_exit).p_match
+
+        prediction = ask.model.predict(prompt, ask.threshold, early_exit=self._early_exit)
+        explained = contributions(prompt, ask.parts, p_match)
+        ended_ns = time.perf_counter_ns()
+        # From the end of the one before, where there was one: the hand-over is part of the time an item takes.
+        busy_ns = ended_ns - max(ask.submitted_ns, self._last_ended_ns)
+        self._observe(busy_ns / (1 + len(ask.parts)) / 1e9)
+        self._last_ended_ns = ended_ns
+        return Predicted(prediction, started_ns, ended_ns, explained)
+
+    def close(self) -> None:
+        """Drop what waits and let the thread end."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+
+def remaining_s(deadline_s: float | None) -> float | None:
+    """Return the seconds until the deadline; raises `DeadlineSpent` when there are none."""
+    if deadline_s is None:
+        return None
+    left_s = deadline_s - time.monotonic()
+    if left_s <= 0:
+        raise DeadlineSpent("the deadline passed before the model could start")
+    return left_s

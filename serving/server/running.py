@@ -1,0 +1,254 @@
+"""Builds the server around a bundle and runs it until a signal: bind, warm up, serve, drain.
+
+    bind (health NOT_SERVING) -> warm up -> SERVING -> first signal -> NOT_SERVING, new calls still
+    answered (lame duck) -> new calls UNAVAILABLE, those in flight finish (grace) -> exit 0
+
+A second signal exits at once: serving keeps no state that matters. SIGHUP reloads.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from typing import NoReturn
+
+import grpc
+import uvloop
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from serving.decision import NO_RULES
+from serving.errors import EXIT_OK
+from serving.observe.running import keep_sampling, observation
+from serving.observe.settings import ObserveSettings
+from serving.observe.tracing import Tracing
+from serving.rules.names import check_names
+from serving.rules.rules import Rules
+from serving.rules.watching import RulesFile
+from serving.server.access import TokenGate
+from serving.server.config import ServerSettings
+from serving.server.launching import ready_line
+from serving.server.lifecycle import Lifecycle
+from serving.server.listening import PortTaken, check_free
+from serving.server.service import RouterService
+from serving.server.sources import Sources
+from serving.server.tls import server_credentials
+from serving.server.tokens import TokensFile
+from serving.wire import SERVICE_NAME
+
+FLUSH_S = 0.05
+"""Time for gRPC's threads to send the last answers."""
+HEALTH_NAMES = ("", SERVICE_NAME)
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_log = logging.getLogger("turnout.server")
+
+
+class RouterServer:
+    """A gRPC server with RouterService, health and, on demand, reflection.
+
+    Attributes:
+        port: the port bound, also when 0 was asked for; 0 before `start`.
+        service: the handlers.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        settings: ServerSettings,
+        tracing: Tracing | None = None,
+        *,
+        shares_port: bool = False,
+    ) -> None:
+        """Prepare; must run inside the event loop that is to serve. Nothing is bound before `start`.
+
+        Args:
+            lifecycle: the bundles to answer from.
+            settings: the limits and the address.
+            tracing: makes a span of each call; None for none.
+            shares_port: whether other workers listen on the same address; whoever starts them holds the port.
+
+        Raises:
+            RulesRefused: the rules file can't be used, or names what is not served.
+        """
+        self.port = 0
+        self._lifecycle = lifecycle
+        self._rules_file = None if settings.rules is None else RulesFile(settings.rules, self._check_rules)
+        self._watching: list[asyncio.Task[None]] = []
+        self.service = RouterService(lifecycle, settings, self._rules, tracing)
+        self._settings = settings
+        self._shares_port = shares_port
+        self._is_warm = False
+        self._health = health.aio.HealthServicer()
+        self._credentials = server_credentials(settings)
+        self._server = grpc.aio.server(
+            interceptors=self._interceptors(),
+            options=(
+                # With SO_REUSEPORT, gRPC's default, a second server takes half of the calls in silence.
+                ("grpc.so_reuseport", int(shares_port)),
+                ("grpc.max_receive_message_length", settings.max_transport_bytes),
+            ),
+        )
+        self._server.add_generic_rpc_handlers((self.service.handlers(),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if settings.reflection:
+            exposed = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(exposed, self._server)
+
+    async def start(self) -> None:
+        """Bind and answer; before `warm_up` with health NOT_SERVING and `Route` UNAVAILABLE.
+
+        Raises:
+            PortTaken: another process listens on that address.
+            SettingsRefused: the address can't be listened on for another reason.
+        """
+        await self._set_health(_SERVING if self._is_warm else _NOT_SERVING)
+        if not self._shares_port:
+            check_free(self._settings.listen)
+        try:
+            self.port = self._bind()
+        except RuntimeError:  # free a moment ago
+            raise PortTaken(self._settings.listen) from None
+        await self._server.start()
+        self._watch()
+
+    def _bind(self) -> int:
+        if self._credentials is None:
+            return int(self._server.add_insecure_port(self._settings.listen))
+        return int(self._server.add_secure_port(self._settings.listen, self._credentials))
+
+    async def warm_up(self) -> None:
+        """Warm the model, then turn health to SERVING."""
+        await self.service.warm_up()
+        self._is_warm = True
+        await self._set_health(_SERVING)
+
+    def _interceptors(self) -> tuple[grpc.aio.ServerInterceptor, ...]:
+        if self._settings.tokens is None:
+            return ()
+        metrics = self.service.metrics
+        return (TokenGate(TokensFile(self._settings.tokens, lambda ok: metrics.reloaded("tokens", ok=ok))),)
+
+    def _rules(self) -> Rules:
+        return NO_RULES if self._rules_file is None else self._rules_file.rules
+
+    def _check_rules(self, rules: Rules) -> None:
+        check_names(rules, [one.manifest for one in self._lifecycle.lineup.served])
+
+    def _watch(self) -> None:
+        """Follow pointers and rules file from now on, until the server stops."""
+        watched = [self._lifecycle.watch(), keep_sampling(self.service.metrics, self.service.answering.admission)]
+        watched += [] if self._rules_file is None else [self._rules_file.watch()]
+        self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
+
+    async def reload(self) -> None:
+        """Look again at bundles and rules, at SIGHUP; never raises, and calls go on being answered."""
+        _log.info("asked to reload")
+        await self._lifecycle.reload()
+        if self._rules_file is not None:
+            self.service.metrics.reloaded("rules", ok=self._rules_file.reload())
+
+    async def drain(self) -> None:
+        """Say NOT_SERVING, go on answering for `lame_duck_s`, then finish what is in flight within `grace_s`.
+
+        Calls that come later are UNAVAILABLE, which callers may repeat elsewhere. The process is to end then,
+        by `leave` and without `stop`: gRPC's own ending answers calls that it has not handed out yet with
+        CANCELLED, which nobody repeats (one to two of six busy callers saw that).
+        """
+        settings = self._settings
+        _log.info("draining: lame duck %.1f s, then at most %.1f s", settings.lame_duck_s, settings.grace_s)
+        self.service.metrics.ready(is_ready=False)
+        await self._health.enter_graceful_shutdown()
+        await asyncio.sleep(settings.lame_duck_s)
+        self.service.refuse()
+        give_up_at = time.monotonic() + settings.grace_s
+        while self.service.n_calls and time.monotonic() < give_up_at:  # noqa: ASYNC110  # the count is a plain int
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(FLUSH_S)
+        await self._close()
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new calls and cancel those still in flight after `grace_s`."""
+        await self._server.stop(grace_s)
+        await self._close()
+
+    async def _close(self) -> None:
+        for watching in self._watching:
+            watching.cancel()
+        await asyncio.gather(*self._watching, return_exceptions=True)
+        self.service.close()
+
+    async def _set_health(self, status: int) -> None:
+        for name in HEALTH_NAMES:
+            await self._health.set(name, status)
+
+
+def run(sources: Sources, settings: ServerSettings, observe: ObserveSettings) -> NoReturn:
+    """Serve bundles in this process, and end the process at SIGTERM or SIGINT.
+
+    Prints one line to stdout when ready; raises what `serving.server.launching.serve` does.
+    """
+    with observation(observe) as observed, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(_serve_until_signal(Lifecycle(sources, observed.metrics), settings, observed.tracing))
+        observed.close()
+        leave(EXIT_OK)
+
+
+def leave(exit_code: int) -> NoReturn:
+    """End the process and its connections at once: callers find calls not answered yet UNAVAILABLE."""
+    logging.shutdown()
+    sys.stdout.flush()
+    os._exit(exit_code)
+
+
+async def _serve_until_signal(lifecycle: Lifecycle, settings: ServerSettings, tracing: Tracing | None) -> None:
+    stopping = _on_first_signal()
+    server = RouterServer(lifecycle, settings, tracing)
+    reload_on_hangup(server)
+    await server.start()
+    await server.warm_up()
+    bundle_id = lifecycle.lineup.default.manifest.bundle_id
+    print(ready_line(bundle_id, f"{settings.listen.rpartition(':')[0]}:{server.port}"), flush=True)
+    await stopping.wait()
+    await server.drain()
+
+
+def reload_on_hangup(server: RouterServer, reloaded: Callable[[], None] = lambda: None) -> None:
+    """Run `server.reload` at each SIGHUP, one after the other, and `reloaded` after each."""
+    loop, turn = asyncio.get_running_loop(), asyncio.Lock()
+    running: set[asyncio.Task[None]] = set()
+
+    async def reload() -> None:
+        async with turn:
+            try:
+                await server.reload()
+            finally:
+                reloaded()
+
+    def on_hangup() -> None:
+        task = loop.create_task(reload())
+        running.add(task)  # the loop itself keeps only weak references
+        task.add_done_callback(running.discard)
+
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+
+
+def _on_first_signal() -> asyncio.Event:
+    """Return an event that the first SIGTERM or SIGINT sets; the second one ends the process."""
+    stopping = asyncio.Event()
+
+    def on_signal(number: int) -> None:
+        if stopping.is_set():
+            os._exit(128 + number)
+        stopping.set()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    return stopping

@@ -1,0 +1,180 @@
+"""The handlers of RouterService: bytes of a request in, a response or a status of the contract out.
+
+Handlers get bytes, not messages, so that size and decoding errors are answered by us and not by the
+library (which would say UNKNOWN, with the parser's text).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from serving.decision import NO_RULES
+from serving.errors import InvalidRequest, NotServing
+from serving.observe.calls import Behaviour, observed
+from serving.observe.tracing import Tracing
+from serving.pb import router_pb2 as pb
+from serving.rules.rules import Rules
+from serving.server.answering import Answering
+from serving.server.config import ServerSettings
+from serving.server.describe import description, read_describe
+from serving.server.items import batch_response, failed_result, read_batch, read_stream_item, stream_response
+from serving.server.lifecycle import Lifecycle
+from serving.server.outcomes import OutcomeIntake
+from serving.server.status import failure_of
+from serving.wire import SERVICE_NAME
+
+
+class RouterService:
+    """The RPCs over one `Answering`.
+
+    Attributes:
+        is_warm: whether calls are answered; UNAVAILABLE until `warm_up` is done, and after `refuse`.
+        n_calls: calls that are being answered, refusals among them.
+        answering: the path of every request, with queue and model thread.
+        outcomes: the path of every outcome, with its spool.
+        metrics: what this worker counts.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        settings: ServerSettings,
+        rules: Callable[[], Rules] = lambda: NO_RULES,
+        tracing: Tracing | None = None,
+    ) -> None:
+        """Take the bundles to answer from, the limits, where to find the rules in force, and what traces calls."""
+        self.is_warm = False
+        self.n_calls = 0
+        self.answering = Answering(lifecycle, settings, rules)
+        self.outcomes = OutcomeIntake(settings)
+        self.metrics = lifecycle.metrics
+        self._tracing = tracing
+        self._settings = settings
+
+    @property
+    def model_calls(self) -> int:
+        """Prompts handed to the model so far, warm-up left out."""
+        return self.answering.model_calls
+
+    def handlers(self) -> Any:
+        """Return the generic gRPC handler; without request deserializers, so that the methods get bytes."""
+        unary, stream = grpc.unary_unary_rpc_method_handler, grpc.stream_stream_rpc_method_handler
+        behaviours: dict[str, tuple[Any, Behaviour, Any]] = {
+            "Route": (unary, self.route, pb.RouteResponse),
+            "RouteBatch": (unary, self.route_batch, pb.RouteBatchResponse),
+            "RouteStream": (stream, self.route_stream, pb.RouteStreamResponse),
+            "ReportOutcome": (unary, self.report_outcome, pb.ReportOutcomeResponse),
+            "DescribeModel": (unary, self.describe_model, pb.DescribeModelResponse),
+        }
+        methods = {
+            name: kind(
+                observed(name, behaviour, self.metrics, self._tracing), response_serializer=reply.SerializeToString
+            )
+            for name, (kind, behaviour, reply) in behaviours.items()
+        }
+        return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
+
+    async def warm_up(self) -> None:
+        """Warm all bundles up, then accept calls."""
+        await self.answering.lifecycle.warm_up()
+        self.is_warm = True
+        self.metrics.ready(is_ready=True)
+
+    def refuse(self) -> None:
+        """Answer calls that are in flight, and new ones with UNAVAILABLE."""
+        self.is_warm = False
+
+    def close(self) -> None:
+        """Drop what waits for the model, write the outcomes that wait for the disk, and let both threads end."""
+        self.answering.close()
+        self.outcomes.close()
+
+    async def route(self, raw: bytes, context: Any) -> Any:
+        """Answer one `Route` call."""
+        return await self._or_status(self._route(raw, context), context)
+
+    async def route_batch(self, raw: bytes, context: Any) -> Any:
+        """Answer one `RouteBatch` call; its items fail alone."""
+        return await self._or_status(self._route_batch(raw, context), context)
+
+    async def route_stream(self, requests: AsyncIterable[bytes], context: Any) -> None:
+        """Answer one `RouteStream`, in the order of its requests; its items fail alone."""
+        await self._or_status(self._route_stream(requests, context), context)
+
+    async def report_outcome(self, raw: bytes, context: Any) -> Any:
+        """Answer one `ReportOutcome` call; it needs no model, and waits for the disk alone."""
+        return await self._or_status(self.outcomes.take_in(raw, _deadline_s(context)), context)
+
+    async def describe_model(self, raw: bytes, context: Any) -> Any:
+        """Answer one `DescribeModel` call; it needs no model, and so no place in the queue."""
+        return await self._or_status(self._describe_model(raw), context)
+
+    async def _or_status(self, answer: Awaitable[Any], context: Any) -> Any:
+        """Return the answer; every failure becomes a status of the contract."""
+        self.n_calls += 1
+        try:
+            return await answer
+        except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
+            failure = failure_of(error)
+        finally:
+            self.n_calls -= 1
+        self.metrics.failed(failure.code)
+        return await context.abort(failure.code, failure.message, failure.trailers)
+
+    async def _route(self, raw: bytes, context: Any) -> Any:
+        deadline_s = _deadline_s(context)
+        self._check_warm()
+        return await self.answering.answer(raw, deadline_s)
+
+    async def _route_batch(self, raw: bytes, context: Any) -> Any:
+        deadline_s = _deadline_s(context)
+        self._check_warm()
+        items = read_batch(raw, self._settings.max_batch_bytes, self._settings.max_batch_items)
+        return batch_response(await self.answering.results(items, deadline_s))
+
+    async def _route_stream(self, requests: AsyncIterable[bytes], context: Any) -> None:
+        deadline_s = _deadline_s(context)
+        self._check_warm()
+        # Room is given back after the write, which waits for a caller that does not read: so does the reading.
+        room = asyncio.Semaphore(self._settings.max_stream_items)
+        in_order: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue()
+
+        async def write_all() -> None:
+            while (answering := await in_order.get()) is not None:
+                await context.write(stream_response(await answering))
+                room.release()
+
+        async with asyncio.TaskGroup() as tasks:  # a stream that ends early takes its work along
+            tasks.create_task(write_all())
+            async for raw in requests:
+                await room.acquire()
+                in_order.put_nowait(tasks.create_task(self._stream_result(raw, deadline_s)))
+            in_order.put_nowait(None)
+
+    async def _stream_result(self, raw: bytes, deadline_s: float | None) -> Any:
+        try:
+            item = read_stream_item(raw)
+        except InvalidRequest as error:
+            self.metrics.failed(error.code)
+            return failed_result("", failure_of(error))
+        return await self.answering.result(item, deadline_s)
+
+    async def _describe_model(self, raw: bytes) -> Any:
+        lineup = self.answering.lifecycle.lineup
+        served = [one.manifest.bundle_id for one in lineup.served]
+        return description(lineup.find(read_describe(raw)).manifest, served)
+
+    def _check_warm(self) -> None:
+        if not self.is_warm:
+            raise NotServing("the server is not warm yet, or is ending; use another replica")
+
+
+def _deadline_s(context: Any) -> float | None:
+    """Return the caller's deadline on the monotonic clock; None without one."""
+    remaining_s = context.time_remaining()
+    return None if remaining_s is None else time.monotonic() + float(remaining_s)

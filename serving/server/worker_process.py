@@ -1,0 +1,93 @@
+"""One worker as its supervisor sees it: a process with a line of orders down and lines of reports up."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+
+from serving.errors import EXIT_DATA_REFUSED
+from serving.server.orders import Order, Ready, Refused, Reloaded, report_of, to_line
+
+RELOAD_TIMEOUT_S = 120.0
+"""How long one worker may take to reload before the next one is asked."""
+_COMMAND = (sys.executable, "-P", "-m", "serving.server.worker")
+
+
+class WorkerProcess:
+    """A worker that was started.
+
+    Attributes:
+        pid: its process id.
+        bundle_id: `name/version` that it serves; empty before it is ready.
+    """
+
+    def __init__(self, process: Process) -> None:
+        self.pid = process.pid
+        self.bundle_id = ""
+        self._process = process
+        self._refused: Refused | None = None
+        self._ready = asyncio.Event()
+        self._reloaded = asyncio.Event()
+        self._reading = asyncio.create_task(self._read_reports())
+
+    @classmethod
+    async def start(cls, order: Order) -> WorkerProcess:
+        """Start a worker and give it its order; raises `OSError` when the system has no room for it."""
+        # Modules come from where this process found them (-P: not from the current folder). In a process
+        # group of its own, Ctrl-C reaches the supervisor alone, which passes it on once.
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        process = await asyncio.create_subprocess_exec(
+            *_COMMAND, stdin=PIPE, stdout=PIPE, env=environment, process_group=0
+        )
+        worker = cls(process)
+        if process.stdin is not None:
+            process.stdin.write(to_line(order))
+            process.stdin.close()
+        return worker
+
+    async def is_ready(self) -> bool:
+        """Wait until the worker takes calls; False when it ended before."""
+        await self._ready.wait()
+        return bool(self.bundle_id)
+
+    async def ending(self) -> Refused:
+        """Wait until the worker has ended; return its exit code, and its own reason where it gave one."""
+        code = await self._process.wait()
+        await self._reading
+        if self._refused is not None:
+            return self._refused
+        if code < 0:
+            return Refused(f"{signal.Signals(-code).name} ended worker {self.pid}", EXIT_DATA_REFUSED)
+        return Refused(f"worker {self.pid} ended with exit code {code}", code)
+
+    async def reload(self) -> None:
+        """Have the worker reload and wait until it did, or has ended, or the time is up."""
+        self._reloaded.clear()
+        self.send(signal.SIGHUP)
+        try:
+            async with asyncio.timeout(RELOAD_TIMEOUT_S):
+                await self._reloaded.wait()
+        except TimeoutError:
+            return
+
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal, unless the worker has ended."""
+        if self._process.returncode is None:
+            self._process.send_signal(number)
+
+    async def _read_reports(self) -> None:
+        assert self._process.stdout is not None  # it was asked for as a pipe
+        async for line in self._process.stdout:
+            match report_of(line):
+                case Ready(bundle_id):
+                    self.bundle_id = bundle_id
+                    self._ready.set()
+                case Refused() as refused:
+                    self._refused = refused
+                case Reloaded():
+                    self._reloaded.set()
+        self._ready.set()  # the stream is at its end: nobody is to wait any more
+        self._reloaded.set()

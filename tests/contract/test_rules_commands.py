@@ -1,0 +1,77 @@
+"""`turnout rules` as an operator meets it, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.log_builders import gateway_row, write_log
+
+RULES = '[[rules]]\nname = "acme stays"\ntenants = ["acme"]\nroute = "strong"\n'
+
+
+def rules_command(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "serving.cli", "rules", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "COLUMNS": "160"},
+    )
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "rules.toml"
+    path.write_text(RULES)
+    return path
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    rows = [gateway_row("hello", tenant="acme"), gateway_row("hello there"), gateway_row("hello", tenant="acme")]
+    return write_log(tmp_path / "log.jsonl.gz", [*rows, {"request": 7}])
+
+
+def test_check_says_ok_or_what_is_wrong(file: Path, bundle_folder: Path):
+    good = rules_command("check", file, "--bundle", bundle_folder)
+    assert (good.returncode, good.stdout, good.stderr) == (0, f"{file}: ok for tiny/1; rules: 1\n", "")
+    file.write_text('policy = "max_worse=7"')
+    bad = rules_command("check", file, "--bundle", bundle_folder)
+    assert (bad.returncode, bad.stdout) == (2, "")
+    expected = "expected a policy of bundle tiny/1 (max_worse=0.01, max_worse=0.05), got 'max_worse=7'"
+    assert bad.stderr == f"turnout: {file}: policy: {expected}\n"
+
+
+def test_try_prints_a_line_for_each_rule(file: Path, log: Path, bundle_folder: Path):
+    ended = rules_command("try", file, log, "--bundle", bundle_folder, "--quiet")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "Against no rules: 2 of 3 requests change" in ended.stdout
+    for words in ("acme stays", "(no rule)", "RULE 2", "all", "1 of 4 rows could not be read"):
+        assert words in ended.stdout
+
+
+def test_try_against_the_rules_in_force_as_json(file: Path, log: Path, bundle_folder: Path, tmp_path: Path):
+    old = tmp_path / "old.toml"
+    old.write_text('otherwise = "strong"')
+    ended = rules_command("try", file, log, "--bundle", bundle_folder, "--against", old, "--quiet", "--json")
+    trial = json.loads(ended.stdout)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (trial["total"]["requests"], trial["total"]["changed"]) == (3, 1)
+    assert [effect["rule"] for effect in trial["rules"]] == ["acme stays", ""]
+    assert trial["total"]["share_weak_before"] == 0
+
+
+def test_try_refuses_bad_rules_and_empty_logs(file: Path, log: Path, bundle_folder: Path, tmp_path: Path):
+    empty = write_log(tmp_path / "empty.jsonl", [])
+    assert rules_command("try", file, empty, "--bundle", bundle_folder).returncode == 1
+    file.write_text("nonsense")
+    refused = rules_command("try", file, log, "--bundle", bundle_folder)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith(f"turnout: {file}: not TOML")

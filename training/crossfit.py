@@ -1,0 +1,89 @@
+"""Cross-fitting: every row of the fit and calibration parts teaches the regression, and calibrates it too.
+
+Comes in: features and labels of both parts together. Goes out: a calibrated `Router`.
+
+The calibrators and the exit band are fitted on log-odds that each row got from a fit without its group;
+the regression that is kept then learns from all rows. A calibration part of its own would cost 15 % of
+the rows, which is 0.007 to 0.009 AUROC on the reference rows (training/decisions/0007).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from joblib import Parallel, delayed
+from numpy.typing import NDArray
+from sklearn.model_selection import GroupKFold
+
+from training.calibrate import exit_band, fit_calibrator
+from training.calibrators import fit_platt
+from training.difficulty import Difficulty
+from training.embeddings import FeatureTable
+from training.fit import FitSettings, fit_router
+from training.router import Router
+
+N_FOLDS = 5
+"""Each out-of-fold fit sees 80 % of the rows: near enough to all of them for its calibration to carry over."""
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+def fit_calibrated(
+    table: FeatureTable,
+    outcome: Ints,
+    match: Ints,
+    group: Ints,
+    settings: FitSettings,
+    *,
+    weight: Floats | None = None,
+    difficulty: Difficulty | None = None,
+) -> Router:
+    """Fit both heads on all rows, their calibrators and the exit band on out-of-fold log-odds.
+
+    Args:
+        table: features of n rows.
+        outcome: (n,) target of the fit, as `fit_router` takes it.
+        match: (n,) 0 or 1, what is calibrated against.
+        group: (n,) which rows stay together; at least five groups.
+        settings: form, C and scales.
+        weight: (n,) non-negative weights of the fit; equal when None.
+        difficulty: other models' scores of the rows; each fold softens its own labels with them.
+    """
+    fast, full = out_of_fold_log_odds(table, outcome, group, settings, weight=weight, difficulty=difficulty)
+    fast_calibrator, full_calibrator = fit_platt(fast, match), fit_calibrator(full, match, group)
+    band = exit_band(fast_calibrator(fast), full_calibrator(full))
+    linear = fit_router(table, outcome, settings, weight=weight, difficulty=difficulty)
+    return Router(linear, fast_calibrator, full_calibrator, band)
+
+
+def out_of_fold_log_odds(
+    table: FeatureTable,
+    outcome: Ints,
+    group: Ints,
+    settings: FitSettings,
+    *,
+    weight: Floats | None = None,
+    difficulty: Difficulty | None = None,
+) -> tuple[Floats, Floats]:
+    """Return the raw log-odds of a match, (n,) of the fast and (n,) of the full head, from fits on other groups."""
+    folds = list(GroupKFold(N_FOLDS).split(outcome, groups=group))
+    jobs = (delayed(_held_out_log_odds)(table, outcome, settings, weight, difficulty, *fold) for fold in folds)
+    fast, full = np.empty(outcome.size), np.empty(outcome.size)
+    for (_, held_out), (fold_fast, fold_full) in zip(folds, Parallel(n_jobs=-1)(jobs), strict=True):
+        fast[held_out], full[held_out] = fold_fast, fold_full
+    return fast, full
+
+
+def _held_out_log_odds(
+    table: FeatureTable,
+    outcome: Ints,
+    settings: FitSettings,
+    weight: Floats | None,
+    difficulty: Difficulty | None,
+    train: Ints,
+    held_out: Ints,
+) -> tuple[Floats, Floats]:
+    fold_weight = None if weight is None else weight[train]
+    fold_difficulty = difficulty and difficulty.take(train)
+    router = fit_router(table.take(train), outcome[train], settings, weight=fold_weight, difficulty=fold_difficulty)
+    return router.log_odds(table.take(held_out))

@@ -9,12 +9,14 @@ import typer
 
 from training.label_cli import label, replay
 from training.options import (
+    AllowRouted,
     AsJson,
     BundleArgument,
     Columns,
     EarlyExit,
     Format,
     Join,
+    Labels,
     Logs,
     Margin,
     PolicyName,
@@ -62,6 +64,8 @@ def assess(
     log_format: Format = AUTO,
     join: Join = JoinBy.PROMPT,
     score: Score = "",
+    labels: Labels = None,
+    allow_routed: AllowRouted = False,
     encoder: Annotated[str, typer.Option(help="Name or folder of the encoder.")] = "minilm-l3-int8",
     cache: Annotated[
         bool, typer.Option(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")
@@ -74,7 +78,10 @@ def assess(
     from training.embeddings import default_cache_dir
 
     cache_dir = default_cache_dir() if cache else None
-    pair, reading = named_pair(strong, weak), reading_of(column, log_format, join, score)
+    pair, reading = (
+        named_pair(strong, weak),
+        reading_of(column, log_format, join, score, labels=labels, allow_routed=allow_routed),
+    )
     assess_logs(find_logs(logs), encoder, pair, reading, margin, seed, cache_dir, quiet=quiet, as_json=as_json)
 
 
@@ -97,6 +104,8 @@ def train(
     log_format: Format = AUTO,
     join: Join = JoinBy.PROMPT,
     score: Score = "",
+    labels: Labels = None,
+    allow_routed: AllowRouted = False,
     encoder: Annotated[str, typer.Option(help="Name or folder of the encoder.")] = "minilm-l3-int8",
     cache: Annotated[
         bool, typer.Option(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")
@@ -118,7 +127,7 @@ def train(
         seed=seed,
         margin=margin,
         wide_search=search,
-        reading=reading_of(column, log_format, join, score),
+        reading=reading_of(column, log_format, join, score, labels=labels, allow_routed=allow_routed),
         cache_dir=default_cache_dir() if cache else None,
         scores=scores,
     )
@@ -136,6 +145,8 @@ def recalibrate(
     log_format: Format = AUTO,
     join: Join = JoinBy.PROMPT,
     score: Score = "",
+    labels: Labels = None,
+    allow_routed: AllowRouted = False,
     encoder: Annotated[
         str, typer.Option(help="Name or folder of the encoder inside the bundle; the name it has there when empty.")
     ] = "",
@@ -156,7 +167,9 @@ def recalibrate(
     from training.recalibrate import RecalibrateSettings
 
     settings = RecalibrateSettings(
-        seed, reading_of(column, log_format, join, score), default_cache_dir() if cache else None
+        seed,
+        reading_of(column, log_format, join, score, labels=labels, allow_routed=allow_routed),
+        default_cache_dir() if cache else None,
     )
     recalibrate_bundle(bundle, find_logs(logs), out, encoder, settings, quiet=quiet, as_json=as_json)
 
@@ -194,6 +207,8 @@ def evaluate(
     log_format: Format = AUTO,
     join: Join = JoinBy.PROMPT,
     score: Score = "",
+    labels: Labels = None,
+    allow_routed: AllowRouted = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -205,7 +220,7 @@ def evaluate(
         find_logs(data),
         out,
         policy,
-        reading_of(column, log_format, join, score),
+        reading_of(column, log_format, join, score, labels=labels, allow_routed=allow_routed),
         margin,
         seed,
         early_exit=early_exit,

@@ -33,6 +33,7 @@ SHARED_FIELDS = (
     "tenant",
     "created",
     "pair_propensity",
+    "route_propensity",
 )
 
 

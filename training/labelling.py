@@ -20,6 +20,7 @@ from training.judge.settings import JudgeSettings
 from training.labels import label_records
 from training.labels.graders.code import Limits
 from training.labels.ledger import labels_table, ledger_of, ledger_table
+from training.labels.stored import origin_of, with_origin
 from training.logs import read_records
 from training.parquet import write_parquet
 from training.progress import Reporter
@@ -59,7 +60,7 @@ def label_logs(
         if judged is None:
             return
         found, judging = judged
-    write_parquet(out, labels_table(read.records, found.decisions))
+    write_parquet(out, with_origin(labels_table(read.records, found.decisions), origin_of(logs, pair, margin)))
     if read.quarantine:
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)
     ledger = ledger_of(read, found)

@@ -40,6 +40,18 @@ Join = Annotated[
 Score = Annotated[
     str, typer.Option("--score-name", help="Name of the scores that count, where a log has several (Langfuse).")
 ]
+Labels = Annotated[
+    Path | None,
+    typer.Option(help="Labels of these very logs, as `turnout label` wrote them, judges' included; else made anew."),
+]
+AllowRouted = Annotated[
+    bool,
+    typer.Option(
+        "--allow-routed",
+        help="Learn also from rows with both answers that carry a route_propensity and no pair_propensity; each "
+        "counts once, although a router chose which requests they are.",
+    ),
+]
 Strong = Annotated[str, typer.Option(help="Name of the strong model.")]
 Weak = Annotated[str, typer.Option(help="Name of the weak model.")]
 Margin = Annotated[
@@ -61,9 +73,17 @@ def named_pair(strong: str, weak: str) -> Pair:
     return Pair(strong=strong, weak=weak)
 
 
-def reading_of(column: list[str] | None, log_format: str, join: JoinBy = JoinBy.PROMPT, score: str = "") -> Reading:
+def reading_of(
+    column: list[str] | None,
+    log_format: str,
+    join: JoinBy = JoinBy.PROMPT,
+    score: str = "",
+    *,
+    labels: Path | None = None,
+    allow_routed: bool = False,
+) -> Reading:
     """Return how the operator wants logs to be read."""
-    return Reading(_columns(column), log_format, join, score)
+    return Reading(_columns(column), log_format, join, score, labels, allow_routed)
 
 
 def _columns(column: list[str] | None) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 
 AUTO = "auto"
 
@@ -28,9 +29,13 @@ class Reading:
         log_format: name of a form in `training.readers`, for every file; `auto` finds it file by file.
         join: what makes two rows with one answer each the same request.
         score: name of the scores that count, where a log holds scores of several names.
+        labels: file of labels made before from the same logs (`turnout label`); None labels them here.
+        allows_routed: whether rows with both answers that a router chose may teach without a `pair_propensity`.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
     log_format: str = AUTO
     join: JoinBy = JoinBy.PROMPT
     score: str = ""
+    labels: Path | None = None
+    allows_routed: bool = False

@@ -161,7 +161,8 @@ def recalibrate(
         check_parity(graph, encoder, solved.router, odd, embed(odd, encoder, cache_dir=None), threshold)
 
     labellers = dict(Counter(data.rows[row].label.labeller for row in kept))
-    training = _training(parent, digest_files(paths), labellers, rows, solved, settings.seed)
+    stored = [settings.reading.labels] if settings.reading.labels else []
+    training = _training(parent, digest_files([*paths, *stored]), labellers, rows, solved, settings.seed)
     manifest = _manifest(parent.manifest, graph, solved, evaluation, training)
     if any(data.rows[row].record.source == "synthetic" for row in kept):
         manifest = msgspec.structs.replace(manifest, synthetic=True)

@@ -41,6 +41,7 @@ class Record:
         tenant: on whose behalf the request came.
         created: seconds since the epoch.
         pair_propensity: probability in (0, 1] that both answers were obtained.
+        route_propensity: probability in (0, 1] that the router took the route it took; None where none routed.
         file, line: where the row stands (line counts from 1).
         index: which of the requests on that line, from 0; a line of OpenTelemetry spans holds many.
     """
@@ -59,6 +60,7 @@ class Record:
     tenant: str | None = None
     created: float | None = None
     pair_propensity: float | None = None
+    route_propensity: float | None = None
     file: str = ""
     line: int = 0
     index: int = 0
@@ -83,7 +85,7 @@ class Label:
 
     Attributes:
         match: 1 when the weak model was not worse, 0 when it was.
-        labeller: who spoke: `scores`, `preference`, or a family and its member, as in `reference:choice`.
+        labeller: who spoke: `scores`, `preference`, `judge`, or a family and its member, as in `reference:choice`.
         confidence: probability in (0, 1] that the label is right, as far as the labeller knows.
         strong_score, weak_score: 0 to 1; None when the labeller compares without scoring.
     """

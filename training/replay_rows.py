@@ -87,9 +87,7 @@ def _request(record: Record, fields: Mapping[str, Any]) -> Request | Skipped:
         body = {"messages": [{"role": "user", "content": record.prompt.text}]}
     if not isinstance(body, dict) or not _is_sendable(body.get("messages")):
         return Skipped.NO_REQUEST
-    routed = value("route_propensity")
-    is_share = isinstance(routed, int | float) and 0 < routed <= 1
-    return Request(record, body, float(routed) if is_share else 1.0)
+    return Request(record, body, 1.0 if record.route_propensity is None else record.route_propensity)
 
 
 def _is_sendable(messages: Any) -> bool:

@@ -28,7 +28,9 @@ from training.tables import RawRow
 
 PROMPT_FIELDS = frozenset({"request", "messages", "prompt"})
 _KINDS = dict.fromkeys(("request", "messages", "tools", "response_format", "responses"), CellKind.STRUCTURE)
-_KINDS |= dict.fromkeys(("strong_score", "weak_score", "created", "pair_propensity"), CellKind.NUMBER)
+_KINDS |= dict.fromkeys(
+    ("strong_score", "weak_score", "created", "pair_propensity", "route_propensity"), CellKind.NUMBER
+)
 
 MILLISECONDS_FROM = 1e11
 """A `created` above this is in milliseconds: in seconds it would be the year 5138."""
@@ -88,6 +90,7 @@ class Row(msgspec.Struct, frozen=True):
     tenant: str | int | None = None
     created: float | str | None = None
     pair_propensity: float | None = None
+    route_propensity: float | None = None
 
 
 KNOWN_FIELDS = frozenset(Row.__struct_fields__)
@@ -161,6 +164,7 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair) -> Record:
         tenant=_optional_text(row.tenant),
         created=_epoch_s(row.created),
         pair_propensity=_propensity(row.pair_propensity),
+        route_propensity=_propensity(row.route_propensity),
         file=file,
         line=raw.line,
         index=raw.index,

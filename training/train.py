@@ -295,8 +295,9 @@ def _training(
     paths: Sequence[Path], loaded: Loaded, part: NDArray[np.int64], chosen: FitSettings, settings: TrainSettings
 ) -> Training:
     group = loaded.dataset.groups.group
+    further = [path for path in (settings.scores, settings.reading.labels) if path]
     return Training(
-        data_sha256=digest_files([*paths, *([settings.scores] if settings.scores else [])]),
+        data_sha256=digest_files([*paths, *further]),
         rows={one.name.lower(): int((part == one).sum()) for one in Part},
         groups={one.name.lower(): int(np.unique(group[part == one]).size) for one in Part},
         group_salt=secrets.token_hex(16),
@@ -309,6 +310,7 @@ def _training(
             "dense_scale": chosen.dense_scale,
             "structural_scale": chosen.structural_scale,
             "margin": settings.margin,
+            "effective_rows": round(loaded.dataset.effective_rows, 1),
             "opinion_share": OPINION_SHARE if settings.scores and chosen.form == "four_outcomes" else 0.0,
         },
         libraries={library: version(library) for library in LIBRARIES},

@@ -1,7 +1,9 @@
 """Labels: whether the weak model would have done, for every record that can tell.
 
 Comes in: records. Goes out: `Labelled`: records with a label, and the others counted by why they have none.
-The first labeller that applies decides: scores, preference, reference, agreement; each label names who spoke.
+The first labeller that applies decides: scores, preference, reference, agreement (the same answer, then, where asked
+for, a similar one). `training.judge` labels what is left undecided; `stored` reads labels made before. Each label names
+who spoke.
 """
 
 from __future__ import annotations

@@ -35,7 +35,8 @@ def read_entries(path: Path, pair: Pair, reading: Reading) -> Iterator[tuple[int
     form = _form(first, reading)
     seen, other_pairs, n_others = dict[str, None](), Counter[str](), 0
     for raw in chain(first, rows):
-        seen.update(dict.fromkeys(raw.fields))
+        if not raw.fields.keys() <= seen.keys():
+            seen.update(dict.fromkeys(raw.fields))
         for index, entry in enumerate(_entries(raw, form, pair, reading.columns)):
             if entry.reason is Reason.OTHER_PAIR:
                 other_pairs[entry.key] += 1

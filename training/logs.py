@@ -14,6 +14,7 @@ from functools import cached_property
 from pathlib import Path
 
 from serving.bundle import Pair
+from training.collecting import without_cycle_collection
 from training.entries import read_entries
 from training.errors import DataRefused
 from training.join import join_answers
@@ -111,14 +112,15 @@ def read_records(
     reading = reading or Reading()
     _check_fields(reading.columns)
     logs = _Logs(paths, pair, reading)
-    for number, path in enumerate(paths):
-        for line, index, entry in read_entries(path, pair, reading):
-            logs.add(Place(number, line, index), entry)
-            if on_progress and logs.n_entries % PROGRESS_ROWS == 0:
-                on_progress(logs.n_entries)
-    if on_progress:
-        on_progress(logs.n_entries)
-    return logs.result()
+    with without_cycle_collection():
+        for number, path in enumerate(paths):
+            for line, index, entry in read_entries(path, pair, reading):
+                logs.add(Place(number, line, index), entry)
+                if on_progress and logs.n_entries % PROGRESS_ROWS == 0:
+                    on_progress(logs.n_entries)
+        if on_progress:
+            on_progress(logs.n_entries)
+        return logs.result()
 
 
 def _check_fields(columns: Mapping[str, str]) -> None:

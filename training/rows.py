@@ -108,7 +108,11 @@ def decode_row(raw: RawRow, file: str, pair: Pair) -> Record | Rejected:
     """
     if raw.reason:
         return _rejected(raw, file, raw.reason)
-    fields = {name: cell(raw.fields[name], _KINDS.get(name)) for name in raw.fields.keys() & KNOWN_FIELDS}
+    fields = {
+        name: value if (kind := _KINDS.get(name)) is None else cell(value, kind)
+        for name, value in raw.fields.items()
+        if name in KNOWN_FIELDS
+    }
     if _has_nan(fields):
         return _rejected(raw, file, Reason.OUT_OF_RANGE)
     try:
@@ -123,6 +127,8 @@ def _rejected(raw: RawRow, file: str, reason: Reason) -> Rejected:
 
 def _has_nan(value: Any) -> bool:
     # JSON can't say NaN: encoding would turn it into null, and a broken score into a missing one.
+    if isinstance(value, msgspec.Raw | str):  # most cells
+        return False
     if isinstance(value, float):
         return not math.isfinite(value)
     if isinstance(value, dict):
@@ -182,18 +188,18 @@ def _prompt(row: Row) -> tuple[Prompt | None, str]:
         return prompt, prompt_from_text(row.question).text if row.question else prompt.text
     prompt = prompt_from_chat(body)
     asked = [message for message in body.messages if message.role == "user"]
+    if len(asked) == len(body.messages) == 1:
+        return prompt, prompt.text
     return prompt, prompt_from_chat(ChatBody(asked[-1:])).text if asked else prompt.text
 
 
 def _answer(row: Row, model: str) -> Response | None:
     """Return the answer of the exact name, else of the latest snapshot."""
-    names = sorted(
-        (name for name in row.responses or () if is_model(name, model)), key=lambda name: (name != model, name)
-    )
-    answers = {name: row.responses[name] for name in names} if row.responses else {}
-    if not answers:
-        return None
-    answer = answers.get(model) or answers[names[-1]]
+    responses = row.responses or {}
+    answer = responses.get(model)
+    if answer is None:
+        snapshots = sorted(name for name in responses if name != model and is_model(name, model))
+        answer = responses[snapshots[-1]] if snapshots else None
     if answer is None:
         return None
     content = _content(answer)

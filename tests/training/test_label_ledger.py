@@ -36,7 +36,7 @@ ROWS: dict[str, dict[str, Any]] = {
 DAMAGED = {
     "invalid_json": b'{"request": {"mess',
     "wrong_type": b'{"request": 7}',
-    "no_prompt": b'{"id": "x"}',
+    "no_prompt": b'{"id": "x", "prompt": null}',
     "invalid_utf8": b'{"prompt": "\xff"}',
     "out_of_range": b'{"prompt": "a", "strong_score": 7}',
 }

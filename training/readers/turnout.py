@@ -25,6 +25,8 @@ def _recognises(fields: Fields) -> bool:
 
 
 def _entries(fields: Fields, pair: Pair) -> list[Entry]:
+    if not any(column in fields for column in PAIR_COLUMNS):
+        return [Entry(dict(fields))]
     named = [_text(fields[column]) if column in fields else None for column in PAIR_COLUMNS]
     if all(
         model is None or is_model(model.removesuffix(MODE_SUFFIX), name)

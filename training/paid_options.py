@@ -25,6 +25,14 @@ DryRun = Annotated[bool, typer.Option(help="Print calls and cost; send and write
 Cache = Annotated[
     Path | None, typer.Option(help="SQLite file that remembers what was paid for; beside --out when not given.")
 ]
+Redact = Annotated[
+    bool,
+    typer.Option(
+        "--redact",
+        help="Replace e-mail addresses, telephone, IBAN and card numbers and IP addresses in every text that is kept "
+        "or written; calls go out as logged.",
+    ),
+]
 Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Rows asked at a time.")]
 TimeoutS = Annotated[float, typer.Option(min=0.1, help="Seconds for one call.")]
 PriceInput = Annotated[

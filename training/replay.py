@@ -10,6 +10,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from training.predict import predict_rows
 from training.progress import Reporter
 from training.reading import Reading
 from training.records import Record
+from training.redaction import redacted_json
 from training.replay_rows import Answered, Kept, Request, Skipped, original_requests
 from training.sampling import Plan, draw, task_shares, uncertainty_shares, uniform_shares
 
@@ -75,6 +77,7 @@ class ReplaySettings:
         concurrency: rows asked at a time.
         prices: for a model that the price list lacks.
         seed: of the sample.
+        redacts: whether personal data is replaced in what is kept and written; calls go out as logged.
     """
 
     model: str
@@ -88,6 +91,7 @@ class ReplaySettings:
     is_dry_run: bool = False
     concurrency: int = 8
     prices: GivenPrices | None = None
+    redacts: bool = False
     seed: int = 0
 
 
@@ -191,7 +195,7 @@ def replay(plan: ReplayPlan, settings: ReplaySettings, pair: Pair, reporter: Rep
 async def _ask(calls: Sequence[Call], cache: CallCache, settings: ReplaySettings, reporter: Reporter) -> list[Outcome]:
     async with open_client(settings.address) as client:
         budget = Budget(settings.caps, *cache.spent({call.key for call in calls}))
-        caller = Caller(client, cache, budget, _keep)
+        caller = Caller(client, cache, budget, partial(_keep, redacts=settings.redacts))
         with reporter.stage("Replaying", len(calls)) as advance:
             outcomes = await caller.ask_rows([(call,) for call in calls], settings.concurrency, advance)
     return [outcome for (outcome,) in outcomes]
@@ -225,12 +229,13 @@ def _call(request: Request, settings: ReplaySettings, tariff: Tariff) -> Call:
     return Call(key_of(purpose="replay", place=settings.address.place, body=body), body, tariff)
 
 
-def _keep(reply: Reply) -> bytes | None:
+def _keep(reply: Reply, *, redacts: bool) -> bytes | None:
     if not reply.content and not reply.message.get("tool_calls"):
         return None
     usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
     known = {name: count for name, count in usage.items() if count is not None}
-    return msgspec.json.encode(Kept(reply.message, known, round(reply.latency_ms, 1)))
+    message = redacted_json(reply.message) if redacts else reply.message
+    return msgspec.json.encode(Kept(message, known, round(reply.latency_ms, 1)))
 
 
 def _is_only_strong(record: Record) -> bool:

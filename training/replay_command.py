@@ -34,7 +34,7 @@ def replay_logs(
         print(msgspec.json.encode(told).decode() if as_json else told.text)
         return
     done = replay(plan, settings, pair, reporter)
-    write_rows(out, done.rows)
+    write_rows(out, done.rows, redacts=settings.redacts)
     ledger = {
         "candidates": plan.n_candidates,
         "skipped": {str(why): count for why, count in plan.skipped.items()},

@@ -16,6 +16,7 @@ from training.cells import encode
 from training.entries import read_entries
 from training.reading import Reading
 from training.records import Record
+from training.redaction import redacted_json
 
 
 class Skipped(StrEnum):
@@ -113,13 +114,14 @@ def _decoded(raw: bytes, otherwise: Any = None) -> Any:
         return otherwise
 
 
-def write_rows(path: Path, rows: Iterable[Answered]) -> None:
-    """Write rows as JSONL, under the final name only when complete and on disk."""
+def write_rows(path: Path, rows: Iterable[Answered], *, redacts: bool = False) -> None:
+    """Write rows as JSONL, under the final name only when complete and on disk; `redacts` replaces personal data."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
             for row in rows:
-                file.write(msgspec.json.encode(_row(row)) + b"\n")
+                written = redacted_json(_row(row)) if redacts else _row(row)
+                file.write(msgspec.json.encode(written) + b"\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)

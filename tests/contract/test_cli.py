@@ -290,7 +290,7 @@ def test_label_reads_gateway_logs_of_both_models_without_a_column_map(turnout: T
     write_log(logs / "spans.json", [otlp(span({}), span_of_weak)])
     ended = turnout("label", logs, "--out", tmp_path / "labels.parquet", "--quiet", "--json")
     ledger = json.loads(ended.out)
-    assert (ledger["rows"], ledger["merged"], ledger["labelled"]) == (5, 1, {"agreement": 1})
+    assert (ledger["rows"], ledger["merged"], ledger["labelled"]) == (5, 1, {"agreement:identical": 1})
     assert (ledger["abstained"], ledger["quarantined"]) == ({"only_strong": 1}, {"not_chat": 1, "failed": 1})
     rows = pq.read_table(tmp_path / "labels.parquet").to_pylist()
     assert [(Path(row["file"]).name, row["line"], row["index"], row["match"]) for row in rows] == [

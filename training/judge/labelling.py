@@ -150,7 +150,7 @@ async def _ask(
     plan: Plan, cache: CallCache, settings: JudgeSettings, reporter: Reporter
 ) -> tuple[list[list[Outcome]], bool]:
     rows = plan.flat
-    keep = partial(read_opinion, keep_reason=settings.keeps_reasons)
+    keep = partial(read_opinion, keep_reason=settings.keeps_reasons, redacts=settings.redacts)
     async with open_client(settings.address) as client:
         if settings.batch is not None:
             batches = BatchCaller(

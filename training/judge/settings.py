@@ -42,6 +42,7 @@ class JudgeSettings:
         prices: of every judge, for models that the price list lacks.
         batch: use the Batch API.
         seed: of the sample of known rows.
+        redacts: whether personal data is replaced in reasons that are kept.
     """
 
     models: tuple[str, ...]
@@ -57,6 +58,7 @@ class JudgeSettings:
     prices: GivenPrices | None = None
     batch: BatchSettings | None = None
     seed: int = 0
+    redacts: bool = False
 
 
 def find_judges(settings: JudgeSettings, pair: Pair) -> list[Judge]:

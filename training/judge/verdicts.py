@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from training.calls.call import Reply
+from training.redaction import redacted
 
 JSON_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 Score = Annotated[float, msgspec.Meta(ge=0, le=10)]
@@ -54,7 +55,7 @@ class Verdict:
         return int(self.winner != "strong")
 
 
-def read_opinion(reply: Reply, *, keep_reason: bool) -> bytes | None:
+def read_opinion(reply: Reply, *, keep_reason: bool, redacts: bool = False) -> bytes | None:
     """Return the opinion in a reply as JSON, None if there is none to be read.
 
     Text around the JSON object is allowed: some models fence it.
@@ -68,7 +69,8 @@ def read_opinion(reply: Reply, *, keep_reason: bool) -> bytes | None:
         return None
     if not opinion.is_consistent:
         return None
-    return msgspec.json.encode(opinion if keep_reason else msgspec.structs.replace(opinion, reason=""))
+    reason = (redacted(opinion.reason) if redacts else opinion.reason) if keep_reason else ""
+    return msgspec.json.encode(msgspec.structs.replace(opinion, reason=reason))
 
 
 def verdict_of(strong_first: bytes, weak_first: bytes) -> Verdict:

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint bench bench-quality clean help
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint bench bench-quality bench-serving bench-peers clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -70,5 +70,24 @@ bench: $(VENV)/.dev  ## latency of Route beside its parts; promises kept on resa
 bench-quality: $(VENV)/.dev  ## quality beside simpler routers on the same folds: LOGS=file
 	$(BIN)/python -m tests.bench.quality $(LOGS)
 
+# Each peer has an environment of its own, because their pins clash; what it needs beside, its prepare.py makes there.
+PEERS := fastapi mlserver routellm litellm
+PREPARE_fastapi := .venv-bench-fastapi/trained/head.joblib
+PREPARE_routellm := .venv-bench-routellm/trained
+
+.venv-bench-%/.ready: tests/bench/serving/%/requirements.txt | $(VENV)/.dev
+	@test -d .venv-bench-$* || $(PYTHON) -m venv .venv-bench-$*
+	.venv-bench-$*/bin/pip install --quiet --requirement $<
+	@mkdir -p .venv-bench-$*/trained
+	$(if $(PREPARE_$*),$(BIN)/python -m tests.bench.serving.prompts 1500 \
+		| OPENAI_API_KEY=none .venv-bench-$*/bin/python -m tests.bench.serving.$*.prepare $(PREPARE_$*))
+	@touch $@
+
+bench-peers: $(PEERS:%=.venv-bench-%/.ready)
+
+bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside other ways to serve (installs torch)
+	-@$(MAKE) --keep-going bench-peers  # a peer that can't be installed is left out by name
+	$(BIN)/python -m tests.bench.serving
+
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-bench-* $(DEMO) node_modules dist

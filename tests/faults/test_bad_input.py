@@ -111,7 +111,7 @@ def test_fields_that_do_not_matter_may_be_anything(server: ServerProcess):
     assert route(server.address, openai_body=json.dumps(body).encode()).tier == pb.TIER_WEAK
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @example(b"\x0a\x01\xff")
 @given(st.binary(max_size=60))
 def test_any_bytes_get_an_answer_or_a_code_of_the_contract(server: ServerProcess, raw: bytes):

@@ -105,7 +105,7 @@ def test_isotonic_follows_a_bend_that_no_line_can():
     seed=st.integers(0, 2**32 - 1),
     fit=st.sampled_from(PREFERRED_FIRST),
 )
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 def test_calibrators_never_fall_and_stay_within_bounds(z: np.ndarray, seed: int, fit):
     match = (np.random.default_rng(seed).random(z.size) < 0.6).astype(np.int64)
     calibrated = fit(z, match)(GRID)

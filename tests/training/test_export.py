@@ -147,7 +147,7 @@ def test_graph_with_any_calibrator_gives_the_same(fixed: Fixed, encoder: Encoder
 
 
 @given(text=st.text(st.characters(exclude_categories=()), max_size=400))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_parity_holds_for_arbitrary_text(model: RouterModel, router: Router, encoder: EncoderModel, text: str):
     prompt = prompt_from_text(text)
     heads = router.log_odds(embed([prompt], encoder, cache_dir=None, n_threads=1))

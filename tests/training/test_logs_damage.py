@@ -161,7 +161,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=40) | json_values.map(lambda value: json.dumps(value).encode()), max_size=5))
 def test_no_bytes_make_the_reader_raise_and_every_row_is_accounted_for(tmp_path: Path, content: list[bytes]):
     text = as_lines([gateway_row()]) + b"\n".join(content)

@@ -28,7 +28,7 @@ KEPT = [
     "3.14159 + 2 = 5.14159",
     "version 1.2.3, at 12:30:45 on 2024-05-01",
     "std::vector<int> face::bed",
-    "DE88 3704 0044 0532 0130 00",
+    "DE88370400440532013000",
     "4111 1111 1111 1112",
     "0000 0000 0000 0000",
     "300.1.2.3",
@@ -49,9 +49,10 @@ def test_what_only_looks_alike_stays(text: str):
     assert redacted(text) == text
 
 
-@given(
-    st.lists(st.one_of(st.sampled_from([text for text, _ in FOUND]), st.text(max_size=12)), max_size=4).map(" ".join)
-)
+PIECES = st.one_of(st.sampled_from([text for text, _ in FOUND]), st.text(max_size=12))
+
+
+@given(st.lists(PIECES, max_size=4).map(" ".join))
 def test_redacting_twice_is_redacting_once(text: str):
     once = redacted(text)
     assert redacted(once) == once

@@ -134,7 +134,7 @@ def test_no_rows_have_no_groups():
     ),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_no_tie_ever_straddles_two_parts(ties: list[tuple[str, str, int]], seed: int):
     rows = [record(f"question {text}", group_id=g or None, session_id=s or None) for g, s, text in ties]
     groups = group_records(rows)
@@ -153,7 +153,7 @@ def test_no_tie_ever_straddles_two_parts(ties: list[tuple[str, str, int]], seed:
     n_sources=st.integers(1, 5),
     seed=st.integers(0, 2**32 - 1),
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_parts_are_six_one_one_two_tenths_of_the_groups(sizes: list[int], n_sources: int, seed: int):
     group = np.repeat(np.arange(len(sizes)), sizes)
     rows = [record(source=f"source-{one % n_sources}") for one in group]

@@ -101,6 +101,7 @@ class ReplayPlan:
 
     Attributes:
         requests: the rows with what they asked.
+        numbers: their places in the order of the logs.
         shares: their probabilities of having been drawn.
         calls: one a row.
         n_candidates: rows they were drawn from.
@@ -108,6 +109,7 @@ class ReplayPlan:
     """
 
     requests: list[Request]
+    numbers: list[int]
     shares: list[float]
     calls: list[Call]
     n_candidates: int
@@ -161,7 +163,8 @@ def plan_replay(
     drawn, shares = _sample([request.record for request in candidates], settings, reporter)
     requests = [candidates[row] for row in drawn]
     calls = [_call(request, settings, tariff) for request in requests]
-    return ReplayPlan(requests, [float(shares[row]) for row in drawn], calls, len(candidates), dict(skipped))
+    numbers = [int(row) for row in drawn]
+    return ReplayPlan(requests, numbers, [float(shares[row]) for row in drawn], calls, len(candidates), dict(skipped))
 
 
 def replay(plan: ReplayPlan, settings: ReplaySettings, pair: Pair, reporter: Reporter) -> Replayed:
@@ -187,8 +190,8 @@ def replay(plan: ReplayPlan, settings: ReplaySettings, pair: Pair, reporter: Rep
         for request, share, outcome in zip(plan.requests, plan.shares, outcomes, strict=True)
         if isinstance(outcome, bytes)
     ]
-    files = {file: index for index, file in enumerate(dict.fromkeys(row.request.record.file for row in rows))}
-    rows.sort(key=lambda row: (files[row.request.record.file], *row.request.record.place[1:]))
+    number = {request.record.place: number for request, number in zip(plan.requests, plan.numbers, strict=True)}
+    rows.sort(key=lambda row: number[row.request.record.place])
     return Replayed(rows, dict(failed.most_common()), usd, calls)
 
 

@@ -91,6 +91,7 @@ def pairs(n: int) -> list[list[Call]]:
 
 
 def test_outcomes_stand_in_the_order_of_the_rows(endpoint, tmp_path):
+    endpoint.latency_s = 0.05
     found = ask(endpoint, tmp_path / "c", pairs(9))
     assert found == [[b'{"said": "call %d"}' % (2 * row + second) for second in (0, 1)] for row in range(9)]
     assert endpoint.most_at_once > 1

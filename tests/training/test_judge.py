@@ -285,6 +285,12 @@ def test_labels_file_ledger_and_verdicts_agree(endpoint, run, tmp_path):
     assert endpoint.n_billed == 40
 
 
+def test_personal_data_in_reasons_is_replaced_before_they_are_kept():
+    opinion = {"reason": "A names ann@example.org.", "score_a": 9, "score_b": 2, "verdict": "A"}
+    kept = read_opinion(Reply({"content": json.dumps(opinion)}), keep_reason=True, redacts=True)
+    assert b"A names [EMAIL]." in kept
+
+
 def test_reasons_are_kept_only_when_asked_for(endpoint, run, tmp_path):
     log = undecided_log(tmp_path / "log.jsonl", 3)
     run("label", log, "--out", tmp_path / "l.parquet", *arguments(endpoint))

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from serving.bundle import Pair
+from tests import gateway_builders as build
 from tests.fake_endpoint import API_KEY, FakeEndpoint, Fault, fake_endpoint
 from tests.log_builders import flat_row, gateway_row, user, write_log
 from tests.training.judging import KEY_ENV, PRICE_INPUT, PRICE_OUTPUT, start, turnout
@@ -206,3 +207,51 @@ def test_killed_replay_goes_on_where_it_was(tmp_path):
         assert (endpoint.n_billed, endpoint.billed_twice) == (150, 0)
     assert len(rows_of(out)) == 150
     assert API_KEY.encode() not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def tool_span() -> dict[str, Any]:
+    """Return a span whose conversation went through a tool: its messages carry no id of the call."""
+    called = {"type": "tool_call_response", "response": "4"}
+    asked = [build.parts("user", build.text_part("2+2?")), build.parts("tool", called)]
+    return build.span(build.chat_attributes() | {"gen_ai.input.messages": json.dumps(asked)})
+
+
+def test_gateway_logs_are_replayed_too_where_they_hold_what_was_sent(endpoint, run, tmp_path):
+    logs = [
+        write_log(tmp_path / "litellm.jsonl", [build.spend_log("Litellm?")]),
+        write_log(tmp_path / "otel.jsonl", [build.otlp(build.span(build.chat_attributes("Span?")), tool_span())]),
+        write_log(tmp_path / "input.jsonl", [build.batch_input("b1", "Batch?")]),
+        write_log(tmp_path / "output.jsonl", [build.batch_output("b1")]),
+        write_log(
+            tmp_path / "both.jsonl", [build.openai_pair("Both?", model=name) for name in ("gpt-4o", "gpt-4o-mini")]
+        ),
+    ]
+    out = tmp_path / "o.jsonl"
+    ended = run(*command(endpoint, logs[0], out, "--json"), *map(str, logs[1:]))
+    ledger = json.loads(ended.out)
+    assert (ledger["candidates"], ledger["skipped"], ledger["replayed"]) == (3, {"no_request": 1}, 3)
+    records = read_records([out], Pair()).records
+    assert [record.prompt.text for record in records] == ["Litellm?", "Span?", "Batch?"]
+    assert [records[number].weak.content for number in (0, 2)] == ["weak says: Litellm?", "weak says: Batch?"]
+
+
+def test_redact_leaves_no_personal_data_in_any_file_and_sends_what_was_logged(endpoint, run, tmp_path):
+    secret = "ann@example.org"
+    row = gateway_row(f"Greet {secret}", id="r", responses={"gpt-4o": {"content": f"Hi {secret}"}}, reference=secret)
+    log, out = write_log(tmp_path / "log.jsonl", [row]), tmp_path / "out" / "o.jsonl"
+    out.parent.mkdir()
+    run(*command(endpoint, log, out, "--redact"))
+    assert endpoint.bodies[0]["messages"][0]["content"] == f"Greet {secret}"
+    (written,) = rows_of(out)
+    assert written["request"]["messages"][0]["content"] == "Greet [EMAIL]"
+    assert written["responses"]["gpt-4o-mini"]["content"] == "weak says: Greet [EMAIL]"
+    assert not any(secret.encode() in file.read_bytes() for file in out.parent.iterdir())
+
+
+def test_redact_also_covers_answers_that_an_earlier_run_kept_as_they_were(endpoint, run, tmp_path):
+    log = write_log(tmp_path / "log.jsonl", [strong_only(1, reference="x") | gateway_row("a@example.org", id="r")])
+    out = tmp_path / "o.jsonl"
+    run(*command(endpoint, log, out))
+    assert b"a@example.org" in out.read_bytes()
+    run(*command(endpoint, log, out, "--redact"))
+    assert (b"a@example.org" in out.read_bytes(), endpoint.n_billed) == (False, 1)

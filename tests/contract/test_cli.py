@@ -272,6 +272,20 @@ def test_label_writes_one_row_a_record_and_prints_a_ledger(turnout: Turnout, log
     assert [row["line"] for row in rows] == list(range(1, 61))
 
 
+def test_stored_labels_are_used_and_those_of_another_log_refused(
+    turnout: Turnout, training_run: TrainingRun, log: Path, tmp_path: Path
+):
+    labels, figures = tmp_path / "labels.parquet", tmp_path / "figures.json"
+    turnout("label", log, "--out", labels, "--quiet", "--json")
+    evaluated = turnout("evaluate", training_run.bundle, log, "--labels", labels, "--out", figures, "--quiet", "--json")
+    assert (evaluated.code, evaluated.err) == (0, "")
+    assert json.loads(figures.read_bytes())["n"] == 60
+    write_sample(tmp_path / "other.jsonl", 60, seed=3)
+    refused = turnout("evaluate", training_run.bundle, tmp_path / "other.jsonl", "--labels", labels, "--quiet")
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "none of the logs that these labels were made from" in refused.err
+
+
 def test_label_for_people_prints_the_same_counts(turnout: Turnout, log: Path, tmp_path: Path):
     ended = turnout("label", log, "--out", tmp_path / "labels.parquet")
     assert ended.code == 0

@@ -1,6 +1,7 @@
 """The `turnout` command: serving commands are always there, training commands are loaded when one is called.
 
-Exit codes: 0 ok, 1 data refused, 2 usage, 3 bundle refused, 4 port taken.
+Exit codes: 0 ok, 1 data refused, 2 usage, 3 bundle refused, 4 port taken, 5 not done yet
+(a judge's batch): the same command later goes on.
 """
 
 from __future__ import annotations

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +46,10 @@ def write_bytes(path: Path, content: bytes) -> Path:
     """Write the content, compressed as the name says."""
     if path.suffix == ".gz":
         path.write_bytes(gzip.compress(content))
+    elif path.suffix == ".bz2":
+        path.write_bytes(bz2.compress(content))
+    elif path.suffix == ".xz":
+        path.write_bytes(lzma.compress(content))
     elif path.suffix == ".zst":
         with pa.output_stream(str(path), compression="zstd") as file:
             file.write(content)

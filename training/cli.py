@@ -7,34 +7,36 @@ from typing import Annotated
 
 import typer
 
-from serving.errors import EXIT_USAGE
-
-Logs = Annotated[
-    list[Path],
-    typer.Argument(help="Log files: JSONL, CSV or Parquet, plain, .gz or .zst; the format is found from the columns."),
-]
-BundleArgument = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option("--column", help="OURS=THEIRS, such as prompt=question, where the files name a column otherwise."),
-]
-Strong = Annotated[str, typer.Option(help="Name of the strong model.")]
-Weak = Annotated[str, typer.Option(help="Name of the weak model.")]
-Margin = Annotated[
-    float, typer.Option(help="By how much the weak score may be lower and still match; 0 for right/wrong.")
-]
-Seed = Annotated[int, typer.Option(help="Same logs and seed give the same result.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-PolicyName = Annotated[str, typer.Option(help="Policy of the bundle; its default one when empty.")]
-EarlyExit = Annotated[bool, typer.Option(help="Let the fast head answer where it is sure, as served.")]
+from training.label_cli import label, replay
+from training.options import (
+    AllowRouted,
+    AsJson,
+    BundleArgument,
+    Columns,
+    EarlyExit,
+    Format,
+    Join,
+    Labels,
+    Logs,
+    Margin,
+    PolicyName,
+    Quiet,
+    Score,
+    Seed,
+    Strong,
+    Weak,
+    named_pair,
+    reading_of,
+)
+from training.reading import AUTO, JoinBy
+from training.sources import find_logs
 
 encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
 
 
 def add_commands(app: typer.Typer, rules_app: typer.Typer) -> None:
     """Add the training commands to the command line, and to its `rules` those that read logs."""
-    for command in (sample, label, assess, train, recalibrate, predict, evaluate, report):
+    for command in (sample, label, replay, assess, train, recalibrate, predict, evaluate, report):
         app.command()(command)
     app.add_typer(encoder_app, name="encoder")
     rules_app.command("try")(try_rules)
@@ -52,22 +54,6 @@ def sample(
     print(f"{out}: {rows} synthetic rows, seed {seed}; they say nothing of real traffic")
 
 
-def label(
-    logs: Logs,
-    out: Annotated[Path, typer.Option(help="Parquet file to write: one row a record, match 0, 1 or null.")],
-    margin: Margin = 0.0,
-    strong: Strong = "gpt-4o",
-    weak: Weak = "gpt-4o-mini",
-    column: Columns = None,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
-) -> None:
-    """Label a log by whether the weak model matched the strong one, and count who said so."""
-    from training.commands import label_logs
-
-    label_logs(logs, out, _pair(strong, weak), _columns(column), margin, quiet=quiet, as_json=as_json)
-
-
 def assess(
     logs: Logs,
     seed: Seed = 0,
@@ -75,6 +61,11 @@ def assess(
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
     column: Columns = None,
+    log_format: Format = AUTO,
+    join: Join = JoinBy.PROMPT,
+    score: Score = "",
+    labels: Labels = None,
+    allow_routed: AllowRouted = False,
     encoder: Annotated[str, typer.Option(help="Name or folder of the encoder.")] = "minilm-l3-int8",
     cache: Annotated[
         bool, typer.Option(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")
@@ -87,8 +78,11 @@ def assess(
     from training.embeddings import default_cache_dir
 
     cache_dir = default_cache_dir() if cache else None
-    pair, columns = _pair(strong, weak), _columns(column)
-    assess_logs(logs, encoder, pair, columns, margin, seed, cache_dir, quiet=quiet, as_json=as_json)
+    pair, reading = (
+        named_pair(strong, weak),
+        reading_of(column, log_format, join, score, labels=labels, allow_routed=allow_routed),
+    )
+    assess_logs(find_logs(logs), encoder, pair, reading, margin, seed, cache_dir, quiet=quiet, as_json=as_json)
 
 
 def train(
@@ -111,6 +105,11 @@ def train(
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
     column: Columns = None,
+    log_format: Format = AUTO,
+    join: Join = JoinBy.PROMPT,
+    score: Score = "",
+    labels: Labels = None,
+    allow_routed: AllowRouted = False,
     encoder: Annotated[str, typer.Option(help="Name or folder of the encoder.")] = "minilm-l3-int8",
     cache: Annotated[
         bool, typer.Option(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")
@@ -127,17 +126,17 @@ def train(
     from training.train import TrainSettings
 
     settings = TrainSettings(
-        pair=_pair(strong, weak),
+        pair=named_pair(strong, weak),
         name=name,
         seed=seed,
         margin=margin,
         wide_search=search,
-        columns=_columns(column),
+        reading=reading_of(column, log_format, join, score, labels=labels, allow_routed=allow_routed),
         cache_dir=default_cache_dir() if cache else None,
         scores=scores,
         learning_curve=learning_curve,
     )
-    train_router(logs, out, encoder, settings, quiet=quiet, as_json=as_json)
+    train_router(find_logs(logs), out, encoder, settings, quiet=quiet, as_json=as_json)
 
 
 def recalibrate(
@@ -148,6 +147,11 @@ def recalibrate(
     ],
     seed: Seed = 0,
     column: Columns = None,
+    log_format: Format = AUTO,
+    join: Join = JoinBy.PROMPT,
+    score: Score = "",
+    labels: Labels = None,
+    allow_routed: AllowRouted = False,
     encoder: Annotated[
         str, typer.Option(help="Name or folder of the encoder inside the bundle; the name it has there when empty.")
     ] = "",
@@ -167,8 +171,12 @@ def recalibrate(
     from training.embeddings import default_cache_dir
     from training.recalibrate import RecalibrateSettings
 
-    settings = RecalibrateSettings(seed, _columns(column), default_cache_dir() if cache else None)
-    recalibrate_bundle(bundle, logs, out, encoder, settings, quiet=quiet, as_json=as_json)
+    settings = RecalibrateSettings(
+        seed,
+        reading_of(column, log_format, join, score, labels=labels, allow_routed=allow_routed),
+        default_cache_dir() if cache else None,
+    )
+    recalibrate_bundle(bundle, find_logs(logs), out, encoder, settings, quiet=quiet, as_json=as_json)
 
 
 def predict(
@@ -178,12 +186,15 @@ def predict(
     policy: PolicyName = "",
     early_exit: EarlyExit = True,
     column: Columns = None,
+    log_format: Format = AUTO,
     quiet: Quiet = False,
 ) -> None:
     """Say for each prompt where it would go; needs no scores and no answers."""
     from training.commands import predict_file
 
-    predict_file(bundle, data, out, policy, _columns(column), early_exit=early_exit, quiet=quiet)
+    predict_file(
+        bundle, find_logs(data), out, policy, reading_of(column, log_format), early_exit=early_exit, quiet=quiet
+    )
 
 
 def evaluate(
@@ -198,6 +209,11 @@ def evaluate(
     margin: Margin = 0.0,
     seed: Seed = 0,
     column: Columns = None,
+    log_format: Format = AUTO,
+    join: Join = JoinBy.PROMPT,
+    score: Score = "",
+    labels: Labels = None,
+    allow_routed: AllowRouted = False,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -206,10 +222,10 @@ def evaluate(
 
     evaluate_file(
         bundle,
-        data,
+        find_logs(data),
         out,
         policy,
-        _columns(column),
+        reading_of(column, log_format, join, score, labels=labels, allow_routed=allow_routed),
         margin,
         seed,
         early_exit=early_exit,
@@ -253,6 +269,7 @@ def try_rules(
     against: Annotated[Path | None, typer.Option(help="Rules in force now; without it, none.")] = None,
     early_exit: EarlyExit = True,
     column: Columns = None,
+    log_format: Format = AUTO,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
@@ -261,8 +278,9 @@ def try_rules(
     from training.rules_commands import try_rules_on_logs
 
     folders = [find_bundle(folder) for folder in bundle] if bundle else [find_bundle()]
+    reading = reading_of(column, log_format)
     try_rules_on_logs(
-        file, logs, folders, against, _columns(column), early_exit=early_exit, quiet=quiet, as_json=as_json
+        file, find_logs(logs), folders, against, reading, early_exit=early_exit, quiet=quiet, as_json=as_json
     )
 
 
@@ -289,18 +307,3 @@ def export(
         base_license=license_name,
     )
     print(f"{out}: {card.name}, {card.dim} dimensions, layer {card.layer}, sha256 {card.sha256[:16]}")
-
-
-def _pair(strong: str, weak: str):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    from serving.bundle import Pair
-
-    if strong == weak:
-        raise typer.BadParameter(f"--strong and --weak both name {strong}")
-    return Pair(strong=strong, weak=weak)
-
-
-def _columns(column: list[str] | None) -> dict[str, str]:
-    pairs = [one.partition("=") for one in column or ()]
-    if bad := [ours for ours, equals, theirs in pairs if not (ours and equals and theirs)]:
-        raise typer.BadParameter(f"--column expects OURS=THEIRS, got {bad[0]!r} (exit code {EXIT_USAGE})")
-    return {ours: theirs for ours, _, theirs in pairs}

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import pyarrow as pa
 from rich.table import Table
 
 from serving.bundle import Pair, load_bundle, read_manifest
@@ -18,11 +17,11 @@ from training.dataset import load_dataset
 from training.encoders import load_encoder
 from training.errors import DataRefused
 from training.evaluation import CurvePoint, Evaluation, flat, write_evaluation
-from training.labels import label_records
 from training.logs import read_records
-from training.predict import evaluate_bundle, predict_rows, write_parquet, write_predictions
+from training.predict import evaluate_bundle, predict_rows, write_predictions
 from training.progress import Reporter
 from training.publish import publish
+from training.reading import Reading
 from training.recalibrate import RecalibrateSettings, recalibrate
 from training.report import render_report
 from training.train import (
@@ -36,65 +35,13 @@ from training.train import (
 )
 
 SHOWN_BASELINES: tuple[str, ...] = ("parent", "encoder_lr", "prompt_length", "random", "oracle")
-LABEL_SCHEMA = pa.schema(
-    [
-        ("id", pa.string()),
-        ("match", pa.int8()),
-        ("labeller", pa.string()),
-        ("label_confidence", pa.float64()),
-        ("file", pa.string()),
-        ("line", pa.int64()),
-    ]
-)
-
-
-def label_logs(
-    logs: Sequence[Path],
-    out: Path,
-    pair: Pair,
-    columns: Mapping[str, str],
-    margin: float,
-    *,
-    quiet: bool,
-    as_json: bool,
-) -> None:
-    """Label logs, write one row a record, and print the ledger: in = labelled + abstained + quarantined."""
-    with Reporter(quiet=quiet).stage("Reading and labelling"):
-        read = read_records(logs, pair, columns)
-        read.refuse_if_mostly_bad()
-        found = label_records(read.records, margin=margin)
-    labels = {(row.record.file, row.record.line): row.label for row in found.labelled}
-    rows = [(record, labels.get((record.file, record.line))) for record in read.records]
-    table = pa.table(
-        {
-            "id": [record.id for record, _ in rows],
-            "match": [None if given is None else given.match for _, given in rows],
-            "labeller": [None if given is None else given.labeller for _, given in rows],
-            "label_confidence": [None if given is None else given.confidence for _, given in rows],
-            "file": [record.file for record, _ in rows],
-            "line": [record.line for record, _ in rows],
-        },
-        schema=LABEL_SCHEMA,
-    )
-    write_parquet(out, table)
-    ledger = {
-        "rows": read.n_rows,
-        "labelled": found.by_labeller,
-        "abstained": {str(why): count for why, count in found.unlabelled.items()},
-        "quarantined": {str(why): count for why, count in read.rejected_by_reason.items()},
-        "match_rate_by_task": _match_rates([(row.record.task or "", row.label.match) for row in found.labelled]),
-    }
-    if as_json:
-        print(msgspec.json.encode(ledger).decode())
-    else:
-        _print_ledger(ledger, out)
 
 
 def assess_logs(
     logs: Sequence[Path],
     encoder: str,
     pair: Pair,
-    columns: Mapping[str, str],
+    reading: Reading,
     margin: float,
     seed: int,
     cache_dir: Path | None,
@@ -104,7 +51,7 @@ def assess_logs(
 ) -> None:
     """Fit routers on more and more of the logs and print what each is worth."""
     reporter = Reporter(quiet=quiet)
-    data = load_dataset(logs, pair, columns, margin, reporter).dataset
+    data = load_dataset(logs, pair, reading, margin, reporter).dataset
     refuse_too_little(data)
     table = embed_dataset(data, load_encoder(find_encoder(encoder)), cache_dir, reporter)
     found = assess(data, table, seed=seed, reporter=reporter)
@@ -144,7 +91,7 @@ def predict_file(
     data: Sequence[Path],
     out: Path,
     policy: str,
-    columns: Mapping[str, str],
+    reading: Reading,
     *,
     early_exit: bool,
     quiet: bool,
@@ -152,7 +99,7 @@ def predict_file(
     """Write one prediction for each row of the data."""
     loaded, reporter = load_bundle(bundle), Reporter(quiet=quiet)
     chosen = loaded.manifest.policy(policy)
-    read = read_records(data, loaded.manifest.pair, columns)
+    read = read_records(data, loaded.manifest.pair, reading)
     rows = predict_rows(loaded, read.rows, chosen, early_exit=early_exit, reporter=reporter)
     write_predictions(out, rows)
     counts = Counter(f"{row.route} {row.reason}" for row in rows)
@@ -164,7 +111,7 @@ def evaluate_file(
     data: Sequence[Path],
     out: Path | None,
     policy: str,
-    columns: Mapping[str, str],
+    reading: Reading,
     margin: float,
     seed: int,
     *,
@@ -175,7 +122,7 @@ def evaluate_file(
 ) -> None:
     """Evaluate a bundle, write the JSON and print the figures."""
     loaded, reporter = load_bundle(bundle), Reporter(quiet=quiet)
-    dataset = load_dataset(data, loaded.manifest.pair, columns, margin, reporter).dataset
+    dataset = load_dataset(data, loaded.manifest.pair, reading, margin, reporter).dataset
     evaluation = evaluate_bundle(
         loaded,
         dataset,
@@ -286,18 +233,3 @@ def _result_json(trained: Trained) -> str:
         "unlabelled": trained.unlabelled,
     }
     return msgspec.json.encode(result).decode()
-
-
-def _match_rates(rows: Sequence[tuple[str, int]]) -> dict[str, float]:
-    totals, matches = Counter(task for task, _ in rows), Counter(task for task, match in rows if match)
-    return {task: matches[task] / total for task, total in sorted(totals.items())}
-
-
-def _print_ledger(ledger: dict[str, object], out: Path) -> None:
-    table = Table("what", "count or rate", title=f"{ledger['rows']} rows in")
-    for section, found in ledger.items():
-        if isinstance(found, dict):
-            for name, value in found.items():
-                table.add_row(f"{section}: {name}", f"{value:.3f}" if isinstance(value, float) else str(value))
-    console().print(table)
-    print(out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,10 +14,12 @@ from serving.bundle import Pair
 from serving.routes import estimated_tokens
 from training.errors import DataRefused
 from training.labels import Labelled, Unlabelled, agreement, label_records
+from training.labels.stored import digest_file, origin_of, stored_labels
 from training.languages import script_of
 from training.logs import ReadResult, read_records
 from training.outcomes import Outcomes
 from training.progress import Advance, Reporter
+from training.reading import Reading
 from training.records import LabelledRecord, Record
 from training.splits import Groups, group_records
 
@@ -48,6 +50,11 @@ class Dataset:
     weak_score: NDArray[np.float64]
     has_scores: bool
     weight: NDArray[np.float64]
+
+    @property
+    def effective_rows(self) -> float:
+        """Rows of equal weight that estimate a mean as well (Kish): the sum squared over the sum of squares."""
+        return float(self.weight.sum() ** 2 / np.square(self.weight).sum())
 
     @property
     def records(self) -> list[Record]:
@@ -95,19 +102,21 @@ class Loaded:
 
 
 def load_dataset(
-    paths: Sequence[Path], pair: Pair, columns: Mapping[str, str] | None, margin: float, reporter: Reporter
+    paths: Sequence[Path], pair: Pair, reading: Reading | None, margin: float, reporter: Reporter
 ) -> Loaded:
-    """Read, label and group the rows of some logs.
+    """Read, join, label (or look up the labels) and group the rows of some logs.
 
     Raises:
-        DataRefused: a file can't be read, most rows are bad, or no row has a label.
+        DataRefused: a file can't be read, most rows are bad, no row has a label, stored labels are those of other
+            rows, or a router chose which rows have both answers and nothing says with what probability.
     """
     with reporter.stage("Reading logs") as advance:
-        read = read_records(paths, pair, columns, on_progress=_steps(advance))
+        reading = reading or Reading()
+        read = read_records(paths, pair, reading, on_progress=_steps(advance)).joined(reading.join)
     if read.n_rows == 0:
         raise DataRefused(f"{', '.join(map(str, paths))}: no rows")
     read.refuse_if_mostly_bad()
-    labelled = label_records(read.records, margin=margin)
+    labelled = _labelled(read.records, paths, pair, reading, margin)
     if not labelled.labelled:
         why = ", ".join(f"{reason} {count}" for reason, count in labelled.unlabelled.items())
         raise DataRefused(
@@ -115,9 +124,37 @@ def load_dataset(
             "or two answers that agree"
         )
     rows = _without_one_sided(labelled, reporter)
+    if not reading.allows_routed:
+        _refuse_routed(rows)
     with reporter.stage("Grouping near-duplicates"):
         groups = group_records([row.record for row in rows])
-    return Loaded(read, labelled, _dataset(rows, groups))
+    dataset = _dataset(rows, groups)
+    if dataset.effective_rows < len(rows):
+        reporter.say(f"Weights 1 / pair_propensity: {len(rows)} rows count as {dataset.effective_rows:.0f} equal ones")
+    return Loaded(read, labelled, dataset)
+
+
+def _labelled(records: list[Record], paths: Sequence[Path], pair: Pair, reading: Reading, margin: float) -> Labelled:
+    if reading.labels is None:
+        return label_records(records, margin=margin)
+    return stored_labels(reading.labels, records, origin_of(paths, pair, margin))
+
+
+def _refuse_routed(rows: Sequence[LabelledRecord]) -> None:
+    """Refuse pairs that a router chose without saying how likely each was to be chosen.
+
+    A router, or a shadow call that depends on its choice, makes easy requests more frequent among the pairs than
+    they are among all; only the probability of having both answers can put that right.
+    """
+    routed = [row.record for row in rows if row.record.route_propensity is not None]
+    if unknown := [record for record in routed if record.pair_propensity is None]:
+        first = unknown[0]
+        raise DataRefused(
+            f"{len(unknown)} labelled rows come from routed traffic (route_propensity) and do not say with what "
+            f"probability both answers were obtained (pair_propensity); the first is {first.file}, line {first.line}. "
+            "A fit would learn from the requests that the router chose; log pair_propensity, leave these rows out, "
+            "or let each count once with --allow-routed"
+        )
 
 
 def _without_one_sided(labelled: Labelled, reporter: Reporter) -> list[LabelledRecord]:
@@ -126,11 +163,11 @@ def _without_one_sided(labelled: Labelled, reporter: Reporter) -> list[LabelledR
     Agreement only ever says match. Where its counterpart, the rows that disagree, is undecided, keeping
     it would select rows by their outcome and lift every p_match.
     """
-    n_agreement = labelled.by_labeller.get(agreement.NAME, 0)
+    n_agreement = sum(row.label.family == agreement.NAME for row in labelled.labelled)
     n_undecided = labelled.unlabelled.get(Unlabelled.UNDECIDED, 0)
     if n_undecided <= ONE_SIDED_SHARE * n_agreement:
         return labelled.labelled
-    kept = [row for row in labelled.labelled if row.label.labeller != agreement.NAME]
+    kept = [row for row in labelled.labelled if row.label.family != agreement.NAME]
     if n_agreement:
         reporter.say(
             f"{n_agreement} rows labelled by agreement are left out: agreement only ever says match, and {n_undecided} "
@@ -148,8 +185,7 @@ def digest_files(paths: Sequence[Path]) -> str:
     """Return the SHA-256 (hex) over the files' own digests, in the order given."""
     total = hashlib.sha256()
     for path in paths:
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
+        total.update(bytes.fromhex(digest_file(path)))
     return total.hexdigest()
 
 

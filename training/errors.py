@@ -2,6 +2,10 @@
 
 serving.errors.TurnoutError
 ├── DataRefused      the logs can't be trained on, labelled or evaluated; exit code 1
+├── EndpointRefused  the endpoint of judge or replay can't be used; what was paid is kept; exit code 1
+├── CacheInUse       another run holds the cache of calls; exit code 1
+├── BatchPending     a batch is not done; run the same command later; exit code 5
+├── CallsMisused     the options of judge or replay can't be followed; exit code 2
 └── MissingExtra     a command needs an extra that is not installed; exit code 2
 """
 
@@ -9,9 +13,31 @@ from __future__ import annotations
 
 from serving.errors import EXIT_USAGE, TurnoutError
 
+EXIT_PENDING = 5
+
 
 class DataRefused(TurnoutError):
     """The data given is unreadable, of no known format, or too little for what was asked."""
+
+
+class EndpointRefused(TurnoutError):
+    """The endpoint refuses every call or can't be reached; all answers so far are in the cache."""
+
+
+class CacheInUse(TurnoutError):
+    """Two runs on one cache would pay for the same calls."""
+
+
+class BatchPending(TurnoutError):
+    """A batch is under way; running the same command again collects it."""
+
+    exit_code = EXIT_PENDING
+
+
+class CallsMisused(TurnoutError):
+    """Options of judge or replay that can't be followed: no key, a bad URL, a judge that is one of the pair."""
+
+    exit_code = EXIT_USAGE
 
 
 class MissingExtra(TurnoutError):

@@ -1,37 +1,50 @@
 """Logs: the first step of training, from files to records in the order of their rows.
 
-Comes in: gateway logs and tables (JSONL, CSV, each plain, .gz or .zst; Parquet). Goes out:
-`ReadResult`, every row either a `Record` or `Rejected`, nothing dropped but blank lines.
+Comes in: gateway logs and tables (JSONL, CSV, each plain or compressed; Parquet; JSON). Goes out: `ReadResult`,
+every row either a `Record`, `Rejected`, or merged into the record whose other part it holds; nothing is dropped
+but blank lines.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from serving.bundle import Pair
+from training.collecting import without_cycle_collection
+from training.entries import read_entries
 from training.errors import DataRefused
-from training.quarantine import Reason, Rejected
+from training.join import join_answers
+from training.parts import Held, Parts, Place, match_scores
+from training.quarantine import LEFT_OUT, Reason, Rejected
+from training.readers import Entry, Part
+from training.reading import JoinBy, Reading
 from training.records import Record
-from training.rows import KNOWN_FIELDS, PROMPT_FIELDS, decode_row
-from training.tables import read_rows
+from training.rows import KNOWN_FIELDS, decode_row
+from training.tables import RawRow
 
 PROGRESS_ROWS = 1000
 
 
 @dataclass(frozen=True)
 class ReadResult:
-    """The rows of all files, in the order of the files and of their lines."""
+    """The rows of all files, in the order of the files and of their lines.
+
+    Attributes:
+        rows: records, and rows in quarantine.
+        n_merged: rows that are part of another row's record: the other model's answer, a batch's output, a score.
+    """
 
     rows: list[Record | Rejected]
+    n_merged: int = 0
 
     @property
     def n_rows(self) -> int:
-        """Rows read, those in quarantine included."""
-        return len(self.rows)
+        """Rows read: records, those in quarantine, and those merged into records."""
+        return len(self.rows) + self.n_merged
 
     @cached_property
     def records(self) -> list[Record]:
@@ -48,18 +61,30 @@ class ReadResult:
         """Rows in quarantine by reason, the most frequent first."""
         return dict(Counter(row.reason for row in self.quarantine).most_common())
 
+    def joined(self, by: JoinBy) -> ReadResult:
+        """Return the same with the two models' answers to one request in one record."""
+        records, n_merged = join_answers(self.records, by)
+        if not n_merged:
+            return self
+        order = {(row.file, row.line, row.index): number for number, row in enumerate(self.rows)}
+        left: list[Record | Rejected] = [*records, *self.quarantine]
+        rows = sorted(left, key=lambda row: order[row.file, row.line, row.index])
+        return ReadResult(rows, self.n_merged + n_merged)
+
     def refuse_if_mostly_bad(self, max_share: float = 0.5) -> None:
-        """Refuse a log that was not understood.
+        """Refuse a log that was not understood; rows understood and left out don't count against it.
 
         Raises:
             DataRefused: more than `max_share` of the rows are in quarantine; the message counts them by reason.
         """
-        if len(self.quarantine) <= max_share * self.n_rows:
+        bad = [row for row in self.quarantine if row.reason not in LEFT_OUT]
+        n_left_out = len(self.quarantine) - len(bad)
+        if len(bad) <= max_share * (self.n_rows - n_left_out):
             return
-        first = self.quarantine[0]
+        first = bad[0]
         counts = ", ".join(f"{reason} {count}" for reason, count in self.rejected_by_reason.items())
         raise DataRefused(
-            f"{len(self.quarantine)} of {self.n_rows} rows can't be read ({counts}), at most {max_share:.0%} may; "
+            f"{len(bad)} of {self.n_rows} rows can't be read ({counts}), at most {max_share:.0%} may; "
             f"the first is {first.file}, line {first.line}; check the format and the column map"
         )
 
@@ -67,49 +92,83 @@ class ReadResult:
 def read_records(
     paths: Sequence[Path],
     pair: Pair,
-    columns: Mapping[str, str] | None = None,
+    reading: Reading | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> ReadResult:
     """Read files of any known format; what can't be read goes to quarantine, row by row.
 
+    Parts of one request are put together across all files; answers of the two models are not (`joined` does).
+
     Args:
-        paths: read in the order given.
+        paths: in any order, which is that of the rows.
         pair: names the models whose answers count; dated snapshots answer for their model.
-        columns: our field name to the name in the files, where they differ: `{"prompt": "question"}`.
+        reading: how to read them; by default the format is found from each file's rows.
         on_progress: called with the number of rows read so far, every 1,000 rows and at the end.
 
     Raises:
-        DataRefused: a file is absent or unreadable, holds no column that a prompt could come from, or lacks
-            a column that the map names.
+        DataRefused: a file is absent or unreadable, holds no column that a prompt could come from, lacks
+            a column that the map names, or compares other models only.
     """
-    columns = columns or {}
+    reading = reading or Reading()
+    _check_fields(reading.columns)
+    logs = _Logs(paths, pair, reading)
+    with without_cycle_collection():
+        for number, path in enumerate(paths):
+            for line, index, entry in read_entries(path, pair, reading):
+                logs.add(Place(number, line, index), entry)
+                if on_progress and logs.n_entries % PROGRESS_ROWS == 0:
+                    on_progress(logs.n_entries)
+        if on_progress:
+            on_progress(logs.n_entries)
+        return logs.result()
+
+
+def _check_fields(columns: Mapping[str, str]) -> None:
     if unknown := sorted(columns.keys() - KNOWN_FIELDS):
         raise DataRefused(
             f"column map: unknown field {', '.join(unknown)}; known are: {', '.join(sorted(KNOWN_FIELDS))}"
         )
-    rows: list[Record | Rejected] = []
-    for path in paths:
-        seen: dict[str, None] = {}
-        for raw in read_rows(path):
-            seen.update(dict.fromkeys(raw.fields))
-            rows.append(decode_row(raw, str(path), pair, columns))
-            if on_progress and len(rows) % PROGRESS_ROWS == 0:
-                on_progress(len(rows))
-        _check_columns(path, seen, columns)
-    if on_progress:
-        on_progress(len(rows))
-    return ReadResult(rows)
 
 
-def _check_columns(path: Path, seen: Mapping[str, None], columns: Mapping[str, str]) -> None:
-    """Refuse a file that was read but not meant for us; one without any readable row passes."""
-    if not seen:
-        return
-    found = ", ".join(list(seen)[:40])
-    if missing := [theirs for theirs in columns.values() if theirs not in seen]:
-        raise DataRefused(f"{path}: no column {', '.join(missing)} as the column map says; found: {found}")
-    if not PROMPT_FIELDS & (seen.keys() | columns.keys()):
-        raise DataRefused(
-            f"{path}: nothing to read a prompt from; expected one of the columns {', '.join(sorted(PROMPT_FIELDS))}, "
-            f"found: {found}; name the right one with a column map, such as prompt={next(iter(seen))}"
+@dataclass
+class _Logs:
+    """The rows of all files as they come in."""
+
+    paths: Sequence[Path]
+    pair: Pair
+    reading: Reading
+    rows: list[Record | Rejected] = field(default_factory=list)
+    parts: Parts = field(default_factory=Parts)
+    n_entries: int = 0
+
+    def add(self, place: Place, entry: Entry) -> None:
+        self.n_entries += 1
+        if entry.part is Part.WHOLE or entry.reason:
+            self.rows.append(self._decoded(Held(place, entry)))
+        else:
+            self.parts.add(place, entry)
+
+    def _decoded(self, held: Held) -> Record | Rejected:
+        place, entry = held
+        return decode_row(
+            RawRow(place.line, entry.fields, entry.reason, place.index), str(self.paths[place.file]), self.pair
         )
+
+    def result(self) -> ReadResult:
+        """Put the parts to their records; every entry that is neither of these nor in quarantine was merged."""
+        if not len(self.parts):
+            return ReadResult(self.rows)
+        rows = [*self.rows, *map(self._decoded, self.parts.joined())]
+        if self.parts.scores:
+            rows = self._scored(rows)
+        number = {str(path): number for number, path in enumerate(self.paths)}
+        rows.sort(key=lambda row: (number[row.file], row.line, row.index))
+        return ReadResult(rows, self.n_entries - len(rows))
+
+    def _scored(self, rows: list[Record | Rejected]) -> list[Record | Rejected]:
+        ids = {row.id for row in rows if isinstance(row, Record)}
+        scores, unused = match_scores(self.parts.scores, ids, self.reading.score)
+        scored = [
+            row.with_score(scores[row.id]) if isinstance(row, Record) and row.id in scores else row for row in rows
+        ]
+        return [*scored, *map(self._decoded, unused)]

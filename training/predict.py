@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.special import logit
 
@@ -28,6 +27,7 @@ from serving.rules.rules import Facts
 from training.dataset import Dataset
 from training.evaluate import evaluate
 from training.evaluation import Evaluation
+from training.parquet import write_parquet
 from training.progress import Reporter
 from training.quarantine import Rejected
 from training.records import Record
@@ -96,16 +96,6 @@ def write_predictions(path: Path, rows: Sequence[PredictedRow]) -> None:
         del columns["source"]
     schema = pa.schema([field for field in SCHEMA if field.name in columns])
     write_parquet(path, pa.table(columns, schema=schema))
-
-
-def write_parquet(path: Path, table: pa.Table) -> None:
-    """Write a table as Parquet (zstd), under the final name only when complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        pq.write_table(table, temporary, compression="zstd")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def evaluate_bundle(

@@ -1,7 +1,8 @@
 """Quarantine: the rows that could not be read, each with where it stands and why.
 
-Comes in: rows refused by `training.lines`, `training.tables` or `training.rows`. Goes out: a JSONL
-file of file, line and reason, never of the row's text: a log's damaged row is still a customer's row.
+Comes in: rows refused by `training.lines`, `training.tables`, `training.readers`, `training.rows` or
+`training.parts`. Goes out: a JSONL file of file, line and reason, never of the row's text: a log's damaged
+row is still a customer's row.
 """
 
 from __future__ import annotations
@@ -31,6 +32,46 @@ class Reason(StrEnum):
     """A compressed or columnar file is damaged from here on, and the rows lost are not counted.
 
     gzip notices late: where bytes were overwritten rather than cut off, some rows just before may be garbled too."""
+    WITHHELD = "withheld"
+    """The gateway blanked or shortened the text of the prompt or of the answer."""
+    NO_MODEL = "no_model"
+    """An answer without the name of the model that gave it."""
+    NO_REQUEST = "no_request"
+    """An answer or a score whose request is in none of the files."""
+    AMBIGUOUS = "ambiguous"
+    """Different requests stand under one key, so that nobody knows which of them an answer belongs to."""
+    NOT_CHAT = "not_chat"
+    """Not a chat completion: an embedding, a tool's span, a trace."""
+    FAILED = "failed"
+    """The call ended in an error: nothing to compare."""
+    OTHER_PAIR = "other_pair"
+    """The row compares two models other than the pair's."""
+    OTHER_SCORE = "other_score"
+    """A score of another name or kind than the one that counts."""
+
+
+LEFT_OUT = frozenset({Reason.NOT_CHAT, Reason.FAILED, Reason.OTHER_PAIR, Reason.OTHER_SCORE})
+"""Rows that were understood and are of no use: they don't speak against the log."""
+
+
+class RowRefused(Exception):
+    """Carries a reason from where a row is understood to where it is counted; no caller outside sees it."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def reason_of(error: Exception) -> Reason:
+    """Return why a row was not read, from what its decoding raised."""
+    if isinstance(error, RowRefused):
+        return error.reason
+    damaged = isinstance(error, msgspec.DecodeError) and not isinstance(error, msgspec.ValidationError)
+    return Reason.INVALID_JSON if damaged or isinstance(error, RecursionError) else Reason.WRONG_TYPE
+
+
+ROW_ERRORS = (RowRefused, msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
+"""What decoding a row may raise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +82,21 @@ class Rejected:
         file, line: where the row stands (line counts from 1).
         reason: why it was not read.
         id: the row's own id, where at least that could be read.
+        index: which of the requests on that line, from 0.
     """
 
     file: str
     line: int
     reason: Reason
     id: str | None = None
+    index: int = 0
 
 
 def write_quarantine(path: Path, rejected: Iterable[Rejected]) -> None:
-    """Write file, line and reason of each rejected row as JSONL; replaces `path` in one step."""
+    """Write file, line, index (where not 0) and reason of each rejected row as JSONL; replaces `path` in one step."""
     temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
     with temporary.open("wb") as file:
         for row in rejected:
-            file.write(msgspec.json.encode({"file": row.file, "line": row.line, "reason": row.reason}) + b"\n")
+            place = {"file": row.file, "line": row.line} | ({"index": row.index} if row.index else {})
+            file.write(msgspec.json.encode(place | {"reason": row.reason}) + b"\n")
     temporary.replace(path)

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -48,6 +48,7 @@ from training.predict import DIGEST_BYTES, seen_rows
 from training.progress import Reporter
 from training.publish import check_out
 from training.quarantine import write_quarantine
+from training.reading import Reading
 from training.reopen import check_encoder, reopen, reopen_rare_weight
 from training.router import HeadLogOdds, Router
 from training.splits import key_digests
@@ -69,12 +70,12 @@ class RecalibrateSettings:
 
     Attributes:
         seed: of the halves, the draws and the bootstraps.
-        columns: column map of the reader.
+        reading: how the logs are to be read.
         cache_dir: folder of the dense cache; None for none.
     """
 
     seed: int = 0
-    columns: Mapping[str, str] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
     cache_dir: Path | None = None
 
 
@@ -158,7 +159,7 @@ def recalibrate(
     linear, rare_idf = reopen(parent), reopen_rare_weight(parent)
     check_encoder(parent, encoder)
     margin = float(parent.manifest.training.settings.get("margin", 0.0))
-    loaded = load_dataset(paths, parent.manifest.pair, settings.columns, margin, reporter)
+    loaded = load_dataset(paths, parent.manifest.pair, settings.reading, margin, reporter)
     data, seen = loaded.dataset, seen_rows(parent, loaded.dataset)
     kept = np.flatnonzero(~seen)
     _refuse_too_little(data, kept)
@@ -188,7 +189,8 @@ def recalibrate(
         check_parity(graph, encoder, solved.router, odd, embed(odd, encoder, cache_dir=None), threshold)
 
     labellers = dict(Counter(data.rows[row].label.labeller for row in kept))
-    training = _training(parent, digest_files(paths), labellers, rows, solved, settings.seed)
+    stored = [settings.reading.labels] if settings.reading.labels else []
+    training = _training(parent, digest_files([*paths, *stored]), labellers, rows, solved, settings.seed)
     manifest = _manifest(parent.manifest, graph, solved, evaluation, training)
     manifest = msgspec.structs.replace(manifest, out_of_distribution=describe_familiarity(solved.router, evaluation))
     if any(data.rows[row].record.source == "synthetic" for row in kept):

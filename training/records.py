@@ -5,7 +5,7 @@ Comes in: rows decoded by `training.logs`. Goes out: `Record`, the input of ever
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from serving.prompt import Prompt
 
@@ -42,7 +42,9 @@ class Record:
         tenant: on whose behalf the request came.
         created: seconds since the epoch.
         pair_propensity: probability in (0, 1] that both answers were obtained.
+        route_propensity: probability in (0, 1] that the router took the route it took; None where none routed.
         file, line: where the row stands (line counts from 1).
+        index: which of the requests on that line, from 0; a line of OpenTelemetry spans holds many.
     """
 
     id: str
@@ -60,8 +62,23 @@ class Record:
     tenant: str | None = None
     created: float | None = None
     pair_propensity: float | None = None
+    route_propensity: float | None = None
     file: str = ""
     line: int = 0
+    index: int = 0
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Where the record stands: file, line and index; no two records of one reading share it."""
+        return self.file, self.line, self.index
+
+    def with_score(self, score: float) -> Record:
+        """Return the record with this score, 0 to 1, for every answer it holds."""
+        return replace(self, strong=_scored(self.strong, score), weak=_scored(self.weak, score))
+
+
+def _scored(response: Response | None, score: float) -> Response | None:
+    return None if response is None else replace(response, score=score)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +87,7 @@ class Label:
 
     Attributes:
         match: 1 when the weak model was not worse, 0 when it was.
-        labeller: `scores`, `preference`, `reference` or `agreement`.
+        labeller: who spoke: `scores`, `preference`, `judge`, or a family and its member, as in `reference:choice`.
         confidence: probability in (0, 1] that the label is right, as far as the labeller knows.
         strong_score, weak_score: 0 to 1; None when the labeller compares without scoring.
     """
@@ -80,6 +97,11 @@ class Label:
     confidence: float
     strong_score: float | None = None
     weak_score: float | None = None
+
+    @property
+    def family(self) -> str:
+        """The labeller without its member: `reference` of `reference:choice`."""
+        return self.labeller.partition(":")[0]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Rows: from named fields to `Record`, for the gateway log and the flat table alike.
 
-Comes in: `RawRow`s of `training.tables` and the names of the pair. Goes out: `Record`, or `Rejected`.
+Comes in: `RawRow`s whose fields `training.readers` has named as ours, and the names of the pair. Goes out:
+`Record`, or `Rejected`.
 
 A row holds its request as `request` (an OpenAI chat.completions body), as a bare body (`messages`), or
 as text (`prompt`); answers as `responses` by model name, or as `strong_*` and `weak_*` columns.
@@ -18,15 +19,18 @@ from typing import Any
 import msgspec
 
 from serving.bundle import Pair
-from serving.prices import SNAPSHOT
 from serving.prompt import ChatBody, ContentPart, Message, Prompt, ResponseFormat, prompt_from_chat, prompt_from_text
-from training.quarantine import Reason, Rejected
+from training.cells import CellKind, cell, encode
+from training.models import is_model
+from training.quarantine import ROW_ERRORS, Reason, Rejected, RowRefused, reason_of
 from training.records import Record, Response
 from training.tables import RawRow
 
 PROMPT_FIELDS = frozenset({"request", "messages", "prompt"})
-NESTED_FIELDS = frozenset({"request", "messages", "tools", "response_format", "responses"})
-NUMERIC_FIELDS = frozenset({"strong_score", "weak_score", "created", "pair_propensity"})
+_KINDS = dict.fromkeys(("request", "messages", "tools", "response_format", "responses"), CellKind.STRUCTURE)
+_KINDS |= dict.fromkeys(
+    ("strong_score", "weak_score", "created", "pair_propensity", "route_propensity"), CellKind.NUMBER
+)
 
 MILLISECONDS_FROM = 1e11
 """A `created` above this is in milliseconds: in seconds it would be the year 5138."""
@@ -87,77 +91,45 @@ class Row(msgspec.Struct, frozen=True):
     tenant: str | int | None = None
     created: float | str | None = None
     pair_propensity: float | None = None
+    route_propensity: float | None = None
 
 
 KNOWN_FIELDS = frozenset(Row.__struct_fields__)
 
 _decode_row = msgspec.json.Decoder(Row).decode
-_encoder = msgspec.json.Encoder(decimal_format="number")
 
 
-def decode_row(raw: RawRow, file: str, pair: Pair, columns: Mapping[str, str]) -> Record | Rejected:
+def decode_row(raw: RawRow, file: str, pair: Pair) -> Record | Rejected:
     """Return the row as a `Record`, or as `Rejected` with the reason; raises nothing on any row.
 
     Args:
-        raw: the row's fields as they stand in the file.
+        raw: a row whose fields are named as ours.
         file: the name that the record carries.
         pair: whose answers are the strong and the weak one.
-        columns: our field name to the name in the file, for those that differ.
     """
     if raw.reason:
-        return Rejected(file, raw.line, raw.reason)
-    fields = _known_fields(raw.fields, columns)
+        return _rejected(raw, file, raw.reason)
+    fields = {
+        name: value if (kind := _KINDS.get(name)) is None else cell(value, kind)
+        for name, value in raw.fields.items()
+        if name in KNOWN_FIELDS
+    }
     if _has_nan(fields):
-        return Rejected(file, raw.line, Reason.OUT_OF_RANGE, _own_id(fields))
+        return _rejected(raw, file, Reason.OUT_OF_RANGE)
     try:
-        row = _decode_row(_encoder.encode(fields))
-        return _record(row, file, raw.line, pair)
-    except _Refused as refused:
-        return Rejected(file, raw.line, refused.reason, _own_id(fields))
-    except (msgspec.ValidationError, TypeError, ValueError, OverflowError) as error:
-        damaged = isinstance(error, msgspec.DecodeError) and not isinstance(error, msgspec.ValidationError)
-        return Rejected(file, raw.line, Reason.INVALID_JSON if damaged else Reason.WRONG_TYPE, _own_id(fields))
-    except RecursionError:
-        return Rejected(file, raw.line, Reason.INVALID_JSON, _own_id(fields))
+        return _record(_decode_row(encode(fields)), file, raw, pair)
+    except ROW_ERRORS as error:
+        return _rejected(raw, file, reason_of(error))
 
 
-class _Refused(Exception):  # carries a reason inside this module, never leaves it
-    def __init__(self, reason: Reason) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
-def _known_fields(fields: Mapping[str, Any], columns: Mapping[str, str]) -> dict[str, Any]:
-    """Rename, drop what isn't read, and turn text cells into the JSON or the number that they hold."""
-    renamed = {**fields, **{ours: fields[theirs] for ours, theirs in columns.items() if theirs in fields}}
-    return {name: _cell(name, renamed[name]) for name in renamed.keys() & KNOWN_FIELDS}
-
-
-def _cell(name: str, value: Any) -> Any:
-    if isinstance(value, msgspec.Raw):
-        return _embedded(value) if name in NESTED_FIELDS else value
-    if isinstance(value, str) and name in NESTED_FIELDS:
-        return msgspec.Raw(value.encode())
-    if isinstance(value, str) and name in NUMERIC_FIELDS:
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
-
-
-def _embedded(value: msgspec.Raw) -> msgspec.Raw:
-    """Unwrap JSON that stands as text inside JSON."""
-    if bytes(value)[:1] != b'"':
-        return value
-    try:
-        return msgspec.Raw(msgspec.json.decode(value, type=str).encode())
-    except msgspec.DecodeError:
-        return value
+def _rejected(raw: RawRow, file: str, reason: Reason) -> Rejected:
+    return Rejected(file, raw.line, reason, _own_id(raw.fields), raw.index)
 
 
 def _has_nan(value: Any) -> bool:
     # JSON can't say NaN: encoding would turn it into null, and a broken score into a missing one.
+    if isinstance(value, msgspec.Raw | str):  # most cells
+        return False
     if isinstance(value, float):
         return not math.isfinite(value)
     if isinstance(value, dict):
@@ -178,13 +150,14 @@ def _own_id(fields: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _record(row: Row, file: str, line: int, pair: Pair) -> Record:
+def _record(row: Row, file: str, raw: RawRow, pair: Pair) -> Record:
     prompt, user_text = _prompt(row)
     if prompt is None or (prompt.is_empty and not (prompt.images or prompt.tools)):
-        raise _Refused(Reason.NO_PROMPT)
+        raise RowRefused(Reason.NO_PROMPT)
     own_id = row.prompt_id if row.id is None else row.id
+    place = f"{raw.line}.{raw.index}" if raw.index else f"{raw.line}"
     return Record(
-        id=f"{PurePath(file).name}:{line}" if own_id is None else str(own_id),
+        id=f"{PurePath(file).name}:{place}" if own_id is None else str(own_id),
         prompt=prompt,
         user_text=user_text,
         strong=_answer(row, pair.strong) or _flat_answer(row.strong_response, row.strong_score),
@@ -199,8 +172,10 @@ def _record(row: Row, file: str, line: int, pair: Pair) -> Record:
         tenant=_optional_text(row.tenant),
         created=_epoch_s(row.created),
         pair_propensity=_propensity(row.pair_propensity),
+        route_propensity=_propensity(row.route_propensity),
         file=file,
-        line=line,
+        line=raw.line,
+        index=raw.index,
     )
 
 
@@ -215,23 +190,18 @@ def _prompt(row: Row) -> tuple[Prompt | None, str]:
         return prompt, prompt_from_text(row.question).text if row.question else prompt.text
     prompt = prompt_from_chat(body)
     asked = [message for message in body.messages if message.role == "user"]
+    if len(asked) == len(body.messages) == 1:
+        return prompt, prompt.text
     return prompt, prompt_from_chat(ChatBody(asked[-1:])).text if asked else prompt.text
-
-
-def is_model(logged: str, name: str) -> bool:
-    """Whether a log's model name means the model `name`: the same, or a dated snapshot of it."""
-    return logged == name or (logged.startswith(name) and SNAPSHOT.fullmatch(logged, len(name)) is not None)
 
 
 def _answer(row: Row, model: str) -> Response | None:
     """Return the answer of the exact name, else of the latest snapshot."""
-    names = sorted(
-        (name for name in row.responses or () if is_model(name, model)), key=lambda name: (name != model, name)
-    )
-    answers = {name: row.responses[name] for name in names} if row.responses else {}
-    if not answers:
-        return None
-    answer = answers.get(model) or answers[names[-1]]
+    responses = row.responses or {}
+    answer = responses.get(model)
+    if answer is None:
+        snapshots = sorted(name for name in responses if name != model and is_model(name, model))
+        answer = responses[snapshots[-1]] if snapshots else None
     if answer is None:
         return None
     content = _content(answer)
@@ -268,13 +238,13 @@ def _flat_answer(content: str | None, score: float | None) -> Response | None:
 
 def _score(score: float | None) -> float | None:
     if score is not None and not 0 <= score <= 1:
-        raise _Refused(Reason.OUT_OF_RANGE)
+        raise RowRefused(Reason.OUT_OF_RANGE)
     return None if score is None else float(score)
 
 
 def _propensity(value: float | None) -> float | None:
     if value is not None and not 0 < value <= 1:
-        raise _Refused(Reason.OUT_OF_RANGE)
+        raise RowRefused(Reason.OUT_OF_RANGE)
     return value
 
 
@@ -283,7 +253,7 @@ def _preference(value: str | None, pair: Pair) -> str | None:
         return None
     names = {"strong": "strong", "weak": "weak", "tie": "tie", pair.strong: "strong", pair.weak: "weak"}
     if value not in names:
-        raise _Refused(Reason.WRONG_TYPE)
+        raise RowRefused(Reason.WRONG_TYPE)
     return names[value]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,6 +15,7 @@ from serving.tables import console
 from training.errors import DataRefused
 from training.logs import read_records
 from training.progress import Reporter
+from training.reading import Reading
 from training.rules_trial import RuleEffect, RulesTrial, try_rules
 
 NO_RULE = "(no rule)"
@@ -25,7 +26,7 @@ def try_rules_on_logs(
     logs: Sequence[Path],
     folders: Sequence[Path],
     against: Path | None,
-    columns: Mapping[str, str],
+    reading: Reading,
     *,
     early_exit: bool,
     quiet: bool,
@@ -40,7 +41,7 @@ def try_rules_on_logs(
     bundles = [load_bundle(folder) for folder in folders]
     new = _rules(file, bundles)
     old = Rules() if against is None else _rules(against, bundles)
-    read = read_records(logs, bundles[0].manifest.pair, columns)
+    read = read_records(logs, bundles[0].manifest.pair, reading)
     read.refuse_if_mostly_bad()
     if not read.records:
         raise DataRefused(f"{', '.join(map(str, logs))}: no request to try the rules on")

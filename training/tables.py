@@ -1,7 +1,8 @@
-"""Tables: Parquet, CSV and JSONL as rows of named fields.
+"""Tables: Parquet, CSV, JSONL and JSON documents as rows of named fields.
 
 Comes in: a path. Goes out: `RawRow`s in order, undecoded beyond their field names, so that one decoder
 (`training.rows`) serves all formats. The format is known by the file's first bytes, and CSV by its suffix.
+A JSON document, an array of rows or one object over many lines, is read as if each element were a line.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.errors import DataRefused
-from training.lines import MAX_LINE_BYTES, Line, read_lines
+from training.lines import MAX_LINE_BYTES, Line, read_document, read_lines
 from training.quarantine import Reason
 
 PARQUET_MAGIC = b"PAR1"
 PARQUET_BATCH_ROWS = 2048
-COMPRESSED_SUFFIXES = frozenset({".gz", ".zst"})
+COMPRESSED_SUFFIXES = frozenset({".gz", ".zst", ".bz2", ".xz"})
 CSV_DELIMITERS = {".csv": ",", ".tsv": "\t"}
 
 
@@ -31,17 +32,19 @@ class RawRow:
     """One row as field name to value: undecoded JSON (`msgspec.Raw`) or the plain value of a table's cell.
 
     Attributes:
-        line: line of a text file, row of a Parquet file; counts from 1.
+        line: line of a text file, row of a Parquet file, element of a JSON array; counts from 1.
         reason: set where there are no fields to be had.
+        index: which of the requests on that line, from 0; set by `training.logs`.
     """
 
     line: int
     fields: dict[str, Any]
     reason: Reason | None = None
+    index: int = 0
 
 
 def read_rows(path: Path) -> Iterator[RawRow]:
-    """Yield the rows of a Parquet, CSV or JSONL file; blank lines are skipped.
+    """Yield the rows of a Parquet, CSV, JSONL or JSON file; blank lines are skipped.
 
     Raises:
         DataRefused: the file is absent, can't be read, or is a damaged Parquet file.
@@ -50,7 +53,10 @@ def read_rows(path: Path) -> Iterator[RawRow]:
         return _parquet_rows(path)
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSED_SUFFIXES]
     delimiter = CSV_DELIMITERS.get(suffixes[-1]) if suffixes else None
-    return _csv_rows(path, delimiter) if delimiter else _jsonl_rows(path)
+    if delimiter:
+        return _csv_rows(path, delimiter)
+    elements = _document_elements(path) if _may_be_document(path, suffixes) else None
+    return _jsonl_rows(path) if elements is None else map(_document_row, range(1, len(elements) + 1), elements)
 
 
 def _is_parquet(path: Path) -> bool:
@@ -62,6 +68,30 @@ def _is_parquet(path: Path) -> bool:
 
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def _may_be_document(path: Path, suffixes: list[str]) -> bool:
+    """Look at the first line: an array opens with a bracket; an object over many lines is known by `.json` too."""
+    first = next((line for line in read_lines(path) if line.reason or line.content.strip()), None)
+    if first is None:
+        return False
+    if first.reason is Reason.TOO_LONG or first.content.lstrip().startswith(b"["):
+        return True
+    return ".json" in suffixes and _jsonl_row(first).reason is Reason.INVALID_JSON
+
+
+def _document_elements(path: Path) -> list[msgspec.Raw] | None:
+    content = read_document(path)
+    try:
+        if content is None or not content.lstrip().startswith(b"["):
+            return None if content is None else [msgspec.json.decode(content, type=msgspec.Raw)]
+        return msgspec.json.decode(content, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+
+
+def _document_row(number: int, element: msgspec.Raw) -> RawRow:
+    return _jsonl_row(Line(number, bytes(element)))
 
 
 def _jsonl_rows(path: Path) -> Iterator[RawRow]:

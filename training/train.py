@@ -60,6 +60,7 @@ from training.policy import DEFAULT_POLICY, PolicyRows, solve_policies
 from training.progress import Reporter
 from training.publish import check_out, publish
 from training.quarantine import write_quarantine
+from training.reading import Reading
 from training.report import render_report
 from training.router import Router
 from training.select import select_settings
@@ -86,7 +87,7 @@ class TrainSettings:
         seed: of the split, the draws and the bootstraps; same logs and seed give the same router.
         margin: by how much the weak score may fall below the strong one and still match.
         wide_search: search every form and the whole grid.
-        columns: column map of the reader.
+        reading: how the logs are to be read.
         cache_dir: folder of the dense cache; None for none.
         scores: table of other models' scores on the same prompts (`training.difficulty`); None for none.
         learning_curve: fit on ever more rows too, and keep what each size was worth; takes as long again.
@@ -97,7 +98,7 @@ class TrainSettings:
     seed: int = 0
     margin: float = 0.0
     wide_search: bool = False
-    columns: Mapping[str, str] = field(default_factory=dict)
+    reading: Reading = field(default_factory=Reading)
     cache_dir: Path | None = None
     scores: Path | None = None
     learning_curve: bool = False
@@ -132,7 +133,7 @@ def train(
             exported graph misses the Python path.
     """
     check_out(out)
-    loaded = load_dataset(paths, settings.pair, settings.columns, settings.margin, reporter)
+    loaded = load_dataset(paths, settings.pair, settings.reading, settings.margin, reporter)
     data = loaded.dataset
     refuse_too_little(data)
     part = split_groups(data.records, data.groups.group, settings.seed)
@@ -331,8 +332,9 @@ def _training(
     paths: Sequence[Path], loaded: Loaded, part: NDArray[np.int64], chosen: FitSettings, settings: TrainSettings
 ) -> Training:
     group = loaded.dataset.groups.group
+    further = [path for path in (settings.scores, settings.reading.labels) if path]
     return Training(
-        data_sha256=digest_files([*paths, *([settings.scores] if settings.scores else [])]),
+        data_sha256=digest_files([*paths, *further]),
         rows={one.name.lower(): int((part == one).sum()) for one in Part},
         groups={one.name.lower(): int(np.unique(group[part == one]).size) for one in Part},
         group_salt=secrets.token_hex(16),
@@ -345,6 +347,7 @@ def _training(
             "dense_scale": chosen.dense_scale,
             "structural_scale": chosen.structural_scale,
             "margin": settings.margin,
+            "effective_rows": round(loaded.dataset.effective_rows, 1),
             "opinion_share": OPINION_SHARE if settings.scores and chosen.form == "four_outcomes" else 0.0,
         },
         libraries={library: version(library) for library in LIBRARIES},

@@ -86,7 +86,7 @@ def main() -> None:
 def read(logs: list[Path]) -> Rows:
     """Read, label and embed all rows."""
     reporter = Reporter()
-    data = load_dataset(logs, Pair(), {}, 0.0, reporter).dataset
+    data = load_dataset(logs, Pair(), None, 0.0, reporter).dataset
     prompts = [record.prompt for record in data.records]
     with reporter.stage("Embedding prompts", len(prompts)) as advance:
         encoder = load_encoder(find_encoder(DEFAULT_ENCODER))

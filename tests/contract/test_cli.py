@@ -22,6 +22,7 @@ from serving import cli
 from serving.bundle import GRAPH, MANIFEST, Pair
 from tests.builders import BUNDLE_ID
 from tests.certificates import Authority
+from tests.gateway_builders import chat_attributes, observation, otlp, span, spend_log
 from tests.log_builders import flat_row, write_log
 from tests.running import ServerProcess, server_process
 from tests.training.runs import TrainingRun
@@ -43,6 +44,7 @@ COMMANDS = [
     "label",
     "predict",
     "recalibrate",
+    "replay",
     "report",
     "route",
     "rules",
@@ -270,12 +272,55 @@ def test_label_writes_one_row_a_record_and_prints_a_ledger(turnout: Turnout, log
     assert [row["line"] for row in rows] == list(range(1, 61))
 
 
+def test_stored_labels_are_used_and_those_of_another_log_refused(
+    turnout: Turnout, training_run: TrainingRun, log: Path, tmp_path: Path
+):
+    labels, figures = tmp_path / "labels.parquet", tmp_path / "figures.json"
+    turnout("label", log, "--out", labels, "--quiet", "--json")
+    evaluated = turnout("evaluate", training_run.bundle, log, "--labels", labels, "--out", figures, "--quiet", "--json")
+    assert (evaluated.code, evaluated.err) == (0, "")
+    assert json.loads(figures.read_bytes())["n"] == 60
+    write_sample(tmp_path / "other.jsonl", 60, seed=3)
+    refused = turnout("evaluate", training_run.bundle, tmp_path / "other.jsonl", "--labels", labels, "--quiet")
+    assert (refused.code, refused.err.count("\n")) == (1, 1)
+    assert "none of the logs that these labels were made from" in refused.err
+
+
 def test_label_for_people_prints_the_same_counts(turnout: Turnout, log: Path, tmp_path: Path):
     ended = turnout("label", log, "--out", tmp_path / "labels.parquet")
     assert ended.code == 0
     assert "60 rows in" in ended.out
     assert re.search(r"labelled: scores\W+60", ended.out)
     assert "Reading and labelling" in ended.err
+
+
+def test_label_reads_gateway_logs_of_both_models_without_a_column_map(turnout: Turnout, tmp_path: Path):
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    write_log(
+        logs / "spend.jsonl", [spend_log("2 + 2?", "It is 4"), spend_log("Who?", "I"), spend_log(status="failure")]
+    )
+    span_of_weak = span(chat_attributes("2 + 2?", "It is 4", "gpt-4o-mini"))
+    write_log(logs / "spans.json", [otlp(span({}), span_of_weak)])
+    ended = turnout("label", logs, "--out", tmp_path / "labels.parquet", "--quiet", "--json")
+    ledger = json.loads(ended.out)
+    assert (ledger["rows"], ledger["merged"], ledger["labelled"]) == (5, 1, {"agreement:identical": 1})
+    assert (ledger["abstained"], ledger["quarantined"]) == ({"only_strong": 1}, {"not_chat": 1, "failed": 1})
+    rows = pq.read_table(tmp_path / "labels.parquet").to_pylist()
+    assert [(Path(row["file"]).name, row["line"], row["index"], row["match"]) for row in rows] == [
+        ("spend.jsonl", 1, 0, 1),
+        ("spend.jsonl", 2, 0, None),
+    ]
+
+
+def test_label_takes_a_format_a_join_and_a_score(turnout: Turnout, tmp_path: Path):
+    rows = [observation(id="1"), observation(id="1", model="gpt-4o-mini")]
+    log = write_log(tmp_path / "log.jsonl", rows)
+    for join, merged in (("none", 0), ("id", 1), ("prompt", 1)):
+        ended = turnout("label", log, "--out", tmp_path / "o", "--quiet", "--json", "--join", join, "--score-name", "x")
+        assert json.loads(ended.out)["merged"] == merged
+    refused = turnout("label", log, "--out", tmp_path / "o", "--quiet", "--format", "helicone")
+    assert (refused.code, "known are: auto" in refused.err) == (1, True)
 
 
 def test_route_in_this_process(turnout: Turnout, bundle_folder: Path):

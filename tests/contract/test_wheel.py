@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ def test_installed_wheel_routes_with_the_packaged_champion(tmp_path):
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, timeout=120)
     (wheel,) = tmp_path.glob("turnout-*.whl")
+    assert "training/judge/rubric-1.toml" in zipfile.ZipFile(wheel).namelist()
     home = tmp_path / "environment"
     venv.create(home, with_pip=True)
     subprocess.run([home / "bin" / "pip", "install", "--quiet", wheel], check=True, capture_output=True, timeout=400)

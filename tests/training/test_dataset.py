@@ -11,6 +11,7 @@ from serving.bundle import Pair
 from training.dataset import load_dataset
 from training.errors import DataRefused
 from training.progress import Reporter
+from training.reading import Reading
 
 
 def row(number: int, strong: str, weak: str, reference: str | None = None) -> dict:
@@ -34,12 +35,12 @@ def labellers(path: Path) -> list[str]:
 
 def test_agreement_counts_where_every_row_is_decided(tmp_path):
     rows = [row(1, "The answer is 4", "The answer is 4"), row(2, "5", "6", reference="5")]
-    assert labellers(written(tmp_path / "log.jsonl", rows)) == ["agreement", "reference"]
+    assert labellers(written(tmp_path / "log.jsonl", rows)) == ["agreement:identical", "reference:number"]
 
 
 def test_agreement_is_left_out_where_rows_that_differ_have_no_label(tmp_path):
     rows = [row(1, "The answer is 4", "The answer is 4"), row(2, "5", "6", reference="5"), row(3, "7", "8")]
-    assert labellers(written(tmp_path / "log.jsonl", rows)) == ["reference"]
+    assert labellers(written(tmp_path / "log.jsonl", rows)) == ["reference:number"]
 
 
 def test_labels_by_agreement_alone_are_refused(tmp_path):
@@ -55,3 +56,36 @@ def test_rows_without_text_have_no_label(tmp_path):
     loaded = load_dataset([log], Pair(), None, 0.0, Reporter(quiet=True))
     assert [one.record.id for one in loaded.dataset.rows] == ["r1"]
     assert loaded.labelled.unlabelled == {"no_text": 1}
+
+
+def pairs(tmp_path: Path, *propensities: dict) -> Path:
+    rows = [row(number, "5", "6", reference="5") | fields for number, fields in enumerate(propensities, 1)]
+    return written(tmp_path / "log.jsonl", rows)
+
+
+def test_rows_weigh_by_how_unlikely_their_pair_was_up_to_a_hundredfold(tmp_path, capsys):
+    log = pairs(tmp_path, {}, {"pair_propensity": 0.5}, {"pair_propensity": 0.0001})
+    data = load_dataset([log], Pair(), None, 0.0, Reporter()).dataset
+    assert data.weight.tolist() == [1, 2, 100]
+    assert data.effective_rows == pytest.approx(103**2 / (1 + 4 + 10000))
+    assert "3 rows count as 1 equal ones" in capsys.readouterr().err
+
+
+def test_equal_weights_count_as_they_are(tmp_path):
+    log = pairs(tmp_path, *[{"pair_propensity": 0.25}] * 7)
+    assert load_dataset([log], Pair(), None, 0.0, Reporter(quiet=True)).dataset.effective_rows == pytest.approx(7)
+
+
+def test_pairs_that_a_router_chose_are_refused_unless_allowed(tmp_path):
+    log = pairs(tmp_path, {}, {"route_propensity": 0.9}, {"route_propensity": 1.0, "pair_propensity": 0.1})
+    with pytest.raises(DataRefused, match=r"^1 labelled rows come from routed traffic .* line 2\. .*--allow-routed"):
+        load_dataset([log], Pair(), None, 0.0, Reporter(quiet=True))
+    allowed = load_dataset([log], Pair(), Reading(allows_routed=True), 0.0, Reporter(quiet=True))
+    assert allowed.dataset.weight.tolist() == [1, 1, 10]
+
+
+def test_rows_of_routed_traffic_with_one_answer_refuse_nothing(tmp_path):
+    single = row(2, "5", "5") | {"route_propensity": 0.9}
+    del single["responses"]["gpt-4o-mini"]
+    log = written(tmp_path / "log.jsonl", [row(1, "5", "6", reference="5"), single])
+    assert labellers(log) == ["reference:number"]

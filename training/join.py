@@ -1,0 +1,90 @@
+"""Join: rows that hold one model's answer each, paired where they are the same request.
+
+Comes in: the records of all logs. Goes out: the same, a strong and a weak answer to one request in one record.
+Two logs, one of each model, and one log that holds both are the same to it, in any order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from training.reading import JoinBy
+from training.records import Record
+
+DIGEST_BYTES = 16
+"""Of a join key: by chance, two of a billion different requests share one with a probability of 1e-21."""
+
+KEY = np.dtype([("key", "V16"), ("row", "i8"), ("is_weak", "?")])
+"""25 bytes a row are kept to join by, whatever the length of the prompt."""
+
+
+SHARED_FIELDS = (
+    "reference",
+    "preference",
+    "task",
+    "source",
+    "group_id",
+    "session_id",
+    "tenant",
+    "created",
+    "pair_propensity",
+    "route_propensity",
+)
+
+
+def join_answers(records: Sequence[Record], by: JoinBy) -> tuple[list[Record], int]:
+    """Pair records with a single answer; return all records in their order, and how many were merged into others.
+
+    Where one model answered the same request several times, the first strong answer goes with the first weak one,
+    the second with the second, in the order of files and lines; what is left over stays as it is. A pair stands at
+    the place of its strong row, with that row's fields, and the weak row's where the strong one has none.
+    """
+    if by is JoinBy.NONE:
+        return list(records), 0
+    partner = dict(_pairs(_keys(records, by)))
+    merged = set(partner.values())
+    kept = (
+        _paired(record, records[partner[row]]) if row in partner else record
+        for row, record in enumerate(records)
+        if row not in merged
+    )
+    return list(kept), len(merged)
+
+
+def _keys(records: Sequence[Record], by: JoinBy) -> NDArray[np.void]:
+    """Return key, row and side of the rows with a single answer, sorted by key, then row."""
+    single = (
+        (_digest(record, by), row, record.strong is None)
+        for row, record in enumerate(records)
+        if (record.strong is None) != (record.weak is None)
+    )
+    keys = np.fromiter(single, dtype=KEY)
+    return keys[np.argsort(keys["key"].view(f"S{DIGEST_BYTES}"), kind="stable")]
+
+
+def _digest(record: Record, by: JoinBy) -> bytes:
+    prompt = record.prompt
+    facts = f"{prompt.turns} {prompt.images} {prompt.tools} {prompt.wants_json}\n{prompt.text}"
+    key = record.id if by is JoinBy.ID else facts
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+
+
+def _pairs(keys: NDArray[np.void]) -> Iterator[tuple[int, int]]:
+    """Yield (strong row, weak row) of each key, the k-th with the k-th."""
+    ends = np.flatnonzero(keys["key"][1:] != keys["key"][:-1]) + 1
+    start = 0
+    for end in (*ends.tolist(), len(keys)):
+        if end - start > 1:
+            rows, is_weak = keys["row"][start:end], keys["is_weak"][start:end]
+            yield from zip(rows[~is_weak].tolist(), rows[is_weak].tolist(), strict=False)
+        start = end
+
+
+def _paired(strong: Record, weak: Record) -> Record:
+    missing = {name: getattr(weak, name) for name in SHARED_FIELDS if getattr(strong, name) is None}
+    return replace(strong, weak=weak.weak, **missing)

@@ -1,0 +1,193 @@
+"""Summary: the figures to judge the judges by, and the file of their verdicts."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from rich.table import Table
+
+from training.calls.call import Failure
+from training.judge.labelling import Judged, Opinions
+from training.judge.noise import agreements, ceiling, compare
+from training.judge.verdicts import Verdict
+
+
+class Known(msgspec.Struct, frozen=True):
+    """The judges' joint label against known labels.
+
+    Attributes:
+        rows: with both.
+        agreement: share of them on which they agree.
+        kappa: Cohen's; None where only one label was given.
+        right_on_match, right_on_worse: share of agreement where the known label is 1, and 0.
+    """
+
+    rows: int
+    agreement: float
+    kappa: float | None
+    right_on_match: float | None
+    right_on_worse: float | None
+
+
+class JudgeFigures(msgspec.Struct, frozen=True):
+    """Of one judge: verdicts, flips (ties because the orders disagreed), abstentions by why.
+
+    `first_share`: of all decided orders, the share won by the answer shown first; 0.5 without a bias by position.
+    """
+
+    verdicts: dict[str, int]
+    flips: int
+    abstained: dict[str, int]
+    first_share: float | None
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """All figures of a judging.
+
+    Attributes:
+        rows: judged or tried, those with a known label included.
+        labelled: rows that have their label from it.
+        usd, calls: of these rows, over all runs.
+        is_capped: whether a cap left rows out.
+        judges: figures by judge.
+        known: against known labels; None where none were judged.
+        pairs: agreement of the judges, two by two.
+        noise: what that implies; None with one judge.
+        confidence: of a decided label and of a tie, and whether each was measured.
+    """
+
+    rows: int
+    labelled: int
+    usd: float
+    calls: int
+    is_capped: bool
+    judges: dict[str, JudgeFigures]
+    known: Known | None
+    pairs: list[dict[str, Any]]
+    noise: dict[str, float] | None
+    confidence: dict[str, float | bool]
+
+
+def summarise(judged: Judged) -> Summary:
+    """Return the figures of a judging."""
+    matches = {
+        model: np.array([_match(row, index) for row in judged.opinions]) for index, model in enumerate(judged.models)
+    }
+    pairs = agreements(matches)
+    labels = [row.match for row in judged.opinions if row.match is not None]
+    noise = ceiling(pairs, len(judged.models), float(np.mean(labels))) if pairs else None
+    return Summary(
+        rows=len(judged.opinions),
+        labelled=sum(row.known is None and row.match is not None for row in judged.opinions),
+        usd=judged.usd,
+        calls=judged.calls,
+        is_capped=judged.is_capped,
+        judges={model: _figures(judged, index) for index, model in enumerate(judged.models)},
+        known=_known(judged),
+        pairs=[msgspec.to_builtins(pair) for pair in pairs],
+        noise=None if noise is None else msgspec.to_builtins(noise),
+        confidence=msgspec.to_builtins(judged.confidence),
+    )
+
+
+def summary_lines(summary: Summary) -> list[str]:
+    """Return the figures as sentences."""
+    lines = [
+        f"judge: {summary.labelled} of {summary.rows} rows labelled, {summary.calls} calls, {summary.usd:.4f} USD "
+        f"for these rows in all runs" + ("; a cap left rows out" if summary.is_capped else "")
+    ]
+    if summary.known is not None:
+        known = summary.known
+        lines.append(
+            f"against {known.rows} known labels: agreement {known.agreement:.3f}, kappa {_figure(known.kappa)}; "
+            f"{_figure(known.right_on_match)} of the matches and {_figure(known.right_on_worse)} of the others found"
+        )
+    if summary.noise is not None:
+        noise = summary.noise
+        lines.append(
+            f"noise by the judges' agreement: {noise['judge_noise']:.3f} a judge, {noise['label_noise']:.3f} a label; "
+            f"at match rate {noise['match_rate']:.3f} no router can exceed AUROC {noise['auroc_ceiling']:.3f} on these "
+            "labels (independent, symmetric mistakes assumed: shared ones make it lower)"
+        )
+    return lines
+
+
+def summary_table(summary: Summary) -> Table:
+    """Return a line for each judge, and one for each two."""
+    table = Table(title="Judges", title_justify="left")
+    for name in ("judge", "strong", "weak", "tie", "of them flips", "abstained", "first shown wins"):
+        table.add_column(name, justify="left" if name == "judge" else "right")
+    for model, figures in summary.judges.items():
+        counts = [str(figures.verdicts.get(winner, 0)) for winner in ("strong", "weak", "tie")]
+        abstained = ", ".join(f"{why} {count}" for why, count in figures.abstained.items()) or "0"
+        table.add_row(model, *counts, str(figures.flips), abstained, _figure(figures.first_share))
+    for pair in summary.pairs:
+        found = f"agreement {pair['agreement']:.3f}, kappa {_figure(pair['kappa'])} on {pair['rows']} rows"
+        table.add_row(f"{pair['first']} and {pair['second']}", found)
+    return table
+
+
+def write_verdicts(path: Path, judged: Judged) -> None:
+    """Write one line of JSON for each row and judge, under the final name only when complete."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            for row in judged.opinions:
+                for model, verdict in zip(judged.models, row.verdicts, strict=True):
+                    file.write(msgspec.json.encode(_line(row, model, verdict)) + b"\n")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _line(row: Opinions, model: str, verdict: Verdict | Failure) -> dict[str, Any]:
+    index = {"index": row.record.index} if row.record.index else {}
+    line: dict[str, Any] = {
+        "id": row.record.id,
+        "file": row.record.file,
+        "line": row.record.line,
+        **index,
+        "judge": model,
+        "known_match": row.known.match if row.known else None,
+    }
+    if isinstance(verdict, Failure):
+        return line | {"abstained": verdict}
+    told = {"winner": verdict.winner, "match": verdict.match, "score_gap": verdict.score_gap, "flip": verdict.is_flip}
+    return line | told | ({"reasons": verdict.reasons} if any(verdict.reasons) else {})
+
+
+def _match(row: Opinions, judge: int) -> float:
+    verdict = row.verdicts[judge]
+    return float(verdict.match) if isinstance(verdict, Verdict) else float("nan")
+
+
+def _figures(judged: Judged, judge: int) -> JudgeFigures:
+    of_judge = [row.verdicts[judge] for row in judged.opinions]
+    given = [verdict for verdict in of_judge if isinstance(verdict, Verdict)]
+    first = sum(verdict.first_wins for verdict in given)
+    decided = first + sum(verdict.second_wins for verdict in given)
+    return JudgeFigures(
+        verdicts=dict(Counter(str(verdict.winner) for verdict in given)),
+        flips=sum(verdict.is_flip for verdict in given),
+        abstained=dict(Counter(str(failure) for failure in of_judge if isinstance(failure, Failure)).most_common()),
+        first_share=first / decided if decided else None,
+    )
+
+
+def _known(judged: Judged) -> Known | None:
+    both = [(row.known.match, row.match) for row in judged.opinions if row.known and row.match is not None]
+    if not both:
+        return None
+    truth, given = (np.array(column, dtype=np.float64) for column in zip(*both, strict=True))
+    agreement, kappa = compare(truth, given)
+    right = [float(np.mean(given[truth == label] == label)) if (truth == label).any() else None for label in (1, 0)]
+    return Known(len(both), agreement, kappa, *right)
+
+
+def _figure(value: float | None) -> str:
+    return "undefined" if value is None else f"{value:.3f}"

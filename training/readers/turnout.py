@@ -1,0 +1,43 @@
+"""Our own rows: the log of DESIGN section 3, a bare body, and the flat table; their fields are ours already.
+
+A table of several pairs names them in `strong_model` and `weak_model`; rows of other pairs than the one asked for
+are left out. A leaderboard's `-FC` behind a model's name says that it was given tools: the same model.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from serving.bundle import Pair
+from training.cells import encode
+from training.models import is_model
+from training.quarantine import Reason
+from training.readers.form import Entry, Fields, Form
+
+PAIR_COLUMNS = ("strong_model", "weak_model")
+MODE_SUFFIX = "-FC"
+
+
+def _recognises(fields: Fields) -> bool:
+    return bool(fields)
+
+
+def _entries(fields: Fields, pair: Pair) -> list[Entry]:
+    if not any(column in fields for column in PAIR_COLUMNS):
+        return [Entry(dict(fields))]
+    named = [_text(fields[column]) if column in fields else None for column in PAIR_COLUMNS]
+    if all(
+        model is None or is_model(model.removesuffix(MODE_SUFFIX), name)
+        for model, name in zip(named, (pair.strong, pair.weak), strict=True)
+    ):
+        return [Entry(dict(fields))]
+    return [Entry(dict(fields), key=" / ".join(model or "?" for model in named), reason=Reason.OTHER_PAIR)]
+
+
+def _text(value: Any) -> str | None:
+    return msgspec.json.decode(encode(value), type=str | None)
+
+
+TURNOUT = Form("turnout", _recognises, _entries)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import itertools
-import random
 import statistics
 import time
 from collections import Counter
@@ -27,6 +25,7 @@ from serving.server.status import PUSHBACK_KEY
 from serving.wire import ROUTE_METHOD
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import SERVING, health_of, server_in_loop
+from tests.scenarios import INSTANTS, Survivors, codes_of, expired_behind_a_blocker, half_cancelled, survivors
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 EXPIRED = grpc.StatusCode.DEADLINE_EXCEEDED
@@ -55,12 +54,6 @@ async def blocked(gated: Bundle, **settings: Any) -> AsyncIterator[tuple[RouterS
             yield server.service, route, address, blocker
         finally:
             gated.model.gate.set()
-
-
-def codes_of(outcomes: list[object]) -> Counter[grpc.StatusCode]:
-    return Counter(
-        outcome.code() if isinstance(outcome, grpc.aio.AioRpcError) else grpc.StatusCode.OK for outcome in outcomes
-    )
 
 
 def test_full_queue_refuses_at_once_and_says_when_to_come_again(gated: Bundle):
@@ -140,98 +133,23 @@ def test_one_tenant_does_not_starve_another(gated: Bundle):
     asyncio.run(check())
 
 
-def test_expired_work_is_not_started(gated: Bundle):
-    async def check() -> None:
-        async with blocked(gated) as (service, route, _, blocker):
-            before = service.model_calls
-            late = [route(pb.RouteRequest(text="late"), timeout=0.005) for _ in range(200)]
-            codes = codes_of(await asyncio.gather(*late, return_exceptions=True))
-            await until(lambda: service.answering.admission.items <= 1)
-            gated.model.gate.set()
-            await blocker
-            assert codes[EXPIRED] + codes[EXHAUSTED] == 200
-            await route(pb.RouteRequest(text="after"), timeout=5)
-            assert service.model_calls == before + 1
-            assert "late" not in gated.model.texts
-
-    asyncio.run(check())
+def test_expired_work_is_not_started(bundle: Bundle):
+    done = asyncio.run(expired_behind_a_blocker(bundle, 200))
+    assert done.codes[EXPIRED] + done.codes[EXHAUSTED] == 200
+    assert done.model_calls == 0
 
 
 def test_cancel_frees_the_place(bundle: Bundle):
-    dice = random.Random(4)
-
-    async def check() -> None:
-        async with server_in_loop(bundle, max_queue_items=400, max_tenant_share=1.0) as (server, address):
-            async with grpc.aio.insecure_channel(address) as channel:
-                route = channel.unary_unary(ROUTE_METHOD, request_serializer=pb.RouteRequest.SerializeToString)
-
-                async def one(n: int) -> str:
-                    await asyncio.sleep(dice.uniform(0, 0.3))
-                    call = route(pb.RouteRequest(text="word " * 40), timeout=30)
-                    if n % 2:
-                        await asyncio.sleep(dice.uniform(0, 0.01))
-                        call.cancel()
-                    try:
-                        await call
-                    except asyncio.CancelledError:
-                        return "cancelled"
-                    return "ok"
-
-                outcomes = Counter(await asyncio.gather(*(one(n) for n in range(400))))
-            assert outcomes["ok"] >= 200
-            assert outcomes.total() == 400
-            admission = server.service.answering.admission
-            await until(lambda: admission.items == 0, timeout_s=1)
-            assert admission._tenants == {}
-
-    asyncio.run(check())
+    done = asyncio.run(half_cancelled(bundle, 400, seconds=0.3))
+    assert done.ends["ok"] >= 200
+    assert done.ends["ok"] + done.ends["cancelled"] == 400
+    assert (done.items_left, done.tenants_left) == (0, 0)
 
 
-@pytest.mark.parametrize("instant", ["waiting", "running", "done"])
-def test_cancel_harms_nobody(gated: Bundle, instant: str):
+@pytest.mark.parametrize("instant", INSTANTS)
+def test_cancel_harms_nobody(bundle: Bundle, instant: str):
     """Every subset of four callers is cancelled; the survivors get the answers they get alone."""
-    texts = ["word " * n for n in (3, 20, 45, 90)]
-
-    async def check() -> None:
-        async with (
-            server_in_loop(gated) as (server, address),
-            grpc.aio.insecure_channel(address) as channel,
-        ):
-            route = channel.unary_unary(
-                ROUTE_METHOD,
-                request_serializer=pb.RouteRequest.SerializeToString,
-                response_deserializer=pb.RouteResponse.FromString,
-            )
-            admission = server.service.answering.admission
-            alone = [(await route(pb.RouteRequest(text=text), timeout=5)).p_match for text in texts]
-            for n_cancelled in range(5):
-                for subset in itertools.combinations(range(4), n_cancelled):
-                    gated.model.gate.clear()
-                    gated.model.at_gate.clear()
-                    blocker = route(pb.RouteRequest(text=BLOCKER), timeout=30)
-                    await until(gated.model.at_gate.is_set)
-                    calls = [route(pb.RouteRequest(text=text), timeout=30) for text in texts]
-                    await until(lambda: admission.items == 5)
-                    if instant == "waiting":
-                        _cancel(calls, subset)
-                        await until(lambda left=5 - n_cancelled: admission.items == left)
-                    gated.model.gate.set()
-                    if instant == "done":
-                        await until(lambda: admission.items == 0)
-                    if instant != "waiting":
-                        _cancel(calls, subset)
-                    await blocker
-                    survivors = [n for n in range(4) if n not in subset]
-                    replies = await asyncio.wait_for(asyncio.gather(*(calls[n] for n in survivors)), 5)
-                    assert [reply.p_match for reply in replies] == [alone[n] for n in survivors]
-                    await until(lambda: admission.items == 0)
-
-    asyncio.run(check())
-
-
-def _cancel(calls: list[Any], subset: tuple[int, ...]) -> None:
-    for n in subset:
-        calls[n].cancel()
+    assert asyncio.run(survivors(bundle, instant)) == Survivors(runs=16, harmed=0)
 
 
 def test_deadline_that_cannot_be_met_is_refused_and_one_that_can_is_not():

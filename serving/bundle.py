@@ -305,6 +305,8 @@ def _check_golden(folder: Path, manifest: Manifest, model: RouterModel, golden: 
                 got = model.predict(prompt, GOLDEN_THRESHOLD, early_exit=early_exit).p_match
             except ModelFault as error:
                 raise BundleRefused(f"{folder / GOLDEN}: line {index + 1}: {error}") from error
+            except Exception as error:  # onnxruntime finds out here that inputs or sizes are impossible
+                raise BundleRefused(f"{folder}: {GRAPH} loads and does not run: {type(error).__name__}") from error
             if abs(got - expected) > manifest.golden_tolerance:
                 raise BundleRefused(
                     f"{folder / GOLDEN}: line {index + 1}: p_match expected {expected:.6f}, got {got:.6f}, "

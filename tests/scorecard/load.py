@@ -229,5 +229,5 @@ async def _stub(stack: AsyncExitStack, target: str) -> Callable[..., Awaitable]:
 
 if __name__ == "__main__":
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
-    sys.stdout.buffer.write(msgspec.json.encode(uvloop.run(_send(plan))))
-    sys.stdout.buffer.flush()  # the interpreter's own ending came too late: gRPC's threads broke it off
+    with open(1, "wb", closefd=False) as printed:  # noqa: PTH123  # with PYTHONUNBUFFERED sys.stdout writes in part
+        printed.write(msgspec.json.encode(uvloop.run(_send(plan))))

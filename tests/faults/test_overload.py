@@ -6,7 +6,6 @@ import asyncio
 import dataclasses
 import statistics
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any

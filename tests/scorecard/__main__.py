@@ -79,7 +79,9 @@ def main() -> int:
 
 def _all_lines(conditions: Conditions, wanted: set[str]) -> Iterator[Line]:
     before = conditions.calibration
-    yield from _shown([reported("S0", "C: in-process prompts a second", before.rate, int(before.rate * before.seconds))])
+    yield from _shown(
+        [reported("S0", "C: in-process prompts a second", before.rate, int(before.rate * before.seconds))]
+    )
     yield from _shown([reported("S0", "in-process p50, ms", before.p50_ms, int(before.rate * before.seconds))])
     for names, check in CHECKS.items():
         if not wanted or wanted & set(names):

@@ -218,7 +218,7 @@ class _Injected(RouterModel):
 
 
 def _feature(number: float) -> Callable[[Features], Features]:
-    return lambda features: dataclasses.replace(features, counts=np.full_like(features.counts, number))
+    return lambda features: dataclasses.replace(features, structural=np.full_like(features.structural, number))
 
 
 def not_numbers(conditions: Conditions) -> Iterator[Line]:
@@ -227,7 +227,7 @@ def not_numbers(conditions: Conditions) -> Iterator[Line]:
     wrong = (float("nan"), float("inf"), float("-inf"), 1.0 + 1e-9, -1e-9)
     faults = [(None, number) for number in wrong]
     faults += [(_feature(number), None) for number in wrong[:1]]
-    harmless = [(_feature(5e-324), None), (None, 5e-324)]
+    harmless = [(_feature(1e-45), None), (None, 5e-324)]  # the smallest numbers of float32 and float64
     codes, fine = asyncio.run(_injected(load_bundle(conditions.folder), faults, harmless))
     yield all_of("R16", "no number from the graph: INTERNAL, never a route", codes[INTERNAL], len(faults))
     yield all_of("R16", "denormal numbers: a route", fine[OK], len(harmless))

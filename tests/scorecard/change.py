@@ -26,6 +26,8 @@ from tests.scorecard.lines import Line, all_of, at_most, none_of
 from tests.scorecard.service import Service, service
 
 LONGEST_SWAP_S = 20.0
+LONGEST_LOAD_S = 3_600.0
+"""The load is ended when the last swap is done."""
 
 
 def _entry(folder: Path) -> Path:
@@ -44,10 +46,9 @@ def swaps(conditions: Conditions) -> Iterator[Line]:
         load.drive(conditions.plan(served, 2))
         before = served.route_codes()
         rate = 0.6 * conditions.calibration.rate
-        # Longer than the swaps take; what comes after them is load like any other.
-        running = load.start(conditions.plan(served, n_swaps * 1.5, rate=rate))
+        running = load.start(conditions.plan(served, LONGEST_LOAD_S, rate=rate))
         done = sum(_swapped(served, entry, n) for n in range(n_swaps))
-        ended = load.finish(running)
+        ended = load.finish(running, at_once=True)
         counted = served.route_codes() - before
     yield all_of("R21", "swaps taken, by pointer and by SIGHUP", done, n_swaps)
     yield none_of("R21", "calls not answered during the swaps", ended.sent - ended.ok, ended.sent)
@@ -106,10 +107,10 @@ def bad_swaps(conditions: Conditions) -> Iterator[Line]:
     with service(entry, conditions.scratch, workers=2) as served:
         load.drive(conditions.plan(served, 2))
         rss_mib = served.peak_rss_mib()
-        running = load.start(conditions.plan(served, len(ruins) * 1.2, rate=0.3 * conditions.calibration.rate))
+        running = load.start(conditions.plan(served, LONGEST_LOAD_S, rate=0.3 * conditions.calibration.rate))
         with health_probe(served.address) as probe:
             refused = sum(_refused(served, entry, f"bad{n}") for n in range(len(ruins)))
-            ended = load.finish(running)
+            ended = load.finish(running, at_once=True)
         grown_mib = served.peak_rss_mib() - rss_mib
     yield all_of("R22", "bad bundles refused by both workers", refused, len(ruins))
     yield none_of("R22", "calls not answered meanwhile", ended.sent - ended.ok, ended.sent)

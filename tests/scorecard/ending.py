@@ -20,6 +20,8 @@ from tests.scorecard.conditions import Conditions, median
 from tests.scorecard.lines import Line, all_of, at_most, none_of, reported
 
 LAME_DUCK_S = 0.5
+LONGEST_LOAD_S = 3_600.0
+"""The load is ended after the last stop."""
 
 
 def stops(conditions: Conditions) -> Iterator[Line]:
@@ -28,10 +30,8 @@ def stops(conditions: Conditions) -> Iterator[Line]:
     clean, late_s = 0, 0.0
     with ExitStack() as stack:
         replicas = [_replica(conditions, stack, n) for n in range(2)]
-        plan = load.Plan(
-            targets=[one.address for one in replicas], texts=mixed_texts(), seconds=n_stops * 4.0, callers=16
-        )
-        running = load.start(plan)
+        targets = [one.address for one in replicas]
+        running = load.start(load.Plan(targets=targets, texts=mixed_texts(), seconds=LONGEST_LOAD_S, callers=16))
         for n in range(n_stops):
             time.sleep(dice.uniform(0.3, 1.0))
             started, leaving = time.monotonic(), replicas[n % 2]
@@ -39,7 +39,7 @@ def stops(conditions: Conditions) -> Iterator[Line]:
             clean += leaving.wait(30) == 0
             late_s = max(late_s, time.monotonic() - started)
             replicas[n % 2] = _replica(conditions, stack, n % 2, leaving.address)
-        done = load.finish(running)
+        done = load.finish(running, at_once=True)
     yield all_of("R23", "stops with exit code 0", clean, n_stops)
     yield none_of("R23", "calls that failed in spite of one retry elsewhere", done.sent - done.ok, done.sent)
     yield reported("R23", "calls that needed the retry", done.retried, done.sent)

@@ -84,7 +84,9 @@ def hostile(conditions: Conditions) -> Iterator[Line]:
     opened = sum(len(one.opened_elsewhere) for one in done.values())
     yield none_of("R18", "files opened outside the bundle", opened, len(done))
     # The tensor of 10^18 elements is refused by its allocation, the huge files by their size.
-    yield at_most("R18", "peak memory above that before loading, MiB", max(one.grown_mib for one in done.values()), 64, len(done))
+    yield at_most(
+        "R18", "peak memory above that before loading, MiB", max(one.grown_mib for one in done.values()), 64, len(done)
+    )
 
 
 def damaged_in_place(conditions: Conditions) -> Iterator[Line]:

@@ -40,7 +40,9 @@ def steady(conditions: Conditions) -> Iterator[Line]:
 def efficiency(conditions: Conditions) -> Iterator[Line]:
     """R2: 16 callers that wait for their answers, and one."""
     peak, calibration = conditions.peak, conditions.calibration
-    yield at_least("R2", "rate over in-process rate, per CPU s", peak.cpu_rate / calibration.cpu_rate, 0.8, peak.many.ok)
+    yield at_least(
+        "R2", "rate over in-process rate, per CPU s", peak.cpu_rate / calibration.cpu_rate, 0.8, peak.many.ok
+    )
     yield reported("R2", "answers a second, 16 callers", peak.rate, peak.many.ok)
     overhead_ms = median(peak.single.latency_ms) - calibration.p50_ms
     yield at_most("R2", "p50 of one caller less in-process p50, ms", overhead_ms, 1.5, peak.single.ok)
@@ -63,7 +65,9 @@ def overload_and_recovery(conditions: Conditions) -> Iterator[Line]:
     yield at_most("R3", "p99 of health answers, ms", load.percentile(probe.took_ms, 99), 50, len(probe.took_ms))
     late = sum(sent_s >= 2 for sent_s in after.sent_s)
     yield none_of("R4", "calls not answered at 0.5 C", after.sent - after.ok, after.sent)
-    yield at_most("R4", "p99 2 s after the overload, ms", after.percentile_ms(99, 2.0), conditions.steady_limit_ms, late)
+    yield at_most(
+        "R4", "p99 2 s after the overload, ms", after.percentile_ms(99, 2.0), conditions.steady_limit_ms, late
+    )
 
 
 def _overload(conditions: Conditions, over: load.Load) -> Iterator[Line]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import statistics
 import subprocess
 import sys
@@ -108,8 +109,10 @@ def start(plan: Plan) -> subprocess.Popen[bytes]:
     return process
 
 
-def finish(process: subprocess.Popen[bytes]) -> Load:
-    """Wait for the load and return what became of it."""
+def finish(process: subprocess.Popen[bytes], *, at_once: bool = False) -> Load:
+    """Wait for the load, or have it end with the calls in flight, and return what became of it."""
+    if at_once:
+        process.terminate()
     printed, _ = process.communicate()
     if process.returncode:
         raise RuntimeError(f"the load ended with exit code {process.returncode}")
@@ -136,6 +139,11 @@ class _Caller:
         self.retried = 0
         self._raw = [self._request(text) for text in plan.texts]
         self.started = time.perf_counter()
+        self.until = self.started + plan.seconds
+
+    def end(self) -> None:
+        """Begin no more calls."""
+        self.until = 0.0
 
     def _request(self, text: str) -> bytes:
         request = pb.RouteRequest(text=text)
@@ -195,14 +203,14 @@ class _Caller:
 
     async def _instants(self) -> AsyncIterator[float]:
         intended = self.started
-        while (intended := intended + self.dice.expovariate(self.plan.rate)) < self.started + self.plan.seconds:
+        while (intended := intended + self.dice.expovariate(self.plan.rate)) < self.until:
             if (wait_s := intended - time.perf_counter()) > 0:
                 await asyncio.sleep(wait_s)
             yield intended
 
     async def _closed_loop(self) -> None:
         async def caller() -> None:
-            while (now := time.perf_counter()) < self.started + self.plan.seconds:
+            while (now := time.perf_counter()) < self.until:
                 await self.one(now)
 
         await asyncio.gather(*(caller() for _ in range(self.plan.callers)))
@@ -211,7 +219,9 @@ class _Caller:
 async def _send(plan: Plan) -> Load:
     async with AsyncExitStack() as stack:
         stubs = [[await _stub(stack, target) for _ in range(plan.channels)] for target in plan.targets]
-        return await _Caller(plan, stubs).run()
+        caller = _Caller(plan, stubs)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, caller.end)
+        return await caller.run()
 
 
 async def _stub(stack: AsyncExitStack, target: str) -> Callable[..., Awaitable]:
@@ -229,5 +239,5 @@ async def _stub(stack: AsyncExitStack, target: str) -> Callable[..., Awaitable]:
 
 if __name__ == "__main__":
     plan = msgspec.json.decode(sys.stdin.buffer.read(), type=Plan)
-    with open(1, "wb", closefd=False) as printed:  # noqa: PTH123  # with PYTHONUNBUFFERED sys.stdout writes in part
+    with open(1, "wb", closefd=False) as printed:  # with PYTHONUNBUFFERED sys.stdout writes in part
         printed.write(msgspec.json.encode(uvloop.run(_send(plan))))

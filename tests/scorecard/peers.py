@@ -32,7 +32,7 @@ INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
 def soak(conditions: Conditions) -> Iterator[Line]:
-    """R5: valid, refused and cancelled calls, and a reload every 20 s; memory, files and threads stay what they were."""
+    """R5: valid, refused and cancelled calls, and a reload every 20 s; memory, files and threads stay level."""
     rounds = conditions.sized(fast=6, full=90)
     samples: list[tuple[float, float, int, int]] = []
     with service(conditions.folder, conditions.scratch) as served:
@@ -130,7 +130,7 @@ def silent_peers(conditions: Conditions) -> Iterator[Line]:
             for n in range(800):
                 _silent(peers, served.address, n)
             _reads_nothing(peers, served.address)
-            rate = 0.2 * conditions.calibration.rate
+            rate = 0.4 * conditions.calibration.rate
             done = load.drive(conditions.plan(served, conditions.sized(fast=5.0, full=20.0), rate=rate))
             held = served.n_files() - files
         give_up_at = time.monotonic() + 10

@@ -47,11 +47,11 @@ class Service:
 
     def n_files(self) -> int:
         """Return the open files of all processes."""
-        return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids())
+        return sum(len(list(Path(f"/proc/{pid}/fd").iterdir())) for pid in self.pids())
 
     def n_threads(self) -> int:
         """Return the threads of all processes."""
-        return sum(len(os.listdir(f"/proc/{pid}/task")) for pid in self.pids())
+        return sum(len(list(Path(f"/proc/{pid}/task").iterdir())) for pid in self.pids())
 
     def route_codes(self) -> Counter[str]:
         """Return the calls of Route that the service counted, by code."""

@@ -1,4 +1,4 @@
-"""Bundles that are damaged, or hostile with digests that fit. Each takes the folder of a good tiny bundle and ruins it."""
+"""Ways to ruin the folder of a good tiny bundle: damage that digests show, and hostile files with digests that fit."""
 
 from __future__ import annotations
 

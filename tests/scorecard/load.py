@@ -65,6 +65,7 @@ class Load(msgspec.Struct, frozen=True):
         wall_s: from the first to the last.
         late_ms: 99th percentile of how much later than meant the calls left: the load's own lag, part of the latency.
         cpu_s: what this process took of the cores that it shares with the server.
+        beside_model_ms: median over the calls that were answered of their time less what the model itself took.
         retried: calls that met UNAVAILABLE and were answered by another target.
     """
 
@@ -76,6 +77,7 @@ class Load(msgspec.Struct, frozen=True):
     wall_s: float
     late_ms: float
     cpu_s: float
+    beside_model_ms: float
     retried: int
 
     @property
@@ -136,6 +138,7 @@ class _Caller:
         self.answered: list[tuple[float, float]] = []
         self.refused_ms: list[float] = []
         self.late_ms: list[float] = []
+        self.beside_model_ms: list[float] = []
         self.retried = 0
         self._raw = [self._request(text) for text in plan.texts]
         self.started = time.perf_counter()
@@ -176,7 +179,9 @@ class _Caller:
             if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED:
                 self.refused_ms.append((time.perf_counter() - intended) * 1e3)
             return str(error.code().name)
-        self.answered.append((intended - self.started, (time.perf_counter() - intended) * 1e3))
+        took_ms = (time.perf_counter() - intended) * 1e3
+        self.answered.append((intended - self.started, took_ms))
+        self.beside_model_ms.append(took_ms - reply.timings.model_ns / 1e6)
         self.bundles[f"{reply.bundle} {text} {reply.p_match!r}"] += 1
         return "OK"
 
@@ -193,6 +198,7 @@ class _Caller:
             wall_s=time.perf_counter() - self.started,
             late_ms=percentile(self.late_ms, 99),
             cpu_s=time.process_time() - cpu_s,
+            beside_model_ms=percentile(self.beside_model_ms, 50),
             retried=self.retried,
         )
 

@@ -17,7 +17,7 @@ from serving.bundle import Bundle
 from serving.client import AsyncRouter, RouteItem
 from serving.errors import Overloaded
 from serving.pb import router_pb2 as pb
-from serving.server.admission import FIRST_ESTIMATE_S, Admission
+from serving.server.admission import DEADLINE_MARGIN, FIRST_ESTIMATE_S, Admission
 from serving.server.config import ServerSettings, SettingsRefused
 from serving.server.service import RouterService
 from serving.server.status import PUSHBACK_KEY
@@ -153,10 +153,11 @@ def test_cancel_harms_nobody(bundle: Bundle, instant: str):
 
 def test_deadline_that_cannot_be_met_is_refused_and_one_that_can_is_not():
     admission = Admission(100, 1.0)
+    patience_s = DEADLINE_MARGIN * FIRST_ESTIMATE_S
     with admission.slot("", None), admission.slot("", None):
-        with pytest.raises(Overloaded, match="deadline"), admission.slot("", 2.9 * FIRST_ESTIMATE_S):
+        with pytest.raises(Overloaded, match="deadline"), admission.slot("", 2.9 * patience_s):
             pass
-        with admission.slot("", 3.1 * FIRST_ESTIMATE_S):
+        with admission.slot("", 3.1 * patience_s):
             assert admission.items == 3
     assert (admission.items, admission.refused) == (0, {"deadline": 1})
 

@@ -84,13 +84,13 @@ def test_accepted_and_refused_are_all_that_were_sent(bundle: Bundle):
     async def check() -> None:
         async with server_in_loop(bundle, max_queue_items=20) as (server, address):
             async with AsyncRouter(address, timeout_s=10) as router:
-                routed = await asyncio.gather(*(router.route(text="word " * 60) for _ in range(600)))
+                routed = await asyncio.gather(*(router.route(text="word " * 60) for _ in range(400)))
             accepted = sum(one.fallback_reason is None for one in routed)
             assert router.fallbacks.keys() <= {"resource_exhausted"}
-            assert accepted + router.fallbacks["resource_exhausted"] == 600
+            assert accepted + router.fallbacks["resource_exhausted"] == 400
             assert (server.service.model_calls, server.service.answering.admission.refused.total()) == (
                 accepted,
-                600 - accepted,
+                400 - accepted,
             )
 
     asyncio.run(check())

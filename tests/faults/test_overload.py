@@ -19,12 +19,13 @@ from serving.errors import Overloaded
 from serving.pb import router_pb2 as pb
 from serving.server.admission import DEADLINE_MARGIN, FIRST_ESTIMATE_S, Admission
 from serving.server.config import ServerSettings, SettingsRefused
+from serving.server.running import MAX_UNREAD_CALLS
 from serving.server.service import RouterService
 from serving.server.status import PUSHBACK_KEY
 from serving.wire import ROUTE_METHOD
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import SERVING, health_of, server_in_loop
-from tests.scenarios import INSTANTS, Survivors, codes_of, expired_behind_a_blocker, half_cancelled, survivors
+from tests.scenarios import INSTANTS, Survivors, codes_of, expired_behind_a_blocker, half_cancelled, stub_of, survivors
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 EXPIRED = grpc.StatusCode.DEADLINE_EXCEEDED
@@ -92,6 +93,22 @@ def test_accepted_and_refused_are_all_that_were_sent(bundle: Bundle):
                 accepted,
                 400 - accepted,
             )
+
+    asyncio.run(check())
+
+
+def test_more_calls_than_the_loop_can_read_are_dropped_and_not_kept(bundle: Bundle):
+    """The clients share the server's loop, which reads none of their calls before all are sent."""
+    n_calls = 4 * MAX_UNREAD_CALLS
+
+    async def check() -> None:
+        async with stub_of(bundle) as (service, route):
+            calls = [route(pb.RouteRequest(text="hello"), timeout=30) for _ in range(n_calls)]
+            codes = codes_of(await asyncio.gather(*calls, return_exceptions=True))
+            assert codes.keys() <= {grpc.StatusCode.OK, EXHAUSTED, grpc.StatusCode.CANCELLED}
+            assert n_calls - codes[grpc.StatusCode.CANCELLED] <= 3 * MAX_UNREAD_CALLS
+            assert codes[grpc.StatusCode.OK] == service.model_calls > 0
+            assert (await route(pb.RouteRequest(text="after"), timeout=5)).model
 
     asyncio.run(check())
 

@@ -54,7 +54,8 @@ class Survivors:
 
 @asynccontextmanager
 async def stub_of(bundle: Bundle, **settings: Any) -> AsyncIterator[tuple[RouterService, Any]]:
-    """Serve in this loop; gives the service and a `Route` stub."""
+    """Serve in this loop, which reads late what its own clients send at once; gives the service and a `Route` stub."""
+    settings = {"max_unread_calls": 1_000} | settings
     async with server_in_loop(bundle, **settings) as (server, address), grpc.aio.insecure_channel(address) as channel:
         yield (
             server.service,

@@ -43,9 +43,6 @@ from serving.wire import SERVICE_NAME
 
 FLUSH_S = 0.05
 """Time for gRPC's threads to send the last answers."""
-MAX_UNREAD_CALLS = 512
-"""Calls that gRPC keeps for the event loop: beyond it drops some, beyond twice as many all, as CANCELLED. It does so
-without Python, where a refusal of ours costs 0.35 ms. At its own 1,000 and 3,000 calls waited for seconds (0002)."""
 HEALTH_NAMES = ("", SERVICE_NAME)
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -96,8 +93,8 @@ class RouterServer:
                 # With SO_REUSEPORT, gRPC's default, a second server takes half of the calls in silence.
                 ("grpc.so_reuseport", int(shares_port)),
                 ("grpc.max_receive_message_length", settings.max_transport_bytes),
-                ("grpc.server.max_pending_requests", MAX_UNREAD_CALLS),
-                ("grpc.server.max_pending_requests_hard_limit", 2 * MAX_UNREAD_CALLS),
+                ("grpc.server.max_pending_requests", settings.max_unread_calls),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * settings.max_unread_calls),
             ),
         )
         self._server.add_generic_rpc_handlers((self.service.handlers(),))

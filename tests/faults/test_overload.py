@@ -19,7 +19,6 @@ from serving.errors import Overloaded
 from serving.pb import router_pb2 as pb
 from serving.server.admission import DEADLINE_MARGIN, FIRST_ESTIMATE_S, Admission
 from serving.server.config import ServerSettings, SettingsRefused
-from serving.server.running import MAX_UNREAD_CALLS
 from serving.server.service import RouterService
 from serving.server.status import PUSHBACK_KEY
 from serving.wire import ROUTE_METHOD
@@ -83,7 +82,7 @@ def test_full_queue_refuses_at_once_and_says_when_to_come_again(gated: Bundle):
 
 def test_accepted_and_refused_are_all_that_were_sent(bundle: Bundle):
     async def check() -> None:
-        async with server_in_loop(bundle, max_queue_items=20) as (server, address):
+        async with server_in_loop(bundle, max_queue_items=20, max_unread_calls=1_000) as (server, address):
             async with AsyncRouter(address, timeout_s=10) as router:
                 routed = await asyncio.gather(*(router.route(text="word " * 60) for _ in range(400)))
             accepted = sum(one.fallback_reason is None for one in routed)
@@ -99,14 +98,14 @@ def test_accepted_and_refused_are_all_that_were_sent(bundle: Bundle):
 
 def test_more_calls_than_the_loop_can_read_are_dropped_and_not_kept(bundle: Bundle):
     """The clients share the server's loop, which reads none of their calls before all are sent."""
-    n_calls = 4 * MAX_UNREAD_CALLS
+    n_calls, max_unread_calls = 1_000, 100
 
     async def check() -> None:
-        async with stub_of(bundle) as (service, route):
+        async with stub_of(bundle, max_unread_calls=max_unread_calls) as (service, route):
             calls = [route(pb.RouteRequest(text="hello"), timeout=30) for _ in range(n_calls)]
             codes = codes_of(await asyncio.gather(*calls, return_exceptions=True))
             assert codes.keys() <= {grpc.StatusCode.OK, EXHAUSTED, grpc.StatusCode.CANCELLED}
-            assert n_calls - codes[grpc.StatusCode.CANCELLED] <= 3 * MAX_UNREAD_CALLS
+            assert n_calls - codes[grpc.StatusCode.CANCELLED] <= 4 * max_unread_calls
             assert codes[grpc.StatusCode.OK] == service.model_calls > 0
             assert (await route(pb.RouteRequest(text="after"), timeout=5)).model
 
@@ -201,6 +200,7 @@ def test_estimate_follows_the_service_time_and_one_stall_hardly_moves_it():
     "settings",
     [
         {"max_queue_items": 0},
+        {"max_unread_calls": 0},
         {"max_batch_items": 0},
         {"max_stream_items": -1},
         {"max_tenant_share": 0.0},

@@ -34,7 +34,7 @@ class ServerSettings:
             Higher means longer waits, not more answers.
         max_unread_calls: calls that gRPC keeps for the event loop to read; beyond it drops some, beyond twice as many
             all, as CANCELLED. Higher lets bursts in and has callers wait in vain: at gRPC's own 1,000, with a deadline
-            of 0.25 s, a worker offered four times what it can do did a sixth of it (decisions/0002).
+            of 0.25 s, a worker offered four times what it can do did a sixth of it; at 256 a third (decisions/0002).
         max_tenant_share: share of `max_queue_items`, in (0, 1], that one tenant may hold once the queue is half
             full; calls without a tenant are one tenant. 1 lets one caller take all.
         max_transport_bytes: a larger message is refused unread (RESOURCE_EXHAUSTED); above `max_request_bytes`.
@@ -64,7 +64,7 @@ class ServerSettings:
     max_batch_bytes: int = 8 << 20
     max_stream_items: int = 32
     max_queue_items: int = 256
-    max_unread_calls: int = 128
+    max_unread_calls: int = 256
     max_tenant_share: float = 0.5
     max_transport_bytes: int = 16 << 20
     lame_duck_s: float = 0.5

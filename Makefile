@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint bench bench-quality bench-serving bench-peers clean help
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-quality bench-serving bench-peers clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -62,6 +62,12 @@ proto-lint: node_modules/.bin/buf  ## buf lint, and nothing taken away since the
 
 proto: $(VENV)/.dev  ## generate the gRPC stubs again
 	$(BIN)/python -m serving.pb.generate
+
+scorecard: $(VENV)/.dev  ## what the server promises under load, faults and change, in some ten minutes
+	$(BIN)/python -m tests.scorecard --fast --out scorecard.json
+
+scorecard-full: $(VENV)/.dev  ## the same at full size, in some 70 minutes
+	$(BIN)/python -m tests.scorecard --full --out scorecard.json
 
 bench: $(VENV)/.dev  ## latency of Route beside its parts; promises kept on resampled real outcomes
 	$(BIN)/python -m tests.bench.latency

@@ -326,6 +326,8 @@ def _check_golden(folder: Path, manifest: Manifest, model: RouterModel, golden: 
                 said = model.predict(prompt, GOLDEN_THRESHOLD, early_exit=early_exit)
             except ModelFault as error:
                 raise BundleRefused(f"{folder / GOLDEN}: line {index + 1}: {error}") from error
+            except Exception as error:  # onnxruntime finds out here that inputs or sizes are impossible
+                raise BundleRefused(f"{folder}: {GRAPH} loads and does not run: {type(error).__name__}") from error
             got = said.p_match
             if said.is_out_of_distribution is not item.is_out_of_distribution:
                 raise BundleRefused(

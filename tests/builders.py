@@ -38,6 +38,7 @@ from serving.bundle import (
 from serving.features import SCHEMA_VERSION, STRUCTURAL
 from serving.model import RouterModel
 from serving.prompt import prompt_from_text
+from serving.registry import CURRENT
 
 MAX_TOKENS = 128
 EXIT_BAND = 0.1
@@ -71,6 +72,13 @@ def tiny_bundle(
     (folder / GOLDEN).write_bytes(_golden(RouterModel(graph, tokenizer, MAX_TOKENS)))
     write_manifest(folder, msgspec.structs.replace(tiny_manifest(folder), name=name, version=version))
     return folder
+
+
+def point_to(entry: Path, version: str) -> None:
+    """Replace the pointer of a registry's entry atomically, as `publish` does."""
+    fresh = entry / f"{CURRENT}.new"
+    fresh.write_text(version + "\n")
+    fresh.replace(entry / CURRENT)
 
 
 def write_manifest(folder: Path, manifest: Manifest) -> None:

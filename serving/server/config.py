@@ -32,6 +32,9 @@ class ServerSettings:
         max_queue_items: items that wait for the model or run on it, per worker; more are RESOURCE_EXHAUSTED.
             256 items at 0.3 ms (fast head) wait 0.1 s, at 3 ms (encoder) 0.8 s: hardly a caller has longer.
             Higher means longer waits, not more answers.
+        max_unread_calls: calls that gRPC keeps for the event loop to read; beyond it drops some, beyond twice as many
+            all, as CANCELLED. Higher lets bursts in and has callers wait in vain: at gRPC's own 1,000, with a deadline
+            of 0.25 s, a worker offered four times what it can do did a sixth of it; at 256 a third (decisions/0002).
         max_tenant_share: share of `max_queue_items`, in (0, 1], that one tenant may hold once the queue is half
             full; calls without a tenant are one tenant. 1 lets one caller take all.
         max_transport_bytes: a larger message is refused unread (RESOURCE_EXHAUSTED); above `max_request_bytes`.
@@ -61,6 +64,7 @@ class ServerSettings:
     max_batch_bytes: int = 8 << 20
     max_stream_items: int = 32
     max_queue_items: int = 256
+    max_unread_calls: int = 256
     max_tenant_share: float = 0.5
     max_transport_bytes: int = 16 << 20
     lame_duck_s: float = 0.5
@@ -94,9 +98,9 @@ class ServerSettings:
                 f"max_batch_bytes: expected 0 < max_batch_bytes < max_transport_bytes, "
                 f"got {self.max_batch_bytes} and {self.max_transport_bytes}"
             )
-        for name in ("max_batch_items", "max_stream_items", "max_queue_items", "spool_max_pending"):
+        for name in ("max_batch_items", "max_stream_items", "max_queue_items", "max_unread_calls", "spool_max_pending"):
             if getattr(self, name) < 1:
-                raise SettingsRefused(f"{name}: expected items, 1 or more, got {getattr(self, name)}")
+                raise SettingsRefused(f"{name}: expected 1 or more, got {getattr(self, name)}")
         if not 0 < self.max_tenant_share <= 1:
             raise SettingsRefused(f"max_tenant_share: expected a share in (0, 1], got {self.max_tenant_share}")
         for name in ("lame_duck_s", "grace_s"):

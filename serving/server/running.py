@@ -93,6 +93,8 @@ class RouterServer:
                 # With SO_REUSEPORT, gRPC's default, a second server takes half of the calls in silence.
                 ("grpc.so_reuseport", int(shares_port)),
                 ("grpc.max_receive_message_length", settings.max_transport_bytes),
+                ("grpc.server.max_pending_requests", settings.max_unread_calls),
+                ("grpc.server.max_pending_requests_hard_limit", 2 * settings.max_unread_calls),
             ),
         )
         self._server.add_generic_rpc_handlers((self.service.handlers(),))

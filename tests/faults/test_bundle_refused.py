@@ -24,7 +24,8 @@ from serving.bundle import (
 )
 from serving.errors import BundleRefused
 from serving.prompt import Prompt
-from tests.builders import digest_of, tiny_bundle, tiny_manifest, write_manifest, write_raw_manifest
+from tests.builders import digest_of, tiny_bundle, write_raw_manifest
+from tests.hostile import HOSTILE, signed
 from tests.running import run_to_exit
 
 FILES = (GRAPH, TOKENIZER, GOLDEN, MANIFEST, MANIFEST_DIGEST)
@@ -40,12 +41,6 @@ def assert_refused(folder: Path, *says: str) -> None:
         load_bundle(folder)
     for text in says:
         assert text in str(refused.value)
-
-
-def signed(folder: Path) -> Path:
-    """Write a manifest whose digests fit what is now in the folder."""
-    write_manifest(folder, tiny_manifest(folder))
-    return folder
 
 
 def changed(folder: Path, **fields: object) -> None:
@@ -211,3 +206,14 @@ def test_server_exits_3_and_names_the_damaged_file(folder: Path, name: str):
     assert str(folder / name) in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_bundle_is_refused_although_its_digests_fit(folder: Path, name: str):
+    HOSTILE[name](folder)
+    assert_refused(folder, str(folder))
+
+
+def test_graph_that_loads_and_does_not_run_is_refused(folder: Path):
+    HOSTILE["tensor of 10^18 elements"](folder)
+    assert_refused(folder, GRAPH, "does not run")

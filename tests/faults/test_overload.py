@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import itertools
-import random
 import statistics
 import time
-from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,13 +17,14 @@ from serving.bundle import Bundle
 from serving.client import AsyncRouter, RouteItem
 from serving.errors import Overloaded
 from serving.pb import router_pb2 as pb
-from serving.server.admission import FIRST_ESTIMATE_S, Admission
+from serving.server.admission import DEADLINE_MARGIN, FIRST_ESTIMATE_S, Admission
 from serving.server.config import ServerSettings, SettingsRefused
 from serving.server.service import RouterService
 from serving.server.status import PUSHBACK_KEY
 from serving.wire import ROUTE_METHOD
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import SERVING, health_of, server_in_loop
+from tests.scenarios import INSTANTS, Survivors, codes_of, expired_behind_a_blocker, half_cancelled, stub_of, survivors
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 EXPIRED = grpc.StatusCode.DEADLINE_EXCEEDED
@@ -57,12 +55,6 @@ async def blocked(gated: Bundle, **settings: Any) -> AsyncIterator[tuple[RouterS
             gated.model.gate.set()
 
 
-def codes_of(outcomes: list[object]) -> Counter[grpc.StatusCode]:
-    return Counter(
-        outcome.code() if isinstance(outcome, grpc.aio.AioRpcError) else grpc.StatusCode.OK for outcome in outcomes
-    )
-
-
 def test_full_queue_refuses_at_once_and_says_when_to_come_again(gated: Bundle):
     async def timed(call: Any) -> float:
         started = time.perf_counter()
@@ -90,16 +82,32 @@ def test_full_queue_refuses_at_once_and_says_when_to_come_again(gated: Bundle):
 
 def test_accepted_and_refused_are_all_that_were_sent(bundle: Bundle):
     async def check() -> None:
-        async with server_in_loop(bundle, max_queue_items=20) as (server, address):
+        async with server_in_loop(bundle, max_queue_items=20, max_unread_calls=1_000) as (server, address):
             async with AsyncRouter(address, timeout_s=10) as router:
-                routed = await asyncio.gather(*(router.route(text="word " * 60) for _ in range(600)))
+                routed = await asyncio.gather(*(router.route(text="word " * 60) for _ in range(400)))
             accepted = sum(one.fallback_reason is None for one in routed)
             assert router.fallbacks.keys() <= {"resource_exhausted"}
-            assert accepted + router.fallbacks["resource_exhausted"] == 600
+            assert accepted + router.fallbacks["resource_exhausted"] == 400
             assert (server.service.model_calls, server.service.answering.admission.refused.total()) == (
                 accepted,
-                600 - accepted,
+                400 - accepted,
             )
+
+    asyncio.run(check())
+
+
+def test_more_calls_than_the_loop_can_read_are_dropped_and_not_kept(bundle: Bundle):
+    """The clients share the server's loop, which reads none of their calls before all are sent."""
+    n_calls, max_unread_calls = 1_000, 100
+
+    async def check() -> None:
+        async with stub_of(bundle, max_unread_calls=max_unread_calls) as (service, route):
+            calls = [route(pb.RouteRequest(text="hello"), timeout=30) for _ in range(n_calls)]
+            codes = codes_of(await asyncio.gather(*calls, return_exceptions=True))
+            assert codes.keys() <= {grpc.StatusCode.OK, EXHAUSTED, grpc.StatusCode.CANCELLED}
+            assert n_calls - codes[grpc.StatusCode.CANCELLED] <= 4 * max_unread_calls
+            assert codes[grpc.StatusCode.OK] == service.model_calls > 0
+            assert (await route(pb.RouteRequest(text="after"), timeout=5)).model
 
     asyncio.run(check())
 
@@ -140,106 +148,32 @@ def test_one_tenant_does_not_starve_another(gated: Bundle):
     asyncio.run(check())
 
 
-def test_expired_work_is_not_started(gated: Bundle):
-    async def check() -> None:
-        async with blocked(gated) as (service, route, _, blocker):
-            before = service.model_calls
-            late = [route(pb.RouteRequest(text="late"), timeout=0.005) for _ in range(200)]
-            codes = codes_of(await asyncio.gather(*late, return_exceptions=True))
-            await until(lambda: service.answering.admission.items <= 1)
-            gated.model.gate.set()
-            await blocker
-            assert codes[EXPIRED] + codes[EXHAUSTED] == 200
-            await route(pb.RouteRequest(text="after"), timeout=5)
-            assert service.model_calls == before + 1
-            assert "late" not in gated.model.texts
-
-    asyncio.run(check())
+def test_expired_work_is_not_started(bundle: Bundle):
+    done = asyncio.run(expired_behind_a_blocker(bundle, 200))
+    assert done.codes[EXPIRED] + done.codes[EXHAUSTED] == 200
+    assert done.model_calls == 0
 
 
 def test_cancel_frees_the_place(bundle: Bundle):
-    dice = random.Random(4)
-
-    async def check() -> None:
-        async with server_in_loop(bundle, max_queue_items=400, max_tenant_share=1.0) as (server, address):
-            async with grpc.aio.insecure_channel(address) as channel:
-                route = channel.unary_unary(ROUTE_METHOD, request_serializer=pb.RouteRequest.SerializeToString)
-
-                async def one(n: int) -> str:
-                    await asyncio.sleep(dice.uniform(0, 0.3))
-                    call = route(pb.RouteRequest(text="word " * 40), timeout=30)
-                    if n % 2:
-                        await asyncio.sleep(dice.uniform(0, 0.01))
-                        call.cancel()
-                    try:
-                        await call
-                    except asyncio.CancelledError:
-                        return "cancelled"
-                    return "ok"
-
-                outcomes = Counter(await asyncio.gather(*(one(n) for n in range(400))))
-            assert outcomes["ok"] >= 200
-            assert outcomes.total() == 400
-            admission = server.service.answering.admission
-            await until(lambda: admission.items == 0, timeout_s=1)
-            assert admission._tenants == {}
-
-    asyncio.run(check())
+    done = asyncio.run(half_cancelled(bundle, 400, seconds=0.3))
+    assert done.ends["ok"] >= 200
+    assert done.ends["ok"] + done.ends["cancelled"] == 400
+    assert (done.items_left, done.tenants_left) == (0, 0)
 
 
-@pytest.mark.parametrize("instant", ["waiting", "running", "done"])
-def test_cancel_harms_nobody(gated: Bundle, instant: str):
+@pytest.mark.parametrize("instant", INSTANTS)
+def test_cancel_harms_nobody(bundle: Bundle, instant: str):
     """Every subset of four callers is cancelled; the survivors get the answers they get alone."""
-    texts = ["word " * n for n in (3, 20, 45, 90)]
-
-    async def check() -> None:
-        async with (
-            server_in_loop(gated) as (server, address),
-            grpc.aio.insecure_channel(address) as channel,
-        ):
-            route = channel.unary_unary(
-                ROUTE_METHOD,
-                request_serializer=pb.RouteRequest.SerializeToString,
-                response_deserializer=pb.RouteResponse.FromString,
-            )
-            admission = server.service.answering.admission
-            alone = [(await route(pb.RouteRequest(text=text), timeout=5)).p_match for text in texts]
-            for n_cancelled in range(5):
-                for subset in itertools.combinations(range(4), n_cancelled):
-                    gated.model.gate.clear()
-                    gated.model.at_gate.clear()
-                    blocker = route(pb.RouteRequest(text=BLOCKER), timeout=30)
-                    await until(gated.model.at_gate.is_set)
-                    calls = [route(pb.RouteRequest(text=text), timeout=30) for text in texts]
-                    await until(lambda: admission.items == 5)
-                    if instant == "waiting":
-                        _cancel(calls, subset)
-                        await until(lambda left=5 - n_cancelled: admission.items == left)
-                    gated.model.gate.set()
-                    if instant == "done":
-                        await until(lambda: admission.items == 0)
-                    if instant != "waiting":
-                        _cancel(calls, subset)
-                    await blocker
-                    survivors = [n for n in range(4) if n not in subset]
-                    replies = await asyncio.wait_for(asyncio.gather(*(calls[n] for n in survivors)), 5)
-                    assert [reply.p_match for reply in replies] == [alone[n] for n in survivors]
-                    await until(lambda: admission.items == 0)
-
-    asyncio.run(check())
-
-
-def _cancel(calls: list[Any], subset: tuple[int, ...]) -> None:
-    for n in subset:
-        calls[n].cancel()
+    assert asyncio.run(survivors(bundle, instant)) == Survivors(runs=16, harmed=0)
 
 
 def test_deadline_that_cannot_be_met_is_refused_and_one_that_can_is_not():
     admission = Admission(100, 1.0)
+    patience_s = DEADLINE_MARGIN * FIRST_ESTIMATE_S
     with admission.slot("", None), admission.slot("", None):
-        with pytest.raises(Overloaded, match="deadline"), admission.slot("", 2.9 * FIRST_ESTIMATE_S):
+        with pytest.raises(Overloaded, match="deadline"), admission.slot("", 2.9 * patience_s):
             pass
-        with admission.slot("", 3.1 * FIRST_ESTIMATE_S):
+        with admission.slot("", 3.1 * patience_s):
             assert admission.items == 3
     assert (admission.items, admission.refused) == (0, {"deadline": 1})
 
@@ -266,6 +200,7 @@ def test_estimate_follows_the_service_time_and_one_stall_hardly_moves_it():
     "settings",
     [
         {"max_queue_items": 0},
+        {"max_unread_calls": 0},
         {"max_batch_items": 0},
         {"max_stream_items": -1},
         {"max_tenant_share": 0.0},

@@ -21,16 +21,9 @@ from serving.server.config import SettingsRefused
 from serving.server.lifecycle import Lifecycle
 from serving.server.sources import Sources
 from serving.wire import ROUTE_METHOD
-from tests.builders import tiny_bundle
+from tests.builders import point_to, tiny_bundle
 from tests.gates import until
 from tests.running import SERVING, health_of, route, server_in_loop, server_process
-
-
-def point_to(entry: Path, version: str) -> None:
-    """Replace the pointer atomically, as `publish` does."""
-    fresh = entry / f"{CURRENT}.new"
-    fresh.write_text(version + "\n")
-    fresh.replace(entry / CURRENT)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import uvloop
 
 from tests.bench.serving.protocols import PROTOCOLS, Protocol
 from tests.bench.serving.variants import ROOT
-from tests.scorecard.load import Load, Plan, _Caller
+from tests.scorecard.load import Caller, Load, Plan
 
 CALL_TIMEOUT_S = 30.0
 
@@ -36,7 +36,7 @@ def drive(session: Session) -> list[Load]:
     return msgspec.json.decode(done.stdout, type=list[Load])
 
 
-class PeerCaller(_Caller):
+class PeerCaller(Caller):
     """Calls through any protocol; plans, dice and clocks are the scorecard's."""
 
     def __init__(self, plan: Plan, stubs: list, protocol: Protocol) -> None:

@@ -17,6 +17,7 @@ from serving.observe.logs import LogFormat
 from serving.observe.scrape import DEFAULT_URL
 from serving.server.config import DEFAULT_LISTEN, ServerSettings, is_loopback
 from serving.server.launching import usable_cores
+from serving.spool.decision import LogDecisions
 
 app = typer.Typer(
     help="Send each LLM request to the cheap model when it would do as well as the dear one.",
@@ -104,6 +105,12 @@ def serve(
     spool_max_age_s: Annotated[
         float, typer.Option(help="Seconds after which a file of the spool is sealed and the next one begun.")
     ] = DEFAULTS.spool_max_age_s,
+    log_decisions: Annotated[
+        LogDecisions,
+        typer.Option(
+            help="Write every decision to --spool, with the prompt, redacted, or only digest and word counts."
+        ),
+    ] = DEFAULTS.log_decisions,
     tls_cert: Annotated[
         Path | None, typer.Option(help="PEM file with the server's certificates, its own first; read again on change.")
     ] = None,
@@ -163,6 +170,7 @@ def serve(
         spool=spool,
         spool_max_file_bytes=spool_max_file_bytes,
         spool_max_age_s=spool_max_age_s,
+        log_decisions=log_decisions,
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from serving.errors import EXIT_USAGE
+from training.compaction.cli import logs_app
 
 Logs = Annotated[
     list[Path],
@@ -37,6 +38,7 @@ def add_commands(app: typer.Typer, rules_app: typer.Typer) -> None:
     for command in (sample, label, assess, train, recalibrate, predict, evaluate, report):
         app.command()(command)
     app.add_typer(encoder_app, name="encoder")
+    app.add_typer(logs_app, name="logs")
     rules_app.command("try")(try_rules)
 
 

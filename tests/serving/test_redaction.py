@@ -66,10 +66,10 @@ def test_time_is_linear_in_the_text(unit: str):
     def seconds(n_chars: int) -> float:
         text = unit * (n_chars // len(unit)) + "@"
         times = []
-        for _ in range(3):
-            started_s = time.perf_counter()
+        for _ in range(5):
+            started_s = time.thread_time()
             redact(text)
-            times.append(time.perf_counter() - started_s)
+            times.append(time.thread_time() - started_s)
         return min(times)
 
-    assert seconds(80_000) < 10 * seconds(10_000) * 2 + 0.01  # linear is 8 times, quadratic 64
+    assert seconds(80_000) < 24 * seconds(10_000) + 0.01  # linear is 8 times, quadratic 64

@@ -92,16 +92,17 @@ def _whole_servers(bundle: Path, spools: Path, seconds: float, rounds: int) -> N
             options = ("--log-decisions", mode)
             log, spool = spools / f"{mode}.log", spools / mode
             servers[mode] = stack.enter_context(server_process(bundle, log, *options, spool=spool))
-        for _ in range(rounds):
-            for mode, server in servers.items():
+        for number in range(rounds):
+            turns = [*servers.items()]
+            for mode, server in turns[number % 4 :] + turns[: number % 4]:
                 n_calls, cpu_s = _turn(server.address, server.process.pid, seconds)
                 per_s[mode].append(n_calls / seconds)
                 cpu_us[mode].append(cpu_s / n_calls * 1e6)
     print(f"{'mode':10s} CPU us a call   of off   calls/s")
-    base = statistics.median(cpu_us[LogDecisions.OFF])
     for mode in LogDecisions:
-        own = statistics.median(cpu_us[mode])
-        print(f"{mode:10s} {own:13.0f} {own / base:8.3f} {statistics.median(per_s[mode]):9.0f}")
+        pairs = zip(cpu_us[mode], cpu_us[LogDecisions.OFF], strict=True)
+        ratio = statistics.median(own / off for own, off in pairs)
+        print(f"{mode:10s} {statistics.median(cpu_us[mode]):13.0f} {ratio:8.3f} {statistics.median(per_s[mode]):9.0f}")
 
 
 def _turn(address: str, pid: int, seconds: float) -> tuple[int, float]:

@@ -14,10 +14,12 @@ from typing import Annotated
 import typer
 
 from serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
+from serving.models.cli import models_app
 from serving.observe.logs import LogFormat
 from serving.observe.scrape import DEFAULT_URL
 from serving.server.config import DEFAULT_LISTEN, ServerSettings, is_loopback
 from serving.server.launching import usable_cores
+from serving.spool.decision import LogDecisions
 
 app = typer.Typer(
     help="Send each LLM request to the cheap model when it would do as well as the dear one.",
@@ -34,11 +36,12 @@ rules_app = typer.Typer(help="Check a rules file, or try it on a log.", no_args_
 app.add_typer(rules_app, name="rules")
 spool_app = typer.Typer(help="Look into the spool of a server: the outcomes that it took in.", no_args_is_help=True)
 app.add_typer(spool_app, name="spool")
+app.add_typer(models_app, name="models")
 app.add_typer(key_app, name="key")
 app.add_typer(token_app, name="token")
 
 DEFAULTS = ServerSettings()
-SERVING_COMMANDS = ("serve", "route", "bundle", "spool", "key", "token", "top", "doctor")
+SERVING_COMMANDS = ("serve", "route", "bundle", "models", "spool", "key", "token", "top", "doctor")
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it: the champion that ships with Turnout.")
 ]
@@ -105,6 +108,12 @@ def serve(
     spool_max_age_s: Annotated[
         float, typer.Option(help="Seconds after which a file of the spool is sealed and the next one begun.")
     ] = DEFAULTS.spool_max_age_s,
+    log_decisions: Annotated[
+        LogDecisions,
+        typer.Option(
+            help="Write every decision to --spool, with the prompt, redacted, or only digest and word counts."
+        ),
+    ] = DEFAULTS.log_decisions,
     tls_cert: Annotated[
         Path | None, typer.Option(help="PEM file with the server's certificates, its own first; read again on change.")
     ] = None,
@@ -164,6 +173,7 @@ def serve(
         spool=spool,
         spool_max_file_bytes=spool_max_file_bytes,
         spool_max_age_s=spool_max_age_s,
+        log_decisions=log_decisions,
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,

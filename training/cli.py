@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from training.compaction.cli import logs_app
 from training.label_cli import label, replay
 from training.options import (
     AllowRouted,
@@ -39,6 +40,7 @@ def add_commands(app: typer.Typer, rules_app: typer.Typer) -> None:
     for command in (sample, label, replay, assess, train, recalibrate, predict, evaluate, report):
         app.command()(command)
     app.add_typer(encoder_app, name="encoder")
+    app.add_typer(logs_app, name="logs")
     rules_app.command("try")(try_rules)
 
 

@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 
 from serving.bundle import Pair, load_bundle
+from serving.redaction import redact_json
 from serving.registry import find_bundle
 from training.calls.address import Address
 from training.calls.budget import Budget, Caps
@@ -32,7 +33,6 @@ from training.predict import predict_rows
 from training.progress import Reporter
 from training.reading import Reading
 from training.records import Record
-from training.redaction import redacted_json
 from training.replay_rows import Answered, Kept, Request, Skipped, original_requests
 from training.sampling import Plan, draw, task_shares, uncertainty_shares, uniform_shares
 
@@ -237,7 +237,7 @@ def _keep(reply: Reply, *, redacts: bool) -> bytes | None:
         return None
     usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
     known = {name: count for name, count in usage.items() if count is not None}
-    message = redacted_json(reply.message) if redacts else reply.message
+    message = redact_json(reply.message) if redacts else reply.message
     return msgspec.json.encode(Kept(message, known, round(reply.latency_ms, 1)))
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import msgspec
 
 from serving.bundle import Pair
+from serving.redaction import redact_json
 from training.cells import encode
 from training.entries import read_entries
 from training.reading import Reading
 from training.records import Record
-from training.redaction import redacted_json
 
 
 class Skipped(StrEnum):
@@ -120,7 +120,7 @@ def write_rows(path: Path, rows: Iterable[Answered], *, redacts: bool = False) -
     try:
         with temporary.open("wb") as file:
             for row in rows:
-                written = redacted_json(_row(row)) if redacts else _row(row)
+                written = redact_json(_row(row)) if redacts else _row(row)
                 file.write(msgspec.json.encode(written) + b"\n")
             file.flush()
             os.fsync(file.fileno())

@@ -4,7 +4,8 @@ Comes in: `RawRow`s whose fields `training.readers` has named as ours, and the n
 `Record`, or `Rejected`.
 
 A row holds its request as `request` (an OpenAI chat.completions body), as a bare body (`messages`), or
-as text (`prompt`); answers as `responses` by model name, or as `strong_*` and `weak_*` columns.
+as text (`prompt`, with `prompt_turns` and its like in compacted logs); answers as `responses` by model name,
+or as `strong_*` and `weak_*` columns.
 Columns that hold structures may hold them as JSON text.
 """
 
@@ -19,7 +20,16 @@ from typing import Any
 import msgspec
 
 from serving.bundle import Pair
-from serving.prompt import ChatBody, ContentPart, Message, Prompt, ResponseFormat, prompt_from_chat, prompt_from_text
+from serving.prompt import (
+    ChatBody,
+    ContentPart,
+    Message,
+    Prompt,
+    ResponseFormat,
+    clean_text,
+    prompt_from_chat,
+    prompt_from_text,
+)
 from training.cells import CellKind, cell, encode
 from training.models import is_model
 from training.quarantine import ROW_ERRORS, Reason, Rejected, RowRefused, reason_of
@@ -75,6 +85,10 @@ class Row(msgspec.Struct, frozen=True):
     tools: list[msgspec.Raw] | None = None
     response_format: ResponseFormat | None = None
     prompt: str | None = None
+    prompt_turns: int | None = None
+    prompt_images: int | None = None
+    prompt_tools: int | None = None
+    prompt_wants_json: bool | None = None
     question: str | None = None
     responses: dict[str, Answer | None] | None = None
     strong_response: str | None = None
@@ -186,7 +200,13 @@ def _prompt(row: Row) -> tuple[Prompt | None, str]:
     if body is None:
         if row.prompt is None:
             return None, ""
-        prompt = prompt_from_text(row.prompt)
+        prompt = Prompt(
+            text=clean_text(row.prompt),
+            turns=max(1, row.prompt_turns or 1),
+            images=row.prompt_images or 0,
+            tools=row.prompt_tools or 0,
+            wants_json=bool(row.prompt_wants_json),
+        )
         return prompt, prompt_from_text(row.question).text if row.question else prompt.text
     prompt = prompt_from_chat(body)
     asked = [message for message in body.messages if message.role == "user"]

@@ -137,6 +137,13 @@ METRICS = (
         ("kind", "result"),
         "Reloads of `bundle`, `rules` or `tokens`: `ok`, or `refused` while the old one serves on.",
     ),
+    Metric(
+        "decision_log_total",
+        "counter",
+        "1",
+        ("result",),
+        "Decisions of the decision log: `written` to the spool, or `dropped` for lack of room or a failed write.",
+    ),
     Metric("bundle_info", "gauge", "1", ("bundle",), "1 while the worker serves the bundle, else 0.", joined="liveall"),
     Metric(
         "expected_weak_ratio",

@@ -36,6 +36,7 @@ ALERTED = (
     ("failures_total", "INTERNAL"),
     ("canary_events_total", "rolled_back"),
     *(("reloads_total", kind, "refused") for kind in ("bundle", "rules", "tokens")),
+    ("decision_log_total", "dropped"),
 )
 """Series there from the start: Prometheus sees no increase in one that is born with the value 1."""
 
@@ -82,6 +83,7 @@ class ServerMetrics:
         self._children: dict[tuple[str, ...], Callable[..., None]] = {}
         self._bundles: set[str] = set()
         self._cpu_s = 0.0
+        self._logged = {"written": 0, "dropped": 0}
         self._rpc_seconds: dict[str, GatheredHistogram] = {}
         self._p_match = GatheredHistogram(self._made["p_match_ratio"])
         stages = self._made["stage_seconds"]
@@ -163,6 +165,12 @@ class ServerMetrics:
     def reloaded(self, kind: Literal["bundle", "rules", "tokens"], *, ok: bool) -> None:
         """Count a reload that was taken or refused."""
         self._count("reloads_total", kind, "ok" if ok else "refused")
+
+    def logged(self, written: int, dropped: int) -> None:
+        """State how many decisions this worker's log has written and dropped since its start."""
+        for result, total in (("written", written), ("dropped", dropped)):
+            self._made["decision_log_total"].labels(result).inc(total - self._logged[result])
+            self._logged[result] = total
 
     def serves(self, manifests: Iterable[Manifest]) -> None:
         """State all bundles served from now on; those of before are set to 0, as a series never goes away."""

@@ -7,12 +7,16 @@ import contextlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from serving.observe.exposition import Exposition, MetricsPortTaken, start_exposition
 from serving.observe.metrics import ServerMetrics
 from serving.observe.settings import ObserveSettings
 from serving.observe.tracing import Tracing, tracing_to_exporter, wants_traces
 from serving.server.admission import Admission
+
+if TYPE_CHECKING:
+    from serving.server.decision_log import DecisionLog  # brings numpy, which a supervisor has no use for
 
 SAMPLE_INTERVAL_S = 1.0
 """Below every scrape interval in use; a sample takes some 30 us."""
@@ -68,11 +72,17 @@ def expose(settings: ObserveSettings, metrics: ServerMetrics | None = None) -> E
     return exposition
 
 
-async def keep_sampling(metrics: ServerMetrics, admission: Admission) -> None:
-    """Write histograms, queue, calls in flight, CPU and memory until cancelled, and once more then."""
+async def keep_sampling(metrics: ServerMetrics, admission: Admission, decision_log: DecisionLog | None = None) -> None:
+    """Write histograms, queue, calls in flight, log, CPU and memory until cancelled, and once more then."""
+
+    def sample() -> None:
+        metrics.sample(admission.items)
+        if decision_log is not None:
+            metrics.logged(decision_log.written, decision_log.dropped)
+
     try:
         while True:
-            metrics.sample(admission.items)
+            sample()
             await asyncio.sleep(SAMPLE_INTERVAL_S)
     finally:
-        metrics.sample(admission.items)
+        sample()

@@ -22,6 +22,7 @@ from serving.server.admission import Admission
 from serving.server.asked import Asked, facts_of
 from serving.server.challengers import Challengers
 from serving.server.config import ServerSettings
+from serving.server.decision_log import Decided, DecisionLog
 from serving.server.items import failed_result, request_id_of, result
 from serving.server.lifecycle import Lifecycle
 from serving.server.lineup import Lineup, Served
@@ -40,14 +41,19 @@ class Answering:
     """
 
     def __init__(
-        self, lifecycle: Lifecycle, settings: ServerSettings, rules: Callable[[], Rules] = lambda: NO_RULES
+        self,
+        lifecycle: Lifecycle,
+        settings: ServerSettings,
+        rules: Callable[[], Rules] = lambda: NO_RULES,
+        decision_log: DecisionLog | None = None,
     ) -> None:
-        """Take the bundles to answer from, the limits, and where to find the rules in force."""
+        """Take the bundles to answer from, the limits, where to find the rules in force, and what logs decisions."""
         self.lifecycle = lifecycle
         self.admission = Admission(settings.max_queue_items, settings.max_tenant_share, lifecycle.metrics.refused)
         self.challengers = Challengers(lifecycle)
         self._metrics = lifecycle.metrics
         self._rules = rules
+        self._decision_log = decision_log
         self._settings = settings
         self._model_thread = ModelThread(self.admission.observe, early_exit=settings.early_exit)
 
@@ -92,14 +98,13 @@ class Answering:
         facts = facts_of(call)
         asked = Asked(call, facts, rules.before(facts), deadline_s, time.perf_counter_ns())
         served = lineup.find(asked.wanted_bundle)
-        costs = served.prices.expected_costs(
-            estimated_tokens(call.prompt.text), call.output_tokens, call.cached_tokens, call.previous
-        )
+        tokens = estimated_tokens(call.prompt.text)
+        costs = served.prices.expected_costs(tokens, call.output_tokens, call.cached_tokens, call.previous)
         decode_ns = asked.decoded_ns - received_ns
         if asked.before.route is not None:  # no place in the queue, which keeps the longest texts out of it
             decision = ruled_decision(served.manifest.pair, asked.policy(served), asked.before)
             timings = Timings(decode_ns, 0, time.perf_counter_ns() - asked.decoded_ns)
-            self._metrics.decided(decision, served.manifest.bundle_id, timings)
+            self._decided(Decided(time.time(), call, decision, served.manifest.bundle_id, costs, tokens), timings)
             return response(call, decision, served.manifest.bundle_id, costs, timings)
         served, policy, predicted = await self._predicted(lineup, served, asked)
         chosen = model_decision(
@@ -113,8 +118,15 @@ class Answering:
         after = rules.after(facts, asked.before, chosen.route, predicted.prediction.p_match, costs, chosen.reason)
         decision = settled(chosen, served.manifest.pair, after)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
-        self._metrics.decided(decision, served.manifest.bundle_id, timings)
-        return response(call, decision, served.manifest.bundle_id, costs, timings, predicted.contributions)
+        bundle_id = served.manifest.bundle_id
+        self._decided(Decided(time.time(), call, decision, bundle_id, costs, tokens, predicted.features), timings)
+        return response(call, decision, bundle_id, costs, timings, predicted.contributions)
+
+    def _decided(self, decided: Decided, timings: Timings) -> None:
+        """Count a decision, and log it where a log is kept."""
+        self._metrics.decided(decided.decision, decided.bundle_id, timings)
+        if self._decision_log is not None:
+            self._decision_log.log(decided)
 
     async def _predicted(self, lineup: Lineup, served: Served, asked: Asked) -> tuple[Served, Policy, Predicted]:
         """Ask the canary, where it is its turn, and where it fails the bundle that always may."""
@@ -139,7 +151,16 @@ class Answering:
                 return Predicted(known, asked.decoded_ns, time.perf_counter_ns())
         parts = parts_of(call.prompt.text) if call.explain else []
         with self.admission.slot(call.tenant, remaining_s(asked.deadline_s), 1 + len(parts)):
-            ask = Ask(served.bundle.model, call.prompt, policy.threshold, asked.deadline_s, asked.decoded_ns, parts)
+            wants_features = self._decision_log is not None and self._decision_log.wants_features
+            ask = Ask(
+                served.bundle.model,
+                call.prompt,
+                policy.threshold,
+                asked.deadline_s,
+                asked.decoded_ns,
+                parts,
+                wants_features=wants_features,
+            )
             predicted = await self._model_thread.ask(ask)
         served.cache.put(key, predicted.prediction)
         self.challengers.took(served, predicted.model_ns // (1 + len(parts)))

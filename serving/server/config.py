@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import EXIT_USAGE, TurnoutError
+from serving.spool.decision import LogDecisions
 
 DEFAULT_LISTEN = "127.0.0.1:50151"
 
@@ -51,6 +52,8 @@ class ServerSettings:
         spool_max_age_s: likewise a file this old, so that what reads sealed files gets to see its outcomes.
         spool_max_pending: outcomes that wait for the disk or are being written, per worker; more are
             RESOURCE_EXHAUSTED. Higher costs memory and patience on a slow disk, and gains nothing on a fast one.
+        log_decisions: what the decision log in `spool` keeps of each prompt. Off unless asked for: prompts are personal
+            data, and an update must not begin to keep them. `digest` keeps no text, but counts of its word pieces.
         tls_cert: PEM file with the server's certificate chain, leaf first; None for plain text.
         tls_key: PEM file with its private key, without a passphrase. Both are read again when they change.
         tls_client_ca: PEM file with the authorities that clients' certificates must come from; None asks for none.
@@ -76,6 +79,7 @@ class ServerSettings:
     spool_max_file_bytes: int = 64 << 20
     spool_max_age_s: float = 3600.0
     spool_max_pending: int = 4096
+    log_decisions: LogDecisions = LogDecisions.OFF
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
@@ -98,6 +102,7 @@ class ServerSettings:
                 f"max_batch_bytes: expected 0 < max_batch_bytes < max_transport_bytes, "
                 f"got {self.max_batch_bytes} and {self.max_transport_bytes}"
             )
+        self._check_spool()
         for name in ("max_batch_items", "max_stream_items", "max_queue_items", "max_unread_calls", "spool_max_pending"):
             if getattr(self, name) < 1:
                 raise SettingsRefused(f"{name}: expected 1 or more, got {getattr(self, name)}")
@@ -107,6 +112,10 @@ class ServerSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsRefused(f"{name}: expected seconds, 0 or more, got {value}")
+
+    def _check_spool(self) -> None:
+        if self.log_decisions is not LogDecisions.OFF and self.spool is None:
+            raise SettingsRefused(f"log_decisions: {self.log_decisions} needs a folder to write to; give spool as well")
         if not 1 << 10 <= self.spool_max_file_bytes <= 1 << 30:
             raise SettingsRefused(f"spool_max_file_bytes: expected 1 KiB to 1 GiB, got {self.spool_max_file_bytes}")
         if not (math.isfinite(self.spool_max_age_s) and self.spool_max_age_s > 0):

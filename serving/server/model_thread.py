@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from serving.errors import DeadlineSpent
 from serving.explain import Contribution, contributions
+from serving.features import Features
 from serving.model import Prediction, RouterModel
 from serving.prompt import Prompt
 
@@ -26,6 +27,7 @@ class Ask:
         deadline_s: when the caller stops waiting, on the monotonic clock; None for never.
         submitted_ns: when the wait began, on the performance counter.
         parts: of the prompt, that the answer is to explain; each costs a run.
+        wants_features: whether the answer is to bring the features of the prompt.
     """
 
     model: RouterModel
@@ -34,16 +36,18 @@ class Ask:
     deadline_s: float | None
     submitted_ns: int
     parts: list[tuple[int, int]] = field(default_factory=list)
+    wants_features: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Predicted:
-    """A prediction, and when the model began and ended with it, on the performance counter."""
+    """A prediction, when the model began and ended with it, on the performance counter, and what was asked for."""
 
     prediction: Prediction
     started_ns: int
     ended_ns: int
     contributions: tuple[Contribution, ...] = ()
+    features: Features | None = None
 
     @property
     def model_ns(self) -> int:
@@ -91,14 +95,20 @@ class ModelThread:
         def p_match(varied: Prompt) -> float:
             return ask.model.predict(varied, ask.threshold, early_exit=self._early_exit).p_match
 
-        prediction = ask.model.predict(prompt, ask.threshold, early_exit=self._early_exit)
+        prediction, features = self._predict(ask, prompt)
         explained = contributions(prompt, ask.parts, p_match)
         ended_ns = time.perf_counter_ns()
         # From the end of the one before, where there was one: the hand-over is part of the time an item takes.
         busy_ns = ended_ns - max(ask.submitted_ns, self._last_ended_ns)
         self._observe(busy_ns / (1 + len(ask.parts)) / 1e9)
         self._last_ended_ns = ended_ns
-        return Predicted(prediction, started_ns, ended_ns, explained)
+        return Predicted(prediction, started_ns, ended_ns, explained, features)
+
+    def _predict(self, ask: Ask, prompt: Prompt) -> tuple[Prediction, Features | None]:
+        if not ask.wants_features:
+            return ask.model.predict(prompt, ask.threshold, early_exit=self._early_exit), None
+        features = ask.model.featurize(prompt)
+        return ask.model.predict_features(features, ask.threshold, early_exit=self._early_exit), features
 
     def close(self) -> None:
         """Drop what waits and let the thread end."""

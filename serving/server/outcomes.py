@@ -18,6 +18,9 @@ from serving.outcomes import read_outcome
 from serving.pb import router_pb2 as pb
 from serving.server.access import check_tenant
 from serving.server.config import ServerSettings, SettingsRefused
+from serving.server.decision_log import DecisionLog
+from serving.spool.decision import LogDecisions
+from serving.spool.digests import digest_key
 from serving.spool.framing import Kind
 from serving.spool.outcome import encode_outcome
 from serving.spool.writer import SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
@@ -52,6 +55,16 @@ class OutcomeIntake:
             self.spool = SpoolWriter(settings.spool, limits)
         except OSError as error:
             raise SettingsRefused(f"spool: can't use {settings.spool}: {error.strerror or error}") from None
+
+    def decision_log(self, settings: ServerSettings) -> DecisionLog | None:
+        """Return a decision log into the same spool; None when none is kept. Raises as `__init__` does."""
+        if self.spool is None or settings.spool is None or settings.log_decisions is LogDecisions.OFF:
+            return None
+        try:
+            return DecisionLog(self.spool, settings.log_decisions, digest_key(settings.spool))
+        except OSError as error:
+            self.spool.close()
+            raise SettingsRefused(f"log_decisions: {error.filename or settings.spool}: {error.strerror}") from None
 
     async def take_in(self, raw: bytes, deadline_s: float | None) -> Any:
         """Return the `ReportOutcomeResponse` once the outcome is on the disk.

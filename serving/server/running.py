@@ -145,7 +145,9 @@ class RouterServer:
 
     def _watch(self) -> None:
         """Follow pointers and rules file from now on, until the server stops."""
-        watched = [self._lifecycle.watch(), keep_sampling(self.service.metrics, self.service.answering.admission)]
+        service = self.service
+        sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log)
+        watched = [self._lifecycle.watch(), sampling]
         watched += [] if self._rules_file is None else [self._rules_file.watch()]
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
 

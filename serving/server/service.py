@@ -37,6 +37,7 @@ class RouterService:
         n_calls: calls that are being answered, refusals among them.
         answering: the path of every request, with queue and model thread.
         outcomes: the path of every outcome, with its spool.
+        decision_log: where decisions go, into the same spool; None when they are not kept.
         metrics: what this worker counts.
     """
 
@@ -50,8 +51,9 @@ class RouterService:
         """Take the bundles to answer from, the limits, where to find the rules in force, and what traces calls."""
         self.is_warm = False
         self.n_calls = 0
-        self.answering = Answering(lifecycle, settings, rules)
         self.outcomes = OutcomeIntake(settings)
+        self.decision_log = self.outcomes.decision_log(settings)
+        self.answering = Answering(lifecycle, settings, rules, self.decision_log)
         self.metrics = lifecycle.metrics
         self._tracing = tracing
         self._settings = settings
@@ -90,8 +92,11 @@ class RouterService:
         self.is_warm = False
 
     def close(self) -> None:
-        """Drop what waits for the model, write the outcomes that wait for the disk, and let both threads end."""
+        """Drop what waits for the model, write what waits for the disk, and let all threads end."""
         self.answering.close()
+        if self.decision_log is not None:
+            self.decision_log.close()
+            self.metrics.logged(self.decision_log.written, self.decision_log.dropped)
         self.outcomes.close()
 
     async def route(self, raw: bytes, context: Any) -> Any:

@@ -20,6 +20,7 @@ import typer
 
 from serving import cli
 from serving.bundle import GRAPH, MANIFEST, Pair
+from serving.models.cli import models_app
 from tests.builders import BUNDLE_ID
 from tests.certificates import Authority
 from tests.gateway_builders import chat_attributes, observation, otlp, span, spend_log
@@ -42,6 +43,16 @@ COMMANDS = [
     "key",
     "key new",
     "label",
+    "logs",
+    "logs compact",
+    "logs forget",
+    "models",
+    "models diff",
+    "models list",
+    "models promote",
+    "models prune",
+    "models rollback",
+    "models show",
     "predict",
     "recalibrate",
     "replay",
@@ -116,6 +127,7 @@ def whole_app() -> dict[str, Any]:
     app.add_typer(cli.bundle_app, name="bundle")
     app.add_typer(cli.rules_app, name="rules")
     app.add_typer(cli.spool_app, name="spool")
+    app.add_typer(models_app, name="models")
     app.add_typer(cli.key_app, name="key")
     app.add_typer(cli.token_app, name="token")
     app.command()(cli.serve)

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from serving.redaction import redact
 from training.calls.call import Reply
-from training.redaction import redacted
 
 JSON_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 Score = Annotated[float, msgspec.Meta(ge=0, le=10)]
@@ -69,7 +69,7 @@ def read_opinion(reply: Reply, *, keep_reason: bool, redacts: bool = False) -> b
         return None
     if not opinion.is_consistent:
         return None
-    reason = (redacted(opinion.reason) if redacts else opinion.reason) if keep_reason else ""
+    reason = (redact(opinion.reason) if redacts else opinion.reason) if keep_reason else ""
     return msgspec.json.encode(msgspec.structs.replace(opinion, reason=reason))
 
 

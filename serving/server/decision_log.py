@@ -1,0 +1,182 @@
+"""The decision log: decisions from the event loop to the spool, without the loop ever waiting.
+
+    loop: decision -> bounded queue          thread: queue -> digest, redaction, msgpack -> spool (Kind.DECISION)
+
+`log` takes about a microsecond on the loop; all the rest is done on a thread of its own, which looks into the
+queue ten times a second. A killed process loses at most that and the spool's `FLUSH_S`: less than a second.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from serving.features import SCHEMA_VERSION, Features
+from serving.redaction import RULES_VERSION, redact
+from serving.routes import BYTES_PER_TOKEN, MAX_ESTIMATED_TOKENS
+from serving.spool.decision import DecisionRecord, LogDecisions, encode_decision
+from serving.spool.digests import prompt_digest
+from serving.spool.framing import Kind
+from serving.spool.writer import SpoolWriter
+
+if TYPE_CHECKING:
+    from serving.costs import ExpectedCosts
+    from serving.decision import Decision
+    from serving.wire import RouteCall
+
+POLL_S = 0.1
+"""How often the thread looks: a wake-up for each decision would cost the loop more than the record does."""
+
+MAX_WAITING = 4096
+MAX_WAITING_CHARS = 16 << 20
+
+MAX_TEXT_BYTES = MAX_ESTIMATED_TOKENS * BYTES_PER_TOKEN
+"""Longer texts are not kept: they go to the strong model unseen by the router, and no training uses them."""
+
+RECORDS_A_BREATH = 8
+BREATH_S = 1e-4
+"""After so many records the thread sleeps: the loop gets the interpreter lock at once, not after a switch of 5 ms."""
+
+_JOIN_S = 5.0
+_log = logging.getLogger("turnout.decisions")
+
+
+@dataclass(frozen=True, slots=True)
+class Decided:
+    """A decision on its way to the log, as the event loop has it."""
+
+    decided_s: float
+    call: RouteCall
+    decision: Decision
+    bundle_id: str
+    costs: ExpectedCosts
+    tokens: int
+    features: Features | None = None
+
+
+class DecisionLog:
+    """Takes decisions in on one thread, the event loop's, and writes them from its own.
+
+    Attributes:
+        mode: what is kept of prompts.
+        offered: decisions handed in so far.
+        written: decisions that the spool took.
+        dropped: decisions that found no room here or in the spool, or could not be encoded.
+    """
+
+    def __init__(self, spool: SpoolWriter, mode: LogDecisions, key: bytes) -> None:
+        """Start the thread; `key` is that of the digests."""
+        self.mode = mode
+        self.offered = self.written = 0
+        self._spool = spool
+        self._key = key
+        self._waiting: deque[Decided] = deque()
+        # Each count is written by one thread alone; their differences say what waits, without a lock.
+        self._chars_in = self._chars_out = 0
+        self._refused = self._failed = 0
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="turnout-decisions", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Decisions that are lost."""
+        return self._refused + self._failed
+
+    @property
+    def wants_features(self) -> bool:
+        """Whether decisions are to bring the features of their prompt."""
+        return self.mode is LogDecisions.DIGEST
+
+    def log(self, decided: Decided) -> None:
+        """Queue a decision, or drop and count it where there is no room; never waits, never raises."""
+        self.offered += 1
+        n_chars = len(decided.call.prompt.text)
+        waiting_chars = self._chars_in - self._chars_out
+        if len(self._waiting) >= MAX_WAITING or waiting_chars + n_chars > MAX_WAITING_CHARS:
+            self._refused += 1
+            return
+        self._chars_in += n_chars
+        self._waiting.append(decided)
+
+    def close(self) -> None:
+        """Hand all that waits to the spool and end the thread; the spool stays open."""
+        self._closing.set()
+        self._thread.join(_JOIN_S)
+        _log.info("decision log: %d written, %d dropped", self.written, self.dropped)
+
+    def _run(self) -> None:
+        while not self._closing.wait(POLL_S):
+            self._work_off()
+        self._work_off()
+
+    def _work_off(self) -> None:
+        for number in range(1, len(self._waiting) + 1):
+            decided = self._waiting.popleft()
+            self._write(decided)
+            self._chars_out += len(decided.call.prompt.text)
+            if number % RECORDS_A_BREATH == 0:
+                time.sleep(BREATH_S)
+
+    def _write(self, decided: Decided) -> None:
+        try:
+            is_taken = self._spool.offer(Kind.DECISION, encode_decision(record_of(decided, self.mode, self._key)))
+        except Exception as error:  # noqa: BLE001  # one odd request must not end the log; its text may quote the prompt
+            _log.error("decision log: a decision could not be written: %s", type(error).__name__)
+            is_taken = False
+        if is_taken:
+            self.written += 1
+        else:
+            self._failed += 1
+
+
+def record_of(decided: Decided, mode: LogDecisions, key: bytes) -> DecisionRecord:
+    """Return the record of a decision, with as much of the prompt as the mode keeps."""
+    call, decision, features = decided.call, decided.decision, decided.features
+    text, is_left_out = _kept_text(call.prompt.text, decided.tokens, mode)
+    return DecisionRecord(
+        decided_s=decided.decided_s,
+        kept=mode,
+        digest=prompt_digest(call.prompt, key),
+        tokens=decided.tokens,
+        route=decision.route,
+        model=decision.model,
+        threshold=decision.threshold,
+        policy=decision.policy,
+        reason=decision.reason,
+        bundle=decided.bundle_id,
+        request_id=call.request_id,
+        tenant=call.tenant,
+        task=call.task,
+        session_id=call.session_id,
+        p_match=decision.p_match,
+        stage=decision.stage or "",
+        rule=decision.rule,
+        route_propensity=decision.route_propensity,
+        weak_cost_usd=decided.costs.weak_usd,
+        strong_cost_usd=decided.costs.strong_usd,
+        text=text,
+        is_left_out=is_left_out,
+        redaction=RULES_VERSION if mode is LogDecisions.REDACTED else 0,
+        turns=call.prompt.turns,
+        images=call.prompt.images,
+        tools=call.prompt.tools,
+        wants_json=call.prompt.wants_json,
+        buckets=b"" if features is None else features.buckets.astype("<u4").tobytes(),
+        counts=b"" if features is None else features.counts.astype("<u2").tobytes(),
+        structural=b"" if features is None else features.structural.astype("<f4").tobytes(),
+        feature_schema=0 if features is None else SCHEMA_VERSION,
+    )
+
+
+def _kept_text(text: str, tokens: int, mode: LogDecisions) -> tuple[str | None, bool]:
+    """Return what is kept of a text, and whether it was left out for its length."""
+    if mode is LogDecisions.DIGEST:
+        return None, False
+    if tokens > MAX_ESTIMATED_TOKENS:
+        return None, True
+    return (redact(text) if mode is LogDecisions.REDACTED else text), False

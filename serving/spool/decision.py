@@ -1,0 +1,90 @@
+"""What a decision record holds: one routing decision with what training and evaluation need of it, as msgpack.
+
+The map carries the names of its fields. Fields are only ever added, each with a default: old readers
+pass over new fields, new readers take the default for those that an old file lacks.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+
+
+class LogDecisions(StrEnum):
+    """What the decision log keeps of each prompt; OFF keeps no decision at all."""
+
+    OFF = "off"
+    FULL = "full"
+    REDACTED = "redacted"
+    DIGEST = "digest"
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One decision; where nothing else is said, fields mean what they do in `RouteRequest` and `RouteResponse`.
+
+    Attributes:
+        decided_s: when it was decided, in seconds since 1970 (UTC).
+        kept: what is kept of the prompt: `full`, `redacted` or `digest`.
+        digest: 16 bytes, BLAKE2b of the prompt under the key of the spool; the same for the same prompt.
+        tokens: estimated tokens of the prompt.
+        route: `weak` or `strong`.
+        stage: `FAST` or `FULL`; empty when the model did not run.
+        text: the rendered prompt, as `kept` says; None where it is not kept.
+        is_left_out: whether a text that was to be kept is missing, for its length.
+        redaction: version of the redaction rules; 0 where none was applied.
+        turns: user messages.
+        images: image parts.
+        tools: tools offered.
+        wants_json: whether JSON was asked for.
+        buckets: hashed uni- and bigrams, uint32 little-endian; empty unless `kept` is `digest` and the model ran.
+        counts: how often each bucket occurs, uint16 little-endian.
+        structural: measures of `serving.features.STRUCTURAL`, float32 little-endian.
+        feature_schema: version of those three; 0 without them.
+    """
+
+    decided_s: float
+    kept: str
+    digest: bytes
+    tokens: int
+    route: str
+    model: str
+    threshold: float
+    policy: str
+    reason: str
+    bundle: str
+    request_id: str = ""
+    tenant: str = ""
+    task: str = ""
+    session_id: str = ""
+    p_match: float | None = None
+    stage: str = ""
+    rule: str = ""
+    route_propensity: float = 1.0
+    weak_cost_usd: float | None = None
+    strong_cost_usd: float | None = None
+    text: str | None = None
+    is_left_out: bool = False
+    redaction: int = 0
+    turns: int = 1
+    images: int = 0
+    tools: int = 0
+    wants_json: bool = False
+    buckets: bytes = b""
+    counts: bytes = b""
+    structural: bytes = b""
+    feature_schema: int = 0
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(DecisionRecord)
+
+
+def encode_decision(record: DecisionRecord) -> bytes:
+    """Return the payload of a decision record."""
+    return _encoder.encode(record)
+
+
+def decode_decision(payload: bytes) -> DecisionRecord:
+    """Return the decision of a payload; raises `msgspec.MsgspecError` when it is none."""
+    return _decoder.decode(payload)

@@ -1,0 +1,77 @@
+"""Spools with decisions and outcomes, as a server leaves them, and what the store makes of them."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from serving.spool.decision import DecisionRecord, encode_decision
+from serving.spool.files import SpoolFile, make_folder
+from serving.spool.framing import Kind
+from serving.spool.outcome import Outcome, encode_outcome
+from training.compaction.compact import Compacted, compact
+from training.compaction.store import opened, read_table
+
+TODAY = dt.date(2026, 11, 21)
+NOON_S = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC).timestamp()
+DAY_S = 86_400.0
+
+
+def decision(request_id: str, **fields: Any) -> DecisionRecord:
+    """Return a decision for the weak model of today noon with a full prompt."""
+    given = {
+        "decided_s": NOON_S,
+        "kept": "full",
+        "digest": b"d" * 16,
+        "tokens": 7,
+        "route": "weak",
+        "model": "gpt-4o-mini",
+        "p_match": 0.95,
+        "threshold": 0.9,
+        "policy": "max_worse=0.01",
+        "reason": "MODEL",
+        "stage": "FAST",
+        "bundle": "tiny/1",
+        "text": f"What is {request_id}?",
+    }
+    return DecisionRecord(request_id=request_id, **given | fields)
+
+
+def outcome(request_id: str, **fields: Any) -> Outcome:
+    """Return an outcome of today, a minute past noon."""
+    return Outcome(request_id=request_id, **{"received_s": NOON_S + 60, "score": 1.0} | fields)
+
+
+def sealed(spool: Path, records: Sequence[DecisionRecord | Outcome], sequence: int = 1) -> Path:
+    """Write a sealed file; return its path."""
+    make_folder(spool)
+    file = SpoolFile(spool, "worker-test", sequence)
+    file.append([_framed(one) for one in records])
+    file.seal()
+    return file.path.with_suffix(".spool")
+
+
+def compacted(spool: Path, out: Path, keep_days: int | None = None) -> Compacted:
+    """Compact as the command does, today."""
+    with opened(out, make=True) as store:
+        return compact(spool, store, keep_days, TODAY)
+
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    """Return all rows of decisions, by id."""
+    with opened(out) as store:
+        found = [row for path in store.decision_files() for row in read_table(path).to_pylist()]
+    return sorted(found, key=lambda row: (row["id"] or "", row["created"]))
+
+
+def outcome_rows(out: Path) -> list[dict[str, Any]]:
+    with opened(out) as store:
+        return [row for path in store.outcome_files() for row in read_table(path).to_pylist()]
+
+
+def _framed(one: DecisionRecord | Outcome) -> tuple[int, bytes]:
+    if isinstance(one, DecisionRecord):
+        return Kind.DECISION, encode_decision(one)
+    return Kind.OUTCOME, encode_outcome(one)

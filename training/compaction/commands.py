@@ -1,0 +1,62 @@
+"""What `turnout logs` does: opens store and spool, compacts or forgets, and prints what was done."""
+
+from __future__ import annotations
+
+import datetime as dt
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.table import Table
+
+from serving.errors import EXIT_DATA_REFUSED, EXIT_OK
+from serving.tables import console
+from training.compaction.compact import compact
+from training.compaction.forget import Whom, forget
+from training.compaction.store import opened
+from training.errors import DataRefused
+
+
+def compact_logs(spool: Path, out: Path, keep_days: int | None, *, as_json: bool) -> int:
+    """Compact a spool into a store, print the counts, and return the exit code: 1 when bytes were damaged.
+
+    Raises:
+        DataRefused: the spool is not there, or another process is at work on the store.
+    """
+    _check_folder(spool)
+    with opened(out, make=True) as store:
+        done = compact(spool, store, keep_days, dt.datetime.now(dt.UTC).date())
+    _print(str(out), asdict(done), as_json=as_json)
+    return EXIT_DATA_REFUSED if done.damages or done.unknown else EXIT_OK
+
+
+def forget_rows(folder: Path, spool: Path | None, whom: Whom, *, as_json: bool) -> int:
+    """Forget rows, print the counts, and return the exit code: 1 when a living server's file still holds some.
+
+    Raises:
+        DataRefused: nobody is named, a folder is not there, or another process is at work on the store.
+    """
+    if whom == Whom():
+        raise DataRefused("forget whom? give at least one of --tenant, --session, --id")
+    if spool is not None:
+        _check_folder(spool)
+    with opened(folder) as store:
+        done = forget(store, spool, whom)
+    _print(str(folder), asdict(done), as_json=as_json)
+    return EXIT_DATA_REFUSED if done.left else EXIT_OK
+
+
+def _check_folder(spool: Path) -> None:
+    if not spool.is_dir():
+        raise DataRefused(f"{spool}: no such folder; expected the one of turnout serve --spool")
+
+
+def _print(title: str, counts: dict[str, Any], *, as_json: bool) -> None:
+    if as_json:
+        print(msgspec.json.encode(counts).decode())
+        return
+    table = Table(title=title, title_justify="left", show_header=False)
+    for name, value in counts.items():
+        table.add_row(name.replace("_", " "), str(value))
+    console().print(table)

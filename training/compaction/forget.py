@@ -1,0 +1,199 @@
+"""Forgetting: rewrites every file that holds rows of a tenant, a session or a request, without them.
+
+In: the store, and the spool where it is named. Out: files under the same names that hold nothing of it, and how many
+rows went. What a living server still writes to can't be rewritten; the rows found there are counted.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from serving.spool.decision import DecisionRecord, decode_decision
+from serving.spool.files import SEALED, seal_left_behind, spool_files
+from serving.spool.framing import Kind, file_header, framed
+from serving.spool.outcome import Outcome, decode_outcome
+from serving.spool.reader import Damage, Record, read_file
+from training.compaction.store import Store, read_table, replace_table, sync_folder, write_table
+
+_DRAFT = ".tmp"
+
+
+@dataclass(frozen=True, slots=True)
+class Whom:
+    """Whose rows are to go: all given must fit. Outcomes of a request that goes, go with it.
+
+    Attributes:
+        tenant, session_id, request_id: empty for any; not all of them.
+    """
+
+    tenant: str = ""
+    session_id: str = ""
+    request_id: str = ""
+
+
+@dataclass(slots=True)
+class Forgotten:
+    """What was rewritten.
+
+    Attributes:
+        decisions, outcomes: rows and spool records that are gone.
+        damaged_bytes: bytes of spool files that held no record, gone with the rewriting of their file.
+        left: records in files that a living server writes to: still there.
+    """
+
+    decisions: int = 0
+    outcomes: int = 0
+    damaged_bytes: int = 0
+    left: int = 0
+
+
+def forget(store: Store, spool: Path | None, whom: Whom) -> Forgotten:
+    """Rewrite all files without the rows of `whom`.
+
+    Args:
+        store: the compacted logs.
+        spool: folder of the spool, whose sealed files are rewritten as well; None leaves it alone.
+        whom: whose rows go.
+
+    Raises:
+        OSError: a file can't be read or written.
+        DataRefused: a file of the store is damaged.
+    """
+    done = Forgotten()
+    paths: list[Path] = []
+    if spool is not None:
+        seal_left_behind(spool)
+        for draft in spool.glob(f".*{_DRAFT}"):  # of a run that was killed
+            draft.unlink()
+        paths = spool_files(spool)
+    ids = _ids(store, paths, whom)
+    # Decisions last: killed in between, the next run still finds by them the outcomes that name neither
+    # tenant nor session.
+    for path in store.outcome_files():
+        done.outcomes += _filter(path, whom, "request_id", ids)
+    for kind in (Kind.OUTCOME, Kind.DECISION):
+        for path in paths:
+            _rewrite_spool(path, kind, whom, ids, done)
+    for path in store.decision_files():
+        done.decisions += _filter(path, whom, "id", frozenset())
+    return done
+
+
+def _ids(store: Store, spool: list[Path], whom: Whom) -> frozenset[tuple[str, str]]:
+    """Return request id and tenant of all decisions that go: outcomes need not name tenant or session."""
+    found: set[tuple[str, str]] = set()
+    for path in store.decision_files():
+        table = read_table(path, ["id", "tenant", "session_id"])
+        rows = table.filter(_mask(table, whom, "id")).to_pylist()
+        found.update((row["id"], row["tenant"] or "") for row in rows if row["id"])
+    for path in spool:
+        for record in _records(path):
+            decision = _decoded(record)
+            if isinstance(decision, DecisionRecord) and decision.request_id and _is_meant(decision, whom):
+                found.add((decision.request_id, decision.tenant))
+    return frozenset(found)
+
+
+def _mask(table: pa.Table, whom: Whom, id_column: str) -> pa.ChunkedArray:
+    wanted = (("tenant", whom.tenant), ("session_id", whom.session_id), (id_column, whom.request_id))
+    mask = pa.chunked_array([pa.array([True] * table.num_rows, pa.bool_())])
+    for name, value in wanted:
+        if value:
+            mask = pc.and_(mask, pc.fill_null(pc.equal(table[name], value), fill_value=False))
+    return mask
+
+
+def _filter(path: Path, whom: Whom, id_column: str, ids: frozenset[tuple[str, str]]) -> int:
+    """Rewrite a file of the store; return how many rows went."""
+    table = read_table(path)
+    goes = _mask(table, whom, id_column)
+    if ids:
+        rows = table.select([id_column, "tenant"]).to_pylist()
+        goes = pc.or_(goes, pa.chunked_array([pa.array([_belongs(r[id_column], r["tenant"], ids) for r in rows])]))
+    kept = table.filter(pc.invert(goes))
+    n_gone = int(table.num_rows - kept.num_rows)
+    if not n_gone:
+        return 0
+    if id_column == "id":
+        replace_table(path, kept)
+    else:
+        write_table(path, kept)  # its name says that the spool file was compacted
+    return n_gone
+
+
+def _belongs(request_id: str, tenant: str | None, ids: frozenset[tuple[str, str]]) -> bool:
+    """Whether an outcome is one of a request that goes; outcomes need not name the tenant."""
+    if tenant:
+        return (request_id, tenant) in ids or (request_id, "") in ids
+    return any(request_id == gone for gone, _ in ids)
+
+
+def _rewrite_spool(path: Path, kind: Kind, whom: Whom, ids: frozenset[tuple[str, str]], done: Forgotten) -> None:
+    """Rewrite a sealed file without the records of this kind that go."""
+    found = list(read_file(path))
+    records = [one for one in found if isinstance(one, Record)]
+    gone = {one.offset for one in records if one.kind == kind and _goes(one, whom, ids)}
+    if path.suffix != SEALED:
+        done.left += len(gone)
+        return
+    if not gone:
+        return
+    if kind == Kind.DECISION:
+        done.decisions += len(gone)
+    else:
+        done.outcomes += len(gone)
+    done.damaged_bytes += sum(one.n_bytes for one in found if isinstance(one, Damage))
+    _write_spool(path, [one for one in records if one.offset not in gone])
+
+
+def _write_spool(path: Path, records: list[Record]) -> None:
+    salt = secrets.randbits(32)
+    parts = [file_header(salt)]
+    offset = len(parts[0])
+    for record in records:
+        parts.append(framed(record.kind, record.payload, salt, offset))
+        offset += len(parts[-1])
+    draft = path.with_name(f".{path.name}{_DRAFT}")
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(b"".join(parts))
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_folder(path.parent)
+
+
+def _records(path: Path) -> list[Record]:
+    return [one for one in read_file(path) if isinstance(one, Record)]
+
+
+def _decoded(record: Record) -> DecisionRecord | Outcome | None:
+    try:
+        if record.kind == Kind.DECISION:
+            return decode_decision(record.payload)
+        return decode_outcome(record.payload) if record.kind == Kind.OUTCOME else None
+    except msgspec.MsgspecError:
+        return None
+
+
+def _goes(record: Record, whom: Whom, ids: frozenset[tuple[str, str]]) -> bool:
+    one = _decoded(record)
+    if one is None:
+        return False
+    return _is_meant(one, whom) or (isinstance(one, Outcome) and _belongs(one.request_id, one.tenant, ids))
+
+
+def _is_meant(one: DecisionRecord | Outcome, whom: Whom) -> bool:
+    wanted = (
+        (whom.tenant, one.tenant),
+        (whom.session_id, one.session_id),
+        (whom.request_id, one.request_id),
+    )
+    return all(not value or value == own for value, own in wanted)

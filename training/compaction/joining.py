@@ -1,0 +1,68 @@
+"""Joins decisions with their outcomes by request id: rows in, the same rows with the columns of `JOINED` filled out.
+
+A pure function of the decisions and of all outcomes known: joining twice, or outcomes that came twice (they are
+kept at least once), gives the same rows. Of several outcomes for one model the latest counts.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+
+import msgspec
+import pyarrow as pa
+
+from serving.spool.outcome import Outcome
+from training.compaction.rows import DECISIONS, JOINED
+
+ByRequest = Mapping[str, Sequence[Outcome]]
+
+
+def by_request(outcomes: Iterable[Outcome]) -> ByRequest:
+    """Return outcomes by request id, each list in the order of their receipt."""
+    found: dict[str, list[Outcome]] = defaultdict(list)
+    for outcome in sorted(outcomes, key=lambda one: one.received_s):
+        found[outcome.request_id].append(outcome)
+    return found
+
+
+def joined(table: pa.Table, outcomes: ByRequest) -> pa.Table:
+    """Return the decisions with what is known of them now."""
+    keys = table.select(["id", "tenant", "model"]).to_pylist()
+    filled = [_columns(row["model"], _of(row["id"], row["tenant"], outcomes)) for row in keys]
+    for name in JOINED:
+        index = DECISIONS.get_field_index(name)
+        column = pa.array([row.get(name) for row in filled], DECISIONS.field(name).type)
+        table = table.set_column(index, DECISIONS.field(name), column)
+    return table
+
+
+def _of(request_id: str | None, tenant: str | None, outcomes: ByRequest) -> list[Outcome]:
+    """Return the outcomes of a request; one that names another tenant is not its own."""
+    return [one for one in outcomes.get(request_id or "", ()) if one.tenant in ("", tenant or "")]
+
+
+def _columns(model: str, outcomes: Sequence[Outcome]) -> dict[str, object]:
+    if not outcomes:
+        return {}
+    answers = {one.model or model: one for one in outcomes}  # in the order of receipt: the latest stays
+    preferences = [one.preference for one in outcomes if one.preference]
+    errors = [one.error_code for one in outcomes if one.error_code and one.model in ("", model)]
+    return {
+        "responses": msgspec.json.encode(
+            {name: _answer(one) for name, one in answers.items()}, order="sorted"
+        ).decode(),
+        "preference": preferences[-1] if preferences else None,
+        "error_code": errors[-1] if errors else None,
+        "outcome_received": outcomes[-1].received_s,
+    }
+
+
+def _answer(outcome: Outcome) -> dict[str, object]:
+    """Return what a model answered as `training.rows` reads it: its score and usage, never its text."""
+    usage = {
+        "prompt_tokens": outcome.prompt_tokens,
+        "completion_tokens": outcome.completion_tokens,
+        "cached_tokens": outcome.cached_tokens,
+    }
+    return {"score": outcome.score, "usage": usage, "latency_ms": outcome.latency_ms}

@@ -31,6 +31,7 @@ class Observation:
     metrics: ServerMetrics = field(default_factory=ServerMetrics)
     tracing: Tracing | None = None
     close: Callable[[], None] = lambda: None
+    exposition: Exposition | None = None
 
 
 @contextlib.contextmanager
@@ -49,11 +50,11 @@ def observation(settings: ObserveSettings) -> Iterator[Observation]:
         tracing = tracing_to_exporter() if wants_traces(settings.traces) else None
         if tracing is not None:
             stack.callback(tracing.close)
-        yield Observation(metrics, tracing, stack.close)
+        yield Observation(metrics, tracing, stack.close, exposition)
 
 
 def expose(settings: ObserveSettings, metrics: ServerMetrics | None = None) -> Exposition | None:
-    """Start the exposition that the settings ask for and log where it is; `metrics` is None in a supervisor.
+    """Start the exposition that the settings ask for; `metrics` is None in a supervisor.
 
     Raises:
         MetricsPortTaken, SettingsRefused: as `start_exposition`; a taken address that is not required is
@@ -62,14 +63,18 @@ def expose(settings: ObserveSettings, metrics: ServerMetrics | None = None) -> E
     if not settings.metrics:
         return None
     try:
-        exposition = start_exposition(settings.metrics, metrics)
+        return start_exposition(settings.metrics, metrics)
     except MetricsPortTaken as error:
         if settings.metrics_required:
             raise
         _log.warning("%s; serving without metrics", error)
         return None
-    _log.info("metrics on %s", exposition.url)
-    return exposition
+
+
+def announce(exposition: Exposition | None) -> None:
+    """Log where the metrics are; when the server is ready, so that a refusal to start stands alone."""
+    if exposition is not None:
+        _log.info("metrics on %s", exposition.url)
 
 
 async def keep_sampling(metrics: ServerMetrics, admission: Admission, decision_log: DecisionLog | None = None) -> None:

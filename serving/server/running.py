@@ -24,7 +24,7 @@ from grpc_reflection.v1alpha import reflection
 
 from serving.decision import NO_RULES
 from serving.errors import EXIT_OK
-from serving.observe.running import keep_sampling, observation
+from serving.observe.running import Observation, announce, keep_sampling, observation
 from serving.observe.settings import ObserveSettings
 from serving.observe.tracing import Tracing
 from serving.rules.names import check_names
@@ -199,7 +199,7 @@ def run(sources: Sources, settings: ServerSettings, observe: ObserveSettings) ->
     Prints one line to stdout when ready; raises what `serving.server.launching.serve` does.
     """
     with observation(observe) as observed, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        runner.run(_serve_until_signal(Lifecycle(sources, observed.metrics), settings, observed.tracing))
+        runner.run(_serve_until_signal(Lifecycle(sources, observed.metrics), settings, observed))
         observed.close()
         leave(EXIT_OK)
 
@@ -211,12 +211,13 @@ def leave(exit_code: int) -> NoReturn:
     os._exit(exit_code)
 
 
-async def _serve_until_signal(lifecycle: Lifecycle, settings: ServerSettings, tracing: Tracing | None) -> None:
+async def _serve_until_signal(lifecycle: Lifecycle, settings: ServerSettings, observed: Observation) -> None:
     stopping = _on_first_signal()
-    server = RouterServer(lifecycle, settings, tracing)
+    server = RouterServer(lifecycle, settings, observed.tracing)
     reload_on_hangup(server)
     await server.start()
     await server.warm_up()
+    announce(observed.exposition)
     bundle_id = lifecycle.lineup.default.manifest.bundle_id
     print(ready_line(bundle_id, f"{settings.listen.rpartition(':')[0]}:{server.port}"), flush=True)
     await stopping.wait()

@@ -17,8 +17,8 @@ import signal
 import time
 
 from serving.errors import EXIT_DATA_REFUSED, EXIT_OK, TurnoutError
-from serving.observe.exposition import forget_worker, shared_folder
-from serving.observe.running import expose
+from serving.observe.exposition import Exposition, forget_worker, shared_folder
+from serving.observe.running import announce, expose
 from serving.observe.settings import ObserveSettings
 from serving.server.config import ServerSettings
 from serving.server.launching import ready_line
@@ -56,7 +56,7 @@ def supervise(sources: Sources, settings: ServerSettings, observe: ObserveSettin
         order = Order(sources, dataclasses.replace(settings, listen=listen), observe, os.getpid())
         exposition = expose(observe)
         try:
-            return asyncio.run(Supervisor(order, n_workers).run())
+            return asyncio.run(Supervisor(order, n_workers, exposition).run())
         finally:
             if exposition is not None:
                 exposition.close()
@@ -70,8 +70,9 @@ def pause_s(n_quick_deaths: int) -> float:
 class Supervisor:
     """The workers of one service and what becomes of them."""
 
-    def __init__(self, order: Order, n_workers: int) -> None:
-        """Take the order that every worker gets."""
+    def __init__(self, order: Order, n_workers: int, exposition: Exposition | None) -> None:
+        """Take the order that every worker gets, and where their metrics are shown."""
+        self._exposition = exposition
         self._order = order
         self._n_workers = n_workers
         self._workers: set[WorkerProcess] = set()
@@ -98,6 +99,7 @@ class Supervisor:
     async def _announce(self) -> None:
         await self._all_warm.wait()
         bundle_id = next(iter(self._warm)).bundle_id
+        announce(self._exposition)
         print(ready_line(bundle_id, self._order.settings.listen), flush=True)
         _log.info("%d workers are warm", self._n_workers)
 
@@ -147,7 +149,8 @@ class Supervisor:
         """Ask all workers to end at once, and kill those that do not."""
         settings = self._order.settings
         longest_s = settings.lame_duck_s + settings.grace_s + KILL_AFTER_S
-        _log.info("ending %d workers within %.1f s", len(self._workers), longest_s)
+        if self._failure is None:  # whose message is to stand alone
+            _log.info("ending %d workers within %.1f s", len(self._workers), longest_s)
         self._send(signal.SIGTERM if self._failure is None else signal.SIGKILL)
         await asyncio.wait(keepers, timeout=longest_s)
         self._send(signal.SIGKILL)

@@ -20,7 +20,7 @@ from training.difficulty import Difficulty
 from training.embeddings import FeatureTable
 from training.fit import FitSettings, fit_router
 from training.router import Router
-from training.unfamiliar import Familiarity, rare_share, rare_weight
+from training.unfamiliar import Familiarity, rare_weight, share_without_own_group
 
 N_FOLDS = 5
 """Each out-of-fold fit sees 80 % of the rows: near enough to all of them for its calibration to carry over."""
@@ -50,11 +50,11 @@ def fit_calibrated(
         weight: (n,) non-negative weights of the fit; equal when None.
         difficulty: other models' scores of the rows; each fold softens its own labels with them.
     """
-    fast, full, rare = out_of_fold(table, outcome, group, settings, weight=weight, difficulty=difficulty)
+    fast, full = out_of_fold(table, outcome, group, settings, weight=weight, difficulty=difficulty)
     fast_calibrator, full_calibrator = fit_platt(fast, match), fit_calibrator(full, match, group)
     band = exit_band(fast_calibrator(fast), full_calibrator(full))
     linear = fit_router(table, outcome, settings, weight=weight, difficulty=difficulty)
-    familiarity = Familiarity.fitted(rare_weight(outcome.size), rare)
+    familiarity = Familiarity.fitted(rare_weight(outcome.size), share_without_own_group(table, group))
     return Router(linear, fast_calibrator, full_calibrator, band, familiarity)
 
 
@@ -66,14 +66,14 @@ def out_of_fold(
     *,
     weight: Floats | None = None,
     difficulty: Difficulty | None = None,
-) -> tuple[Floats, Floats, NDArray[np.float32]]:
-    """Return what fits on other groups say of each row: (n,) raw log-odds of fast and full head, (n,) rare share."""
+) -> tuple[Floats, Floats]:
+    """Return the raw log-odds of a match, (n,) of the fast and (n,) of the full head, from fits on other groups."""
     folds = list(GroupKFold(N_FOLDS).split(outcome, groups=group))
     jobs = (delayed(_held_out)(table, outcome, settings, weight, difficulty, *fold) for fold in folds)
-    fast, full, rare = np.empty(outcome.size), np.empty(outcome.size), np.empty(outcome.size, np.float32)
+    fast, full = np.empty(outcome.size), np.empty(outcome.size)
     for (_, held_out), found in zip(folds, Parallel(n_jobs=-1)(jobs), strict=True):
-        fast[held_out], full[held_out], rare[held_out] = found
-    return fast, full, rare
+        fast[held_out], full[held_out] = found
+    return fast, full
 
 
 def _held_out(
@@ -84,9 +84,8 @@ def _held_out(
     difficulty: Difficulty | None,
     train: Ints,
     held_out: Ints,
-) -> tuple[Floats, Floats, NDArray[np.float32]]:
+) -> tuple[Floats, Floats]:
     fold_weight = None if weight is None else weight[train]
     fold_difficulty = difficulty and difficulty.take(train)
     router = fit_router(table.take(train), outcome[train], settings, weight=fold_weight, difficulty=fold_difficulty)
-    rows = table.take(held_out)
-    return *router.log_odds(rows), rare_share(router.scaler, rare_weight(train.size), rows)
+    return router.log_odds(table.take(held_out))

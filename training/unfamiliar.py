@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_matrix
 
 from training.embeddings import FeatureTable
 from training.fit import Scaler, idf_of
@@ -56,6 +57,25 @@ def fit_limit(shares: NDArray[np.float32]) -> np.float32:
 def rare_weight(n_rows: int) -> np.float32:
     """Return the weight from which an n-gram is rare, given how many rows the scaler was fitted on."""
     return np.float32(idf_of(np.array([RARE_BELOW - 1, RARE_BELOW]), n_rows).mean())
+
+
+def share_without_own_group(table: FeatureTable, group: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Return (n,) float32 rare share of each row as if its group had not been counted; `group` is (n,).
+
+    Folds would count on fewer rows than the router learns from: with five, a limit that flags 4 % of them flagged
+    1.8 % of the test part.
+    """
+    present = csr_matrix(
+        (np.ones_like(table.counts.data), table.counts.indices, table.counts.indptr), table.counts.shape
+    )
+    names, place = np.unique(group, return_inverse=True)
+    members = csr_matrix((np.ones(group.size, np.float32), (place, np.arange(group.size))), (names.size, group.size))
+    rows_with = np.asarray(present.sum(axis=0)).ravel()
+    own = (members @ present)[place].multiply(present).tocsr()
+    own.sort_indices()
+    is_rare = csr_matrix((rows_with[own.indices] - own.data < RARE_BELOW, own.indices, own.indptr), own.shape)
+    n_rare, n = np.asarray(is_rare.sum(axis=1)).ravel(), np.diff(own.indptr)
+    return np.asarray(n_rare.astype(np.float32) / np.maximum(n, 1).astype(np.float32))
 
 
 def rare_share(scaler: Scaler, rare_idf: np.float32, table: FeatureTable) -> NDArray[np.float32]:

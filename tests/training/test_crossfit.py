@@ -38,13 +38,13 @@ PAIRS = np.arange(N) // 2
 def test_out_of_fold_answers_do_not_know_labels_that_the_prompt_does_not_tell(table: FeatureTable, chance: np.ndarray):
     _, in_sample = fit_router(table, chance, SETTINGS).log_odds(table)
     assert roc_auc_score(chance, in_sample) > 0.95
-    for log_odds in out_of_fold(table, chance, PAIRS, SETTINGS)[:2]:
+    for log_odds in out_of_fold(table, chance, PAIRS, SETTINGS):
         assert abs(roc_auc_score(chance, log_odds) - 0.5) < 0.15
 
 
 def test_overconfidence_of_a_loose_fit_is_calibrated_away(table: FeatureTable, chance: np.ndarray):
     router = fit_calibrated(table, chance, chance, PAIRS, SETTINGS)
-    fast, full, _ = out_of_fold(table, chance, PAIRS, SETTINGS)
+    fast, full = out_of_fold(table, chance, PAIRS, SETTINGS)
     of_the_rate = log_loss(chance, np.full(N, chance.mean()))
     for calibrator, log_odds in ((router.fast_calibrator, fast), (router.full_calibrator, full)):
         assert log_loss(chance, expit(log_odds)) > of_the_rate + 0.05
@@ -55,8 +55,8 @@ def test_labels_of_a_group_never_reach_its_own_out_of_fold_answer(table: Feature
     _, held_out = next(iter(GroupKFold(N_FOLDS).split(chance, groups=PAIRS)))
     canary = chance.copy()
     canary[held_out] = 1 - canary[held_out]
-    before = out_of_fold(table, chance, PAIRS, SETTINGS)[:2]
-    after = out_of_fold(table, canary, PAIRS, SETTINGS)[:2]
+    before = out_of_fold(table, chance, PAIRS, SETTINGS)
+    after = out_of_fold(table, canary, PAIRS, SETTINGS)
     others = np.setdiff1d(np.arange(N), held_out)
     for one, two in zip(before, after, strict=True):
         assert np.array_equal(one[held_out], two[held_out])
@@ -74,8 +74,8 @@ def test_rows_of_weight_zero_teach_nothing(table: FeatureTable, chance: np.ndarr
     weight = (PAIRS % 2).astype(np.float64)
     canary = np.where(weight > 0, chance, 1 - chance)
     for one, two in zip(
-        out_of_fold(table, chance, PAIRS, SETTINGS, weight=weight)[:2],
-        out_of_fold(table, canary, PAIRS, SETTINGS, weight=weight)[:2],
+        out_of_fold(table, chance, PAIRS, SETTINGS, weight=weight),
+        out_of_fold(table, canary, PAIRS, SETTINGS, weight=weight),
         strict=True,
     ):
         assert np.allclose(one, two, atol=1e-5)

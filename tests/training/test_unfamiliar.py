@@ -15,7 +15,15 @@ from serving.prompt import prompt_from_text
 from tests.training.runs import TrainingRun
 from training.embeddings import FeatureTable
 from training.fit import FitSettings, fit_scaler, idf_of
-from training.unfamiliar import MAX_FLAGGED, RARE_BELOW, Familiarity, fit_limit, rare_share, rare_weight
+from training.unfamiliar import (
+    MAX_FLAGGED,
+    RARE_BELOW,
+    Familiarity,
+    fit_limit,
+    rare_share,
+    rare_weight,
+    share_without_own_group,
+)
 
 N_WORDS = 12
 STRANGE = "Kvůli nepřízni počasí byl trajekt odložen; žluťoučký kůň úpěl ďábelské ódy."
@@ -41,6 +49,21 @@ def test_share_is_that_of_distinct_n_grams_in_fewer_than_three_fit_rows(fit: np.
     for row, share in zip(asked, shares, strict=True):
         words = [word for word in range(N_WORDS) if row[word] > 0]
         rare = [word for word in words if rows_with[word] < RARE_BELOW]
+        assert share == pytest.approx(len(rare) / max(1, len(words)), abs=1e-7)
+
+
+@given(
+    rows=arrays(np.int64, st.tuples(st.integers(1, 20), st.just(N_WORDS)), elements=st.integers(0, 2)),
+    seed=st.integers(0, 99),
+)
+@settings(max_examples=60)
+def test_share_without_the_own_group_is_that_of_a_count_without_it(rows: np.ndarray, seed: int):
+    group = np.random.default_rng(seed).integers(0, 6, len(rows))
+    found = share_without_own_group(table_of(rows), group)
+    for row, own, share in zip(rows, group, found, strict=True):
+        others = rows[group != own]
+        words = [word for word in range(N_WORDS) if row[word] > 0]
+        rare = [word for word in words if (others[:, word] > 0).sum() < RARE_BELOW]
         assert share == pytest.approx(len(rare) / max(1, len(words)), abs=1e-7)
 
 

@@ -12,8 +12,9 @@ from scipy.sparse import csr_matrix
 from serving.features import N_BUCKETS
 from tests.bench.quality import apart
 from tests.bench.quality.figures import Answers, compare
+from tests.bench.quality.kept import KeptAnswers
 from tests.bench.quality.printed import markdown
-from tests.bench.quality.questions import Questions, Spec
+from tests.bench.quality.questions import Fold, Questions, Spec
 from tests.log_builders import record
 from training.dataset import Dataset
 from training.embeddings import FeatureTable
@@ -81,3 +82,19 @@ def test_litellm_finds_a_proof_harder_than_a_greeting():
     complexity, success = apart.LITELLM.run("score", ["hi", hard]).T
     assert complexity[1] > complexity[0]
     assert ((success > 0) & (success < 1)).all()
+
+
+def test_kept_answers_are_asked_once_and_only_for_the_same_rows(questions: Questions, tmp_path: Path):
+    asked = []
+
+    def ask(fold: Fold) -> np.ndarray:
+        asked.append(fold.test)
+        return np.full(fold.test.size, 0.5)
+
+    kept = KeptAnswers(tmp_path / "answers")
+    first, second = list(questions.folds(seed=0))[:2]
+    for fold in (first, second, first):
+        assert (kept.of("router", fold, ask) == 0.5).all()
+    assert len(asked) == 2
+    kept.of("another router", first, ask)
+    assert len(asked) == 3

@@ -1,6 +1,7 @@
 """Quality beside other routers: one table for each `FILE[,source=NAME][,hold-out=KEY]`.
 
-    python -m tests.bench.quality TABLES... [--scores FILE] [--wide] [--frontier] [--seed 0] [--json FILE] [--out DIR]
+    python -m tests.bench.quality TABLES... [--scores FILE] [--wide] [--frontier] [--seed 0] [--json FILE]
+        [--answers DIR] [--out DIR]
 
 Five folds; every router learns on the same training rows and answers the same held-out ones, ours with settings,
 calibrators and exit band chosen inside the fold. All folds pooled; 95 % intervals over groups. Dense vectors are
@@ -11,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,10 @@ import numpy as np
 from tests.bench.quality.apart import APART, LITELLM, litellm_heuristics
 from tests.bench.quality.figures import Answers, compare
 from tests.bench.quality.frontier import draw_frontier, measure_frontier, print_frontier
+from tests.bench.quality.kept import KeptAnswers
 from tests.bench.quality.ours import answer, fit_ours
 from tests.bench.quality.printed import markdown
-from tests.bench.quality.questions import N_FOLDS, Questions, Spec, load_questions
+from tests.bench.quality.questions import N_FOLDS, Fold, Questions, Spec, load_questions
 from tests.bench.quality.routers import ROUTERS
 from training.baselines import oracle, prompt_length, random
 from training.progress import Reporter
@@ -39,11 +40,12 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--json", type=Path)
     arguments.add_argument("--out", type=Path, help="folder of the frontier's PNG and SVG")
+    arguments.add_argument("--answers", type=Path, help="folder that keeps answers, so that a killed run goes on")
     given = arguments.parse_args()
     reporter, results = Reporter(), {}
     for spec in given.tables:
         questions = load_questions(spec, given.scores, reporter)
-        result = measure(questions, given.seed, wide=given.wide, reporter=reporter)
+        result = measure(questions, given.seed, KeptAnswers(given.answers), wide=given.wide, reporter=reporter)
         print(markdown(spec.title, spec.source, result), flush=True)
         if given.frontier and spec is given.tables[0]:
             result["frontier"] = measure_frontier(questions, given.seed, reporter)
@@ -55,32 +57,35 @@ def main() -> None:
             given.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
-def measure(questions: Questions, seed: int, *, wide: bool, reporter: Reporter) -> dict:
+def measure(questions: Questions, seed: int, kept: KeptAnswers, *, wide: bool, reporter: Reporter) -> dict:
     """Return figures of every router on one table, and which were left out."""
     there = {name: ask for name, (environment, ask) in APART.items() if environment.is_there}
-    left_out = [f"{name} (no {one.python})" for name, (one, _) in APART.items() if not one.is_there]
+    left_out = [f"{name} (no {one.folder})" for name, (one, _) in APART.items() if not one.is_there]
     fitted = ROUTERS | there
     p_match = {name: np.empty(questions.rows.size) for name in (OURS, FULL, *fitted)}
-    chosen = []
+
+    def ours(fold: Fold) -> np.ndarray:
+        router, settings = fit_ours(fold, wide=wide)
+        reporter.say(f"Ours chose {settings}")
+        return answer(router, fold)
+
     with reporter.stage("Fitting all routers on all folds", N_FOLDS * (len(fitted) + 1)) as advance:
         for fold in questions.folds(seed):
-            router, settings = fit_ours(fold, wide=wide)
-            chosen.append(asdict(settings))
-            p_match[OURS][fold.test], p_match[FULL][fold.test] = answer(router, fold)
+            p_match[OURS][fold.test], p_match[FULL][fold.test] = kept.of(f"ours, {wide=}", fold, ours)
             advance(1)
             for name, ask in fitted.items():
-                p_match[name][fold.test] = np.clip(ask(fold), 0.0, 1.0)
+                p_match[name][fold.test] = np.clip(kept.of(name, fold, ask), 0.0, 1.0)
                 advance(1)
     answers = {name: Answers(p) for name, p in p_match.items()} | _rankings(questions, p_match[OURS], seed)
     if LITELLM.is_there:
         answers |= {name: Answers(ease, is_probability=False) for name, ease in litellm_heuristics(questions).items()}
     else:
-        left_out.append(f"LiteLLM's heuristics (no {LITELLM.python})")
+        left_out.append(f"LiteLLM's heuristics (no {LITELLM.folder})")
     with reporter.stage("Measuring, 1,000 draws of groups"):
         routers = compare(questions, answers, OURS, seed)
     by_apgr = sorted(routers.items(), key=lambda one: (one[0] != OURS, -(one[1]["figures"]["apgr"] or 0.0)))
     n = int(questions.rows.size)
-    return {"n": n, "seed": seed, "settings": chosen, "left_out": left_out, "routers": dict(by_apgr)}
+    return {"n": n, "seed": seed, "left_out": left_out, "routers": dict(by_apgr)}
 
 
 def _rankings(questions: Questions, ours: np.ndarray, seed: int) -> dict[str, Answers]:

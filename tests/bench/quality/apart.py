@@ -51,8 +51,12 @@ class Environment:
     name: str
 
     @property
+    def folder(self) -> str:
+        return f".venv-bench-quality-{self.name}"
+
+    @property
     def python(self) -> Path:
-        return REPOSITORY / f".venv-bench-quality-{self.name}" / "bin" / "python"
+        return REPOSITORY / self.folder / "bin" / "python"
 
     @property
     def is_there(self) -> bool:

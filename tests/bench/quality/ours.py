@@ -28,7 +28,7 @@ def fit_ours(fold: Fold, *, wide: bool) -> tuple[Router, FitSettings]:
     return fit_calibrated(table, targets[chosen.form], match, group, chosen, difficulty=difficulty), chosen
 
 
-def answer(router: Router, fold: Fold) -> tuple[np.ndarray, np.ndarray]:
-    """Return p_match of the cascade as served, and of the full model for every row."""
+def answer(router: Router, fold: Fold) -> np.ndarray:
+    """Return (2, m) p_match: of the cascade as served, and of the full model for every row."""
     heads = router.log_odds(fold.questions.table.take(fold.test))
-    return router.cascade(heads, SERVED_THRESHOLD).p_match, expit(heads.full)
+    return np.stack([router.cascade(heads, SERVED_THRESHOLD).p_match, expit(heads.full)])

@@ -29,10 +29,11 @@ class KeptAnswers:
             return ask(fold)
         path = self.folder / f"{_key(name, fold)}.npy"
         if not path.exists():
+            answers = ask(fold)
             self.folder.mkdir(parents=True, exist_ok=True)
             temporary = path.with_suffix(f".{os.getpid()}.tmp")
             with temporary.open("wb") as file:
-                np.save(file, ask(fold))
+                np.save(file, answers)
             temporary.replace(path)
         return np.load(path)
 

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-quality bench-serving bench-peers clean help
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-quality bench-quality-peers bench-serving bench-peers clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -73,8 +73,19 @@ bench: $(VENV)/.dev  ## latency of Route beside its parts; promises kept on resa
 	$(BIN)/python -m tests.bench.latency
 	$(BIN)/pytest -q -m bench
 
-bench-quality: $(VENV)/.dev  ## quality beside simpler routers on the same folds: LOGS=file
-	$(BIN)/python -m tests.bench.quality $(LOGS)
+# Routers whose pins clash with ours have environments of their own; one that can't be installed is left out by name.
+QUALITY_PEERS := litellm routellm setfit
+
+.venv-bench-quality-%/.ready: tests/bench/quality/environments/%/requirements.txt
+	@test -d .venv-bench-quality-$* || $(PYTHON) -m venv .venv-bench-quality-$*
+	.venv-bench-quality-$*/bin/pip install --quiet --requirement $<
+	@touch $@
+
+bench-quality-peers: $(QUALITY_PEERS:%=.venv-bench-quality-%/.ready)  ## environments of other routers (installs torch)
+
+bench-quality: $(VENV)/.dev  ## quality beside other routers on the same folds: LOGS="FILE[,source=NAME][,hold-out=KEY] ..."
+	-@$(MAKE) --keep-going bench-quality-peers
+	$(BIN)/python -m tests.bench.quality $(LOGS) $(ARGS)
 
 # Each peer has an environment of its own, because their pins clash; what it needs beside, its prepare.py makes there.
 PEERS := fastapi mlserver routellm litellm

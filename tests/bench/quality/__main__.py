@@ -1,0 +1,105 @@
+"""Quality beside other routers: one table for each `FILE[,source=NAME][,hold-out=KEY]`.
+
+    python -m tests.bench.quality TABLES... [--scores FILE] [--wide] [--frontier] [--seed 0] [--json FILE]
+        [--answers DIR] [--out DIR]
+
+Five folds; every router learns on the same training rows and answers the same held-out ones, ours with settings,
+calibrators and exit band chosen inside the fold. All folds pooled; 95 % intervals over groups. Dense vectors are
+cached on disk, so a second run only fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+import numpy as np
+
+from tests.bench.quality.apart import APART, LITELLM, litellm_heuristics
+from tests.bench.quality.figures import Answers, compare
+from tests.bench.quality.frontier import draw_frontier, measure_frontier, print_frontier
+from tests.bench.quality.kept import KeptAnswers
+from tests.bench.quality.ours import answer, fit_ours
+from tests.bench.quality.printed import markdown
+from tests.bench.quality.questions import N_FOLDS, Fold, Questions, Spec, load_questions
+from tests.bench.quality.routers import ROUTERS
+from training.baselines import oracle, prompt_length, random
+from training.progress import Reporter
+
+OURS, FULL = "**Turnout as served**", "Turnout, encoder on every prompt"
+
+
+def main() -> None:
+    """Print one table a data set, and the frontier of parts of the first where asked."""
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("tables", type=Spec.parse, nargs="+")
+    arguments.add_argument("--scores", type=Path, help="other models' scores, as `turnout train --scores` takes them")
+    arguments.add_argument("--wide", action="store_true", help="our settings from the wide grid and both forms")
+    arguments.add_argument("--frontier", action="store_true", help="quality of our parts against microseconds")
+    arguments.add_argument("--seed", type=int, default=0)
+    arguments.add_argument("--json", type=Path)
+    arguments.add_argument("--out", type=Path, help="folder of the frontier's PNG and SVG")
+    arguments.add_argument("--answers", type=Path, help="folder that keeps answers, so that a killed run goes on")
+    given = arguments.parse_args()
+    reporter, results = Reporter(), {}
+    for spec in given.tables:
+        questions = load_questions(spec, given.scores, reporter)
+        result = measure(questions, given.seed, KeptAnswers(given.answers), wide=given.wide, reporter=reporter)
+        print(markdown(spec.title, spec.source, result), flush=True)
+        if given.frontier and spec is given.tables[0]:
+            result["frontier"] = measure_frontier(questions, given.seed, reporter)
+            print_frontier(result["frontier"])
+            if given.out:
+                draw_frontier(result["frontier"], given.out)
+        results[spec.title] = result
+        if given.json:
+            given.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+
+
+def measure(questions: Questions, seed: int, kept: KeptAnswers, *, wide: bool, reporter: Reporter) -> dict:
+    """Return figures of every router on one table, and which were left out."""
+    there = {name: ask for name, (environment, ask) in APART.items() if environment.is_there}
+    left_out = [f"{name} (no {one.folder})" for name, (one, _) in APART.items() if not one.is_there]
+    fitted = ROUTERS | there
+    p_match = {name: np.empty(questions.rows.size) for name in (OURS, FULL, *fitted)}
+
+    def ours(fold: Fold) -> np.ndarray:
+        router, settings = fit_ours(fold, wide=wide)
+        reporter.say(f"Ours chose {settings}")
+        return answer(router, fold)
+
+    with reporter.stage("Fitting all routers on all folds", N_FOLDS * (len(fitted) + 1)) as advance:
+        for fold in questions.folds(seed):
+            p_match[OURS][fold.test], p_match[FULL][fold.test] = kept.of(f"ours, {wide=}", fold, ours)
+            advance(1)
+            for name, ask in fitted.items():
+                p_match[name][fold.test] = np.clip(kept.of(name, fold, ask), 0.0, 1.0)
+                advance(1)
+    answers = {name: Answers(p) for name, p in p_match.items()} | _rankings(questions, p_match[OURS], seed)
+    if LITELLM.is_there:
+        answers |= {name: Answers(ease, is_probability=False) for name, ease in litellm_heuristics(questions).items()}
+    else:
+        left_out.append(f"LiteLLM's heuristics (no {LITELLM.folder})")
+    with reporter.stage("Measuring, 1,000 draws of groups"):
+        routers = compare(questions, answers, OURS, seed)
+    by_apgr = sorted(routers.items(), key=lambda one: (one[0] != OURS, -(one[1]["figures"]["apgr"] or 0.0)))
+    n = int(questions.rows.size)
+    return {"n": n, "seed": seed, "left_out": left_out, "routers": dict(by_apgr)}
+
+
+def _rankings(questions: Questions, ours: np.ndarray, seed: int) -> dict[str, Answers]:
+    """What needs no fit; the shuffle gives each row the p_match of another, so that it costs what ours costs."""
+    length = np.array([len(text) for text in questions.texts], dtype=np.float64)
+    baselines = {
+        "random": random(questions.match),
+        "prompt length": prompt_length(length),
+        "oracle": oracle(questions.strong_score, questions.weak_score),
+    }
+    shuffled = np.random.default_rng(seed).permutation(ours)
+    found = {name: Answers(one.rank_by, is_probability=False) for name, one in baselines.items()}
+    return found | {"ours shuffled over the rows (same cost)": Answers(shuffled, is_probability=False)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""Figures of each router on the same rows: points, intervals over groups, and paired differences of ours to it.
+
+Comes in: one ranking of the rows a router. Goes out: plain dicts for the table and `--json`. Definitions are those of
+`training.metrics`. Every router meets the same 1,000 draws of groups, so differences are paired.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from joblib import Parallel, delayed
+
+from tests.bench.quality.questions import Questions
+from training import bootstrap, metrics
+from training.metrics import Ranking, SourceRanking
+
+N_DRAWS = 1000
+COMPARED = ("auroc", "auroc_within_source", "apgr")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a router said of n rows: higher goes to the weak model sooner; calibration is measured of probabilities."""
+
+    rank_by: np.ndarray
+    is_probability: bool = True
+
+
+def compare(questions: Questions, answers: dict[str, Answers], ours: str, seed: int) -> dict[str, dict]:
+    """Return figures, intervals and differences of `ours` to each router, by its name."""
+    jobs = (delayed(_measure)(questions, one, seed) for one in answers.values())
+    measured = dict(zip(answers, Parallel(n_jobs=-1)(jobs), strict=True))
+    own_point, own_draws = measured[ours]
+    found = {}
+    for name, (point, draws) in measured.items():
+        found[name] = {
+            "figures": point,
+            "intervals": {
+                key: bootstrap.interval(key, point[key], [draw.get(key) for draw in draws]) for key in draws[0]
+            },
+        }
+        if name != ours:
+            found[name]["ours_minus_it"] = {
+                key: {
+                    "difference": _less(own_point[key], point[key]),
+                    "interval": bootstrap.interval(
+                        f"difference in {key}",
+                        _less(own_point[key], point[key]),
+                        [_less(own[key], its[key]) for own, its in zip(own_draws, draws, strict=True)],
+                    ),
+                }
+                for key in COMPARED
+            }
+    return found
+
+
+def _measure(questions: Questions, answers: Answers, seed: int) -> tuple[dict, list[dict]]:
+    p = answers.rank_by
+    ranking, by_source = Ranking.of(p), SourceRanking.of(p, questions.source)
+    match = questions.match.astype(np.float64)
+    strong, weak = questions.strong_score, questions.weak_score
+
+    def figures(weights: np.ndarray | None) -> dict[str, float | None]:
+        curve = metrics.quality_curve(ranking, strong, weak, weights)
+        found = {
+            "auroc": metrics.auroc(ranking, match, weights),
+            "auroc_within_source": metrics.auroc_within_source(by_source, match, weights).auroc,
+            "apgr": metrics.apgr(curve),
+            "cpt50": metrics.cpt(curve, 0.5),
+            "cpt80": metrics.cpt(curve, 0.8),
+            "share_at_0.99": metrics.share_at_quality(curve, 0.99),
+            "share_at_0.98": metrics.share_at_quality(curve, 0.98),
+        }
+        if answers.is_probability:
+            found |= {"ece": metrics.ece(ranking, p, match, weights), "brier": metrics.brier(p, match, weights)}
+        return found
+
+    floor = {"ece_floor": metrics.ece_floor(p, seed)} if answers.is_probability else {}
+    draws = [figures(weights) for weights in bootstrap.group_draws(questions.group, seed, N_DRAWS)]
+    return figures(None) | floor, draws
+
+
+def _less(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b

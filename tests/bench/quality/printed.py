@@ -1,0 +1,59 @@
+"""The table as Markdown: a line a router, intervals in brackets, percentages of the requests."""
+
+from __future__ import annotations
+
+PUBLISHED = {
+    "routellm-mmlu": "| RouteLLM, best published (other training data, not comparable) | | | 0.603 | 35 % / | | | | |",
+    "routellm-gsm8k": "| RouteLLM, best published (other training data, not comparable) | | | 0.62 | | | | | |",
+}
+"""RouteLLM's paper, quoted second-hand: its routers learned from preferences and were applied to these rows."""
+
+HEADER = (
+    "| router | AUROC | within source | APGR | CPT 50 % / 80 % | to the weak model at 99 % / 98 % quality "
+    "| ECE (floor) | Brier | ours minus it: APGR; AUROC |"
+)
+
+
+def markdown(title: str, source: str | None, result: dict) -> str:
+    """Return one table with its heading."""
+    lines = [f"### {title}: {result['n']} rows, seed {result['seed']}", "", HEADER, "| --- " * 9 + "|"]
+    lines += [_line(name, found) for name, found in result["routers"].items()]
+    if source in PUBLISHED:
+        lines.append(PUBLISHED[source])
+    if result["left_out"]:
+        lines += ["", f"Left out: {'; '.join(result['left_out'])}."]
+    return "\n".join(lines) + "\n"
+
+
+def _line(name: str, found: dict) -> str:
+    figures, intervals = found["figures"], found["intervals"]
+    cells = [
+        name,
+        _with_interval(figures["auroc"], intervals["auroc"]),
+        _number(figures["auroc_within_source"]),
+        _with_interval(figures["apgr"], intervals["apgr"]),
+        _shares(figures["cpt50"], figures["cpt80"]),
+        _shares(figures["share_at_0.99"], figures["share_at_0.98"]),
+        f"{figures['ece']:.3f} ({figures['ece_floor']:.3f})" if "ece" in figures else "",
+        _number(figures.get("brier")),
+        "; ".join(_signed(found["ours_minus_it"][key]["interval"]) for key in ("apgr", "auroc"))
+        if "ours_minus_it" in found
+        else "",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _with_interval(value: float | None, interval: tuple[float, float] | None) -> str:
+    return _number(value) + (f" ({interval[0]:.3f} to {interval[1]:.3f})" if interval else "")
+
+
+def _signed(interval: tuple[float, float] | None) -> str:
+    return f"{interval[0]:+.3f} to {interval[1]:+.3f}" if interval else ""
+
+
+def _shares(first: float | None, second: float | None) -> str:
+    return " / ".join("" if value is None else f"{100 * value:.0f} %" for value in (first, second))

@@ -38,7 +38,8 @@ class RouterServiceStub:
     that there are. Do not retry.
     DEADLINE_EXCEEDED  the deadline passed; expired work never reaches the model.
     Do not retry.
-    CANCELLED          the caller gave up.
+    CANCELLED          the caller gave up, or more calls came at once than a worker
+    can even refuse.
     RESOURCE_EXHAUSTED over the transport limit (16 MiB by default), or overload:
     the queue is full, the tenant holds its share of it, or
     the deadline can't be met behind what waits already. Retry
@@ -104,7 +105,8 @@ class RouterServiceServicer:
     that there are. Do not retry.
     DEADLINE_EXCEEDED  the deadline passed; expired work never reaches the model.
     Do not retry.
-    CANCELLED          the caller gave up.
+    CANCELLED          the caller gave up, or more calls came at once than a worker
+    can even refuse.
     RESOURCE_EXHAUSTED over the transport limit (16 MiB by default), or overload:
     the queue is full, the tenant holds its share of it, or
     the deadline can't be met behind what waits already. Retry
@@ -227,7 +229,8 @@ class RouterService:
     that there are. Do not retry.
     DEADLINE_EXCEEDED  the deadline passed; expired work never reaches the model.
     Do not retry.
-    CANCELLED          the caller gave up.
+    CANCELLED          the caller gave up, or more calls came at once than a worker
+    can even refuse.
     RESOURCE_EXHAUSTED over the transport limit (16 MiB by default), or overload:
     the queue is full, the tenant holds its share of it, or
     the deadline can't be met behind what waits already. Retry

@@ -86,7 +86,7 @@ def test_bundle_says_what_it_was_made_of(training_run: TrainingRun, bundle: Bund
 
 def test_policies_of_the_bundle_are_priced_from_logged_usage(bundle: Bundle):
     costs = {policy.name: policy.cost_usd_per_1k for policy in bundle.manifest.policies}
-    assert costs["threshold=1"] > 10 * costs["threshold=0"] > 0
+    assert costs["threshold=1"] > 5 * costs["threshold=0"] > 0  # what is out of distribution goes strong there too
     assert sum(name.startswith("max_cost_usd_per_1k=") for name in costs) == 3
     assert "min_quality=0.98" in costs
 
@@ -166,14 +166,17 @@ def test_nothing_left_after_the_seen_rows_is_refused(bundle: Bundle, data: Datas
         evaluated(bundle, load_dataset([log], Pair(), None, 0.0, QUIET).dataset)
 
 
-def test_predict_writes_one_row_an_input_row_in_order(training_run: TrainingRun, tmp_path: Path):
+def test_predict_writes_one_row_an_input_row_in_order(training_run: TrainingRun, data: Dataset, tmp_path: Path):
+    model = load_bundle(training_run.bundle).model
+    prompts = (row.record.prompt for row in data.rows)
+    known = next(one.text for one in prompts if not model.predict(one, 0.5).is_out_of_distribution)
     rows = [
-        gateway_row("What is the capital of France?", id="first"),
+        gateway_row(known, id="first"),
         b'{"id": "broken", "request": ',
         gateway_row("   ", id="empty"),
         gateway_row("word " * MAX_ESTIMATED_TOKENS, id="long"),
         {"id": "none"},
-        gateway_row("Is water wet?", id="last"),
+        gateway_row(known, id="last"),
     ]
     found = predicted(training_run.bundle, write_lines(tmp_path / "in.jsonl", rows), tmp_path / "out.parquet")
     assert [row["reason"] for row in found] == ["MODEL", "INVALID", "INVALID", "TOO_LONG", "INVALID", "MODEL"]

@@ -13,35 +13,34 @@ from rich.table import Table
 
 from serving.client import Router
 from serving.tables import console
+from training.sample import make_sample
 
 POLICY = "max_worse=0.05"
 """The sample is small: with some 600 rows to prove it on, the default of 1 % leaves nearly all to the strong model."""
 
-REQUESTS = (
-    "Is this review positive, negative or neutral? The soup was warm and the waiter kind.",
-    "Translate to French: The museum opens at nine.",
-    "What is the chemical symbol of tin?",
-    "Name the city and the year in: The bridge in Porto was finished in 1886.",
-    "A train covers 84 km in 56 minutes, stops for 9 and covers 45 km in 27. What is its mean speed?",
-    "Write a function that returns the longest palindrome in a string, in linear time, and prove it right.",
-    "Ana is older than Ben, Cleo is younger than Ben, Dov is older than Ana. Who is the youngest?",
-    "Resume en una frase: El comité aplazó la votación porque faltaban dos miembros.",
-    "Return JSON with the keys name and total for: Ms Okafor ordered three lamps at 40 each.",
-    "明日の会議は何時ですか。英語に訳してください。",
-    "Wie viele Primzahlen liegen zwischen 40 und 60? Begründe jeden Schritt.",
-    "Refactor this query to avoid the cross join and explain each step: SELECT * FROM a, b WHERE a.k > b.k",
-)
+FRESH_SEED = 99
+"""The log was drawn with another one."""
+
+STRANGER = "明日の会議は何時ですか。英語に訳してください。"
+"""Unlike anything in the log: goes strong, OUT_OF_DISTRIBUTION."""
+
+
+def requests() -> list[str]:
+    """Return eleven prompts of the kinds in the log, and a stranger."""
+    texts = [row["request"]["messages"][-1]["content"] for row in make_sample(60, FRESH_SEED)]
+    return [*[text for text in dict.fromkeys(texts) if isinstance(text, str)][:11], STRANGER]
 
 
 def run(bundle: Path) -> None:
     """Start a server on a free port, route the requests, print the decisions, stop the server."""
     command = [sys.executable, "-m", "serving.cli", "serve", "--bundle", str(bundle), "--listen", "127.0.0.1:0"]
+    command += ["--workers", "1", "--metrics", "off"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:  # noqa: S603  # our own command
         try:
             ready = server.stdout.readline().strip() if server.stdout else ""
             print(ready)
             with Router(ready.rpartition(" ")[2], policy=POLICY, timeout_s=1.0) as router:
-                router.route(text=REQUESTS[0])  # the first call also connects
+                router.route(text=STRANGER)  # the first call also connects
                 console().print(_table(router))
         finally:
             server.terminate()
@@ -51,11 +50,11 @@ def run(bundle: Path) -> None:
 
 def _table(router: Router) -> Table:
     table = Table("prompt", "route", "p_match", "confidence", "reason", "ms", title=f"policy {POLICY}")
-    for text in REQUESTS:
+    for text in requests():
         routed = router.route(text=text)
         numbers = [f"{value:.3f}" if value is not None else "" for value in (routed.p_match, routed.confidence)]
-        reason = routed.fallback_reason or f"{routed.reason} {routed.stage}"
-        table.add_row(f"{text[:36]}…", routed.tier, *numbers, reason, f"{routed.latency_ms:.1f}")
+        reason = routed.fallback_reason or f"{routed.reason} {routed.stage or ''}"
+        table.add_row(f"{text[:36]}…".replace("\n", " "), routed.tier, *numbers, reason, f"{routed.latency_ms:.1f}")
     return table
 
 

@@ -61,7 +61,9 @@ def test_make_demo_routes_a_dozen_requests_and_stops_the_server(tmp_path):
     command = ["make", "demo", f"VENV={sys.prefix}", f"DEMO={tmp_path / 'demo'}"]
     done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    assert done.stdout.count("MODEL FAST") + done.stdout.count("MODEL FULL") == 12
+    n_known = done.stdout.count("MODEL F")  # FAST or FULL
+    assert n_known >= 9
+    assert n_known + done.stdout.count("OUT_OF_DIST") == 12
     assert "server stopped with exit code 0" in done.stdout
     assert (tmp_path / "demo" / "bundle" / "report" / "index.html").exists()
 

@@ -28,7 +28,7 @@ def test_installed_wheel_routes_with_the_packaged_champion(tmp_path):
     command = [home / "bin" / "turnout", "route", "What is the tallest mountain of Iceland?", "--json"]
     done = subprocess.run(command, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    assert '"reason":"MODEL"' in done.stdout
+    assert '"bundle":"gpt-4o_gpt-4o-mini/' in done.stdout
 
     train = [home / "bin" / "turnout", "train", "log.jsonl", "--out", "bundle"]
     refused = subprocess.run(train, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60)

@@ -46,9 +46,9 @@ class PeerCaller(Caller):
     def _request(self, text: str) -> bytes:
         return self._protocol.encode(text)
 
-    async def _call(self, stub, raw: bytes, intended: float) -> str:
+    async def _call(self, stub, text: int, intended: float) -> str:
         try:
-            answer = await stub(raw, timeout=self.plan.timeout_s)
+            answer = await stub(self._raw[text], timeout=self.plan.timeout_s)
         except self._protocol.failures as error:
             return type(error).__name__
         self.answered.append((intended - self.started, (time.perf_counter() - intended) * 1e3))

@@ -1,7 +1,7 @@
 """Quality beside other routers: one table for each `FILE[,source=NAME][,hold-out=KEY]`.
 
     python -m tests.bench.quality TABLES... [--scores FILE] [--wide] [--frontier] [--seed 0] [--json FILE]
-        [--answers DIR] [--out DIR]
+        [--without NAME] [--answers DIR] [--out DIR]
 
 Five folds; every router learns on the same training rows and answers the same held-out ones, ours with settings,
 calibrators and exit band chosen inside the fold. All folds pooled; 95 % intervals over groups. Dense vectors are
@@ -40,12 +40,15 @@ def main() -> None:
     arguments.add_argument("--seed", type=int, default=0)
     arguments.add_argument("--json", type=Path)
     arguments.add_argument("--out", type=Path, help="folder of the frontier's PNG and SVG")
+    arguments.add_argument("--without", action="append", default=[], help="leave this router out, by its name's start")
     arguments.add_argument("--answers", type=Path, help="folder that keeps answers, so that a killed run goes on")
     given = arguments.parse_args()
     reporter, results = Reporter(), {}
     for spec in given.tables:
         questions = load_questions(spec, given.scores, reporter)
-        result = measure(questions, given.seed, KeptAnswers(given.answers), wide=given.wide, reporter=reporter)
+        result = measure(
+            questions, given.seed, KeptAnswers(given.answers), given.without, wide=given.wide, reporter=reporter
+        )
         print(markdown(spec.title, spec.source, result), flush=True)
         if given.frontier and spec is given.tables[0]:
             result["frontier"] = measure_frontier(questions, given.seed, reporter)
@@ -57,11 +60,15 @@ def main() -> None:
             given.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
 
 
-def measure(questions: Questions, seed: int, kept: KeptAnswers, *, wide: bool, reporter: Reporter) -> dict:
-    """Return figures of every router on one table, and which were left out."""
-    there = {name: ask for name, (environment, ask) in APART.items() if environment.is_there}
-    left_out = [f"{name} (no {one.folder})" for name, (one, _) in APART.items() if not one.is_there]
-    fitted = ROUTERS | there
+def measure(
+    questions: Questions, seed: int, kept: KeptAnswers, without: list[str], *, wide: bool, reporter: Reporter
+) -> dict:
+    """Return figures of every router on one table, and which were left out and why."""
+    asked_away = [name for name in ROUTERS | APART if name.startswith(tuple(without))]
+    absent = {name: one.folder for name, (one, _) in APART.items() if not one.is_there and name not in asked_away}
+    left_out = [*asked_away, *(f"{name} (no {folder})" for name, folder in absent.items())]
+    every = ROUTERS | {name: ask for name, (_, ask) in APART.items()}
+    fitted = {name: ask for name, ask in every.items() if name not in {*asked_away, *absent}}
     p_match = {name: np.empty(questions.rows.size) for name in (OURS, FULL, *fitted)}
 
     def ours(fold: Fold) -> np.ndarray:

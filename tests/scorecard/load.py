@@ -65,7 +65,8 @@ class Load(msgspec.Struct, frozen=True):
         wall_s: from the first to the last.
         late_ms: 99th percentile of how much later than meant the calls left: the load's own lag, part of the latency.
         cpu_s: what this process took of the cores that it shares with the server.
-        beside_model_ms: median over the calls that were answered of their time less what the model itself took.
+        beside_model_ms: median over the calls that were answered of their time less what the model itself took; None
+            without any.
         retried: calls that met UNAVAILABLE and were answered by another target.
     """
 
@@ -77,7 +78,7 @@ class Load(msgspec.Struct, frozen=True):
     wall_s: float
     late_ms: float
     cpu_s: float
-    beside_model_ms: float
+    beside_model_ms: float | None
     retried: int
 
     @property

@@ -79,11 +79,13 @@ def draw_frontier(entries: list[dict], out: Path) -> None:
     """Write `frontier.png` and `frontier.svg`."""
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.add_subplot()
-    for one in entries:
+    for rank, one in enumerate(sorted(entries, key=lambda one: one["apgr"])):
         axes.plot(one["us"], one["apgr"], "o", color="#1f5f8b")
-        axes.annotate(one["parts"], (one["us"], one["apgr"]), xytext=(5, 4), textcoords="offset points", fontsize=8)
+        side, x = (("left", 7), ("right", -7))[rank % 2]  # neighbours in height are labelled on either side
+        place = {"xytext": (x, 0), "textcoords": "offset points", "ha": side, "va": "center"}
+        axes.annotate(one["parts"], (one["us"], one["apgr"]), fontsize=8, **place)
     axes.set(xscale="log", xlabel="microseconds a prompt, one thread (median)", ylabel="APGR, out of fold")
-    axes.margins(x=0.25, y=0.15)
+    axes.margins(x=0.5, y=0.15)
     axes.grid(alpha=0.25)
     out.mkdir(parents=True, exist_ok=True)
     for kind in ("png", "svg"):

@@ -57,6 +57,8 @@ def measure(folder: Path, n_calls: int) -> dict:
         str(folder),
         "--listen",
         "127.0.0.1:0",
+        "--cache-items",
+        "0",
         "--workers",
         "1",
     ]

@@ -24,6 +24,7 @@ from training.publish import publish
 from training.reading import Reading
 from training.recalibrate import RecalibrateSettings, recalibrate
 from training.report import render_report
+from training.stored_files import LogFile
 from training.train import (
     EVALUATION_JSON,
     Trained,
@@ -38,7 +39,7 @@ SHOWN_BASELINES: tuple[str, ...] = ("parent", "encoder_lr", "prompt_length", "ra
 
 
 def assess_logs(
-    logs: Sequence[Path],
+    logs: Sequence[LogFile],
     encoder: str,
     pair: Pair,
     reading: Reading,
@@ -62,7 +63,7 @@ def assess_logs(
 
 
 def train_router(
-    logs: Sequence[Path], out: Path, encoder: str, settings: TrainSettings, *, quiet: bool, as_json: bool
+    logs: Sequence[LogFile], out: Path, encoder: str, settings: TrainSettings, *, quiet: bool, as_json: bool
 ) -> None:
     """Train, and print figures, policies and where everything lies."""
     trained = train(logs, out, load_encoder(find_encoder(encoder)), settings, Reporter(quiet=quiet))
@@ -71,7 +72,7 @@ def train_router(
 
 def recalibrate_bundle(
     bundle: Path,
-    logs: Sequence[Path],
+    logs: Sequence[LogFile],
     out: Path,
     encoder: str,
     settings: RecalibrateSettings,
@@ -88,7 +89,7 @@ def recalibrate_bundle(
 
 def predict_file(
     bundle: Path,
-    data: Sequence[Path],
+    data: Sequence[LogFile],
     out: Path,
     policy: str,
     reading: Reading,
@@ -108,7 +109,7 @@ def predict_file(
 
 def evaluate_file(
     bundle: Path,
-    data: Sequence[Path],
+    data: Sequence[LogFile],
     out: Path | None,
     policy: str,
     reading: Reading,

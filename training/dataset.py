@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +21,7 @@ from training.progress import Advance, Reporter
 from training.reading import Reading
 from training.records import LabelledRecord, Record
 from training.splits import Groups, group_records
+from training.stored_files import LogFile
 
 ONE_SIDED_SHARE = 0.01
 """Undecided rows for each row labelled by agreement, above which those labels are left out."""
@@ -102,7 +102,7 @@ class Loaded:
 
 
 def load_dataset(
-    paths: Sequence[Path], pair: Pair, reading: Reading | None, margin: float, reporter: Reporter
+    paths: Sequence[LogFile], pair: Pair, reading: Reading | None, margin: float, reporter: Reporter
 ) -> Loaded:
     """Read, join, label (or look up the labels) and group the rows of some logs.
 
@@ -134,7 +134,7 @@ def load_dataset(
     return Loaded(read, labelled, dataset)
 
 
-def _labelled(records: list[Record], paths: Sequence[Path], pair: Pair, reading: Reading, margin: float) -> Labelled:
+def _labelled(records: list[Record], paths: Sequence[LogFile], pair: Pair, reading: Reading, margin: float) -> Labelled:
     if reading.labels is None:
         return label_records(records, margin=margin)
     return stored_labels(reading.labels, records, origin_of(paths, pair, margin))
@@ -181,7 +181,7 @@ def _without_one_sided(labelled: Labelled, reporter: Reporter) -> list[LabelledR
     return kept
 
 
-def digest_files(paths: Sequence[Path]) -> str:
+def digest_files(paths: Sequence[LogFile]) -> str:
     """Return the SHA-256 (hex) over the files' own digests, in the order given."""
     total = hashlib.sha256()
     for path in paths:

@@ -6,10 +6,9 @@ Comes in: a path and how it is to be read. Goes out: `Entry`s with their line an
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain, islice
-from pathlib import Path
 
 from serving.bundle import Pair
 from training.errors import DataRefused
@@ -17,13 +16,46 @@ from training.quarantine import ROW_ERRORS, Reason, reason_of
 from training.readers import TURNOUT, Entry, Form, form_named, recognise
 from training.reading import AUTO, Reading
 from training.rows import PROMPT_FIELDS
+from training.stored_files import LogFile
 from training.tables import RawRow, read_rows
 
 RECOGNISED_BY_ROWS = 100
 """How many rows of a file decide on its format."""
 
 
-def read_entries(path: Path, pair: Pair, reading: Reading) -> Iterator[tuple[int, int, Entry]]:
+@dataclass
+class Seen:
+    """What the rows of a file, or of a part of it, show of the file.
+
+    Attributes:
+        columns: names of the fields, in the order in which they came.
+        other_pairs: rows about other pairs of models, by the names of these.
+        n_others: all other rows.
+    """
+
+    columns: dict[str, None] = field(default_factory=dict)
+    other_pairs: Counter[str] = field(default_factory=Counter)
+    n_others: int = 0
+
+    def add(self, other: Seen) -> None:
+        """Add what a later part of the same file showed."""
+        self.columns |= other.columns
+        self.other_pairs += other.other_pairs
+        self.n_others += other.n_others
+
+    def refuse_wrong_file(self, path: LogFile, pair: Pair, columns: Mapping[str, str], form: Form) -> None:
+        """Refuse a file without the columns it needs, or about other models; one without any readable row passes.
+
+        Raises:
+            DataRefused: it holds no column that a prompt could come from, lacks a column that the map names, or
+                compares other models only.
+        """
+        _check_columns(path, self.columns, columns, form)
+        if self.other_pairs and not self.n_others:
+            _refuse_other_pairs(path, pair, self.other_pairs)
+
+
+def read_entries(path: LogFile, pair: Pair, reading: Reading) -> Iterator[tuple[int, int, Entry]]:
     """Yield line, number on the line (from 0) and entry of every request or part of one, in the file's order.
 
     Raises:
@@ -32,26 +64,31 @@ def read_entries(path: Path, pair: Pair, reading: Reading) -> Iterator[tuple[int
     """
     rows = read_rows(path)
     first = list(islice(rows, RECOGNISED_BY_ROWS))
-    form = _form(first, reading)
-    seen, other_pairs, n_others = dict[str, None](), Counter[str](), 0
-    for raw in chain(first, rows):
-        if not raw.fields.keys() <= seen.keys():
-            seen.update(dict.fromkeys(raw.fields))
-        for index, entry in enumerate(_entries(raw, form, pair, reading.columns)):
-            if entry.reason is Reason.OTHER_PAIR:
-                other_pairs[entry.key] += 1
-            else:
-                n_others += 1
-            yield raw.line, index, entry
-    _check_columns(path, seen, reading.columns, form)
-    if other_pairs and not n_others:
-        _refuse_other_pairs(path, pair, other_pairs)
+    form, seen = form_of(first, reading), Seen()
+    yield from entries_of(chain(first, rows), form, pair, reading.columns, seen)
+    seen.refuse_wrong_file(path, pair, reading.columns, form)
 
 
-def _form(first: Sequence[RawRow], reading: Reading) -> Form:
+def form_of(first: Sequence[RawRow], reading: Reading) -> Form:
+    """Return the form of a file: the one that the operator names, else what its first rows look like."""
     if reading.log_format != AUTO:
         return form_named(reading.log_format)
     return TURNOUT if PROMPT_FIELDS & reading.columns.keys() else recognise(first)
+
+
+def entries_of(
+    rows: Iterable[RawRow], form: Form, pair: Pair, columns: Mapping[str, str], seen: Seen
+) -> Iterator[tuple[int, int, Entry]]:
+    """Yield line, number on the line and entry of the requests of some rows; what they show goes into `seen`."""
+    for raw in rows:
+        if not raw.fields.keys() <= seen.columns.keys():
+            seen.columns.update(dict.fromkeys(raw.fields))
+        for index, entry in enumerate(_entries(raw, form, pair, columns)):
+            if entry.reason is Reason.OTHER_PAIR:
+                seen.other_pairs[entry.key] += 1
+            else:
+                seen.n_others += 1
+            yield raw.line, index, entry
 
 
 def _entries(raw: RawRow, form: Form, pair: Pair, columns: Mapping[str, str]) -> list[Entry]:
@@ -67,7 +104,7 @@ def _entries(raw: RawRow, form: Form, pair: Pair, columns: Mapping[str, str]) ->
     return entries or [Entry(reason=Reason.NOT_CHAT)]
 
 
-def _refuse_other_pairs(path: Path, pair: Pair, found: Counter[str]) -> None:
+def _refuse_other_pairs(path: LogFile, pair: Pair, found: Counter[str]) -> None:
     names = "; ".join(f"{name} ({count} rows)" for name, count in found.most_common(10))
     raise DataRefused(
         f"{path}: no row compares {pair.strong} and {pair.weak}; found: {names}; "
@@ -75,7 +112,7 @@ def _refuse_other_pairs(path: Path, pair: Pair, found: Counter[str]) -> None:
     )
 
 
-def _check_columns(path: Path, seen: Mapping[str, None], columns: Mapping[str, str], form: Form) -> None:
+def _check_columns(path: LogFile, seen: Mapping[str, None], columns: Mapping[str, str], form: Form) -> None:
     """Refuse a file without the columns it needs; one without any readable row passes."""
     if not seen:
         return

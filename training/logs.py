@@ -8,22 +8,21 @@ but blank lines.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 from serving.bundle import Pair
 from training.collecting import without_cycle_collection
 from training.entries import read_entries
-from training.errors import DataRefused
 from training.join import join_answers
 from training.parts import Held, Parts, Place, match_scores
-from training.quarantine import LEFT_OUT, Reason, Rejected
+from training.quarantine import LEFT_OUT, Reason, Rejected, refuse_mostly_bad
 from training.readers import Entry, Part
 from training.reading import JoinBy, Reading
 from training.records import Record
-from training.rows import KNOWN_FIELDS, decode_row
+from training.rows import check_fields, decode_row
+from training.stored_files import LogFile
 from training.tables import RawRow
 
 PROGRESS_ROWS = 1000
@@ -72,25 +71,13 @@ class ReadResult:
         return ReadResult(rows, self.n_merged + n_merged)
 
     def refuse_if_mostly_bad(self, max_share: float = 0.5) -> None:
-        """Refuse a log that was not understood; rows understood and left out don't count against it.
-
-        Raises:
-            DataRefused: more than `max_share` of the rows are in quarantine; the message counts them by reason.
-        """
-        bad = [row for row in self.quarantine if row.reason not in LEFT_OUT]
-        n_left_out = len(self.quarantine) - len(bad)
-        if len(bad) <= max_share * (self.n_rows - n_left_out):
-            return
-        first = bad[0]
-        counts = ", ".join(f"{reason} {count}" for reason, count in self.rejected_by_reason.items())
-        raise DataRefused(
-            f"{len(bad)} of {self.n_rows} rows can't be read ({counts}), at most {max_share:.0%} may; "
-            f"the first is {first.file}, line {first.line}; check the format and the column map"
-        )
+        """Refuse a log that was not understood, as `training.quarantine.refuse_mostly_bad` does."""
+        first = next((row for row in self.quarantine if row.reason not in LEFT_OUT), None)
+        refuse_mostly_bad(self.rejected_by_reason, first, self.n_rows, max_share)
 
 
 def read_records(
-    paths: Sequence[Path],
+    paths: Sequence[LogFile],
     pair: Pair,
     reading: Reading | None = None,
     on_progress: Callable[[int], None] | None = None,
@@ -110,7 +97,7 @@ def read_records(
             a column that the map names, or compares other models only.
     """
     reading = reading or Reading()
-    _check_fields(reading.columns)
+    check_fields(reading.columns)
     logs = _Logs(paths, pair, reading)
     with without_cycle_collection():
         for number, path in enumerate(paths):
@@ -123,18 +110,11 @@ def read_records(
         return logs.result()
 
 
-def _check_fields(columns: Mapping[str, str]) -> None:
-    if unknown := sorted(columns.keys() - KNOWN_FIELDS):
-        raise DataRefused(
-            f"column map: unknown field {', '.join(unknown)}; known are: {', '.join(sorted(KNOWN_FIELDS))}"
-        )
-
-
 @dataclass
 class _Logs:
     """The rows of all files as they come in."""
 
-    paths: Sequence[Path]
+    paths: Sequence[LogFile]
     pair: Pair
     reading: Reading
     rows: list[Record | Rejected] = field(default_factory=list)

@@ -7,13 +7,15 @@ row is still a customer's row.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
 import msgspec
+
+from training.errors import DataRefused
+from training.replacing import replacing
 
 
 class Reason(StrEnum):
@@ -29,7 +31,7 @@ class Reason(StrEnum):
     """A score outside 0 to 1 or NaN, or a propensity outside (0, 1]."""
     TOO_LONG = "too_long"
     TRUNCATED = "truncated"
-    """A compressed or columnar file is damaged from here on, and the rows lost are not counted.
+    """A compressed file, or a row group of a columnar one, is damaged from here on; the rows lost are not counted.
 
     gzip notices late: where bytes were overwritten rather than cut off, some rows just before may be garbled too."""
     WITHHELD = "withheld"
@@ -92,11 +94,38 @@ class Rejected:
     index: int = 0
 
 
+def refuse_mostly_bad(
+    counts: Mapping[Reason, int], first: Rejected | None, n_rows: int, max_share: float = 0.5
+) -> None:
+    """Refuse a log that was not understood; rows understood and left out don't count against it.
+
+    Args:
+        counts: rows in quarantine by reason, the most frequent first.
+        first: the first of them that is not of `LEFT_OUT`.
+        n_rows: rows read.
+        max_share: how many of the rows that count may be in quarantine.
+
+    Raises:
+        DataRefused: more are; the message counts them by reason.
+    """
+    n_left_out = sum(count for reason, count in counts.items() if reason in LEFT_OUT)
+    n_bad = sum(counts.values()) - n_left_out
+    if first is None or n_bad <= max_share * (n_rows - n_left_out):
+        return
+    told = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    raise DataRefused(
+        f"{n_bad} of {n_rows} rows can't be read ({told}), at most {max_share:.0%} may; "
+        f"the first is {first.file}, line {first.line}; check the format and the column map"
+    )
+
+
 def write_quarantine(path: Path, rejected: Iterable[Rejected]) -> None:
     """Write file, line, index (where not 0) and reason of each rejected row as JSONL; replaces `path` in one step."""
-    temporary = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    with temporary.open("wb") as file:
-        for row in rejected:
-            place = {"file": row.file, "line": row.line} | ({"index": row.index} if row.index else {})
-            file.write(msgspec.json.encode(place | {"reason": row.reason}) + b"\n")
-    temporary.replace(path)
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines(map(quarantine_line, rejected))
+
+
+def quarantine_line(row: Rejected) -> bytes:
+    """Return the line that the quarantine holds for a row."""
+    place = {"file": row.file, "line": row.line} | ({"index": row.index} if row.index else {})
+    return msgspec.json.encode(place | {"reason": row.reason}) + b"\n"

@@ -52,6 +52,7 @@ from training.reading import Reading
 from training.reopen import check_encoder, reopen, reopen_rare_weight
 from training.router import HeadLogOdds, Router
 from training.splits import key_digests
+from training.stored_files import LogFile
 from training.threshold_table import Served
 from training.train import LIBRARIES, PARITY_ROWS, Trained, describe_familiarity, publish_trained
 from training.unfamiliar import Familiarity, rare_share
@@ -139,7 +140,7 @@ class Solved:
 
 def recalibrate(
     parent: Bundle,
-    paths: Sequence[Path],
+    paths: Sequence[LogFile],
     out: Path,
     encoder: EncoderModel,
     settings: RecalibrateSettings,

@@ -35,6 +35,7 @@ from training.reading import Reading
 from training.records import Record
 from training.replay_rows import Answered, Kept, Request, Skipped, original_requests
 from training.sampling import Plan, draw, task_shares, uncertainty_shares, uniform_shares
+from training.stored_files import LogFile
 
 REPLAYED_FIELDS = frozenset(
     {
@@ -138,7 +139,7 @@ def default_cache(out: Path) -> Path:
 
 
 def plan_replay(
-    logs: Sequence[Path], pair: Pair, reading: Reading, settings: ReplaySettings, reporter: Reporter
+    logs: Sequence[LogFile], pair: Pair, reading: Reading, settings: ReplaySettings, reporter: Reporter
 ) -> ReplayPlan:
     """Read the logs and draw the sample; sends nothing.
 

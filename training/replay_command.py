@@ -13,10 +13,11 @@ from training.progress import Reporter
 from training.reading import Reading
 from training.replay import EXPECTED_COMPLETION_TOKENS, ReplaySettings, plan_replay, replay
 from training.replay_rows import write_rows
+from training.stored_files import LogFile
 
 
 def replay_logs(
-    logs: Sequence[Path],
+    logs: Sequence[LogFile],
     out: Path,
     pair: Pair,
     reading: Reading,

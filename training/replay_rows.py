@@ -17,6 +17,7 @@ from training.cells import encode
 from training.entries import read_entries
 from training.reading import Reading
 from training.records import Record
+from training.stored_files import LogFile
 
 
 class Skipped(StrEnum):
@@ -62,7 +63,7 @@ class Answered:
 
 
 def original_requests(
-    logs: Sequence[Path], records: Sequence[Record], pair: Pair, reading: Reading
+    logs: Sequence[LogFile], records: Sequence[Record], pair: Pair, reading: Reading
 ) -> list[Request | Skipped]:
     """Read the bodies of these records' requests out of their logs again, in the order of the records."""
     wanted = {record.place: record for record in records}

@@ -31,6 +31,7 @@ from serving.prompt import (
     prompt_from_text,
 )
 from training.cells import CellKind, cell, encode
+from training.errors import DataRefused
 from training.models import is_model
 from training.quarantine import ROW_ERRORS, Reason, Rejected, RowRefused, reason_of
 from training.records import Record, Response
@@ -109,6 +110,19 @@ class Row(msgspec.Struct, frozen=True):
 
 
 KNOWN_FIELDS = frozenset(Row.__struct_fields__)
+
+
+def check_fields(columns: Mapping[str, str]) -> None:
+    """Refuse a column map that names a field of ours that there is not.
+
+    Raises:
+        DataRefused: the message lists the fields.
+    """
+    if unknown := sorted(columns.keys() - KNOWN_FIELDS):
+        raise DataRefused(
+            f"column map: unknown field {', '.join(unknown)}; known are: {', '.join(sorted(KNOWN_FIELDS))}"
+        )
+
 
 _decode_row = msgspec.json.Decoder(Row).decode
 

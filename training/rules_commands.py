@@ -17,13 +17,14 @@ from training.logs import read_records
 from training.progress import Reporter
 from training.reading import Reading
 from training.rules_trial import RuleEffect, RulesTrial, try_rules
+from training.stored_files import LogFile
 
 NO_RULE = "(no rule)"
 
 
 def try_rules_on_logs(
     file: Path,
-    logs: Sequence[Path],
+    logs: Sequence[LogFile],
     folders: Sequence[Path],
     against: Path | None,
     reading: Reading,

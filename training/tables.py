@@ -1,7 +1,7 @@
 """Tables: Parquet, CSV, JSONL and JSON documents as rows of named fields.
 
-Comes in: a path. Goes out: `RawRow`s in order, undecoded beyond their field names, so that one decoder
-(`training.rows`) serves all formats. The format is known by the file's first bytes, and CSV by its suffix.
+Comes in: a path, and which block of the file. Goes out: `RawRow`s in order, undecoded beyond their field names, so
+that one decoder (`training.rows`) serves all formats. The format is known by the file's first bytes, CSV by its suffix.
 A JSON document, an array of rows or one object over many lines, is read as if each element were a line.
 """
 
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
+from enum import StrEnum
+from itertools import accumulate
 from typing import Any
 
 import msgspec
@@ -18,8 +20,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from training.errors import DataRefused
-from training.lines import MAX_LINE_BYTES, Line, read_document, read_lines
+from training.lines import MAX_LINE_BYTES, WHOLE, Block, Line, TextReader, read_document, read_lines
 from training.quarantine import Reason
+from training.stored_files import LogFile, why
 
 PARQUET_MAGIC = b"PAR1"
 PARQUET_BATCH_ROWS = 2048
@@ -43,44 +46,75 @@ class RawRow:
     index: int = 0
 
 
-def read_rows(path: Path) -> Iterator[RawRow]:
+class Kind(StrEnum):
+    """How the rows of a file are to be got at."""
+
+    LINES = "lines"
+    """JSON lines; can be read in blocks."""
+    PARQUET = "parquet"
+    """Can be read by row groups."""
+    CSV = "csv"
+    DOCUMENT = "document"
+
+
+def kind_of(path: LogFile) -> Kind:
+    """Return the kind of a file by its first bytes and its suffix.
+
+    Raises:
+        DataRefused: the file is absent or can't be read.
+    """
+    if _is_parquet(path):
+        return Kind.PARQUET
+    if _delimiter(path):
+        return Kind.CSV
+    return Kind.LINES if not _may_be_document(path) or _document_elements(path) is None else Kind.DOCUMENT
+
+
+def read_rows(path: LogFile) -> Iterator[RawRow]:
     """Yield the rows of a Parquet, CSV, JSONL or JSON file; blank lines are skipped.
 
     Raises:
         DataRefused: the file is absent, can't be read, or is a damaged Parquet file.
     """
     if _is_parquet(path):
-        return _parquet_rows(path)
-    suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSED_SUFFIXES]
-    delimiter = CSV_DELIMITERS.get(suffixes[-1]) if suffixes else None
-    if delimiter:
-        return _csv_rows(path, delimiter)
-    elements = _document_elements(path) if _may_be_document(path, suffixes) else None
+        return parquet_rows(path)
+    if _delimiter(path):
+        return csv_rows(path)
+    elements = _document_elements(path) if _may_be_document(path) else None
     return _jsonl_rows(path) if elements is None else map(_document_row, range(1, len(elements) + 1), elements)
 
 
-def _is_parquet(path: Path) -> bool:
+def _is_parquet(path: LogFile) -> bool:
     try:
         with path.open("rb") as file:
             return file.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
     except OSError as error:
-        raise DataRefused(f"{path}: cannot be read: {error.strerror}") from error
+        raise DataRefused(f"{path}: cannot be read: {why(error)}") from error
+
+
+def _suffixes(path: LogFile) -> list[str]:
+    return [suffix.lower() for suffix in path.suffixes if suffix.lower() not in COMPRESSED_SUFFIXES]
+
+
+def _delimiter(path: LogFile) -> str | None:
+    suffixes = _suffixes(path)
+    return CSV_DELIMITERS.get(suffixes[-1]) if suffixes else None
 
 
 _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
-def _may_be_document(path: Path, suffixes: list[str]) -> bool:
+def _may_be_document(path: LogFile) -> bool:
     """Look at the first line: an array opens with a bracket; an object over many lines is known by `.json` too."""
     first = next((line for line in read_lines(path) if line.reason or line.content.strip()), None)
     if first is None:
         return False
     if first.reason is Reason.TOO_LONG or first.content.lstrip().startswith(b"["):
         return True
-    return ".json" in suffixes and _jsonl_row(first).reason is Reason.INVALID_JSON
+    return ".json" in _suffixes(path) and _jsonl_row(first).reason is Reason.INVALID_JSON
 
 
-def _document_elements(path: Path) -> list[msgspec.Raw] | None:
+def _document_elements(path: LogFile) -> list[msgspec.Raw] | None:
     content = read_document(path)
     try:
         if content is None or not content.lstrip().startswith(b"["):
@@ -94,10 +128,22 @@ def _document_row(number: int, element: msgspec.Raw) -> RawRow:
     return _jsonl_row(Line(number, bytes(element)))
 
 
-def _jsonl_rows(path: Path) -> Iterator[RawRow]:
-    for line in read_lines(path):
+def _jsonl_rows(path: LogFile) -> Iterator[RawRow]:
+    with closing(TextReader(path)) as text:
+        yield from jsonl_rows(text)
+
+
+def jsonl_rows(text: TextReader, block: Block = WHOLE) -> Iterator[RawRow]:
+    """Yield the rows of a block of JSON lines; blank lines are skipped."""
+    for line in text.lines(block):
         if line.reason or line.content.strip():
             yield _jsonl_row(line)
+
+
+def document_rows(path: LogFile) -> Iterator[RawRow]:
+    """Yield the elements of a JSON document as rows."""
+    elements = _document_elements(path) or []
+    return map(_document_row, range(1, len(elements) + 1), elements)
 
 
 def _jsonl_row(line: Line) -> RawRow:
@@ -114,7 +160,9 @@ def _jsonl_row(line: Line) -> RawRow:
         return RawRow(line.number, {}, Reason.INVALID_JSON)
 
 
-def _csv_rows(path: Path, delimiter: str) -> Iterator[RawRow]:
+def csv_rows(path: LogFile) -> Iterator[RawRow]:
+    """Yield the rows of a CSV or TSV file; a row may span lines, and has the number of its first."""
+    delimiter = _delimiter(path) or ","
     csv.field_size_limit(MAX_LINE_BYTES)  # process-wide; the default of 128 KiB is shorter than a long prompt
     unread: list[RawRow] = []
     reader = csv.reader(_text_lines(path, unread), delimiter=delimiter, strict=True)
@@ -137,7 +185,7 @@ def _csv_rows(path: Path, delimiter: str) -> Iterator[RawRow]:
     yield from unread
 
 
-def _text_lines(path: Path, unread: list[RawRow]) -> Iterator[str]:
+def _text_lines(path: LogFile, unread: list[RawRow]) -> Iterator[str]:
     # Invalid bytes become surrogates here and are refused row by row: strict decoding would lose the whole file.
     for line in read_lines(path):
         if line.reason:
@@ -155,14 +203,43 @@ def _csv_row(line: int, header: list[str], cells: list[str]) -> RawRow:
     return RawRow(line, {name: cell for name, cell in zip(header, cells, strict=True) if cell})
 
 
-def _parquet_rows(path: Path) -> Iterator[RawRow]:
-    row = 0
+def parquet_rows(path: LogFile, block: Block = WHOLE) -> Iterator[RawRow]:
+    """Yield the rows of some row groups; a damaged one ends with a row of that reason, and the next is read."""
+    with _parquet(path) as table:
+        for group in _groups(table)[block.start : block.end]:
+            yield from _group_rows(table, group)
+
+
+def parquet_blocks(path: LogFile) -> list[Block]:
+    """Return one block for each row group."""
+    with _parquet(path) as table:
+        return _groups(table)
+
+
+def _groups(table: pq.ParquetFile) -> list[Block]:
+    sizes = [table.metadata.row_group(group).num_rows for group in range(table.metadata.num_row_groups)]
+    rows_before = accumulate(sizes, initial=0)
+    return [Block(group, group + 1, row) for group, row in zip(range(len(sizes)), rows_before, strict=False)]
+
+
+@contextmanager
+def _parquet(path: LogFile) -> Iterator[pq.ParquetFile]:
     try:
-        table = pq.ParquetFile(path)
-    except (OSError, pa.ArrowException) as error:
-        raise DataRefused(f"{path}: not a readable Parquet file: {error}") from error
+        file = path.open("rb")
+    except OSError as error:
+        raise DataRefused(f"{path}: cannot be read: {why(error)}") from error
+    with file:
+        try:
+            table = pq.ParquetFile(file)
+        except (OSError, pa.ArrowException) as error:
+            raise DataRefused(f"{path}: not a readable Parquet file: {error}") from error
+        yield table
+
+
+def _group_rows(table: pq.ParquetFile, group: Block) -> Iterator[RawRow]:
+    row = group.line
     try:
-        for batch in table.iter_batches(PARQUET_BATCH_ROWS):
+        for batch in table.iter_batches(PARQUET_BATCH_ROWS, row_groups=[group.start]):
             for fields in _batch_rows(batch):
                 row += 1
                 yield RawRow(row, fields) if fields is not None else RawRow(row, {}, Reason.INVALID_UTF8)

@@ -65,6 +65,7 @@ from training.report import render_report
 from training.router import Router
 from training.select import select_settings
 from training.splits import Part, key_digests, split_groups
+from training.stored_files import LogFile
 from training.threshold_table import Served
 from training.unfamiliar import RARE_BELOW
 
@@ -124,7 +125,7 @@ class Trained:
 
 
 def train(
-    paths: Sequence[Path], out: Path, encoder: EncoderModel, settings: TrainSettings, reporter: Reporter
+    paths: Sequence[LogFile], out: Path, encoder: EncoderModel, settings: TrainSettings, reporter: Reporter
 ) -> Trained:
     """Train a router on logs and publish its bundle in `out`.
 
@@ -329,7 +330,7 @@ def _evaluate(
 
 
 def _training(
-    paths: Sequence[Path], loaded: Loaded, part: NDArray[np.int64], chosen: FitSettings, settings: TrainSettings
+    paths: Sequence[LogFile], loaded: Loaded, part: NDArray[np.int64], chosen: FitSettings, settings: TrainSettings
 ) -> Training:
     group = loaded.dataset.groups.group
     further = [path for path in (settings.scores, settings.reading.labels) if path]

@@ -19,6 +19,7 @@ from serving.bundle import Pair
 from training.errors import DataRefused
 from training.labels import Decision, Labelled, Unlabelled
 from training.records import Label, Record
+from training.stored_files import LogFile
 
 METADATA_KEY = b"turnout.labels"
 FORMAT_VERSION = 1
@@ -42,12 +43,12 @@ class Origin(msgspec.Struct, frozen=True):
     version: int = FORMAT_VERSION
 
 
-def origin_of(paths: Sequence[Path], pair: Pair, margin: float) -> Origin:
+def origin_of(paths: Sequence[LogFile], pair: Pair, margin: float) -> Origin:
     """Return the origin of labels made from these logs."""
     return Origin(pair, margin, {str(path): digest_file(path) for path in paths})
 
 
-def digest_file(path: Path) -> str:
+def digest_file(path: LogFile) -> str:
     """Return the SHA-256 (hex) of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,6 +4,7 @@ serving.errors.TurnoutError
 ├── DataRefused      the logs can't be trained on, labelled or evaluated; exit code 1
 ├── EndpointRefused  the endpoint of judge or replay can't be used; what was paid is kept; exit code 1
 ├── CacheInUse       another run holds the cache of calls; exit code 1
+├── EngineRefused    the engine can't be had: no cluster at the address; exit code 1
 ├── BatchPending     a batch is not done; run the same command later; exit code 5
 ├── CallsMisused     the options of judge or replay can't be followed; exit code 2
 └── MissingExtra     a command needs an extra that is not installed; exit code 2
@@ -26,6 +27,10 @@ class EndpointRefused(TurnoutError):
 
 class CacheInUse(TurnoutError):
     """Two runs on one cache would pay for the same calls."""
+
+
+class EngineRefused(TurnoutError):
+    """The engine that was asked for can't be had."""
 
 
 class BatchPending(TurnoutError):

@@ -59,15 +59,21 @@ def join_answers(records: Sequence[Record], by: JoinBy) -> tuple[list[Record], i
 def _keys(records: Sequence[Record], by: JoinBy) -> NDArray[np.void]:
     """Return key, row and side of the rows with a single answer, sorted by key, then row."""
     single = (
-        (_digest(record, by), row, record.strong is None)
+        (join_digest(record, by), row, record.strong is None)
         for row, record in enumerate(records)
-        if (record.strong is None) != (record.weak is None)
+        if has_one_answer(record)
     )
     keys = np.fromiter(single, dtype=KEY)
     return keys[np.argsort(keys["key"].view(f"S{DIGEST_BYTES}"), kind="stable")]
 
 
-def _digest(record: Record, by: JoinBy) -> bytes:
+def has_one_answer(record: Record) -> bool:
+    """Whether another record may hold the other model's answer."""
+    return (record.strong is None) != (record.weak is None)
+
+
+def join_digest(record: Record, by: JoinBy) -> bytes:
+    """Return what two records that are the same request have in common, hashed to `DIGEST_BYTES`."""
     prompt = record.prompt
     facts = f"{prompt.turns} {prompt.images} {prompt.tools} {prompt.wants_json}\n{prompt.text}"
     key = record.id if by is JoinBy.ID else facts

@@ -23,6 +23,7 @@ from training.options import (
     named_pair,
     reading_of,
 )
+from training.pipeline.choice import EngineChoice, EngineName
 from training.reading import AUTO, JoinBy
 from training.sources import find_logs
 
@@ -43,6 +44,20 @@ def label(
             help="Encoder, such as minilm-l3-int8, that also labels answers which say nearly the same; the threshold "
             "is fitted on rows whose truth is known. Off when empty."
         ),
+    ] = "",
+    embed: Annotated[
+        str,
+        typer.Option(
+            help="Encoder, such as minilm-l3-int8, whose vectors of the prompts are written beside the labels. "
+            "Off when empty."
+        ),
+    ] = "",
+    engine: Annotated[
+        EngineName, typer.Option(help="Work in processes of this machine, or on a Ray cluster.")
+    ] = EngineName.NATIVE,
+    ray_address: Annotated[
+        str,
+        typer.Option(help="Ray cluster, as HOST:PORT or ray://HOST:PORT; when empty, one found or started here."),
     ] = "",
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
@@ -80,8 +95,12 @@ def label(
     """
     from training.labelling import label_logs
 
+    if ray_address and engine is not EngineName.RAY:
+        raise typer.BadParameter("--ray-address needs --engine ray")
     judges = None
     if judge:
+        if embed or engine is EngineName.RAY:
+            raise typer.BadParameter("--judge works on this machine and without --embed; give it alone")
         from training.judge.commands import default_cache
         from training.judge.settings import BatchSettings, JudgeSettings
 
@@ -110,6 +129,8 @@ def label(
         judges,
         run_code=run_code,
         similarity=similarity,
+        embedding=embed,
+        engine=EngineChoice(engine, ray_address),
         quiet=quiet,
         as_json=as_json,
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -18,17 +19,24 @@ from training.encoders import load_encoder
 from training.judge.settings import JudgeSettings
 from training.labels import label_records
 from training.labels.graders.code import Limits
-from training.labels.ledger import labels_table, ledger_of, ledger_table
+from training.labels.ledger import Ledger, labels_table, ledger_of, ledger_table
 from training.labels.stored import origin_of, with_origin
 from training.logs import read_records
 from training.parquet import write_parquet
+from training.pipeline.choice import EngineChoice
 from training.progress import Reporter
 from training.quarantine import write_quarantine
 from training.reading import Reading
+from training.stored_files import LogFile
+
+if TYPE_CHECKING:
+    from training.judge.summary import Summary
+
+NATIVE = EngineChoice()
 
 
 def label_logs(
-    logs: Sequence[Path],
+    logs: Sequence[LogFile],
     out: Path,
     pair: Pair,
     reading: Reading,
@@ -37,6 +45,8 @@ def label_logs(
     *,
     run_code: bool,
     similarity: str,
+    embedding: str = "",
+    engine: EngineChoice = NATIVE,
     quiet: bool,
     as_json: bool,
 ) -> None:
@@ -44,29 +54,62 @@ def label_logs(
 
     Rows in = labelled + abstained + quarantined + merged into the row that holds the other answer, or the request.
     """
-    encoder = load_encoder(find_encoder(similarity)) if similarity else None
     reporter = Reporter(quiet=quiet)
-    with reporter.stage("Reading and labelling"), without_cycle_collection():
-        read = read_records(logs, pair, reading).joined(reading.join)
-        read.refuse_if_mostly_bad()
-        limits = Limits() if run_code else None
-        found = label_records(read.records, margin=margin, code_limits=limits, similarity_encoder=encoder)
+    limits = Limits() if run_code else None
     judging = None
-    if judge is not None:
-        from training.judge.commands import label_by_judges, print_judging  # needs the extra `judge`
+    if judge is None:
+        from training.pipeline.engine import (
+            open_engine,
+        )  # takes a while, and has packages that `--judge` can do without
+        from training.pipeline.flow import label_stream
+        from training.pipeline.work import Job
 
-        judged = label_by_judges(read.records, found, pair, judge, out, reporter, as_json=as_json)
+        job = Job(pair, reading, tuple(map(str, logs)), margin, limits, similarity, embedding)
+        ledger = label_stream(logs, out, job, open_engine(engine), reporter)
+    else:
+        judged = _label_with_judge(
+            logs, out, pair, reading, margin, judge, limits, similarity, reporter, as_json=as_json
+        )
         if judged is None:
             return
-        found, judging = judged
-    write_parquet(out, with_origin(labels_table(read.records, found.decisions), origin_of(logs, pair, margin)))
-    if read.quarantine:
-        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)
-    ledger = ledger_of(read, found)
+        ledger, judging = judged
     if as_json:
         print(msgspec.json.encode(msgspec.to_builtins(ledger) | ({"judge": judging} if judging else {})).decode())
         return
     if judging is not None:
+        from training.judge.commands import print_judging
+
         print_judging(judging, out)
     console().print(ledger_table(ledger))
     print(out)
+
+
+def _label_with_judge(
+    logs: Sequence[LogFile],
+    out: Path,
+    pair: Pair,
+    reading: Reading,
+    margin: float,
+    judge: JudgeSettings,
+    limits: Limits | None,
+    similarity: str,
+    reporter: Reporter,
+    *,
+    as_json: bool,
+) -> tuple[Ledger, Summary] | None:
+    """Label in memory, where the judges find their rows at hand; None after a dry run."""
+    from training.judge.commands import label_by_judges  # needs the extra `judge`
+
+    encoder = load_encoder(find_encoder(similarity)) if similarity else None
+    with reporter.stage("Reading and labelling"), without_cycle_collection():
+        read = read_records(logs, pair, reading).joined(reading.join)
+        read.refuse_if_mostly_bad()
+        found = label_records(read.records, margin=margin, code_limits=limits, similarity_encoder=encoder)
+    judged = label_by_judges(read.records, found, pair, judge, out, reporter, as_json=as_json)
+    if judged is None:
+        return None
+    found, judging = judged
+    write_parquet(out, with_origin(labels_table(read.records, found.decisions), origin_of(logs, pair, margin)))
+    if read.quarantine:
+        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)
+    return ledger_of(read, found), judging

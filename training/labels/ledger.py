@@ -6,8 +6,9 @@ rows = labelled + abstained + quarantined + merged.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import msgspec
 import pyarrow as pa
@@ -15,7 +16,7 @@ from rich.table import Table
 
 from training.labels import Decision, Labelled
 from training.logs import ReadResult
-from training.records import Label, LabelledRecord, Record
+from training.records import Label, Record
 
 LABEL_SCHEMA = pa.schema(
     [
@@ -65,26 +66,54 @@ class Ledger(msgspec.Struct, frozen=True):
         return self.rows == counted + self.merged
 
 
+@dataclass
+class Tally:
+    """Counts of what became of rows, from which a ledger is made; the same whatever order they are counted in.
+
+    Attributes:
+        labels: labelled rows by task, labeller, match and confidence.
+        abstained, quarantined: the others by why.
+    """
+
+    labels: Counter[tuple[str, str, int, float]] = field(default_factory=Counter)
+    abstained: Counter[str] = field(default_factory=Counter)
+    quarantined: Counter[str] = field(default_factory=Counter)
+
+    def ledger(self, n_rows: int) -> Ledger:
+        """Return the ledger of `n_rows` rows read; those that are not counted here were merged."""
+        by_task, matches, by_labeller = Counter[str](), Counter[str](), Counter[str]()
+        doubts: dict[str, list[float]] = defaultdict(list)
+        for (task, labeller, match, confidence), count in sorted(self.labels.items()):
+            by_task[task] += count
+            matches[task] += count * match
+            by_labeller[labeller] += count
+            doubts[labeller].append(count * (1 - confidence))
+        n_labelled = by_labeller.total()
+        return Ledger(
+            rows=n_rows,
+            labelled=_most_frequent_first(by_labeller),
+            abstained=_most_frequent_first(self.abstained),
+            quarantined=_most_frequent_first(self.quarantined),
+            merged=n_rows - n_labelled - self.abstained.total() - self.quarantined.total(),
+            match_rate_by_task={task: matches[task] / count for task, count in sorted(by_task.items())},
+            rows_by_task=dict(sorted(by_task.items())),
+            label_noise=sum(map(sum, doubts.values())) / n_labelled if n_labelled else None,
+            label_noise_by_labeller={name: sum(found) / by_labeller[name] for name, found in sorted(doubts.items())},
+        )
+
+
 def ledger_of(read: ReadResult, found: Labelled) -> Ledger:
     """Count what became of the rows that were read."""
-    by_task: dict[str, list[LabelledRecord]] = defaultdict(list)
-    by_labeller: dict[str, list[LabelledRecord]] = defaultdict(list)
-    for row in found.labelled:
-        by_task[row.record.task or ""].append(row)
-        by_labeller[row.label.labeller].append(row)
-    return Ledger(
-        rows=read.n_rows,
-        labelled=found.by_labeller,
-        abstained={str(why): count for why, count in found.unlabelled.items()},
-        quarantined={str(why): count for why, count in read.rejected_by_reason.items()},
-        merged=read.n_merged,
-        match_rate_by_task={
-            task: sum(row.label.match for row in rows) / len(rows) for task, rows in sorted(by_task.items())
-        },
-        rows_by_task={task: len(rows) for task, rows in sorted(by_task.items())},
-        label_noise=_noise(found.labelled) if found.labelled else None,
-        label_noise_by_labeller={name: _noise(rows) for name, rows in sorted(by_labeller.items())},
+    labels = Counter(
+        (row.record.task or "", row.label.labeller, row.label.match, row.label.confidence) for row in found.labelled
     )
+    abstained = Counter({str(why): count for why, count in found.unlabelled.items()})
+    quarantined = Counter({str(why): count for why, count in read.rejected_by_reason.items()})
+    return Tally(labels, abstained, quarantined).ledger(read.n_rows)
+
+
+def _most_frequent_first(counts: Counter[str]) -> dict[str, int]:
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def labels_table(records: Sequence[Record], decisions: Sequence[Decision]) -> pa.Table:
@@ -121,7 +150,3 @@ def ledger_table(ledger: Ledger) -> Table:
         table.add_section()
         table.add_row("estimated label noise", str(sum(ledger.labelled.values())), f"{ledger.label_noise:.4f}")
     return table
-
-
-def _noise(rows: list[LabelledRecord]) -> float:
-    return sum(1 - row.label.confidence for row in rows) / len(rows)

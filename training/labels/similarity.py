@@ -53,7 +53,7 @@ def label_by_similarity(
     undecided: Sequence[Record], known: Sequence[LabelledRecord], encoder: EncoderModel
 ) -> list[Label | None]:
     """Return a label or None for each undecided record, by a rule fitted on the known ones; None where none fits."""
-    taught = [row for row in known if _teaches(row)]
+    taught = [row for row in known if teaches(row)]
     match = np.array([row.label.match for row in taught], dtype=np.int64)
     rule = fit_similarity(cosines([row.record for row in taught], encoder), match) if undecided else None
     if rule is None:
@@ -61,7 +61,8 @@ def label_by_similarity(
     return [rule.label(float(cosine)) for cosine in cosines(undecided, encoder)]
 
 
-def _teaches(row: LabelledRecord) -> bool:
+def teaches(row: LabelledRecord) -> bool:
+    """Whether a row says how far apart two answers may lie: both have text, and do not agree otherwise."""
     record = row.record
     strong, weak = (answer.content if answer else None for answer in (record.strong, record.weak))
     if not strong or not weak or row.label.family == NAME:
@@ -97,12 +98,12 @@ def fit_similarity(
     return found
 
 
-def cosines(records: Sequence[Record], encoder: EncoderModel) -> NDArray[np.float64]:
-    """Return the (n,) cosine of the two answers of each record; both must have text."""
+def cosines(records: Sequence[Record], encoder: EncoderModel, n_threads: int | None = None) -> NDArray[np.float64]:
+    """Return the (n,) cosine of the two answers of each record, both of which must have text; all cores by default."""
     texts = [prompt_from_text(text) for record in records for text in _answers(record)]
     if not texts:
         return np.empty(0)
-    dense = embed(texts, encoder, cache_dir=None).dense.astype(np.float64)
+    dense = embed(texts, encoder, cache_dir=None, n_threads=n_threads).dense.astype(np.float64)
     dense /= np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12)
     return np.asarray((dense[::2] * dense[1::2]).sum(axis=1), dtype=np.float64)
 

@@ -54,8 +54,10 @@ class Form:
         name: as the command line and the messages have it.
         recognises: whether a row's fields are those of this form; looks at names, never decodes.
         entries: the requests of a row; may raise what `training.quarantine.reason_of` turns into a reason.
+        has_scores: whether some rows are scores of other rows, of any file.
     """
 
     name: str
     recognises: Callable[[Fields], bool]
     entries: Callable[[Fields, Pair], list[Entry]]
+    has_scores: bool = False

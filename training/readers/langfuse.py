@@ -164,4 +164,4 @@ def _answer(payload: Any) -> dict[str, Any] | None:
     return {"content": payload if isinstance(payload, str) else msgspec.json.encode(payload).decode()}
 
 
-LANGFUSE = Form("langfuse", _recognises, _entries)
+LANGFUSE = Form("langfuse", _recognises, _entries, has_scores=True)

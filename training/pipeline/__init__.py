@@ -1,0 +1,11 @@
+"""The pipeline of `turnout label`: logs to labels, and to vectors, in pieces, on one machine or on a cluster.
+
+    files -> survey -> stretches of lines -> [ read, label, embed ] -> sorted rows -> labels.parquet
+                                                   |        ^
+                                                   v        |
+                                  rows that others complete: spilled, put together by key
+
+`survey` cuts files into stretches, `work` is what is done with one of them, `engine` has Daft do it on all, `spool`
+keeps what comes back, on disk and in order, and `flow` is the way through them. `training.logs` and
+`training.labels.label_records` do the same in memory, row for row, for commands that need the rows at hand.
+"""

@@ -1,0 +1,165 @@
+"""Engine: Daft, which has workers do the units, in processes of this machine or on a Ray cluster.
+
+Comes in: what to do with a unit, and units as bytes. Goes out: pieces as bytes, in any order: Ray gives them back as
+they are done. Neither Daft nor Ray tells anybody what it is used for, unless the environment says that it may
+(`DAFT_ANALYTICS_ENABLED=1`, `RAY_USAGE_STATS_ENABLED=1`).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from training.errors import EngineRefused, MissingExtra
+from training.pipeline.choice import EngineChoice, EngineName
+
+os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")  # read when Daft is imported
+os.environ.setdefault("DAFT_PROGRESS_BAR", "0")  # ours stays
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+
+import daft
+from daft.runners import get_or_infer_runner_type
+
+Do = Callable[[bytes], bytes]
+"""Does a unit and returns its piece."""
+
+
+PARTITIONS_A_WORKER = 64
+"""On Ray, where the pieces of a partition come back together: many, so that little is held, but each is a task."""
+
+
+REACH_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Runs units on workers; opened by `open_engine`, one a process.
+
+    Attributes:
+        n_workers: done at the same time.
+        shares_disk: whether workers see the files that this process writes.
+    """
+
+    n_workers: int
+    shares_disk: bool
+
+    def run(
+        self, make_worker: Callable[[], Do], units: Sequence[bytes], *, in_threads: bool = False
+    ) -> Iterator[bytes]:
+        """Yield the piece of each unit, in any order.
+
+        Args:
+            make_worker: called once in each worker; Daft pickles it.
+            units: done one at a time by each worker.
+            in_threads: whether workers of this machine are threads, which start at once: for what mostly waits for
+                files, or is soon done.
+
+        Raises:
+            RuntimeError: pieces are missing.
+        """
+        n_workers = min(self.n_workers, len(units))
+        if not n_workers:
+            return
+        frame = daft.from_pydict({"unit": list(units)})
+        if not self.shares_disk:
+            how = _cluster(n_workers)
+            frame = frame.into_partitions(min(len(units), PARTITIONS_A_WORKER * n_workers))
+        else:
+            how = _threads() if in_threads or n_workers == 1 else _processes(n_workers)
+        worker = how(_Worker)(make_worker)
+        frame = frame.select(worker.do(frame["unit"]).alias("piece"))
+        n_pieces = 0
+        with _our_packages_first():
+            for batch in frame.to_arrow_iter(results_buffer_size=2 * n_workers):
+                for piece in batch.column("piece"):
+                    n_pieces += 1
+                    yield piece.as_py()
+        if n_pieces != len(units):
+            raise RuntimeError(f"{len(units)} units gave {n_pieces} pieces")
+
+
+@contextmanager
+def _our_packages_first() -> Iterator[None]:
+    """Let processes import our packages and not what happens to be called `training` in the folder they start in."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
+    os.environ |= {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _threads() -> Any:
+    return daft.cls(use_process=False)  # given max_concurrency, Daft takes processes all the same
+
+
+def _processes(n_workers: int) -> Any:
+    return daft.cls(use_process=True, max_concurrency=n_workers)
+
+
+def _cluster(n_workers: int) -> Any:
+    return daft.cls(cpus=1, max_concurrency=n_workers)
+
+
+class _Worker:
+    """A worker as Daft sees it."""
+
+    def __init__(self, make_worker: Callable[[], Do]) -> None:
+        self._do = make_worker()
+
+    @daft.method.batch(return_dtype=daft.DataType.binary(), batch_size=1)  # type: ignore[untyped-decorator]
+    def do(self, units: daft.Series) -> list[bytes]:
+        return [self._do(unit) for unit in units.to_pylist()]
+
+
+def open_engine(choice: EngineChoice) -> Engine:
+    """Return the engine that the operator chose.
+
+    Raises:
+        EngineRefused: there is no cluster at the address.
+        MissingExtra: Ray is not installed.
+    """
+    if choice.name is EngineName.NATIVE:
+        if get_or_infer_runner_type() != EngineName.NATIVE:  # the default; a runner can't be set twice
+            daft.set_runner_native()
+        return Engine(os.cpu_count() or 1, shares_disk=True)
+    try:
+        import ray  # noqa: PLC0415
+    except ModuleNotFoundError as error:
+        raise MissingExtra("ray", error.name or "ray") from error
+    _connect(ray, choice.ray_address)
+    daft.set_runner_ray(choice.ray_address or None, noop_if_initialized=True)
+    return Engine(max(1, int(ray.cluster_resources().get("CPU", 1))), shares_disk=False)
+
+
+def _connect(ray: Any, address: str) -> None:
+    where = address or "this machine"
+    try:
+        if address:
+            _reach(address)
+        ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        raise EngineRefused(f"--ray-address: no Ray cluster at {where}: {_first_line(error)}") from error
+
+
+def _reach(address: str) -> None:
+    """Fail at once where nothing listens: Ray tries for a minute, and its client ends the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit():
+        raise ValueError("expected HOST:PORT or ray://HOST:PORT")
+    socket.create_connection((host, int(port)), REACH_TIMEOUT_S).close()
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -1,0 +1,205 @@
+"""Flow: the way of logs through the pipeline.
+
+Comes in: logs and how to label them. Goes out: the file of labels, the quarantine and the ledger, the same to the
+byte whatever the engine and the number of its workers.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from serving.bundle import Encoder
+from serving.features import SCHEMA_VERSION
+from serving.registry import find_encoder
+from training.encoders import load_encoder
+from training.entries import Seen
+from training.errors import DataRefused
+from training.labels.ledger import Ledger
+from training.labels.stored import METADATA_KEY, Origin
+from training.pipeline.engine import Engine
+from training.pipeline.messages import (
+    Bucket,
+    LogToSurvey,
+    Piece,
+    Stage,
+    Stretch,
+    Survey,
+    Unit,
+    decode_piece,
+    encode,
+)
+from training.pipeline.output import Output
+from training.pipeline.similar import Similarity, with_similar
+from training.pipeline.spool import Spool, spool_beside
+from training.pipeline.work import Job, Worker
+from training.progress import Reporter
+from training.readers import form_named
+from training.rows import check_fields
+from training.stored_files import LogFile
+
+VECTORS_KEY = b"turnout.vectors"
+SMALL_BYTES = 4 << 20
+"""Logs that one worker has labelled before a second one has started."""
+BUCKET_BYTES = 16 << 20
+"""About how much text a bucket may hold; put together, it takes some five times that in a worker."""
+ROUND_BYTES = 64 << 20
+"""How much of the buckets is sent at a time to workers that don't see our disk."""
+
+
+class Vectors(msgspec.Struct, frozen=True):
+    """What the vectors in a file of labels are, kept in its metadata.
+
+    Attributes:
+        encoder: of `dense`.
+        feature_schema: of `structural`, `lexical_buckets` and `lexical_counts`.
+    """
+
+    encoder: Encoder
+    feature_schema: int = SCHEMA_VERSION
+
+
+def label_stream(logs: Sequence[LogFile], out: Path, job: Job, engine: Engine, reporter: Reporter) -> Ledger:
+    """Label logs, write one row a record, and return the ledger.
+
+    Raises:
+        DataRefused: a log can't be read, is not what it should be, or most rows are in quarantine.
+    """
+    check_fields(job.reading.columns)
+    vectors = _vectors(job)
+    with spool_beside(out) as spool:
+        flow = _Flow(job, engine, spool, reporter)
+        surveys = flow.survey(logs)
+        flow.read(logs, surveys)
+        for stage in Stage:
+            flow.put_together(stage)
+        files = {str(path): found.sha256 for path, found in zip(logs, surveys, strict=True)}
+        origin = {METADATA_KEY: msgspec.json.encode(Origin(job.pair, job.margin, files))}
+        output = Output(out, origin | vectors, has_vectors=bool(vectors))
+        with reporter.stage("Writing"):
+            output.write(flow.finished(), flow.n_entries)
+        return output.tally.ledger(flow.n_entries)
+
+
+def _vectors(job: Job) -> dict[bytes, bytes]:
+    """Return what the metadata says of the vectors; an encoder that can't be read is found out before any log is."""
+    if job.similarity:
+        load_encoder(find_encoder(job.similarity))
+    if not job.embedding:
+        return {}
+    encoder = load_encoder(find_encoder(job.embedding)).manifest_entry
+    return {VECTORS_KEY: msgspec.json.encode(Vectors(encoder))}
+
+
+@dataclass
+class _Flow:
+    """One run: what is done stage by stage, and what is known so far."""
+
+    job: Job
+    engine: Engine
+    spool: Spool
+    reporter: Reporter
+    n_entries: int = 0
+    score_names: set[str] = field(default_factory=set)
+    similarity: Similarity = field(default_factory=Similarity)
+    is_small: bool = True
+
+    def survey(self, logs: Sequence[LogFile]) -> list[Survey]:
+        """Look at every log; a log that can't be read ends it, the first of them by name."""
+        found: dict[int, Piece] = {}
+        units = [LogToSurvey(number, str(path)) for number, path in enumerate(logs)]
+        with self.reporter.stage("Looking at logs", len(logs)) as advance:
+            for piece in self._run(units, in_threads=True):
+                found[piece.number] = piece
+                advance(1)
+        pieces = [_accepted(found[number]) for number in range(len(logs))]
+        return [piece.survey for piece in pieces if piece.survey is not None]
+
+    def read(self, logs: Sequence[LogFile], surveys: Sequence[Survey]) -> None:
+        """Read and label all rows, but for those that wait for others."""
+        n_bytes = sum(found.n_bytes for found in surveys)
+        self.is_small = n_bytes <= SMALL_BYTES
+        has_scores = any(form_named(found.form).has_scores for found in surveys)
+        self.job = replace(self.job, n_buckets=1 + n_bytes // BUCKET_BYTES, has_scores=has_scores)
+        parts = [(file, block) for file, found in enumerate(surveys) for block in found.blocks]
+        units = [
+            Stretch(number, file, str(logs[file]), surveys[file].kind, surveys[file].form, block)
+            for number, (file, block) in enumerate(parts)
+        ]
+        seen: dict[int, Seen] = {}
+        with self.reporter.stage("Reading and labelling", len(units)) as advance:
+            for piece in self._run(units, in_threads=self.is_small):
+                self._keep(_accepted(piece))
+                seen[piece.number] = Seen(dict.fromkeys(piece.columns), Counter(piece.other_pairs), piece.n_others)
+                advance(1)
+        whole = [Seen() for _ in logs]
+        for unit in units:
+            whole[unit.file].add(seen[unit.number])
+        for file, found in enumerate(surveys):
+            whole[file].refuse_wrong_file(logs[file], self.job.pair, self.job.reading.columns, form_named(found.form))
+
+    def put_together(self, stage: Stage) -> None:
+        """Put together the rows that wait for a stage, and label them or let them wait for the next."""
+        paths = self.spool.buckets(stage)
+        if not paths:
+            return
+        named = self.job.reading.score or (min(self.score_names) if len(self.score_names) == 1 else "")
+        with self.reporter.stage(f"Putting together: {stage}", len(paths)) as advance:
+            for round_ in self._rounds(paths):
+                units = [self._bucket(number, stage, path, named) for number, path in enumerate(round_)]
+                for piece in self._run(units, in_threads=self.is_small):
+                    self._keep(_accepted(piece))
+                    advance(1)
+        for path in paths:
+            path.unlink()
+
+    def finished(self) -> Iterator[pa.Table]:
+        """Yield all finished rows by place, with the labels by similarity that could only be given at the end."""
+        rule = self.similarity.rule()
+        return (with_similar(table, rule) for table in self.spool.sorted_rows())
+
+    def _run(self, units: Sequence[Unit], *, in_threads: bool = False) -> Iterator[Piece]:
+        messages = [encode(unit) for unit in units]
+        return map(decode_piece, self.engine.run(partial(Worker, self.job), messages, in_threads=in_threads))
+
+    def _keep(self, piece: Piece) -> None:
+        self.n_entries += piece.n_entries
+        self.score_names.update(piece.score_names)
+        if piece.rows:
+            rows = self.spool.add_rows(piece.rows)
+            if self.job.similarity:
+                self.similarity.add(rows)
+        for stage, buckets in piece.held.items():
+            for bucket, held in buckets.items():
+                self.spool.hold(stage, bucket, held)
+
+    def _rounds(self, paths: Sequence[Path]) -> Iterator[list[Path]]:
+        """Yield the buckets that are worked on in one run: all where workers read them themselves."""
+        if self.engine.shares_disk:
+            yield list(paths)
+            return
+        round_, size = list[Path](), 0
+        for path in paths:
+            round_.append(path)
+            size += path.stat().st_size
+            if size >= ROUND_BYTES:
+                yield round_
+                round_, size = [], 0
+        if round_:
+            yield round_
+
+    def _bucket(self, number: int, stage: Stage, path: Path, score_name: str) -> Bucket:
+        content = b"" if self.engine.shares_disk else path.read_bytes()
+        return Bucket(number, stage, str(path.resolve()), content, score_name)
+
+
+def _accepted(piece: Piece) -> Piece:
+    if piece.refused:
+        raise DataRefused(piece.refused)
+    return piece

@@ -1,0 +1,114 @@
+"""Output: the finished rows as the file of labels, the quarantine and the counts of the ledger.
+
+Comes in: rows by place, from the spool. Goes out: both files, each under its final name only when complete. The same
+rows give the same bytes, however they were cut into tables.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from training.labels.ledger import LABEL_SCHEMA, Tally
+from training.pipeline.rows import vector_fields
+from training.quarantine import LEFT_OUT, Reason, Rejected, quarantine_line, refuse_mostly_bad
+from training.replacing import replacing
+
+ROW_GROUP_ROWS, VECTOR_ROW_GROUP_ROWS = 50_000, 5_000
+"""Rows of a row group, which is held whole: some 5 MB without vectors and 10 MB with them."""
+
+
+@dataclass
+class Output:
+    """Where finished rows go, and what was counted on the way.
+
+    Attributes:
+        out: file of labels; the quarantine lies beside it where any row is in it.
+        metadata: of the Parquet file.
+        has_vectors: whether the rows have any.
+        tally: of the rows written.
+    """
+
+    out: Path
+    metadata: dict[bytes, bytes]
+    has_vectors: bool = False
+    tally: Tally = field(default_factory=Tally)
+    _first_bad: Rejected | None = None
+
+    def write(self, tables: Iterable[pa.Table], n_rows: int) -> None:
+        """Write all rows, which come by place; `n_rows` were read.
+
+        Raises:
+            DataRefused: most of them are in quarantine; nothing is written then.
+        """
+        schema = pa.schema([*LABEL_SCHEMA, *vector_fields(has_vectors=self.has_vectors)], metadata=self.metadata)
+        size = VECTOR_ROW_GROUP_ROWS if self.has_vectors else ROW_GROUP_ROWS
+        with replacing(self.out) as labels, ExitStack() as opened:
+            quarantine = _Quarantine(self.out.with_name(f"{self.out.name}.quarantine.jsonl"), opened)
+            with pq.ParquetWriter(labels, schema, compression="zstd") as writer:
+                for group in _row_groups(self._records(tables, quarantine), size):
+                    writer.write_table(group.select(schema.names), row_group_size=size)
+            counts = {Reason(why): count for why, count in self.tally.quarantined.most_common()}
+            refuse_mostly_bad(counts, quarantine.first, n_rows)
+
+    def _records(self, tables: Iterable[pa.Table], quarantine: _Quarantine) -> Iterator[pa.Table]:
+        """Yield the rows that are not in quarantine, and count all."""
+        for table in tables:
+            is_bad = pc.is_valid(table["quarantined"])
+            if pc.any(is_bad).as_py():
+                quarantine.add(table.filter(is_bad), self.tally)
+                table = table.filter(pc.invert(is_bad))  # noqa: PLW2901
+            for row in _counts(table, ["task", "labeller", "match", "label_confidence", "abstained"]):
+                if row["match"] is None:
+                    self.tally.abstained[row["abstained"]] += row["count"]
+                else:
+                    key = (row["task"] or "", row["labeller"], row["match"], row["label_confidence"])
+                    self.tally.labels[key] += row["count"]
+            yield table
+
+
+class _Quarantine:
+    """The file of the rows in quarantine, which is there only where there are any."""
+
+    def __init__(self, path: Path, opened: ExitStack) -> None:
+        self._path, self._opened = path, opened
+        self._file: IO[bytes] | None = None
+        self.first: Rejected | None = None
+
+    def add(self, rows: pa.Table, tally: Tally) -> None:
+        if self._file is None:
+            temporary = self._opened.enter_context(replacing(self._path))
+            self._file = self._opened.enter_context(temporary.open("wb"))
+        for row in rows.select(["file", "line", "index", "quarantined"]).to_pylist():
+            rejected = Rejected(row["file"], row["line"], Reason(row["quarantined"]), index=row["index"])
+            self._file.write(quarantine_line(rejected))
+            tally.quarantined[row["quarantined"]] += 1
+            if self.first is None and rejected.reason not in LEFT_OUT:
+                self.first = rejected
+
+
+def _counts(table: pa.Table, names: list[str]) -> list[dict[str, Any]]:
+    counted = table.group_by(names).aggregate([([], "count_all")])
+    return list(counted.rename_columns([*counted.column_names[:-1], "count"]).to_pylist())
+
+
+def _row_groups(tables: Iterable[pa.Table], size: int) -> Iterator[pa.Table]:
+    """Yield the rows in tables of exactly `size`, but for the last; contiguous, so that pages are cut alike."""
+    waiting: list[pa.Table] = []
+    n_waiting = 0
+    for table in tables:
+        waiting.append(table)
+        n_waiting += table.num_rows
+        while n_waiting >= size:
+            whole = pa.concat_tables(waiting)
+            yield whole.slice(0, size).combine_chunks()
+            waiting, n_waiting = [whole.slice(size)], n_waiting - size
+    if n_waiting:
+        yield pa.concat_tables(waiting).combine_chunks()

@@ -1,0 +1,99 @@
+"""Rows: what became of each row of the logs, as a table with its place, its label and its vectors.
+
+Comes in: records with their decisions, and rows in quarantine. Goes out: tables of `row_schema`, sorted by place; from
+their columns `training.pipeline.output` writes the labels, the quarantine and the ledger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from training.labels import Decision
+from training.labels.ledger import LABEL_SCHEMA, labels_table
+from training.parts import Place
+from training.quarantine import Rejected
+from training.records import Record
+
+if TYPE_CHECKING:
+    from training.embeddings import FeatureTable
+
+PLACE = ["file_number", "line", "index"]
+OWN_FIELDS = [
+    pa.field("file_number", pa.int64()),
+    pa.field("task", pa.string()),
+    pa.field("quarantined", pa.string()),
+    pa.field("similarity", pa.float64()),
+]
+"""Columns that are not written: which file, the row's task, why it is in quarantine, the cosine of its answers."""
+
+
+def row_schema(*, has_vectors: bool) -> pa.Schema:
+    """Return the schema of finished rows."""
+    return pa.schema([*LABEL_SCHEMA, *vector_fields(has_vectors=has_vectors), *OWN_FIELDS])
+
+
+def vector_fields(*, has_vectors: bool) -> list[pa.Field]:
+    """Return the columns of the vectors: null where a row has no label."""
+    if not has_vectors:
+        return []
+    return [
+        # Lists of no fixed size: Arrow 25 can't read those back from Parquet where some are null.
+        pa.field("dense", pa.list_(pa.float32())),
+        pa.field("structural", pa.list_(pa.float32())),
+        pa.field("lexical_buckets", pa.list_(pa.uint32())),
+        pa.field("lexical_counts", pa.list_(pa.uint16())),
+    ]
+
+
+def record_rows(
+    places: Sequence[Place],
+    records: Sequence[Record],
+    decisions: Sequence[Decision],
+    similarity: Sequence[float | None],
+    vectors: dict[str, pa.Array],
+) -> pa.Table:
+    """Return the rows of records; all of the same length."""
+    table = labels_table(records, decisions)
+    for name, column in vectors.items():
+        table = table.append_column(name, column)
+    table = table.append_column("file_number", pa.array([place.file for place in places], pa.int64()))
+    table = table.append_column("task", pa.array([record.task for record in records], pa.string()))
+    table = table.append_column("quarantined", pa.nulls(len(records), pa.string()))
+    return table.append_column("similarity", pa.array(similarity, pa.float64()))
+
+
+def rejected_rows(places: Sequence[Place], rejected: Sequence[Rejected], schema: pa.Schema) -> pa.Table:
+    """Return the rows of what is in quarantine: place and reason, else nulls."""
+    known = {
+        "file": [row.file for row in rejected],
+        "line": [row.line for row in rejected],
+        "index": [row.index for row in rejected],
+        "file_number": [place.file for place in places],
+        "quarantined": [str(row.reason) for row in rejected],
+    }
+    n = len(rejected)
+    columns = [pa.array(known[f.name], f.type) if f.name in known else pa.nulls(n, f.type) for f in schema]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def vector_columns(table: FeatureTable, rows: Sequence[int], n_rows: int) -> dict[str, pa.Array]:
+    """Return the columns of the vectors for `n_rows` rows, given for `rows` of them in rising order."""
+    dense, structural = map(_lists, (table.dense, table.structural))
+    ends = pa.array(table.counts.indptr, pa.int32())
+    buckets = pa.ListArray.from_arrays(ends, pa.array(table.counts.indices.astype(np.uint32)))
+    counts = pa.ListArray.from_arrays(ends, pa.array(table.counts.data.astype(np.uint16)))
+    where = np.full(n_rows, -1, dtype=np.int64)
+    where[list(rows)] = np.arange(len(rows))
+    taken = pa.array(where, mask=where < 0)
+    names = ("dense", "structural", "lexical_buckets", "lexical_counts")
+    return {name: column.take(taken) for name, column in zip(names, (dense, structural, buckets, counts), strict=True)}
+
+
+def _lists(block: NDArray[np.float32]) -> pa.ListArray:
+    ends = np.arange(0, block.size + 1, block.shape[1], dtype=np.int32)
+    return pa.ListArray.from_arrays(pa.array(ends), pa.array(block.ravel(), pa.float32()))

@@ -22,10 +22,13 @@ import grpc
 from serving.errors import TurnoutError
 from serving.observe.catalog import FOLDER_VARIABLE, METRICS, Metric
 from serving.observe.gathered import GatheredHistogram
+from serving.routes import Reason
+from serving.rules.budget import Exploration
 
 if TYPE_CHECKING:  # a supervisor counts without the model's libraries
     from serving.bundle import Manifest
     from serving.decision import Decision
+    from serving.rules.exploring import After
     from serving.wire import Timings
 
 NO_STAGE = "NONE"
@@ -37,6 +40,7 @@ ALERTED = (
     ("canary_events_total", "rolled_back"),
     *(("reloads_total", kind, "refused") for kind in ("bundle", "rules", "tokens")),
     ("decision_log_total", "dropped"),
+    *(("exploration_withheld_total", state) for state in (Exploration.CAPPED, Exploration.UNPRICED)),
 )
 """Series there from the start: Prometheus sees no increase in one that is born with the value 1."""
 
@@ -122,6 +126,19 @@ class ServerMetrics:
             self._p_match.observe(decision.p_match)
             self._queue.observe(timings.queue_ns / 1e9)
             self._model.observe(timings.model_ns / 1e9)
+
+    def explored(self, after: After) -> None:
+        """Count what exploration did to a decision, what that is expected to cost, or why it did nothing."""
+        if after.exploration is Exploration.NONE:
+            return
+        if after.exploration is not Exploration.OPEN:
+            self._count("exploration_withheld_total", after.exploration)
+        elif after.wants_both or after.reason is Reason.EXPLORATION:
+            kind = "both" if after.wants_both else f"to_{after.route}"
+            usd = after.extra_usd or 0.0
+            self._count("explorations_total", kind)
+            self._made["exploration_spent_usd_total"].labels(kind).inc(max(0.0, usd))
+            self._made["exploration_saved_usd_total"].inc(max(0.0, -usd))
 
     def failed(self, code: grpc.StatusCode) -> None:
         """Count a request or an item of a batch that got no decision."""

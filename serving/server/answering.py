@@ -16,6 +16,7 @@ from serving.bundle import Policy
 from serving.decision import NO_RULES, check_content, model_decision, ruled_decision, settled
 from serving.explain import parts_of
 from serving.routes import estimated_tokens
+from serving.rules.budget import ExplorationBudget
 from serving.rules.rules import Rules
 from serving.server.access import check_tenant
 from serving.server.admission import Admission
@@ -55,6 +56,7 @@ class Answering:
         self._rules = rules
         self._decision_log = decision_log
         self._settings = settings
+        self._budget = ExplorationBudget()
         self._model_thread = ModelThread(self.admission.observe, early_exit=settings.early_exit)
 
     @property
@@ -104,7 +106,7 @@ class Answering:
         if asked.before.route is not None:  # no place in the queue, which keeps the longest texts out of it
             decision = ruled_decision(served.manifest.pair, asked.policy(served), asked.before)
             timings = Timings(decode_ns, 0, time.perf_counter_ns() - asked.decoded_ns)
-            self._decided(Decided(time.time(), call, decision, served.manifest.bundle_id, costs, tokens), timings)
+            self._decided(Decided(time.time(), call, decision, served.manifest, costs, tokens), timings)
             return response(call, decision, served.manifest.bundle_id, costs, timings)
         served, policy, predicted = await self._predicted(lineup, served, asked)
         chosen = model_decision(
@@ -115,16 +117,26 @@ class Answering:
             falls_back=asked.before.falls_back,
         )
         self.challengers.show(lineup, served, asked, chosen)
-        after = rules.after(facts, asked.before, chosen.route, predicted.prediction.p_match, costs, chosen.reason)
+        after = rules.after(
+            facts,
+            asked.before,
+            chosen.route,
+            predicted.prediction.p_match,
+            costs,
+            chosen.reason,
+            policy=chosen.policy,
+            budget=self._budget,
+        )
+        self._metrics.explored(after)
         decision = settled(chosen, served.manifest.pair, after)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
-        bundle_id = served.manifest.bundle_id
-        self._decided(Decided(time.time(), call, decision, bundle_id, costs, tokens, predicted.features), timings)
-        return response(call, decision, bundle_id, costs, timings, predicted.contributions)
+        manifest = served.manifest
+        self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, predicted.features), timings)
+        return response(call, decision, manifest.bundle_id, costs, timings, predicted.contributions)
 
     def _decided(self, decided: Decided, timings: Timings) -> None:
         """Count a decision, and log it where a log is kept."""
-        self._metrics.decided(decided.decision, decided.bundle_id, timings)
+        self._metrics.decided(decided.decision, decided.manifest.bundle_id, timings)
         if self._decision_log is not None:
             self._decision_log.log(decided)
 

@@ -30,6 +30,9 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         tokens: estimated tokens of the prompt.
         route: `weak` or `strong`.
         stage: `FAST` or `FULL`; empty when the model did not run.
+        exploration: `open` where the request could be explored, `capped` or `unpriced` where it could have been, else
+            empty; see `serving.rules.budget`.
+        other_model: of the pair, the one that `model` is not; empty in logs of before.
         text: the rendered prompt, as `kept` says; None where it is not kept.
         is_left_out: whether a text that was to be kept is missing, for its length.
         redaction: version of the redaction rules; 0 where none was applied.
@@ -74,6 +77,10 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     counts: bytes = b""
     structural: bytes = b""
     feature_schema: int = 0
+    wants_both: bool = False
+    pair_propensity: float = 0.0
+    exploration: str = ""
+    other_model: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

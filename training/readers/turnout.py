@@ -25,6 +25,10 @@ def _recognises(fields: Fields) -> bool:
 
 
 def _entries(fields: Fields, pair: Pair) -> list[Entry]:
+    if fields.get("wants_both") is False:
+        # A decision that could have been flagged for both answers and was not: where it has both all the same,
+        # somebody else chose it, and the probability of the flag is not that of the pair.
+        fields = {name: value for name, value in fields.items() if name != "pair_propensity"}
     if not any(column in fields for column in PAIR_COLUMNS):
         return [Entry(dict(fields))]
     named = [_text(fields[column]) if column in fields else None for column in PAIR_COLUMNS]

@@ -142,6 +142,24 @@ PANELS = (
         },
     ),
     Panel(
+        "Exploration: USD an hour",
+        "currencyUSD",
+        "Expected cost of the other tier and of second answers, and what exploring to the cheaper model saved.",
+        {
+            "{{kind}}": f"3600 * {_rate('turnout_exploration_spent_usd_total', 'kind')}",
+            "saved": f"3600 * {_rate('turnout_exploration_saved_usd_total', 'job')}",
+        },
+    ),
+    Panel(
+        "Exploration: decisions",
+        "reqps",
+        "Moved, asked of both models, or withheld at the cap.",
+        {
+            "{{kind}}": _rate("turnout_explorations_total", "kind"),
+            "withheld: {{cause}}": _rate("turnout_exploration_withheld_total", "cause"),
+        },
+    ),
+    Panel(
         "Canary and reloads",
         "short",
         "Share of traffic on the canary; events in the last 5 minutes.",
@@ -165,6 +183,12 @@ PANELS = (
         "short",
         "Cores in use; each worker has one thread for the model and one for calls.",
         {"cores": _rate("turnout_worker_cpu_seconds_total", "job")},
+    ),
+    Panel(
+        "CPU time of a decision",
+        "s",
+        "What the router itself costs, for `turnout savings --cpu-s-per-decision`.",
+        {"{{instance}}": f"instance:turnout_cpu_seconds_per_decision:rate1h{_HERE}"},
     ),
     Panel(
         "Age of each worker",

@@ -71,7 +71,8 @@ def explored(
     Args:
         chosen: what is taken unless they move it.
         rates: that hold for this request.
-        salt, key: of the draws.
+        salt: of the draws.
+        key: of the draws; see `Facts.draw_key`.
         max_usd_per_hour: the cap; None for none.
         budget: what counts towards it; None counts nothing, and then nothing is capped.
     """

@@ -40,6 +40,7 @@ COMMANDS = [
     "predict",
     "recalibrate",
     "replay",
+    "replay-policy",
     "report",
     "route",
     "rules",

@@ -210,9 +210,9 @@ def test_caller_log_and_metrics_are_told_of_both_and_of_what_it_costs(bundle: Bu
             routed = [await router.route(text="hello", request_id=str(number)) for number in range(60)]
             read = server.service.metrics.registry.get_sample_value
             kinds = ("both", "to_strong", "to_weak")
-            return routed, {
-                kind: read("turnout_explorations_total", {"kind": kind}) or 0.0 for kind in kinds
-            } | {"usd": sum(read("turnout_exploration_spent_usd_total", {"kind": kind}) or 0.0 for kind in kinds)}
+            return routed, {kind: read("turnout_explorations_total", {"kind": kind}) or 0.0 for kind in kinds} | {
+                "usd": sum(read("turnout_exploration_spent_usd_total", {"kind": kind}) or 0.0 for kind in kinds)
+            }
 
     routed, counted = asyncio.run(check())
     both = [one for one in routed if one.wants_both]

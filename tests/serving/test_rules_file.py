@@ -102,7 +102,10 @@ def test_the_page_explains_every_key_with_its_default():
         ("[session]\nsticky = true", "session.sticky: unknown key; known: stay_strong, count_switch_cost"),
         ("[exploration]\nrate = 0.6", "exploration.rate: expected a number from 0 to 0.5, got 0.6"),
         ("[exploration]\nrate = nan", "exploration.rate: expected a number from 0 to 0.5, got nan"),
-        ("[exploration]\nmax_usd_per_hour = -1", "exploration.max_usd_per_hour: expected USD an hour, 0 or more, got -1"),
+        (
+            "[exploration]\nmax_usd_per_hour = -1",
+            "exploration.max_usd_per_hour: expected USD an hour, 0 or more, got -1",
+        ),
         ("[[exploration.policies]]\nboth = 0.1", "exploration.policies[0].policy: expected a pattern over names"),
         (
             '[[exploration.policies]]\npolicy = "x"\nrate = 1',

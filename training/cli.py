@@ -9,7 +9,7 @@ import typer
 
 from training.compaction.cli import logs_app
 from training.label_cli import label, replay
-from training.offpolicy.cli import replay_policy
+from training.offpolicy.cli import replay_policy, savings
 from training.options import (
     AllowRouted,
     AsJson,
@@ -38,7 +38,19 @@ encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
 
 def add_commands(app: typer.Typer, rules_app: typer.Typer) -> None:
     """Add the training commands to the command line, and to its `rules` those that read logs."""
-    for command in (sample, label, replay, assess, train, recalibrate, predict, evaluate, report, replay_policy):
+    for command in (
+        sample,
+        label,
+        replay,
+        assess,
+        train,
+        recalibrate,
+        predict,
+        evaluate,
+        report,
+        replay_policy,
+        savings,
+    ):
         app.command()(command)
     app.add_typer(encoder_app, name="encoder")
     app.add_typer(logs_app, name="logs")

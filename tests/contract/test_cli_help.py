@@ -47,6 +47,7 @@ COMMANDS = [
     "rules check",
     "rules try",
     "sample",
+    "savings",
     "serve",
     "spool",
     "spool show",

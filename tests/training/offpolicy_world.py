@@ -79,6 +79,7 @@ class World:
             tokens=tokens,
             asked=asked,
             propensity=asked_propensity(np.where(moved, rate, 1 - rate), np.full(n, self.both), is_weak),
+            pair_propensity=np.full(n, self.both),
             score=np.where(known, rng.random((n, 2)) < chance, np.nan),
             usd=np.where(known, paid, np.nan),
             expected_usd=expected,

@@ -6,12 +6,14 @@ table of decisions joined with their outcomes, whichever of them it was.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
 import pyarrow as pa
 
+from serving.routes import Route
 from serving.spool.decision import DecisionRecord, decode_decision
 from serving.spool.files import spool_files
 from serving.spool.framing import Kind
@@ -49,7 +51,17 @@ def read_decisions(log: Path, *, with_prompts: bool = False) -> pa.Table:
         )
     if not table.num_rows:
         raise DataRefused(f"{log}: no decision; turn the log on with turnout serve --spool FOLDER --log-decisions ...")
-    return table
+    return _with_other_models(table)
+
+
+def _with_other_models(table: pa.Table) -> pa.Table:
+    """Fill `other_model` where a log of before lacks it: the model that most requests of the other tier went to."""
+    rows = table.select(["route", "model", "other_model"]).to_pylist()
+    seen = {route: Counter(row["model"] for row in rows if row["route"] == route) for route in Route}
+    usual = {route: seen[route].most_common(1)[0][0] if seen[route] else None for route in Route}
+    filled = [row["other_model"] or usual[Route(row["route"]).other] for row in rows]
+    index = table.schema.get_field_index("other_model")
+    return table.set_column(index, "other_model", pa.array(filled, pa.string()))
 
 
 def _parquet_files(log: Path) -> list[Path]:

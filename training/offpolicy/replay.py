@@ -140,10 +140,11 @@ def _scores(rows: LoggedRows) -> _Measure | None:
 
 
 def _costs(rows: LoggedRows) -> _Measure | None:
-    """Return real costs, expected ones where the tokens of an answer are unknown; None where a price is."""
+    """Return real costs, of a tier whose tokens nobody reported the expected ones; None where a price is unknown."""
     if np.isnan(rows.expected_usd).any():
         return None
-    observed = np.where(rows.asked & np.isnan(rows.usd), rows.expected_usd, rows.usd)
+    is_reported = ~np.isnan(rows.usd).all(axis=0)
+    observed = np.where(is_reported, rows.usd, np.where(rows.asked, rows.expected_usd, np.nan))
     return _Measure(observed, predicted_usd(rows))
 
 

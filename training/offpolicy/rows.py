@@ -40,6 +40,7 @@ class LoggedRows:
         tokens: of the prompt, estimated.
         asked: (n, 2) whether the answer was obtained by design: routed there, or both wanted.
         propensity: (n, 2) probability of `asked`, in [0, 1].
+        pair_propensity: probability that both were wanted, in [0, 1].
         score: (n, 2) of the answer in [0, 1]; NaN where nobody judged it, or where it was not asked for.
         usd: (n, 2) what the answer cost by the tokens that the vendor counted; NaN where unknown.
         expected_usd: (n, 2) what it was expected to cost; NaN without prices.
@@ -55,6 +56,7 @@ class LoggedRows:
     tokens: Floats
     asked: Bools
     propensity: Floats
+    pair_propensity: Floats
     score: Floats
     usd: Floats
     expected_usd: Floats
@@ -92,6 +94,7 @@ def logged_rows(table: pa.Table) -> LoggedRows:
         tokens=_floats(table, "estimated_tokens"),
         asked=asked,
         propensity=propensity,
+        pair_propensity=_pair_propensity(table),
         score=np.where(asked, score, np.nan),
         usd=np.where(asked, usd, np.nan),
         expected_usd=np.column_stack([_floats(table, "weak_cost_usd"), _floats(table, "strong_cost_usd")]),
@@ -112,8 +115,12 @@ def asked_propensity(route_propensity: Floats, pair_propensity: Floats, is_weak:
 def _asked(table: pa.Table, is_weak: Bools) -> tuple[Bools, Floats]:
     wants_both = np.array([bool(one) for one in table["wants_both"].to_pylist()], dtype=bool)
     asked = np.column_stack([is_weak | wants_both, ~is_weak | wants_both])
-    pair = np.nan_to_num(_floats(table, "pair_propensity"))
-    return asked, asked_propensity(_floats(table, "route_propensity"), pair, is_weak)
+    propensity = asked_propensity(_floats(table, "route_propensity"), _pair_propensity(table), is_weak)
+    return asked, propensity
+
+
+def _pair_propensity(table: pa.Table) -> Floats:
+    return np.asarray(np.nan_to_num(_floats(table, "pair_propensity")))
 
 
 def _answered(table: pa.Table, is_weak: Bools) -> tuple[Floats, Floats]:

@@ -6,6 +6,7 @@ of a pair finds a cold cache, and so costs more than the price list says; a sess
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -41,7 +42,7 @@ def warm_tokens(turns: Sequence[Turn]) -> list[int]:
     if this one can go on from it: at least as long, and within the life of a cache.
     """
     found = [turn.cached_tokens for turn in turns[:1]]
-    for before, turn in zip(turns, turns[1:], strict=False):
+    for before, turn in itertools.pairwise(turns):
         kept = turn.cached_tokens if before.is_weak == turn.is_weak else max(turn.cached_tokens, _prefix(before, turn))
         found.append(min(kept, turn.prompt_tokens))
     return found

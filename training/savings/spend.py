@@ -120,10 +120,7 @@ def _counted(one: _Request, warm: int, ratio: float) -> tuple[float, float, floa
     """Return (spent, second, all strong, switch) of a request whose tokens are known."""
     cost = {tier: one.prices[tier].cost_usd(*tokens) for tier, tokens in one.known.items()}
     prompt, completion, _ = one.known[one.tier]
-    if STRONG in one.known:
-        completion = one.known[STRONG][1]
-    else:
-        completion = round(completion * ratio)
+    completion = one.known[STRONG][1] if STRONG in one.known else round(completion * ratio)
     as_warm = one.prices[one.tier].cost_usd(prompt, one.known[one.tier][1], warm)
     spent = sum(cost.values())
     return (

@@ -3,7 +3,8 @@
 Comes in: records, bundles, the rules as they are and as they would be. Goes out: `RulesTrial`, its effects by rule.
 
 A log says nothing of earlier routes: the trial follows each session in the order of its rows, at the tiers that either
-set of rules would have given it. Draws go by session id, else by the row's own id.
+set of rules would have given it. Draws go by session id, else by the row's own id. The second answers that exploration
+asks for are counted, its cap is not: that depends on how many workers serve and how fast requests come.
 """
 
 from __future__ import annotations

@@ -132,6 +132,11 @@ def test_requests_of_another_bundle_are_scored_anew_where_their_prompt_was_kept(
     found = replayed(turnout, tmp_path / "spool", "--bundle", bundle_folder)
     assert (found["rescored"], found["unscored"], found["rows"]) == (5, 3, 5)
     assert found["policies"][2]["share_weak"] == 1.0  # the tiny bundle says 0.9 of a short prompt
+    unlike = {"reason": "OUT_OF_DISTRIBUTION", "route": "strong", "model": "gpt-4o", "p_match": 0.99}
+    mine, theirs = decision("m", **unlike), decision("t", bundle="other/7", text="hello", **unlike)
+    sealed(tmp_path / "unlike", [mine, theirs])
+    found = replayed(turnout, tmp_path / "unlike", "--bundle", bundle_folder)
+    assert found["policies"][2]["share_weak"] == 0.5  # out of distribution is what the bundle itself finds so
     sealed(tmp_path / "none", lost)
     refused = turnout("replay-policy", tmp_path / "none", "--bundle", bundle_folder, "--quiet")
     assert refused.code == 1

@@ -75,6 +75,7 @@ class World:
             is_weak=is_weak,
             chose_weak=chose_weak,
             is_ruled=np.zeros(n, dtype=bool),
+            is_unfamiliar=np.zeros(n, dtype=bool),
             p_match=p_match,
             tokens=tokens,
             asked=asked,

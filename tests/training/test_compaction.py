@@ -17,7 +17,7 @@ from serving.spool.framing import HEADER_BYTES, RECORD_BYTES
 from tests.running import environment
 from tests.training.spools import DAY_S, NOON_S, compacted, decision, outcome, outcome_rows, rows, sealed
 from training.compaction.forget import Forgotten, Whom, forget
-from training.compaction.store import opened
+from training.compaction.store import opened, read_table, write_table
 from training.errors import DataRefused
 from training.labels import label_records
 from training.logs import read_records
@@ -94,6 +94,29 @@ def test_label_reads_single_answers_as_such_and_pairs_with_a_label(spool: Path, 
     found = label_records(read.records)
     assert [(row.record.id, row.label.match) for row in found.labelled] == [("both", 0)]
     assert found.unlabelled == {"only_weak": 1, "no_answer": 1}
+
+
+def test_pairs_carry_the_probability_of_their_flag_and_pairs_that_nobody_flagged_carry_none(spool: Path, out: Path):
+    names = {"route": "weak", "model": "gpt-4o-mini", "other_model": "gpt-4o", "pair_propensity": 0.25}
+    by_tier = [outcome("flagged", tier="weak", score=0.0), outcome("flagged", tier="strong", score=1.0)]
+    by_name = [outcome("own", model="gpt-4o-mini", score=0.0), outcome("own", model="gpt-4o", score=1.0)]
+    sealed(spool, [decision("flagged", wants_both=True, **names), *by_tier, decision("own", **names), *by_name])
+    compacted(spool, out)
+    (path,) = (out / "decisions").glob("day=*/*.parquet")
+    records = {record.id: record for record in read_records([path], Pair()).records}
+    assert {(one.weak.score, one.strong.score) for one in records.values()} == {(0.0, 1.0)}
+    assert (records["flagged"].pair_propensity, records["own"].pair_propensity) == (0.25, None)
+
+
+def test_outcomes_are_joined_into_files_of_before_that_lack_columns(spool: Path, out: Path):
+    sealed(spool, [decision("a")])
+    compacted(spool, out)
+    (path,) = (out / "decisions").glob("day=*/*.parquet")
+    write_table(path, read_table(path).drop_columns(["wants_both", "pair_propensity", "exploration", "other_model"]))
+    sealed(spool, [outcome("a", score=0.25)], 2)
+    assert compacted(spool, out).joined_late == 1
+    (row,) = rows(out)
+    assert json.loads(row["responses"])["gpt-4o-mini"]["score"] == 0.25
 
 
 def test_features_of_digest_mode_come_back_as_they_were(spool: Path, out: Path):

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from scipy import stats
 
-from serving.routes import Reason
 from tests.training.offpolicy_world import TARGET, World, takes_weak
 from training.offpolicy.estimators import Estimate, estimates, mean, ratio, sample
 from training.offpolicy.outcome_model import predicted_scores, predicted_usd
-from training.offpolicy.replay import ALL_STRONG, AS_LOGGED, Candidate, PolicyReplay, replay
+from training.offpolicy.replay import ALL_STRONG, AS_LOGGED, Candidate, replay
 from training.offpolicy.rows import LoggedRows, asked_propensity
 
 NAMES = ("ips", "snips", "dr")
@@ -149,12 +148,6 @@ def test_an_answer_is_asked_for_by_either_of_two_independent_draws(route: float,
     assert other == pytest.approx((1 - route) + pair - (1 - route) * pair)
 
 
-def replayed(rows: LoggedRows, threshold: float = TARGET) -> PolicyReplay:
-    return replay(
-        rows, [Candidate("target", threshold, rows.is_ruled & rows.is_weak | takes_weak(rows, threshold))]
-    ).policies[2]
-
-
 def test_replay_gives_cost_and_loss_against_all_strong_with_intervals_that_hold_the_truth():
     world = World()
     rows = world.log(4000, seed=11)
@@ -169,8 +162,6 @@ def test_replay_gives_cost_and_loss_against_all_strong_with_intervals_that_hold_
         (one.usd_saved_per_1k, 1000 * (strong_usd - usd)),
     ):
         assert estimate.low < truth < estimate.high
-    lost = one.score_lost.high - one.score_lost.low
-    assert lost < 1.0 * (one.score.dr.high - one.score.dr.low) + (one.score.ips.high - one.score.ips.low)
     assert found.policies[1].score_lost.value == 0.0
     assert (found.without_overlap, one.unknown, one.is_thin) == (0, 0, False)
 
@@ -197,10 +188,5 @@ def test_a_log_without_scores_still_says_what_it_would_have_cost():
 
 
 def test_few_explored_sessions_are_said_to_be_few():
-    assert replayed(World(rate=0.02, both=0.0).log(150, seed=2)).is_thin
-
-
-def test_reasons_that_hold_under_every_policy_are_those_without_the_model():
-    from training.offpolicy.rows import RULED
-
-    assert set(Reason) - RULED == {Reason.MODEL, Reason.EXPLORATION, Reason.ROLLOUT, Reason.INVALID}
+    rows = World(rate=0.02, both=0.0).log(150, seed=2)
+    assert replay(rows, [Candidate("target", TARGET, takes_weak(rows))]).policies[2].is_thin

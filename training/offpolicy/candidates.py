@@ -90,7 +90,7 @@ def scored_by(
     """
     foreign = ~rows.is_ruled & (rows.bundle != manifest.bundle_id)
     p_match = np.where(foreign, np.nan, rows.p_match)
-    goes_strong = np.zeros(len(rows), dtype=bool)
+    goes_strong = rows.is_unfamiliar & ~foreign
     if foreign.any():
         _rescore(rows, foreign, folder, prompts(), p_match, goes_strong, early_exit=early_exit)
     usable = rows.is_ruled | ~np.isnan(p_match)

@@ -11,7 +11,6 @@ import numpy as np
 from scipy.special import logit
 from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import SplineTransformer
 
 from training.offpolicy.rows import Bools, Floats, LoggedRows
@@ -26,13 +25,13 @@ PENALTY = 1.0
 
 def predicted_scores(rows: LoggedRows) -> Floats:
     """Return (n, 2) predicted scores: ridge regression on splines of p_match and length, a model for each tier."""
-    features = _features(rows)
+    design = _design(rows)
     predicted = np.empty_like(rows.score)
     for tier in (0, 1):
         score = rows.score[:, tier]
         known = ~np.isnan(score)
         for train, held in _folds(rows):
-            predicted[held, tier] = _fitted(features, score, known & train, held)
+            predicted[held, tier] = _fitted(design, score, known & train, held)
     return predicted
 
 
@@ -49,10 +48,12 @@ def predicted_usd(rows: LoggedRows) -> Floats:
     return predicted
 
 
-def _features(rows: LoggedRows) -> Floats:
-    """Return (n, 3): log-odds of p_match (0 where the model did not run), log of the length, whether a rule decided."""
+def _design(rows: LoggedRows) -> Floats:
+    """Return (n, k): splines of the log-odds of p_match (0 without it) and of the length, and who else decided."""
     log_odds = np.nan_to_num(logit(np.clip(rows.p_match, P_MIN, 1 - P_MIN)))
-    return np.column_stack([log_odds, np.log1p(np.nan_to_num(rows.tokens)), rows.is_ruled])
+    numbers = np.column_stack([log_odds, np.log1p(np.nan_to_num(rows.tokens))])
+    curves = SplineTransformer(n_knots=4, degree=3).fit_transform(numbers)
+    return np.column_stack([curves, rows.is_ruled, rows.is_unfamiliar])
 
 
 def _folds(rows: LoggedRows) -> list[tuple[Bools, Bools]]:
@@ -69,16 +70,12 @@ def _folds(rows: LoggedRows) -> list[tuple[Bools, Bools]]:
     return folds
 
 
-def _fitted(features: Floats, outcome: Floats, seen: Bools, held: Bools) -> Floats:
+def _fitted(design: Floats, outcome: Floats, seen: Bools, held: Bools) -> Floats:
     """Return the predictions for held-out rows, within the range of what was seen."""
     n_held = int(held.sum())
     if not seen.any():
         return np.zeros(n_held)
     if seen.sum() < MIN_ROWS:
         return np.full(n_held, outcome[seen].mean())
-    model = _regression().fit(features[seen], outcome[seen])
-    return np.asarray(np.clip(model.predict(features[held]), outcome[seen].min(), outcome[seen].max()))
-
-
-def _regression() -> Pipeline:
-    return make_pipeline(SplineTransformer(n_knots=4, degree=3, extrapolation="linear"), Ridge(PENALTY))
+    model = Ridge(PENALTY).fit(design[seen], outcome[seen])
+    return np.asarray(np.clip(model.predict(design[held]), outcome[seen].min(), outcome[seen].max()))

@@ -22,8 +22,8 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
-RULED = frozenset({Reason.RULE, Reason.TOO_LONG, Reason.SESSION, Reason.OUT_OF_DISTRIBUTION})
-"""Reasons that hold under every policy."""
+RULED = frozenset({Reason.RULE, Reason.TOO_LONG, Reason.SESSION})
+"""Reasons that hold under every policy and bundle."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +36,7 @@ class LoggedRows:
         is_weak: where they went.
         chose_weak: where the policy of the day would have sent them without exploration.
         is_ruled: whether a rule, guard or session decided, whatever the policy.
+        is_unfamiliar: whether the bundle found the prompt out of distribution: strong under every policy of it.
         p_match: NaN where the model did not run.
         tokens: of the prompt, estimated.
         asked: (n, 2) whether the answer was obtained by design: routed there, or both wanted.
@@ -52,6 +53,7 @@ class LoggedRows:
     is_weak: Bools
     chose_weak: Bools
     is_ruled: Bools
+    is_unfamiliar: Bools
     p_match: Floats
     tokens: Floats
     asked: Bools
@@ -90,6 +92,7 @@ def logged_rows(table: pa.Table) -> LoggedRows:
         is_weak=is_weak,
         chose_weak=is_weak ^ moved,
         is_ruled=np.array([one in RULED for one in reason], dtype=bool),
+        is_unfamiliar=np.array([one == Reason.OUT_OF_DISTRIBUTION for one in reason], dtype=bool),
         p_match=_floats(table, "p_match"),
         tokens=_floats(table, "estimated_tokens"),
         asked=asked,

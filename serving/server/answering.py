@@ -13,10 +13,12 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from serving.bundle import Policy
-from serving.decision import NO_RULES, check_content, model_decision, ruled_decision, settled
+from serving.costs import ExpectedCosts
+from serving.decision import NO_RULES, Decision, check_content, model_decision, ruled_decision, settled
 from serving.explain import parts_of
 from serving.routes import estimated_tokens
 from serving.rules.budget import ExplorationBudget
+from serving.rules.exploring import After
 from serving.rules.rules import Rules
 from serving.server.access import check_tenant
 from serving.server.admission import Admission
@@ -117,8 +119,16 @@ class Answering:
             falls_back=asked.before.falls_back,
         )
         self.challengers.show(lineup, served, asked, chosen)
+        manifest = served.manifest
+        decision = settled(chosen, manifest.pair, self._after(rules, asked, chosen, predicted, costs))
+        timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
+        self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, predicted.features), timings)
+        return response(call, decision, manifest.bundle_id, costs, timings, predicted.contributions)
+
+    def _after(self, rules: Rules, asked: Asked, chosen: Decision, predicted: Predicted, costs: ExpectedCosts) -> After:
+        """Return what session and exploration make of the model's choice, and count what the latter costs."""
         after = rules.after(
-            facts,
+            asked.facts,
             asked.before,
             chosen.route,
             predicted.prediction.p_match,
@@ -128,11 +138,7 @@ class Answering:
             budget=self._budget,
         )
         self._metrics.explored(after)
-        decision = settled(chosen, served.manifest.pair, after)
-        timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
-        manifest = served.manifest
-        self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, predicted.features), timings)
-        return response(call, decision, manifest.bundle_id, costs, timings, predicted.contributions)
+        return after
 
     def _decided(self, decided: Decided, timings: Timings) -> None:
         """Count a decision, and log it where a log is kept."""

@@ -66,7 +66,7 @@ def test_intervals_hold_the_truth_as_often_as_they_say():
     ids=["10 % and 5 %", "2 % and 2 %", "5 % other", "10 % both, 40 % judged", "30 % of the hard"],
 )
 def test_intervals_hold_the_truth_as_often_as_they_say_in_many_worlds(world: World, n_sessions: int):
-    n_logs = 1000
+    n_logs = 400
     held = coverage(world, n_sessions, n_logs)
     print({f"{measure} {name}": f"{n_held / n_logs:.1%}" for (measure, name), n_held in held.items()})
     assert_nominal(held, n_logs)

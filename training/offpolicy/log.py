@@ -71,7 +71,7 @@ def _parquet_files(log: Path) -> list[Path]:
 
 
 def _read(path: Path, wanted: Sequence[str]) -> pa.Table:
-    table = read_table(path)
+    table = read_table(path, list(wanted))  # of those that it has
     if missing := sorted(NEEDED - set(table.column_names)):
         raise DataRefused(f"{path}: no decision log: expected a column {missing[0]}; give one of turnout logs compact")
     columns = [

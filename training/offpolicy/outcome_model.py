@@ -52,7 +52,7 @@ def _design(rows: LoggedRows) -> Floats:
     """Return (n, k): splines of the log-odds of p_match (0 without it) and of the length, and who else decided."""
     log_odds = np.nan_to_num(logit(np.clip(rows.p_match, P_MIN, 1 - P_MIN)))
     numbers = np.column_stack([log_odds, np.log1p(np.nan_to_num(rows.tokens))])
-    curves = SplineTransformer(n_knots=4, degree=3).fit_transform(numbers)
+    curves = numbers if len(rows) < MIN_ROWS else SplineTransformer(n_knots=4, degree=3).fit_transform(numbers)
     return np.column_stack([curves, rows.is_ruled, rows.is_unfamiliar])
 
 

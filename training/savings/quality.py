@@ -11,7 +11,7 @@ import numpy as np
 
 from training.offpolicy.estimators import Estimate, mean, ratio, robust_terms, sample
 from training.offpolicy.outcome_model import predicted_scores
-from training.offpolicy.rows import LoggedRows
+from training.offpolicy.rows import Bools, LoggedRows
 
 
 class Quality(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ def quality(rows: LoggedRows) -> Quality:
     routed = np.where(rows.is_weak, 0, 1)
     is_judged = ~np.isnan(rows.score[np.arange(len(rows)), routed])
     can_know = rows.propensity[:, 1] > 0
-    is_pair = rows.asked.all(axis=1) & ~np.isnan(rows.score).any(axis=1)
+    is_pair = np.asarray(rows.asked.all(axis=1) & ~np.isnan(rows.score).any(axis=1))
     return Quality(
         judged=float(is_judged.mean()),
         score=_served(rows, is_judged),
@@ -51,7 +51,7 @@ def quality(rows: LoggedRows) -> Quality:
     )
 
 
-def _served(rows: LoggedRows, is_judged: np.ndarray) -> Estimate | None:
+def _served(rows: LoggedRows, is_judged: Bools) -> Estimate | None:
     if not is_judged.any():
         return None
     left = rows.only(is_judged)

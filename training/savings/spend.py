@@ -92,7 +92,8 @@ def spend_of(table: pa.Table) -> Spend:
         for place, one, warm in zip(ordered, session, warm_tokens([_turn(one) for one in session]), strict=True):
             counted[place] = bool(one.known)
             usd[place] = _counted(one, warm, ratio) if one.known else _expected(one)
-    return Spend(*usd.T, is_counted=counted, length_ratio=ratio, n_unpriced=len(rows) - len(requests))
+    spent, second, all_strong, switch = usd.T
+    return Spend(spent, second, all_strong, switch, counted, ratio, n_unpriced=len(rows) - len(requests))
 
 
 def _request(row: dict[str, object]) -> _Request | None:

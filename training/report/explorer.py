@@ -77,6 +77,7 @@ class Explorer(msgspec.Struct, frozen=True):
     weak_price: TierPrice
     strong_price: TierPrice
     per_price: int = TOKENS_PER_PRICE
+    machine: Machine = Machine()
 
     @property
     def json(self) -> str:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from serving.drift.baseline import EVALUATION, Baseline, read_baseline
 from serving.errors import BundleRefused, ModelFault, UnknownName
 from serving.features import SCHEMA_VERSION
 from serving.model import RouterModel
@@ -183,12 +184,13 @@ GOLDEN_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that passed its checks, in memory."""
+    """A bundle that passed its checks, in memory; `baseline` is None where it does not say what traffic it was measured on."""
 
     manifest: Manifest
     model: RouterModel
     golden: tuple[Golden, ...]
     folder: Path
+    baseline: Baseline | None = None
 
 
 def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
@@ -218,7 +220,7 @@ def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
         raise BundleRefused(f"{folder}: {GRAPH} or {TOKENIZER} does not load: {type(error).__name__}") from error
     golden = _decode_golden(folder, contents[GOLDEN])
     _check_golden(folder, manifest, model, golden)
-    return Bundle(manifest, model, golden, folder)
+    return Bundle(manifest, model, golden, folder, read_baseline(contents.get(EVALUATION)))
 
 
 def sign_bundle(folder: Path, key: Path) -> Path:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serving.drift.derived import WithDrift
 from serving.errors import EXIT_PORT_TAKEN, TurnoutError
 from serving.observe.catalog import FOLDER_VARIABLE
 from serving.server.config import SettingsRefused, split_address

@@ -14,6 +14,7 @@ from typing import Any
 
 from serving.bundle import Policy
 from serving.decision import NO_RULES, check_content, model_decision, ruled_decision, settled
+from serving.drift.watch import DriftWatch
 from serving.explain import parts_of
 from serving.routes import estimated_tokens
 from serving.rules.rules import Rules
@@ -46,14 +47,16 @@ class Answering:
         settings: ServerSettings,
         rules: Callable[[], Rules] = lambda: NO_RULES,
         decision_log: DecisionLog | None = None,
+        drift: DriftWatch | None = None,
     ) -> None:
-        """Take the bundles to answer from, the limits, where to find the rules in force, and what logs decisions."""
+        """Take the bundles to answer from, the limits, where to find the rules in force, and what logs and watches."""
         self.lifecycle = lifecycle
         self.admission = Admission(settings.max_queue_items, settings.max_tenant_share, lifecycle.metrics.refused)
         self.challengers = Challengers(lifecycle)
         self._metrics = lifecycle.metrics
         self._rules = rules
         self._decision_log = decision_log
+        self._drift = drift
         self._settings = settings
         self._model_thread = ModelThread(self.admission.observe, early_exit=settings.early_exit)
 
@@ -61,6 +64,10 @@ class Answering:
     def model_calls(self) -> int:
         """Prompts handed to the model so far, warm-up left out."""
         return self._model_thread.calls
+
+    @property
+    def _logs_features(self) -> bool:
+        return self._decision_log is not None and self._decision_log.wants_features
 
     def close(self) -> None:
         """Drop what waits for the model and let its threads end."""
@@ -115,11 +122,14 @@ class Answering:
             falls_back=asked.before.falls_back,
         )
         self.challengers.show(lineup, served, asked, chosen)
+        if self._drift is not None:
+            self._drift.decided(served.bundle, chosen.route, call.request_id, predicted.prediction)
         after = rules.after(facts, asked.before, chosen.route, predicted.prediction.p_match, costs, chosen.reason)
         decision = settled(chosen, served.manifest.pair, after)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
         bundle_id = served.manifest.bundle_id
-        self._decided(Decided(time.time(), call, decision, bundle_id, costs, tokens, predicted.features), timings)
+        features = predicted.features if self._logs_features else None
+        self._decided(Decided(time.time(), call, decision, bundle_id, costs, tokens, features), timings)
         return response(call, decision, bundle_id, costs, timings, predicted.contributions)
 
     def _decided(self, decided: Decided, timings: Timings) -> None:
@@ -151,7 +161,7 @@ class Answering:
                 return Predicted(known, asked.decoded_ns, time.perf_counter_ns())
         parts = parts_of(call.prompt.text) if call.explain else []
         with self.admission.slot(call.tenant, remaining_s(asked.deadline_s), 1 + len(parts)):
-            wants_features = self._decision_log is not None and self._decision_log.wants_features
+            is_watched = self._drift is not None and served.bundle.baseline is not None
             ask = Ask(
                 served.bundle.model,
                 call.prompt,
@@ -159,9 +169,11 @@ class Answering:
                 asked.deadline_s,
                 asked.decoded_ns,
                 parts,
-                wants_features=wants_features,
+                wants_features=self._logs_features or is_watched,
             )
             predicted = await self._model_thread.ask(ask)
         served.cache.put(key, predicted.prediction)
         self.challengers.took(served, predicted.model_ns // (1 + len(parts)))
+        if is_watched and self._drift is not None and predicted.features is not None:
+            self._drift.predicted(served.bundle, predicted.prediction, predicted.features.structural)
         return predicted

@@ -146,10 +146,13 @@ class RouterServer:
     def _watch(self) -> None:
         """Follow pointers and rules file from now on, until the server stops."""
         service = self.service
-        sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log)
+        sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log, self._watch_drift)
         watched = [self._lifecycle.watch(), sampling]
         watched += [] if self._rules_file is None else [self._rules_file.watch()]
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
+
+    def _watch_drift(self) -> None:
+        self.service.drift.sample(one.bundle for one in self._lifecycle.lineup.everyone)
 
     async def reload(self) -> None:
         """Look again at bundles and rules, at SIGHUP; never raises, and calls go on being answered."""

@@ -184,7 +184,7 @@ GOLDEN_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that passed its checks, in memory; `baseline` is None where it does not say what traffic it was measured on."""
+    """A bundle that passed its checks, in memory; `baseline` is None where it says of no traffic it was measured on."""
 
     manifest: Manifest
     model: RouterModel

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from training.compaction.cli import logs_app
+from training.drift.cli import drift
 from training.label_cli import label, replay
 from training.options import (
     AllowRouted,
@@ -37,7 +38,7 @@ encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
 
 def add_commands(app: typer.Typer, rules_app: typer.Typer) -> None:
     """Add the training commands to the command line, and to its `rules` those that read logs."""
-    for command in (sample, label, replay, assess, train, recalibrate, predict, evaluate, report):
+    for command in (sample, label, replay, assess, train, recalibrate, predict, evaluate, report, drift):
         app.command()(command)
     app.add_typer(encoder_app, name="encoder")
     app.add_typer(logs_app, name="logs")

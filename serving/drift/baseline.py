@@ -60,7 +60,7 @@ class Bins:
 
 @dataclass(frozen=True, slots=True)
 class Baseline:
-    """Bins of `p_match`, of each structural measure and of what is out of distribution, in this order, over `n` rows."""
+    """Bins of `p_match`, of each structural measure and of what is out of distribution, in that order; `n` rows."""
 
     n: int
     bins: tuple[Bins, ...]

@@ -1,7 +1,7 @@
-"""Calibration of live answers, from sums over pairs of `p_match` and what came true, by bin of `p_match`; `Reading`s out.
+"""Calibration of live answers: sums over pairs of `p_match` and what came true in, `Reading`s out.
 
-Sums add up over workers. The calibration error is the mean absolute difference of match rate and mean `p_match` over the
-buckets of `turnout_p_match_ratio`. Its limit, and that of the Brier score, come from what a calibrated router
+Sums add up over workers. The calibration error is the mean absolute difference of match rate and mean `p_match` over
+the buckets of `turnout_p_match_ratio`. Its limit, and that of the Brier score, come from what a calibrated router
 would show on these very `p_match` (sums of half-normals; Spiegelhalter 1986 for the Brier score), so that a
 selection by `p_match` of what gets judged moves neither.
 """

@@ -14,7 +14,6 @@ from serving.drift.calibration import CUTS, SUMS, calibration_readings
 from serving.drift.limits import MIN_ROWS, OUT_OF_DISTRIBUTION, Reading, psi_reading, share_reading
 from serving.observe.catalog import DRIFT_BASELINE, DRIFT_LIMIT, DRIFT_OUTCOMES, DRIFT_VALUE, DRIFT_WINDOW, named
 
-
 Collect = Callable[[], Iterable[Any]]
 
 

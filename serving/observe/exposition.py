@@ -81,7 +81,8 @@ def _workers_registry(folder: str) -> Any:
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
     registry = CollectorRegistry(support_collectors_without_names=True)
-    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    workers = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
+    registry.register(WithDrift(workers.collect))
     return registry
 
 

@@ -72,7 +72,7 @@ def test_too_few_requests_show_nothing(bundle: Bundle):
     assert reading(metrics, "p_match") is None
 
 
-def test_window_forgets_what_is_older(bundle: Bundle):
+def test_window_forgets_what_is_older():
     window = RequestWindow(made_up_baseline())
     rng = np.random.default_rng(3)
     for shift in (3.0, 0.0):
@@ -99,7 +99,9 @@ def test_outcomes_that_contradict_p_match_show(bundle: Bundle):
     rng = np.random.default_rng(0)
     for number in range(2 * MIN_OUTCOMES):
         watch.decided(measured, Route.WEAK, f"{number}", Prediction(0.95, Stage.FAST))
-        watch.reported(Outcome(request_id=f"{number}", received_s=1.0, preference="weak" if rng.random() < 0.7 else "strong"))
+        watch.reported(
+            Outcome(request_id=f"{number}", received_s=1.0, preference="weak" if rng.random() < 0.7 else "strong")
+        )
     watch.reported(Outcome(request_id="of another worker", received_s=1.0, preference="weak"))
     watch.show()
     assert is_beyond(metrics, "calibration_error")

@@ -7,9 +7,10 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from serving.bundle import MANIFEST, Manifest
+from serving.bundle import MANIFEST, Manifest, load_bundle
 from serving.drift.baseline import EVALUATION, Baseline, read_baseline
 from serving.features import STRUCTURAL
+from serving.prompt import prompt_from_text
 from tests.builders import digest_of, tiny_bundle, write_manifest
 from training.drift import distribution
 
@@ -54,9 +55,6 @@ def add_evaluation(folder: Path, evaluation: bytes) -> Path:
 
 def measured_bundle(folder: Path, texts: list[str], n: int = N_MEASURED, **options: object) -> Path:
     """Write a tiny bundle that was measured on `n` rows drawn from these texts; return its folder."""
-    from serving.bundle import load_bundle
-    from serving.prompt import prompt_from_text
-
     model = load_bundle(tiny_bundle(folder, **options)).model
     features = [model.featurize(prompt_from_text(text)) for text in texts]
     p_match = np.array([model.predict_features(one, 0.5).p_match for one in features])

@@ -36,11 +36,16 @@ def traffic(rng: np.random.Generator, n: int, shift: float = 0.0) -> tuple[np.nd
     return 1 / (1 + np.exp(-logits)), structural
 
 
-def made_up_baseline(seed: int = 0) -> Baseline:
-    """Return a baseline of `traffic` without a shift."""
-    baseline = read_baseline(evaluation_json(*traffic(np.random.default_rng(seed), N_MEASURED)))
+def baseline_of(p_match: np.ndarray, structural: np.ndarray, share_out_of_distribution: float) -> Baseline:
+    """Return the baseline of (n,) and (n, 16) values, as a bundle measured on them has it."""
+    baseline = read_baseline(evaluation_json(p_match, structural, share_out_of_distribution))
     assert baseline is not None
     return baseline
+
+
+def made_up_baseline(seed: int = 0, n: int = N_MEASURED) -> Baseline:
+    """Return a baseline of `n` requests of `traffic` without a shift."""
+    return baseline_of(*traffic(np.random.default_rng(seed), n), 0.04)
 
 
 def add_evaluation(folder: Path, evaluation: bytes) -> Path:

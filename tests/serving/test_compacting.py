@@ -1,4 +1,4 @@
-"""Compaction that the server starts itself: once for newly sealed files, one process at a time, never for damage alone."""
+"""Compaction that the server starts itself: once for newly sealed files, one process at a time."""
 
 from __future__ import annotations
 

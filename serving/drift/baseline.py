@@ -23,6 +23,11 @@ MIN_BIN_SHARE = 0.08
 rest at the right end stays apart, however little: a measure that was 0 in 99 % would else have one bin alone."""
 
 
+MIN_BIN_ROWS = 10
+"""Rows of the baseline under which that rest joins its neighbour, unless it has only one: the chi-square law asks for
+some five rows in each bin, of the window too."""
+
+
 class _Spread(msgspec.Struct, frozen=True):
     """What is read of one distribution; its edges and counts are those of `training.evaluation.Distribution`."""
 
@@ -100,8 +105,8 @@ def bins_of(name: str, edges: Sequence[float], n: Sequence[int]) -> Bins:
             cuts.append(edge)
             counts.append(held)
             held = 0.0
-    if held == 0.0:  # all is given out: the last cut has nothing on its right
+    if held < MIN_BIN_ROWS and (len(cuts) > 1 or held == 0.0):  # too little to stand apart
         cuts.pop()
-    else:
-        counts.append(held)
+        held += counts.pop()
+    counts.append(held)
     return Bins(name, np.array(cuts), tuple(counts))

@@ -37,7 +37,8 @@ def test_windows_without_a_shift_are_within_every_limit_however_small(size: int,
             fresh = RequestWindow(window.baseline)
             fresh.add(values(rng, size))
             found += n_beyond(fresh)
-    assert found == 0  # of 200 windows with 14 measures that vary; at 1 in 10,000 each, 0.3 are expected at most
+    # 200 windows with 14 measures that vary, each beyond in 1 of 10,000: 0.3 are expected, and 3 in one run of 300.
+    assert found <= 1
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+
+import pytest
 
 from serving.drift.limits import MIN_ROWS
-from serving.observe.exposition import forget_worker, shared_folder, start_exposition
+from serving.observe.exposition import Exposition, forget_worker, shared_folder, start_exposition
 from serving.observe.scrape import Snapshot, scrape
 
 WORKER = """
@@ -31,14 +35,16 @@ sys.stdin.read()
 """
 
 
-def started(half: str) -> subprocess.Popen[str]:
-    """Start a worker whose callers send the shorter or the longer half of the usual traffic."""
+@contextlib.contextmanager
+def started(half: str) -> Iterator[subprocess.Popen[str]]:
+    """Run a worker whose callers send the shorter or the longer half of the usual traffic."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", WORKER, half]
-    worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-    assert worker.stdout is not None
-    assert worker.stdout.readline() == "shown\n"
-    return worker
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment) as worker:
+        assert worker.stdout is not None
+        assert worker.stdout.readline() == "shown\n"
+        yield worker
+        worker.kill()
 
 
 def over_limit(seen: Snapshot, measure: str) -> float:
@@ -48,20 +54,22 @@ def over_limit(seen: Snapshot, measure: str) -> float:
     return value / limit
 
 
-def test_halves_of_the_usual_traffic_are_the_usual_traffic():
+@pytest.fixture
+def exposition() -> Iterator[Exposition]:
     with shared_folder():
-        exposition = start_exposition("127.0.0.1:0")
-        short = started("short")
-        assert over_limit(scrape(exposition.url), "log_tokens") > 1
-        long = started("long")
-        together = scrape(exposition.url)
-        assert over_limit(together, "log_tokens") < 1
-        assert together.total("turnout_drift_window_requests", measure="p_match") == 1200 > 2 * MIN_ROWS
-        assert len(together.matching("turnout_drift_ratio")) == 18
-        short.kill()
-        short.communicate()
+        started = start_exposition("127.0.0.1:0")
+        yield started
+        started.close()
+
+
+def test_halves_of_the_usual_traffic_are_the_usual_traffic(exposition: Exposition):
+    with started("long") as long:
+        with started("short") as short:
+            together = scrape(exposition.url)
+            assert over_limit(together, "log_tokens") < 1
+            assert together.total("turnout_drift_window_requests", measure="p_match") == 1200 > 2 * MIN_ROWS
+            assert len(list(together.matching("turnout_drift_ratio"))) == 18
         forget_worker(short.pid)
         assert over_limit(scrape(exposition.url), "log_tokens") > 1
-        long.kill()
-        long.communicate()
-        exposition.close()
+    forget_worker(long.pid)
+    assert not list(scrape(exposition.url).matching("turnout_drift_ratio"))

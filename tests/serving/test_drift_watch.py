@@ -159,7 +159,7 @@ def test_server_shows_a_shift_of_its_traffic_and_outcomes_that_disappoint(tmp_pa
             return server.service.metrics
 
     usual = asyncio.run(seen(USUAL * (1 + MIN_ROWS // len(USUAL)), "tie"))
-    shifted = asyncio.run(seen(["is that so? " * 30] * MIN_ROWS, "strong"))
+    shifted = asyncio.run(seen(["is that so? " * 30] * MIN_ROWS, "tie"))
     assert not is_beyond(usual, "log_tokens")
     assert not is_beyond(usual, "p_match")
     beyond = {measure for measure in ("log_tokens", "log_questions", "p_match", "brier") if is_beyond(shifted, measure)}

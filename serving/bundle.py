@@ -1,7 +1,7 @@
 """The bundle: a folder with all that serving needs, and the checks it passes before it is served.
 
     router.onnx  tokenizer.json  golden.jsonl  card.md  seen_groups.bin  report/  manifest.json  manifest.sha256
-    manifest.sig (optional)
+    manifest.sig, dense_blocks.npz (optional)
 
 Loading reads each file once, checks the SHA-256 of those bytes, and builds the session from those
 same bytes: nothing that happens to the folder afterwards can reach a loaded bundle. (ONNX has no

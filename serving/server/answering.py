@@ -171,7 +171,7 @@ class Answering:
                 parts,
                 wants_features=self._logs_features or is_watched,
             )
-            predicted = await self._model_thread.ask(ask)
+            predicted = await self._model_thread.ask(ask, self.admission.service_s)
         served.cache.put(key, predicted.prediction)
         self.challengers.took(served, predicted.model_ns // (1 + len(parts)))
         if is_watched and self._drift is not None and predicted.features is not None:

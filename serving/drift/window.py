@@ -58,7 +58,8 @@ class OutcomeWindow:
     def sums(self) -> list[list[float]]:
         """Return what `outcome_sums` does of those held."""
         p_match, match = self._pairs[: min(self._n_seen, WINDOW)].T
-        return outcome_sums(p_match, match).tolist()
+        sums: list[list[float]] = outcome_sums(p_match, match).tolist()
+        return sums
 
 
 def outcome_sums(p_match: NDArray[np.float64], match: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -86,7 +86,7 @@ def block_means(dense: Vectors, group: NDArray[np.int64], rows: int, seed: int) 
     unit = dense / np.maximum(np.linalg.norm(dense, axis=1, keepdims=True), 1e-12)
     n_blocks = len(dense) // rows
     whole = unit[order[: n_blocks * rows]].astype(np.float64)
-    return whole.reshape(n_blocks, rows, -1).mean(axis=1).astype(np.float32)
+    return np.asarray(whole.reshape(n_blocks, rows, -1).mean(axis=1), dtype=np.float32)
 
 
 def dense_distance(

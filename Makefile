@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-quality bench-quality-peers bench-serving bench-peers clean help
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -82,6 +82,9 @@ QUALITY_PEERS := litellm routellm setfit
 	@touch $@
 
 bench-quality-peers: $(QUALITY_PEERS:%=.venv-bench-quality-%/.ready)  ## environments of other routers (installs torch)
+
+bench-drift: $(VENV)/.dev  ## how soon drift metrics see a shift, and how often one that is none: LOG=FILE [ARGS="--bundle FOLDER"]
+	$(BIN)/python -m tests.bench.drift $(LOG) $(ARGS)
 
 bench-quality: $(VENV)/.dev  ## quality beside other routers on the same folds: LOGS="FILE[,source=NAME][,hold-out=KEY] ..."
 	-@$(MAKE) --keep-going bench-quality-peers

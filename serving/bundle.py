@@ -1,7 +1,7 @@
 """The bundle: a folder with all that serving needs, and the checks it passes before it is served.
 
     router.onnx  tokenizer.json  golden.jsonl  card.md  seen_groups.bin  report/  manifest.json  manifest.sha256
-    manifest.sig (optional)
+    manifest.sig, dense_blocks.npz (optional)
 
 Loading reads each file once, checks the SHA-256 of those bytes, and builds the session from those
 same bytes: nothing that happens to the folder afterwards can reach a loaded bundle. (ONNX has no
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from serving.drift.baseline import EVALUATION, Baseline, read_baseline
 from serving.errors import BundleRefused, ModelFault, UnknownName
 from serving.exit_band import ExitBand
 from serving.features import SCHEMA_VERSION
@@ -190,12 +191,13 @@ GOLDEN_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that passed its checks, in memory."""
+    """A bundle that passed its checks, in memory; `baseline` is None where it says of no traffic it was measured on."""
 
     manifest: Manifest
     model: RouterModel
     golden: tuple[Golden, ...]
     folder: Path
+    baseline: Baseline | None = None
 
 
 def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
@@ -225,7 +227,7 @@ def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
         raise BundleRefused(f"{folder}: {GRAPH} or {TOKENIZER} does not load: {type(error).__name__}") from error
     golden = _decode_golden(folder, contents[GOLDEN])
     _check_golden(folder, manifest, model, golden)
-    return Bundle(manifest, model, golden, folder)
+    return Bundle(manifest, model, golden, folder, read_baseline(contents.get(EVALUATION)))
 
 
 def sign_bundle(folder: Path, key: Path) -> Path:

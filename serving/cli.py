@@ -114,6 +114,13 @@ def serve(
             help="Write every decision to --spool, with the prompt, redacted, or only digest and word counts."
         ),
     ] = DEFAULTS.log_decisions,
+    compact_to: Annotated[
+        Path | None,
+        typer.Option(help="Folder to compact sealed files of --spool into, as Parquet, in a process of its own."),
+    ] = DEFAULTS.compact_to,
+    compact_keep_days: Annotated[
+        int | None, typer.Option(help="Delete in --compact-to what is older than so many days; without it all is kept.")
+    ] = DEFAULTS.compact_keep_days,
     tls_cert: Annotated[
         Path | None, typer.Option(help="PEM file with the server's certificates, its own first; read again on change.")
     ] = None,
@@ -174,6 +181,8 @@ def serve(
         spool_max_file_bytes=spool_max_file_bytes,
         spool_max_age_s=spool_max_age_s,
         log_decisions=log_decisions,
+        compact_to=compact_to,
+        compact_keep_days=compact_keep_days,
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,

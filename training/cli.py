@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from training.compaction.cli import logs_app
+from training.drift.cli import drift
 from training.label_cli import label, replay
 from training.offpolicy.cli import replay_policy, savings
 from training.options import (
@@ -50,6 +51,7 @@ def add_commands(app: typer.Typer, rules_app: typer.Typer) -> None:
         report,
         replay_policy,
         savings,
+        drift,
     ):
         app.command()(command)
     app.add_typer(encoder_app, name="encoder")

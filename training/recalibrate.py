@@ -35,6 +35,7 @@ from serving.prompt import prompt_from_text
 from training.calibrate import N_FOLDS, exit_band, fit_calibrator
 from training.calibrators import fit_platt
 from training.dataset import Dataset, digest_files, load_dataset
+from training.drift.dense import dense_blocks
 from training.embeddings import embed
 from training.encoders import EncoderModel
 from training.errors import DataRefused
@@ -195,7 +196,8 @@ def recalibrate(
     manifest = msgspec.structs.replace(manifest, out_of_distribution=describe_familiarity(solved.router, evaluation))
     if any(data.rows[row].record.source == "synthetic" for row in kept):
         manifest = msgspec.structs.replace(manifest, synthetic=True)
-    published = publish_trained(out, manifest, evaluation, encoder, graph, _seen(parent, data, kept))
+    blocks = dense_blocks(table.dense, rows.group, settings.seed)
+    published = publish_trained(out, manifest, evaluation, encoder, graph, _seen(parent, data, kept), blocks)
     load_bundle(out)  # what was written is what will be served
     if loaded.read.quarantine:
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)

@@ -47,6 +47,7 @@ from training.costs import CostsUnknown, RequestCosts, request_costs
 from training.crossfit import fit_calibrated
 from training.dataset import Dataset, Loaded, digest_files, load_dataset
 from training.difficulty import OPINION_SHARE, Difficulty, read_difficulty
+from training.drift.dense import DENSE_BLOCKS, DenseBlocks, dense_blocks
 from training.embeddings import FeatureTable, embed
 from training.encoders import EncoderModel
 from training.errors import DataRefused
@@ -184,8 +185,15 @@ def train(
         synthetic=any(record.source == "synthetic" for record in data.records),
         out_of_distribution=describe_familiarity(router, evaluation),
     )
+    test = rows[Part.TEST]
     published = publish_trained(
-        out, manifest, evaluation, encoder, graph, _seen(data, part, manifest.training.group_salt)
+        out,
+        manifest,
+        evaluation,
+        encoder,
+        graph,
+        _seen(data, part, manifest.training.group_salt),
+        dense_blocks(table.dense[test], data.groups.group[test], settings.seed),
     )
     load_bundle(out)  # what was written is what will be served
     if loaded.read.quarantine:
@@ -361,9 +369,18 @@ def _seen(data: Dataset, part: NDArray[np.int64], salt: str) -> bytes:
 
 
 def publish_trained(
-    out: Path, manifest: Manifest, evaluation: Evaluation, encoder: EncoderModel, graph: bytes, seen: bytes
+    out: Path,
+    manifest: Manifest,
+    evaluation: Evaluation,
+    encoder: EncoderModel,
+    graph: bytes,
+    seen: bytes,
+    blocks: DenseBlocks | None = None,
 ) -> Manifest:
-    """Publish the graph with tokenizer, golden prompts, report, card and the digests of the groups seen."""
+    """Publish the graph with tokenizer, golden prompts, report, card and the digests of the groups seen.
+
+    `blocks` is what the dense vectors of live traffic are compared with; None leaves that out.
+    """
     model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens)
     contents = report_files(manifest, evaluation) | {
         GRAPH: graph,
@@ -371,6 +388,7 @@ def publish_trained(
         GOLDEN: golden_lines(model),
         SEEN_GROUPS: seen,
         CARD: render_card(manifest).encode(),
+        **({} if blocks is None else {DENSE_BLOCKS: blocks.to_bytes()}),
     }
     return publish(out, manifest, contents)
 

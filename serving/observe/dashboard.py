@@ -16,6 +16,8 @@ PATH = Path(__file__).with_name("dashboard.json")
 COLUMNS, WIDTH, HEIGHT = 3, 8, 8
 """Grafana's grid is 24 units wide."""
 
+_OUTCOMES = '{job="$job", instance=~"$instance", measure=~"calibration_error|brier"}'
+_DRIFT = '{job="$job", instance=~"$instance", measure!~"calibration_error|brier"}'
 _HERE = '{job="$job", instance=~"$instance"}'
 
 
@@ -177,6 +179,30 @@ PANELS = (
             "{{bundle}}": f"sum by (bundle) (turnout_bundle_info{_HERE})",
             "ready": f"sum(turnout_worker_ready{_HERE})",
         },
+    ),
+    Panel(
+        "Drift of the traffic",
+        "short",
+        "Each measure over its limit; above 1 the traffic is unlike that on which the bundle was measured.",
+        {
+            "{{measure}}": f"turnout_drift_ratio{_DRIFT} / on (instance, bundle, measure) "
+            f"turnout_drift_limit_ratio{_DRIFT}"
+        },
+    ),
+    Panel(
+        "Calibration on reported outcomes",
+        "short",
+        "Calibration error and Brier score of the last outcomes, with what chance explains.",
+        {
+            "{{measure}}": f"turnout_drift_ratio{_OUTCOMES}",
+            "{{measure}} limit": f"turnout_drift_limit_ratio{_OUTCOMES}",
+        },
+    ),
+    Panel(
+        "Decision log",
+        "reqps",
+        "Decisions written to the spool; any that are dropped are lost to the next training.",
+        {"{{result}}": _rate("turnout_decision_log_total", "result")},
     ),
     Panel(
         "CPU",

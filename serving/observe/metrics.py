@@ -13,14 +13,23 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 
+from serving.drift.calibration import SUMS
+from serving.drift.derived import DerivedDrift
 from serving.errors import TurnoutError
-from serving.observe.catalog import FOLDER_VARIABLE, METRICS, Metric
+from serving.observe.catalog import (
+    DRIFT_BASELINE,
+    DRIFT_OUTCOMES,
+    DRIFT_WINDOW,
+    FOLDER_VARIABLE,
+    METRICS,
+    Metric,
+)
 from serving.observe.gathered import GatheredHistogram
 from serving.routes import Reason
 from serving.rules.budget import Exploration
@@ -28,6 +37,7 @@ from serving.rules.budget import Exploration
 if TYPE_CHECKING:  # a supervisor counts without the model's libraries
     from serving.bundle import Manifest
     from serving.decision import Decision
+    from serving.drift.baseline import Baseline
     from serving.rules.exploring import After
     from serving.wire import Timings
 
@@ -83,7 +93,9 @@ class ServerMetrics:
         prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nothing reads
         self.registry = prometheus.CollectorRegistry()
         self.in_flight = 0
-        self._made = {metric.name: self._make(prometheus, metric) for metric in METRICS}
+        self._made = {metric.name: self._make(prometheus, metric) for metric in METRICS if metric.joined != "derived"}
+        windows = (self._made[name].collect for name in (DRIFT_WINDOW, DRIFT_BASELINE, DRIFT_OUTCOMES))
+        self.registry.register(DerivedDrift(windows))
         self._children: dict[tuple[str, ...], Callable[..., None]] = {}
         self._bundles: set[str] = set()
         self._cpu_s = 0.0
@@ -199,6 +211,25 @@ class ServerMetrics:
         for manifest in served.values():
             for policy in manifest.policies:
                 expected.labels(manifest.bundle_id, policy.name).set(policy.share_weak)
+
+    def drift_baseline(self, bundle_id: str, baseline: Baseline) -> None:
+        """State what is expected of the traffic of a bundle."""
+        self._set_bins(DRIFT_BASELINE, bundle_id, baseline, [bins.n for bins in baseline.bins])
+
+    def drift_window(self, bundle_id: str, baseline: Baseline, counts: Sequence[Sequence[float]]) -> None:
+        """State the last requests of a bundle, as counts by bin of each measure of its baseline."""
+        self._set_bins(DRIFT_WINDOW, bundle_id, baseline, counts)
+
+    def drift_outcomes(self, bundle_id: str, sums: Sequence[Sequence[float]]) -> None:
+        """State the last outcomes of a bundle, as `SUMS` by bin of p_match."""
+        for number, of_bin in enumerate(sums):
+            for name, value in zip(SUMS, of_bin, strict=True):
+                self._made[DRIFT_OUTCOMES].labels(bundle_id, str(number), name).set(value)
+
+    def _set_bins(self, name: str, bundle_id: str, baseline: Baseline, counts: Sequence[Sequence[float]]) -> None:
+        for bins, of_measure in zip(baseline.bins, counts, strict=True):
+            for number, value in enumerate(of_measure):
+                self._made[name].labels(bundle_id, bins.name, str(number)).set(value)
 
     def ready(self, *, is_ready: bool) -> None:
         """State whether the worker is warm and takes calls."""

@@ -15,6 +15,7 @@ from typing import Any
 from serving.bundle import Policy
 from serving.costs import ExpectedCosts
 from serving.decision import NO_RULES, Decision, check_content, model_decision, ruled_decision, settled
+from serving.drift.watch import DriftWatch
 from serving.explain import parts_of
 from serving.routes import estimated_tokens
 from serving.rules.budget import ExplorationBudget
@@ -49,14 +50,16 @@ class Answering:
         settings: ServerSettings,
         rules: Callable[[], Rules] = lambda: NO_RULES,
         decision_log: DecisionLog | None = None,
+        drift: DriftWatch | None = None,
     ) -> None:
-        """Take the bundles to answer from, the limits, where to find the rules in force, and what logs decisions."""
+        """Take the bundles to answer from, the limits, where to find the rules in force, and what logs and watches."""
         self.lifecycle = lifecycle
         self.admission = Admission(settings.max_queue_items, settings.max_tenant_share, lifecycle.metrics.refused)
         self.challengers = Challengers(lifecycle)
         self._metrics = lifecycle.metrics
         self._rules = rules
         self._decision_log = decision_log
+        self._drift = drift
         self._settings = settings
         self._budget = ExplorationBudget()
         self._model_thread = ModelThread(self.admission.observe, early_exit=settings.early_exit)
@@ -65,6 +68,10 @@ class Answering:
     def model_calls(self) -> int:
         """Prompts handed to the model so far, warm-up left out."""
         return self._model_thread.calls
+
+    @property
+    def _logs_features(self) -> bool:
+        return self._decision_log is not None and self._decision_log.wants_features
 
     def close(self) -> None:
         """Drop what waits for the model and let its threads end."""
@@ -119,10 +126,13 @@ class Answering:
             falls_back=asked.before.falls_back,
         )
         self.challengers.show(lineup, served, asked, chosen)
+        if self._drift is not None:
+            self._drift.decided(served.bundle, chosen.route, call.request_id, predicted.prediction)
         manifest = served.manifest
         decision = settled(chosen, manifest.pair, self._after(rules, asked, chosen, predicted, costs))
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
-        self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, predicted.features), timings)
+        features = predicted.features if self._logs_features else None
+        self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, features), timings)
         return response(call, decision, manifest.bundle_id, costs, timings, predicted.contributions)
 
     def _after(self, rules: Rules, asked: Asked, chosen: Decision, predicted: Predicted, costs: ExpectedCosts) -> After:
@@ -169,7 +179,7 @@ class Answering:
                 return Predicted(known, asked.decoded_ns, time.perf_counter_ns())
         parts = parts_of(call.prompt.text) if call.explain else []
         with self.admission.slot(call.tenant, remaining_s(asked.deadline_s), 1 + len(parts)):
-            wants_features = self._decision_log is not None and self._decision_log.wants_features
+            is_watched = self._drift is not None and served.bundle.baseline is not None
             ask = Ask(
                 served.bundle.model,
                 call.prompt,
@@ -177,9 +187,11 @@ class Answering:
                 asked.deadline_s,
                 asked.decoded_ns,
                 parts,
-                wants_features=wants_features,
+                wants_features=self._logs_features or is_watched,
             )
             predicted = await self._model_thread.ask(ask, self.admission.service_s)
         served.cache.put(key, predicted.prediction)
         self.challengers.took(served, predicted.model_ns // (1 + len(parts)))
+        if is_watched and self._drift is not None and predicted.features is not None:
+            self._drift.predicted(served.bundle, predicted.prediction, predicted.features.structural)
         return predicted

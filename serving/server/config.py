@@ -54,6 +54,9 @@ class ServerSettings:
             RESOURCE_EXHAUSTED. Higher costs memory and patience on a slow disk, and gains nothing on a fast one.
         log_decisions: what the decision log in `spool` keeps of each prompt. Off unless asked for: prompts are personal
             data, and an update must not begin to keep them. `digest` keeps no text, but counts of its word pieces.
+        compact_to: folder that sealed files of `spool` are compacted into, as Parquet, by a process of its own at the
+            lowest priority; None leaves that to a timer of the operator's. Needs the extra `train`.
+        compact_keep_days: days that are kept there; None keeps all.
         tls_cert: PEM file with the server's certificate chain, leaf first; None for plain text.
         tls_key: PEM file with its private key, without a passphrase. Both are read again when they change.
         tls_client_ca: PEM file with the authorities that clients' certificates must come from; None asks for none.
@@ -80,6 +83,8 @@ class ServerSettings:
     spool_max_age_s: float = 3600.0
     spool_max_pending: int = 4096
     log_decisions: LogDecisions = LogDecisions.OFF
+    compact_to: Path | None = None
+    compact_keep_days: int | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
@@ -116,6 +121,8 @@ class ServerSettings:
     def _check_spool(self) -> None:
         if self.log_decisions is not LogDecisions.OFF and self.spool is None:
             raise SettingsRefused(f"log_decisions: {self.log_decisions} needs a folder to write to; give spool as well")
+        if self.compact_keep_days is not None and (self.compact_to is None or self.compact_keep_days < 1):
+            raise SettingsRefused("compact_keep_days: expected 1 or more, and compact_to as well")
         if not 1 << 10 <= self.spool_max_file_bytes <= 1 << 30:
             raise SettingsRefused(f"spool_max_file_bytes: expected 1 KiB to 1 GiB, got {self.spool_max_file_bytes}")
         if not (math.isfinite(self.spool_max_age_s) and self.spool_max_age_s > 0):

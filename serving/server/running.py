@@ -31,6 +31,7 @@ from serving.rules.names import check_names
 from serving.rules.rules import Rules
 from serving.rules.watching import RulesFile
 from serving.server.access import TokenGate
+from serving.server.compacting import Compacting
 from serving.server.config import ServerSettings
 from serving.server.launching import ready_line
 from serving.server.lifecycle import Lifecycle
@@ -76,11 +77,13 @@ class RouterServer:
 
         Raises:
             RulesRefused: the rules file can't be used, or names what is not served.
+            SettingsRefused: logs are to be compacted, and what that needs is not installed.
         """
         self.port = 0
         self._lifecycle = lifecycle
         self._rules_file = None if settings.rules is None else RulesFile(settings.rules, self._check_rules)
         self._watching: list[asyncio.Task[None]] = []
+        self._compacting = None if settings.compact_to is None else Compacting(settings)
         self.service = RouterService(lifecycle, settings, self._rules, tracing)
         self._settings = settings
         self._shares_port = shares_port
@@ -146,10 +149,14 @@ class RouterServer:
     def _watch(self) -> None:
         """Follow pointers and rules file from now on, until the server stops."""
         service = self.service
-        sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log)
+        sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log, self._watch_drift)
         watched = [self._lifecycle.watch(), sampling]
         watched += [] if self._rules_file is None else [self._rules_file.watch()]
+        watched += [] if self._compacting is None else [self._compacting.watch()]
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
+
+    def _watch_drift(self) -> None:
+        self.service.drift.sample(one.bundle for one in self._lifecycle.lineup.everyone)
 
     async def reload(self) -> None:
         """Look again at bundles and rules, at SIGHUP; never raises, and calls go on being answered."""

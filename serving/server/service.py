@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from serving.decision import NO_RULES
+from serving.drift.watch import DriftWatch
 from serving.errors import InvalidRequest, NotServing
 from serving.observe.calls import Behaviour, observed
 from serving.observe.tracing import Tracing
@@ -39,6 +40,7 @@ class RouterService:
         outcomes: the path of every outcome, with its spool.
         decision_log: where decisions go, into the same spool; None when they are not kept.
         metrics: what this worker counts.
+        drift: what it notes of its traffic.
     """
 
     def __init__(
@@ -51,10 +53,11 @@ class RouterService:
         """Take the bundles to answer from, the limits, where to find the rules in force, and what traces calls."""
         self.is_warm = False
         self.n_calls = 0
-        self.outcomes = OutcomeIntake(settings)
-        self.decision_log = self.outcomes.decision_log(settings)
-        self.answering = Answering(lifecycle, settings, rules, self.decision_log)
         self.metrics = lifecycle.metrics
+        self.drift = DriftWatch(self.metrics, awaits_outcomes=settings.spool is not None)
+        self.outcomes = OutcomeIntake(settings, self.drift.reported)
+        self.decision_log = self.outcomes.decision_log(settings)
+        self.answering = Answering(lifecycle, settings, rules, self.decision_log, self.drift)
         self._tracing = tracing
         self._settings = settings
 

@@ -21,6 +21,7 @@ COMMANDS = [
     "bundle sign",
     "bundle verify",
     "doctor",
+    "drift",
     "encoder",
     "encoder export",
     "evaluate",

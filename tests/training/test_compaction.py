@@ -199,6 +199,13 @@ def forgotten(out: Path, spool: Path | None = None, **whom: str) -> Forgotten:
         return forget(store, spool, Whom(**whom))
 
 
+def test_forgetting_passes_over_a_file_without_any_outcome(spool: Path, out: Path):
+    sealed(spool, [decision("a", tenant="acme")])
+    compacted(spool, out)
+    assert forgotten(out, tenant="acme").decisions == 1
+    assert rows(out) == []
+
+
 def test_forgetting_a_request_leaves_no_trace_of_it_in_any_file(spool: Path, out: Path):
     canary = "canary-7f3a9c"
     sealed(spool, [decision(canary), decision("b", text="hello"), outcome(canary), outcome("b")], 1)

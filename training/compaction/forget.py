@@ -116,7 +116,8 @@ def _filter(path: Path, whom: Whom, id_column: str, ids: frozenset[tuple[str, st
     goes = _mask(table, whom, id_column)
     if ids:
         rows = table.select([id_column, "tenant"]).to_pylist()
-        goes = pc.or_(goes, pa.chunked_array([pa.array([_belongs(r[id_column], r["tenant"], ids) for r in rows])]))
+        belongs = pa.array([_belongs(row[id_column], row["tenant"], ids) for row in rows], pa.bool_())
+        goes = pc.or_(goes, pa.chunked_array([belongs]))
     kept = table.filter(pc.invert(goes))
     n_gone = int(table.num_rows - kept.num_rows)
     if not n_gone:

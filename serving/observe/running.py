@@ -72,7 +72,7 @@ def expose(settings: ObserveSettings, metrics: ServerMetrics | None = None) -> E
 
 
 def announce(exposition: Exposition | None, http: str = "") -> None:
-    """Log where the metrics and the HTTP port are; when the server is ready, so that a refusal to start stands alone."""
+    """Log where metrics and HTTP port are; when the server is ready, so that a refusal to start stands alone."""
     if exposition is not None:
         _log.info("metrics on %s", exposition.url)
     if http:

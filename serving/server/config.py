@@ -134,8 +134,9 @@ class ServerSettings:
         if self.tls_cert is None and not self.insecure_public and public:
             at_stake = "prompts" if self.tokens is None else "prompts and tokens"
             raise SettingsRefused(
-                f"{public[0]}: {getattr(self, public[0])} can be reached from other machines, and without TLS others can read {at_stake} "
-                f"on the way; give tls_cert and tls_key, or insecure_public where something else encrypts"
+                f"{public[0]}: {getattr(self, public[0])} can be reached from other machines, and without TLS others "
+                f"can read {at_stake} on the way; give tls_cert and tls_key, or insecure_public where something else "
+                f"encrypts"
             )
 
     def _addresses(self) -> tuple[str, ...]:

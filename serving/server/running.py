@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 
 from serving.decision import NO_RULES
 from serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError
+from serving.gateways import open_inference
 from serving.observe.running import Observation, announce, keep_sampling, observation
 from serving.observe.settings import ObserveSettings
 from serving.observe.tracing import Tracing
@@ -111,10 +112,12 @@ class RouterServer:
                 ("grpc.server.max_pending_requests_hard_limit", 2 * settings.max_unread_calls),
             ),
         )
-        self._server.add_generic_rpc_handlers((self.service.handlers(),))
+        self._server.add_generic_rpc_handlers(
+            (self.service.handlers(), open_inference.OpenInference(self.service, settings).handlers())
+        )
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
-            exposed = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            exposed = (SERVICE_NAME, open_inference.SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(exposed, self._server)
 
     async def start(self) -> None:
@@ -145,7 +148,6 @@ class RouterServer:
         """Warm the model, then turn health to SERVING."""
         await self.service.warm_up()
         self._is_warm = True
-        self._set_readiness(is_ready=True)
         await self._set_health(_SERVING)
 
     def _tokens_file(self) -> TokensFile | None:
@@ -162,10 +164,6 @@ class RouterServer:
         except ModuleNotFoundError as error:
             raise ExtraMissing(f"http: needs {error.name}; get it with: pip install 'turnout[http]'") from None
         return HttpPort(self.service, self._settings, self._tokens, shares_port=self._shares_port)
-
-    def _set_readiness(self, *, is_ready: bool) -> None:
-        if self.http is not None:
-            self.http.paths.is_ready = is_ready
 
     def _rules(self) -> Rules:
         return NO_RULES if self._rules_file is None else self._rules_file.rules
@@ -197,8 +195,7 @@ class RouterServer:
         """
         settings = self._settings
         _log.info("draining: lame duck %.1f s, then at most %.1f s", settings.lame_duck_s, settings.grace_s)
-        self.service.metrics.ready(is_ready=False)
-        self._set_readiness(is_ready=False)
+        self.service.retire()
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(settings.lame_duck_s)
         self.service.refuse()

@@ -34,6 +34,7 @@ class RouterService:
 
     Attributes:
         is_warm: whether calls are answered; UNAVAILABLE until `warm_up` is done, and after `refuse`.
+        is_ready: whether callers are to come; no longer after `retire`, though calls are still answered.
         n_calls: calls that are being answered, refusals among them.
         answering: the path of every request, with queue and model thread.
         outcomes: the path of every outcome, with its spool.
@@ -50,6 +51,7 @@ class RouterService:
     ) -> None:
         """Take the bundles to answer from, the limits, where to find the rules in force, and what traces calls."""
         self.is_warm = False
+        self.is_ready = False
         self.n_calls = 0
         self.outcomes = OutcomeIntake(settings)
         self.decision_log = self.outcomes.decision_log(settings)
@@ -86,8 +88,13 @@ class RouterService:
     async def warm_up(self) -> None:
         """Warm all bundles up, then accept calls."""
         await self.answering.lifecycle.warm_up()
-        self.is_warm = True
+        self.is_warm = self.is_ready = True
         self.metrics.ready(is_ready=True)
+
+    def retire(self) -> None:
+        """Say that no more callers are to come."""
+        self.is_ready = False
+        self.metrics.ready(is_ready=False)
 
     def refuse(self) -> None:
         """Answer calls that are in flight, and new ones with UNAVAILABLE."""

@@ -60,9 +60,7 @@ class TlsFiles:
         """Return gRPC's configuration of the files as they are now; raises what `context` does, and `OSError`."""
         self.context()  # which checks what gRPC would find out at the first handshake
         authorities = None if self.client_ca is None else self.client_ca.read_bytes()
-        return grpc.ssl_server_certificate_configuration(
-            [(self.key.read_bytes(), self.cert.read_bytes())], authorities
-        )
+        return grpc.ssl_server_certificate_configuration([(self.key.read_bytes(), self.cert.read_bytes())], authorities)
 
 
 class Certificates(Generic[T]):

@@ -40,15 +40,10 @@ class TooLarge(RequestError):
 
 
 class HttpPaths:
-    """The handlers behind the paths.
-
-    Attributes:
-        is_ready: whether `/readyz` says so: warm, and not draining.
-    """
+    """The handlers behind the paths."""
 
     def __init__(self, service: RouterService, settings: ServerSettings, tokens: TokensFile | None) -> None:
         """Take what decides, the limits, and who is let in; None lets everybody in."""
-        self.is_ready = False
         self._service = service
         self._settings = settings
         self._tokens = tokens
@@ -114,7 +109,7 @@ class HttpPaths:
         return PlainTextResponse("ok\n")
 
     async def _readyz(self, _: Request) -> Response:
-        return PlainTextResponse("ready\n") if self.is_ready else PlainTextResponse("not ready\n", 503)
+        return PlainTextResponse("ready\n") if self._service.is_ready else PlainTextResponse("not ready\n", 503)
 
     async def _metrics(self, _: Request) -> Response:
         return await asyncio.to_thread(metrics_page, self._service.metrics)
@@ -131,7 +126,10 @@ async def _to_report(request: Request) -> Response:
 async def _body_of(request: Request, max_bytes: int) -> bytes:
     """Read the body; raises `TooLarge` as soon as it is known to be over the limit."""
     too_large = TooLarge(f"the body has more than the {max_bytes} bytes that are allowed")
-    if request.headers.get("content-length", "0").isdigit() and int(request.headers.get("content-length", 0)) > max_bytes:
+    if (
+        request.headers.get("content-length", "0").isdigit()
+        and int(request.headers.get("content-length", 0)) > max_bytes
+    ):
         raise too_large
     body = bytearray()
     async for chunk in request.stream():

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -32,7 +31,6 @@ class HttpPort:
     """The port and the paths behind it.
 
     Attributes:
-        paths: the handlers; their `is_ready` is for whoever knows.
         address: where it listens, `host:port`, with the port it got; empty before `start`.
     """
 
@@ -44,14 +42,13 @@ class HttpPort:
         Raises:
             SettingsRefused: certificate and key can't be used.
         """
-        self.paths = HttpPaths(service, settings, tokens)
         self.address = ""
         self._settings = settings
         self._shares_port = shares_port
         files = tls_files(settings)
         context = None if files is None else _context(files)
         config = uvicorn.Config(
-            self.paths.app(),
+            HttpPaths(service, settings, tokens).app(),
             lifespan="off",
             log_config=None,
             log_level="warning",

@@ -14,9 +14,7 @@ from google.protobuf import json_format  # type: ignore[import-untyped]
 from serving.errors import InvalidRequest
 from serving.pb import router_pb2 as pb
 
-FIELDS = frozenset(
-    name for field in pb.RouteRequest.DESCRIPTOR.fields for name in (field.name, field.json_name)
-)
+FIELDS = frozenset(name for field in pb.RouteRequest.DESCRIPTOR.fields for name in (field.name, field.json_name))
 OPENAI_BODY_NAMES = ("openai_body", "openaiBody")
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode

@@ -54,7 +54,7 @@ def read_systemone(body: bytes) -> SystemOne:
         asked = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest(
-            "expected {state: text, questions: {name: {type: choice, criteria: {label: text, ...}}}}, two labels or more"
+            "expected {state: text, questions: {name: {type: choice, criteria: {label: text, label: text, ...}}}}"
         ) from None
     if any(question.type != "choice" for question in asked.questions.values()):
         raise InvalidRequest("questions: expected the type choice, got another one")

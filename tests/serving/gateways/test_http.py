@@ -42,7 +42,10 @@ def without_timings(reply: Any) -> Any:
     ("body", "fields"),
     [
         ({"text": "Why?"}, {"text": "Why?"}),
-        ({"text": "Why?", "threshold": 0.25, "request_id": "r-1"}, {"text": "Why?", "threshold": 0.25, "request_id": "r-1"}),
+        (
+            {"text": "Why?", "threshold": 0.25, "request_id": "r-1"},
+            {"text": "Why?", "threshold": 0.25, "request_id": "r-1"},
+        ),
         ({"text": "word " * 60, "policy": "max_worse=0.05"}, {"text": "word " * 60, "policy": "max_worse=0.05"}),
         ({"openai_body": BODY}, {"openai_body": json.dumps(BODY).encode()}),
         (
@@ -54,7 +57,10 @@ def without_timings(reply: Any) -> Any:
             {"messages": pb.Messages(messages=[pb.Message(role="user", text="hello")]), "explain": True},
         ),
         ({"text": "x" * 400_000}, {"text": "x" * 400_000}),
-        ({"openai_body": BODY | {"tools": [TOOL]}, "sessionId": "s"}, {"openai_body": json.dumps(BODY | {"tools": [TOOL]}).encode(), "session_id": "s"}),
+        (
+            {"openai_body": BODY | {"tools": [TOOL]}, "sessionId": "s"},
+            {"openai_body": json.dumps(BODY | {"tools": [TOOL]}).encode(), "session_id": "s"},
+        ),
     ],
     ids=["text", "threshold", "policy", "openai body", "base64", "explained messages", "too long", "tools"],
 )
@@ -178,8 +184,10 @@ def test_requests_are_decisions_plus_failures_in_the_metrics(bundle: Bundle):
                 await call(http, "/v1/route", body)
             await call(http, "/v1/systemone", systemone("hello"))
             shown = (await call(http, "/metrics")).body.decode().splitlines()
-            counted = {name: sum(float(line.split()[-1]) for line in shown if line.startswith(f"turnout_{name}{{"))
-                       for name in ("decisions_total", "failures_total", "rpcs_total")}
+            counted = {
+                name: sum(float(line.split()[-1]) for line in shown if line.startswith(f"turnout_{name}{{"))
+                for name in ("decisions_total", "failures_total", "rpcs_total")
+            }
             assert counted == {"decisions_total": 3, "failures_total": 2, "rpcs_total": 5}
 
     asyncio.run(check())
@@ -209,7 +217,9 @@ def test_report_is_that_of_the_manifest_and_nothing_else_in_the_folder(tmp_path:
     for name in ("index.html", "figure.svg", "unlisted.html"):
         (folder / "report" / name).write_text(f"<p>{name}</p>")
     manifest = tiny_manifest(folder)
-    files = manifest.files | {f"report/{name}": digest_of(folder / "report" / name) for name in ("index.html", "figure.svg")}
+    files = manifest.files | {
+        f"report/{name}": digest_of(folder / "report" / name) for name in ("index.html", "figure.svg")
+    }
     write_manifest(folder, msgspec.structs.replace(manifest, files=files))
 
     async def check() -> None:
@@ -219,7 +229,13 @@ def test_report_is_that_of_the_manifest_and_nothing_else_in_the_folder(tmp_path:
             assert front.headers["content-type"].startswith("text/html")
             assert "default-src 'none'" in front.headers["content-security-policy"]
             assert (await call(http, "/report/figure.svg")).headers["content-type"] == "image/svg+xml"
-            for path in ("unlisted.html", "..%2Fmanifest.json", "../manifest.json", "%2e%2e/manifest.json", "index.html/"):
+            for path in (
+                "unlisted.html",
+                "..%2Fmanifest.json",
+                "../manifest.json",
+                "%2e%2e/manifest.json",
+                "index.html/",
+            ):
                 assert (await call(http, f"/report/{path}")).status == 404, path
             assert (await call(http, "/report/?bundle=none-such")).status == 404
             (folder / "report" / "figure.svg").write_text("<p>changed</p>")

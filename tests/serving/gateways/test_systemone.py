@@ -58,7 +58,10 @@ def test_decision_without_a_model_has_no_probabilities_and_is_certain(http_proce
 def test_every_question_is_answered_in_its_own_labels(http_process: HttpProcess):
     other = {"type": "choice", "criteria": {"SIMPLE": "short", "MEDIUM": "longer", "COMPLEX": "hard"}}
     reply = http_process.call("/v1/systemone", systemone(state_of(STRONG), complexity=other)).json()
-    assert {name: told["choice"] for name, told in reply["answers"].items()} == {"tier": "strong", "complexity": "COMPLEX"}
+    assert {name: told["choice"] for name, told in reply["answers"].items()} == {
+        "tier": "strong",
+        "complexity": "COMPLEX",
+    }
     assert reply["model"] == "tiny/1"
 
 

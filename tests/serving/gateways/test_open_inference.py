@@ -153,7 +153,7 @@ def test_wrong_requests_have_the_codes_of_route(http_process: HttpProcess, code:
     assert refused.value.code().name == code
 
 
-@given(st.lists(st.text(), min_size=1, max_size=8), st.booleans())
+@given(st.lists(st.text(max_size=40), min_size=1, max_size=4), st.booleans())
 def test_elements_come_through_raw_and_plain(texts: list[str], is_raw: bool):
     readable = [text.encode("utf-8", "replace") for text in texts]
     raw = b"".join(struct.pack("<I", len(element)) + element for element in readable)

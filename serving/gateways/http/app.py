@@ -14,7 +14,7 @@ from typing import Any
 
 import grpc
 from starlette.applications import Starlette
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
@@ -31,6 +31,11 @@ from serving.server.status import Failure, failure_of
 from serving.server.tokens import TokensFile
 
 Page = Callable[[Request], Awaitable[Response]]
+Write = Callable[[Any, HttpCall], Any]
+
+GONE = Failure(grpc.StatusCode.CANCELLED, "the caller is gone")
+BODY_LIMIT_S = 10.0
+"""How long a body may take to come: a caller that sends a byte a minute holds one of the port's connections."""
 
 
 class TooLarge(RequestError):
@@ -52,11 +57,13 @@ class HttpPaths:
 
     def app(self) -> Starlette:
         """Return the application."""
+        route = self._guarded("Route", self._answer(self._route, lambda response, _: write_route(response)))
+        systemone = self._guarded("Route", self._answer(self._systemone, self._write_systemone))
         report = self._guarded("DescribeModel", self._report)
         return Starlette(
             routes=[
-                Route("/v1/route", self._guarded("Route", self._answer(self._route)), methods=["POST"]),
-                Route("/v1/systemone", self._guarded("Route", self._answer(self._systemone)), methods=["POST"]),
+                Route("/v1/route", route, methods=["POST"]),
+                Route("/v1/systemone", systemone, methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._guarded(None, self._metrics)),
@@ -65,20 +72,22 @@ class HttpPaths:
             ]
         )
 
-    def _behaviour(self, decide: Callable[[bytes, float | None], Awaitable[Any]]) -> Behaviour:
+    def _behaviour(self, decide: Behaviour) -> Behaviour:
         async def behaviour(body: bytes, call: HttpCall) -> Any:
-            return await self._service.or_status(decide(body, call.deadline_s), call)
+            return await self._service.or_status(decide(body, call), call)
 
         return behaviour
 
-    async def _decide_route(self, body: bytes, deadline_s: float | None) -> Any:
-        return write_route(await self._service.decide(read_route(body), deadline_s))
+    async def _decide_route(self, body: bytes, call: HttpCall) -> Any:
+        return await self._service.decide(read_route(body), call.deadline_s)
 
-    async def _decide_systemone(self, body: bytes, deadline_s: float | None) -> Any:
-        asked = read_systemone(body)
-        response = await self._service.decide(request_of(asked.state), deadline_s)
+    async def _decide_systemone(self, body: bytes, call: HttpCall) -> Any:
+        call.asked = read_systemone(body)
+        return await self._service.decide(request_of(call.asked.state), call.deadline_s)
+
+    def _write_systemone(self, response: Any, call: HttpCall) -> Any:
         pair = self._service.answering.lifecycle.lineup.default.manifest.pair
-        return write_systemone(asked, response, (pair.weak, pair.strong))
+        return write_systemone(call.asked, response, (pair.weak, pair.strong))
 
     def _guarded(self, method: str | None, page: Page) -> Page:
         """Return a page behind the tokens, whose failures are statuses of the contract, without text of a request."""
@@ -97,11 +106,11 @@ class HttpPaths:
 
         return guarded
 
-    def _answer(self, behaviour: Behaviour) -> Page:
+    def _answer(self, behaviour: Behaviour, write: Write) -> Page:
         async def answer(request: Request) -> Response:
             call = HttpCall(request.headers.items(), deadline_of(request.headers, time.monotonic()))
             body = await _body_of(request, self._settings.max_request_bytes)
-            return json_response(await _while_there(request, behaviour(body, call), call))
+            return json_response(write(await _while_there(request, behaviour(body, call), call), call))
 
         return answer
 
@@ -124,18 +133,27 @@ async def _to_report(request: Request) -> Response:
 
 
 async def _body_of(request: Request, max_bytes: int) -> bytes:
-    """Read the body; raises `TooLarge` as soon as it is known to be over the limit."""
+    """Read the body.
+
+    Raises:
+        TooLarge: it is over the limit; as soon as that is known.
+        DeadlineSpent: it did not come within `BODY_LIMIT_S`.
+        CallFailed: the caller closed its connection.
+    """
     too_large = TooLarge(f"the body has more than the {max_bytes} bytes that are allowed")
-    if (
-        request.headers.get("content-length", "0").isdigit()
-        and int(request.headers.get("content-length", 0)) > max_bytes
-    ):
+    if int(request.headers.get("content-length", 0)) > max_bytes:  # a number: uvicorn refuses anything else
         raise too_large
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > max_bytes:
-            raise too_large
+    try:
+        async with asyncio.timeout(BODY_LIMIT_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > max_bytes:
+                    raise too_large
+    except TimeoutError:
+        raise DeadlineSpent(f"the body did not come within {BODY_LIMIT_S:.0f} s") from None
+    except ClientDisconnect:
+        raise CallFailed(GONE) from None
     return bytes(body)
 
 
@@ -155,7 +173,7 @@ async def _while_there(request: Request, answer: Awaitable[Any], call: HttpCall)
         answering.cancel()
         await asyncio.wait({answering})
         if leaving.done():
-            raise CallFailed(Failure(grpc.StatusCode.CANCELLED, "the caller is gone"))
+            raise CallFailed(GONE)
         raise DeadlineSpent("the deadline passed")
     finally:
         leaving.cancel()

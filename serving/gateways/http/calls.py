@@ -46,11 +46,17 @@ class CallFailed(Exception):
 
 
 class HttpCall:
-    """The part of gRPC's context that handlers use; one an HTTP request."""
+    """The part of gRPC's context that handlers use; one an HTTP request.
+
+    Attributes:
+        deadline_s: when the caller stops waiting, on the monotonic clock; None for never.
+        asked: the request, where the form of the answer depends on it.
+    """
 
     def __init__(self, headers: Sequence[tuple[str, str]], deadline_s: float | None) -> None:
-        """Take the headers, names in lower case, and when the caller stops waiting, on the monotonic clock."""
+        """Take the headers, names in lower case, and the deadline."""
         self.deadline_s = deadline_s
+        self.asked: Any = None
         self._headers = headers
         self._code = grpc.StatusCode.OK
 

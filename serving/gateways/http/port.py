@@ -23,8 +23,9 @@ from serving.server.tokens import TokensFile
 
 BACKLOG = 2048
 START_POLL_S = 0.005
-KEEP_ALIVE_S = 75.0
-"""Longer than gateways keep idle connections (LiteLLM's client: 5 s, nginx: 60 s), so that they close first."""
+KEEP_ALIVE_S = 130
+"""Longer than gateways keep idle connections (nginx 60 s, LiteLLM 120 s): a request on its way to a connection that
+this side closes would be lost."""
 
 
 class HttpPort:
@@ -58,7 +59,7 @@ class HttpPort:
             ws="none",
             proxy_headers=False,
             backlog=BACKLOG,
-            timeout_keep_alive=int(KEEP_ALIVE_S),
+            timeout_keep_alive=KEEP_ALIVE_S,
             limit_concurrency=2 * settings.max_unread_calls,  # as gRPC's own hard limit: beyond it, 503 unread
             ssl_context_factory=None if context is None else lambda *_: context,
         )

@@ -297,6 +297,22 @@ def test_unreadable_http_is_refused_and_the_port_goes_on(bundle: Bundle):
     asyncio.run(check())
 
 
+def test_caller_that_leaves_amid_its_body_is_no_incident(bundle: Bundle, caplog: pytest.LogCaptureFixture):
+    async def check() -> None:
+        async with http_server(bundle) as (server, _, http):
+            _, writer = await asyncio.open_connection(*http.split(":"))
+            writer.write(b"POST /v1/route HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+            await writer.drain()
+            await asyncio.sleep(0.05)
+            writer.close()
+            await asyncio.sleep(0.05)
+            assert (await call(http, "/v1/route", {"text": "hello"})).status == 200
+            assert server.service.n_calls == 0
+
+    asyncio.run(check())
+    assert caplog.text == ""
+
+
 def test_connections_beyond_the_limit_are_503_and_those_within_are_answered(bundle: Bundle):
     async def check() -> None:
         async with http_server(bundle, max_unread_calls=2) as (_, _, http), aiohttp.ClientSession() as session:

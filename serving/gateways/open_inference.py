@@ -19,11 +19,12 @@ import grpc
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from serving.errors import InvalidRequest, UnknownName
+from serving.observe.calls import CODES
 from serving.pb import open_inference_pb2 as v2
 from serving.pb import router_pb2 as pb
 from serving.server.config import ServerSettings
 from serving.server.service import RouterService, deadline_of
-from serving.server.status import PUSHBACK_KEY
+from serving.server.status import Failure
 
 SERVICE_NAME = "inference.GRPCInferenceService"
 SERVER_NAME = "turnout"
@@ -98,9 +99,9 @@ class OpenInference:
         inference, results = await self._service.or_status(self._results(raw, deadline_of(context)), context)
         failed = next((one.failure for one in results if one.HasField("failure")), None)
         if failed is not None:  # counted already, as an item of its own
-            pushback = str(failed.retry_pushback_ms) if failed.HasField("retry_pushback_ms") else None
-            trailers = () if pushback is None else ((PUSHBACK_KEY, pushback),)
-            await context.abort(_CODES[failed.code], failed.message, trailers)
+            pushback_ms = failed.retry_pushback_ms if failed.HasField("retry_pushback_ms") else None
+            failure = Failure(CODES[failed.code], failed.message, pushback_ms)
+            await context.abort(failure.code, failure.message, failure.trailers)
         return _response(inference, [one.response for one in results])
 
     async def _readiness(self, raw: bytes) -> Any:
@@ -130,9 +131,6 @@ class OpenInference:
 
     def _find(self, name: str, version: str) -> Any:
         return self._service.answering.lifecycle.lineup.find(_bundle(name, version))
-
-
-_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 def read_inference(raw: bytes, settings: ServerSettings) -> Inference:

@@ -75,8 +75,8 @@ class HttpCall:
     async def abort(self, code: grpc.StatusCode, message: str, trailers: Sequence[tuple[str, str]] = ()) -> NoReturn:
         """End the call; raises `CallFailed`."""
         self._code = code
-        pushback_ms = dict(trailers).get(PUSHBACK_KEY)
-        raise CallFailed(Failure(code, message, None if pushback_ms is None else int(pushback_ms)))
+        pushback_ms = int(dict(trailers).get(PUSHBACK_KEY, 0))
+        raise CallFailed(Failure(code, message, pushback_ms if pushback_ms > 0 else None))
 
 
 def deadline_of(headers: Mapping[str, str], now_s: float) -> float | None:

@@ -11,6 +11,7 @@ from training.sample import make_sample
 WAYS = ("auto", "routed-by-plugin", "routed")
 """Names that requests ask for: an alias of the callback, the auto router with the plug-in, and without any."""
 PICTURE = "data:image/png;base64," + base64.b64encode(b"any bytes will do: nobody looks").decode()
+STREAM = {"stream": True, "stream_options": {"include_usage": True}}
 SYSTEM = "You are a careful assistant. Answer in one sentence."
 
 
@@ -46,6 +47,11 @@ def requests(n_requests: int, seed: int) -> list[Request]:
     ]
 
 
+def unstreamed(request: Request, user: str) -> Request:
+    """Return the request under another mark, answered in one piece: its time is then that of a whole call."""
+    return Request(user, request.way, {name: value for name, value in request.body.items() if name not in STREAM})
+
+
 def _varied(request: dict[str, Any], number: int) -> dict[str, Any]:
     body = {name: value for name, value in request.items() if name != "model"}
     messages = [dict(message) for message in body["messages"]]
@@ -54,4 +60,4 @@ def _varied(request: dict[str, Any], number: int) -> dict[str, Any]:
         messages[-1]["content"] = [{"type": "text", "text": messages[-1]["content"]}, picture]
     if number % 5 == 0 and messages[0]["role"] != "system":
         messages.insert(0, {"role": "system", "content": SYSTEM})
-    return body | {"messages": messages} | ({"stream": True} if number % 4 == 0 else {})
+    return body | {"messages": messages} | (STREAM if number % 4 == 0 else {})

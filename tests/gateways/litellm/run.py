@@ -17,7 +17,7 @@ from typing import Any
 import openai
 
 from serving.registry import find_bundle
-from tests.gateways.litellm.requests import WAYS, Request, requests
+from tests.gateways.litellm.requests import WAYS, Request, requests, unstreamed
 from tests.gateways.litellm.running import Proxy, free_ports, running_proxy
 from tests.running import ServerProcess, serve_command, started
 
@@ -108,9 +108,8 @@ class Caller:
         await self._client.close()
 
 
-def marked(prefix: str, n_requests: int, seed: int, **body: Any) -> list[Request]:
-    made = requests(n_requests, seed)
-    return [Request(f"{prefix}-{one.user}", one.way, {**one.body, "stream": False} | body) for one in made]
+def marked(prefix: str, n_requests: int, seed: int) -> list[Request]:
+    return [unstreamed(one, f"{prefix}-{one.user}") for one in requests(n_requests, seed)]
 
 
 def gather(folder: Path, expect: Any) -> Run:

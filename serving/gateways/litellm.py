@@ -44,6 +44,7 @@ class PluginSettings:
         server: `TURNOUT_SERVER`, `host:port` of Turnout.
         timeout_s: `TURNOUT_TIMEOUT_MS`, what a request waits for its route at most; 100 ms by default.
         strong_model: `TURNOUT_STRONG_MODEL`, the name to fall back to: a `model_name` of the proxy.
+        tiers: `TURNOUT_TIERS`, names of the auto router's tiers for the weak and the strong model, with a comma.
         policy: `TURNOUT_POLICY`, where an alias names none; empty for the server's own.
         token: the bearer token in the file that `TURNOUT_TOKEN_FILE` names; empty for none.
         credentials: TLS with the authorities in the PEM file that `TURNOUT_TLS_CA` names; None for plain text.
@@ -52,19 +53,27 @@ class PluginSettings:
     server: str = DEFAULT_LISTEN
     timeout_s: float = 0.1
     strong_model: str = "gpt-4o"
+    tiers: tuple[str, str] = ("SIMPLE", "REASONING")
     policy: str = ""
     token: str = ""
     credentials: grpc.ChannelCredentials | None = None
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> PluginSettings:
-        """Read them; raises `OSError` for a file that can't be read and `ValueError` for a time that is none."""
+        """Read them.
+
+        Raises:
+            OSError: a file can't be read.
+            ValueError: the time is no number, or the tiers are not two.
+        """
+        weak, strong = environment.get("TURNOUT_TIERS", "SIMPLE,REASONING").split(",")
         token_file, tls_ca = environment.get("TURNOUT_TOKEN_FILE"), environment.get("TURNOUT_TLS_CA")
         return cls(
-            server=environment.get("TURNOUT_SERVER", cls.server),
+            server=environment.get("TURNOUT_SERVER", DEFAULT_LISTEN),
             timeout_s=float(environment.get("TURNOUT_TIMEOUT_MS", "100")) / 1e3,
-            strong_model=environment.get("TURNOUT_STRONG_MODEL", cls.strong_model),
-            policy=environment.get("TURNOUT_POLICY", cls.policy),
+            strong_model=environment.get("TURNOUT_STRONG_MODEL", "gpt-4o"),
+            tiers=(weak.strip(), strong.strip()),
+            policy=environment.get("TURNOUT_POLICY", ""),
             token=Path(token_file).read_text("utf-8").strip() if token_file else "",
             credentials=grpc.ssl_channel_credentials(Path(tls_ca).read_bytes()) if tls_ca else None,
         )
@@ -113,7 +122,7 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
         return data
 
     async def classify(self, context: Any) -> str:
-        """Return `weak` or `strong` for the auto router's tiers; LiteLLM's own signature.
+        """Return the name of the auto router's tier; LiteLLM's own signature.
 
         Tools and response format are known where the plug-in is registered as a callback as well.
         """
@@ -122,7 +131,8 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
         routed = await self._routed(data, Alias(), "")
         if isinstance(whole, dict):
             _keep(whole, routed)
-        return routed.tier
+        weak, strong = self._settings.tiers
+        return weak if routed.tier == "weak" else strong
 
     async def _routed(self, data: Mapping[str, Any], alias: Alias, tenant: str) -> Routed:
         try:

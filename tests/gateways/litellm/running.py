@@ -22,7 +22,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = ROOT / ".venv-litellm-proxy"
 README = ROOT / "serving" / "gateways" / "README.md"
-START_LIMIT_S = 90.0
+START_LIMIT_S = 200.0
 TURNOUT_HTTP = "http://127.0.0.1:8080"
 QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",

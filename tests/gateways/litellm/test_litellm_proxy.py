@@ -25,7 +25,7 @@ from tests.gateways.litellm.running import proxy_program
 from tests.gateways.litellm.upstream import WORDS
 from tests.running import environment
 
-pytestmark = [pytest.mark.bench, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.bench, pytest.mark.timeout(500)]
 STRONG, WEAK = "gpt-4o", "gpt-4o-mini"
 DEADLINE_MS = 100
 SLOWEST_MS = 1500

@@ -129,5 +129,5 @@ def _context(files: TlsFiles) -> ssl.SSLContext:
         connection.context = certificates.latest
 
     first = certificates.latest
-    first.sni_callback = before_handshake  # type: ignore[assignment]  # typed for sockets; asyncio gives an SSLObject
+    first.sni_callback = before_handshake
     return first

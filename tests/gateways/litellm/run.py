@@ -24,7 +24,7 @@ from tests.running import ServerProcess, serve_command, started
 N_REQUESTS = 300
 AT_ONCE = 8
 N_ROUNDS = 40
-N_FAULTY = 8
+N_FAULTY = 6
 DIRECT = "gpt-4o"
 FLUSH_LIMIT_S = 20.0
 TOKEN_DIGEST = hashlib.sha256(b"turnout_nobody-has-it").hexdigest()

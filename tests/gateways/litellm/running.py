@@ -24,6 +24,8 @@ ENVIRONMENT = ROOT / ".venv-litellm-proxy"
 README = ROOT / "serving" / "gateways" / "README.md"
 START_LIMIT_S = 200.0
 TURNOUT_HTTP = "http://127.0.0.1:8080"
+DEADLINE_MS = 1000
+"""In place of the README's 100 ms: on a machine that is busy otherwise, a decision may take longer than that."""
 QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_TELEMETRY": "False",
@@ -50,13 +52,18 @@ def proxy_program() -> Path:
 
 
 def readme_config(http: str, upstream: str) -> dict[str, Any]:
-    """Return both configurations of the README as one, with the test's addresses and its place for logs."""
+    """Return both configurations of the README as one, with the test's addresses, deadline and place for logs."""
     blocks = re.findall(r"```yaml\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
     configs = [yaml.safe_load(block.replace(TURNOUT_HTTP, f"http://{http}")) for block in blocks]
     models = {entry["model_name"]: entry for config in configs for entry in config["model_list"]}
     for entry in models.values():
         if entry["litellm_params"]["model"].startswith("openai/"):
             entry["litellm_params"] |= {"api_base": f"{upstream}/v1", "api_key": "sk-local"}
+    classifiers = [
+        models[name]["litellm_params"]["complexity_router_config"] for name in ("routed", "routed-by-plugin")
+    ]
+    classifiers[0]["opensource_classifier_config"]["timeout_ms"] = DEADLINE_MS
+    classifiers[1]["classifier_plugin_timeout_ms"] = 2 * DEADLINE_MS
     settings = configs[1]["litellm_settings"] | {"success_callback": ["generic_api"]}
     return {"model_list": list(models.values()), "litellm_settings": settings}
 
@@ -70,7 +77,8 @@ def running_proxy(folder: Path, grpc_address: str, http_address: str) -> Iterato
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(readme_config(http_address, upstream)))
     ours = os.environ | {"PYTHONPATH": str(ROOT)}
-    theirs = ours | QUIET | {"TURNOUT_SERVER": grpc_address, "GENERIC_LOGGER_ENDPOINT": f"{upstream}/logs"}
+    asking = {"TURNOUT_SERVER": grpc_address, "TURNOUT_TIMEOUT_MS": str(DEADLINE_MS)}
+    theirs = ours | QUIET | asking | {"GENERIC_LOGGER_ENDPOINT": f"{upstream}/logs"}
     module = [sys.executable, "-m", "tests.gateways.litellm.upstream", str(upstream_port), str(folder)]
     command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with started(module, folder / "upstream.log", ours), started(command, folder / "proxy.log", theirs) as process:

@@ -21,14 +21,13 @@ from serving.client import Router
 from serving.prices import cost_usd
 from tests.gateways.litellm.requests import WAYS, Request
 from tests.gateways.litellm.run import DIRECT, N_REQUESTS, Called, Run, gather, lines_of
-from tests.gateways.litellm.running import proxy_program
+from tests.gateways.litellm.running import DEADLINE_MS, proxy_program
 from tests.gateways.litellm.upstream import WORDS
 from tests.running import environment
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(500)]
 STRONG, WEAK = "gpt-4o", "gpt-4o-mini"
-DEADLINE_MS = 100
-SLOWEST_MS = 1500
+SLOWEST_MS = DEADLINE_MS + 1500
 """Bound of a single call on a machine that others use as well; the median is held to the deadline."""
 
 
@@ -133,10 +132,13 @@ def test_turnout_label_reads_the_log_without_a_column_map(run: Run, tmp_path: Pa
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
     assert done.returncode == 0, done.stderr
     ledger = json.loads(done.stdout.splitlines()[0])
-    n_chats = sum(row["call_type"] == "acompletion" for row in lines_of(run.logs))
-    print(ledger)
+    rows = lines_of(run.logs)
+    n_chats = sum(row["call_type"] == "acompletion" for row in rows)
     assert n_chats >= len(run.calls)
-    assert ledger == n_chats
+    # What is no chat are LiteLLM's own calls of its classifier, `POST /v1/systemone`.
+    assert ledger["quarantined"] == {"not_chat": len(rows) - n_chats}
+    assert sum(ledger["labelled"].values()) + sum(ledger["abstained"].values()) + ledger["merged"] == n_chats
+    assert sum(ledger["labelled"].values()) >= 10, "requests that both models answered, in the turns"
 
 
 def test_savings_that_litellm_reports_are_those_of_the_usage(run: Run):
@@ -156,7 +158,8 @@ def saved_usd(row: dict[str, Any]) -> float:
 
 def test_added_latency_is_a_few_milliseconds(run: Run):
     direct = run.p50_ms(DIRECT)
+    print()
     for way in WAYS:
         added = run.p50_ms(way) - direct
         print(f"{way}: p50 {run.p50_ms(way):.1f} ms, without Turnout {direct:.1f} ms, added {added:.1f} ms")
-        assert run.p50_ms(way) < direct + DEADLINE_MS
+        assert run.p50_ms(way) < direct + 100

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,23 @@ test: $(VENV)/.dev  ## run the tests
 
 test-encoders: .venv-encoders/.dev  ## export the encoder again and compare (installs torch)
 	.venv-encoders/bin/pytest -q tests/training/test_encoder_export.py
+
+# Gateways and clients whose pins clash with ours have environments of their own.
+.venv-litellm-proxy/.ready: tests/gateways/litellm/requirements.txt
+	@test -d .venv-litellm-proxy || $(PYTHON) -m venv .venv-litellm-proxy
+	.venv-litellm-proxy/bin/pip install --quiet --requirement $<
+	@touch $@
+
+test-litellm: $(VENV)/.dev .venv-litellm-proxy/.ready  ## the real LiteLLM proxy in front of Turnout
+	$(BIN)/pytest -q -s tests/gateways/litellm
+
+.venv-triton/.ready: tests/gateways/clients/requirements.txt
+	@test -d .venv-triton || $(PYTHON) -m venv .venv-triton
+	.venv-triton/bin/pip install --quiet --requirement $<
+	@touch $@
+
+test-triton: $(VENV)/.dev .venv-triton/.ready  ## the open inference protocol as tritonclient speaks it
+	$(BIN)/pytest -q tests/serving/gateways/test_open_inference.py
 
 check: lint types proto-lint  ## ruff, mypy, buf
 
@@ -110,4 +127,4 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-bench-* $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-bench-* .venv-litellm-proxy .venv-triton $(DEMO) node_modules dist

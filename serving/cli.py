@@ -65,6 +65,10 @@ def serve(
         ),
     ] = None,
     listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one.")] = DEFAULT_LISTEN,
+    http: Annotated[
+        str,
+        typer.Option(help="HOST:PORT for decisions over HTTP (POST /v1/route, /v1/systemone); needs turnout[http]."),
+    ] = DEFAULTS.http,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Processes on the port, each with the whole model. Without it: one for each core."),
@@ -170,6 +174,7 @@ def serve(
     )
     settings = ServerSettings(
         listen=listen,
+        http=http,
         lame_duck_s=lame_duck_s,
         grace_s=grace_s,
         reflection=is_loopback(listen) if reflection is None else reflection,

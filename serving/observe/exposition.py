@@ -65,7 +65,7 @@ def start_exposition(listen: str, metrics: ServerMetrics | None = None) -> Expos
     from prometheus_client import start_http_server  # noqa: PLC0415  # see metrics.py
 
     host, port = split_address(listen)
-    registry = _workers_registry(os.environ[FOLDER_VARIABLE]) if metrics is None else metrics.registry
+    registry = workers_registry(os.environ[FOLDER_VARIABLE]) if metrics is None else metrics.registry
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
@@ -75,7 +75,7 @@ def start_exposition(listen: str, metrics: ServerMetrics | None = None) -> Expos
     return Exposition(server, thread, host)
 
 
-def _workers_registry(folder: str) -> Any:
+def workers_registry(folder: str) -> Any:
     """Return a registry of its own, so that the supervisor's process is not exposed as if it served."""
     from prometheus_client import CollectorRegistry  # noqa: PLC0415  # see metrics.py
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415

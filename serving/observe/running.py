@@ -71,10 +71,12 @@ def expose(settings: ObserveSettings, metrics: ServerMetrics | None = None) -> E
         return None
 
 
-def announce(exposition: Exposition | None) -> None:
-    """Log where the metrics are; when the server is ready, so that a refusal to start stands alone."""
+def announce(exposition: Exposition | None, http: str = "") -> None:
+    """Log where metrics and HTTP port are; when the server is ready, so that a refusal to start stands alone."""
     if exposition is not None:
         _log.info("metrics on %s", exposition.url)
+    if http:
+        _log.info("http on %s", http)
 
 
 async def keep_sampling(

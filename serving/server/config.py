@@ -25,6 +25,8 @@ class ServerSettings:
 
     Attributes:
         listen: `host:port`; port 0 takes a free one. Anything but loopback needs TLS or `insecure_public`.
+        http: `host:port` of the HTTP port, which needs the extra `http`; empty for none. As `listen`, anything but
+            loopback needs TLS or `insecure_public`.
         max_request_bytes: a larger request is INVALID_ARGUMENT. Too low refuses long conversations.
         max_batch_items: a `RouteBatch` of more is INVALID_ARGUMENT.
         max_batch_bytes: a larger `RouteBatch` is INVALID_ARGUMENT; each item still has `max_request_bytes`.
@@ -65,6 +67,7 @@ class ServerSettings:
     """
 
     listen: str = DEFAULT_LISTEN
+    http: str = ""
     max_request_bytes: int = 4 << 20
     max_batch_items: int = 100
     max_batch_bytes: int = 8 << 20
@@ -92,7 +95,8 @@ class ServerSettings:
     insecure_public: bool = False
 
     def __post_init__(self) -> None:
-        split_address(self.listen)
+        for name in self._addresses():
+            split_address(getattr(self, name), name)
         self._check_limits()
         self._check_security()
 
@@ -133,16 +137,21 @@ class ServerSettings:
             raise SettingsRefused("tls_cert, tls_key: expected both or none; one is of no use without the other")
         if self.tls_client_ca is not None and self.tls_cert is None:
             raise SettingsRefused("tls_client_ca: expected tls_cert and tls_key as well; clients are known by TLS only")
-        if self.tls_cert is None and not self.insecure_public and not is_loopback(self.listen):
+        public = [name for name in self._addresses() if not is_loopback(getattr(self, name))]
+        if self.tls_cert is None and not self.insecure_public and public:
             at_stake = "prompts" if self.tokens is None else "prompts and tokens"
             raise SettingsRefused(
-                f"listen: {self.listen} can be reached from other machines, and without TLS others can read {at_stake} "
-                f"on the way; give tls_cert and tls_key, or insecure_public where something else encrypts"
+                f"{public[0]}: {getattr(self, public[0])} can be reached from other machines, and without TLS others "
+                f"can read {at_stake} on the way; give tls_cert and tls_key, or insecure_public where something else "
+                f"encrypts"
             )
 
+    def _addresses(self) -> tuple[str, ...]:
+        return ("listen", "http") if self.http else ("listen",)
 
-def split_address(listen: str) -> tuple[str, int]:
-    """Split `host:port` or `[ipv6]:port`.
+
+def split_address(listen: str, name: str = "listen") -> tuple[str, int]:
+    """Split `host:port` or `[ipv6]:port`; a refusal calls it by its name among the settings.
 
     Raises:
         SettingsRefused: there is no host, or no port from 0 to 65535.
@@ -150,7 +159,7 @@ def split_address(listen: str) -> tuple[str, int]:
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
-        raise SettingsRefused(f"listen: expected host:port such as {DEFAULT_LISTEN}, got {listen!r}")
+        raise SettingsRefused(f"{name}: expected host:port such as {DEFAULT_LISTEN}, got {listen!r}")
     return host, int(port)
 
 

@@ -30,6 +30,7 @@ from training.options import (
     reading_of,
 )
 from training.reading import AUTO, JoinBy
+from training.retrain.cli import retrain
 from training.sources import find_logs
 
 encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
@@ -37,7 +38,7 @@ encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
 
 def add_commands(app: typer.Typer, rules_app: typer.Typer) -> None:
     """Add the training commands to the command line, and to its `rules` those that read logs."""
-    for command in (sample, label, replay, assess, train, recalibrate, predict, evaluate, report):
+    for command in (sample, label, replay, assess, train, recalibrate, retrain, predict, evaluate, report):
         app.command()(command)
     app.add_typer(encoder_app, name="encoder")
     app.add_typer(logs_app, name="logs")

@@ -41,6 +41,8 @@ COMMANDS = [
     "recalibrate",
     "replay",
     "report",
+    "retrain",
+    "rollback",
     "route",
     "rules",
     "rules check",

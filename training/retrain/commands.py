@@ -44,7 +44,7 @@ def retrain_entry(
     named = encoder or read_manifest(entry.folder / entry.current()).encoder.name
     done = retrain(logs, entry, kept, load_encoder(find_encoder(named)), settings, Reporter(quiet=quiet))
     if as_json:
-        print(_json(done))
+        print(result_json(done))
         return
     console().print(verdict_table(done.verdict))
     print(_rows_line(done))
@@ -103,7 +103,8 @@ def _said(check: Check) -> str:
     return "yes" if check.is_met else "NO"
 
 
-def _json(done: Retrained) -> str:
+def result_json(done: Retrained) -> str:
+    """Return the same for programs."""
     result = {
         "promoted": done.is_promoted,
         "dry_run": done.folder is None,

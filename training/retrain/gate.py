@@ -154,7 +154,7 @@ class _Drawn:
 
 def _ratios(sums: Floats, shape: tuple[int, int]) -> Floats:
     mass, rest = sums[: shape[1]], sums[shape[1] :].reshape(shape)
-    return np.divide(rest, mass, out=np.full(shape, np.nan), where=mass > 0)
+    return np.asarray(np.divide(rest, mass, out=np.full(shape, np.nan), where=mass > 0), dtype=np.float64)
 
 
 def _slice_checks(names: Sequence[tuple[str, str]], drawn: _Drawn, limits: Limits) -> list[Check]:
@@ -200,7 +200,7 @@ def _ece_excess(rows: GateRows, p_match: Floats, seed: int) -> float:
 
 
 def _slices(rows: GateRows) -> dict[tuple[str, str], Floats]:
-    found = {}
+    found: dict[tuple[str, str], Floats] = {}
     for kind, names in rows.slices.items():
         column = np.asarray(names, dtype=np.str_)
         values, counts = np.unique(column, return_counts=True)

@@ -104,7 +104,7 @@ def _latency(before: Asked, after: Asked, limits: Limits) -> Check:
 
 
 def _parity(learned: Learned, limits: Limits) -> Check:
-    found = learned.parity.max_difference
+    found = float(learned.parity.max_difference)
     return Check(
         name="parity with the Python path",
         is_met=found <= limits.parity,

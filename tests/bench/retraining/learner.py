@@ -19,7 +19,7 @@ from training.retrain.gate import Answers
 from training.router import Router
 
 POLICY = "max_worse=0.05"
-"""On some 500 policy rows the default 1 % can promise next to nothing, and a router that routes nothing shows nothing."""
+"""On some 500 policy rows the default 1 % can promise next to nothing."""
 
 
 @dataclass(frozen=True)

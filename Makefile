@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-quality bench-quality-peers bench-serving bench-peers clean help
+.PHONY: system-deps demo test test-encoders test-mlflow check lint types proto proto-lint scorecard scorecard-full bench bench-quality bench-quality-peers bench-serving bench-peers clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,15 @@ test: $(VENV)/.dev  ## run the tests
 
 test-encoders: .venv-encoders/.dev  ## export the encoder again and compare (installs torch)
 	.venv-encoders/bin/pytest -q tests/training/test_encoder_export.py
+
+# MLflow pins what others need otherwise, and is large.
+.venv-mlflow/.dev: pyproject.toml
+	@test -d .venv-mlflow || $(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/pip install --quiet --editable '.[dev]' mlflow
+	@touch $@
+
+test-mlflow: .venv-mlflow/.dev  ## publish bundles to a real MLflow server (installs mlflow)
+	.venv-mlflow/bin/pytest -q tests/serving/test_mlflow.py
 
 check: lint types proto-lint  ## ruff, mypy, buf
 
@@ -107,4 +116,4 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-bench-* $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* $(DEMO) node_modules dist

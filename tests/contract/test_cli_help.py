@@ -35,6 +35,7 @@ COMMANDS = [
     "models list",
     "models promote",
     "models prune",
+    "models publish",
     "models rollback",
     "models show",
     "predict",

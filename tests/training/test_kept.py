@@ -12,8 +12,10 @@ import pytest
 from serving.bundle import Pair
 from serving.prompt import Prompt
 from tests.log_builders import record
-from training.errors import DataRefused
+from training.compaction.forget import Whom, forget_kept
+from training.errors import DataRefused, RetrainUnderWay
 from training.records import Label, LabelledRecord, Response
+from training.retrain.alone import alone
 from training.retrain.kept import KeptRow, Origin, read_kept, write_kept
 
 ORIGIN = Origin(Pair(), 0.0)
@@ -73,3 +75,13 @@ def test_store_of_another_pair_or_margin_and_other_files_are_refused(tmp_path: P
     path.write_bytes(path.read_bytes()[:-9])
     with pytest.raises(DataRefused, match="not a readable Parquet file"):
         read_kept(path, ORIGIN)
+
+
+def test_rows_of_a_tenant_can_be_forgotten(tmp_path: Path):
+    path = tmp_path / "rows.parquet"
+    write_kept(path, kept_rows(), ORIGIN)
+    assert forget_kept(path, Whom(tenant="nobody")) == 0
+    assert forget_kept(path, Whom(tenant="t", session_id="c")) == 1
+    assert read_kept(path, ORIGIN) == kept_rows()[1:]
+    with alone(path), pytest.raises(RetrainUnderWay):
+        forget_kept(path, Whom(tenant="t"))

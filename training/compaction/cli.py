@@ -38,6 +38,9 @@ def forget(
     spool: Annotated[
         Path | None, typer.Option(help="Folder of the spool, to rewrite its sealed files as well.")
     ] = None,
+    kept: Annotated[
+        Path | None, typer.Option(help="File of rows that turnout retrain has kept, to rewrite it as well.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Rewrite all files without the rows that fit every option given, and print how many went.
@@ -47,4 +50,4 @@ def forget(
     from training.compaction.commands import forget_rows
     from training.compaction.forget import Whom
 
-    raise typer.Exit(forget_rows(folder, spool, Whom(tenant, session, request_id), as_json=as_json))
+    raise typer.Exit(forget_rows(folder, spool, kept, Whom(tenant, session, request_id), as_json=as_json))

@@ -13,7 +13,7 @@ from rich.table import Table
 from serving.errors import EXIT_DATA_REFUSED, EXIT_OK
 from serving.tables import console
 from training.compaction.compact import compact
-from training.compaction.forget import Whom, forget
+from training.compaction.forget import Whom, forget, forget_kept
 from training.compaction.store import opened
 from training.errors import DataRefused
 
@@ -31,7 +31,7 @@ def compact_logs(spool: Path, out: Path, keep_days: int | None, *, as_json: bool
     return EXIT_DATA_REFUSED if done.damages or done.unknown else EXIT_OK
 
 
-def forget_rows(folder: Path, spool: Path | None, whom: Whom, *, as_json: bool) -> int:
+def forget_rows(folder: Path, spool: Path | None, kept: Path | None, whom: Whom, *, as_json: bool) -> int:
     """Forget rows, print the counts, and return the exit code: 1 when a living server's file still holds some.
 
     Raises:
@@ -43,6 +43,8 @@ def forget_rows(folder: Path, spool: Path | None, whom: Whom, *, as_json: bool) 
         _check_folder(spool)
     with opened(folder) as store:
         done = forget(store, spool, whom)
+    if kept is not None:
+        done.kept = forget_kept(kept, whom)
     _print(str(folder), asdict(done), as_json=as_json)
     return EXIT_DATA_REFUSED if done.left else EXIT_OK
 

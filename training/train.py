@@ -407,7 +407,7 @@ def _training(
 
 
 def _seen(data: Dataset, part: NDArray[np.int64], salt: str) -> bytes:
-    keys = (data.groups.keys[row] for row in np.flatnonzero(part != Part.TEST))
+    keys = (data.groups.keys[row] for row in np.flatnonzero(np.isin(part, (Part.FIT, Part.CALIBRATE, Part.POLICY))))
     return b"".join(sorted(key_digests(keys, salt)))
 
 

@@ -46,12 +46,13 @@ def test_without_moments_whole_groups_are_drawn_and_none_left_out(rows: tuple, s
     assert np.array_equal(again.part, division.part)
 
 
-def test_policies_are_solved_on_the_latest_of_what_is_learned():
+def test_policies_are_solved_on_as_much_of_the_new_as_of_the_old():
     group, created = np.arange(100), np.arange(100.0)
-    part = divide(group, created, created < 40, test_share=0.5, seed=0).part
-    assert np.flatnonzero(part == Part.TEST).tolist() == list(range(70, 100))
-    assert np.flatnonzero(part == Part.POLICY).tolist() == list(range(62, 70))
-    assert np.flatnonzero(part == Part.FIT).tolist() == list(range(62))
+    part = divide(group, created, created < 40, test_share=0.6, seed=0).part
+    assert np.flatnonzero(part == Part.TEST).tolist() == list(range(64, 100))
+    assert (part[:40] == Part.POLICY).sum() == 5
+    assert (part[40:64] == Part.POLICY).sum() == 3
+    assert np.isin(part[:64], (Part.FIT, Part.POLICY)).all()
 
 
 def test_rows_seen_before_and_made_after_the_test_began_are_left_out():

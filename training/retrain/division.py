@@ -3,8 +3,8 @@
 Comes in: labelled rows, old and new, in groups. Goes out: a part for each row.
 
 The test are the latest of the fresh groups: those without any row that is old or that the champion has seen. All that
-the challenger learns from is earlier, and the latest of that solves its policies, since those are for traffic to come.
-Where rows do not say when they were made, test and policy part are drawn.
+the challenger learns from is earlier. Where rows do not say when they were made, the test is drawn. The policy part is
+drawn, from old and fresh groups alike: the latest of all would be most of what is new, and nothing would teach it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from training.metrics import Floats, Ints
 from training.splits import Part
 
 POLICY_SHARE = 0.125
-"""Of the groups that are not the test: what `training.splits` takes (0.1 of 0.8)."""
+"""Of the old groups, and of the fresh ones that are not the test: what `training.splits` takes (0.1 of 0.8)."""
 
 LEFT_OUT = -1
 """Part of rows that neither teach nor test: made after the first row of the test, in groups that are not fresh, or made
@@ -46,7 +46,7 @@ def divide(group: Ints, created: Floats, is_known: NDArray[np.bool_], *, test_sh
         created: (n,) seconds since the epoch; NaN where unknown.
         is_known: (n,) whether the row is old, or seen by the champion.
         test_share: of the fresh groups.
-        seed: of the draws, where moments are unknown.
+        seed: of the draws.
     """
     n_groups = int(group.max()) + 1
     is_fresh = np.ones(n_groups, dtype=bool)
@@ -57,8 +57,10 @@ def divide(group: Ints, created: Floats, is_known: NDArray[np.bool_], *, test_sh
     test = fresh[fresh.size - int(test_share * fresh.size) :]
     part_of_group = np.full(n_groups, int(Part.FIT))
     part_of_group[test] = Part.TEST
-    learned = order[part_of_group[order] == Part.FIT]
-    part_of_group[learned[learned.size - int(POLICY_SHARE * learned.size) :]] = Part.POLICY
+    rng = np.random.default_rng(seed)
+    for kind in (is_fresh, ~is_fresh):
+        learned = rng.permutation(np.flatnonzero(kind & (part_of_group == Part.FIT)))
+        part_of_group[learned[: int(POLICY_SHARE * learned.size)]] = Part.POLICY
     part = part_of_group[group]
     if is_later and test.size:
         part = _kept_in_time(part, created, cut=_latest(group, created, n_groups)[fresh[: fresh.size - test.size]])

@@ -125,7 +125,7 @@ def test_bundle_says_against_whom_it_was_held_and_with_what_figures(story: Story
         "quality at the policy",
         "quality of each task",
         "log loss of each task",
-        "calibration error above its floor",
+        "calibration error above chance",
         "latency of 95 %, ms",
         "parity with the Python path",
     ]

@@ -59,8 +59,11 @@ def retrain(
         float, typer.Option(min=0, help="Nats that the interval's upper end may reach; its mean may not rise.")
     ] = 0.01,
     max_quality_fall: Annotated[
-        float, typer.Option(min=0, help="Mean score that the interval's lower end may fall, at the policy.")
-    ] = 0.01,
+        float | None,
+        typer.Option(
+            min=0, help="Mean score that the interval's lower end may fall; without it what the policy allows."
+        ),
+    ] = None,
     max_task_fall: Annotated[
         float, typer.Option(min=0, help="Mean score that one task or language may fall, beyond chance.")
     ] = 0.05,
@@ -71,8 +74,8 @@ def retrain(
         float, typer.Option(min=0, help="Nats that one task or language may rise, beyond chance.")
     ] = 0.05,
     max_ece_excess: Annotated[
-        float, typer.Option(min=0, help="Calibration error above its floor; a worse champion's may be kept.")
-    ] = 0.02,
+        float, typer.Option(min=0, help="Calibration error above chance; a worse champion's may be kept.")
+    ] = 0.01,
     max_latency_ms: Annotated[
         float, typer.Option(min=0, help="Milliseconds within which 95 % of the decisions must be made here.")
     ] = 25.0,

@@ -10,16 +10,20 @@ Differences are challenger less champion on the same rows; intervals draw groups
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.bundle import Policy
 from serving.verdict import Check
 from training import bootstrap, metrics
 from training.metrics import Floats, Ints, Ranking
 
 N_BOOTSTRAPS = 1000
+QUALITY = 0.01
+"""Fall of the mean score that is tolerated where neither the operator nor the policy says."""
+
 MIN_SLICE_ROWS = 50
 """A task with fewer rows moves by 0.02 when one answer does: no fall could be told from chance."""
 
@@ -30,23 +34,31 @@ class Limits:
 
     Attributes:
         log_loss: nats; its mean must not be above the champion's, and the interval's upper end not by more than this.
-        quality: mean score at the served policy; the interval's lower end must not fall by more than this.
+        quality: mean score at the served policy; the interval's lower end must not fall by more than this. None for
+            what the policy allows: a champion that sends nothing weak has all the quality there is, and none of the
+            savings that the policy is for.
         task: mean score of one task or language; a fall beyond it that is more than chance is refused.
         by_task: the same for the tasks and languages it names.
         task_log_loss: nats; a rise of one task or language beyond it that is more than chance is refused.
-        ece_excess: calibration error above its floor; met, too, where the champion's is no smaller.
+        ece_excess: calibration error above what a perfect router stays below in 97.5 % of such tests; met, too, where
+            the champion's is no smaller.
         latency_ms: of 95 % of the decisions, one at a time.
         parity: largest difference of `p_match` between graph and Python path.
     """
 
     log_loss: float = 0.01
-    quality: float = 0.01
+    quality: float | None = None
     task: float = 0.05
     by_task: Mapping[str, float] = field(default_factory=dict)
     task_log_loss: float = 0.05
-    ece_excess: float = 0.02
+    ece_excess: float = 0.01
     latency_ms: float = 25.0
     parity: float = 1e-5
+
+    def at(self, policy: Policy) -> Limits:
+        """Return these limits, with what a policy allows where none is set for the quality."""
+        allowed = {"max_worse": policy.target, "min_quality": 1.0 - policy.target}.get(policy.kind, QUALITY)
+        return self if self.quality is not None else replace(self, quality=allowed)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +106,7 @@ def compare(rows: GateRows, champion: Answers, challenger: Answers, limits: Limi
     masks = [np.ones(rows.match.size), *slices.values()]
     drawn = _Drawn.of(rows, differences, masks, seed)
     loss, quality = drawn.estimate(0, 0), drawn.estimate(1, 0)
+    may_fall = QUALITY if limits.quality is None else limits.quality
     return [
         Check(
             name="log loss",
@@ -106,9 +119,9 @@ def compare(rows: GateRows, champion: Answers, challenger: Answers, limits: Limi
         ),
         Check(
             name="quality at the policy",
-            is_met=quality.low >= -limits.quality,
+            is_met=quality.low >= -may_fall,
             figure=quality.point,
-            limit=-limits.quality,
+            limit=-may_fall,
             champion=_mean(scores[0], rows),
             challenger=_mean(scores[1], rows),
             interval=(quality.low, quality.high),
@@ -185,7 +198,7 @@ def _calibration(rows: GateRows, champion: Answers, challenger: Answers, limits:
     before, after = (_ece_excess(rows, answers.p_match, seed) for answers in (champion, challenger))
     limit = max(limits.ece_excess, before)
     return Check(
-        name="calibration error above its floor",
+        name="calibration error above chance",
         is_met=after <= limit,
         figure=after,
         limit=limit,
@@ -196,7 +209,8 @@ def _calibration(rows: GateRows, champion: Answers, challenger: Answers, limits:
 
 def _ece_excess(rows: GateRows, p_match: Floats, seed: int) -> float:
     error = metrics.ece(Ranking.of(p_match), p_match, rows.match.astype(np.float64), rows.weight)
-    return error - metrics.ece_floor(p_match, seed, weights=rows.weight)
+    by_chance = metrics.ece_by_chance(p_match, seed, weights=rows.weight)
+    return error - float(np.quantile(by_chance, bootstrap.TAILS[1]))
 
 
 def _slices(rows: GateRows) -> dict[tuple[str, str], Floats]:

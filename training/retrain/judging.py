@@ -60,7 +60,8 @@ def judge(
         before, after = ask_both(*sides, [record.prompt for record in records], advance)
     rows = _gate_rows(pool, test)
     with reporter.stage("Comparing"):
-        checks = compare(rows, before.answers, after.answers, limits, seed=seed)
+        tolerated = limits.at(champion.manifest.policy(name))
+        checks = compare(rows, before.answers, after.answers, tolerated, seed=seed)
     checks += [_latency(before, after, limits), _parity(learned, limits)]
     moments = [record.created for record in records if record.created is not None] if is_later else []
     return Verdict(

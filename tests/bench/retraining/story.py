@@ -38,6 +38,10 @@ from training.splits import Part
 MIN_ROWS = 1000
 TEST_SHARE = 0.3
 GATE_SHARE = 0.4
+WIDE = Limits(log_loss=0.05, ece_excess=0.05)
+"""The gate compares on 30 to 320 pairs here, of one source alone: with 0.01 nats of tolerance it could hardly let anything
+in. A whole service has more traffic than its newest kind of requests."""
+
 N_BOOTSTRAPS = 1000
 START = "from the start"
 
@@ -52,6 +56,7 @@ class Chapter(msgspec.Struct, frozen=True):
         n_logs: requests of the source served by then.
         n_pairs: of them, with both answers.
         is_promoted: whether the gate let it in; True for those that stood no gate.
+        meets_defaults: whether it would have with the limits that `turnout retrain` has by default.
         figures: on the test.
         auroc_less: AUROC less that of the router trained with the source from the start, with its paired 95 % interval.
     """
@@ -62,6 +67,7 @@ class Chapter(msgspec.Struct, frozen=True):
     n_logs: int
     n_pairs: int
     is_promoted: bool
+    meets_defaults: bool
     figures: Figures
     auroc_less: tuple[float, float, float]
 
@@ -107,11 +113,9 @@ def tell(real: RealRows, world: World, shares: Sequence[float], seed: int) -> It
         for number, wave in enumerate(world.waves, start=1):
             fresh = _explored(wave, both, seed)
             n_logs += wave.size
-            champion, is_promoted = _retrained(real, world, champion, pairs, fresh, both, seed)
+            champion, met = _retrained(real, world, champion, pairs, fresh, both, seed)
             pairs = np.concatenate([pairs, fresh])
-            yield _chapter(
-                real, world, f"retrained {number}", champion, start, both, n_logs, pairs.size, is_promoted=is_promoted
-            )
+            yield _chapter(real, world, f"retrained {number}", champion, start, both, n_logs, pairs.size, met)
 
 
 def _explored(wave: Ints, both: float, seed: int) -> Ints:
@@ -121,8 +125,8 @@ def _explored(wave: Ints, both: float, seed: int) -> Ints:
 
 def _retrained(
     real: RealRows, world: World, champion: Learned, old: Ints, fresh: Ints, both: float, seed: int
-) -> tuple[Learned, bool]:
-    """Return who serves from now on, and whether that is the challenger."""
+) -> tuple[Learned, tuple[bool, bool]]:
+    """Return who serves from now on, and whether the challenger met the wide and the default limits."""
     weight = np.ones(real.source.size)
     weight[np.concatenate([old, fresh])] = 1.0 / both
     challenger, test = _learned(real, np.concatenate([world.others, old]), fresh, weight, seed, GATE_SHARE)
@@ -130,9 +134,12 @@ def _retrained(
     rows = GateRows(
         data.match[test], data.strong_score[test], data.weak_score[test], data.groups.group[test], weight[test]
     )
-    checks = compare(rows, champion.answers(real, test), challenger.answers(real, test), Limits(), seed=seed)
-    is_promoted = all(check.is_met for check in checks)
-    return (challenger if is_promoted else champion), is_promoted
+    said = champion.answers(real, test), challenger.answers(real, test)
+    wide, default = (
+        all(check.is_met for check in compare(rows, *said, limits.at(champion.policy), seed=seed))
+        for limits in (WIDE, Limits())
+    )
+    return (challenger if wide else champion), (wide, default)
 
 
 def _learned(
@@ -156,8 +163,7 @@ def _chapter(
     both: float,
     n_logs: int,
     n_pairs: int,
-    *,
-    is_promoted: bool = True,
+    met: tuple[bool, bool] = (True, True),
 ) -> Chapter:
     said, held_to = learned.answers(real, world.test), start.answers(real, world.test)
     match = real.data.match[world.test].astype(np.float64)
@@ -175,7 +181,8 @@ def _chapter(
         name=name,
         n_logs=n_logs,
         n_pairs=n_pairs,
-        is_promoted=is_promoted,
+        is_promoted=met[0],
+        meets_defaults=met[1],
         figures=figures_of(real, world.test, said),
         auroc_less=(less(), float(low), float(high)),
     )

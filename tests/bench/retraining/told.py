@@ -26,7 +26,7 @@ COLUMNS = (
     "log loss",
     "quality",
     "to weak",
-    "promoted",
+    "promoted (with default limits)",
 )
 MEASURES = ("auroc", "ece_excess", "log_loss", "quality", "share_weak")
 
@@ -60,7 +60,7 @@ def _line(both: str, name: str, told: Sequence[Chapter]) -> str:
     return (
         f"| {both} | {name} | {logs:.0f} | {pairs:.0f} | {means['auroc']:.3f} | {less.mean():+.3f} ± {error:.3f} | "
         f"{means['ece_excess']:+.3f} | {means['log_loss']:.3f} | {means['quality']:.3f} | {means['share_weak']:.2f} | "
-        f"{sum(one.is_promoted for one in told)} of {len(told)} |"
+        f"{sum(one.is_promoted for one in told)} ({sum(one.meets_defaults for one in told)}) of {len(told)} |"
     )
 
 

@@ -39,8 +39,8 @@ MIN_ROWS = 1000
 TEST_SHARE = 0.3
 GATE_SHARE = 0.4
 WIDE = Limits(log_loss=0.05, ece_excess=0.05)
-"""The gate compares on 30 to 320 pairs here, of one source alone: with 0.01 nats of tolerance it could hardly let anything
-in. A whole service has more traffic than its newest kind of requests."""
+"""The gate compares on 30 to 320 pairs here, of one source alone: with 0.01 nats of tolerance it could hardly let
+anything in. A whole service has more traffic than its newest kind of requests."""
 
 N_BOOTSTRAPS = 1000
 START = "from the start"

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.stats import norm
 
 from serving.bundle import Policy
 from serving.verdict import Check
@@ -23,6 +24,10 @@ from training.metrics import Floats, Ints, Ranking
 N_BOOTSTRAPS = 1000
 QUALITY = 0.01
 """Fall of the mean score that is tolerated where neither the operator nor the policy says."""
+
+CHANCE = 0.025
+"""Probability of a fall by chance, over all tasks and languages together (Bonferroni): each at this level would refuse
+a third of the sound challengers where there are fifteen."""
 
 MIN_SLICE_ROWS = 50
 """A task with fewer rows moves by 0.02 when one answer does: no fall could be told from chance."""
@@ -136,6 +141,7 @@ class _Estimate:
     point: float
     low: float
     high: float
+    error: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +168,8 @@ class _Drawn:
         """Return one of them with its interval; a slice that some draws miss has that of the others."""
         drawn = self.draws[:, difference, mask]
         low, high = np.nanquantile(drawn, bootstrap.TAILS) if drawn.size else (-np.inf, np.inf)
-        return _Estimate(float(self.points[difference, mask]), float(low), float(high))
+        error = float(np.nanstd(drawn)) if drawn.size else np.inf
+        return _Estimate(float(self.points[difference, mask]), float(low), float(high), error)
 
 
 def _ratios(sums: Floats, shape: tuple[int, int]) -> Floats:
@@ -178,11 +185,12 @@ def _slice_checks(names: Sequence[tuple[str, str]], drawn: _Drawn, limits: Limit
         for number, (kind, name) in enumerate(names, start=1):
             one = drawn.estimate(difference, number)
             bound = limits.by_task.get(name, limits.task) if difference else limits.task_log_loss
-            gain, best = sign * one.point, max(sign * one.low, sign * one.high)
+            gain = sign * one.point
+            is_chance = gain + one.error * norm.isf(CHANCE / len(names)) >= 0.0
             found.append(
                 Check(
                     name=title,
-                    is_met=not (gain < -bound and best < 0.0),
+                    is_met=gain >= -bound or bool(is_chance),
                     figure=one.point,
                     limit=-sign * bound,
                     interval=(one.low, one.high),

@@ -89,7 +89,9 @@ def write_plot(chapters: Sequence[Chapter], folder: Path) -> None:
         axes.set_title(title, fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
         axes.tick_params(labelsize=8)
-    figure.axes[0].legend(fontsize=8, frameon=False)
+    figure.legend(
+        *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False
+    )
     for suffix in ("png", "svg"):
         figure.savefig(folder / f"story.{suffix}", dpi=150)
 

@@ -105,8 +105,8 @@ def _put(client: Any, entry: Entry, version: str, manifest: Manifest, known: dic
             tags[PARENT_VERSION] = known[manifest.parent]
     for key, value in tags.items():
         client.set_tag(run.info.run_id, key, value)
-    for key, value in manifest.training.settings.items():
-        client.log_param(run.info.run_id, key, value)
+    for key, setting in manifest.training.settings.items():
+        client.log_param(run.info.run_id, key, setting)
     for key, figure in manifest.metrics.items():
         if figure is not None:
             client.log_metric(run.info.run_id, key, figure)

@@ -39,9 +39,10 @@ class Limits:
 
     Attributes:
         log_loss: nats; its mean must not be above the champion's, and the interval's upper end not by more than this.
-        quality: mean score at the served policy; the interval's lower end must not fall by more than this. None for
-            what the policy allows: a champion that sends nothing weak has all the quality there is, and none of the
-            savings that the policy is for.
+        quality: mean score at the served policy, which must not fall by more than this. None for what the policy
+            allows: a champion that sends nothing weak has all the quality there is, and none of the savings that the
+            policy is for. It is the mean that is held against it: two routers that keep the same promise send
+            different requests weak, and an interval wide enough for that refuses half of the better ones at 2,000 rows.
         task: mean score of one task or language; a fall beyond it that is more than chance is refused.
         by_task: the same for the tasks and languages it names.
         task_log_loss: nats; a rise of one task or language beyond it that is more than chance is refused.
@@ -124,7 +125,7 @@ def compare(rows: GateRows, champion: Answers, challenger: Answers, limits: Limi
         ),
         Check(
             name="quality at the policy",
-            is_met=quality.low >= -may_fall,
+            is_met=quality.point >= -may_fall,
             figure=quality.point,
             limit=-may_fall,
             champion=_mean(scores[0], rows),

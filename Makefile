@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -60,6 +60,14 @@ test-litellm: $(VENV)/.dev .venv-litellm-proxy/.ready  ## the real LiteLLM proxy
 
 test-triton: $(VENV)/.dev .venv-triton/.ready  ## the open inference protocol as tritonclient speaks it
 	$(BIN)/pytest -q tests/serving/gateways/test_open_inference.py
+# MLflow pins what others need otherwise, and is large.
+.venv-mlflow/.dev: pyproject.toml
+	@test -d .venv-mlflow || $(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/pip install --quiet --editable '.[dev]' mlflow
+	@touch $@
+
+test-mlflow: .venv-mlflow/.dev  ## publish bundles to a real MLflow server (installs mlflow)
+	.venv-mlflow/bin/pytest -q tests/serving/test_mlflow.py
 
 check: lint types proto-lint  ## ruff, mypy, buf
 
@@ -128,3 +136,4 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 
 clean:  ## remove what make made
 	rm -rf $(VENV) .venv-encoders .venv-bench-* .venv-litellm-proxy .venv-triton $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* $(DEMO) node_modules dist

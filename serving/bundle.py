@@ -24,6 +24,7 @@ from serving.features import SCHEMA_VERSION
 from serving.model import RouterModel
 from serving.prompt import prompt_from_text
 from serving.signing import is_signed_by, signature_of
+from serving.verdict import Verdict
 
 FORMAT_VERSION = 2
 """2: the graph may say `is_out_of_distribution`, and the policies count on it; a reader of format 1 would route such
@@ -156,6 +157,7 @@ class Manifest(msgspec.Struct, frozen=True):
     parent: str | None = None
     out_of_distribution: OutOfDistribution | None = None
     exit_band_by_threshold: ExitBand | None = None
+    verdict: Verdict | None = None
 
     @property
     def bundle_id(self) -> str:

@@ -14,7 +14,7 @@ from typing import Annotated
 import typer
 
 from serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
-from serving.models.cli import models_app
+from serving.models.cli import models_app, rollback
 from serving.observe.logs import LogFormat
 from serving.observe.scrape import DEFAULT_URL
 from serving.server.config import DEFAULT_LISTEN, ServerSettings, is_loopback
@@ -37,11 +37,12 @@ app.add_typer(rules_app, name="rules")
 spool_app = typer.Typer(help="Look into the spool of a server: the outcomes that it took in.", no_args_is_help=True)
 app.add_typer(spool_app, name="spool")
 app.add_typer(models_app, name="models")
+app.command()(rollback)
 app.add_typer(key_app, name="key")
 app.add_typer(token_app, name="token")
 
 DEFAULTS = ServerSettings()
-SERVING_COMMANDS = ("serve", "route", "bundle", "models", "spool", "key", "token", "top", "doctor")
+SERVING_COMMANDS = ("serve", "route", "bundle", "models", "rollback", "spool", "key", "token", "top", "doctor")
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it: the champion that ships with Turnout.")
 ]

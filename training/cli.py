@@ -32,6 +32,7 @@ from training.options import (
     reading_of,
 )
 from training.reading import AUTO, JoinBy
+from training.retrain.cli import retrain
 from training.sources import find_logs
 
 encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
@@ -46,6 +47,7 @@ def add_commands(app: typer.Typer, rules_app: typer.Typer) -> None:
         assess,
         train,
         recalibrate,
+        retrain,
         predict,
         evaluate,
         report,

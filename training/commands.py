@@ -215,7 +215,7 @@ def _print_trained(trained: Trained, *, as_json: bool) -> None:
         print("without a label: " + ", ".join(f"{why} {count}" for why, count in trained.unlabelled.items()))
     if manifest.synthetic:
         print("Trained on SYNTHETIC rows: these figures say nothing of real traffic.")
-    if manifest.parent:
+    if manifest.parent and manifest.verdict is None:
         print(f"recalibrated from {manifest.parent} by {manifest.calibrator}; ece, brier and log loss are cross-fitted")
     print(f"bundle {manifest.bundle_id}: {out}\nreport: {out / 'report' / 'index.html'}")
 

@@ -126,9 +126,7 @@ def load_dataset(
     rows = _without_one_sided(labelled, reporter)
     if not reading.allows_routed:
         _refuse_routed(rows)
-    with reporter.stage("Grouping near-duplicates"):
-        groups = group_records([row.record for row in rows])
-    dataset = _dataset(rows, groups)
+    dataset = group_rows(rows, reporter)
     if dataset.effective_rows < len(rows):
         reporter.say(f"Weights 1 / pair_propensity: {len(rows)} rows count as {dataset.effective_rows:.0f} equal ones")
     return Loaded(read, labelled, dataset)
@@ -189,7 +187,10 @@ def digest_files(paths: Sequence[Path]) -> str:
     return total.hexdigest()
 
 
-def _dataset(rows: list[LabelledRecord], groups: Groups) -> Dataset:
+def group_rows(rows: list[LabelledRecord], reporter: Reporter) -> Dataset:
+    """Return the dataset of labelled rows, whatever log or store they come from."""
+    with reporter.stage("Grouping near-duplicates"):
+        groups = group_records([row.record for row in rows])
     match = np.array([row.label.match for row in rows], dtype=np.int64)
     strong = [row.label.strong_score for row in rows]
     weak = [row.label.weak_score for row in rows]

@@ -350,6 +350,7 @@ def _manifest(parent: Manifest, graph: bytes, solved: Solved, evaluation: Evalua
         training=training,
         files={},
         parent=parent.bundle_id,
+        verdict=None,
     )
 
 

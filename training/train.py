@@ -45,7 +45,7 @@ from training.baselines import dense_logistic_baseline
 from training.card import render_card
 from training.costs import CostsUnknown, RequestCosts, request_costs
 from training.crossfit import fit_calibrated
-from training.dataset import Dataset, Loaded, digest_files, load_dataset
+from training.dataset import Dataset, digest_files, load_dataset
 from training.difficulty import OPINION_SHARE, Difficulty, read_difficulty
 from training.drift.dense import DENSE_BLOCKS, DenseBlocks, dense_blocks
 from training.embeddings import FeatureTable, embed
@@ -53,7 +53,7 @@ from training.encoders import EncoderModel
 from training.errors import DataRefused
 from training.evaluate import evaluate
 from training.evaluation import Evaluation, flat, write_evaluation
-from training.export import check_parity, export_router
+from training.export import Parity, check_parity, export_router
 from training.fit import FitSettings, outcome_classes
 from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE, golden_lines
 from training.learning_curve import learning_curve
@@ -92,6 +92,7 @@ class TrainSettings:
         cache_dir: folder of the dense cache; None for none.
         scores: table of other models' scores on the same prompts (`training.difficulty`); None for none.
         learning_curve: fit on ever more rows too, and keep what each size was worth; takes as long again.
+        fit: form, C and scales to fit with; None chooses them by cross-validation.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -103,6 +104,28 @@ class TrainSettings:
     cache_dir: Path | None = None
     scores: Path | None = None
     learning_curve: bool = False
+    fit: FitSettings | None = None
+
+
+@dataclass(frozen=True)
+class Learned:
+    """A router as it can be published.
+
+    Attributes:
+        manifest: without the digests of its files.
+        evaluation: of the test part.
+        graph: the exported router.
+        seen: digests of the groups that taught it, calibrated it or solved its policies.
+        parity: of the graph with the Python path, over rows of the test part.
+        blocks: of the test part's vectors, what drift is measured against; None of too few rows.
+    """
+
+    manifest: Manifest
+    evaluation: Evaluation
+    graph: bytes
+    seen: bytes
+    parity: Parity
+    blocks: DenseBlocks | None
 
 
 @dataclass(frozen=True)
@@ -139,6 +162,36 @@ def train(
     refuse_too_little(data)
     part = split_groups(data.records, data.groups.group, settings.seed)
     _refuse_one_sided(data, part)
+    digest = digest_files([*paths, *(path for path in (settings.scores, settings.reading.labels) if path)])
+    learned = learn(data, part, encoder, settings, digest, reporter)
+    published = publish_learned(out, learned, encoder)
+    if loaded.read.quarantine:
+        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)
+    unlabelled = {str(why): count for why, count in loaded.labelled.unlabelled.items()}
+    return Trained(published, learned.evaluation, out, len(loaded.read.quarantine), unlabelled)
+
+
+def learn(
+    data: Dataset,
+    part: NDArray[np.int64],
+    encoder: EncoderModel,
+    settings: TrainSettings,
+    data_sha256: str,
+    reporter: Reporter,
+) -> Learned:
+    """Learn a router from labelled rows; nothing is written.
+
+    Args:
+        data: the rows.
+        part: (n,) of `Part`; rows of none of them are left out.
+        encoder: which reads the prompts.
+        settings: what the operator chose.
+        data_sha256: what the manifest says of where the rows come from.
+        reporter: shows the stages.
+
+    Raises:
+        DataRefused: the exported graph misses the Python path.
+    """
     table = embed_dataset(data, encoder, settings.cache_dir, reporter)
     rows = {one: np.flatnonzero(part == one) for one in Part}
 
@@ -180,26 +233,23 @@ def train(
         policies=policies,
         metrics={"n": float(evaluation.n), "match_rate": evaluation.match_rate, **flat(evaluation)},
         intervals={name: bounds for name, bounds in evaluation.intervals.items() if bounds is not None},
-        training=_training(paths, loaded, part, chosen, settings),
+        training=_training(data, data_sha256, part, chosen, settings),
         files={},
         synthetic=any(record.source == "synthetic" for record in data.records),
         out_of_distribution=describe_familiarity(router, evaluation),
     )
     test = rows[Part.TEST]
+    blocks = dense_blocks(table.dense[test], data.groups.group[test], settings.seed)
+    return Learned(manifest, evaluation, graph, _seen(data, part, manifest.training.group_salt), parity, blocks)
+
+
+def publish_learned(out: Path, learned: Learned, encoder: EncoderModel) -> Manifest:
+    """Publish what was learned, and load it again: what was written is what will be served."""
     published = publish_trained(
-        out,
-        manifest,
-        evaluation,
-        encoder,
-        graph,
-        _seen(data, part, manifest.training.group_salt),
-        dense_blocks(table.dense[test], data.groups.group[test], settings.seed),
+        out, learned.manifest, learned.evaluation, encoder, learned.graph, learned.seen, learned.blocks
     )
-    load_bundle(out)  # what was written is what will be served
-    if loaded.read.quarantine:
-        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)
-    unlabelled = {str(why): count for why, count in loaded.labelled.unlabelled.items()}
-    return Trained(published, evaluation, out, len(loaded.read.quarantine), unlabelled)
+    load_bundle(out)
+    return published
 
 
 def refuse_too_little(data: Dataset) -> None:
@@ -243,7 +293,9 @@ def _fit(
         classes = outcome_classes(data.match, data.strong_score, data.weak_score)
         targets = {"four_outcomes": classes[learn], **targets}
     learn_table = table.take(learn)
-    chosen = select_settings(learn_table, targets, match, group, wide=settings.wide_search, reporter=reporter)
+    chosen = settings.fit or select_settings(
+        learn_table, targets, match, group, wide=settings.wide_search, reporter=reporter
+    )
     with reporter.stage("Fitting and calibrating"):
         router = fit_calibrated(
             learn_table,
@@ -338,25 +390,24 @@ def _evaluate(
 
 
 def _training(
-    paths: Sequence[Path], loaded: Loaded, part: NDArray[np.int64], chosen: FitSettings, settings: TrainSettings
+    data: Dataset, data_sha256: str, part: NDArray[np.int64], chosen: FitSettings, settings: TrainSettings
 ) -> Training:
-    group = loaded.dataset.groups.group
-    further = [path for path in (settings.scores, settings.reading.labels) if path]
+    group = data.groups.group
     return Training(
-        data_sha256=digest_files([*paths, *further]),
+        data_sha256=data_sha256,
         rows={one.name.lower(): int((part == one).sum()) for one in Part},
         groups={one.name.lower(): int(np.unique(group[part == one]).size) for one in Part},
         group_salt=secrets.token_hex(16),
         seed=settings.seed,
-        match_rate=float(loaded.dataset.match.mean()),
-        labellers=dict(Counter(row.label.labeller for row in loaded.dataset.rows).most_common()),
+        match_rate=float(data.match.mean()),
+        labellers=dict(Counter(row.label.labeller for row in data.rows).most_common()),
         settings={
             "form": chosen.form,
             "c": chosen.c,
             "dense_scale": chosen.dense_scale,
             "structural_scale": chosen.structural_scale,
             "margin": settings.margin,
-            "effective_rows": round(loaded.dataset.effective_rows, 1),
+            "effective_rows": round(data.effective_rows, 1),
             "opinion_share": OPINION_SHARE if settings.scores and chosen.form == "four_outcomes" else 0.0,
         },
         libraries={library: version(library) for library in LIBRARIES},
@@ -364,7 +415,7 @@ def _training(
 
 
 def _seen(data: Dataset, part: NDArray[np.int64], salt: str) -> bytes:
-    keys = (data.groups.keys[row] for row in np.flatnonzero(part != Part.TEST))
+    keys = (data.groups.keys[row] for row in np.flatnonzero(np.isin(part, (Part.FIT, Part.CALIBRATE, Part.POLICY))))
     return b"".join(sorted(key_digests(keys, salt)))
 
 

@@ -1,9 +1,10 @@
-"""Commands that read logs: sample, label, predict, evaluate, recalibrate."""
+"""Commands that read logs: sample, label, predict, evaluate, recalibrate, retrain."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -125,3 +126,20 @@ def test_recalibrate_writes_a_bundle_that_serves(turnout: Turnout, training_run:
     again = turnout("recalibrate", out, log, "--out", tmp_path / "again", "--no-cache", "--quiet")
     assert again.code == 1
     assert "250 rows were seen in its training" in again.err
+
+
+def test_retrain_ends_with_5_while_there_is_too_little_to_compare_on(
+    turnout: Turnout, training_run: TrainingRun, log: Path, tmp_path: Path
+):
+    version = tmp_path / "models" / "router" / "1"
+    shutil.copytree(training_run.bundle, version)
+    (version.parent / "CURRENT").write_text("1\n")
+    words = ("retrain", "--logs", log, "--champion", version.parent, "--quiet")
+    ended = turnout(*words)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (5, "", 1)
+    assert "expected at least 1000; log more requests" in ended.err
+    (version.parent / "CURRENT").unlink()
+    refused = turnout(*words)
+    assert (refused.code, refused.err.count("\n")) == (3, 1)
+    assert "turnout models promote" in refused.err
+    assert turnout(*words, "--task-bound", "maths").code == 2

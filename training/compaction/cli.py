@@ -45,6 +45,9 @@ def forget(
     spool: Annotated[
         Path | None, typer.Option(help="Folder of the spool, to rewrite its sealed files as well.")
     ] = None,
+    kept: Annotated[
+        Path | None, typer.Option(help="File of rows that turnout retrain has kept, to rewrite it as well.")
+    ] = None,
     copy_to: CopyTo = "",
     as_json: AsJson = False,
 ) -> None:
@@ -55,4 +58,4 @@ def forget(
     from training.compaction.commands import forget_rows
     from training.compaction.forget import Whom
 
-    raise typer.Exit(forget_rows(folder, spool, Whom(tenant, session, request_id), copy_to, as_json=as_json))
+    raise typer.Exit(forget_rows(folder, spool, Whom(tenant, session, request_id), kept, copy_to, as_json=as_json))

@@ -14,7 +14,7 @@ from serving.errors import EXIT_DATA_REFUSED, EXIT_OK
 from serving.tables import console
 from training.compaction.compact import compact
 from training.compaction.copies import copy_to
-from training.compaction.forget import Whom, forget
+from training.compaction.forget import Whom, forget, forget_kept
 from training.compaction.store import Store, opened
 from training.errors import DataRefused
 
@@ -33,7 +33,7 @@ def compact_logs(spool: Path, out: Path, keep_days: int | None, copies: str, *, 
     return EXIT_DATA_REFUSED if done.damages or done.unknown else EXIT_OK
 
 
-def forget_rows(folder: Path, spool: Path | None, whom: Whom, copies: str, *, as_json: bool) -> int:
+def forget_rows(folder: Path, spool: Path | None, whom: Whom, kept: Path | None, copies: str, *, as_json: bool) -> int:
     """Forget rows, print the counts, and return the exit code: 1 when a living server's file still holds some.
 
     Raises:
@@ -47,6 +47,8 @@ def forget_rows(folder: Path, spool: Path | None, whom: Whom, copies: str, *, as
     with opened(folder) as store:
         done = forget(store, spool, whom)
         sent = _copied(store, copies)
+    if kept is not None:
+        done.kept = forget_kept(kept, whom)
     _print(str(folder), asdict(done) | sent, as_json=as_json)
     return EXIT_DATA_REFUSED if done.left else EXIT_OK
 

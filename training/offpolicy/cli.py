@@ -60,5 +60,5 @@ def savings(
     from training.savings.commands import show_savings
     from training.savings.machine import Machine
 
-    days = [None if moment is None else moment.date() for moment in (first, last)]
-    show_savings(log, *days, Machine(cpu_s_per_decision, usd_per_core_hour), quiet=quiet, as_json=as_json)
+    start, end = (None if moment is None else moment.date() for moment in (first, last))
+    show_savings(log, start, end, Machine(cpu_s_per_decision, usd_per_core_hour), quiet=quiet, as_json=as_json)

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from serving.bundle import Pair
 from serving.features import N_BUCKETS
 from tests.bench.quality import apart
 from tests.bench.quality.figures import Answers, compare
@@ -51,7 +52,7 @@ def test_no_group_and_no_held_out_value_stands_on_both_sides(questions: Question
 def test_ours_against_itself_differs_by_nothing_and_beats_a_shuffle(questions: Questions):
     knowing = 0.3 + 0.5 * questions.match + np.linspace(0, 0.1, N)
     shuffled = np.random.default_rng(0).permutation(knowing)
-    answers = {"ours": Answers(knowing), "same": Answers(knowing), "shuffled": Answers(shuffled, is_probability=False)}
+    answers = {"ours": Answers.of(knowing), "same": Answers.of(knowing), "shuffled": Answers(shuffled)}
     found = compare(questions, answers, "ours", seed=0)
     assert found["same"]["ours_minus_it"]["apgr"] == {"difference": 0.0, "interval": (0.0, 0.0)}
     assert found["shuffled"]["ours_minus_it"]["apgr"]["interval"][0] > 0.2
@@ -61,7 +62,7 @@ def test_ours_against_itself_differs_by_nothing_and_beats_a_shuffle(questions: Q
 
 def test_table_names_what_was_left_out_and_keeps_published_figures_apart(questions: Questions):
     p = np.linspace(0, 1, N)
-    routers = compare(questions, {"ours": Answers(p), "other": Answers(1 - p)}, "ours", seed=0)
+    routers = compare(questions, {"ours": Answers.of(p), "other": Answers.of(1 - p)}, "ours", seed=0)
     result = {"n": N, "seed": 0, "left_out": ["SetFit (no environment)"], "routers": routers}
     text = markdown("rows", "routellm-mmlu", result)
     assert "Left out: SetFit (no environment)." in text
@@ -73,6 +74,11 @@ def test_table_names_what_was_left_out_and_keeps_published_figures_apart(questio
 def test_unknown_option_of_a_table_is_refused():
     with pytest.raises(SystemExit, match="expected FILE"):
         Spec.parse("rows.parquet,sauce=x")
+
+
+def test_table_names_the_pair_whose_rows_it_compares():
+    assert Spec.parse("rows.parquet").pair == Pair()
+    assert Spec.parse("rows.parquet,source=x,strong=big,weak=small").pair == Pair("big", "small")
 
 
 @pytest.mark.skipif(not apart.LITELLM.is_there, reason="no .venv-bench-quality-litellm; run make bench-quality-peers")

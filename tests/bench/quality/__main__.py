@@ -1,17 +1,18 @@
-"""Quality beside other routers: one table for each `FILE[,source=NAME][,hold-out=KEY]`.
+"""Quality beside other routers: one table for each `FILE[,source=NAME][,hold-out=KEY][,strong=NAME,weak=NAME]`.
 
     python -m tests.bench.quality TABLES... [--scores FILE] [--wide] [--frontier] [--seed 0] [--json FILE]
         [--without NAME] [--answers DIR] [--out DIR]
 
 Five folds; every router learns on the same training rows and answers the same held-out ones, ours with settings,
 calibrators and exit band chosen inside the fold. All folds pooled; 95 % intervals over groups. Dense vectors are
-cached on disk, so a second run only fits.
+cached on disk, so a second run only fits. `--scores` adds a row: ours, trained with them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from training.baselines import oracle, prompt_length, random
 from training.progress import Reporter
 
 OURS, FULL = "**Turnout as served**", "Turnout, encoder on every prompt"
+SCORED = "Turnout, trained with --scores"
 
 
 def main() -> None:
@@ -69,23 +71,29 @@ def measure(
     left_out = [*asked_away, *(f"{name} (no {folder})" for name, folder in absent.items())]
     every = ROUTERS | {name: ask for name, (_, ask) in APART.items()}
     fitted = {name: ask for name, ask in every.items() if name not in {*asked_away, *absent}}
-    p_match = {name: np.empty(questions.rows.size) for name in (OURS, FULL, *fitted)}
+    found = {name: np.empty(questions.rows.size) for name in fitted}
+    variants = {OURS: False} | ({SCORED: True} if questions.difficulty else {})
+    ours = {name: np.empty((3, questions.rows.size)) for name in variants}
 
-    def ours(fold: Fold) -> np.ndarray:
-        router, settings = fit_ours(fold, wide=wide)
+    def asked(with_scores: bool, fold: Fold) -> np.ndarray:  # noqa: FBT001 -- bound by partial
+        router, settings = fit_ours(fold, wide=wide, with_scores=with_scores)
         reporter.say(f"Ours chose {settings}")
         return answer(router, fold)
 
-    with reporter.stage("Fitting all routers on all folds", N_FOLDS * (len(fitted) + 1)) as advance:
+    with reporter.stage("Fitting all routers on all folds", N_FOLDS * (len(fitted) + len(variants))) as advance:
         for fold in questions.folds(seed):
-            p_match[OURS][fold.test], p_match[FULL][fold.test] = kept.of(f"ours, {wide=}", fold, ours)
-            advance(1)
-            for name, ask in fitted.items():
-                p_match[name][fold.test] = np.clip(kept.of(name, fold, ask), 0.0, 1.0)
+            for name, with_scores in variants.items():
+                key = f"ours, {wide=}, {with_scores=}"
+                ours[name][:, fold.test] = kept.of(key, fold, partial(asked, with_scores))
                 advance(1)
-    answers = {name: Answers(p) for name, p in p_match.items()} | _rankings(questions, p_match[OURS], seed)
+            for name, ask in fitted.items():
+                found[name][fold.test] = np.clip(kept.of(name, fold, ask), 0.0, 1.0)
+                advance(1)
+    answers = {name: Answers(turning, p_match) for name, (turning, p_match, _) in ours.items()}
+    answers |= {FULL: Answers.of(ours[OURS][2])} | {name: Answers.of(p_match) for name, p_match in found.items()}
+    answers |= _rankings(questions, ours[OURS][0], seed)
     if LITELLM.is_there:
-        answers |= {name: Answers(ease, is_probability=False) for name, ease in litellm_heuristics(questions).items()}
+        answers |= {name: Answers(ease) for name, ease in litellm_heuristics(questions).items()}
     else:
         left_out.append(f"LiteLLM's heuristics (no {LITELLM.folder})")
     with reporter.stage("Measuring, 1,000 draws of groups"):
@@ -96,7 +104,7 @@ def measure(
 
 
 def _rankings(questions: Questions, ours: np.ndarray, seed: int) -> dict[str, Answers]:
-    """What needs no fit; the shuffle gives each row the p_match of another, so that it costs what ours costs."""
+    """What needs no fit; the shuffle gives each row the answer of another, so that it costs what ours costs."""
     length = np.array([len(text) for text in questions.texts], dtype=np.float64)
     baselines = {
         "random": random(questions.match),
@@ -104,8 +112,8 @@ def _rankings(questions: Questions, ours: np.ndarray, seed: int) -> dict[str, An
         "oracle": oracle(questions.strong_score, questions.weak_score),
     }
     shuffled = np.random.default_rng(seed).permutation(ours)
-    found = {name: Answers(one.rank_by, is_probability=False) for name, one in baselines.items()}
-    return found | {"ours shuffled over the rows (same cost)": Answers(shuffled, is_probability=False)}
+    ranked = {name: Answers(one.rank_by) for name, one in baselines.items()}
+    return ranked | {"ours shuffled over the rows (same cost)": Answers(shuffled)}
 
 
 if __name__ == "__main__":

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from scipy.special import log_expit
 from sklearn.model_selection import GroupKFold
-from tokenizers import Tokenizer
 
 from serving.features import Featurizer, hash_ngrams, head_and_tail, structural_features
 from serving.prompt import Prompt
+from serving.word_pieces import WordPieces
 from training import metrics
 from training.calibrators import fit_platt
 from training.dataset import Dataset
@@ -219,8 +219,7 @@ def _microseconds(candidates: Sequence[_Candidate], rows: FrontierRows, seed: in
 def _answerer(candidate: _Candidate, rows: FrontierRows) -> Callable[[Prompt], NDArray[np.float32]]:
     """Return text -> logits of those parts, doing no more than they need; weights as fitted, scales left out."""
     encoder, parts = candidate.encoder, candidate.parts
-    tokenizer = Tokenizer.from_buffer(encoder.tokenizer_json)
-    tokenizer.no_truncation()
+    word_pieces = WordPieces(encoder.tokenizer_json)
     featurize = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens)
     head = _some_head(candidate, rows)
 
@@ -233,7 +232,7 @@ def _answerer(candidate: _Candidate, rows: FrontierRows) -> Callable[[Prompt], N
                 logits = logits + features.counts @ head.lexical[features.buckets]
             return logits + features.structural @ head.structural if "structural" in parts else logits
         text = head_and_tail(prompt.text)
-        ids = np.array(tokenizer.encode_batch_fast([text], add_special_tokens=False)[0].ids, dtype=np.int64)
+        ids = np.array(word_pieces(text), dtype=np.int64)
         if "lexical" in parts:
             buckets, counts = hash_ngrams(ids)
             logits = logits + counts @ head.lexical[buckets]

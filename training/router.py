@@ -76,15 +76,6 @@ def cascade(heads: HeadLogOdds, threshold: float, exit_band: ExitBand, *, early_
     return Cascade(expit(np.where(is_full, heads.full, heads.fast)), is_full)
 
 
-def turning_log_odds(heads: HeadLogOdds, exit_band: float) -> NDArray[np.float64]:
-    """Return (n,) the threshold, in log-odds, up to which the cascade's route is weak and beyond which it is strong.
-
-    Below the band around the fast head its answer is above the threshold, beyond it below; within it the full head
-    decides. So one ranking says every route at every threshold, where `p_match` is that of one threshold alone.
-    """
-    return np.clip(heads.full, heads.fast - exit_band, heads.fast + exit_band)
-
-
 def threshold_log_odds(threshold: float) -> float:
     """Return the log-odds of a threshold, clipped as p_match is."""
     return float(logit(np.clip(threshold, P_MIN, 1.0 - P_MIN)))

@@ -14,12 +14,15 @@ from serving.features import N_BUCKETS
 from tests.bench.quality import apart
 from tests.bench.quality.figures import Answers, compare
 from tests.bench.quality.kept import KeptAnswers
+from tests.bench.quality.ours import THRESHOLDS, share_of_thresholds_weak
 from tests.bench.quality.printed import markdown
 from tests.bench.quality.questions import Fold, Questions, Spec
 from tests.log_builders import record
+from tests.training.routers import plain_router
 from training.dataset import Dataset
 from training.embeddings import FeatureTable
 from training.records import Label, LabelledRecord
+from training.router import HeadLogOdds
 from training.splits import Groups
 
 N = 240
@@ -104,3 +107,12 @@ def test_kept_answers_are_asked_once_and_only_for_the_same_rows(questions: Quest
     assert len(asked) == 2
     kept.of("another router", first, ask)
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize(("band", "head"), [(0.0, "fast"), (100.0, "full")])
+def test_rows_are_ranked_by_the_routes_served_at_every_threshold(band: float, head: str):
+    rng = np.random.default_rng(2)
+    heads = HeadLogOdds(rng.normal(2, 1.5, 200), rng.normal(2, 1.5, 200))
+    shares = share_of_thresholds_weak(plain_router(band), heads)
+    served = getattr(heads, head)
+    assert np.abs(shares - np.clip((served + 5.0) / 13.0, 0.0, 1.0)).max() < 2 / THRESHOLDS.size

@@ -24,6 +24,7 @@ COMMANDS = [
     "encoder",
     "encoder export",
     "evaluate",
+    "frontier",
     "key",
     "key new",
     "label",

@@ -15,18 +15,22 @@ import json
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
+from serving.registry import find_encoder
 from tests.bench.quality.apart import APART, LITELLM, litellm_heuristics
 from tests.bench.quality.figures import Answers, compare
-from tests.bench.quality.frontier import draw_frontier, measure_frontier, print_frontier
 from tests.bench.quality.kept import KeptAnswers
 from tests.bench.quality.ours import answer, fit_ours
-from tests.bench.quality.printed import markdown
+from tests.bench.quality.printed import frontier_markdown, markdown
 from tests.bench.quality.questions import N_FOLDS, Fold, Questions, Spec, load_questions
 from tests.bench.quality.routers import ROUTERS
 from training.baselines import oracle, prompt_length, random
+from training.encoders import DEFAULT_ENCODER, load_encoder
+from training.frontier import FrontierPoint, FrontierRows, measure_frontier
 from training.progress import Reporter
+from training.report.frontier import write_frontier
 
 OURS, FULL = "**Turnout as served**", "Turnout, encoder on every prompt"
 SCORED = "Turnout, trained with --scores"
@@ -53,10 +57,11 @@ def main() -> None:
         )
         print(markdown(spec.title, spec.source, result), flush=True)
         if given.frontier and spec is given.tables[0]:
-            result["frontier"] = measure_frontier(questions, given.seed, reporter)
-            print_frontier(result["frontier"])
+            points = frontier(questions, given.seed, reporter)
+            print(frontier_markdown(points), flush=True)
+            result["frontier"] = msgspec.to_builtins(points)
             if given.out:
-                draw_frontier(result["frontier"], given.out)
+                write_frontier(points, given.out)
         results[spec.title] = result
         if given.json:
             given.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -75,7 +80,7 @@ def measure(
     variants = {OURS: False} | ({SCORED: True} if questions.difficulty else {})
     ours = {name: np.empty((3, questions.rows.size)) for name in variants}
 
-    def asked(with_scores: bool, fold: Fold) -> np.ndarray:  # noqa: FBT001 -- bound by partial
+    def asked(with_scores: bool, fold: Fold) -> np.ndarray:
         router, settings = fit_ours(fold, wide=wide, with_scores=with_scores)
         reporter.say(f"Ours chose {settings}")
         return answer(router, fold)
@@ -101,6 +106,12 @@ def measure(
     by_apgr = sorted(routers.items(), key=lambda one: (one[0] != OURS, -(one[1]["figures"]["apgr"] or 0.0)))
     n = int(questions.rows.size)
     return {"n": n, "seed": seed, "left_out": left_out, "routers": dict(by_apgr)}
+
+
+def frontier(questions: Questions, seed: int, reporter: Reporter) -> list[FrontierPoint]:
+    """Return what each of our parts adds, and takes, on the rows of one table."""
+    rows, encoder = FrontierRows.of(questions.data, questions.rows), load_encoder(find_encoder(DEFAULT_ENCODER))
+    return measure_frontier(rows, [(encoder, questions.table)], seed, reporter)
 
 
 def _rankings(questions: Questions, ours: np.ndarray, seed: int) -> dict[str, Answers]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -36,16 +36,15 @@ class Spec:
     path: Path
     source: str | None = None
     hold_out: str | None = None
-    pair: Pair = Pair()
+    pair: Pair = field(default_factory=Pair)
 
     @classmethod
     def parse(cls, text: str) -> Spec:
         path, *options = text.split(",")
         given = dict(option.split("=", 1) for option in options)
         if unknown := set(given) - {"source", "hold-out", "strong", "weak"}:
-            raise SystemExit(
-                f"{text}: unknown {', '.join(unknown)}; expected FILE[,source=NAME][,hold-out=KEY][,strong=NAME,weak=NAME]"
-            )
+            expected = "FILE[,source=NAME][,hold-out=KEY][,strong=NAME,weak=NAME]"
+            raise SystemExit(f"{text}: unknown {', '.join(unknown)}; expected {expected}")
         named = {one: given[one] for one in ("strong", "weak") if one in given}
         return cls(Path(path), given.get("source"), given.get("hold-out"), Pair(**named))
 

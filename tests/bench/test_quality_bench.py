@@ -14,15 +14,12 @@ from serving.features import N_BUCKETS
 from tests.bench.quality import apart
 from tests.bench.quality.figures import Answers, compare
 from tests.bench.quality.kept import KeptAnswers
-from tests.bench.quality.ours import THRESHOLDS, share_of_thresholds_weak
 from tests.bench.quality.printed import markdown
 from tests.bench.quality.questions import Fold, Questions, Spec
 from tests.log_builders import record
-from tests.training.routers import plain_router
 from training.dataset import Dataset
 from training.embeddings import FeatureTable
 from training.records import Label, LabelledRecord
-from training.router import HeadLogOdds
 from training.splits import Groups
 
 N = 240
@@ -55,7 +52,7 @@ def test_no_group_and_no_held_out_value_stands_on_both_sides(questions: Question
 def test_ours_against_itself_differs_by_nothing_and_beats_a_shuffle(questions: Questions):
     knowing = 0.3 + 0.5 * questions.match + np.linspace(0, 0.1, N)
     shuffled = np.random.default_rng(0).permutation(knowing)
-    answers = {"ours": Answers.of(knowing), "same": Answers.of(knowing), "shuffled": Answers(shuffled)}
+    answers = {"ours": Answers(knowing), "same": Answers(knowing), "shuffled": Answers(shuffled, is_probability=False)}
     found = compare(questions, answers, "ours", seed=0)
     assert found["same"]["ours_minus_it"]["apgr"] == {"difference": 0.0, "interval": (0.0, 0.0)}
     assert found["shuffled"]["ours_minus_it"]["apgr"]["interval"][0] > 0.2
@@ -65,7 +62,7 @@ def test_ours_against_itself_differs_by_nothing_and_beats_a_shuffle(questions: Q
 
 def test_table_names_what_was_left_out_and_keeps_published_figures_apart(questions: Questions):
     p = np.linspace(0, 1, N)
-    routers = compare(questions, {"ours": Answers.of(p), "other": Answers.of(1 - p)}, "ours", seed=0)
+    routers = compare(questions, {"ours": Answers(p), "other": Answers(1 - p)}, "ours", seed=0)
     result = {"n": N, "seed": 0, "left_out": ["SetFit (no environment)"], "routers": routers}
     text = markdown("rows", "routellm-mmlu", result)
     assert "Left out: SetFit (no environment)." in text
@@ -107,12 +104,3 @@ def test_kept_answers_are_asked_once_and_only_for_the_same_rows(questions: Quest
     assert len(asked) == 2
     kept.of("another router", first, ask)
     assert len(asked) == 3
-
-
-@pytest.mark.parametrize(("band", "head"), [(0.0, "fast"), (100.0, "full")])
-def test_rows_are_ranked_by_the_routes_served_at_every_threshold(band: float, head: str):
-    rng = np.random.default_rng(2)
-    heads = HeadLogOdds(rng.normal(2, 1.5, 200), rng.normal(2, 1.5, 200))
-    shares = share_of_thresholds_weak(plain_router(band), heads)
-    served = getattr(heads, head)
-    assert np.abs(shares - np.clip((served + 5.0) / 13.0, 0.0, 1.0)).max() < 2 / THRESHOLDS.size

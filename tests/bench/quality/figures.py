@@ -21,15 +21,10 @@ COMPARED = ("auroc", "auroc_within_source", "apgr")
 
 @dataclass(frozen=True)
 class Answers:
-    """What a router said of n rows: higher goes to the weak model sooner; calibration is measured of `p_match`."""
+    """What a router said of n rows: higher goes to the weak model sooner; calibration is measured of probabilities."""
 
     rank_by: np.ndarray
-    p_match: np.ndarray | None = None
-
-    @classmethod
-    def of(cls, p_match: np.ndarray) -> Answers:
-        """Return answers that rank by the probability itself."""
-        return cls(p_match, p_match)
+    is_probability: bool = True
 
 
 def compare(questions: Questions, answers: dict[str, Answers], ours: str, seed: int) -> dict[str, dict]:
@@ -61,9 +56,8 @@ def compare(questions: Questions, answers: dict[str, Answers], ours: str, seed: 
 
 
 def _measure(questions: Questions, answers: Answers, seed: int) -> tuple[dict, list[dict]]:
-    p = answers.p_match
-    ranking, by_source = Ranking.of(answers.rank_by), SourceRanking.of(answers.rank_by, questions.source)
-    by_p = None if p is None else Ranking.of(p)
+    p = answers.rank_by
+    ranking, by_source = Ranking.of(p), SourceRanking.of(p, questions.source)
     match = questions.match.astype(np.float64)
     strong, weak = questions.strong_score, questions.weak_score
 
@@ -78,11 +72,11 @@ def _measure(questions: Questions, answers: Answers, seed: int) -> tuple[dict, l
             "share_at_0.99": metrics.share_at_quality(curve, 0.99),
             "share_at_0.98": metrics.share_at_quality(curve, 0.98),
         }
-        if by_p is not None:
-            found |= {"ece": metrics.ece(by_p, p, match, weights), "brier": metrics.brier(p, match, weights)}
+        if answers.is_probability:
+            found |= {"ece": metrics.ece(ranking, p, match, weights), "brier": metrics.brier(p, match, weights)}
         return found
 
-    floor = {"ece_floor": metrics.ece_floor(p, seed)} if p is not None else {}
+    floor = {"ece_floor": metrics.ece_floor(p, seed)} if answers.is_probability else {}
     draws = [figures(weights) for weights in bootstrap.group_draws(questions.group, seed, N_DRAWS)]
     return figures(None) | floor, draws
 

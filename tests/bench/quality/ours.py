@@ -1,6 +1,6 @@
 """Turnout inside a fold: settings, fit, calibrators and exit band as `turnout train` makes them.
 
-Comes in: a fold. Goes out: (3, m): what ranks the rows as served, `p_match` as served, `p_match` of the full head.
+Comes in: a fold. Goes out: (2, m) `p_match` of the cascade as served, and of the full head for every row.
 """
 
 from __future__ import annotations
@@ -12,14 +12,11 @@ from tests.bench.quality.questions import Fold
 from training.crossfit import fit_calibrated
 from training.fit import FitSettings
 from training.progress import Reporter
-from training.router import HeadLogOdds, Router
+from training.router import Router
 from training.select import select_settings
 
 SERVED_THRESHOLD = 0.93
-"""Near where `max_worse=0.01` is solved on the gpt-4o rows; calibration is that of the cascade's answers there."""
-
-THRESHOLDS = expit(np.linspace(-5.0, 8.0, 651))
-"""Of 0.007 to 0.9997, closer together than the ranks of neighbouring rows matter."""
+"""Near where `max_worse=0.01` is solved on the gpt-4o rows: it places the exit band of the cascade."""
 
 
 def fit_ours(fold: Fold, *, wide: bool, with_scores: bool = False) -> tuple[Router, FitSettings]:
@@ -35,16 +32,6 @@ def fit_ours(fold: Fold, *, wide: bool, with_scores: bool = False) -> tuple[Rout
 
 
 def answer(router: Router, fold: Fold) -> np.ndarray:
-    """Return (3, m): what ranks the rows as served, p_match of the cascade, p_match of the full head.
-
-    An operator who wants another share sets another threshold, and the exit band moves with it.
-    """
+    """Return (2, m) p_match: of the cascade as served, and of the full model for every row."""
     heads = router.log_odds(fold.questions.table.take(fold.test))
-    ranks = share_of_thresholds_weak(router, heads)
-    return np.stack([ranks, router.cascade(heads, SERVED_THRESHOLD).p_match, expit(heads.full)])
-
-
-def share_of_thresholds_weak(router: Router, heads: HeadLogOdds) -> np.ndarray:
-    """Return (m,) share of `THRESHOLDS` at which the cascade serves a row weak: one ranking for all of them."""
-    weak = sum((router.cascade(heads, threshold).p_match >= threshold).astype(int) for threshold in THRESHOLDS)
-    return weak / THRESHOLDS.size
+    return np.stack([router.cascade(heads, SERVED_THRESHOLD).p_match, expit(heads.full)])

@@ -62,3 +62,5 @@ def test_figure_names_every_union(points: list[FrontierPoint], tmp_path: Path):
     assert (tmp_path / "plots" / "frontier.png").read_bytes().startswith(b"\x89PNG")
     assert all(f"{' + '.join(union)}" in svg for union in UNIONS)
     assert "the same again" in svg
+    assert ">1,000<" in svg
+    assert "math" not in svg

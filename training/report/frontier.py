@@ -10,6 +10,7 @@ from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
 from training.frontier import FrontierPoint
 from training.report.style import INK, MUTED, OTHER, ROUTER, STYLE, save
@@ -47,6 +48,8 @@ def draw_frontier(points: Sequence[FrontierPoint]) -> Figure:
         ylabel="APGR, out of fold" if uses_apgr else "AUROC, out of fold",
         title="What each part is worth, and what it costs",
     )
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))  # powers of ten are set as mathematics, which is off
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.margins(x=0.5, y=0.15)
     return figure
 

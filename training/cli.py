@@ -45,6 +45,7 @@ def add_commands(app: typer.Typer, rules_app: typer.Typer) -> None:
         label,
         replay,
         assess,
+        frontier,
         train,
         recalibrate,
         retrain,
@@ -102,6 +103,43 @@ def assess(
         reading_of(column, log_format, join, score, labels=labels, allow_routed=allow_routed),
     )
     assess_logs(find_logs(logs), encoder, pair, reading, margin, seed, cache_dir, quiet=quiet, as_json=as_json)
+
+
+def frontier(
+    logs: Logs,
+    out: Annotated[Path | None, typer.Option(help="Folder for frontier.png and frontier.svg.")] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="Name or folder of an encoder; again for more. The one that ships when not given."),
+    ] = None,
+    seed: Seed = 0,
+    margin: Margin = 0.0,
+    strong: Strong = "gpt-4o",
+    weak: Weak = "gpt-4o-mini",
+    column: Columns = None,
+    log_format: Format = AUTO,
+    join: Join = JoinBy.PROMPT,
+    score: Score = "",
+    labels: Labels = None,
+    allow_routed: AllowRouted = False,
+    cache: Annotated[
+        bool, typer.Option(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")
+    ] = True,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what each part of the router, and each encoder, is worth on these logs against microseconds a prompt.
+
+    Five grouped folds, default settings. Read times as ratios: the parts take turns, prompt by prompt.
+    """
+    from training.embeddings import default_cache_dir
+    from training.encoders import DEFAULT_ENCODER
+    from training.frontier_command import frontier_of_logs
+
+    reading = reading_of(column, log_format, join, score, labels=labels, allow_routed=allow_routed)
+    cache_dir = default_cache_dir() if cache else None
+    names, pair = encoder or [DEFAULT_ENCODER], named_pair(strong, weak)
+    frontier_of_logs(find_logs(logs), names, out, pair, reading, margin, seed, cache_dir, quiet=quiet, as_json=as_json)
 
 
 def train(

@@ -25,6 +25,7 @@ COMMANDS = [
     "encoder",
     "encoder export",
     "evaluate",
+    "frontier",
     "key",
     "key new",
     "label",

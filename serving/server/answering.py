@@ -118,8 +118,9 @@ class Answering:
         after = rules.after(facts, asked.before, chosen.route, predicted.prediction.p_match, costs, chosen.reason)
         decision = settled(chosen, served.manifest.pair, after)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
-        bundle_id = served.manifest.bundle_id
-        self._decided(Decided(time.time(), call, decision, bundle_id, costs, tokens, predicted.features), timings)
+        bundle_id, rules_of_features = served.manifest.bundle_id, served.manifest.harness_rules
+        decided = Decided(time.time(), call, decision, bundle_id, costs, tokens, predicted.features, rules_of_features)
+        self._decided(decided, timings)
         return response(call, decision, bundle_id, costs, timings, predicted.contributions)
 
     def _decided(self, decided: Decided, timings: Timings) -> None:

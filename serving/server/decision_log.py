@@ -47,7 +47,7 @@ _log = logging.getLogger("turnout.decisions")
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision on its way to the log, as the event loop has it."""
+    """A decision on its way to the log, as the event loop has it; `harness_rules` is that of the features."""
 
     decided_s: float
     call: RouteCall
@@ -56,6 +56,7 @@ class Decided:
     costs: ExpectedCosts
     tokens: int
     features: Features | None = None
+    harness_rules: int = 0
 
 
 class DecisionLog:
@@ -170,6 +171,7 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes) -> DecisionRecor
         counts=b"" if features is None else features.counts.astype("<u2").tobytes(),
         structural=b"" if features is None else features.structural.astype("<f4").tobytes(),
         feature_schema=0 if features is None else SCHEMA_VERSION,
+        harness_rules=decided.harness_rules if features is not None else 0,
     )
 
 

@@ -53,6 +53,7 @@ DECISIONS = pa.schema(
         ("preference", pa.string()),
         ("error_code", pa.string()),
         ("outcome_received", pa.float64()),
+        ("harness_rules", pa.int32()),  # new columns come last: files of earlier versions lack them
     ]
 )
 JOINED = ("responses", "preference", "error_code", "outcome_received")
@@ -129,4 +130,5 @@ def _decision_row(one: DecisionRecord) -> dict[str, object]:
         "lexical_counts": np.frombuffer(one.counts, "<u2") if has_features else None,
         "structural": np.frombuffer(one.structural, "<f4") if has_features else None,
         "feature_schema": one.feature_schema or None,
+        "harness_rules": one.harness_rules if has_features else None,
     }

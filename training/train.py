@@ -39,20 +39,23 @@ from serving.bundle import (
     load_bundle,
 )
 from serving.features import SCHEMA_VERSION
+from serving.harness import LATEST_HARNESS_RULES
 from serving.model import RouterModel
-from serving.prompt import prompt_from_text
+from serving.prompt import Prompt, prompt_from_json, prompt_from_text
 from training.baselines import dense_logistic_baseline
 from training.card import render_card
+from training.cells import encode
 from training.costs import CostsUnknown, RequestCosts, request_costs
 from training.crossfit import fit_calibrated
-from training.dataset import Dataset, Loaded, digest_files, load_dataset
+from training.dataset import Dataset, Loaded, digest_files
 from training.difficulty import OPINION_SHARE, Difficulty, read_difficulty
 from training.embeddings import FeatureTable, embed
 from training.encoders import EncoderModel
 from training.errors import DataRefused
 from training.evaluate import evaluate
 from training.evaluation import Evaluation, flat, write_evaluation
-from training.export import check_parity, export_router
+from training.export import Parity, check_parity, export_router
+from training.features.reading import load_rows
 from training.fit import FitSettings, outcome_classes
 from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE, golden_lines
 from training.learning_curve import learning_curve
@@ -63,8 +66,9 @@ from training.quarantine import write_quarantine
 from training.reading import Reading
 from training.report import render_report
 from training.router import Router
+from training.sample import make_sample
 from training.select import select_settings
-from training.splits import Part, key_digests, split_groups
+from training.splits import Part, split_groups
 from training.threshold_table import Served
 from training.unfamiliar import RARE_BELOW
 
@@ -91,6 +95,7 @@ class TrainSettings:
         cache_dir: folder of the dense cache; None for none.
         scores: table of other models' scores on the same prompts (`training.difficulty`); None for none.
         learning_curve: fit on ever more rows too, and keep what each size was worth; takes as long again.
+        harness_rules: version of the rules by which prompts lose their harness text (`serving.harness`).
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -102,6 +107,7 @@ class TrainSettings:
     cache_dir: Path | None = None
     scores: Path | None = None
     learning_curve: bool = False
+    harness_rules: int = LATEST_HARNESS_RULES
 
 
 @dataclass(frozen=True)
@@ -126,19 +132,21 @@ class Trained:
 def train(
     paths: Sequence[Path], out: Path, encoder: EncoderModel, settings: TrainSettings, reporter: Reporter
 ) -> Trained:
-    """Train a router on logs and publish its bundle in `out`.
+    """Train a router on logs, or on files of features, and publish its bundle in `out`.
 
     Raises:
         DataRefused: the logs can't be read or labelled, are too few, `out` holds something else, or the
             exported graph misses the Python path.
     """
     check_out(out)
-    loaded = load_dataset(paths, settings.pair, settings.reading, settings.margin, reporter)
+    loaded = load_rows(
+        paths, settings.pair, settings.reading, settings.margin, encoder, settings.harness_rules, reporter
+    )
     data = loaded.dataset
     refuse_too_little(data)
     part = split_groups(data.records, data.groups.group, settings.seed)
     _refuse_one_sided(data, part)
-    table = embed_dataset(data, encoder, settings.cache_dir, reporter)
+    table = features_of(loaded, encoder, settings.cache_dir, reporter, settings.harness_rules)
     rows = {one: np.flatnonzero(part == one) for one in Part}
 
     difficulty = _difficulty(data, settings, reporter)
@@ -155,11 +163,7 @@ def train(
 
     with reporter.stage("Exporting and checking parity"):
         graph = export_router(router, encoder)
-        parity_rows = rows[Part.TEST][:: max(1, rows[Part.TEST].size // PARITY_ROWS)][:PARITY_ROWS]
-        prompts = [data.rows[row].record.prompt for row in parity_rows]
-        parity = check_parity(graph, encoder, router, prompts, table.take(parity_rows), threshold)
-        odd = [prompt_from_text(text) for text in GOLDEN_PROMPTS]
-        check_parity(graph, encoder, router, odd, embed(odd, encoder, cache_dir=None), threshold)
+        parity = _check_parity(graph, encoder, router, loaded, table, rows[Part.TEST], threshold, settings)
     reporter.say(f"Parity of graph and Python path over {parity.n} prompts: {parity.max_difference:.1e}")
 
     created = datetime.now(UTC)
@@ -183,6 +187,7 @@ def train(
         files={},
         synthetic=any(record.source == "synthetic" for record in data.records),
         out_of_distribution=describe_familiarity(router, evaluation),
+        harness_rules=settings.harness_rules,
     )
     published = publish_trained(
         out, manifest, evaluation, encoder, graph, _seen(data, part, manifest.training.group_salt)
@@ -192,6 +197,33 @@ def train(
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)
     unlabelled = {str(why): count for why, count in loaded.labelled.unlabelled.items()}
     return Trained(published, evaluation, out, len(loaded.read.quarantine), unlabelled)
+
+
+def _check_parity(
+    graph: bytes,
+    encoder: EncoderModel,
+    router: Router,
+    loaded: Loaded,
+    table: FeatureTable,
+    test: NDArray[np.int64],
+    threshold: float,
+    settings: TrainSettings,
+) -> Parity:
+    """Compare graph and Python path on odd prompts, then on those of the test part; on made-up ones without prompts."""
+    rules = settings.harness_rules
+
+    def checked(prompts: list[Prompt], of_prompts: FeatureTable) -> Parity:
+        return check_parity(graph, encoder, router, prompts, of_prompts, threshold, rules)
+
+    def made_up(prompts: list[Prompt]) -> Parity:
+        return checked(prompts, embed(prompts, encoder, cache_dir=None, harness_rules=rules))
+
+    made_up([prompt_from_text(text) for text in GOLDEN_PROMPTS])
+    if loaded.table is not None:
+        bodies = (encode(row["request"]) for row in make_sample(PARITY_ROWS, settings.seed))
+        return made_up([prompt_from_json(body) for body in bodies])
+    some = test[:: max(1, test.size // PARITY_ROWS)][:PARITY_ROWS]
+    return checked([loaded.dataset.rows[row].record.prompt for row in some], table.take(some))
 
 
 def refuse_too_little(data: Dataset) -> None:
@@ -213,11 +245,16 @@ def _refuse_one_sided(data: Dataset, part: NDArray[np.int64]) -> None:
             )
 
 
-def embed_dataset(data: Dataset, encoder: EncoderModel, cache_dir: Path | None, reporter: Reporter) -> FeatureTable:
-    """Return the features of all rows, with a bar."""
+def features_of(
+    loaded: Loaded, encoder: EncoderModel, cache_dir: Path | None, reporter: Reporter, harness_rules: int
+) -> FeatureTable:
+    """Return the features of all rows: those that were read, or of the prompts, with a bar."""
+    if loaded.table is not None:
+        return loaded.table
+    data = loaded.dataset
     with reporter.stage("Embedding prompts", len(data.rows)) as advance:
         prompts = [record.prompt for record in data.records]
-        return embed(prompts, encoder, cache_dir=cache_dir, on_progress=advance)
+        return embed(prompts, encoder, cache_dir=cache_dir, harness_rules=harness_rules, on_progress=advance)
 
 
 def _fit(
@@ -338,7 +375,7 @@ def _training(
         data_sha256=digest_files([*paths, *further]),
         rows={one.name.lower(): int((part == one).sum()) for one in Part},
         groups={one.name.lower(): int(np.unique(group[part == one]).size) for one in Part},
-        group_salt=secrets.token_hex(16),
+        group_salt=loaded.dataset.groups.salt or secrets.token_hex(16),
         seed=settings.seed,
         match_rate=float(loaded.dataset.match.mean()),
         labellers=dict(Counter(row.label.labeller for row in loaded.dataset.rows).most_common()),
@@ -356,15 +393,14 @@ def _training(
 
 
 def _seen(data: Dataset, part: NDArray[np.int64], salt: str) -> bytes:
-    keys = (data.groups.keys[row] for row in np.flatnonzero(part != Part.TEST))
-    return b"".join(sorted(key_digests(keys, salt)))
+    return b"".join(sorted(data.groups.digests(np.flatnonzero(part != Part.TEST), salt)))
 
 
 def publish_trained(
     out: Path, manifest: Manifest, evaluation: Evaluation, encoder: EncoderModel, graph: bytes, seen: bytes
 ) -> Manifest:
     """Publish the graph with tokenizer, golden prompts, report, card and the digests of the groups seen."""
-    model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens)
+    model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens, manifest.harness_rules)
     contents = report_files(manifest, evaluation) | {
         GRAPH: graph,
         TOKENIZER: encoder.tokenizer_json,

@@ -21,14 +21,16 @@ from serving.drift.baseline import EVALUATION, Baseline, read_baseline
 from serving.errors import BundleRefused, ModelFault, UnknownName
 from serving.exit_band import ExitBand
 from serving.features import SCHEMA_VERSION
+from serving.harness import HARNESS_RULES, LATEST_HARNESS_RULES
 from serving.model import RouterModel
 from serving.prompt import prompt_from_text
 from serving.signing import is_signed_by, signature_of
 from serving.verdict import Verdict
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """2: the graph may say `is_out_of_distribution`, and the policies count on it; a reader of format 1 would route such
-requests weak, and break their promise."""
+requests weak, and break their promise. 3: the manifest may name `harness_rules`; a reader of format 2 would feed the
+graph text that its training left out."""
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 MANIFEST_SIGNATURE = "manifest.sig"
@@ -135,6 +137,7 @@ class Manifest(msgspec.Struct, frozen=True):
     Attributes:
         exit_band: the widest half-width of the exit band, in calibrated log-odds.
         exit_band_by_threshold: the band as it is; None where it is as wide at every threshold.
+        harness_rules: version of the rules by which prompts lose their harness text (`serving.harness`).
     """
 
     format_version: int
@@ -158,6 +161,7 @@ class Manifest(msgspec.Struct, frozen=True):
     out_of_distribution: OutOfDistribution | None = None
     exit_band_by_threshold: ExitBand | None = None
     verdict: Verdict | None = None
+    harness_rules: int = 0
 
     @property
     def bundle_id(self) -> str:
@@ -224,7 +228,7 @@ def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
                 f"{folder / MANIFEST}: lists no {name}; the bundle is incomplete, train or copy it again"
             )
     try:
-        model = RouterModel(contents[GRAPH], contents[TOKENIZER], manifest.encoder.max_tokens)
+        model = RouterModel(contents[GRAPH], contents[TOKENIZER], manifest.encoder.max_tokens, manifest.harness_rules)
     except Exception as error:  # onnxruntime and tokenizers raise many types, all of which mean the same here
         raise BundleRefused(f"{folder}: {GRAPH} or {TOKENIZER} does not load: {type(error).__name__}") from error
     golden = _decode_golden(folder, contents[GOLDEN])
@@ -263,6 +267,11 @@ def read_manifest(folder: Path, trusted_key: Path | None = None) -> Manifest:
         raise BundleRefused(
             f"{folder / MANIFEST}: feature schema {manifest.feature_schema}, "
             f"this Turnout computes {SCHEMA_VERSION}; retrain"
+        )
+    if manifest.harness_rules not in HARNESS_RULES:
+        raise BundleRefused(
+            f"{folder / MANIFEST}: harness rules of version {manifest.harness_rules}, "
+            f"this Turnout has 0 to {LATEST_HARNESS_RULES}; upgrade Turnout"
         )
     return manifest
 

@@ -52,7 +52,7 @@ the policy split, and for no other traffic. Costs are the models' own at the pri
 ## Model
 Encoder {manifest.encoder.name} ({manifest.encoder.dim} dimensions, {manifest.encoder.max_tokens} word pieces) beside
 hashed word-piece n-grams and structural measures; one logistic regression ({_listed(training.settings)}),
-calibrated by {manifest.calibrator}.
+calibrated by {manifest.calibrator}. Prompts lose harness text by rules of version {manifest.harness_rules} (0: none).
 
 ## Limits
 A router learns the traffic that it has seen: on other traffic expect little better than chance, and retrain.

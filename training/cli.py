@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from serving.harness import LATEST_HARNESS_RULES
 from training.compaction.cli import logs_app
 from training.drift.cli import drift
 from training.label_cli import label, replay
@@ -18,6 +19,7 @@ from training.options import (
     Columns,
     EarlyExit,
     Format,
+    HarnessRules,
     Join,
     Labels,
     Logs,
@@ -158,6 +160,7 @@ def train(
         bool,
         typer.Option("--learning-curve", help="Fit on 500 rows to all as well, for the report; takes as long again."),
     ] = False,
+    harness_rules: HarnessRules = LATEST_HARNESS_RULES,
     margin: Margin = 0.0,
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
@@ -192,6 +195,7 @@ def train(
         cache_dir=default_cache_dir() if cache else None,
         scores=scores,
         learning_curve=learning_curve,
+        harness_rules=harness_rules,
     )
     train_router(find_logs(logs), out, encoder, settings, quiet=quiet, as_json=as_json)
 

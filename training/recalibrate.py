@@ -160,13 +160,14 @@ def recalibrate(
     linear, rare_idf = reopen(parent), reopen_rare_weight(parent)
     check_encoder(parent, encoder)
     margin = float(parent.manifest.training.settings.get("margin", 0.0))
-    loaded = load_dataset(paths, parent.manifest.pair, settings.reading, margin, reporter)
+    rules = parent.manifest.harness_rules
+    loaded = load_dataset(paths, parent.manifest.pair, settings.reading, margin, reporter, rules)
     data, seen = loaded.dataset, seen_rows(parent, loaded.dataset)
     kept = np.flatnonzero(~seen)
     _refuse_too_little(data, kept)
     prompts = [data.rows[row].record.prompt for row in kept]
     with reporter.stage("Embedding prompts", len(prompts)) as advance:
-        table = embed(prompts, encoder, cache_dir=settings.cache_dir, on_progress=advance)
+        table = embed(prompts, encoder, cache_dir=settings.cache_dir, harness_rules=rules, on_progress=advance)
 
     rows = LabelledLogOdds(
         HeadLogOdds(*linear.log_odds(table)),
@@ -185,9 +186,10 @@ def recalibrate(
         graph = export_router(solved.router, encoder)
         some = np.arange(kept.size)[:: max(1, kept.size // PARITY_ROWS)][:PARITY_ROWS]
         threshold = solved.default_threshold
-        check_parity(graph, encoder, solved.router, [prompts[row] for row in some], table.take(some), threshold)
+        check_parity(graph, encoder, solved.router, [prompts[row] for row in some], table.take(some), threshold, rules)
         odd = [prompt_from_text(text) for text in GOLDEN_PROMPTS]
-        check_parity(graph, encoder, solved.router, odd, embed(odd, encoder, cache_dir=None), threshold)
+        of_odd = embed(odd, encoder, cache_dir=None, harness_rules=rules)
+        check_parity(graph, encoder, solved.router, odd, of_odd, threshold, rules)
 
     labellers = dict(Counter(data.rows[row].label.labeller for row in kept))
     stored = [settings.reading.labels] if settings.reading.labels else []

@@ -39,13 +39,15 @@ from serving.bundle import (
     load_bundle,
 )
 from serving.features import SCHEMA_VERSION
+from serving.harness import LATEST_HARNESS_RULES
 from serving.model import RouterModel
-from serving.prompt import prompt_from_text
+from serving.prompt import Prompt, prompt_from_json, prompt_from_text
 from training.baselines import dense_logistic_baseline
 from training.card import render_card
+from training.cells import encode
 from training.costs import CostsUnknown, RequestCosts, request_costs
 from training.crossfit import fit_calibrated
-from training.dataset import Dataset, digest_files, load_dataset
+from training.dataset import Dataset, Loaded, digest_files
 from training.difficulty import OPINION_SHARE, Difficulty, read_difficulty
 from training.drift.dense import DENSE_BLOCKS, DenseBlocks, dense_blocks
 from training.embeddings import FeatureTable, embed
@@ -54,6 +56,7 @@ from training.errors import DataRefused
 from training.evaluate import evaluate
 from training.evaluation import Evaluation, flat, write_evaluation
 from training.export import Parity, check_parity, export_router
+from training.features.reading import load_rows
 from training.fit import FitSettings, outcome_classes
 from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE, golden_lines
 from training.learning_curve import learning_curve
@@ -64,8 +67,9 @@ from training.quarantine import write_quarantine
 from training.reading import Reading
 from training.report import render_report
 from training.router import Router
+from training.sample import make_sample
 from training.select import select_settings
-from training.splits import Part, key_digests, split_groups
+from training.splits import Part, split_groups
 from training.threshold_table import Served
 from training.unfamiliar import RARE_BELOW
 
@@ -93,6 +97,7 @@ class TrainSettings:
         scores: table of other models' scores on the same prompts (`training.difficulty`); None for none.
         learning_curve: fit on ever more rows too, and keep what each size was worth; takes as long again.
         fit: form, C and scales to fit with; None chooses them by cross-validation.
+        harness_rules: version of the rules by which prompts lose their harness text (`serving.harness`).
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -105,6 +110,7 @@ class TrainSettings:
     scores: Path | None = None
     learning_curve: bool = False
     fit: FitSettings | None = None
+    harness_rules: int = LATEST_HARNESS_RULES
 
 
 @dataclass(frozen=True)
@@ -150,20 +156,22 @@ class Trained:
 def train(
     paths: Sequence[Path], out: Path, encoder: EncoderModel, settings: TrainSettings, reporter: Reporter
 ) -> Trained:
-    """Train a router on logs and publish its bundle in `out`.
+    """Train a router on logs, or on files of features, and publish its bundle in `out`.
 
     Raises:
         DataRefused: the logs can't be read or labelled, are too few, `out` holds something else, or the
             exported graph misses the Python path.
     """
     check_out(out)
-    loaded = load_dataset(paths, settings.pair, settings.reading, settings.margin, reporter)
+    loaded = load_rows(
+        paths, settings.pair, settings.reading, settings.margin, encoder, settings.harness_rules, reporter
+    )
     data = loaded.dataset
     refuse_too_little(data)
     part = split_groups(data.records, data.groups.group, settings.seed)
     _refuse_one_sided(data, part)
     digest = digest_files([*paths, *(path for path in (settings.scores, settings.reading.labels) if path)])
-    learned = learn(data, part, encoder, settings, digest, reporter)
+    learned = learn(data, part, encoder, settings, digest, reporter, loaded.table)
     published = publish_learned(out, learned, encoder)
     if loaded.read.quarantine:
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)
@@ -178,6 +186,7 @@ def learn(
     settings: TrainSettings,
     data_sha256: str,
     reporter: Reporter,
+    features: FeatureTable | None = None,
 ) -> Learned:
     """Learn a router from labelled rows; nothing is written.
 
@@ -188,11 +197,14 @@ def learn(
         settings: what the operator chose.
         data_sha256: what the manifest says of where the rows come from.
         reporter: shows the stages.
+        features: of the rows, where they hold no prompts; None embeds the prompts.
 
     Raises:
         DataRefused: the exported graph misses the Python path.
     """
-    table = embed_dataset(data, encoder, settings.cache_dir, reporter)
+    table = features
+    if table is None:
+        table = embed_dataset(data, encoder, settings.cache_dir, reporter, settings.harness_rules)
     rows = {one: np.flatnonzero(part == one) for one in Part}
 
     difficulty = _difficulty(data, settings, reporter)
@@ -209,11 +221,8 @@ def learn(
 
     with reporter.stage("Exporting and checking parity"):
         graph = export_router(router, encoder)
-        parity_rows = rows[Part.TEST][:: max(1, rows[Part.TEST].size // PARITY_ROWS)][:PARITY_ROWS]
-        prompts = [data.rows[row].record.prompt for row in parity_rows]
-        parity = check_parity(graph, encoder, router, prompts, table.take(parity_rows), threshold)
-        odd = [prompt_from_text(text) for text in GOLDEN_PROMPTS]
-        check_parity(graph, encoder, router, odd, embed(odd, encoder, cache_dir=None), threshold)
+        prompts = None if features is not None else [record.prompt for record in data.records]
+        parity = _check_parity(graph, encoder, router, prompts, table, rows[Part.TEST], threshold, settings)
     reporter.say(f"Parity of graph and Python path over {parity.n} prompts: {parity.max_difference:.1e}")
 
     created = datetime.now(UTC)
@@ -237,6 +246,7 @@ def learn(
         files={},
         synthetic=any(record.source == "synthetic" for record in data.records),
         out_of_distribution=describe_familiarity(router, evaluation),
+        harness_rules=settings.harness_rules,
     )
     test = rows[Part.TEST]
     blocks = dense_blocks(table.dense[test], data.groups.group[test], settings.seed)
@@ -250,6 +260,33 @@ def publish_learned(out: Path, learned: Learned, encoder: EncoderModel) -> Manif
     )
     load_bundle(out)
     return published
+
+
+def _check_parity(
+    graph: bytes,
+    encoder: EncoderModel,
+    router: Router,
+    prompts: list[Prompt] | None,
+    table: FeatureTable,
+    test: NDArray[np.int64],
+    threshold: float,
+    settings: TrainSettings,
+) -> Parity:
+    """Compare graph and Python path on odd prompts, then on those of the test part; on made-up ones without prompts."""
+    rules = settings.harness_rules
+
+    def checked(some: list[Prompt], of_some: FeatureTable) -> Parity:
+        return check_parity(graph, encoder, router, some, of_some, threshold, rules)
+
+    def made_up(some: list[Prompt]) -> Parity:
+        return checked(some, embed(some, encoder, cache_dir=None, harness_rules=rules))
+
+    made_up([prompt_from_text(text) for text in GOLDEN_PROMPTS])
+    if prompts is None:
+        bodies = (encode(row["request"]) for row in make_sample(PARITY_ROWS, settings.seed))
+        return made_up([prompt_from_json(body) for body in bodies])
+    rows = test[:: max(1, test.size // PARITY_ROWS)][:PARITY_ROWS]
+    return checked([prompts[row] for row in rows], table.take(rows))
 
 
 def refuse_too_little(data: Dataset) -> None:
@@ -271,11 +308,22 @@ def _refuse_one_sided(data: Dataset, part: NDArray[np.int64]) -> None:
             )
 
 
-def embed_dataset(data: Dataset, encoder: EncoderModel, cache_dir: Path | None, reporter: Reporter) -> FeatureTable:
+def features_of(
+    loaded: Loaded, encoder: EncoderModel, cache_dir: Path | None, reporter: Reporter, harness_rules: int
+) -> FeatureTable:
+    """Return the features of all rows: those that were read, or of the prompts, with a bar."""
+    if loaded.table is not None:
+        return loaded.table
+    return embed_dataset(loaded.dataset, encoder, cache_dir, reporter, harness_rules)
+
+
+def embed_dataset(
+    data: Dataset, encoder: EncoderModel, cache_dir: Path | None, reporter: Reporter, harness_rules: int = 0
+) -> FeatureTable:
     """Return the features of all rows, with a bar."""
     with reporter.stage("Embedding prompts", len(data.rows)) as advance:
         prompts = [record.prompt for record in data.records]
-        return embed(prompts, encoder, cache_dir=cache_dir, on_progress=advance)
+        return embed(prompts, encoder, cache_dir=cache_dir, harness_rules=harness_rules, on_progress=advance)
 
 
 def _fit(
@@ -397,7 +445,7 @@ def _training(
         data_sha256=data_sha256,
         rows={one.name.lower(): int((part == one).sum()) for one in Part},
         groups={one.name.lower(): int(np.unique(group[part == one]).size) for one in Part},
-        group_salt=secrets.token_hex(16),
+        group_salt=data.groups.salt or secrets.token_hex(16),
         seed=settings.seed,
         match_rate=float(data.match.mean()),
         labellers=dict(Counter(row.label.labeller for row in data.rows).most_common()),
@@ -415,8 +463,7 @@ def _training(
 
 
 def _seen(data: Dataset, part: NDArray[np.int64], salt: str) -> bytes:
-    keys = (data.groups.keys[row] for row in np.flatnonzero(np.isin(part, (Part.FIT, Part.CALIBRATE, Part.POLICY))))
-    return b"".join(sorted(key_digests(keys, salt)))
+    return b"".join(sorted(data.groups.digests(np.flatnonzero(part != Part.TEST), salt)))
 
 
 def publish_trained(

@@ -176,6 +176,7 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes) -> DecisionRecor
         counts=b"" if features is None else features.counts.astype("<u2").tobytes(),
         structural=b"" if features is None else features.structural.astype("<f4").tobytes(),
         feature_schema=0 if features is None else SCHEMA_VERSION,
+        harness_rules=decided.manifest.harness_rules if features is not None else 0,
     )
 
 

@@ -44,6 +44,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         counts: how often each bucket occurs, uint16 little-endian.
         structural: measures of `serving.features.STRUCTURAL`, float32 little-endian.
         feature_schema: version of those three; 0 without them.
+        harness_rules: version of the rules by which they were taken without harness text.
     """
 
     decided_s: float
@@ -81,6 +82,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     pair_propensity: float = 0.0
     exploration: str = ""
     other_model: str = ""
+    harness_rules: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

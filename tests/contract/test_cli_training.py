@@ -14,6 +14,7 @@ from tests.contract.conftest import Turnout
 from tests.gateway_builders import chat_attributes, observation, otlp, span, spend_log
 from tests.log_builders import write_log
 from tests.training.runs import TrainingRun
+from training.features.schema import feature_origin
 from training.sample import make_sample, write_sample
 
 
@@ -38,6 +39,23 @@ def test_label_writes_one_row_a_record_and_prints_a_ledger(turnout: Turnout, log
     ]
     assert [row["match"] for row in rows] == [int(weak >= strong) for strong, weak in scores]
     assert [row["line"] for row in rows] == list(range(1, 61))
+
+
+def test_label_keeps_features_where_asked_and_a_salt_that_is_too_long_is_refused(
+    turnout: Turnout, log: Path, tmp_path: Path
+):
+    out = tmp_path / "features.parquet"
+    options = ("--keep", "features", "--no-cache", "--quiet", "--json", "--harness-rules", 0)
+    ended = turnout("label", log, "--out", out, *options, "--salt", "of the year")
+    assert (ended.code, ended.err) == (0, "")
+    origin = feature_origin(out)
+    assert origin is not None
+    assert (origin.salt, origin.harness_rules) == ("of the year", 0)
+    assert [len(row) for row in pq.read_table(out)["dense"].to_pylist()] == [384] * 60
+    refused = turnout("label", log, "--out", tmp_path / "none.parquet", *options, "--salt", "x" * 65)
+    assert refused.code == 2
+    assert "at most 64 bytes" in refused.err
+    assert [path.name for path in tmp_path.iterdir()] == ["features.parquet"]
 
 
 def test_stored_labels_are_used_and_those_of_another_log_refused(

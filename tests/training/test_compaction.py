@@ -123,11 +123,12 @@ def test_features_of_digest_mode_come_back_as_they_were(spool: Path, out: Path):
     buckets, counts = np.array([1, 262_143], "<u4"), np.array([1, 2048], "<u2")
     structural = np.linspace(0, 1, 16, dtype="<f4")
     features = {"buckets": buckets.tobytes(), "counts": counts.tobytes(), "structural": structural.tobytes()}
-    sealed(spool, [decision("a", kept="digest", text=None, feature_schema=1, **features)])
+    sealed(spool, [decision("a", kept="digest", text=None, feature_schema=1, harness_rules=1, **features)])
     compacted(spool, out)
     (row,) = rows(out)
     assert (row["prompt"], row["lexical_buckets"], row["lexical_counts"]) == (None, [1, 262_143], [1, 2048])
     assert row["structural"] == structural.tolist()
+    assert (row["feature_schema"], row["harness_rules"]) == (1, 1)
 
 
 def test_days_are_apart_and_old_ones_go(spool: Path, out: Path):

@@ -57,6 +57,7 @@ DECISIONS = pa.schema(
         ("pair_propensity", pa.float64()),
         ("exploration", pa.string()),
         ("other_model", pa.string()),
+        ("harness_rules", pa.int32()),  # new columns come last: files of earlier versions lack them
     ]
 )
 """New columns come last: files of before lack them, and whoever reads several fills them with null."""
@@ -139,4 +140,5 @@ def _decision_row(one: DecisionRecord) -> dict[str, object]:
         "pair_propensity": one.pair_propensity or None,  # null: both answers were never asked for
         "exploration": one.exploration or None,
         "other_model": one.other_model or None,
+        "harness_rules": one.harness_rules if has_features else None,
     }

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.harness import LATEST_HARNESS_RULES
 from training.dataset import Dataset, group_rows, load_dataset
 from training.metrics import Floats
 from training.progress import Reporter
@@ -70,7 +71,7 @@ def pool_rows(
     age_days = (max(one.moment_s for one in rows) - np.array([one.moment_s for one in rows])) / DAY_S
     within = age_days <= (np.inf if aging.window_days is None else aging.window_days)
     rows = [one for one, is_within in zip(rows, within, strict=True) if is_within]
-    data = group_rows([one.row for one in rows], reporter)
+    data = group_rows([one.row for one in rows], reporter, LATEST_HARNESS_RULES)
     weight = data.weight
     if aging.half_life_days is not None:
         data = replace(data, weight=weight * np.exp2(-age_days[within] / aging.half_life_days))

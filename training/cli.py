@@ -183,7 +183,7 @@ def train(
     """
     from training.commands import train_router
     from training.embeddings import default_cache_dir
-    from training.train import TrainSettings
+    from training.learn import TrainSettings
 
     settings = TrainSettings(
         pair=named_pair(strong, weak),

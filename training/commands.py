@@ -19,6 +19,7 @@ from training.encoders import load_encoder
 from training.errors import DataRefused
 from training.evaluation import CurvePoint, Evaluation, flat, write_evaluation
 from training.features.reading import load_rows
+from training.learn import TrainSettings, features_of
 from training.logs import read_records
 from training.predict import evaluate_bundle, predict_rows, write_predictions
 from training.progress import Reporter
@@ -26,15 +27,7 @@ from training.publish import publish
 from training.reading import Reading
 from training.recalibrate import RecalibrateSettings, recalibrate
 from training.report import render_report
-from training.train import (
-    EVALUATION_JSON,
-    Trained,
-    TrainSettings,
-    features_of,
-    refuse_too_little,
-    report_files,
-    train,
-)
+from training.train import EVALUATION_JSON, Trained, refuse_too_little, report_files, train
 
 SHOWN_BASELINES: tuple[str, ...] = ("parent", "encoder_lr", "prompt_length", "random", "oracle")
 

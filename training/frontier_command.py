@@ -15,10 +15,11 @@ from serving.tables import console, number
 from training.dataset import load_dataset
 from training.encoders import load_encoder
 from training.frontier import FrontierPoint, FrontierRows, cheapest_within_error, measure_frontier
+from training.learn import embed_dataset
 from training.progress import Reporter
 from training.reading import Reading
 from training.report.frontier import named, write_frontier
-from training.train import embed_dataset, refuse_too_little
+from training.train import refuse_too_little
 
 
 def frontier_of_logs(

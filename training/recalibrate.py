@@ -44,6 +44,7 @@ from training.evaluation import Evaluation, Slice, flat
 from training.export import check_parity, export_router
 from training.fit import LinearRouter
 from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE
+from training.learn import LIBRARIES, PARITY_ROWS, describe_familiarity
 from training.policy import DEFAULT_POLICY, PolicyRows, solve_policies
 from training.predict import DIGEST_BYTES, seen_rows
 from training.progress import Reporter
@@ -54,7 +55,7 @@ from training.reopen import check_encoder, reopen, reopen_rare_weight
 from training.router import HeadLogOdds, Router
 from training.splits import key_digests
 from training.threshold_table import Served
-from training.train import LIBRARIES, PARITY_ROWS, Trained, describe_familiarity, publish_trained
+from training.train import Trained, publish_trained
 from training.unfamiliar import Familiarity, rare_share
 
 MIN_GROUPS = 100

@@ -24,10 +24,11 @@ from training.features.keep import Keeping
 from training.features.reading import load_rows
 from training.features.schema import METADATA_KEY, FeatureOrigin
 from training.labelling import label_logs
+from training.learn import features_of
 from training.parquet import write_parquet
 from training.predict import seen_rows
 from training.reading import Reading
-from training.train import features_of, train
+from training.train import train
 
 RULES = LATEST_HARNESS_RULES
 REMINDER = "\n\n<system-reminder>\nThe plan is still empty.\n</system-reminder>"

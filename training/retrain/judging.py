@@ -12,12 +12,12 @@ from serving.model import RouterModel
 from serving.verdict import Check, Verdict
 from training.encoders import EncoderModel
 from training.languages import script_of
+from training.learn import Learned
 from training.metrics import Ints
 from training.progress import Reporter
 from training.retrain.asking import Asked, Side, ask_both
 from training.retrain.gate import GateRows, Limits, compare
 from training.retrain.pool import Pool
-from training.train import Learned
 
 LATENCY_QUANTILE = 0.95
 
@@ -50,7 +50,8 @@ def judge(
         reporter: shows the stages.
     """
     name = policy or champion.manifest.default_policy
-    model = RouterModel(learned.graph, encoder.tokenizer_json, encoder.card.max_tokens)
+    rules = learned.manifest.harness_rules
+    model = RouterModel(learned.graph, encoder.tokenizer_json, encoder.card.max_tokens, rules)
     sides = (
         Side(champion.model, champion.manifest.policy(name).threshold),
         Side(model, learned.manifest.policy(name).threshold),

@@ -24,6 +24,7 @@ from training.dataset import digest_files
 from training.encoders import EncoderModel
 from training.errors import DataRefused, TooFewYet
 from training.fit import FitSettings
+from training.learn import Learned, TrainSettings, learn
 from training.predict import seen_rows
 from training.progress import Reporter
 from training.reading import Reading
@@ -34,7 +35,7 @@ from training.retrain.judging import judge
 from training.retrain.kept import Origin, write_kept
 from training.retrain.pool import Aging, Pool, pool_rows
 from training.splits import Part
-from training.train import Learned, TrainSettings, learn, publish_learned, refuse_too_little
+from training.train import publish_learned, refuse_too_little
 
 
 @dataclass(frozen=True)

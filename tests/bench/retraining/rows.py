@@ -13,8 +13,8 @@ from training.dataset import Dataset, load_dataset
 from training.embeddings import FeatureTable, default_cache_dir
 from training.encoders import DEFAULT_ENCODER, load_encoder
 from training.fit import FitSettings, outcome_classes
+from training.learn import embed_dataset
 from training.progress import Reporter
-from training.train import embed_dataset
 
 FILE = "gpt-4o_gpt-4o-mini.parquet"
 SETTINGS = FitSettings(c=1.0, dense_scale=0.5)

@@ -21,7 +21,8 @@ from serving.wire import SERVICE_NAME
 AUTHORIZATION = "authorization"
 SCHEME = "Bearer "
 HEALTH_PATH = "/grpc.health.v1.Health/"
-SERVICE_PATH = f"/{SERVICE_NAME}/"
+CHECKED = (f"/{SERVICE_NAME}", "/envoy.service.ext_proc.v3.ExternalProcessor")
+"""Services whose methods a token must name."""
 
 _caller: ContextVar[Token | None] = ContextVar("caller", default=None)
 
@@ -50,8 +51,8 @@ class TokenGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
         token = self._tokens.find(values[0].removeprefix(SCHEME))
         if token is None:
             raise TokenRefused("unknown token")
-        method = details.method.removeprefix(SERVICE_PATH)
-        if method != details.method and not token.allows(method):
+        service, _, method = details.method.rpartition("/")
+        if service in CHECKED and not token.allows(method):
             raise PermissionRefused(f"token {token.name} may not call {method}")
         return token
 

@@ -24,6 +24,7 @@ from grpc_reflection.v1alpha import reflection
 
 from serving.decision import NO_RULES
 from serving.errors import EXIT_OK
+from serving.gateways.ext_proc.adding import add_ext_proc
 from serving.observe.running import Observation, announce, keep_sampling, observation
 from serving.observe.settings import ObserveSettings
 from serving.observe.tracing import Tracing
@@ -43,7 +44,6 @@ from serving.wire import SERVICE_NAME
 
 FLUSH_S = 0.05
 """Time for gRPC's threads to send the last answers."""
-HEALTH_NAMES = ("", SERVICE_NAME)
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -98,9 +98,10 @@ class RouterServer:
             ),
         )
         self._server.add_generic_rpc_handlers((self.service.handlers(),))
+        self._names = [SERVICE_NAME, *add_ext_proc(self._server, self.service, settings, tracing)]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
-            exposed = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            exposed = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(exposed, self._server)
 
     async def start(self) -> None:
@@ -189,7 +190,7 @@ class RouterServer:
         self.service.close()
 
     async def _set_health(self, status: int) -> None:
-        for name in HEALTH_NAMES:
+        for name in ("", *self._names):
             await self._health.set(name, status)
 
 

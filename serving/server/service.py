@@ -101,26 +101,26 @@ class RouterService:
 
     async def route(self, raw: bytes, context: Any) -> Any:
         """Answer one `Route` call."""
-        return await self._or_status(self._route(raw, context), context)
+        return await self.or_status(self._route(raw, context), context)
 
     async def route_batch(self, raw: bytes, context: Any) -> Any:
         """Answer one `RouteBatch` call; its items fail alone."""
-        return await self._or_status(self._route_batch(raw, context), context)
+        return await self.or_status(self._route_batch(raw, context), context)
 
     async def route_stream(self, requests: AsyncIterable[bytes], context: Any) -> None:
         """Answer one `RouteStream`, in the order of its requests; its items fail alone."""
-        await self._or_status(self._route_stream(requests, context), context)
+        await self.or_status(self._route_stream(requests, context), context)
 
     async def report_outcome(self, raw: bytes, context: Any) -> Any:
         """Answer one `ReportOutcome` call; it needs no model, and waits for the disk alone."""
-        return await self._or_status(self.outcomes.take_in(raw, _deadline_s(context)), context)
+        return await self.or_status(self.outcomes.take_in(raw, deadline_of(context)), context)
 
     async def describe_model(self, raw: bytes, context: Any) -> Any:
         """Answer one `DescribeModel` call; it needs no model, and so no place in the queue."""
-        return await self._or_status(self._describe_model(raw), context)
+        return await self.or_status(self._describe_model(raw), context)
 
-    async def _or_status(self, answer: Awaitable[Any], context: Any) -> Any:
-        """Return the answer; every failure becomes a status of the contract."""
+    async def or_status(self, answer: Awaitable[Any], context: Any) -> Any:
+        """Return the answer of a handler on this server; every failure becomes a status of the contract."""
         self.n_calls += 1
         try:
             return await answer
@@ -132,19 +132,19 @@ class RouterService:
         return await context.abort(failure.code, failure.message, failure.trailers)
 
     async def _route(self, raw: bytes, context: Any) -> Any:
-        deadline_s = _deadline_s(context)
-        self._check_warm()
+        deadline_s = deadline_of(context)
+        self.check_warm()
         return await self.answering.answer(raw, deadline_s)
 
     async def _route_batch(self, raw: bytes, context: Any) -> Any:
-        deadline_s = _deadline_s(context)
-        self._check_warm()
+        deadline_s = deadline_of(context)
+        self.check_warm()
         items = read_batch(raw, self._settings.max_batch_bytes, self._settings.max_batch_items)
         return batch_response(await self.answering.results(items, deadline_s))
 
     async def _route_stream(self, requests: AsyncIterable[bytes], context: Any) -> None:
-        deadline_s = _deadline_s(context)
-        self._check_warm()
+        deadline_s = deadline_of(context)
+        self.check_warm()
         # Room is given back after the write, which waits for a caller that does not read: so does the reading.
         room = asyncio.Semaphore(self._settings.max_stream_items)
         in_order: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue()
@@ -174,12 +174,13 @@ class RouterService:
         served = [one.manifest.bundle_id for one in lineup.served]
         return description(lineup.find(read_describe(raw)).manifest, served)
 
-    def _check_warm(self) -> None:
+    def check_warm(self) -> None:
+        """Raise `NotServing` unless calls are answered."""
         if not self.is_warm:
             raise NotServing("the server is not warm yet, or is ending; use another replica")
 
 
-def _deadline_s(context: Any) -> float | None:
+def deadline_of(context: Any) -> float | None:
     """Return the caller's deadline on the monotonic clock; None without one."""
     remaining_s = context.time_remaining()
     return None if remaining_s is None else time.monotonic() + float(remaining_s)

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-quality bench-quality-peers bench-serving bench-peers clean help
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint typescript scorecard scorecard-full bench bench-quality bench-quality-peers bench-serving bench-peers clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,9 +28,9 @@ demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen reques
 	@echo "bundle: $(DEMO)/bundle"
 	@echo "report: $(DEMO)/bundle/report/index.html"
 
-system-deps:  ## install the Debian programs that some tests need, and skip without: prometheus (with promtool), chromium
+system-deps:  ## install the Debian programs that some tests need, and skip without: prometheus (with promtool), chromium, nginx
 	apt-get update -qq
-	apt-get install -y -qq prometheus chromium
+	apt-get install -y -qq prometheus chromium nginx
 
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/pytest -q -m "not bench"
@@ -44,7 +44,7 @@ test: $(VENV)/.dev  ## run the tests
 test-encoders: .venv-encoders/.dev  ## export the encoder again and compare (installs torch)
 	.venv-encoders/bin/pytest -q tests/training/test_encoder_export.py
 
-check: lint types proto-lint  ## ruff, mypy, buf
+check: lint types proto-lint typescript  ## ruff, mypy, buf, tsc
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -59,6 +59,14 @@ node_modules/.bin/buf:
 proto-lint: node_modules/.bin/buf  ## buf lint, and nothing taken away since the last commit
 	cd proto && ../node_modules/.bin/buf lint
 	cd proto && ../node_modules/.bin/buf breaking --against '../.git#ref=HEAD,subdir=proto'
+
+TYPESCRIPT := serving/clients/typescript
+
+typescript: $(TYPESCRIPT)/dist/index.js  ## build the TypeScript client; its tests skip without
+
+$(TYPESCRIPT)/dist/index.js: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/tsconfig.json $(wildcard $(TYPESCRIPT)/src/*.ts) proto/turnout/v1/router.proto serving/service_config.json
+	cd $(TYPESCRIPT) && npm install --silent --no-package-lock --no-audit --no-fund && npm run --silent build
+	@touch $@
 
 proto: $(VENV)/.dev  ## generate the gRPC stubs again
 	$(BIN)/python -m serving.pb.generate
@@ -107,4 +115,4 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-bench-* $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-bench-* $(DEMO) node_modules dist $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist

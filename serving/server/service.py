@@ -129,7 +129,7 @@ class RouterService:
         finally:
             self.n_calls -= 1
         self.metrics.failed(failure.code)
-        return await context.abort(failure.code, failure.message, failure.trailers)
+        return await context.abort(failure.code, failure.message, failure.trailers(context.invocation_metadata() or ()))
 
     async def _route(self, raw: bytes, context: Any) -> Any:
         deadline_s = deadline_of(context)

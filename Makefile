@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint typescript scorecard scorecard-full bench bench-quality bench-quality-peers bench-serving bench-peers clean help
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint typescript crd-schemas scorecard scorecard-full bench bench-quality bench-quality-peers bench-serving bench-peers clean help
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -44,7 +44,7 @@ test: $(VENV)/.dev  ## run the tests
 test-encoders: .venv-encoders/.dev  ## export the encoder again and compare (installs torch)
 	.venv-encoders/bin/pytest -q tests/training/test_encoder_export.py
 
-check: lint types proto-lint typescript  ## ruff, mypy, buf, tsc
+check: lint types proto-lint typescript crd-schemas  ## ruff, mypy, buf, tsc
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -66,6 +66,14 @@ typescript: $(TYPESCRIPT)/dist/index.js  ## build the TypeScript client; its tes
 
 $(TYPESCRIPT)/dist/index.js: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/tsconfig.json $(wildcard $(TYPESCRIPT)/src/*.ts) proto/turnout/v1/router.proto serving/service_config.json
 	cd $(TYPESCRIPT) && npm install --silent --no-package-lock --no-audit --no-fund && npm run --silent build
+	@touch $@
+
+CRDS := tests/contract/crds
+
+crd-schemas: $(CRDS)/node_modules/.package-lock.json  ## schemas of the Prometheus operator; tests of its manifests skip without
+
+$(CRDS)/node_modules/.package-lock.json: $(CRDS)/package.json
+	cd $(CRDS) && npm install --silent --no-package-lock --no-audit --no-fund
 	@touch $@
 
 proto: $(VENV)/.dev  ## generate the gRPC stubs again
@@ -115,4 +123,4 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-bench-* $(DEMO) node_modules dist $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist
+	rm -rf $(VENV) .venv-encoders .venv-bench-* $(DEMO) node_modules dist $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules

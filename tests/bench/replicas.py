@@ -43,7 +43,7 @@ def main() -> None:
         for _ in range(given.rounds):
             for key, addresses in targets.items():
                 plan = load.Plan(targets=addresses, texts=mixed_texts(), seconds=given.seconds, callers=16)
-                done = load.finish(load.start(plan))
+                done = load.drive(plan)
                 if done.ok != done.sent:
                     raise RuntimeError(f"{key}: {done.sent - done.ok} of {done.sent} calls failed")
                 per_s[key].append(done.ok / given.seconds)
@@ -51,11 +51,8 @@ def main() -> None:
     for way in ("clients", "nginx"):
         one = statistics.median(per_s[way, 1])
         for n in COUNTS:
-            values = per_s[way, n]
-            middle = statistics.median(values)
-            print(
-                f"{way:8s} {n} replicas: {middle:6.0f} ({min(values):.0f} to {max(values):.0f}), {middle / one:.2f} of one"
-            )
+            middle, least, most = statistics.median(per_s[way, n]), min(per_s[way, n]), max(per_s[way, n])
+            print(f"{way:8s} {n} replicas: {middle:6.0f} ({least:.0f} to {most:.0f}), {middle / one:.2f} of one")
 
 
 if __name__ == "__main__":

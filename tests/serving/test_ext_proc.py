@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -13,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from serving.bundle import Bundle
 from serving.gateways.ext_proc.mode import ExtProc
@@ -37,7 +39,7 @@ from tests.envoy import (
     stub,
 )
 from tests.gates import BLOCKER, GatedModel, until
-from tests.running import lifecycle_of, server_in_loop
+from tests.running import SERVING, health_of, lifecycle_of, server_in_loop
 
 OURS = ("x-turnout-model", "x-turnout-confidence", "x-turnout-reason", "x-turnout-bundle")
 LONG = "word " * 60
@@ -365,6 +367,36 @@ def test_off_unless_asked_for(server: Any):
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as failure:
         next(stub(channel)(buffered(post(chat())), timeout=5))
     assert failure.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_token_must_name_the_method(bundle: Bundle, tmp_path: Path):
+    tokens = tmp_path / "tokens.toml"
+    entries = []
+    for name, method in (("envoy", "Process"), ("app", "Route")):
+        digest = hashlib.sha256(name.encode()).hexdigest()
+        entries.append(f'[[token]]\nname = "{name}"\nsha256 = "{digest}"\nmethods = ["{method}"]\n')
+    tokens.write_text("".join(entries))
+
+    async def check() -> None:
+        async with processing(bundle, tokens=tokens) as (_, channel):
+            got = await pass_through(channel, post(chat()), metadata=(("authorization", "Bearer envoy"),))
+            assert got.headers["x-turnout-model"] == "gpt-4o-mini"
+            with pytest.raises(grpc.aio.AioRpcError) as failure:
+                await pass_through(channel, post(chat()), metadata=(("authorization", "Bearer app"),))
+            assert failure.value.code() == grpc.StatusCode.PERMISSION_DENIED
+
+    asyncio.run(check())
+
+
+def test_health_and_reflection_name_the_service(bundle: Bundle):
+    async def check() -> None:
+        async with server_in_loop(bundle, ext_proc=ExtProc.HEADERS, reflection=True) as (_, address):
+            assert await asyncio.to_thread(health_of, address, SERVICE_NAME) == SERVING
+            with grpc.insecure_channel(address) as channel:
+                database = await asyncio.to_thread(ProtoReflectionDescriptorDatabase, channel)
+                assert SERVICE_NAME in await asyncio.to_thread(database.get_services)
+
+    asyncio.run(check())
 
 
 def test_timeout_that_cannot_work_is_refused():

@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from serving.errors import BundleRefused, ModelFault, UnknownName
+from serving.exit_band import ExitBand
 from serving.features import SCHEMA_VERSION
 from serving.model import RouterModel
 from serving.prompt import prompt_from_text
@@ -127,7 +128,12 @@ class OutOfDistribution(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What `manifest.json` holds; unknown fields of later formats are ignored."""
+    """What `manifest.json` holds; unknown fields of later formats are ignored.
+
+    Attributes:
+        exit_band: the widest half-width of the exit band, in calibrated log-odds.
+        exit_band_by_threshold: the band as it is; None where it is as wide at every threshold.
+    """
 
     format_version: int
     feature_schema: int
@@ -148,6 +154,7 @@ class Manifest(msgspec.Struct, frozen=True):
     synthetic: bool = False
     parent: str | None = None
     out_of_distribution: OutOfDistribution | None = None
+    exit_band_by_threshold: ExitBand | None = None
 
     @property
     def bundle_id(self) -> str:

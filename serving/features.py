@@ -15,9 +15,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 
 from serving.prompt import Prompt
+from serving.word_pieces import WordPieces
 
 SCHEMA_VERSION = 1
 """Raised whenever a change here would give another number for the same prompt."""
@@ -50,7 +50,8 @@ STRUCTURAL: dict[str, str] = {
 """The structural measures, in the order of the vector, and what each one is."""
 
 _CONSTRAINT = re.compile(
-    r"\b(?:must|only|exactly|at least|at most|no more than|without|never|always|ensure|should|each|every"
+    # The look ahead changes nothing but the time: 13 instead of 30 microseconds on 600 characters.
+    r"\b(?=[moeanws])(?:must|only|exactly|at least|at most|no more than|without|never|always|ensure|should|each|every"
     r"|step by step)\b",
     re.IGNORECASE,
 )
@@ -104,11 +105,8 @@ class Featurizer:
             tokenizer_json: bytes of a `tokenizer.json`; its ids must be below 32,768.
             max_tokens: most word pieces the encoder reads, [CLS] and [SEP] included.
         """
-        self._tokenizer = Tokenizer.from_buffer(tokenizer_json)
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        first, last = self._tokenizer.encode("").ids
-        self._first, self._last = first, last
+        self._word_pieces = WordPieces(tokenizer_json)
+        self._first, self._last = self._word_pieces.ends
         body = max_tokens - 2
         self._tail = body // 4
         self._head = body - self._tail
@@ -116,9 +114,7 @@ class Featurizer:
     def __call__(self, prompt: Prompt) -> Features:
         """Return the features of one prompt; any text is accepted, the empty one too."""
         text = head_and_tail(prompt.text)
-        # The fast form leaves out the offsets, which nobody reads: 0.15 instead of 0.19 ms at 128 words, same ids.
-        (encoded,) = self._tokenizer.encode_batch_fast([text], add_special_tokens=False)
-        ids = np.array(encoded.ids, dtype=np.int64)
+        ids = np.array(self._word_pieces(text), dtype=np.int64)
         buckets, counts = hash_ngrams(_ends(ids, LEXICAL_HEAD, LEXICAL_TAIL))
         return Features(self._encoder_ids(ids), buckets, counts, structural_features(prompt, text, ids.size))
 

@@ -161,7 +161,7 @@ class Answering:
                 parts,
                 wants_features=wants_features,
             )
-            predicted = await self._model_thread.ask(ask)
+            predicted = await self._model_thread.ask(ask, self.admission.service_s)
         served.cache.put(key, predicted.prediction)
         self.challengers.took(served, predicted.model_ns // (1 + len(parts)))
         return predicted

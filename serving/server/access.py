@@ -21,8 +21,9 @@ from serving.wire import SERVICE_NAME
 AUTHORIZATION = "authorization"
 SCHEME = "Bearer "
 HEALTH_PATH = "/grpc.health.v1.Health/"
-CHECKED = (f"/{SERVICE_NAME}", "/envoy.service.ext_proc.v3.ExternalProcessor")
-"""Services whose methods a token must name."""
+SERVICE_PATH = f"/{SERVICE_NAME}/"
+STANDS_FOR = {"/envoy.service.ext_proc.v3.ExternalProcessor/Process": "Route"}
+"""Methods of other protocols, and the method of ours that a token must be good for."""
 
 _caller: ContextVar[Token | None] = ContextVar("caller", default=None)
 
@@ -51,8 +52,8 @@ class TokenGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
         token = self._tokens.find(values[0].removeprefix(SCHEME))
         if token is None:
             raise TokenRefused("unknown token")
-        service, _, method = details.method.rpartition("/")
-        if service in CHECKED and not token.allows(method):
+        method = STANDS_FOR.get(details.method) or details.method.removeprefix(SERVICE_PATH)
+        if method != details.method and not token.allows(method):
             raise PermissionRefused(f"token {token.name} may not call {method}")
         return token
 

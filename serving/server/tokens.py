@@ -3,7 +3,7 @@
     [[token]]
     name = "gateway"                                # stands in refusals and logs; the token never does
     sha256 = "9f86d081..."                          # digest of the token: the file gives nobody access
-    methods = ["Route", "RouteBatch"]               # or ["*"] for all; "Process" is Envoy's
+    methods = ["Route", "RouteBatch"]               # or ["*"] for all
     tenants = ["shop", ""]                          # optional: the tenants it may speak for; "" is the nameless one
 
 A plain digest is enough: tokens are 256 random bits, which nobody guesses and no salt protects better.
@@ -34,7 +34,7 @@ PREFIX = "turnout_"
 
 _log = logging.getLogger("turnout.tokens")
 
-Method = Literal["Route", "RouteBatch", "RouteStream", "ReportOutcome", "DescribeModel", "Process", "*"]
+Method = Literal["Route", "RouteBatch", "RouteStream", "ReportOutcome", "DescribeModel", "*"]
 NAME = r"\A[A-Za-z0-9._-]{1,100}\Z"
 Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
@@ -48,7 +48,7 @@ class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     tenants: Annotated[list[str], msgspec.Meta(min_length=1)] | None = None
 
     def allows(self, method: str) -> bool:
-        """Whether the token is good for this method of RouterService, or of Envoy's processor."""
+        """Whether the token is good for this method of RouterService."""
         return method in self.methods or "*" in self.methods
 
 

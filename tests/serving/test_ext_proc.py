@@ -369,10 +369,10 @@ def test_off_unless_asked_for(server: Any):
     assert failure.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
-def test_token_must_name_the_method(bundle: Bundle, tmp_path: Path):
+def test_token_must_be_good_for_route(bundle: Bundle, tmp_path: Path):
     tokens = tmp_path / "tokens.toml"
     entries = []
-    for name, method in (("envoy", "Process"), ("app", "Route")):
+    for name, method in (("envoy", "Route"), ("app", "DescribeModel")):
         digest = hashlib.sha256(name.encode()).hexdigest()
         entries.append(f'[[token]]\nname = "{name}"\nsha256 = "{digest}"\nmethods = ["{method}"]\n')
     tokens.write_text("".join(entries))

@@ -1,9 +1,11 @@
-"""ext_proc beside Route, in turns against one server: the whole stream of an HTTP request, and its body message alone.
+"""ext_proc beside Route, in turns against one server, with the same JSON bodies.
 
     python -m tests.bench.ext_proc
 
-The same prompts go both ways, as the same JSON body; the client is gRPC's own, on one connection, one call at a time.
-Absolute times on shared machines vary twofold; the ratios of one run hold.
+Three ways of one HTTP request: `body`, from the body message to its answer, which is what Envoy's `message_timeout`
+limits; `stream`, all of it, from opening the stream over headers and body to its end; `no headers`, the same where
+Envoy is told to skip the headers. One asyncio client on one connection, one call at a time. Absolute times on shared
+machines vary twofold; the ratios of one run hold.
 """
 
 from __future__ import annotations
@@ -11,15 +13,16 @@ from __future__ import annotations
 import argparse
 import os
 import platform
-import queue
 import statistics
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
 import grpc
+import uvloop
 
 from serving.pb import router_pb2 as pb
 from serving.registry import find_bundle
@@ -30,6 +33,7 @@ from tests.running import server_process
 
 LENGTHS = (8, 32, 128, 512)
 LIMIT = 1.5
+N_WARM_UP = 20
 
 
 def main() -> int:
@@ -38,55 +42,61 @@ def main() -> int:
     arguments.add_argument("--bundle", type=Path)
     arguments.add_argument("--calls", type=int, default=400)
     given = arguments.parse_args()
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {given.calls} calls of each kind in turns")
-    with (
-        tempfile.TemporaryDirectory() as scratch,
-        server_process(find_bundle(given.bundle), Path(scratch) / "log", "--ext-proc", "rewrite") as server,
-        grpc.insecure_channel(server.address) as channel,
-    ):
-        ratios = [_compared(channel, n_words, given.calls) for n_words in LENGTHS]
+    print(f"{platform.machine()}, {os.cpu_count()} cores, p50 of {given.calls} calls of each kind, in turns")
+    folder = find_bundle(given.bundle)
+    with tempfile.TemporaryDirectory() as scratch:
+        ratios = []
+        for stage, option in (("FAST", "--early-exit"), ("FULL", "--no-early-exit")):
+            log = Path(scratch) / f"{stage}.log"
+            with server_process(folder, log, "--ext-proc", "rewrite", option) as server:
+                ratios += uvloop.run(_compared(server.address, stage, given.calls))
     return int(max(ratios) > LIMIT)
 
 
-def _compared(channel: Any, n_words: int, n_calls: int) -> float:
-    """Print one line; return the ratio of the medians, body message to Route."""
-    body = chat("auto", " ".join((WORDS * 30).split()[:n_words]))
-    route = channel.unary_unary(ROUTE_METHOD)
-    process = channel.stream_stream(METHOD)
+async def _compared(address: str, stage: str, n_calls: int) -> list[float]:
+    """Print a line for each length; return the ratios of the medians, body message to Route."""
+    ratios = []
+    async with grpc.aio.insecure_channel(address) as channel:
+        for n_words in LENGTHS:
+            times_ms = await _times(channel, chat("auto", " ".join((WORDS * 30).split()[:n_words])), n_calls)
+            p50 = {name: statistics.median(values) for name, values in times_ms.items()}
+            shown = ", ".join(f"{name} {value:.2f} ms ({value / p50['Route']:.2f})" for name, value in p50.items())
+            print(f"{stage:4s} {n_words:4d} words: {shown}", flush=True)
+            ratios.append(p50["body"] / p50["Route"])
+    return ratios
+
+
+async def _times(channel: Any, body: bytes, n_calls: int) -> dict[str, list[float]]:
+    route, process = channel.unary_unary(ROUTE_METHOD), channel.stream_stream(METHOD)
     request = pb.RouteRequest(openai_body=body, request_id="r-1").SerializeToString()
-    messages = [message.SerializeToString() for message in buffered(post(body))]
-    times_ms: dict[str, list[float]] = {"Route": [], "stream": [], "body": []}
-    for number in range(n_calls + 20):
+    with_headers = [message.SerializeToString() for message in buffered(post(body))]
+    without = [message.SerializeToString() for message in buffered(post(body), skip_headers=True)]
+    times_ms = defaultdict(list)
+    for number in range(n_calls + N_WARM_UP):
         started_s = time.perf_counter()
-        reply = route(request, timeout=5)
-        took_ms = (time.perf_counter() - started_s) * 1e3
-        stream_ms, body_ms = _streamed(process, messages)
-        if number >= 20:  # the first ones warm up
-            for name, value in zip(times_ms, (took_ms, stream_ms, body_ms), strict=True):
+        await route(request, timeout=5)
+        taken = {"Route": (time.perf_counter() - started_s) * 1e3}
+        taken["stream"], taken["body"] = await _streamed(process, with_headers)
+        taken["no headers"], _ = await _streamed(process, without)
+        if number >= N_WARM_UP:
+            for name, value in taken.items():
                 times_ms[name].append(value)
-    p50 = {name: statistics.median(values) for name, values in times_ms.items()}
-    p99 = {name: statistics.quantiles(values, n=100)[98] for name, values in times_ms.items()}
-    stage = pb.Stage.Name(pb.RouteResponse.FromString(reply).stage).removeprefix("STAGE_")
-    shown = ", ".join(f"{name} {p50[name]:.2f} ms (p99 {p99[name]:.2f})" for name in times_ms)
-    ratios = f"body / Route {p50['body'] / p50['Route']:.2f}, stream / Route {p50['stream'] / p50['Route']:.2f}"
-    print(f"{n_words:4d} words, {stage:4s}: {shown}; {ratios}", flush=True)
-    return p50["body"] / p50["Route"]
+    return times_ms
 
 
-def _streamed(process: Any, messages: list[bytes]) -> tuple[float, float]:
-    """Send headers and body as Envoy does, each after the answer to the one before; return both times in ms."""
-    outgoing: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+async def _streamed(process: Any, messages: list[bytes]) -> tuple[float, float]:
+    """Send messages as Envoy does, each after the answer to the last; return the ms of all, and of the last one."""
     started_s = time.perf_counter()
-    replies = process(iter(outgoing.get, None), timeout=5)
+    call = process(timeout=5)
     for message in messages:
         sent_s = time.perf_counter()
-        outgoing.put(message)
-        next(replies)
-    body_ms = (time.perf_counter() - sent_s) * 1e3
-    outgoing.put(None)
-    for _ in replies:
+        await call.write(message)
+        await call.read()
+    last_ms = (time.perf_counter() - sent_s) * 1e3
+    await call.done_writing()
+    if await call.read() is not grpc.aio.EOF:
         raise RuntimeError("an answer that nobody asked for")
-    return (time.perf_counter() - started_s) * 1e3, body_ms
+    return (time.perf_counter() - started_s) * 1e3, last_ms
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from serving.errors import DeadlineSpent, InvalidRequest
-from serving.gateways.ext_proc.chat_body import read_asked_model, with_model
+from serving.gateways.ext_proc.chat_body import AskedModel, read_asked_model, with_model
 from serving.gateways.ext_proc.mode import ExtProc
 from serving.pb import router_pb2 as pb
 from serving.server.answering import Answering
@@ -74,23 +74,30 @@ class Deciding:
             told: what its headers say.
             deadline_s: when Envoy gives up the stream, on the monotonic clock; None for never.
         """
-        if len(body) > self._max_bytes:
-            return self._untouched("too_large")
-        asked = read_asked_model(body)
-        if asked is None:
-            return self._untouched("not_chat")
-        if asked.model is not None and asked.model not in self._routable():
-            return self._untouched("other_model")
+        asked = self._asked(body)
+        if not isinstance(asked, AskedModel):
+            self._metrics.untouched(asked)
+            return None
         try:
             reply = await self._answer(body, told, deadline_s)
         except InvalidRequest:  # messages of another shape, or none
-            return self._untouched("not_chat")
+            self._metrics.untouched("not_chat")
+            return None
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach Envoy
             self._metrics.failed(failure_of(error).code)
             return self._fallback(body, asked.model)
         reason = pb.Reason.Name(reply.reason).removeprefix("REASON_")
         confidence = reply.confidence if reply.HasField("confidence") else None
         return Verdict(reply.model, reason, reply.bundle, confidence, self._rewritten(body, asked.model, reply.model))
+
+    def _asked(self, body: bytes) -> AskedModel | Untouched:
+        """Return what the body asks for, or why that is not for us to decide."""
+        if len(body) > self._max_bytes:
+            return "too_large"
+        asked = read_asked_model(body)
+        if asked is None:
+            return "not_chat"
+        return asked if asked.model is None or asked.model in self._routable() else "other_model"
 
     async def _answer(self, body: bytes, told: Told, deadline_s: float | None) -> Any:
         """Return the `RouteResponse`, in time for Envoy to use it."""
@@ -121,6 +128,3 @@ class Deciding:
 
     def _rewritten(self, body: bytes, asked: str | None, model: str) -> bytes | None:
         return with_model(body, model) if self._rewrites and asked != model else None
-
-    def _untouched(self, cause: Untouched) -> None:
-        self._metrics.untouched(cause)

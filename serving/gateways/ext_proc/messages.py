@@ -103,4 +103,4 @@ def _set(name: str, value: str, action: int) -> Any:
 
 
 def _value(header: Any) -> str:
-    return (header.raw_value or header.value.encode()).decode("utf-8", "replace")
+    return str(header.raw_value or header.value.encode(), "utf-8", "replace")

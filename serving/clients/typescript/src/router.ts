@@ -40,13 +40,15 @@ const CHANNEL_OPTIONS: grpc.ChannelOptions = {
 };
 const OUTCOME_TIMEOUT_MS = 1000; // it waits for a disk, and no user waits for it
 
+type Stub = grpc.Client & Record<string, any>;
+
 export class Router {
   /** How often each reason made it answer with the strong model. */
   readonly fallbacks = new Map<string, number>();
   /** How often each reason made `reportOutcome` resolve to false. */
   readonly unreported = new Map<string, number>();
   readonly #options: Required<Omit<RouterOptions, "credentials" | "token">>;
-  readonly #stub: grpc.Client & Record<string, any>;
+  readonly #stub: Stub;
   readonly #metadata = new grpc.Metadata();
 
   /** Names the server, `host:port` or any target of gRPC, and the defaults of every call; connects at the first one. */
@@ -54,7 +56,7 @@ export class Router {
     const { credentials = grpc.credentials.createInsecure(), token, ...said } = options;
     this.#options = { strongModel: "gpt-4o", timeoutMs: 100, policy: "", bundle: "", ...said };
     if (token) this.#metadata.set("authorization", `Bearer ${token}`);
-    this.#stub = new RouterService(target, credentials, CHANNEL_OPTIONS) as typeof this.#stub;
+    this.#stub = new RouterService(target, credentials, CHANNEL_OPTIONS) as unknown as Stub;
   }
 
   /** Where the request is to go. */

@@ -92,6 +92,8 @@ const packages = grpc.loadPackageDefinition(definition) as unknown as {
 };
 export const RouterService: grpc.ServiceClientConstructor = packages.turnout.v1.RouterService;
 
+const TIERS: Record<string, Tier> = { TIER_WEAK: "weak", TIER_STRONG: "strong" };
+
 /** The fields of a `RouteRequest`. */
 export function routeRequest(content: Content, options: RouteOptions): object {
   const { threshold, policy, previousTier, timeoutMs: _, ...said } = options;
@@ -131,7 +133,7 @@ function tierName(tier: Tier): string {
 
 /** What a `RouteResponse` says; undefined when it names no tier or no model. */
 export function routedOf(reply: Record<string, any>, latencyMs: number): Routed | undefined {
-  const tier = { TIER_WEAK: "weak", TIER_STRONG: "strong" }[String(reply.tier)] as Tier | undefined;
+  const tier = TIERS[reply.tier];
   if (!tier || !reply.model) return undefined;
   const { pMatch, confidence, weakCostUsd, strongCostUsd } = reply;
   return {

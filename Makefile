@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,9 +28,9 @@ demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen reques
 	@echo "bundle: $(DEMO)/bundle"
 	@echo "report: $(DEMO)/bundle/report/index.html"
 
-system-deps:  ## install the Debian programs that some tests need, and skip without: prometheus (with promtool), chromium
+system-deps:  ## install the Debian programs that some tests need, and skip without: prometheus (with promtool), chromium, nginx
 	apt-get update -qq
-	apt-get install -y -qq prometheus chromium
+	apt-get install -y -qq prometheus chromium nginx
 
 test: $(VENV)/.dev  ## run the tests
 	$(BIN)/pytest -q -m "not bench"
@@ -69,7 +69,7 @@ test-triton: $(VENV)/.dev .venv-triton/.ready  ## the open inference protocol as
 test-mlflow: .venv-mlflow/.dev  ## publish bundles to a real MLflow server (installs mlflow)
 	.venv-mlflow/bin/pytest -q tests/serving/test_mlflow.py
 
-check: lint types proto-lint  ## ruff, mypy, buf
+check: lint types proto-lint typescript crd-schemas  ## ruff, mypy, buf, tsc
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -84,6 +84,22 @@ node_modules/.bin/buf:
 proto-lint: node_modules/.bin/buf  ## buf lint, and nothing taken away since the last commit
 	cd proto && ../node_modules/.bin/buf lint
 	cd proto && ../node_modules/.bin/buf breaking --against '../.git#ref=HEAD,subdir=proto'
+
+TYPESCRIPT := serving/clients/typescript
+
+typescript: $(TYPESCRIPT)/dist/index.js  ## build the TypeScript client; its tests skip without
+
+$(TYPESCRIPT)/dist/index.js: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/tsconfig.json $(wildcard $(TYPESCRIPT)/src/*.ts) proto/turnout/v1/router.proto serving/service_config.json
+	cd $(TYPESCRIPT) && npm install --silent --no-package-lock --no-audit --no-fund && npm run --silent build
+	@touch $@
+
+CRDS := tests/contract/crds
+
+crd-schemas: $(CRDS)/node_modules/.package-lock.json  ## schemas of the Prometheus operator; tests of its manifests skip without
+
+$(CRDS)/node_modules/.package-lock.json: $(CRDS)/package.json
+	cd $(CRDS) && npm install --silent --no-package-lock --no-audit --no-fund
+	@touch $@
 
 proto: $(VENV)/.dev  ## generate the gRPC stubs again
 	$(BIN)/python -m serving.pb.generate
@@ -135,5 +151,5 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-bench-* .venv-litellm-proxy .venv-triton $(DEMO) node_modules dist
-	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton $(DEMO) node_modules dist
+	rm -rf $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules

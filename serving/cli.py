@@ -14,6 +14,7 @@ from typing import Annotated
 import typer
 
 from serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
+from serving.gateways.ext_proc.mode import ExtProc
 from serving.models.cli import models_app, rollback
 from serving.observe.logs import LogFormat
 from serving.observe.scrape import DEFAULT_URL
@@ -142,6 +143,13 @@ def serve(
     insecure_public: Annotated[
         bool, typer.Option("--insecure-public", help="Listen beyond loopback without TLS; something else encrypts.")
     ] = False,
+    ext_proc: Annotated[
+        ExtProc,
+        typer.Option(help="Answer Envoy as external processor: set x-turnout-* headers, or rewrite the model as well."),
+    ] = DEFAULTS.ext_proc,
+    ext_proc_timeout_s: Annotated[
+        float, typer.Option(help="Seconds after which Envoy is told the strong model; below Envoy's message_timeout.")
+    ] = DEFAULTS.ext_proc_timeout_s,
     trusted_key: TrustedKeyOption = None,
     metrics: Annotated[
         str | None,
@@ -194,6 +202,8 @@ def serve(
         tls_client_ca=tls_client_ca,
         tokens=tokens,
         insecure_public=insecure_public,
+        ext_proc=ext_proc,
+        ext_proc_timeout_s=ext_proc_timeout_s,
     )
     observe = observe_settings(metrics, log_format, traces)
     n_workers = usable_cores() if workers is None else workers

@@ -97,7 +97,7 @@ METRICS = (
         "histogram",
         "s",
         ("method",),
-        "Time of a call in the handler; of a RouteStream, its whole life.",
+        "Time of a call in the handler; of a RouteStream or Process, its whole life.",
         SECONDS_BUCKETS,
     ),
     Metric("rpcs_in_flight", "gauge", "1", (), "Calls begun and not yet answered.", joined="livesum"),
@@ -108,6 +108,13 @@ METRICS = (
         "1",
         ("cause",),
         "Items refused at the queue: it is full (`queue`), the tenant holds its share, or the deadline can't be met.",
+    ),
+    Metric(
+        "ext_proc_untouched_total",
+        "counter",
+        "1",
+        ("cause",),
+        "Requests that Envoy showed and Turnout left alone: `too_large`, `not_chat`, or for an `other_model`.",
     ),
     Metric("cache_lookups_total", "counter", "1", ("result",), "Lookups in the cache of exact prompts: hit or miss."),
     Metric(

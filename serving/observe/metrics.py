@@ -173,6 +173,10 @@ class ServerMetrics:
         """Count an item that the queue refused: `queue`, `tenant` or `deadline`."""
         self._count("refusals_total", cause)
 
+    def untouched(self, cause: str) -> None:
+        """Count a request of Envoy's that was left as it is: `too_large`, `not_chat` or `other_model`."""
+        self._count("ext_proc_untouched_total", cause)
+
     def cache(self, *, hit: bool) -> None:
         """Count a lookup in the cache of exact prompts."""
         self._count("cache_lookups_total", "hit" if hit else "miss")

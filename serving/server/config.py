@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import EXIT_USAGE, TurnoutError
+from serving.gateways.ext_proc.mode import ExtProc
 from serving.spool.decision import LogDecisions
 
 DEFAULT_LISTEN = "127.0.0.1:50151"
@@ -63,6 +64,9 @@ class ServerSettings:
         tls_key: PEM file with its private key, without a passphrase. Both are read again when they change.
         tls_client_ca: PEM file with the authorities that clients' certificates must come from; None asks for none.
         tokens: TOML file of the bearer tokens that are let in; None lets everybody in. Read again on change.
+        ext_proc: what Envoy's external processor may change in requests; off: the service is not there.
+        ext_proc_timeout_s: how long a decision for Envoy may take before the strong model is the answer. Below Envoy's
+            `message_timeout` (0.2 s unless set), after which Envoy fails the request or lets it pass undecided.
         insecure_public: whether to listen beyond loopback without TLS: prompts and tokens can be read on the way.
     """
 
@@ -92,6 +96,8 @@ class ServerSettings:
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     tokens: Path | None = None
+    ext_proc: ExtProc = ExtProc.OFF
+    ext_proc_timeout_s: float = 0.15
     insecure_public: bool = False
 
     def __post_init__(self) -> None:
@@ -112,6 +118,8 @@ class ServerSettings:
                 f"got {self.max_batch_bytes} and {self.max_transport_bytes}"
             )
         self._check_spool()
+        if not (math.isfinite(self.ext_proc_timeout_s) and self.ext_proc_timeout_s > 0):
+            raise SettingsRefused(f"ext_proc_timeout_s: expected seconds above 0, got {self.ext_proc_timeout_s}")
         for name in ("max_batch_items", "max_stream_items", "max_queue_items", "max_unread_calls", "spool_max_pending"):
             if getattr(self, name) < 1:
                 raise SettingsRefused(f"{name}: expected 1 or more, got {getattr(self, name)}")

@@ -25,6 +25,7 @@ from grpc_reflection.v1alpha import reflection
 from serving.decision import NO_RULES
 from serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError
 from serving.gateways import open_inference
+from serving.gateways.ext_proc.adding import add_ext_proc
 from serving.observe.running import Observation, announce, keep_sampling, observation
 from serving.observe.settings import ObserveSettings
 from serving.observe.tracing import Tracing
@@ -48,7 +49,6 @@ if TYPE_CHECKING:
 
 FLUSH_S = 0.05
 """Time for gRPC's threads to send the last answers."""
-HEALTH_NAMES = ("", SERVICE_NAME)
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -118,9 +118,11 @@ class RouterServer:
         self._server.add_generic_rpc_handlers(
             (self.service.handlers(), open_inference.OpenInference(self.service, settings).handlers())
         )
+        more = add_ext_proc(self._server, self.service, settings, tracing)
+        self._names = [SERVICE_NAME, open_inference.SERVICE_NAME, *more]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
-            exposed = (SERVICE_NAME, open_inference.SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            exposed = (*self._names, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(exposed, self._server)
 
     async def start(self) -> None:
@@ -226,7 +228,7 @@ class RouterServer:
         self.service.close()
 
     async def _set_health(self, status: int) -> None:
-        for name in HEALTH_NAMES:
+        for name in ("", *self._names):
             await self._health.set(name, status)
 
 

@@ -141,7 +141,7 @@ class RouterService:
         finally:
             self.n_calls -= 1
         self.metrics.failed(failure.code)
-        return await context.abort(failure.code, failure.message, failure.trailers)
+        return await context.abort(failure.code, failure.message, failure.trailers(context.invocation_metadata() or ()))
 
     async def decide(self, raw: bytes, deadline_s: float | None) -> Any:
         """Return the `RouteResponse` to the bytes of one `RouteRequest`, whatever protocol it came over.

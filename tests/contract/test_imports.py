@@ -38,3 +38,8 @@ def test_serving_imports_nothing_of_training(module: str):
 )
 def test_client_rules_and_supervisor_import_no_inference_library(module: str):
     assert modules_after(f"import {module}") & (TRAINING_ONLY | INFERENCE_ONLY) == set()
+
+
+def test_envoys_messages_come_only_with_the_option():
+    assert "envoy" not in modules_after("import serving.server.running")
+    assert "envoy" in modules_after("import serving.gateways.ext_proc.processor")

@@ -32,7 +32,13 @@ system-deps:  ## install the Debian programs that some tests need, and skip with
 	apt-get update -qq
 	apt-get install -y -qq prometheus chromium nginx
 
-test: $(VENV)/.dev  ## run the tests
+# It brings an old copy of OpenTelemetry's messages, which must not stand over ours: a folder of its own, without it.
+.venv-envoy/.ready: $(VENV)/.dev
+	$(BIN)/pip install --quiet --no-deps --target .venv-envoy --upgrade 'xds-protos>=1.85'
+	@rm -rf .venv-envoy/opentelemetry
+	@touch $@
+
+test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests
 	$(BIN)/pytest -q -m "not bench"
 
 # torch has an environment of its own, so that everything else is seen to work without it.
@@ -151,5 +157,5 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy $(DEMO) node_modules dist
 	rm -rf $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules

@@ -40,6 +40,5 @@ def test_client_rules_and_supervisor_import_no_inference_library(module: str):
     assert modules_after(f"import {module}") & (TRAINING_ONLY | INFERENCE_ONLY) == set()
 
 
-def test_envoys_messages_come_only_with_the_option():
-    assert "envoy" not in modules_after("import serving.server.running")
-    assert "envoy" in modules_after("import serving.gateways.ext_proc.processor")
+def test_envoys_own_messages_are_not_needed():
+    assert "envoy" not in modules_after("import serving.gateways.ext_proc.processor")

@@ -1,17 +1,15 @@
-"""Envoy's messages: bytes to `ProcessingRequest`, `Verdict` to `ProcessingResponse`. Needs the extra `envoy`."""
+"""Envoy's messages: bytes to `ProcessingRequest`, `Verdict` to `ProcessingResponse`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from envoy.config.core.v3 import base_pb2
-from envoy.extensions.filters.http.ext_proc.v3 import processing_mode_pb2
-from envoy.service.ext_proc.v3 import external_processor_pb2 as ext
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from serving.errors import InvalidRequest
 from serving.gateways.ext_proc.deciding import Told, Verdict
+from serving.pb import ext_proc_pb2 as ext
 
 MODEL, CONFIDENCE, REASON, BUNDLE = (f"x-turnout-{name}" for name in ("model", "confidence", "reason", "bundle"))
 OURS = (MODEL, CONFIDENCE, REASON, BUNDLE)
@@ -24,8 +22,7 @@ _TOLD = {
     "x-turnout-session": "session_id",
     "x-turnout-task": "task",
 }
-_Mode = processing_mode_pb2.ProcessingMode
-_MODES_ROUTED = frozenset({_Mode.NONE, _Mode.BUFFERED})
+_MODES_ROUTED = frozenset({ext.NONE, ext.BUFFERED})
 
 
 def read_message(raw: bytes) -> Any:
@@ -42,7 +39,7 @@ def read_message(raw: bytes) -> Any:
         raise InvalidRequest("the ProcessingRequest is empty: expected headers, a body or trailers")
     mode = message.protocol_config.request_body_mode  # in the first message alone; absent in Envoys before 1.33
     if not message.observability_mode and mode not in _MODES_ROUTED:
-        raise InvalidRequest(f"request_body_mode: expected BUFFERED, got {_Mode.BodySendMode.Name(mode)}")
+        raise InvalidRequest(f"request_body_mode: expected BUFFERED, got {ext.BodySendMode.Name(mode)}")
     return message
 
 
@@ -90,7 +87,7 @@ def carried_out(verdict: Verdict) -> Any:
     return reply
 
 
-_Overwrite = base_pb2.HeaderValueOption
+_Overwrite = ext.HeaderValueOption
 
 
 def _others(said: Iterable[str]) -> list[str]:
@@ -98,8 +95,8 @@ def _others(said: Iterable[str]) -> list[str]:
 
 
 def _set(name: str, value: str, action: int) -> Any:
-    header = base_pb2.HeaderValue(key=name, raw_value=value.encode())
-    return base_pb2.HeaderValueOption(header=header, append_action=action)
+    header = ext.HeaderValue(key=name, raw_value=value.encode())
+    return ext.HeaderValueOption(header=header, append_action=action)
 
 
 def _value(header: Any) -> str:

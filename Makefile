@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint typescript crd-schemas scorecard scorecard-full bench bench-quality bench-quality-peers bench-serving bench-peers clean help
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,31 @@ test: $(VENV)/.dev  ## run the tests
 
 test-encoders: .venv-encoders/.dev  ## export the encoder again and compare (installs torch)
 	.venv-encoders/bin/pytest -q tests/training/test_encoder_export.py
+
+# Gateways and clients whose pins clash with ours have environments of their own.
+.venv-litellm-proxy/.ready: tests/gateways/litellm/requirements.txt
+	@test -d .venv-litellm-proxy || $(PYTHON) -m venv .venv-litellm-proxy
+	.venv-litellm-proxy/bin/pip install --quiet --requirement $<
+	@touch $@
+
+test-litellm: $(VENV)/.dev .venv-litellm-proxy/.ready  ## the real LiteLLM proxy in front of Turnout
+	$(BIN)/pytest -q -s tests/gateways/litellm
+
+.venv-triton/.ready: tests/gateways/clients/requirements.txt
+	@test -d .venv-triton || $(PYTHON) -m venv .venv-triton
+	.venv-triton/bin/pip install --quiet --requirement $<
+	@touch $@
+
+test-triton: $(VENV)/.dev .venv-triton/.ready  ## the open inference protocol as tritonclient speaks it
+	$(BIN)/pytest -q tests/serving/gateways/test_open_inference.py
+# MLflow pins what others need otherwise, and is large.
+.venv-mlflow/.dev: pyproject.toml
+	@test -d .venv-mlflow || $(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/pip install --quiet --editable '.[dev]' mlflow
+	@touch $@
+
+test-mlflow: .venv-mlflow/.dev  ## publish bundles to a real MLflow server (installs mlflow)
+	.venv-mlflow/bin/pytest -q tests/serving/test_mlflow.py
 
 check: lint types proto-lint typescript crd-schemas  ## ruff, mypy, buf, tsc
 
@@ -99,6 +124,9 @@ QUALITY_PEERS := litellm routellm setfit
 
 bench-quality-peers: $(QUALITY_PEERS:%=.venv-bench-quality-%/.ready)  ## environments of other routers (installs torch)
 
+bench-drift: $(VENV)/.dev  ## how soon drift metrics see a shift, and how often one that is none: LOG=FILE [ARGS="--bundle FOLDER"]
+	$(BIN)/python -m tests.bench.drift $(LOG) $(ARGS)
+
 bench-quality: $(VENV)/.dev  ## quality beside other routers on the same folds: LOGS="FILE[,source=NAME][,hold-out=KEY] ..."
 	-@$(MAKE) --keep-going bench-quality-peers
 	$(BIN)/python -m tests.bench.quality $(LOGS) $(ARGS)
@@ -123,4 +151,5 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-bench-* $(DEMO) node_modules dist $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules
+	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton $(DEMO) node_modules dist
+	rm -rf $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules

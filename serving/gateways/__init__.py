@@ -1,1 +1,1 @@
-"""Ways in for callers that do not speak `turnout.v1`; each is off until asked for, and needs an extra of its own."""
+"""Where callers are that speak other protocols than RouterService: HTTP, LiteLLM, open inference. README.md."""

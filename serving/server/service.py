@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from serving.decision import NO_RULES
+from serving.drift.watch import DriftWatch
 from serving.errors import InvalidRequest, NotServing
 from serving.observe.calls import Behaviour, observed
 from serving.observe.tracing import Tracing
@@ -34,11 +35,13 @@ class RouterService:
 
     Attributes:
         is_warm: whether calls are answered; UNAVAILABLE until `warm_up` is done, and after `refuse`.
+        is_ready: whether callers are to come; no longer after `retire`, though calls are still answered.
         n_calls: calls that are being answered, refusals among them.
         answering: the path of every request, with queue and model thread.
         outcomes: the path of every outcome, with its spool.
         decision_log: where decisions go, into the same spool; None when they are not kept.
         metrics: what this worker counts.
+        drift: what it notes of its traffic.
     """
 
     def __init__(
@@ -50,11 +53,13 @@ class RouterService:
     ) -> None:
         """Take the bundles to answer from, the limits, where to find the rules in force, and what traces calls."""
         self.is_warm = False
+        self.is_ready = False
         self.n_calls = 0
-        self.outcomes = OutcomeIntake(settings)
-        self.decision_log = self.outcomes.decision_log(settings)
-        self.answering = Answering(lifecycle, settings, rules, self.decision_log)
         self.metrics = lifecycle.metrics
+        self.drift = DriftWatch(self.metrics, awaits_outcomes=settings.spool is not None)
+        self.outcomes = OutcomeIntake(settings, self.drift.reported)
+        self.decision_log = self.outcomes.decision_log(settings)
+        self.answering = Answering(lifecycle, settings, rules, self.decision_log, self.drift)
         self._tracing = tracing
         self._settings = settings
 
@@ -74,18 +79,25 @@ class RouterService:
             "DescribeModel": (unary, self.describe_model, pb.DescribeModelResponse),
         }
         methods = {
-            name: kind(
-                observed(name, behaviour, self.metrics, self._tracing), response_serializer=reply.SerializeToString
-            )
+            name: kind(self.watched(name, behaviour), response_serializer=reply.SerializeToString)
             for name, (kind, behaviour, reply) in behaviours.items()
         }
         return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
 
+    def watched(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """Return the handler of a call, counted and traced under this name; gateways bring handlers of their own."""
+        return observed(method, behaviour, self.metrics, self._tracing)
+
     async def warm_up(self) -> None:
         """Warm all bundles up, then accept calls."""
         await self.answering.lifecycle.warm_up()
-        self.is_warm = True
+        self.is_warm = self.is_ready = True
         self.metrics.ready(is_ready=True)
+
+    def retire(self) -> None:
+        """Say that no more callers are to come."""
+        self.is_ready = False
+        self.metrics.ready(is_ready=False)
 
     def refuse(self) -> None:
         """Answer calls that are in flight, and new ones with UNAVAILABLE."""
@@ -101,7 +113,7 @@ class RouterService:
 
     async def route(self, raw: bytes, context: Any) -> Any:
         """Answer one `Route` call."""
-        return await self.or_status(self._route(raw, context), context)
+        return await self.or_status(self.decide(raw, deadline_of(context)), context)
 
     async def route_batch(self, raw: bytes, context: Any) -> Any:
         """Answer one `RouteBatch` call; its items fail alone."""
@@ -120,7 +132,7 @@ class RouterService:
         return await self.or_status(self._describe_model(raw), context)
 
     async def or_status(self, answer: Awaitable[Any], context: Any) -> Any:
-        """Return the answer of a handler on this server; every failure becomes a status of the contract."""
+        """Return the answer; every failure becomes a status of the contract."""
         self.n_calls += 1
         try:
             return await answer
@@ -131,8 +143,16 @@ class RouterService:
         self.metrics.failed(failure.code)
         return await context.abort(failure.code, failure.message, failure.trailers(context.invocation_metadata() or ()))
 
-    async def _route(self, raw: bytes, context: Any) -> Any:
-        deadline_s = deadline_of(context)
+    async def decide(self, raw: bytes, deadline_s: float | None) -> Any:
+        """Return the `RouteResponse` to the bytes of one `RouteRequest`, whatever protocol it came over.
+
+        Args:
+            raw: the bytes.
+            deadline_s: when the caller stops waiting, on the monotonic clock; None for never.
+
+        Raises:
+            RequestError: any of them; another exception is a fault of ours. `or_status` makes statuses of both.
+        """
         self.check_warm()
         return await self.answering.answer(raw, deadline_s)
 
@@ -175,7 +195,7 @@ class RouterService:
         return description(lineup.find(read_describe(raw)).manifest, served)
 
     def check_warm(self) -> None:
-        """Raise `NotServing` unless calls are answered."""
+        """Raise `NotServing` before the model is warm, and while the server ends."""
         if not self.is_warm:
             raise NotServing("the server is not warm yet, or is ending; use another replica")
 

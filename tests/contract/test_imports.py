@@ -26,7 +26,15 @@ def test_serving_imports_nothing_of_training(module: str):
 
 
 @pytest.mark.parametrize(
-    "module", ["serving.client", "serving.rules", "serving.costs", "serving.cli", "serving.server.supervisor"]
+    "module",
+    [
+        "serving.client",
+        "serving.gateways.openai",
+        "serving.rules",
+        "serving.costs",
+        "serving.cli",
+        "serving.server.supervisor",
+    ],
 )
 def test_client_rules_and_supervisor_import_no_inference_library(module: str):
     assert modules_after(f"import {module}") & (TRAINING_ONLY | INFERENCE_ONLY) == set()

@@ -9,10 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy.special import log_expit
 from sklearn.model_selection import GroupKFold
 
+from serving.exit_band import ExitBand
 from training.calibrators import (
     Calibrator,
     fit_beta,
@@ -26,6 +28,10 @@ Fit = Callable[[NDArray[np.float64], NDArray[np.int64]], Calibrator]
 
 BAND_DISAGREEMENT = 0.004
 """Share of the calibration rows that the fast head may route otherwise than the full one."""
+
+BAND_REACH = 3
+"""Percentiles on either side whose widest half-width holds. On halves of 4,000 reference rows, fresh rows disagreed on
+up to 0.47 % with one, 0.68 % with two, 0.48 % with three; three ask the encoder 1 % oftener than one."""
 
 ISOTONIC_MIN_ROWS = 1000
 """Below it isotonic regression overfits (Niculescu-Mizil and Caruana 2005)."""
@@ -53,24 +59,29 @@ def fit_calibrator(z: NDArray[np.float64], match: NDArray[np.int64], group: NDAr
     return chosen(z, match)
 
 
-def exit_band(fast: NDArray[np.float64], full: NDArray[np.float64]) -> float:
-    """Return the half-width, in calibrated log-odds, outside which the fast head may answer.
+def exit_band(fast: NDArray[np.float64], full: NDArray[np.float64]) -> ExitBand:
+    """Return the half-widths, in calibrated log-odds, outside which the fast head may answer.
 
-    The smallest one at which, for each threshold from the 1 % to the 99 % quantile of the full head's
-    answers, at most `BAND_DISAGREEMENT` of the rows leave through the fast head with another route than
-    the full head's.
+    The smallest ones at which, for each percentile of the full head's answers as threshold, at most
+    `BAND_DISAGREEMENT` of the rows leave through the fast head with another route than the full head's. Between
+    two percentiles the widest of the three on either side holds, beyond the first and the last the widest of all.
 
     Args:
         fast: (n,) calibrated log-odds of the fast head, out of fold.
         full: (n,) the same of the full head.
     """
     allowed = int(BAND_DISAGREEMENT * fast.size)
+    thresholds = np.quantile(full, np.linspace(0.01, 0.99, 99))
     widths = []
-    for threshold in np.quantile(full, np.linspace(0.01, 0.99, 99)):
+    for threshold in thresholds:
         disagree = (fast >= threshold) != (full >= threshold)
         distance = np.sort(np.abs(fast[disagree] - threshold))[::-1]
         widths.append(float(distance[allowed]) if distance.size > allowed else 0.0)
-    return float(np.float32(np.nextafter(np.float32(max(widths)), np.float32(np.inf))))
+    padded = np.pad(widths, BAND_REACH - 1, mode="edge")
+    between = sliding_window_view(padded, 2 * BAND_REACH).max(axis=1)
+    half_widths = np.concatenate(([max(widths)], between, [max(widths)])).astype(np.float32)
+    above = np.nextafter(half_widths, np.float32(np.inf))
+    return ExitBand(tuple(thresholds.tolist()), tuple(above.astype(np.float64).tolist()))
 
 
 def _is_as_good(loss: NDArray[np.float64], lowest: NDArray[np.float64]) -> bool:

@@ -19,6 +19,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper, parser
 
+from serving.exit_band import ExitBand
 from serving.features import STRUCTURAL
 from serving.model import OUT_OF_DISTRIBUTION, RouterModel
 from serving.prompt import Prompt
@@ -59,7 +60,11 @@ router (int64[n] token_ids, int64[k] buckets, float[k] counts, float[$n_structur
     fast_odds_double = Cast <to = $double> (fast_odds)
     difference = Sub (fast_odds_double, threshold_odds)
     distance = Abs (difference)
-    is_near = LessOrEqual (distance, exit_band)
+    is_above_edge = Greater (threshold_odds, band_edges)
+    is_above_edge_integer = Cast <to = 7> (is_above_edge)
+    step = ReduceSum <keepdims = 0> (is_above_edge_integer, first_axis)
+    half_width = Gather (half_widths, step)
+    is_near = LessOrEqual (distance, half_width)
     no_early_exit = Not (early_exit)
     is_full = Or (is_near, no_early_exit)
     odds = If (is_full) <
@@ -129,19 +134,35 @@ def export_router(router: Router, encoder: EncoderModel) -> bytes:
 
 
 def check_parity(
-    graph: bytes, encoder: EncoderModel, router: Router, prompts: list[Prompt], table: FeatureTable, threshold: float
+    graph: bytes,
+    encoder: EncoderModel,
+    router: Router,
+    prompts: list[Prompt],
+    table: FeatureTable,
+    threshold: float,
+    harness_rules: int = 0,
 ) -> Parity:
     """Compare the graph with the Python path, full stage and cascade, prompt by prompt.
+
+    Args:
+        graph: as `export_router` gave it.
+        encoder: that stands inside.
+        router: the Python path.
+        prompts: any.
+        table: their features, as `embed` gave them with the same `harness_rules`.
+        threshold: at which the cascade is compared.
+        harness_rules: version of the rules by which harness text is left out.
 
     Raises:
         DataRefused: they differ by more than `PARITY`, or on what is out of distribution; such a bundle must not be
             published.
     """
-    model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens)
+    model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens, harness_rules)
     heads = router.log_odds(table)
     expected_full = router.cascade(heads, threshold, early_exit=False).p_match
     expected = router.cascade(heads, threshold).p_match
-    is_on_edge = np.abs(np.abs(heads.fast - threshold_log_odds(threshold)) - router.exit_band) < EDGE
+    threshold_odds = threshold_log_odds(threshold)
+    is_on_edge = np.abs(np.abs(heads.fast - threshold_odds) - router.exit_band.at(threshold_odds)) < EDGE
     is_out = router.is_out_of_distribution(table)
     largest, n_differ = 0.0, 0
     for row, prompt in enumerate(prompts):
@@ -211,7 +232,7 @@ def _insert_encoder(graph: onnx.GraphProto, encoder: onnx.ModelProto) -> None:
     branch.initializer.extend(prefixed.graph.initializer)
 
 
-def _constants(linear: LinearRouter, exit_band: float) -> dict[str, NDArray[Any]]:
+def _constants(linear: LinearRouter, exit_band: ExitBand) -> dict[str, NDArray[Any]]:
     scaler, dense = linear.scaler, linear.full.dense
     if dense is None:
         raise ValueError("the full head has no dense part; fit it with the encoder's vectors")
@@ -233,7 +254,8 @@ def _constants(linear: LinearRouter, exit_band: float) -> dict[str, NDArray[Any]
         "one_double": np.array(1.0),
         "p_low": np.array(P_MIN),
         "p_high": np.array(1.0 - P_MIN),
-        "exit_band": np.array(exit_band, np.float64),
+        "band_edges": np.array(exit_band.edges, np.float64),
+        "half_widths": np.array(exit_band.half_widths, np.float64),
         "odds_low": np.array(-limit, np.float32),
         "odds_high": np.array(limit, np.float32),
     }

@@ -20,6 +20,7 @@ from scipy.special import logit
 from serving.bundle import SEEN_GROUPS, Bundle, Policy
 from serving.decision import NO_RULES, check_content, model_decision, ruled_decision
 from serving.errors import InvalidRequest
+from serving.exit_band import ExitBand
 from serving.model import Prediction, RouterModel, Stage
 from serving.prompt import Prompt
 from serving.routes import Reason, Route
@@ -125,7 +126,7 @@ def evaluate_bundle(
     p_match = np.array([one.served.p_match for one in answers])
     is_full = np.array([one.served.stage == Stage.FULL for one in answers], dtype=bool)
     heads = HeadLogOdds(logit([one.fast for one in answers]), logit([one.full for one in answers]))
-    band = bundle.manifest.exit_band
+    band = bundle.manifest.exit_band_by_threshold or ExitBand.constant(bundle.manifest.exit_band)
     served = Served(
         policy.threshold,
         tuple(one.threshold for one in bundle.manifest.policies),

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, logit
 
+from serving.exit_band import ExitBand
 from training.calibrators import P_MIN, Calibrator
 from training.embeddings import FeatureTable
 from training.fit import LinearRouter
@@ -40,14 +41,14 @@ class Router:
     Attributes:
         linear: the regression.
         fast_calibrator, full_calibrator: maps from raw to calibrated log-odds.
-        exit_band: half-width in calibrated log-odds around the threshold in which the full head answers.
+        exit_band: around the threshold, in calibrated log-odds, in which the full head answers.
         familiarity: what is out of distribution; None where nothing is ever called so.
     """
 
     linear: LinearRouter
     fast_calibrator: Calibrator
     full_calibrator: Calibrator
-    exit_band: float
+    exit_band: ExitBand
     familiarity: Familiarity | None = None
 
     def is_out_of_distribution(self, table: FeatureTable) -> NDArray[np.bool_]:
@@ -66,11 +67,12 @@ class Router:
         return cascade(heads, threshold, self.exit_band, early_exit=early_exit)
 
 
-def cascade(heads: HeadLogOdds, threshold: float, exit_band: float, *, early_exit: bool = True) -> Cascade:
+def cascade(heads: HeadLogOdds, threshold: float, exit_band: ExitBand, *, early_exit: bool = True) -> Cascade:
     """Return the full head's answer within the band around the threshold, the fast head's elsewhere."""
     is_full = np.ones(heads.fast.size, dtype=bool)
     if early_exit:
-        is_full = np.abs(heads.fast - threshold_log_odds(threshold)) <= exit_band
+        threshold_odds = threshold_log_odds(threshold)
+        is_full = np.abs(heads.fast - threshold_odds) <= exit_band.at(threshold_odds)
     return Cascade(expit(np.where(is_full, heads.full, heads.fast)), is_full)
 
 

@@ -17,7 +17,8 @@ from serving.observe.tracing import Tracing, describe_answer, describe_end
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 
-ROUTE = "Route"
+ONE_REQUEST = frozenset({"Route", "http.route", "http.systemone"})
+"""Calls that are one request each: given up by their caller, they are counted as failed here."""
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -25,7 +26,7 @@ def observed(method: str, behaviour: Behaviour, metrics: ServerMetrics, tracing:
     """Return a handler that does what `behaviour` does, and counts it.
 
     Args:
-        method: short name of the RPC.
+        method: short name of the RPC, or of the call over HTTP.
         behaviour: coroutine function of an asyncio gRPC handler; what streams writes to its context itself.
         metrics: where it is counted.
         tracing: makes the spans; None for none, and then nothing of it is on the call's path.
@@ -39,7 +40,7 @@ def observed(method: str, behaviour: Behaviour, metrics: ServerMetrics, tracing:
             return await behaviour(request, context)
         except BaseException as error:
             number = status_number(error, context)
-            if method == ROUTE and isinstance(error, asyncio.CancelledError):
+            if method in ONE_REQUEST and isinstance(error, asyncio.CancelledError):
                 metrics.failed(CODES[number])  # nobody further in saw it fail
             raise
         finally:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serving.drift.derived import WithDrift
 from serving.errors import EXIT_PORT_TAKEN, TurnoutError
 from serving.observe.catalog import FOLDER_VARIABLE
 from serving.server.config import SettingsRefused, split_address
@@ -64,7 +65,7 @@ def start_exposition(listen: str, metrics: ServerMetrics | None = None) -> Expos
     from prometheus_client import start_http_server  # noqa: PLC0415  # see metrics.py
 
     host, port = split_address(listen)
-    registry = _workers_registry(os.environ[FOLDER_VARIABLE]) if metrics is None else metrics.registry
+    registry = workers_registry(os.environ[FOLDER_VARIABLE]) if metrics is None else metrics.registry
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:
@@ -74,13 +75,14 @@ def start_exposition(listen: str, metrics: ServerMetrics | None = None) -> Expos
     return Exposition(server, thread, host)
 
 
-def _workers_registry(folder: str) -> Any:
+def workers_registry(folder: str) -> Any:
     """Return a registry of its own, so that the supervisor's process is not exposed as if it served."""
     from prometheus_client import CollectorRegistry  # noqa: PLC0415  # see metrics.py
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
     registry = CollectorRegistry(support_collectors_without_names=True)
-    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    workers = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
+    registry.register(WithDrift(workers.collect))
     return registry
 
 

@@ -71,19 +71,34 @@ def expose(settings: ObserveSettings, metrics: ServerMetrics | None = None) -> E
         return None
 
 
-def announce(exposition: Exposition | None) -> None:
-    """Log where the metrics are; when the server is ready, so that a refusal to start stands alone."""
+def announce(exposition: Exposition | None, http: str = "") -> None:
+    """Log where metrics and HTTP port are; when the server is ready, so that a refusal to start stands alone."""
     if exposition is not None:
         _log.info("metrics on %s", exposition.url)
+    if http:
+        _log.info("http on %s", http)
 
 
-async def keep_sampling(metrics: ServerMetrics, admission: Admission, decision_log: DecisionLog | None = None) -> None:
-    """Write histograms, queue, calls in flight, log, CPU and memory until cancelled, and once more then."""
+async def keep_sampling(
+    metrics: ServerMetrics,
+    admission: Admission,
+    decision_log: DecisionLog | None = None,
+    also: Callable[[], None] = lambda: None,
+) -> None:
+    """Write histograms, queue, calls in flight, log, CPU and memory until cancelled, and once more then.
+
+    Args:
+        metrics: where to.
+        admission: the queue.
+        decision_log: what writes decisions; None where none are kept.
+        also: done with each sample.
+    """
 
     def sample() -> None:
         metrics.sample(admission.items)
         if decision_log is not None:
             metrics.logged(decision_log.written, decision_log.dropped)
+        also()
 
     try:
         while True:

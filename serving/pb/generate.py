@@ -1,7 +1,8 @@
 """Writes the stubs beside this file from `proto/`; needs grpcio-tools (the `dev` extra).
 
 The import line between the two modules is rewritten, so that the stubs live in `serving.pb` while
-the descriptor keeps its canonical name, `turnout/v1/router.proto`.
+the descriptor keeps its canonical name, `turnout/v1/router.proto`. Of protocols that are not ours only the
+messages are written: their handlers take bytes.
 """
 
 from __future__ import annotations
@@ -14,22 +15,33 @@ from pathlib import Path
 
 PROTO_FOLDER = Path(__file__).resolve().parents[2] / "proto"
 PROTO = "turnout/v1/router.proto"
-STUBS = ("router_pb2.py", "router_pb2.pyi", "router_pb2_grpc.py")
+OPEN_INFERENCE = "inference/open_inference.proto"
+EXT_PROC = "ext_proc/ext_proc.proto"
+STUBS = {
+    "router_pb2.py": PROTO,
+    "router_pb2.pyi": PROTO,
+    "router_pb2_grpc.py": PROTO,
+    "open_inference_pb2.py": OPEN_INFERENCE,
+    "open_inference_pb2.pyi": OPEN_INFERENCE,
+    "ext_proc_pb2.py": EXT_PROC,
+    "ext_proc_pb2.pyi": EXT_PROC,
+}
+"""Modules that are checked in, and what each is made of."""
 CANONICAL_IMPORT = "from turnout.v1 import router_pb2"
 OUR_IMPORT = "from serving.pb import router_pb2"
 
 
 def generate(out: Path) -> None:
-    """Write the three stub modules into the folder `out`; raises `RuntimeError` when protoc refuses the file."""
+    """Write the stub modules into the folder `out`; raises `RuntimeError` when protoc refuses a file."""
     from grpc_tools import protoc  # noqa: PLC0415  # a development dependency; the rest of the package does without
 
     with tempfile.TemporaryDirectory() as scratch:
         includes = [f"-I{PROTO_FOLDER}", f"-I{importlib.resources.files('grpc_tools') / '_proto'}"]
         outputs = [f"--{kind}={scratch}" for kind in ("python_out", "pyi_out", "grpc_python_out")]
-        if protoc.main(["protoc", *includes, *outputs, PROTO]) != 0:
-            raise RuntimeError(f"{PROTO_FOLDER / PROTO}: protoc refused it, see its message above")
-        for name in STUBS:
-            text = (Path(scratch) / Path(PROTO).parent / name).read_text("utf-8")
+        if protoc.main(["protoc", *includes, *outputs, *sorted(set(STUBS.values()))]) != 0:
+            raise RuntimeError(f"{PROTO_FOLDER}: protoc refused it, see its message above")
+        for name, proto in STUBS.items():
+            text = (Path(scratch) / Path(proto).parent / name).read_text("utf-8")
             (out / name).write_text(text.replace(CANONICAL_IMPORT, OUR_IMPORT), "utf-8")
 
 

@@ -3,12 +3,12 @@
 Metadata in, the handler or a refusal out. Health stays open, for orchestrators hold no token; all else
 needs one, reflection too. As an interceptor it stands before every method, also those of later; a check
 in each handler took as long (an echo on one connection, in turns, 21 tokens: 364 us without, 381 us with
-a check in the handler, 380 us with the interceptor).
+a check in the handler, 380 us with the interceptor). Calls over HTTP are let in by the same `admit`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
@@ -20,8 +20,18 @@ from serving.wire import SERVICE_NAME
 
 AUTHORIZATION = "authorization"
 SCHEME = "Bearer "
-HEALTH_PATH = "/grpc.health.v1.Health/"
+OPEN_PATHS = (
+    "/grpc.health.v1.Health/",
+    *(f"/inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady", "ModelReady")),
+)
+"""Begin the methods that need no token."""
 SERVICE_PATH = f"/{SERVICE_NAME}/"
+STANDS_FOR = {
+    "/envoy.service.ext_proc.v3.ExternalProcessor/Process": "Route",
+    "/inference.GRPCInferenceService/ModelInfer": "Route",
+    "/inference.GRPCInferenceService/ModelMetadata": "DescribeModel",
+}
+"""Methods of other protocols, and the method of ours that a token must be good for."""
 
 _caller: ContextVar[Token | None] = ContextVar("caller", default=None)
 
@@ -35,25 +45,41 @@ class TokenGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
 
     async def intercept_service(self, continuation: Callable[[Any], Awaitable[Any]], details: Any) -> Any:
         """Return the handler of the call, or one that refuses it."""
-        if details.method.startswith(HEALTH_PATH):
+        if details.method.startswith(OPEN_PATHS):
             return await continuation(details)
+        shown = [value for key, value in details.invocation_metadata if key == AUTHORIZATION]
         try:
-            _caller.set(self._caller_of(details))
+            admit(self._tokens, shown, method_of(details.method))
         except (TokenRefused, PermissionRefused) as refusal:
             return _refusing(refusal)
         return await continuation(details)
 
-    def _caller_of(self, details: Any) -> Token:
-        values = [value for key, value in details.invocation_metadata if key == AUTHORIZATION]
-        if len(values) != 1 or not values[0].startswith(SCHEME):
-            raise TokenRefused("expected the metadata authorization: Bearer <token>, once")
-        token = self._tokens.find(values[0].removeprefix(SCHEME))
-        if token is None:
-            raise TokenRefused("unknown token")
-        method = details.method.removeprefix(SERVICE_PATH)
-        if method != details.method and not token.allows(method):
-            raise PermissionRefused(f"token {token.name} may not call {method}")
-        return token
+
+def method_of(path: str) -> str | None:
+    """Return the method of RouterService that a token must be good for to call this path; None where any will do."""
+    return path.removeprefix(SERVICE_PATH) if path.startswith(SERVICE_PATH) else STANDS_FOR.get(path)
+
+
+def admit(tokens: TokensFile, shown: Sequence[str], method: str | None) -> None:
+    """Let a call in on its token, which is also whose tenants `check_tenant` goes by from here on.
+
+    Args:
+        tokens: those that are let in.
+        shown: what the call brought as `authorization`: metadata or headers.
+        method: of RouterService, that the token must be good for; None where any token will do.
+
+    Raises:
+        TokenRefused: not exactly one bearer token, or an unknown one.
+        PermissionRefused: the token is not good for the method.
+    """
+    if len(shown) != 1 or not shown[0].startswith(SCHEME):
+        raise TokenRefused("expected the metadata authorization: Bearer <token>, once")
+    token = tokens.find(shown[0].removeprefix(SCHEME))
+    if token is None:
+        raise TokenRefused("unknown token")
+    if method is not None and not token.allows(method):
+        raise PermissionRefused(f"token {token.name} may not call {method}")
+    _caller.set(token)
 
 
 def check_tenant(tenant: str) -> None:

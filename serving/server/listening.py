@@ -44,7 +44,7 @@ def check_free(listen: str) -> None:
         PortTaken: another process holds the port.
         SettingsRefused: the host is unknown or not of this machine.
     """
-    addresses = _resolved(listen)
+    addresses = resolved(listen)
     failures = [failure for address in addresses if (failure := _failure(address)) is not None]
     if any(failure.errno == errno.EADDRINUSE for failure in failures):
         raise PortTaken(listen)
@@ -64,7 +64,7 @@ def held_port(listen: str) -> Iterator[str]:
     with contextlib.ExitStack() as sockets:
         with _turn_of(port, listen):
             check_free(listen)
-            for family, kind, protocol, _, address in _resolved(listen):
+            for family, kind, protocol, _, address in resolved(listen):
                 held = sockets.enter_context(socket.socket(family, kind, protocol))
                 held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
                 try:
@@ -77,7 +77,8 @@ def held_port(listen: str) -> Iterator[str]:
         yield f"{listen.rpartition(':')[0]}:{port}"
 
 
-def _resolved(listen: str) -> list[tuple[Any, ...]]:
+def resolved(listen: str) -> list[tuple[Any, ...]]:
+    """Return the addresses of `host:port`, as `getaddrinfo` does; raises `SettingsRefused` for an unknown host."""
     host, port = split_address(listen)
     try:
         return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))

@@ -15,7 +15,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import grpc
 import uvloop
@@ -23,7 +23,9 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from serving.decision import NO_RULES
-from serving.errors import EXIT_OK
+from serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError
+from serving.gateways import open_inference
+from serving.gateways.ext_proc.adding import add_ext_proc
 from serving.observe.running import Observation, announce, keep_sampling, observation
 from serving.observe.settings import ObserveSettings
 from serving.observe.tracing import Tracing
@@ -31,6 +33,7 @@ from serving.rules.names import check_names
 from serving.rules.rules import Rules
 from serving.rules.watching import RulesFile
 from serving.server.access import TokenGate
+from serving.server.compacting import Compacting
 from serving.server.config import ServerSettings
 from serving.server.launching import ready_line
 from serving.server.lifecycle import Lifecycle
@@ -41,20 +44,29 @@ from serving.server.tls import server_credentials
 from serving.server.tokens import TokensFile
 from serving.wire import SERVICE_NAME
 
+if TYPE_CHECKING:
+    from serving.gateways.http.port import HttpPort  # brings the extra `http`
+
 FLUSH_S = 0.05
 """Time for gRPC's threads to send the last answers."""
-HEALTH_NAMES = ("", SERVICE_NAME)
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 _log = logging.getLogger("turnout.server")
 
 
+class ExtraMissing(TurnoutError):
+    """What was asked for needs a package of an extra; exit code 2."""
+
+    exit_code = EXIT_USAGE
+
+
 class RouterServer:
-    """A gRPC server with RouterService, health and, on demand, reflection.
+    """A gRPC server with RouterService, health and, on demand, reflection and an HTTP port.
 
     Attributes:
         port: the port bound, also when 0 was asked for; 0 before `start`.
+        http: the HTTP port; None without one.
         service: the handlers.
     """
 
@@ -76,19 +88,25 @@ class RouterServer:
 
         Raises:
             RulesRefused: the rules file can't be used, or names what is not served.
+            SettingsRefused: logs are to be compacted, and what that needs is not installed.
+            SettingsRefused: tokens or certificates can't be used.
+            ExtraMissing: an HTTP port is asked for, and its packages are not installed.
         """
         self.port = 0
         self._lifecycle = lifecycle
         self._rules_file = None if settings.rules is None else RulesFile(settings.rules, self._check_rules)
         self._watching: list[asyncio.Task[None]] = []
+        self._compacting = None if settings.compact_to is None else Compacting(settings)
         self.service = RouterService(lifecycle, settings, self._rules, tracing)
         self._settings = settings
         self._shares_port = shares_port
         self._is_warm = False
         self._health = health.aio.HealthServicer()
         self._credentials = server_credentials(settings)
+        self._tokens = self._tokens_file()
+        self.http = self._http_port()
         self._server = grpc.aio.server(
-            interceptors=self._interceptors(),
+            interceptors=() if self._tokens is None else (TokenGate(self._tokens),),
             options=(
                 # With SO_REUSEPORT, gRPC's default, a second server takes half of the calls in silence.
                 ("grpc.so_reuseport", int(shares_port)),
@@ -97,10 +115,14 @@ class RouterServer:
                 ("grpc.server.max_pending_requests_hard_limit", 2 * settings.max_unread_calls),
             ),
         )
-        self._server.add_generic_rpc_handlers((self.service.handlers(),))
+        self._server.add_generic_rpc_handlers(
+            (self.service.handlers(), open_inference.OpenInference(self.service, settings).handlers())
+        )
+        more = add_ext_proc(self._server, self.service, settings, tracing)
+        self._names = [SERVICE_NAME, open_inference.SERVICE_NAME, *more]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
-            exposed = (SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            exposed = (SERVICE_NAME, open_inference.SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(exposed, self._server)
 
     async def start(self) -> None:
@@ -118,6 +140,8 @@ class RouterServer:
         except RuntimeError:  # free a moment ago
             raise PortTaken(self._settings.listen) from None
         await self._server.start()
+        if self.http is not None:
+            await self.http.start()
         self._watch()
 
     def _bind(self) -> int:
@@ -131,11 +155,20 @@ class RouterServer:
         self._is_warm = True
         await self._set_health(_SERVING)
 
-    def _interceptors(self) -> tuple[grpc.aio.ServerInterceptor, ...]:
+    def _tokens_file(self) -> TokensFile | None:
         if self._settings.tokens is None:
-            return ()
+            return None
         metrics = self.service.metrics
-        return (TokenGate(TokensFile(self._settings.tokens, lambda ok: metrics.reloaded("tokens", ok=ok))),)
+        return TokensFile(self._settings.tokens, lambda ok: metrics.reloaded("tokens", ok=ok))
+
+    def _http_port(self) -> HttpPort | None:
+        if not self._settings.http:
+            return None
+        try:
+            from serving.gateways.http.port import HttpPort  # noqa: PLC0415  # an extra
+        except ModuleNotFoundError as error:
+            raise ExtraMissing(f"http: needs {error.name}; get it with: pip install 'turnout[http]'") from None
+        return HttpPort(self.service, self._settings, self._tokens, shares_port=self._shares_port)
 
     def _rules(self) -> Rules:
         return NO_RULES if self._rules_file is None else self._rules_file.rules
@@ -146,10 +179,14 @@ class RouterServer:
     def _watch(self) -> None:
         """Follow pointers and rules file from now on, until the server stops."""
         service = self.service
-        sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log)
+        sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log, self._watch_drift)
         watched = [self._lifecycle.watch(), sampling]
         watched += [] if self._rules_file is None else [self._rules_file.watch()]
+        watched += [] if self._compacting is None else [self._compacting.watch()]
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
+
+    def _watch_drift(self) -> None:
+        self.service.drift.sample(one.bundle for one in self._lifecycle.lineup.everyone)
 
     async def reload(self) -> None:
         """Look again at bundles and rules, at SIGHUP; never raises, and calls go on being answered."""
@@ -167,7 +204,7 @@ class RouterServer:
         """
         settings = self._settings
         _log.info("draining: lame duck %.1f s, then at most %.1f s", settings.lame_duck_s, settings.grace_s)
-        self.service.metrics.ready(is_ready=False)
+        self.service.retire()
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(settings.lame_duck_s)
         self.service.refuse()
@@ -178,8 +215,10 @@ class RouterServer:
         await self._close()
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new calls and cancel those still in flight after `grace_s`."""
+        """Take no new calls and cancel those still in flight after `grace_s`; those over HTTP at once."""
         await self._server.stop(grace_s)
+        if self.http is not None:
+            await self.http.stop()
         await self._close()
 
     async def _close(self) -> None:
@@ -189,7 +228,7 @@ class RouterServer:
         self.service.close()
 
     async def _set_health(self, status: int) -> None:
-        for name in HEALTH_NAMES:
+        for name in ("", *self._names):
             await self._health.set(name, status)
 
 
@@ -217,7 +256,7 @@ async def _serve_until_signal(lifecycle: Lifecycle, settings: ServerSettings, ob
     reload_on_hangup(server)
     await server.start()
     await server.warm_up()
-    announce(observed.exposition)
+    announce(observed.exposition, "" if server.http is None else server.http.address)
     bundle_id = lifecycle.lineup.default.manifest.bundle_id
     print(ready_line(bundle_id, f"{settings.listen.rpartition(':')[0]}:{server.port}"), flush=True)
     await stopping.wait()

@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from serving.decision import NO_RULES
+from serving.drift.watch import DriftWatch
 from serving.errors import InvalidRequest, NotServing
 from serving.observe.calls import Behaviour, observed
 from serving.observe.tracing import Tracing
@@ -34,11 +35,13 @@ class RouterService:
 
     Attributes:
         is_warm: whether calls are answered; UNAVAILABLE until `warm_up` is done, and after `refuse`.
+        is_ready: whether callers are to come; no longer after `retire`, though calls are still answered.
         n_calls: calls that are being answered, refusals among them.
         answering: the path of every request, with queue and model thread.
         outcomes: the path of every outcome, with its spool.
         decision_log: where decisions go, into the same spool; None when they are not kept.
         metrics: what this worker counts.
+        drift: what it notes of its traffic.
     """
 
     def __init__(
@@ -50,11 +53,13 @@ class RouterService:
     ) -> None:
         """Take the bundles to answer from, the limits, where to find the rules in force, and what traces calls."""
         self.is_warm = False
+        self.is_ready = False
         self.n_calls = 0
-        self.outcomes = OutcomeIntake(settings)
-        self.decision_log = self.outcomes.decision_log(settings)
-        self.answering = Answering(lifecycle, settings, rules, self.decision_log)
         self.metrics = lifecycle.metrics
+        self.drift = DriftWatch(self.metrics, awaits_outcomes=settings.spool is not None)
+        self.outcomes = OutcomeIntake(settings, self.drift.reported)
+        self.decision_log = self.outcomes.decision_log(settings)
+        self.answering = Answering(lifecycle, settings, rules, self.decision_log, self.drift)
         self._tracing = tracing
         self._settings = settings
 
@@ -74,18 +79,25 @@ class RouterService:
             "DescribeModel": (unary, self.describe_model, pb.DescribeModelResponse),
         }
         methods = {
-            name: kind(
-                observed(name, behaviour, self.metrics, self._tracing), response_serializer=reply.SerializeToString
-            )
+            name: kind(self.watched(name, behaviour), response_serializer=reply.SerializeToString)
             for name, (kind, behaviour, reply) in behaviours.items()
         }
         return grpc.method_handlers_generic_handler(SERVICE_NAME, methods)
 
+    def watched(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """Return the handler of a call, counted and traced under this name; gateways bring handlers of their own."""
+        return observed(method, behaviour, self.metrics, self._tracing)
+
     async def warm_up(self) -> None:
         """Warm all bundles up, then accept calls."""
         await self.answering.lifecycle.warm_up()
-        self.is_warm = True
+        self.is_warm = self.is_ready = True
         self.metrics.ready(is_ready=True)
+
+    def retire(self) -> None:
+        """Say that no more callers are to come."""
+        self.is_ready = False
+        self.metrics.ready(is_ready=False)
 
     def refuse(self) -> None:
         """Answer calls that are in flight, and new ones with UNAVAILABLE."""
@@ -101,25 +113,25 @@ class RouterService:
 
     async def route(self, raw: bytes, context: Any) -> Any:
         """Answer one `Route` call."""
-        return await self._or_status(self._route(raw, context), context)
+        return await self.or_status(self.decide(raw, deadline_of(context)), context)
 
     async def route_batch(self, raw: bytes, context: Any) -> Any:
         """Answer one `RouteBatch` call; its items fail alone."""
-        return await self._or_status(self._route_batch(raw, context), context)
+        return await self.or_status(self._route_batch(raw, context), context)
 
     async def route_stream(self, requests: AsyncIterable[bytes], context: Any) -> None:
         """Answer one `RouteStream`, in the order of its requests; its items fail alone."""
-        await self._or_status(self._route_stream(requests, context), context)
+        await self.or_status(self._route_stream(requests, context), context)
 
     async def report_outcome(self, raw: bytes, context: Any) -> Any:
         """Answer one `ReportOutcome` call; it needs no model, and waits for the disk alone."""
-        return await self._or_status(self.outcomes.take_in(raw, _deadline_s(context)), context)
+        return await self.or_status(self.outcomes.take_in(raw, deadline_of(context)), context)
 
     async def describe_model(self, raw: bytes, context: Any) -> Any:
         """Answer one `DescribeModel` call; it needs no model, and so no place in the queue."""
-        return await self._or_status(self._describe_model(raw), context)
+        return await self.or_status(self._describe_model(raw), context)
 
-    async def _or_status(self, answer: Awaitable[Any], context: Any) -> Any:
+    async def or_status(self, answer: Awaitable[Any], context: Any) -> Any:
         """Return the answer; every failure becomes a status of the contract."""
         self.n_calls += 1
         try:
@@ -129,22 +141,30 @@ class RouterService:
         finally:
             self.n_calls -= 1
         self.metrics.failed(failure.code)
-        return await context.abort(failure.code, failure.message, failure.trailers)
+        return await context.abort(failure.code, failure.message, failure.trailers(context.invocation_metadata() or ()))
 
-    async def _route(self, raw: bytes, context: Any) -> Any:
-        deadline_s = _deadline_s(context)
-        self._check_warm()
+    async def decide(self, raw: bytes, deadline_s: float | None) -> Any:
+        """Return the `RouteResponse` to the bytes of one `RouteRequest`, whatever protocol it came over.
+
+        Args:
+            raw: the bytes.
+            deadline_s: when the caller stops waiting, on the monotonic clock; None for never.
+
+        Raises:
+            RequestError: any of them; another exception is a fault of ours. `or_status` makes statuses of both.
+        """
+        self.check_warm()
         return await self.answering.answer(raw, deadline_s)
 
     async def _route_batch(self, raw: bytes, context: Any) -> Any:
-        deadline_s = _deadline_s(context)
-        self._check_warm()
+        deadline_s = deadline_of(context)
+        self.check_warm()
         items = read_batch(raw, self._settings.max_batch_bytes, self._settings.max_batch_items)
         return batch_response(await self.answering.results(items, deadline_s))
 
     async def _route_stream(self, requests: AsyncIterable[bytes], context: Any) -> None:
-        deadline_s = _deadline_s(context)
-        self._check_warm()
+        deadline_s = deadline_of(context)
+        self.check_warm()
         # Room is given back after the write, which waits for a caller that does not read: so does the reading.
         room = asyncio.Semaphore(self._settings.max_stream_items)
         in_order: asyncio.Queue[asyncio.Task[Any] | None] = asyncio.Queue()
@@ -174,12 +194,13 @@ class RouterService:
         served = [one.manifest.bundle_id for one in lineup.served]
         return description(lineup.find(read_describe(raw)).manifest, served)
 
-    def _check_warm(self) -> None:
+    def check_warm(self) -> None:
+        """Raise `NotServing` before the model is warm, and while the server ends."""
         if not self.is_warm:
             raise NotServing("the server is not warm yet, or is ending; use another replica")
 
 
-def _deadline_s(context: Any) -> float | None:
+def deadline_of(context: Any) -> float | None:
     """Return the caller's deadline on the monotonic clock; None without one."""
     remaining_s = context.time_remaining()
     return None if remaining_s is None else time.monotonic() + float(remaining_s)

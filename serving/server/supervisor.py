@@ -15,6 +15,7 @@ import logging
 import os
 import signal
 import time
+from contextlib import nullcontext
 
 from serving.errors import EXIT_DATA_REFUSED, EXIT_OK, TurnoutError
 from serving.observe.exposition import Exposition, forget_worker, shared_folder
@@ -47,13 +48,14 @@ def supervise(sources: Sources, settings: ServerSettings, observe: ObserveSettin
     """Serve bundles with several processes until SIGTERM or SIGINT and return the exit code.
 
     Raises:
-        PortTaken: another process holds the port.
+        PortTaken: another process holds a port.
         SettingsRefused: the address can't be listened on.
         MetricsPortTaken: likewise for the metrics, where their address was asked for.
         WorkerFailed: a worker could not start; its message and exit code are the worker's.
     """
-    with held_port(settings.listen) as listen, shared_folder():
-        order = Order(sources, dataclasses.replace(settings, listen=listen), observe, os.getpid())
+    holding_http = held_port(settings.http) if settings.http else nullcontext("")
+    with held_port(settings.listen) as listen, holding_http as http, shared_folder():
+        order = Order(sources, dataclasses.replace(settings, listen=listen, http=http), observe, os.getpid())
         exposition = expose(observe)
         try:
             return asyncio.run(Supervisor(order, n_workers, exposition).run())
@@ -99,7 +101,7 @@ class Supervisor:
     async def _announce(self) -> None:
         await self._all_warm.wait()
         bundle_id = next(iter(self._warm)).bundle_id
-        announce(self._exposition)
+        announce(self._exposition, self._order.settings.http)
         print(ready_line(bundle_id, self._order.settings.listen), flush=True)
         _log.info("%d workers are warm", self._n_workers)
 

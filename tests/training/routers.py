@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
+from serving.exit_band import ExitBand
 from serving.features import N_BUCKETS, STRUCTURAL
 from training.calibrators import Line
 from training.fit import Head, LinearRouter, Scaler
@@ -19,7 +20,7 @@ def plain_router(exit_band: float) -> Router:
     scaler = Scaler(np.ones(N_BUCKETS, np.float32), *[np.zeros(len(STRUCTURAL), np.float32)] * 2, 0.5, 1.0)
     weights = (np.zeros((size, 1), np.float32) for size in (N_BUCKETS, len(STRUCTURAL)))
     head = Head(*weights, None, np.zeros(1, np.float32), np.array([False]))
-    return Router(LinearRouter(scaler, head, head), IDENTITY, IDENTITY, exit_band)
+    return Router(LinearRouter(scaler, head, head), IDENTITY, IDENTITY, ExitBand.constant(exit_band))
 
 
 def draw_rows(

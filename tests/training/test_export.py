@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
 from serving.errors import ModelFault
+from serving.exit_band import ExitBand
 from serving.model import RouterModel, Stage
 from serving.prompt import Prompt, prompt_from_json, prompt_from_text
 from training.calibrate import PREFERRED_FIRST, exit_band
@@ -114,7 +115,7 @@ def assert_parity(model: RouterModel, router: Router, prompt: Prompt, heads: Hea
     assert abs(answer.p_match - expit(full)) <= PARITY
     seen = set()
     for threshold in THRESHOLDS:
-        distance = abs(fast - threshold_log_odds(threshold)) - router.exit_band
+        distance = abs(fast - threshold_log_odds(threshold)) - router.exit_band.at(threshold_log_odds(threshold))
         if distance < -EDGE and row % 10:
             continue  # compared above; running the encoder once more for one prompt in ten is enough
         answer = model.predict_features(features, threshold)
@@ -285,7 +286,7 @@ def test_graph_of_another_router_fails_the_parity_check(fixed: Fixed, router: Ro
 
 
 def test_band_of_zero_leaves_every_prompt_to_the_fast_head(fixed: Fixed, encoder: EncoderModel):
-    router = replace(fixed.routers["binary", "fit_platt"], exit_band=0.0)
+    router = replace(fixed.routers["binary", "fit_platt"], exit_band=ExitBand.constant(0.0))
     model = model_of(export_router(router, encoder), encoder)
     heads = router.log_odds(fixed.table)
     for row in range(0, N_FIT, 50):

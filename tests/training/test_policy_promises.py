@@ -138,7 +138,7 @@ def out_of_fold(data: Dataset, table: FeatureTable, n_folds: int = 5) -> Populat
         linear = fit_router(table.take(fit), classes[fit], FitSettings(dense_scale=0.5))
         raw_fast, raw_full = linear.log_odds(table.take(calibrate))
         fast_calibrator, full_calibrator = (fit_platt(raw, data.match[calibrate]) for raw in (raw_fast, raw_full))
-        bands.append(exit_band(fast_calibrator(raw_fast), full_calibrator(raw_full)))
+        bands.append(exit_band(fast_calibrator(raw_fast), full_calibrator(raw_full)).widest)
         raw_fast, raw_full = linear.log_odds(table.take(held_out))
         fast[held_out], full[held_out] = fast_calibrator(raw_fast), full_calibrator(raw_full)
     rows = PolicyRows(HeadLogOdds(fast, full), data.match, data.strong_score, data.weak_score, group)

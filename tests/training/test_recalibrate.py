@@ -15,6 +15,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from serving.bundle import GRAPH, SEEN_GROUPS, TOKENIZER, Bundle, Pair, load_bundle
+from serving.exit_band import ExitBand
 from serving.prompt import prompt_from_json
 from tests.log_builders import write_log
 from tests.training.runs import QUIET, TrainingRun
@@ -241,7 +242,7 @@ def test_exported_and_reopened_regression_gives_the_same_log_odds(
     outcome = np.random.default_rng(0).integers(0, 2 if form == "binary" else 4, len(prompts))
     fitted = fit_router(table, outcome, FitSettings(form=form, dense_scale=0.3))
     none = fit_none(np.empty(0), np.empty(0))
-    (tmp_path / GRAPH).write_bytes(export_router(Router(fitted, none, none, 0.1), encoder))
+    (tmp_path / GRAPH).write_bytes(export_router(Router(fitted, none, none, ExitBand.constant(0.1)), encoder))
     again = reopen(replace(parent, folder=tmp_path))
     for got, expected in zip(again.log_odds(table), fitted.log_odds(table), strict=True):
         assert np.abs(got - expected).max() < 1e-6

@@ -15,10 +15,10 @@ import grpc
 import msgspec
 from google.protobuf.message import Message
 
+from serving.pb import open_inference_pb2 as v2
 from serving.pb import router_pb2 as pb
 from serving.wire import ROUTE_METHOD
 
-V2_PROTO = "tests/bench/serving/mlserver/open_inference.proto"
 V2_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 V2_MODEL = "turnout"
 GRPC_OPTIONS = (
@@ -86,8 +86,6 @@ def _turnout() -> Protocol:
 
 
 def _v2() -> Protocol:
-    v2 = grpc.protos(V2_PROTO)
-
     def encode(text: str) -> Message:
         contents = v2.InferTensorContents(bytes_contents=[text.encode()])
         tensor = v2.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[1, 1], contents=contents)
@@ -126,4 +124,4 @@ PROTOCOLS: dict[str, Callable[[], Protocol]] = {
     "litellm": lambda: _openai("auto"),
     "upstream": lambda: _openai("gpt-4o"),
 }
-"""By name; made on demand, because the V2 stubs are compiled when they are needed."""
+"""By name."""

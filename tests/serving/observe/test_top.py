@@ -151,7 +151,9 @@ def test_live_view_says_when_the_server_goes_and_ends_at_ctrl_c(bundle_folder: P
             shown.write(os.read(main, 65536).decode(errors="replace"))
 
     with watched_server(bundle_folder, tmp_path / "stderr.log") as (server, url):
-        command = [sys.executable, "-m", "serving.cli", "top", "--metrics", url, "--interval-s", "0.2"]
+        # Whoever runs the tests in the background ignores Ctrl-C, and so would the command.
+        command = ["env", "--default-signal=INT", sys.executable, "-m", "serving.cli"]
+        command += ["top", "--metrics", url, "--interval-s", "0.2"]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": "120"}
         with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment) as top:
             os.close(terminal)

@@ -150,7 +150,7 @@ def test_server_sends_its_spans_to_the_endpoint_of_the_environment(
             pass
 
     with HTTPServer(("127.0.0.1", 0), Collector) as collector:
-        thread = Thread(target=collector.serve_forever)
+        thread = Thread(target=collector.serve_forever, daemon=True)
         thread.start()
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{collector.server_port}")
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "none")

@@ -1,0 +1,180 @@
+"""The plug-in for the LiteLLM proxy: asks Turnout over gRPC and puts the model's name into the request.
+
+Two ways in, one object (`turnout`) for both; serving/gateways/README.md has the configuration:
+
+    callbacks: serving.gateways.litellm.turnout              requests for `auto` and the other aliases
+    classifier_plugin: serving.gateways.litellm.turnout      the tiers of LiteLLM's own auto router
+
+Whatever goes wrong, a spent deadline included, the request goes to the strong model. Runs in LiteLLM's
+process and environment; read from LiteLLM 1.106. Imports no inference library.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+from litellm.integrations.custom_logger import CustomLogger
+
+from serving.asking import Routed
+from serving.client import AsyncRouter
+from serving.gateways.aliases import Alias, alias_of
+from serving.gateways.chat import routing_body
+from serving.server.config import DEFAULT_LISTEN
+
+LOGGED_METADATA = "spend_logs_metadata"
+"""What of a request's metadata LiteLLM writes to its logs as it is."""
+METADATA_KEY = "turnout"
+"""Where the decision stands in it."""
+
+_body: ContextVar[Mapping[str, Any]] = ContextVar("body")
+"""The request on its way through the proxy: classifiers are not shown its tools and response format."""
+
+
+@dataclass(frozen=True, slots=True)
+class PluginSettings:
+    """How the plug-in asks; from the environment of the proxy.
+
+    Attributes:
+        server: `TURNOUT_SERVER`, `host:port` of Turnout.
+        timeout_s: `TURNOUT_TIMEOUT_MS`, what a request waits for its route at most; 100 ms by default.
+        strong_model: `TURNOUT_STRONG_MODEL`, the name to fall back to: a `model_name` of the proxy.
+        tiers: `TURNOUT_TIERS`, names of the auto router's tiers for the weak and the strong model, with a comma.
+        policy: `TURNOUT_POLICY`, where an alias names none; empty for the server's own.
+        token: the bearer token in the file that `TURNOUT_TOKEN_FILE` names; empty for none.
+        credentials: TLS with the authorities in the PEM file that `TURNOUT_TLS_CA` names; None for plain text.
+    """
+
+    server: str = DEFAULT_LISTEN
+    timeout_s: float = 0.1
+    strong_model: str = "gpt-4o"
+    tiers: tuple[str, str] = ("SIMPLE", "REASONING")
+    policy: str = ""
+    token: str = ""
+    credentials: grpc.ChannelCredentials | None = None
+
+    @classmethod
+    def of(cls, environment: Mapping[str, str]) -> PluginSettings:
+        """Read them.
+
+        Raises:
+            OSError: a file can't be read.
+            ValueError: the time is no number, or the tiers are not two.
+        """
+        weak, strong = environment.get("TURNOUT_TIERS", "SIMPLE,REASONING").split(",")
+        token_file, tls_ca = environment.get("TURNOUT_TOKEN_FILE"), environment.get("TURNOUT_TLS_CA")
+        return cls(
+            server=environment.get("TURNOUT_SERVER", DEFAULT_LISTEN),
+            timeout_s=float(environment.get("TURNOUT_TIMEOUT_MS", "100")) / 1e3,
+            strong_model=environment.get("TURNOUT_STRONG_MODEL", "gpt-4o"),
+            tiers=(weak.strip(), strong.strip()),
+            policy=environment.get("TURNOUT_POLICY", ""),
+            token=Path(token_file).read_text("utf-8").strip() if token_file else "",
+            credentials=grpc.ssl_channel_credentials(Path(tls_ca).read_bytes()) if tls_ca else None,
+        )
+
+
+class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in this project's environment
+    """Callback and classifier in one."""
+
+    def __init__(self, settings: PluginSettings) -> None:
+        """Take the settings; the connection is made at the first request, in the proxy's event loop."""
+        super().__init__()
+        self._settings = settings
+        self._router: AsyncRouter | None = None
+
+    @property
+    def router(self) -> AsyncRouter:
+        """The client, whose `fallbacks` count the requests that went strong for want of an answer."""
+        if self._router is None:
+            settings = self._settings
+            self._router = AsyncRouter(
+                settings.server,
+                strong_model=settings.strong_model,
+                timeout_s=settings.timeout_s,
+                policy=settings.policy,
+                credentials=settings.credentials,
+                token=settings.token,
+            )
+        return self._router
+
+    async def async_pre_call_hook(  # LiteLLM calls it only where the class itself has it
+        self,
+        user_api_key_dict: Any,
+        cache: Any,
+        data: dict[str, Any],
+        call_type: str,
+    ) -> dict[str, Any]:
+        """Put the model's name in the place of an alias; LiteLLM's own signature."""
+        del cache, call_type
+        _body.set(data)
+        alias = alias_of(data.get("model"))
+        if alias is not None:
+            tenant = getattr(user_api_key_dict, "team_id", None) or ""
+            routed = await self._routed(data, alias, tenant)
+            data["model"] = routed.model
+            _keep(data, routed)
+        return data
+
+    async def classify(self, context: Any) -> str:
+        """Return the name of the auto router's tier; LiteLLM's own signature.
+
+        Tools and response format are known where the plug-in is registered as a callback as well.
+        """
+        whole = _body.get({})
+        data = {**whole, "messages": context.raw_messages or context.structured_messages}
+        routed = await self._routed(data, Alias(), "")
+        if isinstance(whole, dict):
+            _keep(whole, routed)
+        weak, strong = self._settings.tiers
+        return weak if routed.tier == "weak" else strong
+
+    async def _routed(self, data: Mapping[str, Any], alias: Alias, tenant: str) -> Routed:
+        try:
+            body = routing_body(data)
+        except (TypeError, ValueError):  # no JSON: the router answers an empty body with the strong model
+            body = b""
+        return await self.router.route(
+            openai_body=body,
+            request_id=_text(data.get("litellm_call_id")),
+            session_id=_text(data.get("litellm_session_id")),
+            tenant=tenant,
+            policy=alias.policy,
+            threshold=alias.threshold,
+            bundle=alias.bundle,
+        )
+
+
+def decision_of(routed: Routed) -> dict[str, Any]:
+    """Return what LiteLLM's logs keep of a decision; nothing of the prompt."""
+    return {
+        "tier": routed.tier,
+        "model": routed.model,
+        "reason": routed.reason,
+        "p_match": routed.p_match,
+        "threshold": routed.threshold,
+        "policy": routed.policy,
+        "bundle": routed.bundle,
+        "latency_ms": round(routed.latency_ms, 3),
+        "fallback_reason": routed.fallback_reason,
+    }
+
+
+def _keep(data: dict[str, Any], routed: Routed) -> None:
+    """Put the decision where LiteLLM logs it; some of its endpoints keep metadata under another name."""
+    name = "litellm_metadata" if isinstance(data.get("litellm_metadata"), dict) else "metadata"
+    if not isinstance(data.get(name), dict):
+        data[name] = {}
+    data[name][LOGGED_METADATA] = {**(data[name].get(LOGGED_METADATA) or {}), METADATA_KEY: decision_of(routed)}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else ""
+
+
+turnout = TurnoutPlugin(PluginSettings.of(os.environ))

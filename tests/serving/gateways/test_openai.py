@@ -1,0 +1,122 @@
+"""`route_and_call` with the real OpenAI SDK against a real endpoint: the routed model answers, else the strong one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import openai
+import pytest
+
+from serving.client import AsyncRouter, Router
+from serving.gateways.openai import Answer, route_and_call, route_and_call_async
+from tests.fake_endpoint import FakeEndpoint, Fault, fake_endpoint
+from tests.http_calls import HttpProcess
+
+WEAK, STRONG = "gpt-4o-mini", "gpt-4o"
+NOBODY = "127.0.0.1:1"
+
+
+def asking(text: str) -> list[dict[str, str]]:
+    return [{"role": "user", "content": text}]
+
+
+EASY, HARD = asking("hello"), asking("word " * 60)
+
+
+@pytest.fixture
+def endpoint() -> Iterator[FakeEndpoint]:
+    with fake_endpoint(answer=lambda body: f"from {body['model']}") as running:
+        yield running
+
+
+def call(endpoint: FakeEndpoint, messages: Any, target: str, *, is_async: bool, **more: Any) -> Answer:
+    settings = {"base_url": endpoint.url, "api_key": "none", "max_retries": 0}
+
+    async def call_async() -> Answer:
+        async with openai.AsyncOpenAI(**settings) as client, AsyncRouter(target, timeout_s=5) as router:
+            return await route_and_call_async(client, messages, router=router, **more)
+
+    if is_async:
+        return asyncio.run(call_async())
+    with openai.OpenAI(**settings) as client, Router(target, timeout_s=5) as router:
+        return route_and_call(client, messages, router=router, **more)
+
+
+@pytest.fixture(params=[False, True], ids=["sync", "asyncio"])
+def is_async(request: pytest.FixtureRequest) -> bool:
+    return request.param
+
+
+@pytest.mark.parametrize(("messages", "model"), [(EASY, WEAK), (HARD, STRONG)])
+def test_model_that_the_router_names_answers(
+    endpoint: FakeEndpoint, http_process: HttpProcess, messages: Any, model: str, *, is_async: bool
+):
+    answer = call(endpoint, messages, http_process.grpc, is_async=is_async, temperature=0)
+    assert answer.completion.choices[0].message.content == f"from {model}"
+    assert (answer.model, answer.routed.reason, answer.fell_back) == (model, "MODEL", False)
+    assert [(body["model"], body["messages"], body["temperature"]) for body in endpoint.bodies] == [
+        (model, messages, 0)
+    ]
+
+
+def test_route_fields_reach_the_router(endpoint: FakeEndpoint, http_process: HttpProcess, *, is_async: bool):
+    answer = call(endpoint, EASY, http_process.grpc, is_async=is_async, route={"threshold": 1.0})
+    assert (answer.model, answer.routed.policy) == (STRONG, "threshold=1")
+
+
+def test_router_that_is_not_there_means_strong(endpoint: FakeEndpoint, *, is_async: bool):
+    answer = call(endpoint, EASY, NOBODY, is_async=is_async)
+    assert answer.completion.choices[0].message.content == f"from {STRONG}"
+    assert (answer.fell_back, answer.routed.fallback_reason) == (True, "unavailable")
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 503])
+def test_weak_model_that_fails_is_stood_in_for(
+    endpoint: FakeEndpoint, http_process: HttpProcess, status: int, *, is_async: bool
+):
+    endpoint.faults = lambda _, body: Fault(status) if body["model"] == WEAK else None
+    answer = call(endpoint, EASY, http_process.grpc, is_async=is_async)
+    assert (answer.model, answer.fell_back, answer.routed.model) == (STRONG, True, WEAK)
+    assert [body["model"] for body in endpoint.bodies] == [WEAK, STRONG]
+
+
+@pytest.mark.parametrize(("messages", "status"), [(EASY, 400), (EASY, 401), (HARD, 500)])
+def test_what_strong_can_not_mend_is_raised_once(
+    endpoint: FakeEndpoint, http_process: HttpProcess, messages: Any, status: int, *, is_async: bool
+):
+    endpoint.faults = lambda *_: Fault(status)
+    with pytest.raises(openai.APIStatusError) as raised:
+        call(endpoint, messages, http_process.grpc, is_async=is_async)
+    assert raised.value.status_code == status
+    assert len(endpoint.bodies) == 1
+
+
+def test_argument_that_the_client_does_not_take_is_raised(
+    endpoint: FakeEndpoint, http_process: HttpProcess, *, is_async: bool
+):
+    with pytest.raises(TypeError, match="no_such"):
+        call(endpoint, EASY, http_process.grpc, is_async=is_async, no_such=1)
+    assert endpoint.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("messages", "more"),
+    [
+        (EASY, {"tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]}),
+        (EASY, {"response_format": {"type": "json_object"}}),
+        ([openai.types.chat.ChatCompletionMessage(role="assistant", content="Hi."), *EASY], {}),
+    ],
+    ids=["tools", "json", "message of the SDK"],
+)
+def test_what_counts_for_the_route_is_sent_to_the_router(
+    endpoint: FakeEndpoint, http_process: HttpProcess, messages: Any, more: dict[str, Any]
+):
+    with Router(http_process.grpc, timeout_s=5) as router, openai.OpenAI(base_url=endpoint.url, api_key="-") as client:
+        shown = [message if isinstance(message, dict) else message.model_dump() for message in messages]
+        expected = router.route(openai_body=msgspec.json.encode({"messages": shown} | more))
+        answer = route_and_call(client, messages, router=router, **more)
+        assert answer.routed.p_match == expected.p_match
+        assert router.fallbacks == {}

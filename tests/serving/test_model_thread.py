@@ -1,0 +1,96 @@
+"""Where a prompt runs: on the event loop when it is alone and short, on the model's thread otherwise."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from serving.bundle import Bundle
+from serving.model import Prediction
+from serving.prompt import Prompt
+from serving.server.model_thread import RUN_HERE_S, Ask, ModelThread
+from tests.gates import BLOCKER, GatedModel
+
+SHORT_S, LONG_S = RUN_HERE_S / 10, 2 * RUN_HERE_S
+
+
+class Witness(GatedModel):
+    """A gated model that remembers which thread ran it."""
+
+    def predict(self, prompt: Prompt, threshold: float, *, early_exit: bool = True) -> Prediction:
+        self.thread = threading.current_thread()
+        return super().predict(prompt, threshold, early_exit=early_exit)
+
+    @property
+    def ran_here(self) -> bool:
+        return self.thread is threading.main_thread()
+
+
+@pytest.fixture
+def model(bundle: Bundle) -> Witness:
+    return Witness(bundle.model)
+
+
+@asynccontextmanager
+async def model_thread() -> AsyncIterator[ModelThread]:
+    thread = ModelThread(lambda _: None, early_exit=True)
+    yield thread
+    thread.close()
+
+
+def ask_of(model: Witness, text: str = "hello", parts: list[tuple[int, int]] | None = None) -> Ask:
+    return Ask(model, Prompt(text), 0.5, None, time.perf_counter_ns(), parts or [])
+
+
+def test_a_lone_short_prompt_runs_where_it_stands(model: Witness):
+    async def check() -> None:
+        async with model_thread() as thread:
+            await thread.ask(ask_of(model), SHORT_S)
+            assert model.ran_here
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize(("expected_s", "parts"), [(LONG_S, []), (SHORT_S, [(0, 2)])])
+def test_what_takes_long_leaves_the_event_loop_free(model: Witness, expected_s: float, parts: list[tuple[int, int]]):
+    async def check() -> None:
+        async with model_thread() as thread:
+            await thread.ask(ask_of(model, parts=parts), expected_s)
+            assert not model.ran_here
+
+    asyncio.run(check())
+
+
+def test_a_prompt_without_a_pause_before_it_takes_its_turn(model: Witness):
+    async def check() -> None:
+        async with model_thread() as thread:
+            ask = ask_of(model)
+            await thread.ask(ask_of(model), SHORT_S)
+            await thread.ask(ask, SHORT_S)  # it came before the first had ended
+            assert not model.ran_here
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+def test_a_prompt_waits_for_the_run_on_the_thread(model: Witness, is_cancelled: bool):
+    async def check() -> None:
+        async with model_thread() as thread:
+            blocker = asyncio.ensure_future(thread.ask(ask_of(model, BLOCKER), LONG_S))
+            await asyncio.to_thread(model.at_gate.wait, 5)
+            if is_cancelled:  # nobody waits for it any more, and yet it runs
+                blocker.cancel()
+            waiting = asyncio.ensure_future(thread.ask(ask_of(model), SHORT_S))
+            await asyncio.sleep(0.05)
+            assert model.texts == [BLOCKER]
+            model.gate.set()
+            await waiting
+            assert model.texts == [BLOCKER, "hello"]
+            await asyncio.gather(blocker, return_exceptions=True)
+
+    asyncio.run(check())

@@ -29,12 +29,13 @@ NORMAL = 3.719
 """Likewise that of the normal distribution, one-sided."""
 
 MIN_ROWS = 500
-"""Fewer requests say nothing; with as many, and 4,000 in the baseline, chance takes a PSI to 0.05 or so."""
+"""Fewer requests say nothing; with as many, and 4,000 in the baseline, chance takes the PSI of ten bins to 0.08."""
 
 MIN_OUTCOMES = 300
 
 PSI_FLOOR = 0.1
-"""The usual mark of a moderate shift (`python -m tests.bench.drift` shows what it sees and how soon)."""
+"""The usual mark of a moderate shift. On made-up traffic a shift of half a standard deviation is beyond within 600
+requests (tests/serving/test_drift_simulation.py); `python -m tests.bench.drift LOG` says it of a log's tasks."""
 
 SHARE_FLOOR = 0.05
 """Rise of the share out of distribution above the baseline's that is news."""

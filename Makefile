@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas envoy-messages
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -69,7 +69,7 @@ test-triton: $(VENV)/.dev .venv-triton/.ready  ## the open inference protocol as
 test-mlflow: .venv-mlflow/.dev  ## publish bundles to a real MLflow server (installs mlflow)
 	.venv-mlflow/bin/pytest -q tests/serving/test_mlflow.py
 
-check: lint types proto-lint typescript crd-schemas  ## ruff, mypy, buf, tsc
+check: lint types proto-lint typescript crd-schemas envoy-messages  ## ruff, mypy, buf, tsc
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -91,6 +91,13 @@ typescript: $(TYPESCRIPT)/dist/index.js  ## build the TypeScript client; its tes
 
 $(TYPESCRIPT)/dist/index.js: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/tsconfig.json $(wildcard $(TYPESCRIPT)/src/*.ts) proto/turnout/v1/router.proto serving/service_config.json
 	cd $(TYPESCRIPT) && npm install --silent --no-package-lock --no-audit --no-fund && npm run --silent build
+	@touch $@
+
+# A folder, not an environment: xds-protos overwrites messages of opentelemetry-proto where both are installed.
+envoy-messages: .venv-envoy/.ready  ## Envoy's own messages; tests of its protocol skip without
+
+.venv-envoy/.ready: | $(VENV)/.dev
+	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-envoy 'xds-protos>=1.85'
 	@touch $@
 
 CRDS := tests/contract/crds
@@ -151,5 +158,5 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-envoy .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton $(DEMO) node_modules dist
 	rm -rf $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules

@@ -8,17 +8,19 @@ from typing import Any
 
 import pytest
 import yaml
+from google.protobuf import json_format
+
+import serving.gateways
+import tests.envoy_messages  # noqa: F401  # first: it makes the next ones importable
+from serving.gateways.ext_proc.messages import OURS
+from serving.server.config import ServerSettings
+
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401  # makes its message known
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2  # noqa: F401  # makes its message known
-from google.protobuf import json_format
-
-import serving.gateways
-from serving.gateways.ext_proc.messages import OURS
-from serving.server.config import ServerSettings
 
 DOCUMENT = Path(serving.gateways.__file__).with_name("envoy.md").read_text("utf-8")
 SOURCE = re.findall(r"^```yaml\n(static_resources:.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)[0]

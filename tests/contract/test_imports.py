@@ -40,6 +40,6 @@ def test_client_rules_and_supervisor_import_no_inference_library(module: str):
     assert modules_after(f"import {module}") & (TRAINING_ONLY | INFERENCE_ONLY) == set()
 
 
-def test_envoys_messages_come_only_with_the_option():
-    assert "envoy" not in modules_after("import serving.server.running")
-    assert "envoy" in modules_after("import serving.gateways.ext_proc.processor")
+def test_envoys_processor_comes_only_with_the_option():
+    loaded = "import serving.server.running, sys; assert not any('ext_proc_pb2' in name for name in sys.modules)"
+    assert "envoy" not in modules_after(loaded)

@@ -1,17 +1,18 @@
-"""Envoy's messages: bytes to `ProcessingRequest`, `Verdict` to `ProcessingResponse`. Needs the extra `envoy`."""
+"""Envoy's messages: bytes to `ProcessingRequest`, `Verdict` to `ProcessingResponse`.
+
+The messages are a subset of Envoy's, byte for byte the same (proto/turnout/ext_proc).
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from typing import Any
 
-from envoy.config.core.v3 import base_pb2
-from envoy.extensions.filters.http.ext_proc.v3 import processing_mode_pb2
-from envoy.service.ext_proc.v3 import external_processor_pb2 as ext
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from serving.errors import InvalidRequest
 from serving.gateways.ext_proc.deciding import Told, Verdict
+from serving.pb import ext_proc_pb2 as ext
 
 MODEL, CONFIDENCE, REASON, BUNDLE = (f"x-turnout-{name}" for name in ("model", "confidence", "reason", "bundle"))
 OURS = (MODEL, CONFIDENCE, REASON, BUNDLE)
@@ -24,8 +25,7 @@ _TOLD = {
     "x-turnout-session": "session_id",
     "x-turnout-task": "task",
 }
-_Mode = processing_mode_pb2.ProcessingMode
-_MODES_ROUTED = frozenset({_Mode.NONE, _Mode.BUFFERED})
+_MODES_ROUTED = frozenset({ext.BODY_SEND_MODE_UNSPECIFIED, ext.BODY_SEND_MODE_BUFFERED})
 
 
 def read_message(raw: bytes) -> Any:
@@ -42,7 +42,7 @@ def read_message(raw: bytes) -> Any:
         raise InvalidRequest("the ProcessingRequest is empty: expected headers, a body or trailers")
     mode = message.protocol_config.request_body_mode  # in the first message alone; absent in Envoys before 1.33
     if not message.observability_mode and mode not in _MODES_ROUTED:
-        raise InvalidRequest(f"request_body_mode: expected BUFFERED, got {_Mode.BodySendMode.Name(mode)}")
+        raise InvalidRequest(f"request_body_mode: expected BUFFERED, got {_mode_name(mode)}")
     return message
 
 
@@ -79,18 +79,22 @@ def carried_out(verdict: Verdict) -> Any:
         said[CONFIDENCE] = repr(verdict.confidence)
     mutation = common.header_mutation
     mutation.set_headers.extend(
-        _set(name, value, _Overwrite.OVERWRITE_IF_EXISTS_OR_ADD) for name, value in said.items()
+        _set(name, value, ext.HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS_OR_ADD) for name, value in said.items()
     )
     mutation.remove_headers.extend(_others(said))
     if verdict.body is not None:
         common.body_mutation.body = verdict.body
         # Envoy refuses a body that contradicts this header, and drops the header itself where it streams.
-        mutation.set_headers.append(_set("content-length", str(len(verdict.body)), _Overwrite.OVERWRITE_IF_EXISTS))
+        mutation.set_headers.append(
+            _set("content-length", str(len(verdict.body)), ext.HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS)
+        )
     common.clear_route_cache = True
     return reply
 
 
-_Overwrite = base_pb2.HeaderValueOption
+def _mode_name(mode: int) -> str:
+    known = ext.BodySendMode.values()
+    return str(ext.BodySendMode.Name(mode)).removeprefix("BODY_SEND_MODE_") if mode in known else str(mode)
 
 
 def _others(said: Iterable[str]) -> list[str]:
@@ -98,8 +102,8 @@ def _others(said: Iterable[str]) -> list[str]:
 
 
 def _set(name: str, value: str, action: int) -> Any:
-    header = base_pb2.HeaderValue(key=name, raw_value=value.encode())
-    return base_pb2.HeaderValueOption(header=header, append_action=action)
+    header = ext.HeaderValue(key=name, raw_value=value.encode())
+    return ext.HeaderValueOption(header=header, append_action=action)
 
 
 def _value(header: Any) -> str:

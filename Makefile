@@ -93,11 +93,12 @@ $(TYPESCRIPT)/dist/index.js: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/tsconfig.j
 	cd $(TYPESCRIPT) && npm install --silent --no-package-lock --no-audit --no-fund && npm run --silent build
 	@touch $@
 
-# A folder, not an environment: xds-protos overwrites messages of opentelemetry-proto where both are installed.
+# A folder of its own, without what it brings of others: xds-protos overwrites or hides their newer packages otherwise.
 envoy-messages: .venv-envoy/.ready  ## Envoy's own messages; tests of its protocol skip without
 
 .venv-envoy/.ready: | $(VENV)/.dev
 	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-envoy 'xds-protos>=1.85'
+	rm -rf $(addprefix .venv-envoy/,google opencensus opentelemetry test)
 	@touch $@
 
 CRDS := tests/contract/crds

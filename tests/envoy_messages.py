@@ -1,7 +1,7 @@
 """Makes Envoy's own messages importable, from a folder that `make envoy-messages` fills; skips where it is absent.
 
-The package xds-protos brings old copies of OpenTelemetry's messages and of Google's, and overwrites or hides the newer ones
-in the same environment: so it has a folder of its own, without them, which comes last on the path.
+The package xds-protos brings old copies of OpenTelemetry's messages and of Google's, and overwrites or hides the newer
+ones in the same environment: so it has a folder of its own, without them, which comes last on the path.
 """
 
 from __future__ import annotations

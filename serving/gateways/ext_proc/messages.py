@@ -101,7 +101,7 @@ def _others(said: Iterable[str]) -> list[str]:
     return [name for name in OURS if name not in said]
 
 
-def _set(name: str, value: str, action: int) -> Any:
+def _set(name: str, value: str, action: ext.HeaderAppendAction) -> Any:
     header = ext.HeaderValue(key=name, raw_value=value.encode())
     return ext.HeaderValueOption(header=header, append_action=action)
 

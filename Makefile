@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas envoy-messages
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -32,7 +32,13 @@ system-deps:  ## install the Debian programs that some tests need, and skip with
 	apt-get update -qq
 	apt-get install -y -qq prometheus chromium nginx
 
-test: $(VENV)/.dev  ## run the tests
+# It brings an old copy of OpenTelemetry's messages, which must not stand over ours: a folder of its own, without it.
+.venv-envoy/.ready: $(VENV)/.dev
+	$(BIN)/pip install --quiet --no-deps --target .venv-envoy --upgrade 'xds-protos>=1.85'
+	@rm -rf .venv-envoy/opentelemetry
+	@touch $@
+
+test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests
 	$(BIN)/pytest -q -m "not bench"
 
 # torch has an environment of its own, so that everything else is seen to work without it.
@@ -69,7 +75,7 @@ test-triton: $(VENV)/.dev .venv-triton/.ready  ## the open inference protocol as
 test-mlflow: .venv-mlflow/.dev  ## publish bundles to a real MLflow server (installs mlflow)
 	.venv-mlflow/bin/pytest -q tests/serving/test_mlflow.py
 
-check: lint types proto-lint typescript crd-schemas envoy-messages  ## ruff, mypy, buf, tsc
+check: lint types proto-lint typescript crd-schemas  ## ruff, mypy, buf, tsc
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -91,14 +97,6 @@ typescript: $(TYPESCRIPT)/dist/index.js  ## build the TypeScript client; its tes
 
 $(TYPESCRIPT)/dist/index.js: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/tsconfig.json $(wildcard $(TYPESCRIPT)/src/*.ts) proto/turnout/v1/router.proto serving/service_config.json
 	cd $(TYPESCRIPT) && npm install --silent --no-package-lock --no-audit --no-fund && npm run --silent build
-	@touch $@
-
-# A folder of its own, without what it brings of others: xds-protos overwrites or hides their newer packages otherwise.
-envoy-messages: .venv-envoy/.ready  ## Envoy's own messages; tests of its protocol skip without
-
-.venv-envoy/.ready: | $(VENV)/.dev
-	$(BIN)/pip install --quiet --no-deps --upgrade --target .venv-envoy 'xds-protos>=1.85'
-	rm -rf $(addprefix .venv-envoy/,google opencensus opentelemetry test)
 	@touch $@
 
 CRDS := tests/contract/crds
@@ -159,5 +157,5 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-envoy .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy $(DEMO) node_modules dist
 	rm -rf $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules

@@ -13,11 +13,7 @@ from typing import Any
 
 import grpc
 
-import tests.envoy_messages  # noqa: F401  # first: it makes the next ones importable
-
-from envoy.config.core.v3 import base_pb2
-from envoy.extensions.filters.http.ext_proc.v3.processing_mode_pb2 import ProcessingMode
-from envoy.service.ext_proc.v3 import external_processor_pb2 as ext
+from tests.envoy_messages import ProcessingMode, base_pb2, ext
 
 METHOD = "/envoy.service.ext_proc.v3.ExternalProcessor/Process"
 BUFFERED = ext.ProtocolConfiguration(request_body_mode=ProcessingMode.BUFFERED)

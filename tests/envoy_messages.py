@@ -1,19 +1,27 @@
-"""Makes Envoy's own messages importable, from a folder that `make envoy-messages` fills; skips where it is absent.
+"""Envoy's own messages, from `xds-protos` in a folder of its own.
 
-The package xds-protos brings old copies of OpenTelemetry's messages and of Google's, and overwrites or hides the newer
-ones in the same environment: so it has a folder of its own, without them, which comes last on the path.
+That package holds an old copy of OpenTelemetry's messages too, and would put it over the newer one in a shared
+environment; `make` takes it out of the folder.
 """
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / ".venv-envoy"
 
-if not (FOLDER / "envoy").is_dir():
-    pytest.skip("Envoy's messages are not installed; get them with: make envoy-messages", allow_module_level=True)
-if str(FOLDER) not in sys.path:
-    sys.path.append(str(FOLDER))
+
+def envoys(module: str) -> Any:
+    """Return a module of Envoy's; skips whoever asks where the folder is absent."""
+    if str(FOLDER) not in sys.path:
+        sys.path.append(str(FOLDER))
+    return pytest.importorskip(f"envoy.{module}", reason="needs `make .venv-envoy/.ready`")
+
+
+base_pb2 = envoys("config.core.v3.base_pb2")
+ProcessingMode = envoys("extensions.filters.http.ext_proc.v3.processing_mode_pb2").ProcessingMode
+ext = envoys("service.ext_proc.v3.external_processor_pb2")

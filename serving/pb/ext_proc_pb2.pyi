@@ -9,29 +9,18 @@ DESCRIPTOR: _descriptor.FileDescriptor
 
 class BodySendMode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
-    BODY_SEND_MODE_UNSPECIFIED: _ClassVar[BodySendMode]
-    BODY_SEND_MODE_STREAMED: _ClassVar[BodySendMode]
-    BODY_SEND_MODE_BUFFERED: _ClassVar[BodySendMode]
-    BODY_SEND_MODE_BUFFERED_PARTIAL: _ClassVar[BodySendMode]
-    BODY_SEND_MODE_FULL_DUPLEX_STREAMED: _ClassVar[BodySendMode]
-    BODY_SEND_MODE_GRPC: _ClassVar[BodySendMode]
-
-class HeaderAppendAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
-    __slots__ = ()
-    HEADER_APPEND_ACTION_UNSPECIFIED: _ClassVar[HeaderAppendAction]
-    HEADER_APPEND_ACTION_ADD_IF_ABSENT: _ClassVar[HeaderAppendAction]
-    HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS_OR_ADD: _ClassVar[HeaderAppendAction]
-    HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS: _ClassVar[HeaderAppendAction]
-BODY_SEND_MODE_UNSPECIFIED: BodySendMode
-BODY_SEND_MODE_STREAMED: BodySendMode
-BODY_SEND_MODE_BUFFERED: BodySendMode
-BODY_SEND_MODE_BUFFERED_PARTIAL: BodySendMode
-BODY_SEND_MODE_FULL_DUPLEX_STREAMED: BodySendMode
-BODY_SEND_MODE_GRPC: BodySendMode
-HEADER_APPEND_ACTION_UNSPECIFIED: HeaderAppendAction
-HEADER_APPEND_ACTION_ADD_IF_ABSENT: HeaderAppendAction
-HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS_OR_ADD: HeaderAppendAction
-HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS: HeaderAppendAction
+    NONE: _ClassVar[BodySendMode]
+    STREAMED: _ClassVar[BodySendMode]
+    BUFFERED: _ClassVar[BodySendMode]
+    BUFFERED_PARTIAL: _ClassVar[BodySendMode]
+    FULL_DUPLEX_STREAMED: _ClassVar[BodySendMode]
+    GRPC: _ClassVar[BodySendMode]
+NONE: BodySendMode
+STREAMED: BodySendMode
+BUFFERED: BodySendMode
+BUFFERED_PARTIAL: BodySendMode
+FULL_DUPLEX_STREAMED: BodySendMode
+GRPC: BodySendMode
 
 class ProcessingRequest(_message.Message):
     __slots__ = ("request_headers", "response_headers", "request_body", "response_body", "request_trailers", "response_trailers", "observability_mode", "protocol_config")
@@ -52,6 +41,22 @@ class ProcessingRequest(_message.Message):
     observability_mode: bool
     protocol_config: ProtocolConfiguration
     def __init__(self, request_headers: _Optional[_Union[HttpHeaders, _Mapping]] = ..., response_headers: _Optional[_Union[HttpHeaders, _Mapping]] = ..., request_body: _Optional[_Union[HttpBody, _Mapping]] = ..., response_body: _Optional[_Union[HttpBody, _Mapping]] = ..., request_trailers: _Optional[_Union[HttpTrailers, _Mapping]] = ..., response_trailers: _Optional[_Union[HttpTrailers, _Mapping]] = ..., observability_mode: _Optional[bool] = ..., protocol_config: _Optional[_Union[ProtocolConfiguration, _Mapping]] = ...) -> None: ...
+
+class ProcessingResponse(_message.Message):
+    __slots__ = ("request_headers", "response_headers", "request_body", "response_body", "request_trailers", "response_trailers")
+    REQUEST_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_HEADERS_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_BODY_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_BODY_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_TRAILERS_FIELD_NUMBER: _ClassVar[int]
+    RESPONSE_TRAILERS_FIELD_NUMBER: _ClassVar[int]
+    request_headers: HeadersResponse
+    response_headers: HeadersResponse
+    request_body: BodyResponse
+    response_body: BodyResponse
+    request_trailers: TrailersResponse
+    response_trailers: TrailersResponse
+    def __init__(self, request_headers: _Optional[_Union[HeadersResponse, _Mapping]] = ..., response_headers: _Optional[_Union[HeadersResponse, _Mapping]] = ..., request_body: _Optional[_Union[BodyResponse, _Mapping]] = ..., response_body: _Optional[_Union[BodyResponse, _Mapping]] = ..., request_trailers: _Optional[_Union[TrailersResponse, _Mapping]] = ..., response_trailers: _Optional[_Union[TrailersResponse, _Mapping]] = ...) -> None: ...
 
 class ProtocolConfiguration(_message.Message):
     __slots__ = ("request_body_mode",)
@@ -81,38 +86,6 @@ class HttpTrailers(_message.Message):
     trailers: HeaderMap
     def __init__(self, trailers: _Optional[_Union[HeaderMap, _Mapping]] = ...) -> None: ...
 
-class HeaderMap(_message.Message):
-    __slots__ = ("headers",)
-    HEADERS_FIELD_NUMBER: _ClassVar[int]
-    headers: _containers.RepeatedCompositeFieldContainer[HeaderValue]
-    def __init__(self, headers: _Optional[_Iterable[_Union[HeaderValue, _Mapping]]] = ...) -> None: ...
-
-class HeaderValue(_message.Message):
-    __slots__ = ("key", "value", "raw_value")
-    KEY_FIELD_NUMBER: _ClassVar[int]
-    VALUE_FIELD_NUMBER: _ClassVar[int]
-    RAW_VALUE_FIELD_NUMBER: _ClassVar[int]
-    key: str
-    value: str
-    raw_value: bytes
-    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ..., raw_value: _Optional[bytes] = ...) -> None: ...
-
-class ProcessingResponse(_message.Message):
-    __slots__ = ("request_headers", "response_headers", "request_body", "response_body", "request_trailers", "response_trailers")
-    REQUEST_HEADERS_FIELD_NUMBER: _ClassVar[int]
-    RESPONSE_HEADERS_FIELD_NUMBER: _ClassVar[int]
-    REQUEST_BODY_FIELD_NUMBER: _ClassVar[int]
-    RESPONSE_BODY_FIELD_NUMBER: _ClassVar[int]
-    REQUEST_TRAILERS_FIELD_NUMBER: _ClassVar[int]
-    RESPONSE_TRAILERS_FIELD_NUMBER: _ClassVar[int]
-    request_headers: HeadersResponse
-    response_headers: HeadersResponse
-    request_body: BodyResponse
-    response_body: BodyResponse
-    request_trailers: TrailersResponse
-    response_trailers: TrailersResponse
-    def __init__(self, request_headers: _Optional[_Union[HeadersResponse, _Mapping]] = ..., response_headers: _Optional[_Union[HeadersResponse, _Mapping]] = ..., request_body: _Optional[_Union[BodyResponse, _Mapping]] = ..., response_body: _Optional[_Union[BodyResponse, _Mapping]] = ..., request_trailers: _Optional[_Union[TrailersResponse, _Mapping]] = ..., response_trailers: _Optional[_Union[TrailersResponse, _Mapping]] = ...) -> None: ...
-
 class HeadersResponse(_message.Message):
     __slots__ = ("response",)
     RESPONSE_FIELD_NUMBER: _ClassVar[int]
@@ -126,8 +99,10 @@ class BodyResponse(_message.Message):
     def __init__(self, response: _Optional[_Union[CommonResponse, _Mapping]] = ...) -> None: ...
 
 class TrailersResponse(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("header_mutation",)
+    HEADER_MUTATION_FIELD_NUMBER: _ClassVar[int]
+    header_mutation: HeaderMutation
+    def __init__(self, header_mutation: _Optional[_Union[HeaderMutation, _Mapping]] = ...) -> None: ...
 
 class CommonResponse(_message.Message):
     __slots__ = ("header_mutation", "body_mutation", "clear_route_cache")
@@ -147,16 +122,42 @@ class HeaderMutation(_message.Message):
     remove_headers: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, set_headers: _Optional[_Iterable[_Union[HeaderValueOption, _Mapping]]] = ..., remove_headers: _Optional[_Iterable[str]] = ...) -> None: ...
 
-class HeaderValueOption(_message.Message):
-    __slots__ = ("header", "append_action")
-    HEADER_FIELD_NUMBER: _ClassVar[int]
-    APPEND_ACTION_FIELD_NUMBER: _ClassVar[int]
-    header: HeaderValue
-    append_action: HeaderAppendAction
-    def __init__(self, header: _Optional[_Union[HeaderValue, _Mapping]] = ..., append_action: _Optional[_Union[HeaderAppendAction, str]] = ...) -> None: ...
-
 class BodyMutation(_message.Message):
     __slots__ = ("body",)
     BODY_FIELD_NUMBER: _ClassVar[int]
     body: bytes
     def __init__(self, body: _Optional[bytes] = ...) -> None: ...
+
+class HeaderMap(_message.Message):
+    __slots__ = ("headers",)
+    HEADERS_FIELD_NUMBER: _ClassVar[int]
+    headers: _containers.RepeatedCompositeFieldContainer[HeaderValue]
+    def __init__(self, headers: _Optional[_Iterable[_Union[HeaderValue, _Mapping]]] = ...) -> None: ...
+
+class HeaderValue(_message.Message):
+    __slots__ = ("key", "value", "raw_value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    RAW_VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    raw_value: bytes
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ..., raw_value: _Optional[bytes] = ...) -> None: ...
+
+class HeaderValueOption(_message.Message):
+    __slots__ = ("header", "append_action")
+    class HeaderAppendAction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        APPEND_IF_EXISTS_OR_ADD: _ClassVar[HeaderValueOption.HeaderAppendAction]
+        ADD_IF_ABSENT: _ClassVar[HeaderValueOption.HeaderAppendAction]
+        OVERWRITE_IF_EXISTS_OR_ADD: _ClassVar[HeaderValueOption.HeaderAppendAction]
+        OVERWRITE_IF_EXISTS: _ClassVar[HeaderValueOption.HeaderAppendAction]
+    APPEND_IF_EXISTS_OR_ADD: HeaderValueOption.HeaderAppendAction
+    ADD_IF_ABSENT: HeaderValueOption.HeaderAppendAction
+    OVERWRITE_IF_EXISTS_OR_ADD: HeaderValueOption.HeaderAppendAction
+    OVERWRITE_IF_EXISTS: HeaderValueOption.HeaderAppendAction
+    HEADER_FIELD_NUMBER: _ClassVar[int]
+    APPEND_ACTION_FIELD_NUMBER: _ClassVar[int]
+    header: HeaderValue
+    append_action: HeaderValueOption.HeaderAppendAction
+    def __init__(self, header: _Optional[_Union[HeaderValue, _Mapping]] = ..., append_action: _Optional[_Union[HeaderValueOption.HeaderAppendAction, str]] = ...) -> None: ...

@@ -16,7 +16,7 @@ from pathlib import Path
 PROTO_FOLDER = Path(__file__).resolve().parents[2] / "proto"
 PROTO = "turnout/v1/router.proto"
 OPEN_INFERENCE = "inference/open_inference.proto"
-EXT_PROC = "turnout/ext_proc/v1/ext_proc.proto"
+EXT_PROC = "ext_proc/ext_proc.proto"
 STUBS = {
     "router_pb2.py": PROTO,
     "router_pb2.pyi": PROTO,

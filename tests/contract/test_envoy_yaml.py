@@ -11,16 +11,18 @@ import yaml
 from google.protobuf import json_format
 
 import serving.gateways
-import tests.envoy_messages  # noqa: F401  # first: it makes the next ones importable
 from serving.gateways.ext_proc.messages import OURS
 from serving.server.config import ServerSettings
+from tests.envoy_messages import envoys
 
-from envoy.config.bootstrap.v3 import bootstrap_pb2
-from envoy.extensions.filters.http.ext_proc.v3 import ext_proc_pb2
-from envoy.extensions.filters.http.router.v3 import router_pb2  # noqa: F401  # makes its message known
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from envoy.extensions.http.early_header_mutation.header_mutation.v3 import header_mutation_pb2
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2  # noqa: F401  # makes its message known
+bootstrap_pb2 = envoys("config.bootstrap.v3.bootstrap_pb2")
+ext_proc_pb2 = envoys("extensions.filters.http.ext_proc.v3.ext_proc_pb2")
+envoys("extensions.filters.http.router.v3.router_pb2")
+http_connection_manager_pb2 = envoys(
+    "extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2"
+)
+header_mutation_pb2 = envoys("extensions.http.early_header_mutation.header_mutation.v3.header_mutation_pb2")
+envoys("extensions.upstreams.http.v3.http_protocol_options_pb2")
 
 DOCUMENT = Path(serving.gateways.__file__).with_name("envoy.md").read_text("utf-8")
 SOURCE = re.findall(r"^```yaml\n(static_resources:.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)[0]

@@ -40,6 +40,5 @@ def test_client_rules_and_supervisor_import_no_inference_library(module: str):
     assert modules_after(f"import {module}") & (TRAINING_ONLY | INFERENCE_ONLY) == set()
 
 
-def test_envoys_processor_comes_only_with_the_option():
-    loaded = "import serving.server.running, sys; assert not any('ext_proc_pb2' in name for name in sys.modules)"
-    assert "envoy" not in modules_after(loaded)
+def test_envoys_own_messages_are_not_needed():
+    assert "envoy" not in modules_after("import serving.gateways.ext_proc.processor")

@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import pytest
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from serving.bundle import Bundle
 from serving.gateways.ext_proc.mode import ExtProc
@@ -387,10 +388,13 @@ def test_token_must_be_good_for_route(bundle: Bundle, tmp_path: Path):
     asyncio.run(check())
 
 
-def test_health_names_the_service(bundle: Bundle):
+def test_health_names_the_service_and_reflection_only_what_it_can_describe(bundle: Bundle):
     async def check() -> None:
-        async with server_in_loop(bundle, ext_proc=ExtProc.HEADERS) as (_, address):
+        async with server_in_loop(bundle, ext_proc=ExtProc.HEADERS, reflection=True) as (_, address):
             assert await asyncio.to_thread(health_of, address, SERVICE_NAME) == SERVING
+            with grpc.insecure_channel(address) as channel:
+                database = await asyncio.to_thread(ProtoReflectionDescriptorDatabase, channel)
+                assert SERVICE_NAME not in await asyncio.to_thread(database.get_services)
 
     asyncio.run(check())
 

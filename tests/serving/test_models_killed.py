@@ -15,7 +15,7 @@ from serving.registry import resolve
 from tests.builders import tiny_bundle
 from tests.running import environment
 
-KILLS = 6
+KILLS = 4
 FLIP = """
 import itertools, sys
 from pathlib import Path

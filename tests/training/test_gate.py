@@ -23,7 +23,7 @@ from training.metrics import log_loss
 from training.retrain.gate import Answers, GateRows, Limits, compare
 
 TEST_ROWS = 1000
-TRIES = 25
+TRIES = 15
 """The benchmark has 100, on real rows: tests/bench/gate.py."""
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import msgspec
 from rich.table import Table
@@ -55,43 +54,38 @@ def rows_of(log: Path) -> LoggedRows:
 
 
 def _table(found: Replay) -> Table:
-    title = f"{found.rows} requests in {found.sessions} sessions; 95 % intervals over sessions"
-    table = Table(title=title, title_justify="left", show_lines=True)
-    table.add_column("policy")
-    table.add_column("by", no_wrap=True)
+    title = f"{found.rows} requests in {found.sessions} sessions; value ± half of its 95 % interval over sessions"
+    table = Table(title=title, title_justify="left")
+    for name in ("policy", "by"):
+        table.add_column(name, no_wrap=True)
     for name in ("to weak", "score", "score lost", "USD per 1,000", "USD saved per 1,000"):
         table.add_column(name, justify="right")
     for one in found.policies:
-        table.add_row(*_cells(one))
+        for cells in _lines(one):
+            table.add_row(*cells)
+        table.add_section()
     return table
 
 
-def _cells(one: PolicyReplay) -> list[str]:
-    def each(found: Estimates | None, digits: int) -> list[str]:
-        return [_shown(None if found is None else value, digits) for value in _values(found)]
-
-    rows: list[Any] = [
-        [one.policy, *([""] if one.threshold is None else [f"threshold {one.threshold:.3f}"])],
-        ["DR", "SNIPS", "IPS"],
-        [f"{one.share_weak:.1%}"],
-        each(one.score, 3),
-        [_shown(one.score_lost, 4)],
-        each(one.usd_per_1k, 3),
-        [_shown(one.usd_saved_per_1k, 3)],
+def _lines(one: PolicyReplay) -> list[list[str]]:
+    """Return a line an estimator; what is lost and saved is doubly robust."""
+    nothing = Estimates(None, None, None)
+    score, usd = one.score or nothing, one.usd_per_1k or nothing
+    threshold = "" if one.threshold is None else f"  threshold {one.threshold:.3f}"
+    lost, saved = _shown(one.score_lost, 4), _shown(one.usd_saved_per_1k, 3)
+    return [
+        [one.policy, "DR", f"{one.share_weak:.1%}", _shown(score.dr, 3), lost, _shown(usd.dr, 3), saved],
+        [threshold, "SNIPS", "", _shown(score.snips, 3), "", _shown(usd.snips, 3), ""],
+        ["", "IPS", "", _shown(score.ips, 3), "", _shown(usd.ips, 3), ""],
     ]
-    return ["\n".join(lines) for lines in rows]
-
-
-def _values(found: Estimates | None) -> list[Estimate | None]:
-    return [None] * 3 if found is None else [found.dr, found.snips, found.ips]
 
 
 def _shown(found: Estimate | None, digits: int) -> str:
     if found is None:
         return ""
-    if found.low is None or found.high is None:
+    if found.high is None:
         return f"{found.value:.{digits}f}"
-    return f"{found.value:.{digits}f} ({found.low:.{digits}f} to {found.high:.{digits}f})"
+    return f"{found.value:.{digits}f} ± {found.high - found.value:.{digits}f}"
 
 
 def _notes(found: Replay, scored: Scored, bundle_id: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serving.gateways.ext_proc.mode import ExtProc
+from serving.gateways.ext_proc.processor import SERVICE_NAME, Processor
 from serving.observe.tracing import Tracing
 from serving.server.config import ServerSettings
 from serving.server.service import RouterService
@@ -14,7 +15,5 @@ def add_ext_proc(server: Any, service: RouterService, settings: ServerSettings, 
     """Add `ExternalProcessor` to a gRPC server where the settings ask for it; return the names of services added."""
     if settings.ext_proc is ExtProc.OFF:
         return []
-    from serving.gateways.ext_proc.processor import SERVICE_NAME, Processor  # noqa: PLC0415  # only when asked for
-
     server.add_generic_rpc_handlers((Processor(service, settings, tracing).handlers(),))
     return [SERVICE_NAME]

@@ -1,7 +1,4 @@
-"""Envoy's messages: bytes to `ProcessingRequest`, `Verdict` to `ProcessingResponse`.
-
-The messages are a subset of Envoy's, byte for byte the same (proto/turnout/ext_proc).
-"""
+"""Envoy's messages: bytes to `ProcessingRequest`, `Verdict` to `ProcessingResponse`."""
 
 from __future__ import annotations
 
@@ -25,7 +22,7 @@ _TOLD = {
     "x-turnout-session": "session_id",
     "x-turnout-task": "task",
 }
-_MODES_ROUTED = frozenset({ext.BODY_SEND_MODE_UNSPECIFIED, ext.BODY_SEND_MODE_BUFFERED})
+_MODES_ROUTED = frozenset({ext.NONE, ext.BUFFERED})
 
 
 def read_message(raw: bytes) -> Any:
@@ -42,7 +39,7 @@ def read_message(raw: bytes) -> Any:
         raise InvalidRequest("the ProcessingRequest is empty: expected headers, a body or trailers")
     mode = message.protocol_config.request_body_mode  # in the first message alone; absent in Envoys before 1.33
     if not message.observability_mode and mode not in _MODES_ROUTED:
-        raise InvalidRequest(f"request_body_mode: expected BUFFERED, got {_mode_name(mode)}")
+        raise InvalidRequest(f"request_body_mode: expected BUFFERED, got {ext.BodySendMode.Name(mode)}")
     return message
 
 
@@ -79,29 +76,25 @@ def carried_out(verdict: Verdict) -> Any:
         said[CONFIDENCE] = repr(verdict.confidence)
     mutation = common.header_mutation
     mutation.set_headers.extend(
-        _set(name, value, ext.HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS_OR_ADD) for name, value in said.items()
+        _set(name, value, _Overwrite.OVERWRITE_IF_EXISTS_OR_ADD) for name, value in said.items()
     )
     mutation.remove_headers.extend(_others(said))
     if verdict.body is not None:
         common.body_mutation.body = verdict.body
         # Envoy refuses a body that contradicts this header, and drops the header itself where it streams.
-        mutation.set_headers.append(
-            _set("content-length", str(len(verdict.body)), ext.HEADER_APPEND_ACTION_OVERWRITE_IF_EXISTS)
-        )
+        mutation.set_headers.append(_set("content-length", str(len(verdict.body)), _Overwrite.OVERWRITE_IF_EXISTS))
     common.clear_route_cache = True
     return reply
 
 
-def _mode_name(mode: int) -> str:
-    known = ext.BodySendMode.values()
-    return str(ext.BodySendMode.Name(mode)).removeprefix("BODY_SEND_MODE_") if mode in known else str(mode)
+_Overwrite = ext.HeaderValueOption
 
 
 def _others(said: Iterable[str]) -> list[str]:
     return [name for name in OURS if name not in said]
 
 
-def _set(name: str, value: str, action: ext.HeaderAppendAction) -> Any:
+def _set(name: str, value: str, action: Any) -> Any:
     header = ext.HeaderValue(key=name, raw_value=value.encode())
     return ext.HeaderValueOption(header=header, append_action=action)
 

@@ -10,7 +10,8 @@ more. Beside them stands a router that had the source's whole traffic from the s
 
 The division, the fit, the policies, the decision and the gate are those of `turnout retrain`; both answers' outcomes
 are known here and stand for the second call. `--others` draws that many rows of the other sources, so that the fits
-of one source take minutes.
+of one source take minutes. A run that was killed goes on from the sources that its `--out` holds: take a new folder
+after a change of code.
 """
 
 from __future__ import annotations
@@ -198,10 +199,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("story"))
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    real, chapters, started = read_rows(options.folder, Reporter()), list[Chapter](), time.monotonic()
+    kept, real, started = options.out / "story.json", read_rows(options.folder, Reporter()), time.monotonic()
+    chapters = msgspec.json.decode(kept.read_bytes(), type=list[Chapter]) if kept.exists() else []
+    chapters = [one for one in chapters if one.both in options.both]
     for world in worlds(real, options.others, options.seed):
+        if world.source in {one.source for one in chapters}:
+            continue
         chapters += tell(real, world, options.both, options.seed)
-        (options.out / "story.json").write_bytes(msgspec.json.format(msgspec.json.encode(chapters), indent=1))
+        kept.write_bytes(msgspec.json.format(msgspec.json.encode(chapters), indent=1))
         print(f"{world.source}: {time.monotonic() - started:.0f} s", flush=True)
     print_tables(chapters)
     write_plot(chapters, options.out)

@@ -72,7 +72,7 @@ class Caller:
     """Calls the proxy as any user of the OpenAI SDK does."""
 
     def __init__(self, proxy: Proxy) -> None:
-        self._client = openai.AsyncOpenAI(base_url=proxy.url, api_key="sk-local", max_retries=0, timeout=20)
+        self._client = openai.AsyncOpenAI(base_url=proxy.url, api_key=proxy.key, max_retries=0, timeout=20)
 
     async def call(self, request: Request, model: str = "") -> Called:
         began = time.perf_counter()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import secrets
 import socket
 import subprocess
 import sys
@@ -38,9 +39,10 @@ QUIET = {
 
 @dataclass(frozen=True)
 class Proxy:
-    """A proxy that answers; `url` is its OpenAI API, `folder` where its upstream writes."""
+    """A proxy that answers: its OpenAI API, the key to it, and where its upstream writes."""
 
     url: str
+    key: str
     folder: Path
 
 
@@ -78,12 +80,13 @@ def running_proxy(folder: Path, grpc_address: str, http_address: str) -> Iterato
     config.write_text(yaml.safe_dump(readme_config(http_address, upstream)))
     ours = os.environ | {"PYTHONPATH": str(ROOT)}
     asking = {"TURNOUT_SERVER": grpc_address, "TURNOUT_TIMEOUT_MS": str(DEADLINE_MS)}
-    theirs = ours | QUIET | asking | {"GENERIC_LOGGER_ENDPOINT": f"{upstream}/logs"}
+    key = f"sk-{secrets.token_urlsafe(32)}"  # without one, or with one that is known, it does not start
+    theirs = ours | QUIET | asking | {"GENERIC_LOGGER_ENDPOINT": f"{upstream}/logs", "LITELLM_MASTER_KEY": key}
     module = [sys.executable, "-m", "tests.gateways.litellm.upstream", str(upstream_port), str(folder)]
     command = [str(program), "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
     with started(module, folder / "upstream.log", ours), started(command, folder / "proxy.log", theirs) as process:
         wait_for(f"http://127.0.0.1:{port}/health/liveliness", process, folder / "proxy.log")
-        yield Proxy(f"http://127.0.0.1:{port}/v1", folder)
+        yield Proxy(f"http://127.0.0.1:{port}/v1", key, folder)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders test-litellm test-triton check lint types proto proto-lint scorecard scorecard-full bench bench-quality bench-quality-peers bench-serving bench-peers clean help
+.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -28,11 +28,17 @@ demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen reques
 	@echo "bundle: $(DEMO)/bundle"
 	@echo "report: $(DEMO)/bundle/report/index.html"
 
-system-deps:  ## install the Debian programs that some tests need, and skip without: prometheus (with promtool), chromium
+system-deps:  ## install the Debian programs that some tests need, and skip without: prometheus (with promtool), chromium, nginx
 	apt-get update -qq
-	apt-get install -y -qq prometheus chromium
+	apt-get install -y -qq prometheus chromium nginx
 
-test: $(VENV)/.dev  ## run the tests
+# It brings an old copy of OpenTelemetry's messages, which must not stand over ours: a folder of its own, without it.
+.venv-envoy/.ready: $(VENV)/.dev
+	$(BIN)/pip install --quiet --no-deps --target .venv-envoy --upgrade 'xds-protos>=1.85'
+	@rm -rf .venv-envoy/opentelemetry
+	@touch $@
+
+test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests
 	$(BIN)/pytest -q -m "not bench"
 
 # torch has an environment of its own, so that everything else is seen to work without it.
@@ -60,8 +66,16 @@ test-litellm: $(VENV)/.dev .venv-litellm-proxy/.ready  ## the real LiteLLM proxy
 
 test-triton: $(VENV)/.dev .venv-triton/.ready  ## the open inference protocol as tritonclient speaks it
 	$(BIN)/pytest -q tests/serving/gateways/test_open_inference.py
+# MLflow pins what others need otherwise, and is large.
+.venv-mlflow/.dev: pyproject.toml
+	@test -d .venv-mlflow || $(PYTHON) -m venv .venv-mlflow
+	.venv-mlflow/bin/pip install --quiet --editable '.[dev]' mlflow
+	@touch $@
 
-check: lint types proto-lint  ## ruff, mypy, buf
+test-mlflow: .venv-mlflow/.dev  ## publish bundles to a real MLflow server (installs mlflow)
+	.venv-mlflow/bin/pytest -q tests/serving/test_mlflow.py
+
+check: lint types proto-lint typescript crd-schemas  ## ruff, mypy, buf, tsc
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -76,6 +90,22 @@ node_modules/.bin/buf:
 proto-lint: node_modules/.bin/buf  ## buf lint, and nothing taken away since the last commit
 	cd proto && ../node_modules/.bin/buf lint
 	cd proto && ../node_modules/.bin/buf breaking --against '../.git#ref=HEAD,subdir=proto'
+
+TYPESCRIPT := serving/clients/typescript
+
+typescript: $(TYPESCRIPT)/dist/index.js  ## build the TypeScript client; its tests skip without
+
+$(TYPESCRIPT)/dist/index.js: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/tsconfig.json $(wildcard $(TYPESCRIPT)/src/*.ts) proto/turnout/v1/router.proto serving/service_config.json
+	cd $(TYPESCRIPT) && npm install --silent --no-package-lock --no-audit --no-fund && npm run --silent build
+	@touch $@
+
+CRDS := tests/contract/crds
+
+crd-schemas: $(CRDS)/node_modules/.package-lock.json  ## schemas of the Prometheus operator; tests of its manifests skip without
+
+$(CRDS)/node_modules/.package-lock.json: $(CRDS)/package.json
+	cd $(CRDS) && npm install --silent --no-package-lock --no-audit --no-fund
+	@touch $@
 
 proto: $(VENV)/.dev  ## generate the gRPC stubs again
 	$(BIN)/python -m serving.pb.generate
@@ -99,6 +129,9 @@ QUALITY_PEERS := litellm routellm setfit
 	@touch $@
 
 bench-quality-peers: $(QUALITY_PEERS:%=.venv-bench-quality-%/.ready)  ## environments of other routers (installs torch)
+
+bench-drift: $(VENV)/.dev  ## how soon drift metrics see a shift, and how often one that is none: LOG=FILE [ARGS="--bundle FOLDER"]
+	$(BIN)/python -m tests.bench.drift $(LOG) $(ARGS)
 
 bench-quality: $(VENV)/.dev  ## quality beside other routers on the same folds: LOGS="FILE[,source=NAME][,hold-out=KEY] ..."
 	-@$(MAKE) --keep-going bench-quality-peers
@@ -124,4 +157,5 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-bench-* .venv-litellm-proxy .venv-triton $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy $(DEMO) node_modules dist
+	rm -rf $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules

@@ -101,6 +101,9 @@ class Routed:
         rule: name of the server's rule that applied; empty for none.
         route_propensity: probability in (0, 1] that a request like this one is routed so; None on fallback.
         weak_cost_usd, strong_cost_usd: expected of this request; None where unknown.
+        wants_both: whether to obtain the other model's answer as well, for training. Show the one of `model`, and
+            report an outcome of each, with its model's name.
+        pair_propensity: probability in [0, 1] that `wants_both` is set for a request like this one.
         parts: what was asked for with `explain`.
         latency_ms: wall time of the call, as the caller saw it.
         fallback_reason: why there was no answer: a gRPC code in lower case such as `deadline_exceeded`,
@@ -120,6 +123,8 @@ class Routed:
     route_propensity: float | None = None
     weak_cost_usd: float | None = None
     strong_cost_usd: float | None = None
+    wants_both: bool = False
+    pair_propensity: float = 0.0
     parts: tuple[Part, ...] = ()
     latency_ms: float
     fallback_reason: str | None = None
@@ -192,6 +197,8 @@ def routed_of(reply: Any, latency_ms: float) -> Routed | None:
         route_propensity=reply.route_propensity or None,  # 0: a server from before the field
         weak_cost_usd=_optional(reply, "weak_cost_usd"),
         strong_cost_usd=_optional(reply, "strong_cost_usd"),
+        wants_both=reply.wants_both,
+        pair_propensity=reply.pair_propensity,
         parts=tuple(Part(part.start, part.end, part.p_match_without) for part in reply.contributions),
         latency_ms=latency_ms,
     )

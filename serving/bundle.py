@@ -1,7 +1,7 @@
 """The bundle: a folder with all that serving needs, and the checks it passes before it is served.
 
     router.onnx  tokenizer.json  golden.jsonl  card.md  seen_groups.bin  report/  manifest.json  manifest.sha256
-    manifest.sig (optional)
+    manifest.sig, dense_blocks.npz (optional)
 
 Loading reads each file once, checks the SHA-256 of those bytes, and builds the session from those
 same bytes: nothing that happens to the folder afterwards can reach a loaded bundle. (ONNX has no
@@ -17,16 +17,20 @@ from pathlib import Path
 
 import msgspec
 
+from serving.drift.baseline import EVALUATION, Baseline, read_baseline
 from serving.errors import BundleRefused, ModelFault, UnknownName
 from serving.exit_band import ExitBand
 from serving.features import SCHEMA_VERSION
+from serving.harness import HARNESS_RULES, LATEST_HARNESS_RULES
 from serving.model import RouterModel
 from serving.prompt import prompt_from_text
 from serving.signing import is_signed_by, signature_of
+from serving.verdict import Verdict
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 """2: the graph may say `is_out_of_distribution`, and the policies count on it; a reader of format 1 would route such
-requests weak, and break their promise."""
+requests weak, and break their promise. 3: the manifest may name `harness_rules`; a reader of format 2 would feed the
+graph text that its training left out."""
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 MANIFEST_SIGNATURE = "manifest.sig"
@@ -133,6 +137,7 @@ class Manifest(msgspec.Struct, frozen=True):
     Attributes:
         exit_band: the widest half-width of the exit band, in calibrated log-odds.
         exit_band_by_threshold: the band as it is; None where it is as wide at every threshold.
+        harness_rules: version of the rules by which prompts lose their harness text (`serving.harness`).
     """
 
     format_version: int
@@ -155,6 +160,8 @@ class Manifest(msgspec.Struct, frozen=True):
     parent: str | None = None
     out_of_distribution: OutOfDistribution | None = None
     exit_band_by_threshold: ExitBand | None = None
+    verdict: Verdict | None = None
+    harness_rules: int = 0
 
     @property
     def bundle_id(self) -> str:
@@ -190,12 +197,13 @@ GOLDEN_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that passed its checks, in memory."""
+    """A bundle that passed its checks, in memory; `baseline` is None where it says of no traffic it was measured on."""
 
     manifest: Manifest
     model: RouterModel
     golden: tuple[Golden, ...]
     folder: Path
+    baseline: Baseline | None = None
 
 
 def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
@@ -220,12 +228,12 @@ def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
                 f"{folder / MANIFEST}: lists no {name}; the bundle is incomplete, train or copy it again"
             )
     try:
-        model = RouterModel(contents[GRAPH], contents[TOKENIZER], manifest.encoder.max_tokens)
+        model = RouterModel(contents[GRAPH], contents[TOKENIZER], manifest.encoder.max_tokens, manifest.harness_rules)
     except Exception as error:  # onnxruntime and tokenizers raise many types, all of which mean the same here
         raise BundleRefused(f"{folder}: {GRAPH} or {TOKENIZER} does not load: {type(error).__name__}") from error
     golden = _decode_golden(folder, contents[GOLDEN])
     _check_golden(folder, manifest, model, golden)
-    return Bundle(manifest, model, golden, folder)
+    return Bundle(manifest, model, golden, folder, read_baseline(contents.get(EVALUATION)))
 
 
 def sign_bundle(folder: Path, key: Path) -> Path:
@@ -259,6 +267,11 @@ def read_manifest(folder: Path, trusted_key: Path | None = None) -> Manifest:
         raise BundleRefused(
             f"{folder / MANIFEST}: feature schema {manifest.feature_schema}, "
             f"this Turnout computes {SCHEMA_VERSION}; retrain"
+        )
+    if manifest.harness_rules not in HARNESS_RULES:
+        raise BundleRefused(
+            f"{folder / MANIFEST}: harness rules of version {manifest.harness_rules}, "
+            f"this Turnout has 0 to {LATEST_HARNESS_RULES}; upgrade Turnout"
         )
     return manifest
 

@@ -14,7 +14,8 @@ from typing import Annotated
 import typer
 
 from serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
-from serving.models.cli import models_app
+from serving.gateways.ext_proc.mode import ExtProc
+from serving.models.cli import models_app, rollback
 from serving.observe.logs import LogFormat
 from serving.observe.scrape import DEFAULT_URL
 from serving.server.config import DEFAULT_LISTEN, ServerSettings, is_loopback
@@ -37,11 +38,12 @@ app.add_typer(rules_app, name="rules")
 spool_app = typer.Typer(help="Look into the spool of a server: the outcomes that it took in.", no_args_is_help=True)
 app.add_typer(spool_app, name="spool")
 app.add_typer(models_app, name="models")
+app.command()(rollback)
 app.add_typer(key_app, name="key")
 app.add_typer(token_app, name="token")
 
 DEFAULTS = ServerSettings()
-SERVING_COMMANDS = ("serve", "route", "bundle", "models", "spool", "key", "token", "top", "doctor")
+SERVING_COMMANDS = ("serve", "route", "bundle", "models", "rollback", "spool", "key", "token", "top", "doctor")
 BundleOption = Annotated[
     Path | None, typer.Option("--bundle", help="Folder of a bundle. Without it: the champion that ships with Turnout.")
 ]
@@ -118,6 +120,13 @@ def serve(
             help="Write every decision to --spool, with the prompt, redacted, or only digest and word counts."
         ),
     ] = DEFAULTS.log_decisions,
+    compact_to: Annotated[
+        Path | None,
+        typer.Option(help="Folder to compact sealed files of --spool into, as Parquet, in a process of its own."),
+    ] = DEFAULTS.compact_to,
+    compact_keep_days: Annotated[
+        int | None, typer.Option(help="Delete in --compact-to what is older than so many days; without it all is kept.")
+    ] = DEFAULTS.compact_keep_days,
     tls_cert: Annotated[
         Path | None, typer.Option(help="PEM file with the server's certificates, its own first; read again on change.")
     ] = None,
@@ -134,6 +143,13 @@ def serve(
     insecure_public: Annotated[
         bool, typer.Option("--insecure-public", help="Listen beyond loopback without TLS; something else encrypts.")
     ] = False,
+    ext_proc: Annotated[
+        ExtProc,
+        typer.Option(help="Answer Envoy as external processor: set x-turnout-* headers, or rewrite the model as well."),
+    ] = DEFAULTS.ext_proc,
+    ext_proc_timeout_s: Annotated[
+        float, typer.Option(help="Seconds after which Envoy is told the strong model; below Envoy's message_timeout.")
+    ] = DEFAULTS.ext_proc_timeout_s,
     trusted_key: TrustedKeyOption = None,
     metrics: Annotated[
         str | None,
@@ -179,11 +195,15 @@ def serve(
         spool_max_file_bytes=spool_max_file_bytes,
         spool_max_age_s=spool_max_age_s,
         log_decisions=log_decisions,
+        compact_to=compact_to,
+        compact_keep_days=compact_keep_days,
         tls_cert=tls_cert,
         tls_key=tls_key,
         tls_client_ca=tls_client_ca,
         tokens=tokens,
         insecure_public=insecure_public,
+        ext_proc=ext_proc,
+        ext_proc_timeout_s=ext_proc_timeout_s,
     )
     observe = observe_settings(metrics, log_format, traces)
     n_workers = usable_cores() if workers is None else workers

@@ -17,7 +17,7 @@ import grpc
 
 from serving.asking import Routed, RouteFields, RouteItem
 from serving.outcomes import OutcomeFields, outcome_request
-from serving.routed import CHANNEL_OPTIONS, OUTCOME_TIMEOUT_S, RouterBase, why_failed
+from serving.routed import OUTCOME_TIMEOUT_S, ChannelOptions, RouterBase, why_failed
 
 __all__ = ["AsyncRouter", "RouteItem", "Routed", "Router"]
 
@@ -30,10 +30,10 @@ class Router(RouterBase):
         unreported: how often each reason made `report_outcome` return False.
     """
 
-    def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
+    def _open(self, target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> Any:
         if credentials is None:
-            return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
-        return grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+            return grpc.insecure_channel(target, options=options)
+        return grpc.secure_channel(target, credentials, options=options)
 
     def route(self, *, timeout_s: float | None = None, **request: Unpack[RouteFields]) -> Routed:
         """Return where the request is to go.
@@ -100,10 +100,10 @@ class Router(RouterBase):
 class AsyncRouter(RouterBase):
     """The same for asyncio; made and used inside one running event loop."""
 
-    def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
+    def _open(self, target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> Any:
         if credentials is None:
-            return grpc.aio.insecure_channel(target, options=CHANNEL_OPTIONS)
-        return grpc.aio.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+            return grpc.aio.insecure_channel(target, options=options)
+        return grpc.aio.secure_channel(target, credentials, options=options)
 
     async def route(self, *, timeout_s: float | None = None, **request: Unpack[RouteFields]) -> Routed:
         """Return where the request is to go; as `Router.route`. A cancelled caller stays cancelled."""

@@ -13,7 +13,9 @@ from serving.errors import InvalidRequest
 from serving.model import Prediction, Stage
 from serving.prompt import Prompt
 from serving.routes import Reason, Route
-from serving.rules.rules import After, Before, Facts, Rules
+from serving.rules.budget import Exploration
+from serving.rules.exploring import After
+from serving.rules.rules import Before, Facts, Rules
 
 NO_RULES = Rules()
 
@@ -36,6 +38,9 @@ class Decision:
         stage: the head that answered; None when the model did not run.
         rule: name of the rule that applied; empty for none.
         route_propensity: probability in (0, 1] that a request like this one takes this route; 1 without exploration.
+        wants_both: whether the caller is asked to obtain both models' answers; the one of `model` is to be shown.
+        pair_propensity: probability in [0, 1] that it is asked; 0 without such exploration.
+        exploration: whether the request could be explored, and if not, why.
     """
 
     route: Route
@@ -48,6 +53,9 @@ class Decision:
     stage: Stage | None
     rule: str = ""
     route_propensity: float = 1.0
+    wants_both: bool = False
+    pair_propensity: float = 0.0
+    exploration: Exploration = Exploration.NONE
 
 
 def threshold_policy(threshold: float) -> Policy:
@@ -113,15 +121,18 @@ def model_decision(
 
 def settled(decision: Decision, pair: Pair, after: After) -> Decision:
     """Return what becomes of the model's decision, once session and exploration have been heard."""
-    if after.reason is decision.reason and after.route_propensity == 1.0:
+    if after.reason is decision.reason and after.exploration is Exploration.NONE:
         return decision
     return dataclasses.replace(
         decision,
         route=after.route,
         model=_model(pair, after.route),
-        confidence=None if decision.p_match is None else _confidence(decision.p_match, after.route),
+        confidence=_confidence(decision.p_match, after.route, after.reason),
         reason=after.reason,
         route_propensity=after.route_propensity,
+        wants_both=after.wants_both,
+        pair_propensity=after.pair_propensity,
+        exploration=after.exploration,
     )
 
 
@@ -133,7 +144,7 @@ def _decision(
         route=route,
         model=_model(pair, route),
         p_match=p_match,
-        confidence=None if p_match is None or reason is Reason.OUT_OF_DISTRIBUTION else _confidence(p_match, route),
+        confidence=_confidence(p_match, route, reason),
         threshold=policy.threshold,
         policy=policy.name,
         reason=reason,
@@ -146,5 +157,7 @@ def _model(pair: Pair, route: Route) -> str:
     return pair.weak if route is Route.WEAK else pair.strong
 
 
-def _confidence(p_match: float, route: Route) -> float:
+def _confidence(p_match: float | None, route: Route, reason: Reason) -> float | None:
+    if p_match is None or reason is Reason.OUT_OF_DISTRIBUTION:
+        return None
     return p_match if route is Route.WEAK else 1.0 - p_match

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.harness import stripper
 from serving.prompt import Prompt
 from serving.word_pieces import WordPieces
 
@@ -31,7 +32,7 @@ N_BUCKETS = 1 << N_BUCKETS_LOG2
 
 STRUCTURAL: dict[str, str] = {
     "log_tokens": "log(1 + word pieces read)",
-    "log_bytes": "log(1 + UTF-8 bytes of the whole prompt, before truncation)",
+    "log_bytes": "log(1 + UTF-8 bytes of the prompt without harness text, before truncation)",
     "log_lines": "log(1 + line breaks)",
     "log_turns": "log(user messages in the conversation)",
     "pieces_per_word": "word pieces per white-space separated word: rare words and other scripts split finer",
@@ -98,13 +99,15 @@ class Features:
 class Featurizer:
     """Turns prompts into `Features`; holds the tokenizer. Thread-safe."""
 
-    def __init__(self, tokenizer_json: bytes, max_tokens: int) -> None:
+    def __init__(self, tokenizer_json: bytes, max_tokens: int, harness_rules: int = 0) -> None:
         """Read the tokenizer.
 
         Args:
             tokenizer_json: bytes of a `tokenizer.json`; its ids must be below 32,768.
             max_tokens: most word pieces the encoder reads, [CLS] and [SEP] included.
+            harness_rules: version of the rules by which harness text is left out (`serving.harness`).
         """
+        self._strip = stripper(harness_rules)
         self._word_pieces = WordPieces(tokenizer_json)
         self._first, self._last = self._word_pieces.ends
         body = max_tokens - 2
@@ -113,7 +116,10 @@ class Featurizer:
 
     def __call__(self, prompt: Prompt) -> Features:
         """Return the features of one prompt; any text is accepted, the empty one too."""
-        text = head_and_tail(prompt.text)
+        read = self._strip(prompt.text)
+        if read is not prompt.text:
+            prompt = replace(prompt, text=read)
+        text = head_and_tail(read)
         ids = np.array(self._word_pieces(text), dtype=np.int64)
         buckets, counts = hash_ngrams(_ends(ids, LEXICAL_HEAD, LEXICAL_TAIL))
         return Features(self._encoder_ids(ids), buckets, counts, structural_features(prompt, text, ids.size))

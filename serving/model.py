@@ -58,15 +58,16 @@ class Prediction:
 class RouterModel:
     """A router graph with its tokenizer, ready to predict. Thread-safe; one ONNX thread a call."""
 
-    def __init__(self, graph: bytes, tokenizer_json: bytes, max_tokens: int) -> None:
+    def __init__(self, graph: bytes, tokenizer_json: bytes, max_tokens: int, harness_rules: int = 0) -> None:
         """Build the session from bytes, which also refuses every external data file.
 
         Args:
             graph: the bytes of `router.onnx`.
             tokenizer_json: the bytes of `tokenizer.json`.
             max_tokens: most word pieces the encoder reads, [CLS] and [SEP] included.
+            harness_rules: version of the rules by which harness text is left out (`serving.harness`).
         """
-        self.featurize = Featurizer(tokenizer_json, max_tokens)
+        self.featurize = Featurizer(tokenizer_json, max_tokens, harness_rules)
         self._session = ort.InferenceSession(graph, session_options(), providers=["CPUExecutionProvider"])
         looks = OUT_OF_DISTRIBUTION in (output.name for output in self._session.get_outputs())
         self._outputs = (*OUTPUTS, OUT_OF_DISTRIBUTION) if looks else OUTPUTS

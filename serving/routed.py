@@ -11,6 +11,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -21,12 +22,20 @@ from serving.pb import router_pb2 as pb
 from serving.server.config import DEFAULT_LISTEN
 from serving.wire import REPORT_OUTCOME_METHOD, ROUTE_BATCH_METHOD, ROUTE_METHOD
 
-CHANNEL_OPTIONS = (
+ChannelOptions = tuple[tuple[str, str | int], ...]
+
+SERVICE_CONFIG = Path(__file__).with_name("service_config.json").read_text(encoding="utf-8")
+"""gRPC's own words for how to call replicas, for clients of any language: in turns, those that say SERVING, and with
+retries where the contract has them. See gateways/replicas.md for each figure."""
+
+CHANNEL_OPTIONS: ChannelOptions = (
+    ("grpc.service_config", SERVICE_CONFIG),
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),  # the default of two minutes is two minutes of strong answers
     ("grpc.enable_http_proxy", 0),  # prompts go to the router and nowhere else
 )
+WITHOUT_HEALTH = ("grpc.inhibit_health_checking", 1)
 
 OUTCOME_TIMEOUT_S = 1.0
 """Default deadline of a report: it waits for a disk, and no user waits for it."""
@@ -50,11 +59,13 @@ class RouterBase(abc.ABC):
         bundle: str = "",
         credentials: grpc.ChannelCredentials | None = None,
         token: str = "",
+        watch_health: bool = False,
     ) -> None:
         """Name the server and the defaults of every call; the channel connects at the first call.
 
         Args:
-            target: `host:port` of the server, or any gRPC target.
+            target: `host:port` of the server, or any gRPC target; with several addresses behind it, such as
+                `ipv4:10.0.0.1:50151,10.0.0.2:50151` or `dns:///turnout:50151`, all of them take turns.
             strong_model: the name to answer with on fallback.
             timeout_s: deadline of a call in seconds; what a caller is willing to wait for saving money.
             policy: name of a policy; empty for the bundle's default.
@@ -62,6 +73,9 @@ class RouterBase(abc.ABC):
             credentials: `grpc.ssl_channel_credentials(...)` for TLS, with key and certificate for mutual TLS;
                 None for plain text.
             token: bearer token shown with every call; empty for none. Without TLS others can read it on the way.
+            watch_health: whether to keep a health stream to each address and call only those that say SERVING. For
+                replicas' own addresses; through a proxy that spreads calls it would show the health of one of them
+                as that of all.
         """
         self.target = target
         self.strong_model = strong_model
@@ -71,7 +85,8 @@ class RouterBase(abc.ABC):
         self.fallbacks: Counter[str] = Counter()
         self.unreported: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._channel = self._open(target, credentials)
+        options = CHANNEL_OPTIONS if watch_health else (*CHANNEL_OPTIONS, WITHOUT_HEALTH)
+        self._channel = self._open(target, credentials, options)
         metadata = (("authorization", f"Bearer {token}"),) if token else None
 
         def method(path: str, request: Any, response: Any) -> Any:
@@ -85,7 +100,7 @@ class RouterBase(abc.ABC):
         self._report_outcome = method(REPORT_OUTCOME_METHOD, pb.ReportOutcomeRequest, pb.ReportOutcomeResponse)
 
     @abc.abstractmethod
-    def _open(self, target: str, credentials: grpc.ChannelCredentials | None) -> Any:
+    def _open(self, target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> Any:
         """Return a channel to the target; it connects at the first call."""
 
     def _request(self, item: RouteItem) -> Any:

@@ -142,4 +142,6 @@ def response(
             pb.Contribution(start=part.start, end=part.end, p_match_without=part.p_match_without)
             for part in contributions
         ],
+        wants_both=decision.wants_both,
+        pair_propensity=decision.pair_propensity,
     )

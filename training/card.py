@@ -36,12 +36,12 @@ match rate {training.match_rate:.3f}; labelled by {_listed(training.labellers)}.
 Rows by part: {_listed(training.rows)}. SHA-256 of the logs: `{training.data_sha256}`.
 The bundle holds weights and figures; of the logs it keeps salted 8-byte digests of the groups it has seen, no text.
 
-## Figures {"on the test part" if manifest.parent is None else "on the new rows"}
+## Figures {"on the new rows" if _is_recalibrated(manifest) else "on the test part"}
 | figure | value | 95 % interval |
 | --- | --- | --- |
 {_figures(manifest)}
 
-## Policies
+{_verdict(manifest)}## Policies
 | policy | threshold | to {pair.weak} | quality kept | made worse | bound | USD per 1,000 |
 | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(_policy(policy) for policy in manifest.policies)}
@@ -52,7 +52,7 @@ the policy split, and for no other traffic. Costs are the models' own at the pri
 ## Model
 Encoder {manifest.encoder.name} ({manifest.encoder.dim} dimensions, {manifest.encoder.max_tokens} word pieces) beside
 hashed word-piece n-grams and structural measures; one logistic regression ({_listed(training.settings)}),
-calibrated by {manifest.calibrator}.
+calibrated by {manifest.calibrator}. Prompts lose harness text by rules of version {manifest.harness_rules} (0: none).
 
 ## Limits
 A router learns the traffic that it has seen: on other traffic expect little better than chance, and retrain.
@@ -60,7 +60,13 @@ A router learns the traffic that it has seen: on other traffic expect little bet
 """
 
 
+def _is_recalibrated(manifest: Manifest) -> bool:
+    return manifest.parent is not None and manifest.verdict is None
+
+
 def _ancestry(manifest: Manifest) -> str:
+    if manifest.verdict is not None:
+        return f"Retrained to follow `{manifest.parent}`, on rows old and new. "
     if manifest.parent is None:
         return ""
     return f"""Recalibrated from `{manifest.parent}`, whose regression and encoder it keeps: its card says what
@@ -68,6 +74,33 @@ they were trained on. The rows here calibrated them again and solved the policie
 cross-fitted (the same procedure on four fifths of the groups, judged on the fifth it never saw); ranking figures are
 the full head's, which recalibration leaves in order.
 """
+
+
+def _verdict(manifest: Manifest) -> str:
+    """Return how the bundle did against the champion of its day; empty where it was held against none."""
+    verdict = manifest.verdict
+    if verdict is None:
+        return ""
+    said = "every check is met" if verdict.is_met else "not every check is met"
+    forced = ", and it was to be promoted by force" if verdict.is_forced else ""
+    lines = [
+        f"| {check.name} {check.where} | {_plain(check.champion)} | {_plain(check.challenger)} | "
+        f"{_plain(check.figure)} | {_plain(check.limit)} | {'yes' if check.is_met else 'no'} |"
+        for check in verdict.checks
+    ]
+    return f"""## Against the champion
+Held against `{verdict.champion}` under `{verdict.policy}`, on {verdict.rows} rows in {verdict.groups} groups that
+neither learned from: {said}{forced}.
+
+| check | champion | this one | figure | limit | met |
+| --- | --- | --- | --- | --- | --- |
+{chr(10).join(lines)}
+
+"""
+
+
+def _plain(value: float | None) -> str:
+    return "" if value is None else f"{value:.4g}"
 
 
 def _fallback(manifest: Manifest) -> str:

@@ -7,8 +7,11 @@ from typing import Annotated
 
 import typer
 
+from serving.harness import LATEST_HARNESS_RULES
 from training.compaction.cli import logs_app
+from training.drift.cli import drift
 from training.label_cli import label, replay
+from training.offpolicy.cli import replay_policy, savings
 from training.options import (
     AllowRouted,
     AsJson,
@@ -16,6 +19,7 @@ from training.options import (
     Columns,
     EarlyExit,
     Format,
+    HarnessRules,
     Join,
     Labels,
     Logs,
@@ -30,6 +34,7 @@ from training.options import (
     reading_of,
 )
 from training.reading import AUTO, JoinBy
+from training.retrain.cli import retrain
 from training.sources import find_logs
 
 encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
@@ -37,7 +42,22 @@ encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
 
 def add_commands(app: typer.Typer, rules_app: typer.Typer) -> None:
     """Add the training commands to the command line, and to its `rules` those that read logs."""
-    for command in (sample, label, replay, assess, train, recalibrate, predict, evaluate, report):
+    for command in (
+        sample,
+        label,
+        replay,
+        assess,
+        frontier,
+        train,
+        recalibrate,
+        retrain,
+        predict,
+        evaluate,
+        report,
+        replay_policy,
+        savings,
+        drift,
+    ):
         app.command()(command)
     app.add_typer(encoder_app, name="encoder")
     app.add_typer(logs_app, name="logs")
@@ -87,6 +107,43 @@ def assess(
     assess_logs(find_logs(logs), encoder, pair, reading, margin, seed, cache_dir, quiet=quiet, as_json=as_json)
 
 
+def frontier(
+    logs: Logs,
+    out: Annotated[Path | None, typer.Option(help="Folder for frontier.png and frontier.svg.")] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="Name or folder of an encoder; again for more. The one that ships when not given."),
+    ] = None,
+    seed: Seed = 0,
+    margin: Margin = 0.0,
+    strong: Strong = "gpt-4o",
+    weak: Weak = "gpt-4o-mini",
+    column: Columns = None,
+    log_format: Format = AUTO,
+    join: Join = JoinBy.PROMPT,
+    score: Score = "",
+    labels: Labels = None,
+    allow_routed: AllowRouted = False,
+    cache: Annotated[
+        bool, typer.Option(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")
+    ] = True,
+    quiet: Quiet = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say what each part of the router, and each encoder, is worth on these logs against microseconds a prompt.
+
+    Five grouped folds, default settings. Read times as ratios: the parts take turns, prompt by prompt.
+    """
+    from training.embeddings import default_cache_dir
+    from training.encoders import DEFAULT_ENCODER
+    from training.frontier_command import frontier_of_logs
+
+    reading = reading_of(column, log_format, join, score, labels=labels, allow_routed=allow_routed)
+    cache_dir = default_cache_dir() if cache else None
+    names, pair = encoder or [DEFAULT_ENCODER], named_pair(strong, weak)
+    frontier_of_logs(find_logs(logs), names, out, pair, reading, margin, seed, cache_dir, quiet=quiet, as_json=as_json)
+
+
 def train(
     logs: Logs,
     out: Annotated[Path, typer.Option(help="Folder of the bundle to write; an earlier bundle there is replaced.")],
@@ -103,6 +160,7 @@ def train(
         bool,
         typer.Option("--learning-curve", help="Fit on 500 rows to all as well, for the report; takes as long again."),
     ] = False,
+    harness_rules: HarnessRules = LATEST_HARNESS_RULES,
     margin: Margin = 0.0,
     strong: Strong = "gpt-4o",
     weak: Weak = "gpt-4o-mini",
@@ -125,7 +183,7 @@ def train(
     """
     from training.commands import train_router
     from training.embeddings import default_cache_dir
-    from training.train import TrainSettings
+    from training.learn import TrainSettings
 
     settings = TrainSettings(
         pair=named_pair(strong, weak),
@@ -137,6 +195,7 @@ def train(
         cache_dir=default_cache_dir() if cache else None,
         scores=scores,
         learning_curve=learning_curve,
+        harness_rules=harness_rules,
     )
     train_router(find_logs(logs), out, encoder, settings, quiet=quiet, as_json=as_json)
 

@@ -10,6 +10,7 @@ import msgspec
 from rich.table import Table
 
 from serving.bundle import Pair, load_bundle, read_manifest
+from serving.harness import LATEST_HARNESS_RULES
 from serving.registry import find_encoder
 from serving.tables import console, figures_table, policies_table
 from training.assess import Assessment, assess
@@ -17,6 +18,8 @@ from training.dataset import load_dataset
 from training.encoders import load_encoder
 from training.errors import DataRefused
 from training.evaluation import CurvePoint, Evaluation, flat, write_evaluation
+from training.features.reading import load_rows
+from training.learn import TrainSettings, features_of
 from training.logs import read_records
 from training.predict import evaluate_bundle, predict_rows, write_predictions
 from training.progress import Reporter
@@ -24,15 +27,7 @@ from training.publish import publish
 from training.reading import Reading
 from training.recalibrate import RecalibrateSettings, recalibrate
 from training.report import render_report
-from training.train import (
-    EVALUATION_JSON,
-    Trained,
-    TrainSettings,
-    embed_dataset,
-    refuse_too_little,
-    report_files,
-    train,
-)
+from training.train import EVALUATION_JSON, Trained, refuse_too_little, report_files, train
 
 SHOWN_BASELINES: tuple[str, ...] = ("parent", "encoder_lr", "prompt_length", "random", "oracle")
 
@@ -51,9 +46,12 @@ def assess_logs(
 ) -> None:
     """Fit routers on more and more of the logs and print what each is worth."""
     reporter = Reporter(quiet=quiet)
-    data = load_dataset(logs, pair, reading, margin, reporter).dataset
+    rules = LATEST_HARNESS_RULES
+    model = load_encoder(find_encoder(encoder))
+    loaded = load_rows(logs, pair, reading, margin, model, rules, reporter)
+    data = loaded.dataset
     refuse_too_little(data)
-    table = embed_dataset(data, load_encoder(find_encoder(encoder)), cache_dir, reporter)
+    table = features_of(loaded, model, cache_dir, reporter, rules)
     found = assess(data, table, seed=seed, reporter=reporter)
     if as_json:
         print(msgspec.json.encode(found).decode())
@@ -122,7 +120,8 @@ def evaluate_file(
 ) -> None:
     """Evaluate a bundle, write the JSON and print the figures."""
     loaded, reporter = load_bundle(bundle), Reporter(quiet=quiet)
-    dataset = load_dataset(data, loaded.manifest.pair, reading, margin, reporter).dataset
+    rules = loaded.manifest.harness_rules
+    dataset = load_dataset(data, loaded.manifest.pair, reading, margin, reporter, rules).dataset
     evaluation = evaluate_bundle(
         loaded,
         dataset,
@@ -215,7 +214,7 @@ def _print_trained(trained: Trained, *, as_json: bool) -> None:
         print("without a label: " + ", ".join(f"{why} {count}" for why, count in trained.unlabelled.items()))
     if manifest.synthetic:
         print("Trained on SYNTHETIC rows: these figures say nothing of real traffic.")
-    if manifest.parent:
+    if manifest.parent and manifest.verdict is None:
         print(f"recalibrated from {manifest.parent} by {manifest.calibrator}; ece, brier and log loss are cross-fitted")
     print(f"bundle {manifest.bundle_id}: {out}\nreport: {out / 'report' / 'index.html'}")
 

@@ -63,12 +63,18 @@ def request_costs(records: Sequence[Record], pair: Pair) -> RequestCosts | Costs
     return costs
 
 
-def _row(record: Record, strong: Price, weak: Price) -> tuple[float, float]:
+def tokens_of(record: Record) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Return the tokens of prompt and answer at the strong and at the weak model; None where one is unknown."""
     answers = (record.strong, record.weak)
-    tokens = [_logged(answer) for answer in answers]
-    if None in tokens:  # not one logged and one estimated: their difference would be the estimate's error
-        tokens = [_estimated(record, answer) for answer in answers]
-    if tokens[0] is None or tokens[1] is None:
+    strong, weak = map(_logged, answers)
+    if strong is None or weak is None:  # not one logged and one estimated: their difference would be the error
+        strong, weak = (_estimated(record, answer) for answer in answers)
+    return None if strong is None or weak is None else (strong, weak)
+
+
+def _row(record: Record, strong: Price, weak: Price) -> tuple[float, float]:
+    tokens = tokens_of(record)
+    if tokens is None:
         return float("nan"), float("nan")
     return strong.cost_usd(*tokens[0]), weak.cost_usd(*tokens[1])
 

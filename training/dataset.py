@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle import Pair
-from serving.routes import estimated_tokens
+from training.embeddings import FeatureTable
 from training.errors import DataRefused
+from training.features.schema import refuse_features
 from training.labels import Labelled, Unlabelled, agreement, label_records
 from training.labels.stored import digest_file, origin_of, stored_labels
-from training.languages import script_of
 from training.logs import ReadResult, read_records
+from training.measures import PromptMeasures
 from training.outcomes import Outcomes
 from training.progress import Advance, Reporter
 from training.reading import Reading
@@ -41,6 +42,7 @@ class Dataset:
         strong_score, weak_score: 0 to 1; where the labeller gave none, 1 and `match`.
         has_scores: whether the labellers scored every row.
         weight: 1 / pair propensity, clipped; 1 where it is unknown.
+        measures: of the prompts; None measures those that the records hold.
     """
 
     rows: list[LabelledRecord]
@@ -50,6 +52,7 @@ class Dataset:
     weak_score: NDArray[np.float64]
     has_scores: bool
     weight: NDArray[np.float64]
+    measures: PromptMeasures | None = None
 
     @property
     def effective_rows(self) -> float:
@@ -72,6 +75,7 @@ class Dataset:
     ) -> Outcomes:
         """Return what `evaluate` reads, for (m,) row numbers and what the router said of them."""
         records = [self.rows[row].record for row in rows]
+        measures = PromptMeasures.of(records) if self.measures is None else self.measures.take(rows)
         return Outcomes(
             p_match=p_match,
             match=self.match[rows],
@@ -79,13 +83,13 @@ class Dataset:
             weak_score=self.weak_score[rows],
             source=[record.source or "" for record in records],
             group=self.groups.group[rows],
-            prompt_length=np.array([len(record.prompt.text) for record in records], dtype=np.float64),
+            prompt_length=measures.characters.astype(np.float64),
             task=[record.task or "" for record in records],
             is_full=is_full,
             p_uncalibrated=p_uncalibrated,
             is_out_of_distribution=is_out_of_distribution,
-            language=[record.language or script_of(record.prompt.text) for record in records],
-            tokens=np.array([estimated_tokens(record.prompt.text) for record in records], dtype=np.float64),
+            language=measures.language,
+            tokens=measures.tokens.astype(np.float64),
             turns=np.array([record.prompt.turns for record in records], dtype=np.int64),
             confidence=np.array([self.rows[row].label.confidence for row in rows], dtype=np.float64),
             structural=structural,
@@ -94,22 +98,44 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What was read, what was labelled, and the dataset made of it."""
+    """What was read, what was labelled, and the dataset made of it.
+
+    Attributes:
+        read: the rows of the logs.
+        labelled: what the labellers said of them.
+        dataset: of the rows that can teach.
+        table: their features, where these were read and not the prompts.
+    """
 
     read: ReadResult
     labelled: Labelled
     dataset: Dataset
+    table: FeatureTable | None = None
 
 
 def load_dataset(
-    paths: Sequence[Path], pair: Pair, reading: Reading | None, margin: float, reporter: Reporter
+    paths: Sequence[Path],
+    pair: Pair,
+    reading: Reading | None,
+    margin: float,
+    reporter: Reporter,
+    harness_rules: int = 0,
 ) -> Loaded:
     """Read, join, label (or look up the labels) and group the rows of some logs.
+
+    Args:
+        paths: logs, in the order of their rows.
+        pair: whose answers are compared.
+        reading: how the logs are to be read.
+        margin: by how much the weak score may be lower and still match.
+        reporter: what is told of the progress.
+        harness_rules: version of the rules by which texts lose their harness text before they are grouped.
 
     Raises:
         DataRefused: a file can't be read, most rows are bad, no row has a label, stored labels are those of other
             rows, or a router chose which rows have both answers and nothing says with what probability.
     """
+    refuse_features(paths)
     with reporter.stage("Reading logs") as advance:
         reading = reading or Reading()
         read = read_records(paths, pair, reading, on_progress=_steps(advance)).joined(reading.join)
@@ -117,6 +143,16 @@ def load_dataset(
         raise DataRefused(f"{', '.join(map(str, paths))}: no rows")
     read.refuse_if_mostly_bad()
     labelled = _labelled(read.records, paths, pair, reading, margin)
+    rows = usable_rows(labelled, reading, reporter)
+    return Loaded(read, labelled, group_rows(rows, reporter, harness_rules))
+
+
+def usable_rows(labelled: Labelled, reading: Reading, reporter: Reporter) -> list[LabelledRecord]:
+    """Return the labelled rows that can teach, in their order.
+
+    Raises:
+        DataRefused: there are none, or a router chose them and nothing says with what probability.
+    """
     if not labelled.labelled:
         why = ", ".join(f"{reason} {count}" for reason, count in labelled.unlabelled.items())
         raise DataRefused(
@@ -126,12 +162,7 @@ def load_dataset(
     rows = _without_one_sided(labelled, reporter)
     if not reading.allows_routed:
         _refuse_routed(rows)
-    with reporter.stage("Grouping near-duplicates"):
-        groups = group_records([row.record for row in rows])
-    dataset = _dataset(rows, groups)
-    if dataset.effective_rows < len(rows):
-        reporter.say(f"Weights 1 / pair_propensity: {len(rows)} rows count as {dataset.effective_rows:.0f} equal ones")
-    return Loaded(read, labelled, dataset)
+    return rows
 
 
 def _labelled(records: list[Record], paths: Sequence[Path], pair: Pair, reading: Reading, margin: float) -> Labelled:
@@ -189,12 +220,22 @@ def digest_files(paths: Sequence[Path]) -> str:
     return total.hexdigest()
 
 
-def _dataset(rows: list[LabelledRecord], groups: Groups) -> Dataset:
+def group_rows(rows: list[LabelledRecord], reporter: Reporter, harness_rules: int) -> Dataset:
+    """Return the dataset of labelled rows, whatever log or store they come from; groups go by the stripped texts."""
+    with reporter.stage("Grouping near-duplicates"):
+        groups = group_records([row.record for row in rows], harness_rules)
+    return dataset_of(rows, groups, reporter)
+
+
+def dataset_of(
+    rows: list[LabelledRecord], groups: Groups, reporter: Reporter, measures: PromptMeasures | None = None
+) -> Dataset:
+    """Return labelled rows and their groups as arrays, and say what their weights make of them."""
     match = np.array([row.label.match for row in rows], dtype=np.int64)
     strong = [row.label.strong_score for row in rows]
     weak = [row.label.weak_score for row in rows]
     propensity = [row.record.pair_propensity or 1.0 for row in rows]
-    return Dataset(
+    dataset = Dataset(
         rows=rows,
         groups=groups,
         match=match,
@@ -204,7 +245,11 @@ def _dataset(rows: list[LabelledRecord], groups: Groups) -> Dataset:
         ),
         has_scores=all(score is not None for score in (*strong, *weak)),
         weight=1.0 / np.clip(np.array(propensity), PROPENSITY_CLIP, 1.0),
+        measures=measures,
     )
+    if dataset.effective_rows < len(rows):
+        reporter.say(f"Weights 1 / pair_propensity: {len(rows)} rows count as {dataset.effective_rows:.0f} equal ones")
+    return dataset
 
 
 def _steps(advance: Advance) -> Callable[[int], None]:

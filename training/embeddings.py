@@ -59,6 +59,7 @@ def embed(
     encoder: EncoderModel,
     *,
     cache_dir: Path | None,
+    harness_rules: int = 0,
     n_threads: int | None = None,
     on_progress: Callable[[int], None] = lambda _: None,
 ) -> FeatureTable:
@@ -68,10 +69,11 @@ def embed(
         prompts: any prompts, the empty one too.
         encoder: the encoder that will also stand in the graph.
         cache_dir: folder of the dense cache; None neither reads nor writes one.
+        harness_rules: version of the rules by which harness text is left out, as the bundle will name it.
         n_threads: threads; all cores when None.
         on_progress: called with the number of rows just done.
     """
-    featurize = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens)
+    featurize = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, harness_rules)
     dense = np.empty((len(prompts), encoder.card.dim), dtype=np.float32)
     features: list[Features] = []
     with (

@@ -15,6 +15,7 @@ from serving.bundle import Pair
 from training.errors import DataRefused
 from training.quarantine import ROW_ERRORS, Reason, reason_of
 from training.readers import TURNOUT, Entry, Form, form_named, recognise
+from training.readers.conversation import CONVERSATION
 from training.reading import AUTO, Reading
 from training.rows import PROMPT_FIELDS
 from training.tables import RawRow, read_rows
@@ -82,7 +83,7 @@ def _check_columns(path: Path, seen: Mapping[str, None], columns: Mapping[str, s
     found = ", ".join(list(seen)[:40])
     if missing := [theirs for theirs in columns.values() if theirs not in seen]:
         raise DataRefused(f"{path}: no column {', '.join(missing)} as the column map says; found: {found}")
-    if form is TURNOUT and not PROMPT_FIELDS & (seen.keys() | columns.keys()):
+    if form is TURNOUT and not (PROMPT_FIELDS | {CONVERSATION}) & (seen.keys() | columns.keys()):
         raise DataRefused(
             f"{path}: nothing to read a prompt from; expected one of the columns {', '.join(sorted(PROMPT_FIELDS))}, "
             f"found: {found}; name the right one with a column map, such as prompt={next(iter(seen))}"

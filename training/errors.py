@@ -5,6 +5,8 @@ serving.errors.TurnoutError
 ├── EndpointRefused  the endpoint of judge or replay can't be used; what was paid is kept; exit code 1
 ├── CacheInUse       another run holds the cache of calls; exit code 1
 ├── BatchPending     a batch is not done; run the same command later; exit code 5
+├── TooFewYet        too few new rows to compare on; run the same command later; exit code 5
+├── RetrainUnderWay  another retraining of the same name or store is at work; exit code 5
 ├── CallsMisused     the options of judge or replay can't be followed; exit code 2
 └── MissingExtra     a command needs an extra that is not installed; exit code 2
 """
@@ -30,6 +32,18 @@ class CacheInUse(TurnoutError):
 
 class BatchPending(TurnoutError):
     """A batch is under way; running the same command again collects it."""
+
+    exit_code = EXIT_PENDING
+
+
+class TooFewYet(TurnoutError):
+    """Too few rows that the champion has not seen; the next run, with more logs, goes on."""
+
+    exit_code = EXIT_PENDING
+
+
+class RetrainUnderWay(TurnoutError):
+    """Two retrainings of one name would each be held against a champion that the other replaces."""
 
     exit_code = EXIT_PENDING
 

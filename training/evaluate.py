@@ -15,7 +15,7 @@ import numpy as np
 
 from training import bootstrap, metrics
 from training.baselines import Baseline, standard_baselines
-from training.drift import drift_baseline
+from training.drift import drift_baseline, p_match_by_task
 from training.errors import DataRefused
 from training.evaluation import (
     CostQuality,
@@ -125,6 +125,7 @@ def evaluate(
         thresholds=None if served is None else threshold_table(outcomes, served, seed=seed, n_bootstraps=n_bootstraps),
         label_noise=label_noise(outcomes.match, outcomes.confidence),
         drift=drift_baseline(outcomes),
+        drift_by_task=p_match_by_task(outcomes),
         learning_curve=learning_curve,
         share_out_of_distribution=float(np.mean(outcomes.falls_back)),
     )

@@ -214,6 +214,7 @@ class Evaluation(Metrics, frozen=True, kw_only=True):
     thresholds: ThresholdTable | None = None
     label_noise: LabelNoise | None = None
     drift: list[Distribution] = []
+    drift_by_task: dict[str, Distribution] = {}
     learning_curve: LearningCurve | None = None
     share_out_of_distribution: float = 0.0
 

@@ -134,15 +134,30 @@ def export_router(router: Router, encoder: EncoderModel) -> bytes:
 
 
 def check_parity(
-    graph: bytes, encoder: EncoderModel, router: Router, prompts: list[Prompt], table: FeatureTable, threshold: float
+    graph: bytes,
+    encoder: EncoderModel,
+    router: Router,
+    prompts: list[Prompt],
+    table: FeatureTable,
+    threshold: float,
+    harness_rules: int = 0,
 ) -> Parity:
     """Compare the graph with the Python path, full stage and cascade, prompt by prompt.
+
+    Args:
+        graph: as `export_router` gave it.
+        encoder: that stands inside.
+        router: the Python path.
+        prompts: any.
+        table: their features, as `embed` gave them with the same `harness_rules`.
+        threshold: at which the cascade is compared.
+        harness_rules: version of the rules by which harness text is left out.
 
     Raises:
         DataRefused: they differ by more than `PARITY`, or on what is out of distribution; such a bundle must not be
             published.
     """
-    model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens)
+    model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens, harness_rules)
     heads = router.log_odds(table)
     expected_full = router.cascade(heads, threshold, early_exit=False).p_match
     expected = router.cascade(heads, threshold).p_match

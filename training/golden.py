@@ -33,8 +33,9 @@ GOLDEN_PROMPTS = (
     "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
     "Summarise in two sentences: " + "The committee met again and postponed the vote. " * 40,
     "Solve for x: 3x^2 - 12x + 9 = 0. Answer with both roots, smallest first.",
+    "Name three rivers of Poland.\n\n<system-reminder>\nThe to-do list is empty.\n</system-reminder>",
 )
-"""Short and long, several scripts and tasks; one runs past the encoder's window."""
+"""Short and long, several scripts and tasks; one runs past the encoder's window, one holds harness text."""
 
 
 def golden_lines(model: RouterModel) -> bytes:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serving.harness import LATEST_HARNESS_RULES
 from training import paid_options as paid
+from training.features.keep import MAX_SALT_BYTES, Keep
 from training.options import (
     AsJson,
     Columns,
     Format,
+    HarnessRules,
     Join,
     Logs,
     Margin,
@@ -25,6 +28,9 @@ from training.options import (
 )
 from training.reading import AUTO, JoinBy
 from training.sources import find_logs
+
+if TYPE_CHECKING:
+    from training.features.keep import Keeping
 
 
 def label(
@@ -61,6 +67,26 @@ def label(
     judge_force: paid.JudgeForce = False,
     judge_reasons: paid.JudgeReasons = False,
     judge_rubric: paid.JudgeRubric = None,
+    keep: Annotated[
+        Keep,
+        typer.Option(
+            help="features: write vectors, counts and salted digests beside the labels, so that training needs neither "
+            "logs nor prompts; prompts: labels only, training reads the logs again."
+        ),
+    ] = Keep.PROMPTS,
+    encoder: Annotated[str, typer.Option(help="Name or folder of the encoder of --keep features.")] = "minilm-l3-int8",
+    harness_rules: HarnessRules = LATEST_HARNESS_RULES,
+    salt: Annotated[
+        str,
+        typer.Option(
+            help="Salt of the digests of --keep features, 64 bytes at most. Files that are to be trained from together "
+            "need the same; when empty it follows from the logs."
+        ),
+    ] = "",
+    cache: Annotated[
+        bool,
+        typer.Option(help="Keep dense vectors of --keep features on disk ($TURNOUT_CACHE, else ~/.cache/turnout)."),
+    ] = True,
     redact: paid.Redact = False,
     judge_concurrency: paid.Concurrency = 8,
     judge_timeout_s: paid.TimeoutS = 120.0,
@@ -112,7 +138,20 @@ def label(
         similarity=similarity,
         quiet=quiet,
         as_json=as_json,
+        keeping=_keeping(encoder, harness_rules, salt, cache=cache, redact=redact) if keep is Keep.FEATURES else None,
     )
+
+
+def _keeping(encoder: str, harness_rules: int, salt: str, *, cache: bool, redact: bool) -> Keeping:
+    from serving.registry import find_encoder
+    from training.embeddings import default_cache_dir
+    from training.encoders import load_encoder
+    from training.features.keep import Keeping
+
+    if len(salt.encode()) > MAX_SALT_BYTES:
+        raise typer.BadParameter(f"--salt: expected at most {MAX_SALT_BYTES} bytes, got {len(salt.encode())}")
+    cache_dir = default_cache_dir() if cache else None
+    return Keeping(load_encoder(find_encoder(encoder)), harness_rules, salt, cache_dir, redact)
 
 
 def replay(

@@ -15,6 +15,7 @@ from serving.registry import find_encoder
 from serving.tables import console
 from training.collecting import without_cycle_collection
 from training.encoders import load_encoder
+from training.features.keep import Keeping
 from training.judge.settings import JudgeSettings
 from training.labels import label_records
 from training.labels.graders.code import Limits
@@ -39,8 +40,9 @@ def label_logs(
     similarity: str,
     quiet: bool,
     as_json: bool,
+    keeping: Keeping | None = None,
 ) -> None:
-    """Label logs, write one row a record, and print the ledger.
+    """Label logs, write one row a record, and print the ledger; with `keeping`, features beside the labels.
 
     Rows in = labelled + abstained + quarantined + merged into the row that holds the other answer, or the request.
     """
@@ -59,7 +61,12 @@ def label_logs(
         if judged is None:
             return
         found, judging = judged
-    write_parquet(out, with_origin(labels_table(read.records, found.decisions), origin_of(logs, pair, margin)))
+    table, origin = labels_table(read.records, found.decisions), origin_of(logs, pair, margin)
+    if keeping is not None:
+        from training.features.writing import with_features  # near-duplicates and features are for those who keep them
+
+        table = with_features(table, read.records, found, origin, keeping, reporter)
+    write_parquet(out, with_origin(table, origin))
     if read.quarantine:
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)
     ledger = ledger_of(read, found)

@@ -226,11 +226,19 @@ def ece(ranking: Ranking, p_match: Floats, match: Floats, weights: Floats | None
 
 def ece_floor(p_match: Floats, seed: int = 0, n_draws: int = N_FLOOR_DRAWS) -> float:
     """The ECE that a perfect router would show on so many rows: mean over labels drawn from `p_match` itself."""
-    ordered = np.sort(p_match)  # so that the order of the rows changes nothing
+    return float(np.mean(ece_by_chance(p_match, seed, n_draws)))
+
+
+def ece_by_chance(
+    p_match: Floats, seed: int = 0, n_draws: int = N_FLOOR_DRAWS, weights: Floats | None = None
+) -> list[float]:
+    """ECEs of a perfect router on so many rows, one for each draw of labels from `p_match` itself."""
+    order = np.argsort(p_match, kind="stable")  # so that the order of the rows changes nothing
+    ordered, weights = p_match[order], None if weights is None else weights[order]
     ranking = Ranking.of(ordered)
     rng = np.random.default_rng(seed)
     draws = ((rng.random(len(ordered)) < ordered).astype(np.float64) for _ in range(n_draws))
-    return float(np.mean([ece(ranking, ordered, labels) for labels in draws]))
+    return [ece(ranking, ordered, labels, weights) for labels in draws]
 
 
 def brier(p_match: Floats, match: Floats, weights: Floats | None = None) -> float:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from serving.errors import EXIT_USAGE
+from serving.harness import LATEST_HARNESS_RULES
 from training.reading import JoinBy, Reading
 
 if TYPE_CHECKING:
@@ -29,8 +30,8 @@ Format = Annotated[
     str,
     typer.Option(
         "--format",
-        help="Format of every file: turnout, openai, openai-batch, litellm, langfuse, otel, routerbench or "
-        "routellm; auto finds it file by file.",
+        help="Format of every file: turnout, openai, openai-batch, litellm, langfuse, otel, arena, routerbench "
+        "or routellm; auto finds it file by file.",
     ),
 ]
 Join = Annotated[
@@ -50,6 +51,14 @@ AllowRouted = Annotated[
         "--allow-routed",
         help="Learn also from rows with both answers that carry a route_propensity and no pair_propensity; each "
         "counts once, although a router chose which requests they are.",
+    ),
+]
+HarnessRules = Annotated[
+    int,
+    typer.Option(
+        min=0,
+        max=LATEST_HARNESS_RULES,
+        help="Version of the rules by which prompts lose what agent harnesses add to them; 0 leaves all text.",
     ),
 ]
 Strong = Annotated[str, typer.Option(help="Name of the strong model.")]

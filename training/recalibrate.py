@@ -35,6 +35,7 @@ from serving.prompt import prompt_from_text
 from training.calibrate import N_FOLDS, exit_band, fit_calibrator
 from training.calibrators import fit_platt
 from training.dataset import Dataset, digest_files, load_dataset
+from training.drift.dense import dense_blocks
 from training.embeddings import embed
 from training.encoders import EncoderModel
 from training.errors import DataRefused
@@ -43,6 +44,7 @@ from training.evaluation import Evaluation, Slice, flat
 from training.export import check_parity, export_router
 from training.fit import LinearRouter
 from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE
+from training.learn import LIBRARIES, PARITY_ROWS, describe_familiarity
 from training.policy import DEFAULT_POLICY, PolicyRows, solve_policies
 from training.predict import DIGEST_BYTES, seen_rows
 from training.progress import Reporter
@@ -53,7 +55,7 @@ from training.reopen import check_encoder, reopen, reopen_rare_weight
 from training.router import HeadLogOdds, Router
 from training.splits import key_digests
 from training.threshold_table import Served
-from training.train import LIBRARIES, PARITY_ROWS, Trained, describe_familiarity, publish_trained
+from training.train import Trained, publish_trained
 from training.unfamiliar import Familiarity, rare_share
 
 MIN_GROUPS = 100
@@ -159,13 +161,14 @@ def recalibrate(
     linear, rare_idf = reopen(parent), reopen_rare_weight(parent)
     check_encoder(parent, encoder)
     margin = float(parent.manifest.training.settings.get("margin", 0.0))
-    loaded = load_dataset(paths, parent.manifest.pair, settings.reading, margin, reporter)
+    rules = parent.manifest.harness_rules
+    loaded = load_dataset(paths, parent.manifest.pair, settings.reading, margin, reporter, rules)
     data, seen = loaded.dataset, seen_rows(parent, loaded.dataset)
     kept = np.flatnonzero(~seen)
     _refuse_too_little(data, kept)
     prompts = [data.rows[row].record.prompt for row in kept]
     with reporter.stage("Embedding prompts", len(prompts)) as advance:
-        table = embed(prompts, encoder, cache_dir=settings.cache_dir, on_progress=advance)
+        table = embed(prompts, encoder, cache_dir=settings.cache_dir, harness_rules=rules, on_progress=advance)
 
     rows = LabelledLogOdds(
         HeadLogOdds(*linear.log_odds(table)),
@@ -184,9 +187,10 @@ def recalibrate(
         graph = export_router(solved.router, encoder)
         some = np.arange(kept.size)[:: max(1, kept.size // PARITY_ROWS)][:PARITY_ROWS]
         threshold = solved.default_threshold
-        check_parity(graph, encoder, solved.router, [prompts[row] for row in some], table.take(some), threshold)
+        check_parity(graph, encoder, solved.router, [prompts[row] for row in some], table.take(some), threshold, rules)
         odd = [prompt_from_text(text) for text in GOLDEN_PROMPTS]
-        check_parity(graph, encoder, solved.router, odd, embed(odd, encoder, cache_dir=None), threshold)
+        of_odd = embed(odd, encoder, cache_dir=None, harness_rules=rules)
+        check_parity(graph, encoder, solved.router, odd, of_odd, threshold, rules)
 
     labellers = dict(Counter(data.rows[row].label.labeller for row in kept))
     stored = [settings.reading.labels] if settings.reading.labels else []
@@ -195,7 +199,8 @@ def recalibrate(
     manifest = msgspec.structs.replace(manifest, out_of_distribution=describe_familiarity(solved.router, evaluation))
     if any(data.rows[row].record.source == "synthetic" for row in kept):
         manifest = msgspec.structs.replace(manifest, synthetic=True)
-    published = publish_trained(out, manifest, evaluation, encoder, graph, _seen(parent, data, kept))
+    blocks = dense_blocks(table.dense, rows.group, settings.seed)
+    published = publish_trained(out, manifest, evaluation, encoder, graph, _seen(parent, data, kept), blocks)
     load_bundle(out)  # what was written is what will be served
     if loaded.read.quarantine:
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)
@@ -348,6 +353,7 @@ def _manifest(parent: Manifest, graph: bytes, solved: Solved, evaluation: Evalua
         training=training,
         files={},
         parent=parent.bundle_id,
+        verdict=None,
     )
 
 

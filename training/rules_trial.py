@@ -3,19 +3,20 @@
 Comes in: records, bundles, the rules as they are and as they would be. Goes out: `RulesTrial`, its effects by rule.
 
 A log says nothing of earlier routes: the trial follows each session in the order of its rows, at the tiers that either
-set of rules would have given it. Draws go by session id, else by the row's own id.
+set of rules would have given it. Draws go by session id, else by the row's own id. The second answers that exploration
+asks for are counted, its cap is not: that depends on how many workers serve and how fast requests come.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 
 from serving.bundle import Bundle, Policy
-from serving.costs import PairPrices
+from serving.costs import ExpectedCosts, PairPrices
 from serving.decision import model_decision, threshold_policy
 from serving.errors import ModelFault
 from serving.model import Prediction
@@ -155,21 +156,32 @@ class _Arm:
         costs = self._prices[bundle.manifest.bundle_id].expected_costs(
             estimated_tokens(record.prompt.text), _output_tokens(record), _cached_tokens(record, last), facts.previous
         )
+        wants_both = False
         if before.route is not None and before.reason is not None:
             route, reason = before.route, before.reason
         elif (found := predictions.at(bundle, (policy := _policy(before, bundle)).threshold)) is None:
             route, reason = Route.STRONG, Reason.INVALID  # the server fails, and its caller uses the strong model
         else:
             chosen = model_decision(bundle.manifest.pair, policy, found, falls_back=before.falls_back)
-            after = self._rules.after(facts, before, chosen.route, found.p_match, costs, chosen.reason)
-            route, reason = after.route, after.reason
+            after = self._rules.after(
+                facts, before, chosen.route, found.p_match, costs, chosen.reason, policy=policy.name
+            )
+            route, reason, wants_both = after.route, after.reason, after.wants_both
         if record.session_id:
             self._turns[record.session_id] = _Turn(route, record.prompt.text)
-        return _Outcome(route, reason, before.rule, costs.weak_usd if route is Route.WEAK else costs.strong_usd)
+        answering = {route, route.other} if wants_both else {route}
+        return _Outcome(route, reason, before.rule, _usd(costs, answering))
 
     def _bundle(self, name: str) -> Bundle:
         named = (one for one in self._bundles if name in ("", one.manifest.name, one.manifest.bundle_id))
         return next(named)
+
+
+def _usd(costs: ExpectedCosts, answering: Collection[Route]) -> float | None:
+    """Return what the tiers that answer are expected to cost together; None where a price is unknown."""
+    usd = [costs.weak_usd if route is Route.WEAK else costs.strong_usd for route in answering]
+    known = [amount for amount in usd if amount is not None]
+    return sum(known) if len(known) == len(usd) else None
 
 
 def _policy(before: Before, bundle: Bundle) -> Policy:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from rensa import RMinHash, RMinHashLSH
 from scipy.cluster.hierarchy import DisjointSet
 
+from serving.harness import strip_harness
 from training.records import Record
 
 JACCARD = 0.8
@@ -56,46 +57,85 @@ class Groups:
 
     Attributes:
         group: (n,) int64, group of each row, 0 .. n_groups - 1 in order of first appearance.
-        keys: for each row, what ties it to rows of other files: hashes of group id, session and text.
+        keys: for each row, what ties it to rows of other files: hashes of text, group id and session.
         n_near_duplicates: pairs joined by near-duplication alone.
         split_sizes: sizes of the components that were too large and were split by exact text.
+        salt: under which `keys` are digests already, in hex; None where they are the keys themselves.
     """
 
     group: NDArray[np.int64]
     keys: list[tuple[str, ...]]
     n_near_duplicates: int = 0
     split_sizes: list[int] = field(default_factory=list)
+    salt: str | None = None
 
     @property
     def n_groups(self) -> int:
         """Number of groups."""
         return int(self.group.max()) + 1 if self.group.size else 0
 
+    def digests(self, rows: NDArray[np.int64], salt: str) -> set[bytes]:
+        """Return the salted digests of the keys of some rows; `salt` is their own where they have one."""
+        keys = (self.keys[row] for row in rows)
+        if self.salt is None:
+            return key_digests(keys, salt)
+        return {bytes.fromhex(key) for row in keys for key in row}
 
-def group_records(records: Sequence[Record]) -> Groups:
-    """Return the groups of the records (connected components over every tie above)."""
-    keys = [_keys(record) for record in records]
-    components = DisjointSet(range(len(records)))
+
+def group_records(records: Sequence[Record], harness_rules: int = 0) -> Groups:
+    """Return the groups of the records (connected components over every tie above).
+
+    Args:
+        records: in any order, by which the groups are numbered.
+        harness_rules: version of the rules by which user texts lose their harness text before they are compared.
+    """
+    texts = user_texts(records, harness_rules)
+    keys = [group_keys(record, text) for record, text in zip(records, texts, strict=True)]
+    return tied(keys, near_duplicates(texts))
+
+
+def user_texts(records: Sequence[Record], harness_rules: int) -> list[str]:
+    """Return the last user text of each record as it is compared: without harness text."""
+    return [strip_harness(record.user_text, harness_rules) for record in records]
+
+
+def tied(keys: list[tuple[str, ...]], near: Iterable[tuple[int, int]]) -> Groups:
+    """Return the groups of n rows.
+
+    Args:
+        keys: of each row, that of its text first; rows that share one belong together.
+        near: pairs of further rows that belong together.
+    """
+    components = DisjointSet(range(len(keys)))
     first_with: dict[str, int] = {}
     for row, row_keys in enumerate(keys):
         for key in row_keys:
             components.merge(first_with.setdefault(key, row), row)
-    n_near = 0
-    for row, other in near_duplicates([record.user_text for record in records]):
-        n_near += components.merge(row, other)
-    root = [components[row] for row in range(len(records))]
+    n_near = sum(components.merge(row, other) for row, other in near)
+    root = [components[row] for row in range(len(keys))]
     root, split_sizes = _split_oversized(root, keys)
     return Groups(_number_by_appearance(root), keys, n_near, split_sizes)
 
 
+def shingled(texts: Sequence[str]) -> list[set[str]]:
+    """Return the 3-word shingles of each text without those of templates."""
+    return _without_templates([_shingles(text) for text in texts])
+
+
+def signature_of(shingles: set[str]) -> RMinHash:
+    """Return the MinHash signature of some shingles: `N_PERMUTATIONS` minima of 32 bits."""
+    signature = RMinHash(num_perm=N_PERMUTATIONS, seed=1)
+    signature.update(sorted(shingles))
+    return signature
+
+
 def near_duplicates(texts: Sequence[str]) -> Iterable[tuple[int, int]]:
     """Yield pairs (earlier, later) of texts whose shingles, templates removed, overlap by at least 0.8."""
-    shingles = _without_templates([_shingles(text) for text in texts])
+    shingles = shingled(texts)
     rows = [row for row, items in enumerate(shingles) if items]
     index = RMinHashLSH(threshold=JACCARD, num_perm=N_PERMUTATIONS, num_bands=N_BANDS)
     for row in rows:
-        signature = RMinHash(num_perm=N_PERMUTATIONS, seed=1)
-        signature.update(sorted(shingles[row]))
+        signature = signature_of(shingles[row])
         for other in index.query(signature):
             if _jaccard(shingles[other], shingles[row]) >= JACCARD:
                 yield other, row
@@ -132,8 +172,12 @@ def split_groups(records: Sequence[Record], group: NDArray[np.int64], seed: int)
 
 def key_digests(keys: Iterable[tuple[str, ...]], salt: str) -> set[bytes]:
     """Return salted 8-byte digests of the keys: what a bundle keeps of the rows it was trained on."""
-    salted = salt.encode()
-    return {hashlib.blake2b(key.encode(), key=salted, digest_size=8).digest() for row in keys for key in row}
+    return {key_digest(key, salt) for row in keys for key in row}
+
+
+def key_digest(key: str, salt: str) -> bytes:
+    """Return the salted digest of one key, 8 bytes of BLAKE2b."""
+    return hashlib.blake2b(key.encode(), key=salt.encode(), digest_size=8).digest()
 
 
 def normalised(text: str) -> str:
@@ -141,8 +185,9 @@ def normalised(text: str) -> str:
     return " ".join(text.casefold().split())
 
 
-def _keys(record: Record) -> tuple[str, ...]:
-    text = hashlib.blake2b(normalised(record.user_text).encode(), digest_size=16).hexdigest()
+def group_keys(record: Record, user_text: str) -> tuple[str, ...]:
+    """Return what ties a record to others: the hash of its user text, its group and its session."""
+    text = hashlib.blake2b(normalised(user_text).encode(), digest_size=16).hexdigest()
     keys = [f"text:{text}"]
     if record.group_id:
         keys.append(f"group:{record.group_id}")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 models_app = typer.Typer(
-    help="List, compare, promote, roll back and prune bundles of the registry.", no_args_is_help=True
+    help="List, compare, promote, roll back, prune and publish bundles of the registry.", no_args_is_help=True
 )
 
 Name = Annotated[str, typer.Argument(help="Name in the registry: models/NAME/VERSION/.")]
@@ -84,6 +84,24 @@ def prune(
     from serving.models.entry import Entry
 
     print_pruned(name, Entry(_folder(models), name).prune(keep), as_json=as_json)
+
+
+@models_app.command()
+def publish(
+    name: Name,
+    mlflow: Annotated[str, typer.Option("--mlflow", help="URI of an MLflow tracking server.")],
+    models: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Put all versions of a name into MLflow's registry, with files, figures and lineage; again adds what is new.
+
+    Needs the extra `mlflow`. The alias `champion` there names the version in service here.
+    """
+    from serving.models.commands import print_published
+    from serving.models.entry import Entry
+    from serving.models.mlflow_registry import publish_versions
+
+    print_published(publish_versions(Entry(_folder(models), name), mlflow), as_json=as_json)
 
 
 def _folder(models: Path | None) -> Path:

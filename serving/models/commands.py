@@ -13,6 +13,7 @@ from rich.table import Table
 from serving.bundle import Manifest, read_manifest
 from serving.errors import BundleRefused
 from serving.models.entry import Change, Entry, names
+from serving.models.mlflow_registry import Published
 from serving.tables import console, number
 
 SHOWN = ("auroc", "apgr", "ece")
@@ -152,6 +153,16 @@ def print_pruned(name: str, gone: Iterable[str], *, as_json: bool) -> None:
         _print_json(list(gone))
     else:
         print(f"{name}: deleted {', '.join(gone) or 'nothing'}")
+
+
+def print_published(found: Sequence[Published], *, as_json: bool) -> None:
+    """Print what stands in MLflow's registry, a line each."""
+    if as_json:
+        _print_json(found)
+        return
+    for one in found:
+        became = "published as" if one.is_new else "is there as"
+        print(f"{one.bundle} {became} version {one.version}{', champion' if one.is_champion else ''}")
 
 
 def _lineage(entry: Entry) -> list[str]:

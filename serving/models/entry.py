@@ -94,14 +94,25 @@ class Entry:
             stack.append(at)
         return stack[-1] if stack else ""
 
-    def promote(self, version: str, trusted_key: Path | None = None) -> Change:
+    def promote(self, version: str, trusted_key: Path | None = None, *, instead_of: str | None = None) -> Change:
         """Put a version into service once it has passed the checks of `load_bundle`.
 
+        Args:
+            version: of this name.
+            trusted_key: whose owner must have signed it.
+            instead_of: version that it was held against; None puts it in the place of any.
+
         Raises:
-            BundleRefused: there is no such version, it can't be served, or it is in service already.
+            BundleRefused: there is no such version, it can't be served, it is in service already, or another than
+                `instead_of` is.
             KeyRefused: `trusted_key` holds no key.
         """
         with self._locked():
+            if instead_of is not None and (current := self.current()) != instead_of:
+                raise BundleRefused(
+                    f"{self.folder / CURRENT}: {current or 'none'} is in service by now, and {version} was held "
+                    f"against {instead_of}; compare again, or put it into service with: turnout models promote"
+                )
             return self._put("promote", version, trusted_key)
 
     def rollback(self, trusted_key: Path | None = None) -> Change:

@@ -15,7 +15,7 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder in which workers share their counts; unset when one process serves."""
 
 Kind = Literal["counter", "gauge", "histogram"]
-Joined = Literal["", "livesum", "liveall", "livemax"]
+Joined = Literal["", "livesum", "liveall", "livemax", "derived"]
 
 SECONDS_BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 """From a fast head (0.1 to 0.3 ms) over the encoder (1 to 6 ms) to the deadline of a patient caller."""
@@ -39,7 +39,8 @@ class Metric:
         meaning: one sentence for operators; it is the HELP text.
         buckets: upper bounds of a histogram.
         joined: how the workers of one server are joined, for gauges: `livesum` adds those alive, `livemax`
-            takes the largest, `liveall` keeps one series a worker, told apart by `pid`.
+            takes the largest, `liveall` keeps one series a worker, told apart by `pid`, and `derived` is computed from
+            other gauges, joined already, when the metrics are read (`serving.drift.derived`).
     """
 
     name: str
@@ -55,6 +56,9 @@ class Metric:
         """The name as Prometheus sees it."""
         return PREFIX + self.name
 
+
+DRIFT_BASELINE, DRIFT_WINDOW, DRIFT_OUTCOMES = "drift_baseline_requests", "drift_window_requests", "drift_outcomes"
+DRIFT_VALUE, DRIFT_LIMIT = "drift_ratio", "drift_limit_ratio"
 
 METRICS = (
     Metric(
@@ -93,7 +97,7 @@ METRICS = (
         "histogram",
         "s",
         ("method",),
-        "Time of a call in the handler; of a RouteStream, its whole life.",
+        "Time of a call in the handler; of a RouteStream or Process, its whole life.",
         SECONDS_BUCKETS,
     ),
     Metric("rpcs_in_flight", "gauge", "1", (), "Calls begun and not yet answered.", joined="livesum"),
@@ -104,6 +108,13 @@ METRICS = (
         "1",
         ("cause",),
         "Items refused at the queue: it is full (`queue`), the tenant holds its share, or the deadline can't be met.",
+    ),
+    Metric(
+        "ext_proc_untouched_total",
+        "counter",
+        "1",
+        ("cause",),
+        "Requests that Envoy showed and Turnout left alone: `too_large`, `not_chat`, or for an `other_model`.",
     ),
     Metric("cache_lookups_total", "counter", "1", ("result",), "Lookups in the cache of exact prompts: hit or miss."),
     Metric(
@@ -144,6 +155,34 @@ METRICS = (
         ("result",),
         "Decisions of the decision log: `written` to the spool, or `dropped` for lack of room or a failed write.",
     ),
+    Metric(
+        "explorations_total",
+        "counter",
+        "1",
+        ("kind",),
+        "Decisions that exploration moved (`to_strong`, `to_weak`), or flagged so that both models answer (`both`).",
+    ),
+    Metric(
+        "exploration_spent_usd_total",
+        "counter",
+        "usd",
+        ("kind",),
+        "Expected cost of exploration above that of the route it moved; for `both`, that of the second answer.",
+    ),
+    Metric(
+        "exploration_saved_usd_total",
+        "counter",
+        "usd",
+        (),
+        "Expected cost that exploration to the cheaper model saved; never set against what it spent.",
+    ),
+    Metric(
+        "exploration_withheld_total",
+        "counter",
+        "1",
+        ("cause",),
+        "Decisions that could not be explored: the hourly cap is reached (`capped`), or there is one and no price.",
+    ),
     Metric("bundle_info", "gauge", "1", ("bundle",), "1 while the worker serves the bundle, else 0.", joined="liveall"),
     Metric(
         "expected_weak_ratio",
@@ -153,11 +192,57 @@ METRICS = (
         "Share that goes weak under the policy, as measured on the policy split when the bundle was made.",
         joined="livemax",
     ),
+    Metric(
+        DRIFT_VALUE,
+        "gauge",
+        "1",
+        ("bundle", "measure"),
+        "How far the last requests are from those on which the bundle was measured: PSI of `p_match` and of each "
+        "structural measure, the share out of distribution; `calibration_error` and `brier` from outcomes.",
+        joined="derived",
+    ),
+    Metric(
+        DRIFT_LIMIT,
+        "gauge",
+        "1",
+        ("bundle", "measure"),
+        "What chance and small change reach: beyond it, the value of the same labels is drift.",
+        joined="derived",
+    ),
+    Metric(
+        DRIFT_WINDOW,
+        "gauge",
+        "1",
+        ("bundle", "measure", "bin"),
+        "Requests in the windows of the workers, by bin of the bundle's baseline.",
+        joined="livesum",
+    ),
+    Metric(
+        DRIFT_BASELINE,
+        "gauge",
+        "1",
+        ("bundle", "measure", "bin"),
+        "Rows of the bundle's baseline in each bin.",
+        joined="livemax",
+    ),
+    Metric(
+        DRIFT_OUTCOMES,
+        "gauge",
+        "1",
+        ("bundle", "bin", "of"),
+        "Sums over the outcomes in the workers' windows, by bucket of p_match: `n`, `match`, `p_match` and more.",
+        joined="livesum",
+    ),
     Metric("worker_ready", "gauge", "1", (), "1 while the worker is warm and takes calls, else 0.", joined="liveall"),
     Metric("worker_start_time_seconds", "gauge", "s", (), "When the worker started, in Unix time.", joined="liveall"),
     Metric("worker_cpu_seconds_total", "counter", "s", (), "CPU time of the workers, user and system."),
     Metric("worker_memory_bytes", "gauge", "bytes", (), "Resident memory of the worker.", joined="liveall"),
 )
+
+
+def named(name: str) -> Metric:
+    """Return the metric of that name."""
+    return next(metric for metric in METRICS if metric.name == name)
 
 
 def series_names() -> frozenset[str]:

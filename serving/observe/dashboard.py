@@ -16,6 +16,8 @@ PATH = Path(__file__).with_name("dashboard.json")
 COLUMNS, WIDTH, HEIGHT = 3, 8, 8
 """Grafana's grid is 24 units wide."""
 
+_OUTCOMES = '{job="$job", instance=~"$instance", measure=~"calibration_error|brier"}'
+_DRIFT = '{job="$job", instance=~"$instance", measure!~"calibration_error|brier"}'
 _HERE = '{job="$job", instance=~"$instance"}'
 
 
@@ -142,6 +144,24 @@ PANELS = (
         },
     ),
     Panel(
+        "Exploration: USD an hour",
+        "currencyUSD",
+        "Expected cost of the other tier and of second answers, and what exploring to the cheaper model saved.",
+        {
+            "{{kind}}": f"3600 * {_rate('turnout_exploration_spent_usd_total', 'kind')}",
+            "saved": f"3600 * {_rate('turnout_exploration_saved_usd_total', 'job')}",
+        },
+    ),
+    Panel(
+        "Exploration: decisions",
+        "reqps",
+        "Moved, asked of both models, or withheld at the cap.",
+        {
+            "{{kind}}": _rate("turnout_explorations_total", "kind"),
+            "withheld: {{cause}}": _rate("turnout_exploration_withheld_total", "cause"),
+        },
+    ),
+    Panel(
         "Canary and reloads",
         "short",
         "Share of traffic on the canary; events in the last 5 minutes.",
@@ -161,10 +181,40 @@ PANELS = (
         },
     ),
     Panel(
+        "Drift of the traffic",
+        "short",
+        "Each measure over its limit; above 1 the traffic is unlike that on which the bundle was measured.",
+        {
+            "{{measure}}": f"turnout_drift_ratio{_DRIFT} / on (instance, bundle, measure) "
+            f"turnout_drift_limit_ratio{_DRIFT}"
+        },
+    ),
+    Panel(
+        "Calibration on reported outcomes",
+        "short",
+        "Calibration error and Brier score of the last outcomes, with what chance explains.",
+        {
+            "{{measure}}": f"turnout_drift_ratio{_OUTCOMES}",
+            "{{measure}} limit": f"turnout_drift_limit_ratio{_OUTCOMES}",
+        },
+    ),
+    Panel(
+        "Decision log",
+        "reqps",
+        "Decisions written to the spool; any that are dropped are lost to the next training.",
+        {"{{result}}": _rate("turnout_decision_log_total", "result")},
+    ),
+    Panel(
         "CPU",
         "short",
         "Cores in use; each worker has one thread for the model and one for calls.",
         {"cores": _rate("turnout_worker_cpu_seconds_total", "job")},
+    ),
+    Panel(
+        "CPU time of a decision",
+        "s",
+        "What the router itself costs, for `turnout savings --cpu-s-per-decision`.",
+        {"{{instance}}": f"instance:turnout_cpu_seconds_per_decision:rate1h{_HERE}"},
     ),
     Panel(
         "Age of each worker",

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from serving.drift.derived import WithDrift
 from serving.errors import EXIT_PORT_TAKEN, TurnoutError
 from serving.observe.catalog import FOLDER_VARIABLE
 from serving.server.config import SettingsRefused, split_address
@@ -80,7 +81,8 @@ def workers_registry(folder: str) -> Any:
     from prometheus_client.multiprocess import MultiProcessCollector  # noqa: PLC0415
 
     registry = CollectorRegistry(support_collectors_without_names=True)
-    MultiProcessCollector(registry, folder)  # type: ignore[no-untyped-call]
+    workers = MultiProcessCollector(None, folder)  # type: ignore[no-untyped-call]
+    registry.register(WithDrift(workers.collect))
     return registry
 
 

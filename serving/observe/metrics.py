@@ -13,19 +13,32 @@ from __future__ import annotations
 import os
 import resource
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 
+from serving.drift.calibration import SUMS
+from serving.drift.derived import DerivedDrift
 from serving.errors import TurnoutError
-from serving.observe.catalog import FOLDER_VARIABLE, METRICS, Metric
+from serving.observe.catalog import (
+    DRIFT_BASELINE,
+    DRIFT_OUTCOMES,
+    DRIFT_WINDOW,
+    FOLDER_VARIABLE,
+    METRICS,
+    Metric,
+)
 from serving.observe.gathered import GatheredHistogram
+from serving.routes import Reason
+from serving.rules.budget import Exploration
 
 if TYPE_CHECKING:  # a supervisor counts without the model's libraries
     from serving.bundle import Manifest
     from serving.decision import Decision
+    from serving.drift.baseline import Baseline
+    from serving.rules.exploring import After
     from serving.wire import Timings
 
 NO_STAGE = "NONE"
@@ -37,6 +50,7 @@ ALERTED = (
     ("canary_events_total", "rolled_back"),
     *(("reloads_total", kind, "refused") for kind in ("bundle", "rules", "tokens")),
     ("decision_log_total", "dropped"),
+    *(("exploration_withheld_total", state) for state in (Exploration.CAPPED, Exploration.UNPRICED)),
 )
 """Series there from the start: Prometheus sees no increase in one that is born with the value 1."""
 
@@ -79,7 +93,9 @@ class ServerMetrics:
         prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nothing reads
         self.registry = prometheus.CollectorRegistry()
         self.in_flight = 0
-        self._made = {metric.name: self._make(prometheus, metric) for metric in METRICS}
+        self._made = {metric.name: self._make(prometheus, metric) for metric in METRICS if metric.joined != "derived"}
+        windows = (self._made[name].collect for name in (DRIFT_WINDOW, DRIFT_BASELINE, DRIFT_OUTCOMES))
+        self.registry.register(DerivedDrift(windows))
         self._children: dict[tuple[str, ...], Callable[..., None]] = {}
         self._bundles: set[str] = set()
         self._cpu_s = 0.0
@@ -123,6 +139,19 @@ class ServerMetrics:
             self._queue.observe(timings.queue_ns / 1e9)
             self._model.observe(timings.model_ns / 1e9)
 
+    def explored(self, after: After) -> None:
+        """Count what exploration did to a decision, what that is expected to cost, or why it did nothing."""
+        if after.exploration is Exploration.NONE:
+            return
+        if after.exploration is not Exploration.OPEN:
+            self._count("exploration_withheld_total", after.exploration)
+        elif after.wants_both or after.reason is Reason.EXPLORATION:
+            kind = "both" if after.wants_both else f"to_{after.route}"
+            usd = after.extra_usd or 0.0
+            self._count("explorations_total", kind)
+            self._made["exploration_spent_usd_total"].labels(kind).inc(max(0.0, usd))
+            self._made["exploration_saved_usd_total"].inc(max(0.0, -usd))
+
     def failed(self, code: grpc.StatusCode) -> None:
         """Count a request or an item of a batch that got no decision."""
         self._count("failures_total", code.name)
@@ -143,6 +172,10 @@ class ServerMetrics:
     def refused(self, cause: str) -> None:
         """Count an item that the queue refused: `queue`, `tenant` or `deadline`."""
         self._count("refusals_total", cause)
+
+    def untouched(self, cause: str) -> None:
+        """Count a request of Envoy's that was left as it is: `too_large`, `not_chat` or `other_model`."""
+        self._count("ext_proc_untouched_total", cause)
 
     def cache(self, *, hit: bool) -> None:
         """Count a lookup in the cache of exact prompts."""
@@ -182,6 +215,25 @@ class ServerMetrics:
         for manifest in served.values():
             for policy in manifest.policies:
                 expected.labels(manifest.bundle_id, policy.name).set(policy.share_weak)
+
+    def drift_baseline(self, bundle_id: str, baseline: Baseline) -> None:
+        """State what is expected of the traffic of a bundle."""
+        self._set_bins(DRIFT_BASELINE, bundle_id, baseline, [bins.n for bins in baseline.bins])
+
+    def drift_window(self, bundle_id: str, baseline: Baseline, counts: Sequence[Sequence[float]]) -> None:
+        """State the last requests of a bundle, as counts by bin of each measure of its baseline."""
+        self._set_bins(DRIFT_WINDOW, bundle_id, baseline, counts)
+
+    def drift_outcomes(self, bundle_id: str, sums: Sequence[Sequence[float]]) -> None:
+        """State the last outcomes of a bundle, as `SUMS` by bin of p_match."""
+        for number, of_bin in enumerate(sums):
+            for name, value in zip(SUMS, of_bin, strict=True):
+                self._made[DRIFT_OUTCOMES].labels(bundle_id, str(number), name).set(value)
+
+    def _set_bins(self, name: str, bundle_id: str, baseline: Baseline, counts: Sequence[Sequence[float]]) -> None:
+        for bins, of_measure in zip(baseline.bins, counts, strict=True):
+            for number, value in enumerate(of_measure):
+                self._made[name].labels(bundle_id, bins.name, str(number)).set(value)
 
     def ready(self, *, is_ready: bool) -> None:
         """State whether the worker is warm and takes calls."""

@@ -79,13 +79,26 @@ def announce(exposition: Exposition | None, http: str = "") -> None:
         _log.info("http on %s", http)
 
 
-async def keep_sampling(metrics: ServerMetrics, admission: Admission, decision_log: DecisionLog | None = None) -> None:
-    """Write histograms, queue, calls in flight, log, CPU and memory until cancelled, and once more then."""
+async def keep_sampling(
+    metrics: ServerMetrics,
+    admission: Admission,
+    decision_log: DecisionLog | None = None,
+    also: Callable[[], None] = lambda: None,
+) -> None:
+    """Write histograms, queue, calls in flight, log, CPU and memory until cancelled, and once more then.
+
+    Args:
+        metrics: where to.
+        admission: the queue.
+        decision_log: what writes decisions; None where none are kept.
+        also: done with each sample.
+    """
 
     def sample() -> None:
         metrics.sample(admission.items)
         if decision_log is not None:
             metrics.logged(decision_log.written, decision_log.dropped)
+        also()
 
     try:
         while True:

@@ -16,12 +16,15 @@ from pathlib import Path
 PROTO_FOLDER = Path(__file__).resolve().parents[2] / "proto"
 PROTO = "turnout/v1/router.proto"
 OPEN_INFERENCE = "inference/open_inference.proto"
+EXT_PROC = "ext_proc/ext_proc.proto"
 STUBS = {
     "router_pb2.py": PROTO,
     "router_pb2.pyi": PROTO,
     "router_pb2_grpc.py": PROTO,
     "open_inference_pb2.py": OPEN_INFERENCE,
     "open_inference_pb2.pyi": OPEN_INFERENCE,
+    "ext_proc_pb2.py": EXT_PROC,
+    "ext_proc_pb2.pyi": EXT_PROC,
 }
 """Modules that are checked in, and what each is made of."""
 CANONICAL_IMPORT = "from turnout.v1 import router_pb2"

@@ -24,19 +24,19 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17turnout/v1/router.proto\x12\nturnout.v1\"\x89\x03\n\x0cRouteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x08messages\x18\x03 \x01(\x0b\x32\x14.turnout.v1.MessagesH\x00\x12\x15\n\x0bopenai_body\x18\x04 \x01(\x0cH\x00\x12\x10\n\x06policy\x18\x05 \x01(\tH\x01\x12\x13\n\tthreshold\x18\x06 \x01(\x01H\x01\x12\x0e\n\x06\x62undle\x18\x07 \x01(\t\x12\x0e\n\x06tenant\x18\x08 \x01(\t\x12\x0c\n\x04task\x18\t \x01(\t\x12\x12\n\nsession_id\x18\n \x01(\t\x12\'\n\rprevious_tier\x18\x0b \x01(\x0e\x32\x10.turnout.v1.Tier\x12\x15\n\rcached_tokens\x18\x0c \x01(\x03\x12#\n\x16\x65xpected_output_tokens\x18\r \x01(\x03H\x02\x88\x01\x01\x12\x0f\n\x07\x65xplain\x18\x0e \x01(\x08\x42\t\n\x07\x63ontentB\x0f\n\rpolicy_choiceB\x19\n\x17_expected_output_tokens\"1\n\x08Messages\x12%\n\x08messages\x18\x01 \x03(\x0b\x32\x13.turnout.v1.Message\"%\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xf4\x03\n\rRouteResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x04tier\x18\x02 \x01(\x0e\x32\x10.turnout.v1.Tier\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x07p_match\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nconfidence\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tthreshold\x18\x06 \x01(\x01\x12\x0e\n\x06policy\x18\x07 \x01(\t\x12\"\n\x06reason\x18\x08 \x01(\x0e\x32\x12.turnout.v1.Reason\x12 \n\x05stage\x18\t \x01(\x0e\x32\x11.turnout.v1.Stage\x12\x0e\n\x06\x62undle\x18\n \x01(\t\x12$\n\x07timings\x18\x0b \x01(\x0b\x32\x13.turnout.v1.Timings\x12\x18\n\x10route_propensity\x18\x0c \x01(\x01\x12\x1a\n\rweak_cost_usd\x18\r \x01(\x01H\x02\x88\x01\x01\x12\x1c\n\x0fstrong_cost_usd\x18\x0e \x01(\x01H\x03\x88\x01\x01\x12\x0c\n\x04rule\x18\x0f \x01(\t\x12/\n\rcontributions\x18\x10 \x03(\x0b\x32\x18.turnout.v1.ContributionB\n\n\x08_p_matchB\r\n\x0b_confidenceB\x10\n\x0e_weak_cost_usdB\x12\n\x10_strong_cost_usd\"C\n\x0c\x43ontribution\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\x12\x17\n\x0fp_match_without\x18\x03 \x01(\x01\"\x9b\x03\n\x14ReportOutcomeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x04tier\x18\x02 \x01(\x0e\x32\x10.turnout.v1.Tier\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\x05score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\npreference\x18\x05 \x01(\t\x12\x12\n\nerror_code\x18\x06 \x01(\t\x12\x1a\n\rprompt_tokens\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11\x63ompletion_tokens\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x1a\n\rcached_tokens\x18\t \x01(\x03H\x03\x88\x01\x01\x12\x17\n\nlatency_ms\x18\n \x01(\x01H\x04\x88\x01\x01\x12\x0e\n\x06\x62undle\x18\x0b \x01(\t\x12\x0e\n\x06tenant\x18\x0c \x01(\t\x12\x12\n\nsession_id\x18\r \x01(\t\x12\x0c\n\x04task\x18\x0e \x01(\tB\x08\n\x06_scoreB\x10\n\x0e_prompt_tokensB\x14\n\x12_completion_tokensB\x10\n\x0e_cached_tokensB\r\n\x0b_latency_ms\"\x17\n\x15ReportOutcomeResponse\"?\n\x11RouteBatchRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.turnout.v1.RouteRequest\">\n\x12RouteBatchResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.turnout.v1.RouteResult\"?\n\x12RouteStreamRequest\x12)\n\x07request\x18\x01 \x01(\x0b\x32\x18.turnout.v1.RouteRequest\">\n\x13RouteStreamResponse\x12\'\n\x06result\x18\x01 \x01(\x0b\x32\x17.turnout.v1.RouteResult\"t\n\x0bRouteResult\x12-\n\x08response\x18\x01 \x01(\x0b\x32\x19.turnout.v1.RouteResponseH\x00\x12+\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.turnout.v1.RouteFailureH\x00\x42\t\n\x07outcome\"w\n\x0cRouteFailure\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x1e\n\x11retry_pushback_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_retry_pushback_ms\"&\n\x14\x44\x65scribeModelRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\"\xa2\x02\n\x15\x44\x65scribeModelResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\t\x12\x11\n\tsynthetic\x18\x03 \x01(\x08\x12\x14\n\x0cstrong_model\x18\x04 \x01(\t\x12\x12\n\nweak_model\x18\x05 \x01(\t\x12$\n\x07\x65ncoder\x18\x06 \x01(\x0b\x32\x13.turnout.v1.Encoder\x12\x12\n\ncalibrator\x18\x07 \x01(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_policy\x18\x08 \x01(\t\x12$\n\x08policies\x18\t \x03(\x0b\x32\x12.turnout.v1.Policy\x12#\n\x07\x66igures\x18\n \x03(\x0b\x32\x12.turnout.v1.Figure\x12\x0e\n\x06served\x18\x0b \x03(\t\"H\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nmax_tokens\x18\x03 \x01(\x05\x12\x0b\n\x03\x64im\x18\x04 \x01(\x05\"\x80\x02\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\x01\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12\x0e\n\x06is_met\x18\x05 \x01(\x08\x12\x12\n\nshare_weak\x18\x06 \x01(\x01\x12\x19\n\x0cquality_kept\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0bshare_worse\x18\x08 \x01(\x01\x12\x1e\n\x11share_worse_bound\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x64\x65lta\x18\n \x01(\x01H\x02\x88\x01\x01\x42\x0f\n\r_quality_keptB\x14\n\x12_share_worse_boundB\x08\n\x06_delta\"j\n\x06\x46igure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_valueB\x06\n\x04_lowB\x07\n\x05_high\"@\n\x07Timings\x12\x11\n\tdecode_ns\x18\x01 \x01(\x03\x12\x10\n\x08queue_ns\x18\x02 \x01(\x03\x12\x10\n\x08model_ns\x18\x03 \x01(\x03*<\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_WEAK\x10\x01\x12\x0f\n\x0bTIER_STRONG\x10\x02*\xb8\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n\x0cREASON_MODEL\x10\x01\x12\x0f\n\x0bREASON_RULE\x10\x02\x12\x13\n\x0fREASON_TOO_LONG\x10\x03\x12\x1e\n\x1aREASON_OUT_OF_DISTRIBUTION\x10\x04\x12\x12\n\x0eREASON_SESSION\x10\x05\x12\x16\n\x12REASON_EXPLORATION\x10\x06\x12\x12\n\x0eREASON_ROLLOUT\x10\x07*>\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTAGE_FAST\x10\x01\x12\x0e\n\nSTAGE_FULL\x10\x02\x32\x9a\x03\n\rRouterService\x12<\n\x05Route\x12\x18.turnout.v1.RouteRequest\x1a\x19.turnout.v1.RouteResponse\x12K\n\nRouteBatch\x12\x1d.turnout.v1.RouteBatchRequest\x1a\x1e.turnout.v1.RouteBatchResponse\x12R\n\x0bRouteStream\x12\x1e.turnout.v1.RouteStreamRequest\x1a\x1f.turnout.v1.RouteStreamResponse(\x01\x30\x01\x12T\n\rReportOutcome\x12 .turnout.v1.ReportOutcomeRequest\x1a!.turnout.v1.ReportOutcomeResponse\x12T\n\rDescribeModel\x12 .turnout.v1.DescribeModelRequest\x1a!.turnout.v1.DescribeModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17turnout/v1/router.proto\x12\nturnout.v1\"\x89\x03\n\x0cRouteRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x04text\x18\x02 \x01(\tH\x00\x12(\n\x08messages\x18\x03 \x01(\x0b\x32\x14.turnout.v1.MessagesH\x00\x12\x15\n\x0bopenai_body\x18\x04 \x01(\x0cH\x00\x12\x10\n\x06policy\x18\x05 \x01(\tH\x01\x12\x13\n\tthreshold\x18\x06 \x01(\x01H\x01\x12\x0e\n\x06\x62undle\x18\x07 \x01(\t\x12\x0e\n\x06tenant\x18\x08 \x01(\t\x12\x0c\n\x04task\x18\t \x01(\t\x12\x12\n\nsession_id\x18\n \x01(\t\x12\'\n\rprevious_tier\x18\x0b \x01(\x0e\x32\x10.turnout.v1.Tier\x12\x15\n\rcached_tokens\x18\x0c \x01(\x03\x12#\n\x16\x65xpected_output_tokens\x18\r \x01(\x03H\x02\x88\x01\x01\x12\x0f\n\x07\x65xplain\x18\x0e \x01(\x08\x42\t\n\x07\x63ontentB\x0f\n\rpolicy_choiceB\x19\n\x17_expected_output_tokens\"1\n\x08Messages\x12%\n\x08messages\x18\x01 \x03(\x0b\x32\x13.turnout.v1.Message\"%\n\x07Message\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\x0c\n\x04text\x18\x02 \x01(\t\"\xa1\x04\n\rRouteResponse\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x04tier\x18\x02 \x01(\x0e\x32\x10.turnout.v1.Tier\x12\r\n\x05model\x18\x03 \x01(\t\x12\x14\n\x07p_match\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x17\n\nconfidence\x18\x05 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\tthreshold\x18\x06 \x01(\x01\x12\x0e\n\x06policy\x18\x07 \x01(\t\x12\"\n\x06reason\x18\x08 \x01(\x0e\x32\x12.turnout.v1.Reason\x12 \n\x05stage\x18\t \x01(\x0e\x32\x11.turnout.v1.Stage\x12\x0e\n\x06\x62undle\x18\n \x01(\t\x12$\n\x07timings\x18\x0b \x01(\x0b\x32\x13.turnout.v1.Timings\x12\x18\n\x10route_propensity\x18\x0c \x01(\x01\x12\x1a\n\rweak_cost_usd\x18\r \x01(\x01H\x02\x88\x01\x01\x12\x1c\n\x0fstrong_cost_usd\x18\x0e \x01(\x01H\x03\x88\x01\x01\x12\x0c\n\x04rule\x18\x0f \x01(\t\x12/\n\rcontributions\x18\x10 \x03(\x0b\x32\x18.turnout.v1.Contribution\x12\x12\n\nwants_both\x18\x11 \x01(\x08\x12\x17\n\x0fpair_propensity\x18\x12 \x01(\x01\x42\n\n\x08_p_matchB\r\n\x0b_confidenceB\x10\n\x0e_weak_cost_usdB\x12\n\x10_strong_cost_usd\"C\n\x0c\x43ontribution\x12\r\n\x05start\x18\x01 \x01(\x05\x12\x0b\n\x03\x65nd\x18\x02 \x01(\x05\x12\x17\n\x0fp_match_without\x18\x03 \x01(\x01\"\x9b\x03\n\x14ReportOutcomeRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x1e\n\x04tier\x18\x02 \x01(\x0e\x32\x10.turnout.v1.Tier\x12\r\n\x05model\x18\x03 \x01(\t\x12\x12\n\x05score\x18\x04 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\npreference\x18\x05 \x01(\t\x12\x12\n\nerror_code\x18\x06 \x01(\t\x12\x1a\n\rprompt_tokens\x18\x07 \x01(\x03H\x01\x88\x01\x01\x12\x1e\n\x11\x63ompletion_tokens\x18\x08 \x01(\x03H\x02\x88\x01\x01\x12\x1a\n\rcached_tokens\x18\t \x01(\x03H\x03\x88\x01\x01\x12\x17\n\nlatency_ms\x18\n \x01(\x01H\x04\x88\x01\x01\x12\x0e\n\x06\x62undle\x18\x0b \x01(\t\x12\x0e\n\x06tenant\x18\x0c \x01(\t\x12\x12\n\nsession_id\x18\r \x01(\t\x12\x0c\n\x04task\x18\x0e \x01(\tB\x08\n\x06_scoreB\x10\n\x0e_prompt_tokensB\x14\n\x12_completion_tokensB\x10\n\x0e_cached_tokensB\r\n\x0b_latency_ms\"\x17\n\x15ReportOutcomeResponse\"?\n\x11RouteBatchRequest\x12*\n\x08requests\x18\x01 \x03(\x0b\x32\x18.turnout.v1.RouteRequest\">\n\x12RouteBatchResponse\x12(\n\x07results\x18\x01 \x03(\x0b\x32\x17.turnout.v1.RouteResult\"?\n\x12RouteStreamRequest\x12)\n\x07request\x18\x01 \x01(\x0b\x32\x18.turnout.v1.RouteRequest\">\n\x13RouteStreamResponse\x12\'\n\x06result\x18\x01 \x01(\x0b\x32\x17.turnout.v1.RouteResult\"t\n\x0bRouteResult\x12-\n\x08response\x18\x01 \x01(\x0b\x32\x19.turnout.v1.RouteResponseH\x00\x12+\n\x07\x66\x61ilure\x18\x02 \x01(\x0b\x32\x18.turnout.v1.RouteFailureH\x00\x42\t\n\x07outcome\"w\n\x0cRouteFailure\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04\x63ode\x18\x02 \x01(\x05\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\x1e\n\x11retry_pushback_ms\x18\x04 \x01(\x03H\x00\x88\x01\x01\x42\x14\n\x12_retry_pushback_ms\"&\n\x14\x44\x65scribeModelRequest\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\"\xa2\x02\n\x15\x44\x65scribeModelResponse\x12\x0e\n\x06\x62undle\x18\x01 \x01(\t\x12\x0f\n\x07\x63reated\x18\x02 \x01(\t\x12\x11\n\tsynthetic\x18\x03 \x01(\x08\x12\x14\n\x0cstrong_model\x18\x04 \x01(\t\x12\x12\n\nweak_model\x18\x05 \x01(\t\x12$\n\x07\x65ncoder\x18\x06 \x01(\x0b\x32\x13.turnout.v1.Encoder\x12\x12\n\ncalibrator\x18\x07 \x01(\t\x12\x16\n\x0e\x64\x65\x66\x61ult_policy\x18\x08 \x01(\t\x12$\n\x08policies\x18\t \x03(\x0b\x32\x12.turnout.v1.Policy\x12#\n\x07\x66igures\x18\n \x03(\x0b\x32\x12.turnout.v1.Figure\x12\x0e\n\x06served\x18\x0b \x03(\t\"H\n\x07\x45ncoder\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0e\n\x06sha256\x18\x02 \x01(\t\x12\x12\n\nmax_tokens\x18\x03 \x01(\x05\x12\x0b\n\x03\x64im\x18\x04 \x01(\x05\"\x80\x02\n\x06Policy\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\x01\x12\x11\n\tthreshold\x18\x04 \x01(\x01\x12\x0e\n\x06is_met\x18\x05 \x01(\x08\x12\x12\n\nshare_weak\x18\x06 \x01(\x01\x12\x19\n\x0cquality_kept\x18\x07 \x01(\x01H\x00\x88\x01\x01\x12\x13\n\x0bshare_worse\x18\x08 \x01(\x01\x12\x1e\n\x11share_worse_bound\x18\t \x01(\x01H\x01\x88\x01\x01\x12\x12\n\x05\x64\x65lta\x18\n \x01(\x01H\x02\x88\x01\x01\x42\x0f\n\r_quality_keptB\x14\n\x12_share_worse_boundB\x08\n\x06_delta\"j\n\x06\x46igure\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x12\n\x05value\x18\x02 \x01(\x01H\x00\x88\x01\x01\x12\x10\n\x03low\x18\x03 \x01(\x01H\x01\x88\x01\x01\x12\x11\n\x04high\x18\x04 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_valueB\x06\n\x04_lowB\x07\n\x05_high\"@\n\x07Timings\x12\x11\n\tdecode_ns\x18\x01 \x01(\x03\x12\x10\n\x08queue_ns\x18\x02 \x01(\x03\x12\x10\n\x08model_ns\x18\x03 \x01(\x03*<\n\x04Tier\x12\x14\n\x10TIER_UNSPECIFIED\x10\x00\x12\r\n\tTIER_WEAK\x10\x01\x12\x0f\n\x0bTIER_STRONG\x10\x02*\xb8\x01\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x10\n\x0cREASON_MODEL\x10\x01\x12\x0f\n\x0bREASON_RULE\x10\x02\x12\x13\n\x0fREASON_TOO_LONG\x10\x03\x12\x1e\n\x1aREASON_OUT_OF_DISTRIBUTION\x10\x04\x12\x12\n\x0eREASON_SESSION\x10\x05\x12\x16\n\x12REASON_EXPLORATION\x10\x06\x12\x12\n\x0eREASON_ROLLOUT\x10\x07*>\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x0e\n\nSTAGE_FAST\x10\x01\x12\x0e\n\nSTAGE_FULL\x10\x02\x32\x9a\x03\n\rRouterService\x12<\n\x05Route\x12\x18.turnout.v1.RouteRequest\x1a\x19.turnout.v1.RouteResponse\x12K\n\nRouteBatch\x12\x1d.turnout.v1.RouteBatchRequest\x1a\x1e.turnout.v1.RouteBatchResponse\x12R\n\x0bRouteStream\x12\x1e.turnout.v1.RouteStreamRequest\x1a\x1f.turnout.v1.RouteStreamResponse(\x01\x30\x01\x12T\n\rReportOutcome\x12 .turnout.v1.ReportOutcomeRequest\x1a!.turnout.v1.ReportOutcomeResponse\x12T\n\rDescribeModel\x12 .turnout.v1.DescribeModelRequest\x1a!.turnout.v1.DescribeModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'turnout.v1.router_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_TIER']._serialized_start=2873
-  _globals['_TIER']._serialized_end=2933
-  _globals['_REASON']._serialized_start=2936
-  _globals['_REASON']._serialized_end=3120
-  _globals['_STAGE']._serialized_start=3122
-  _globals['_STAGE']._serialized_end=3184
+  _globals['_TIER']._serialized_start=2918
+  _globals['_TIER']._serialized_end=2978
+  _globals['_REASON']._serialized_start=2981
+  _globals['_REASON']._serialized_end=3165
+  _globals['_STAGE']._serialized_start=3167
+  _globals['_STAGE']._serialized_end=3229
   _globals['_ROUTEREQUEST']._serialized_start=40
   _globals['_ROUTEREQUEST']._serialized_end=433
   _globals['_MESSAGES']._serialized_start=435
@@ -44,37 +44,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MESSAGE']._serialized_start=486
   _globals['_MESSAGE']._serialized_end=523
   _globals['_ROUTERESPONSE']._serialized_start=526
-  _globals['_ROUTERESPONSE']._serialized_end=1026
-  _globals['_CONTRIBUTION']._serialized_start=1028
-  _globals['_CONTRIBUTION']._serialized_end=1095
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=1098
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=1509
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=1511
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=1534
-  _globals['_ROUTEBATCHREQUEST']._serialized_start=1536
-  _globals['_ROUTEBATCHREQUEST']._serialized_end=1599
-  _globals['_ROUTEBATCHRESPONSE']._serialized_start=1601
-  _globals['_ROUTEBATCHRESPONSE']._serialized_end=1663
-  _globals['_ROUTESTREAMREQUEST']._serialized_start=1665
-  _globals['_ROUTESTREAMREQUEST']._serialized_end=1728
-  _globals['_ROUTESTREAMRESPONSE']._serialized_start=1730
-  _globals['_ROUTESTREAMRESPONSE']._serialized_end=1792
-  _globals['_ROUTERESULT']._serialized_start=1794
-  _globals['_ROUTERESULT']._serialized_end=1910
-  _globals['_ROUTEFAILURE']._serialized_start=1912
-  _globals['_ROUTEFAILURE']._serialized_end=2031
-  _globals['_DESCRIBEMODELREQUEST']._serialized_start=2033
-  _globals['_DESCRIBEMODELREQUEST']._serialized_end=2071
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=2074
-  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=2364
-  _globals['_ENCODER']._serialized_start=2366
-  _globals['_ENCODER']._serialized_end=2438
-  _globals['_POLICY']._serialized_start=2441
-  _globals['_POLICY']._serialized_end=2697
-  _globals['_FIGURE']._serialized_start=2699
-  _globals['_FIGURE']._serialized_end=2805
-  _globals['_TIMINGS']._serialized_start=2807
-  _globals['_TIMINGS']._serialized_end=2871
-  _globals['_ROUTERSERVICE']._serialized_start=3187
-  _globals['_ROUTERSERVICE']._serialized_end=3597
+  _globals['_ROUTERESPONSE']._serialized_end=1071
+  _globals['_CONTRIBUTION']._serialized_start=1073
+  _globals['_CONTRIBUTION']._serialized_end=1140
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=1143
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=1554
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=1556
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=1579
+  _globals['_ROUTEBATCHREQUEST']._serialized_start=1581
+  _globals['_ROUTEBATCHREQUEST']._serialized_end=1644
+  _globals['_ROUTEBATCHRESPONSE']._serialized_start=1646
+  _globals['_ROUTEBATCHRESPONSE']._serialized_end=1708
+  _globals['_ROUTESTREAMREQUEST']._serialized_start=1710
+  _globals['_ROUTESTREAMREQUEST']._serialized_end=1773
+  _globals['_ROUTESTREAMRESPONSE']._serialized_start=1775
+  _globals['_ROUTESTREAMRESPONSE']._serialized_end=1837
+  _globals['_ROUTERESULT']._serialized_start=1839
+  _globals['_ROUTERESULT']._serialized_end=1955
+  _globals['_ROUTEFAILURE']._serialized_start=1957
+  _globals['_ROUTEFAILURE']._serialized_end=2076
+  _globals['_DESCRIBEMODELREQUEST']._serialized_start=2078
+  _globals['_DESCRIBEMODELREQUEST']._serialized_end=2116
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_start=2119
+  _globals['_DESCRIBEMODELRESPONSE']._serialized_end=2409
+  _globals['_ENCODER']._serialized_start=2411
+  _globals['_ENCODER']._serialized_end=2483
+  _globals['_POLICY']._serialized_start=2486
+  _globals['_POLICY']._serialized_end=2742
+  _globals['_FIGURE']._serialized_start=2744
+  _globals['_FIGURE']._serialized_end=2850
+  _globals['_TIMINGS']._serialized_start=2852
+  _globals['_TIMINGS']._serialized_end=2916
+  _globals['_ROUTERSERVICE']._serialized_start=3232
+  _globals['_ROUTERSERVICE']._serialized_end=3642
 # @@protoc_insertion_point(module_scope)

@@ -91,7 +91,7 @@ class Message(_message.Message):
     def __init__(self, role: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class RouteResponse(_message.Message):
-    __slots__ = ("request_id", "tier", "model", "p_match", "confidence", "threshold", "policy", "reason", "stage", "bundle", "timings", "route_propensity", "weak_cost_usd", "strong_cost_usd", "rule", "contributions")
+    __slots__ = ("request_id", "tier", "model", "p_match", "confidence", "threshold", "policy", "reason", "stage", "bundle", "timings", "route_propensity", "weak_cost_usd", "strong_cost_usd", "rule", "contributions", "wants_both", "pair_propensity")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -108,6 +108,8 @@ class RouteResponse(_message.Message):
     STRONG_COST_USD_FIELD_NUMBER: _ClassVar[int]
     RULE_FIELD_NUMBER: _ClassVar[int]
     CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    WANTS_BOTH_FIELD_NUMBER: _ClassVar[int]
+    PAIR_PROPENSITY_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     tier: Tier
     model: str
@@ -124,7 +126,9 @@ class RouteResponse(_message.Message):
     strong_cost_usd: float
     rule: str
     contributions: _containers.RepeatedCompositeFieldContainer[Contribution]
-    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., route_propensity: _Optional[float] = ..., weak_cost_usd: _Optional[float] = ..., strong_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ...) -> None: ...
+    wants_both: bool
+    pair_propensity: float
+    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., route_propensity: _Optional[float] = ..., weak_cost_usd: _Optional[float] = ..., strong_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., wants_both: _Optional[bool] = ..., pair_propensity: _Optional[float] = ...) -> None: ...
 
 class Contribution(_message.Message):
     __slots__ = ("start", "end", "p_match_without")

@@ -20,6 +20,7 @@ class Purpose(StrEnum):
     EXPLORATION = "exploration"
     CANARY = "canary"
     SHADOW = "shadow"
+    PAIR = "pair"
 
 
 _PERSONS = {purpose: purpose.encode() for purpose in Purpose}

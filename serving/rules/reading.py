@@ -108,6 +108,7 @@ def _contradictions_of(rule: RuleSpec, here: str) -> Iterator[str]:
         "policy": rule.policy is not None,
         "threshold": rule.threshold is not None,
         "exploration": rule.exploration is not None,
+        "both": rule.both is not None,
     }
     if rule.route is not None and (idle := [key for key, is_set in decided.items() if is_set]):
         yield (

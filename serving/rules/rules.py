@@ -1,7 +1,8 @@
 """Rules as the server asks them: before the model, and again with what it said.
 
 Comes in: `Facts` of one request. Goes out: `Before` (decided without the model, or under which policy and
-bundle it decides), then `After` (the tier taken, and how probable that was). Pure: no clock, no state.
+bundle it decides), then `After` (the tier taken, and how probable that was). Pure: no clock, and no state but that
+of the cap on exploration, which the caller holds.
 
     no text -> first rule that fits (route, rollout) -> length -> images, tools -> [model] -> out of distribution
     -> session -> exploration
@@ -18,8 +19,10 @@ import msgspec
 from serving.costs import ExpectedCosts
 from serving.prompt import Prompt
 from serving.routes import BYTES_PER_TOKEN, Reason, Route, utf8_bytes
+from serving.rules.budget import ExplorationBudget
 from serving.rules.draws import Purpose, draw
-from serving.rules.spec import RuleSpec, RulesSpec
+from serving.rules.exploring import After, Chosen, Rates, explored
+from serving.rules.spec import PolicyExplorationSpec, RuleSpec, RulesSpec
 
 
 class Facts(msgspec.Struct, frozen=True, gc=False):
@@ -57,7 +60,9 @@ class Before(msgspec.Struct, frozen=True, gc=False):
         policy: policy to apply where the caller named neither policy nor threshold; empty for the bundle's default.
         threshold: likewise, in [0, 1]; None for the policy's.
         bundle: bundle to answer from where the caller named none; empty for the default.
-        exploration: probability in [0, 0.5] that the other tier is taken.
+        exploration: the rule's own probability, in [0, 0.5], that the other tier is taken; None for that of the
+            policy or the file.
+        both: likewise, in [0, 1], that both answers are wanted.
         falls_back: whether a request that is out of distribution goes strong, whatever its p_match.
     """
 
@@ -67,24 +72,9 @@ class Before(msgspec.Struct, frozen=True, gc=False):
     policy: str = ""
     threshold: float | None = None
     bundle: str = ""
-    exploration: float = 0.0
+    exploration: float | None = None
+    both: float | None = None
     falls_back: bool = True
-
-
-class After(msgspec.Struct, frozen=True, gc=False):
-    """What becomes of the model's choice.
-
-    Attributes:
-        route: the tier to take.
-        reason: MODEL, OUT_OF_DISTRIBUTION, SESSION or EXPLORATION.
-        route_propensity: probability in (0, 1] that this request takes this tier, over the draws of exploration.
-            That the rollout let the model decide is given: requests with reason ROLLOUT are a random share of the
-            others, to be left out of an estimate and not weighed.
-    """
-
-    route: Route
-    reason: Reason
-    route_propensity: float
 
 
 class _Compiled(msgspec.Struct, frozen=True):
@@ -116,9 +106,11 @@ class Rules:
         self._rules = tuple(_compiled(rule, self.spec) for rule in self.spec.rules)
         unnamed = Before(
             policy=self.spec.policy or "",
-            exploration=self.spec.exploration.rate,
             falls_back=self.spec.out_of_distribution == "strong",
         )
+        exploration = self.spec.exploration
+        self._file_rates = Rates(exploration.rate, exploration.both)
+        self._policy_rates = tuple(_policy_rates(one, self._file_rates) for one in exploration.policies)
         self._otherwise = _strong(unnamed, Reason.RULE) if self.spec.otherwise == "strong" else unnamed
         self._images_go_strong = self.spec.images == "strong"
         self._tools_go_strong = self.spec.tools == "strong"
@@ -145,11 +137,14 @@ class Rules:
         p_match: float,
         costs: ExpectedCosts,
         reason: Reason = Reason.MODEL,
+        *,
+        policy: str = "",
+        budget: ExplorationBudget | None = None,
     ) -> After:
         """Return the tier to take, given the one that `p_match` and the threshold chose.
 
         What is out of distribution goes strong for certain: no session moves it, and no draw, since nobody knows
-        what the weak model would make of it.
+        what the weak model would make of it. Both answers may be asked for: that shows it, and nobody sees it.
 
         Args:
             facts: of the request.
@@ -158,18 +153,40 @@ class Rules:
             p_match: the model's probability, in [0, 1].
             costs: expected of this request at both models, its caches counted.
             reason: of the model's choice, MODEL or OUT_OF_DISTRIBUTION.
+            policy: name of the policy that was applied.
+            budget: counts towards the cap on exploration; None where nothing is capped.
         """
+        rates = self._rates(before, policy)
         if reason is Reason.OUT_OF_DISTRIBUTION:
-            return After(route, reason, 1.0)
-        if facts.previous is Route.STRONG and self._stays_strong(costs):
+            rates = Rates(0.0, rates.both)
+        elif facts.previous is Route.STRONG and self._stays_strong(costs):
             # Strong whatever the model and the draw say: nothing to explore, and never weak for a session's sake.
-            return After(Route.STRONG, Reason.MODEL if route is Route.STRONG else Reason.SESSION, 1.0)
-        rate = before.exploration
-        if rate == 0.0 or (route is Route.STRONG and p_match < self.spec.exploration.min_p_match):
-            return After(route, Reason.MODEL, 1.0)
-        if draw(Purpose.EXPLORATION, self.spec.salt, facts.draw_key) < rate:
-            return After(route.other, Reason.EXPLORATION, rate)
-        return After(route, Reason.MODEL, 1.0 - rate)
+            reason = Reason.MODEL if route is Route.STRONG else Reason.SESSION
+            route, rates = Route.STRONG, Rates(0.0, rates.both)
+        elif self._is_settled(facts) or (route is Route.STRONG and p_match < self.spec.exploration.min_p_match):
+            rates = Rates(0.0, rates.both)
+        limit = self.spec.exploration.max_usd_per_hour
+        return explored(Chosen(route, reason, costs), rates, self.spec.salt, facts.draw_key, limit, budget)
+
+    def _rates(self, before: Before, policy: str) -> Rates:
+        """Return the rates of a request: the rule's own, else those of the policy, else the file's."""
+        rates = self._file_rates
+        if self._policy_rates:
+            rates = next((found for fits, found in self._policy_rates if fits.match(policy)), rates)
+        if before.exploration is None and before.both is None:
+            return rates
+        return Rates(
+            rates.other if before.exploration is None else before.exploration,
+            rates.both if before.both is None else before.both,
+        )
+
+    def _is_settled(self, facts: Facts) -> bool:
+        """Whether the session's first request has fixed what may happen: the tier before it gives the draw away.
+
+        Where sessions stay strong, one that an earlier draw sent there stays. Exploring its other requests with the
+        draw that all of them share would give them propensities that are wrong given `previous`.
+        """
+        return self.spec.session.stay_strong and facts.previous is not None
 
     def _named(self, facts: Facts) -> Before:
         """Return what the first rule that fits says, its rollout drawn."""
@@ -204,7 +221,8 @@ def _compiled(rule: RuleSpec, spec: RulesSpec) -> _Compiled:
         policy="" if rule.threshold is not None else rule.policy or spec.policy or "",
         threshold=rule.threshold,
         bundle=rule.bundle or "",
-        exploration=spec.exploration.rate if rule.exploration is None else rule.exploration,
+        exploration=rule.exploration,
+        both=rule.both,
         falls_back=spec.out_of_distribution == "strong",
     )
     # A rule's policy is one of its own bundle's: where the caller asked for another, the file's policy holds.
@@ -212,6 +230,11 @@ def _compiled(rule: RuleSpec, spec: RulesSpec) -> _Compiled:
         before, bundle="", policy="" if rule.threshold is not None else spec.policy or ""
     )
     return _Compiled(_pattern(rule.tasks), _pattern(rule.tenants), rule.rollout_percent / 100.0, before, bundleless)
+
+
+def _policy_rates(one: PolicyExplorationSpec, rates: Rates) -> tuple[re.Pattern[str], Rates]:
+    other = rates.other if one.rate is None else one.rate
+    return re.compile(translate(one.policy)), Rates(other, rates.both if one.both is None else one.both)
 
 
 def _pattern(globs: Iterable[str] | None) -> re.Pattern[str] | None:

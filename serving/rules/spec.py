@@ -18,6 +18,7 @@ Decider = Literal["model", "strong"]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 ExplorationRate = Annotated[float, msgspec.Meta(ge=0, le=MAX_EXPLORATION)]
+Usd = Annotated[float, msgspec.Meta(ge=0)]
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
 Globs = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
 
@@ -32,7 +33,8 @@ class RuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         rollout_percent: share of sessions that the model may decide on; the others go strong.
         policy, threshold: what the model's p_match is held against; at most one of them.
         bundle: `name` or `name/version` that answers.
-        exploration: rate instead of the file's.
+        exploration: rate instead of that of the policy or the file.
+        both: likewise, of requests that both models are to answer.
     """
 
     name: Name
@@ -44,6 +46,7 @@ class RuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     threshold: Share | None = None
     bundle: Name | None = None
     exploration: ExplorationRate | None = None
+    both: Share | None = None
 
 
 class SessionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -58,17 +61,36 @@ class SessionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     count_switch_cost: bool = True
 
 
-class ExplorationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """`[exploration]`: requests sent to the other tier, so that there is something to learn from.
+class PolicyExplorationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One entry of `[[exploration.policies]]`: rates instead of the file's where a policy decides.
 
     Attributes:
-        rate: share of sessions, at most a half.
+        policy: shell pattern over the policy's name (`max_worse=*`); `threshold=*` is a caller's own.
+        rate, both: as in `[exploration]`; None for those there.
+    """
+
+    policy: Name
+    rate: ExplorationRate | None = None
+    both: Share | None = None
+
+
+class ExplorationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[exploration]`: requests sent to the other tier, or to both, so that there is something to learn from.
+
+    Attributes:
+        rate: share of sessions that take the other tier, at most a half.
+        both: share of sessions whose requests both models are to answer; costs the second answer, and no quality.
         min_p_match: a request below it is never explored to the weak model. Exploring to the strong model costs
             money, to the weak one quality: this bounds the second.
+        max_usd_per_hour: cap of each worker on the expected cost of exploration; None for no cap.
+        policies: the first whose pattern fits the policy applied.
     """
 
     rate: ExplorationRate = 0.0
+    both: Share = 0.0
     min_p_match: Share = 0.0
+    max_usd_per_hour: Usd | None = None
+    policies: tuple[PolicyExplorationSpec, ...] = ()
 
 
 class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -115,11 +137,18 @@ EXPECTED = {
     "rules.threshold": "a number from 0 to 1",
     "rules.bundle": "the name of a bundle, 'name' or 'name/version'",
     "rules.exploration": "a number from 0 to 0.5",
+    "rules.both": "a number from 0 to 1",
     "session": "a table headed [session]",
     "session.stay_strong": "true or false",
     "session.count_switch_cost": "true or false",
     "exploration": "a table headed [exploration]",
     "exploration.rate": "a number from 0 to 0.5",
+    "exploration.both": "a number from 0 to 1",
     "exploration.min_p_match": "a number from 0 to 1",
+    "exploration.max_usd_per_hour": "USD an hour, 0 or more",
+    "exploration.policies": "tables headed [[exploration.policies]]",
+    "exploration.policies.policy": "a pattern over names of policies, such as 'max_worse=*'",
+    "exploration.policies.rate": "a number from 0 to 0.5",
+    "exploration.policies.both": "a number from 0 to 1",
 }
 """What each key takes, in the words of a refusal; array indices left out."""

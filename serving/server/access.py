@@ -27,6 +27,7 @@ OPEN_PATHS = (
 """Begin the methods that need no token."""
 SERVICE_PATH = f"/{SERVICE_NAME}/"
 STANDS_FOR = {
+    "/envoy.service.ext_proc.v3.ExternalProcessor/Process": "Route",
     "/inference.GRPCInferenceService/ModelInfer": "Route",
     "/inference.GRPCInferenceService/ModelMetadata": "DescribeModel",
 }

@@ -13,9 +13,13 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from serving.bundle import Policy
-from serving.decision import NO_RULES, check_content, model_decision, ruled_decision, settled
+from serving.costs import ExpectedCosts
+from serving.decision import NO_RULES, Decision, check_content, model_decision, ruled_decision, settled
+from serving.drift.watch import DriftWatch
 from serving.explain import parts_of
 from serving.routes import estimated_tokens
+from serving.rules.budget import ExplorationBudget
+from serving.rules.exploring import After
 from serving.rules.rules import Rules
 from serving.server.access import check_tenant
 from serving.server.admission import Admission
@@ -46,21 +50,28 @@ class Answering:
         settings: ServerSettings,
         rules: Callable[[], Rules] = lambda: NO_RULES,
         decision_log: DecisionLog | None = None,
+        drift: DriftWatch | None = None,
     ) -> None:
-        """Take the bundles to answer from, the limits, where to find the rules in force, and what logs decisions."""
+        """Take the bundles to answer from, the limits, where to find the rules in force, and what logs and watches."""
         self.lifecycle = lifecycle
         self.admission = Admission(settings.max_queue_items, settings.max_tenant_share, lifecycle.metrics.refused)
         self.challengers = Challengers(lifecycle)
         self._metrics = lifecycle.metrics
         self._rules = rules
         self._decision_log = decision_log
+        self._drift = drift
         self._settings = settings
+        self._budget = ExplorationBudget()
         self._model_thread = ModelThread(self.admission.observe, early_exit=settings.early_exit)
 
     @property
     def model_calls(self) -> int:
         """Prompts handed to the model so far, warm-up left out."""
         return self._model_thread.calls
+
+    @property
+    def _logs_features(self) -> bool:
+        return self._decision_log is not None and self._decision_log.wants_features
 
     def close(self) -> None:
         """Drop what waits for the model and let its threads end."""
@@ -104,7 +115,7 @@ class Answering:
         if asked.before.route is not None:  # no place in the queue, which keeps the longest texts out of it
             decision = ruled_decision(served.manifest.pair, asked.policy(served), asked.before)
             timings = Timings(decode_ns, 0, time.perf_counter_ns() - asked.decoded_ns)
-            self._decided(Decided(time.time(), call, decision, served.manifest.bundle_id, costs, tokens), timings)
+            self._decided(Decided(time.time(), call, decision, served.manifest, costs, tokens), timings)
             return response(call, decision, served.manifest.bundle_id, costs, timings)
         served, policy, predicted = await self._predicted(lineup, served, asked)
         chosen = model_decision(
@@ -115,16 +126,33 @@ class Answering:
             falls_back=asked.before.falls_back,
         )
         self.challengers.show(lineup, served, asked, chosen)
-        after = rules.after(facts, asked.before, chosen.route, predicted.prediction.p_match, costs, chosen.reason)
-        decision = settled(chosen, served.manifest.pair, after)
+        if self._drift is not None:
+            self._drift.decided(served.bundle, chosen.route, call.request_id, predicted.prediction)
+        manifest = served.manifest
+        decision = settled(chosen, manifest.pair, self._after(rules, asked, chosen, predicted, costs))
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
-        bundle_id = served.manifest.bundle_id
-        self._decided(Decided(time.time(), call, decision, bundle_id, costs, tokens, predicted.features), timings)
-        return response(call, decision, bundle_id, costs, timings, predicted.contributions)
+        features = predicted.features if self._logs_features else None
+        self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, features), timings)
+        return response(call, decision, manifest.bundle_id, costs, timings, predicted.contributions)
+
+    def _after(self, rules: Rules, asked: Asked, chosen: Decision, predicted: Predicted, costs: ExpectedCosts) -> After:
+        """Return what session and exploration make of the model's choice, and count what the latter costs."""
+        after = rules.after(
+            asked.facts,
+            asked.before,
+            chosen.route,
+            predicted.prediction.p_match,
+            costs,
+            chosen.reason,
+            policy=chosen.policy,
+            budget=self._budget,
+        )
+        self._metrics.explored(after)
+        return after
 
     def _decided(self, decided: Decided, timings: Timings) -> None:
         """Count a decision, and log it where a log is kept."""
-        self._metrics.decided(decided.decision, decided.bundle_id, timings)
+        self._metrics.decided(decided.decision, decided.manifest.bundle_id, timings)
         if self._decision_log is not None:
             self._decision_log.log(decided)
 
@@ -151,7 +179,7 @@ class Answering:
                 return Predicted(known, asked.decoded_ns, time.perf_counter_ns())
         parts = parts_of(call.prompt.text) if call.explain else []
         with self.admission.slot(call.tenant, remaining_s(asked.deadline_s), 1 + len(parts)):
-            wants_features = self._decision_log is not None and self._decision_log.wants_features
+            is_watched = self._drift is not None and served.bundle.baseline is not None
             ask = Ask(
                 served.bundle.model,
                 call.prompt,
@@ -159,9 +187,11 @@ class Answering:
                 asked.deadline_s,
                 asked.decoded_ns,
                 parts,
-                wants_features=wants_features,
+                wants_features=self._logs_features or is_watched,
             )
             predicted = await self._model_thread.ask(ask, self.admission.service_s)
         served.cache.put(key, predicted.prediction)
         self.challengers.took(served, predicted.model_ns // (1 + len(parts)))
+        if is_watched and self._drift is not None and predicted.features is not None:
+            self._drift.predicted(served.bundle, predicted.prediction, predicted.features.structural)
         return predicted

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import EXIT_USAGE, TurnoutError
+from serving.gateways.ext_proc.mode import ExtProc
 from serving.spool.decision import LogDecisions
 
 DEFAULT_LISTEN = "127.0.0.1:50151"
@@ -56,10 +57,16 @@ class ServerSettings:
             RESOURCE_EXHAUSTED. Higher costs memory and patience on a slow disk, and gains nothing on a fast one.
         log_decisions: what the decision log in `spool` keeps of each prompt. Off unless asked for: prompts are personal
             data, and an update must not begin to keep them. `digest` keeps no text, but counts of its word pieces.
+        compact_to: folder that sealed files of `spool` are compacted into, as Parquet, by a process of its own at the
+            lowest priority; None leaves that to a timer of the operator's. Needs the extra `train`.
+        compact_keep_days: days that are kept there; None keeps all.
         tls_cert: PEM file with the server's certificate chain, leaf first; None for plain text.
         tls_key: PEM file with its private key, without a passphrase. Both are read again when they change.
         tls_client_ca: PEM file with the authorities that clients' certificates must come from; None asks for none.
         tokens: TOML file of the bearer tokens that are let in; None lets everybody in. Read again on change.
+        ext_proc: what Envoy's external processor may change in requests; off: the service is not there.
+        ext_proc_timeout_s: how long a decision for Envoy may take before the strong model is the answer. Below Envoy's
+            `message_timeout` (0.2 s unless set), after which Envoy fails the request or lets it pass undecided.
         insecure_public: whether to listen beyond loopback without TLS: prompts and tokens can be read on the way.
     """
 
@@ -83,10 +90,14 @@ class ServerSettings:
     spool_max_age_s: float = 3600.0
     spool_max_pending: int = 4096
     log_decisions: LogDecisions = LogDecisions.OFF
+    compact_to: Path | None = None
+    compact_keep_days: int | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
     tls_client_ca: Path | None = None
     tokens: Path | None = None
+    ext_proc: ExtProc = ExtProc.OFF
+    ext_proc_timeout_s: float = 0.15
     insecure_public: bool = False
 
     def __post_init__(self) -> None:
@@ -107,6 +118,8 @@ class ServerSettings:
                 f"got {self.max_batch_bytes} and {self.max_transport_bytes}"
             )
         self._check_spool()
+        if not (math.isfinite(self.ext_proc_timeout_s) and self.ext_proc_timeout_s > 0):
+            raise SettingsRefused(f"ext_proc_timeout_s: expected seconds above 0, got {self.ext_proc_timeout_s}")
         for name in ("max_batch_items", "max_stream_items", "max_queue_items", "max_unread_calls", "spool_max_pending"):
             if getattr(self, name) < 1:
                 raise SettingsRefused(f"{name}: expected 1 or more, got {getattr(self, name)}")
@@ -120,6 +133,8 @@ class ServerSettings:
     def _check_spool(self) -> None:
         if self.log_decisions is not LogDecisions.OFF and self.spool is None:
             raise SettingsRefused(f"log_decisions: {self.log_decisions} needs a folder to write to; give spool as well")
+        if self.compact_keep_days is not None and (self.compact_to is None or self.compact_keep_days < 1):
+            raise SettingsRefused("compact_keep_days: expected 1 or more, and compact_to as well")
         if not 1 << 10 <= self.spool_max_file_bytes <= 1 << 30:
             raise SettingsRefused(f"spool_max_file_bytes: expected 1 KiB to 1 GiB, got {self.spool_max_file_bytes}")
         if not (math.isfinite(self.spool_max_age_s) and self.spool_max_age_s > 0):

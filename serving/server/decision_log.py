@@ -24,6 +24,7 @@ from serving.spool.framing import Kind
 from serving.spool.writer import SpoolWriter
 
 if TYPE_CHECKING:
+    from serving.bundle import Manifest
     from serving.costs import ExpectedCosts
     from serving.decision import Decision
     from serving.wire import RouteCall
@@ -52,7 +53,7 @@ class Decided:
     decided_s: float
     call: RouteCall
     decision: Decision
-    bundle_id: str
+    manifest: Manifest
     costs: ExpectedCosts
     tokens: int
     features: Features | None = None
@@ -137,6 +138,7 @@ class DecisionLog:
 def record_of(decided: Decided, mode: LogDecisions, key: bytes) -> DecisionRecord:
     """Return the record of a decision, with as much of the prompt as the mode keeps."""
     call, decision, features = decided.call, decided.decision, decided.features
+    pair = decided.manifest.pair
     text, is_left_out = _kept_text(call.prompt.text, decided.tokens, mode)
     return DecisionRecord(
         decided_s=decided.decided_s,
@@ -148,7 +150,7 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes) -> DecisionRecor
         threshold=decision.threshold,
         policy=decision.policy,
         reason=decision.reason,
-        bundle=decided.bundle_id,
+        bundle=decided.manifest.bundle_id,
         request_id=call.request_id,
         tenant=call.tenant,
         task=call.task,
@@ -157,6 +159,10 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes) -> DecisionRecor
         stage=decision.stage or "",
         rule=decision.rule,
         route_propensity=decision.route_propensity,
+        wants_both=decision.wants_both,
+        pair_propensity=decision.pair_propensity,
+        exploration=decision.exploration,
+        other_model=pair.weak if decision.model == pair.strong else pair.strong,
         weak_cost_usd=decided.costs.weak_usd,
         strong_cost_usd=decided.costs.strong_usd,
         text=text,
@@ -170,6 +176,7 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes) -> DecisionRecor
         counts=b"" if features is None else features.counts.astype("<u2").tobytes(),
         structural=b"" if features is None else features.structural.astype("<f4").tobytes(),
         feature_schema=0 if features is None else SCHEMA_VERSION,
+        harness_rules=decided.manifest.harness_rules if features is not None else 0,
     )
 
 

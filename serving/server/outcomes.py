@@ -10,6 +10,7 @@ import asyncio
 import logging
 import math
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
@@ -22,7 +23,7 @@ from serving.server.decision_log import DecisionLog
 from serving.spool.decision import LogDecisions
 from serving.spool.digests import digest_key
 from serving.spool.framing import Kind
-from serving.spool.outcome import encode_outcome
+from serving.spool.outcome import Outcome, encode_outcome
 from serving.spool.writer import SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
 
 MAX_PUSHBACK_MS = 5_000
@@ -40,8 +41,17 @@ class OutcomeIntake:
         spool: where they go; None when the server keeps none.
     """
 
-    def __init__(self, settings: ServerSettings) -> None:
-        """Start the spool, if there is to be one; raises `SettingsRefused` when its folder can't be used."""
+    def __init__(self, settings: ServerSettings, on_outcome: Callable[[Outcome], None] = lambda _: None) -> None:
+        """Start the spool, if there is to be one.
+
+        Args:
+            settings: where it is, and its limits.
+            on_outcome: told of each outcome that is on the disk.
+
+        Raises:
+            SettingsRefused: its folder can't be used.
+        """
+        self._on_outcome = on_outcome
         self.spool: SpoolWriter | None = None
         self._waiters: dict[Future[None], list[asyncio.Future[None]]] = {}
         if settings.spool is None:
@@ -96,6 +106,7 @@ class OutcomeIntake:
             raise Overloaded(str(error), min(max(math.ceil(error.wait_s * 1e3), 1), MAX_PUSHBACK_MS)) from None
         except SpoolFailed as error:
             raise NotServing(f"{error}; use another replica") from None
+        self._on_outcome(outcome)
         return pb.ReportOutcomeResponse()
 
     def _written(self, group: Future[None]) -> asyncio.Future[None]:

@@ -25,6 +25,7 @@ from grpc_reflection.v1alpha import reflection
 from serving.decision import NO_RULES
 from serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError
 from serving.gateways import open_inference
+from serving.gateways.ext_proc.adding import add_ext_proc
 from serving.observe.running import Observation, announce, keep_sampling, observation
 from serving.observe.settings import ObserveSettings
 from serving.observe.tracing import Tracing
@@ -32,6 +33,7 @@ from serving.rules.names import check_names
 from serving.rules.rules import Rules
 from serving.rules.watching import RulesFile
 from serving.server.access import TokenGate
+from serving.server.compacting import Compacting
 from serving.server.config import ServerSettings
 from serving.server.launching import ready_line
 from serving.server.lifecycle import Lifecycle
@@ -47,7 +49,6 @@ if TYPE_CHECKING:
 
 FLUSH_S = 0.05
 """Time for gRPC's threads to send the last answers."""
-HEALTH_NAMES = ("", SERVICE_NAME)
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -87,6 +88,7 @@ class RouterServer:
 
         Raises:
             RulesRefused: the rules file can't be used, or names what is not served.
+            SettingsRefused: logs are to be compacted, and what that needs is not installed.
             SettingsRefused: tokens or certificates can't be used.
             ExtraMissing: an HTTP port is asked for, and its packages are not installed.
         """
@@ -94,6 +96,7 @@ class RouterServer:
         self._lifecycle = lifecycle
         self._rules_file = None if settings.rules is None else RulesFile(settings.rules, self._check_rules)
         self._watching: list[asyncio.Task[None]] = []
+        self._compacting = None if settings.compact_to is None else Compacting(settings)
         self.service = RouterService(lifecycle, settings, self._rules, tracing)
         self._settings = settings
         self._shares_port = shares_port
@@ -115,6 +118,8 @@ class RouterServer:
         self._server.add_generic_rpc_handlers(
             (self.service.handlers(), open_inference.OpenInference(self.service, settings).handlers())
         )
+        more = add_ext_proc(self._server, self.service, settings, tracing)
+        self._names = [SERVICE_NAME, open_inference.SERVICE_NAME, *more]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
             exposed = (SERVICE_NAME, open_inference.SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
@@ -174,10 +179,14 @@ class RouterServer:
     def _watch(self) -> None:
         """Follow pointers and rules file from now on, until the server stops."""
         service = self.service
-        sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log)
+        sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log, self._watch_drift)
         watched = [self._lifecycle.watch(), sampling]
         watched += [] if self._rules_file is None else [self._rules_file.watch()]
+        watched += [] if self._compacting is None else [self._compacting.watch()]
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
+
+    def _watch_drift(self) -> None:
+        self.service.drift.sample(one.bundle for one in self._lifecycle.lineup.everyone)
 
     async def reload(self) -> None:
         """Look again at bundles and rules, at SIGHUP; never raises, and calls go on being answered."""
@@ -219,7 +228,7 @@ class RouterServer:
         self.service.close()
 
     async def _set_health(self, status: int) -> None:
-        for name in HEALTH_NAMES:
+        for name in ("", *self._names):
             await self._health.set(name, status)
 
 

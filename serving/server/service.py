@@ -14,6 +14,7 @@ from typing import Any
 import grpc
 
 from serving.decision import NO_RULES
+from serving.drift.watch import DriftWatch
 from serving.errors import InvalidRequest, NotServing
 from serving.observe.calls import Behaviour, observed
 from serving.observe.tracing import Tracing
@@ -40,6 +41,7 @@ class RouterService:
         outcomes: the path of every outcome, with its spool.
         decision_log: where decisions go, into the same spool; None when they are not kept.
         metrics: what this worker counts.
+        drift: what it notes of its traffic.
     """
 
     def __init__(
@@ -53,10 +55,11 @@ class RouterService:
         self.is_warm = False
         self.is_ready = False
         self.n_calls = 0
-        self.outcomes = OutcomeIntake(settings)
-        self.decision_log = self.outcomes.decision_log(settings)
-        self.answering = Answering(lifecycle, settings, rules, self.decision_log)
         self.metrics = lifecycle.metrics
+        self.drift = DriftWatch(self.metrics, awaits_outcomes=settings.spool is not None)
+        self.outcomes = OutcomeIntake(settings, self.drift.reported)
+        self.decision_log = self.outcomes.decision_log(settings)
+        self.answering = Answering(lifecycle, settings, rules, self.decision_log, self.drift)
         self._tracing = tracing
         self._settings = settings
 
@@ -138,7 +141,7 @@ class RouterService:
         finally:
             self.n_calls -= 1
         self.metrics.failed(failure.code)
-        return await context.abort(failure.code, failure.message, failure.trailers)
+        return await context.abort(failure.code, failure.message, failure.trailers(context.invocation_metadata() or ()))
 
     async def decide(self, raw: bytes, deadline_s: float | None) -> Any:
         """Return the `RouteResponse` to the bytes of one `RouteRequest`, whatever protocol it came over.

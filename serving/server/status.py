@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import grpc
@@ -12,6 +13,11 @@ from serving.server.incidents import report_incident
 PUSHBACK_KEY = "grpc-retry-pushback-ms"
 """Trailing metadata of gRPC's retry design (proposal A6): milliseconds before the one retry."""
 
+ATTEMPTS_KEY = "grpc-previous-rpc-attempts"
+"""Metadata of the same design, that gRPC's clients send with a retry."""
+NO_MORE = "-1"
+"""A pushback that says not to retry."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -21,10 +27,16 @@ class Failure:
     message: str
     pushback_ms: int | None = None
 
-    @property
-    def trailers(self) -> tuple[tuple[str, str], ...]:
-        """Trailing metadata of a call that fails this way."""
-        return () if self.pushback_ms is None else ((PUSHBACK_KEY, str(self.pushback_ms)),)
+    def trailers(self, metadata: Iterable[tuple[str, str | bytes]]) -> tuple[tuple[str, str], ...]:
+        """Return the trailing metadata of a call that fails this way, by the metadata that it came with.
+
+        A call that was repeated once is told not to come again: clients whose policy allows more attempts, for
+        the sake of UNAVAILABLE, then keep to the contract's one under overload.
+        """
+        if self.pushback_ms is None:
+            return ()
+        is_retry = any(key == ATTEMPTS_KEY for key, _ in metadata)
+        return ((PUSHBACK_KEY, NO_MORE if is_retry else str(self.pushback_ms)),)
 
 
 def failure_of(error: Exception) -> Failure:

@@ -30,6 +30,9 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         tokens: estimated tokens of the prompt.
         route: `weak` or `strong`.
         stage: `FAST` or `FULL`; empty when the model did not run.
+        exploration: `open` where the request could be explored, `capped` or `unpriced` where it could have been, else
+            empty; see `serving.rules.budget`.
+        other_model: of the pair, the one that `model` is not; empty in logs of before.
         text: the rendered prompt, as `kept` says; None where it is not kept.
         is_left_out: whether a text that was to be kept is missing, for its length.
         redaction: version of the redaction rules; 0 where none was applied.
@@ -41,6 +44,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         counts: how often each bucket occurs, uint16 little-endian.
         structural: measures of `serving.features.STRUCTURAL`, float32 little-endian.
         feature_schema: version of those three; 0 without them.
+        harness_rules: version of the rules by which they were taken without harness text.
     """
 
     decided_s: float
@@ -74,6 +78,11 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     counts: bytes = b""
     structural: bytes = b""
     feature_schema: int = 0
+    wants_both: bool = False
+    pair_propensity: float = 0.0
+    exploration: str = ""
+    other_model: str = ""
+    harness_rules: int = 0
 
 
 _encoder = msgspec.msgpack.Encoder()

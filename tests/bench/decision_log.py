@@ -61,7 +61,7 @@ def main() -> None:
     print(f"{os.cpu_count()} cores; a prompt of {len(TEXT)} characters, {features.buckets.size} buckets")
     with tempfile.TemporaryDirectory(dir=given.folder) as spools:
         log = DecisionLog(SpoolWriter(Path(spools) / "one", SpoolLimits()), LogDecisions.DIGEST, KEY)
-        fields = (one.call, one.decision, one.bundle_id, one.costs, one.tokens, one.features)
+        fields = (one.call, one.decision, one.manifest, one.costs, one.tokens, one.features)
         us = _us(lambda: log.log(Decided(time.time(), *fields)))
         print(f"on the loop: {us:.2f} us a decision, {log.dropped} dropped")
         log.close()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
+from serving.bundle import Pair
 from serving.features import N_BUCKETS
 from tests.bench.quality import apart
 from tests.bench.quality.figures import Answers, compare
@@ -73,6 +74,11 @@ def test_table_names_what_was_left_out_and_keeps_published_figures_apart(questio
 def test_unknown_option_of_a_table_is_refused():
     with pytest.raises(SystemExit, match="expected FILE"):
         Spec.parse("rows.parquet,sauce=x")
+
+
+def test_table_names_the_pair_whose_rows_it_compares():
+    assert Spec.parse("rows.parquet").pair == Pair()
+    assert Spec.parse("rows.parquet,source=x,strong=big,weak=small").pair == Pair("big", "small")
 
 
 @pytest.mark.skipif(not apart.LITELLM.is_there, reason="no .venv-bench-quality-litellm; run make bench-quality-peers")

@@ -10,7 +10,7 @@ import pytest
 import typer
 
 from serving import cli
-from serving.models.cli import models_app
+from serving.models.cli import models_app, rollback
 from tests.contract.conftest import Turnout
 from training.cli import add_commands
 
@@ -21,9 +21,11 @@ COMMANDS = [
     "bundle sign",
     "bundle verify",
     "doctor",
+    "drift",
     "encoder",
     "encoder export",
     "evaluate",
+    "frontier",
     "key",
     "key new",
     "label",
@@ -35,17 +37,22 @@ COMMANDS = [
     "models list",
     "models promote",
     "models prune",
+    "models publish",
     "models rollback",
     "models show",
     "predict",
     "recalibrate",
     "replay",
+    "replay-policy",
     "report",
+    "retrain",
+    "rollback",
     "route",
     "rules",
     "rules check",
     "rules try",
     "sample",
+    "savings",
     "serve",
     "spool",
     "spool show",
@@ -69,6 +76,7 @@ def whole_app() -> dict[str, Any]:
     app.add_typer(cli.rules_app, name="rules")
     app.add_typer(cli.spool_app, name="spool")
     app.add_typer(models_app, name="models")
+    app.command()(rollback)
     app.add_typer(cli.key_app, name="key")
     app.add_typer(cli.token_app, name="token")
     app.command()(cli.serve)

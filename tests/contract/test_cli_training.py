@@ -1,9 +1,10 @@
-"""Commands that read logs: sample, label, predict, evaluate, recalibrate."""
+"""Commands that read logs: sample, label, predict, evaluate, recalibrate, retrain."""
 
 from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -13,6 +14,7 @@ from tests.contract.conftest import Turnout
 from tests.gateway_builders import chat_attributes, observation, otlp, span, spend_log
 from tests.log_builders import write_log
 from tests.training.runs import TrainingRun
+from training.features.schema import feature_origin
 from training.sample import make_sample, write_sample
 
 
@@ -37,6 +39,23 @@ def test_label_writes_one_row_a_record_and_prints_a_ledger(turnout: Turnout, log
     ]
     assert [row["match"] for row in rows] == [int(weak >= strong) for strong, weak in scores]
     assert [row["line"] for row in rows] == list(range(1, 61))
+
+
+def test_label_keeps_features_where_asked_and_a_salt_that_is_too_long_is_refused(
+    turnout: Turnout, log: Path, tmp_path: Path
+):
+    out = tmp_path / "features.parquet"
+    options = ("--keep", "features", "--no-cache", "--quiet", "--json", "--harness-rules", 0)
+    ended = turnout("label", log, "--out", out, *options, "--salt", "of the year")
+    assert (ended.code, ended.err) == (0, "")
+    origin = feature_origin(out)
+    assert origin is not None
+    assert (origin.salt, origin.harness_rules) == ("of the year", 0)
+    assert [len(row) for row in pq.read_table(out)["dense"].to_pylist()] == [384] * 60
+    refused = turnout("label", log, "--out", tmp_path / "none.parquet", *options, "--salt", "x" * 65)
+    assert refused.code == 2
+    assert "at most 64 bytes" in refused.err
+    assert [path.name for path in tmp_path.iterdir()] == ["features.parquet"]
 
 
 def test_stored_labels_are_used_and_those_of_another_log_refused(
@@ -125,3 +144,20 @@ def test_recalibrate_writes_a_bundle_that_serves(turnout: Turnout, training_run:
     again = turnout("recalibrate", out, log, "--out", tmp_path / "again", "--no-cache", "--quiet")
     assert again.code == 1
     assert "250 rows were seen in its training" in again.err
+
+
+def test_retrain_ends_with_5_while_there_is_too_little_to_compare_on(
+    turnout: Turnout, training_run: TrainingRun, log: Path, tmp_path: Path
+):
+    version = tmp_path / "models" / "router" / "1"
+    shutil.copytree(training_run.bundle, version)
+    (version.parent / "CURRENT").write_text("1\n")
+    words = ("retrain", "--logs", log, "--champion", version.parent, "--quiet")
+    ended = turnout(*words)
+    assert (ended.code, ended.out, ended.err.count("\n")) == (5, "", 1)
+    assert "expected at least 1000; log more requests" in ended.err
+    (version.parent / "CURRENT").unlink()
+    refused = turnout(*words)
+    assert (refused.code, refused.err.count("\n")) == (3, 1)
+    assert "turnout models promote" in refused.err
+    assert turnout(*words, "--task-bound", "maths").code == 2

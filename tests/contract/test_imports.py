@@ -38,3 +38,7 @@ def test_serving_imports_nothing_of_training(module: str):
 )
 def test_client_rules_and_supervisor_import_no_inference_library(module: str):
     assert modules_after(f"import {module}") & (TRAINING_ONLY | INFERENCE_ONLY) == set()
+
+
+def test_envoys_own_messages_are_not_needed():
+    assert "envoy" not in modules_after("import serving.gateways.ext_proc.processor")

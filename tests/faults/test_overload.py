@@ -82,15 +82,13 @@ def test_full_queue_refuses_at_once_and_says_when_to_come_again(gated: Bundle):
 
 def test_accepted_and_refused_are_all_that_were_sent(bundle: Bundle):
     async def check() -> None:
-        async with server_in_loop(bundle, max_queue_items=20, max_unread_calls=1_000) as (server, address):
-            async with AsyncRouter(address, timeout_s=10) as router:
-                routed = await asyncio.gather(*(router.route(text="word " * 60) for _ in range(400)))
-            accepted = sum(one.fallback_reason is None for one in routed)
-            assert router.fallbacks.keys() <= {"resource_exhausted"}
-            assert accepted + router.fallbacks["resource_exhausted"] == 400
-            assert (server.service.model_calls, server.service.answering.admission.refused.total()) == (
-                accepted,
-                400 - accepted,
+        async with stub_of(bundle, max_queue_items=20, max_unread_calls=1_000) as (service, route):
+            calls = [route(pb.RouteRequest(text="word " * 60), timeout=10) for _ in range(400)]
+            codes = codes_of(await asyncio.gather(*calls, return_exceptions=True))
+            assert codes.keys() <= {grpc.StatusCode.OK, EXHAUSTED}
+            assert (service.model_calls, service.answering.admission.refused.total()) == (
+                codes[grpc.StatusCode.OK],
+                codes[EXHAUSTED],
             )
 
     asyncio.run(check())

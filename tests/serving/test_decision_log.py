@@ -9,10 +9,11 @@ import stat
 import time
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
-from serving.bundle import Bundle
+from serving.bundle import Bundle, load_bundle
 from serving.prompt import Prompt
 from serving.redaction import RULES_VERSION
 from serving.server import decision_log
@@ -22,6 +23,7 @@ from serving.spool.decision import DecisionRecord, LogDecisions, decode_decision
 from serving.spool.digests import KEY_FILE, digest_key, prompt_digest
 from serving.spool.framing import Kind
 from serving.spool.writer import SpoolLimits, SpoolWriter
+from tests.builders import tiny_bundle, tiny_manifest, write_manifest
 from tests.decision_builders import decided
 from tests.gates import until
 from tests.running import lifecycle_of, route, server_in_loop, server_process
@@ -84,6 +86,21 @@ def test_digest_mode_keeps_features_and_no_byte_of_any_prompt(bundle: Bundle, tm
         b"",
         0,
     )  # answered from the cache: the first one has them
+
+
+def test_digest_mode_keeps_the_features_that_the_bundle_reads_and_says_by_which_harness_rules(
+    bundle: Bundle, tmp_path: Path
+):
+    folder = tiny_bundle(tmp_path / "bundle")
+    write_manifest(folder, msgspec.structs.replace(tiny_manifest(folder), harness_rules=1))
+    spool = tmp_path / "spool"
+    texts = ["hello", "hello\n<system-reminder>\nthe word\n</system-reminder>"]
+    _, records = logged(load_bundle(folder), spool, "digest", *({"text": text} for text in texts))
+    assert [record.harness_rules for record in records] == [1, 1]
+    assert records[0].buckets == records[1].buckets != b""
+    assert records[0].digest != records[1].digest
+    _, (record,) = logged(bundle, tmp_path / "full", "full", {"text": texts[1]})
+    assert (record.text, record.harness_rules) == (texts[1], 0)
 
 
 def test_requests_that_never_reach_the_model_are_logged_too(bundle: Bundle, tmp_path: Path):

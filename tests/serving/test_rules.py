@@ -105,8 +105,8 @@ def test_the_first_rule_that_fits_applies():
         [exploration]
         rate = 0.1
     """)
-    acme = Before(rule="acme", policy="max_worse=0.05", bundle="support", exploration=0.1)
-    unnamed = Before(policy="max_worse=0.01", exploration=0.1)
+    acme = Before(rule="acme", policy="max_worse=0.05", bundle="support")
+    unnamed = Before(policy="max_worse=0.01")
     for tenant, task, expected in (
         ("", "", unnamed),
         ("Acme", "Legal", unnamed),

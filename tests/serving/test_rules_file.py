@@ -17,10 +17,12 @@ from serving.routes import Route
 from serving.rules import Rules, RulesSpec, read_rules
 from serving.rules.names import check_names
 from serving.rules.reading import MAX_FILE_BYTES, decode_rules
-from serving.rules.spec import EXPECTED, ExplorationSpec, RuleSpec, SessionSpec
+from serving.rules.spec import EXPECTED, ExplorationSpec, PolicyExplorationSpec, RuleSpec, SessionSpec
 
 PAGE = Path(__file__).resolve().parents[2] / "serving" / "rules" / "README.md"
 RULE = '[[rules]]\nname = "a"\n'
+EXPLORATION = ("rate", "both", "min_p_match")
+"""Its keys that have a number as their default."""
 
 
 def decoded(toml: str) -> RulesSpec:
@@ -63,16 +65,23 @@ def test_the_pages_example_is_valid_and_sets_every_top_level_key():
 
 def test_the_page_explains_every_key_with_its_default():
     rows = re.findall(r"^\| `([a-z_.]+)` \| (.*) \| (.*) \| .+ \|$", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    tables = {"rules", "session", "exploration"}
-    keys = keys_of(RulesSpec) - tables
-    for name, struct in (("rules", RuleSpec), ("session", SessionSpec), ("exploration", ExplorationSpec)):
+    structs = {
+        "rules": RuleSpec,
+        "session": SessionSpec,
+        "exploration": ExplorationSpec,
+        "exploration.policies": PolicyExplorationSpec,
+    }
+    tables = structs.keys()
+    keys = keys_of(RulesSpec)
+    for name, struct in structs.items():
         keys |= keys_of(struct, f"{name}.")
+    keys -= tables
     assert {key for key, _, _ in rows} == keys == EXPECTED.keys() - tables
     defaults = {key: default.strip("`") for key, _, default in rows}
     spec = RulesSpec()
     for key in ("otherwise", "max_estimated_tokens", "images", "tools", "salt"):
         assert msgspec.json.encode(getattr(spec, key)).decode() == defaults[key]
-    for key in ("session.stay_strong", "session.count_switch_cost", "exploration.rate", "exploration.min_p_match"):
+    for key in ("session.stay_strong", "session.count_switch_cost", *map("exploration.{}".format, EXPLORATION)):
         table, _, name = key.partition(".")
         assert msgspec.json.encode(getattr(getattr(spec, table), name)).decode() == defaults[key]
 
@@ -93,6 +102,15 @@ def test_the_page_explains_every_key_with_its_default():
         ("[session]\nsticky = true", "session.sticky: unknown key; known: stay_strong, count_switch_cost"),
         ("[exploration]\nrate = 0.6", "exploration.rate: expected a number from 0 to 0.5, got 0.6"),
         ("[exploration]\nrate = nan", "exploration.rate: expected a number from 0 to 0.5, got nan"),
+        (
+            "[exploration]\nmax_usd_per_hour = -1",
+            "exploration.max_usd_per_hour: expected USD an hour, 0 or more, got -1",
+        ),
+        ("[[exploration.policies]]\nboth = 0.1", "exploration.policies[0].policy: expected a pattern over names"),
+        (
+            '[[exploration.policies]]\npolicy = "x"\nrate = 1',
+            "exploration.policies[0].rate: expected a number from 0 to 0.5, got 1",
+        ),
         ('[[rules]]\nroute = "weak"', "rules[0].name: expected text of 1 to 200 characters, got nothing"),
         (f"{RULE}rollout_percent = 120", "rules[0].rollout_percent: expected a number from 0 to 100, got 120"),
         (f"{RULE}threshold = inf", "rules[0].threshold: expected a number from 0 to 1, got inf"),
@@ -104,6 +122,7 @@ def test_the_page_explains_every_key_with_its_default():
         (f'{RULE}policy = "p"\nthreshold = 0.5', "rules[0] ('a'): expected a policy or a threshold, got both"),
         (f'{RULE}route = "weak"\nrollout_percent = 5', "rules[0] ('a'): expected no rollout_percent beside route"),
         (f'{RULE}route = "weak"\nexploration = 0.1', "rules[0] ('a'): expected no exploration beside route"),
+        (f'{RULE}route = "weak"\nboth = 0.1', "rules[0] ('a'): expected no both beside route"),
         (f'{RULE}tasks = ["x"]\n{RULE}', "rules[1].name: expected a name of its own, got 'a', which rules[0] has"),
         (f'{RULE}[[rules]]\nname = "b"', "rules[1] ('b'): never applies, as rules[0] fits every request"),
         ("salt = ", "not TOML in UTF-8"),

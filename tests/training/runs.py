@@ -11,9 +11,10 @@ import numpy as np
 from tests.log_builders import gateway_row
 from training.dataset import Dataset
 from training.encoders import EncoderModel
+from training.learn import TrainSettings
 from training.progress import Reporter
 from training.sample import STRONG, write_sample
-from training.train import Trained, TrainSettings, train
+from training.train import Trained, train
 
 SEED = 3
 QUIET = Reporter(quiet=True)

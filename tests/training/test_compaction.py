@@ -17,7 +17,7 @@ from serving.spool.framing import HEADER_BYTES, RECORD_BYTES
 from tests.running import environment
 from tests.training.spools import DAY_S, NOON_S, compacted, decision, outcome, outcome_rows, rows, sealed
 from training.compaction.forget import Forgotten, Whom, forget
-from training.compaction.store import opened
+from training.compaction.store import opened, read_table, write_table
 from training.errors import DataRefused
 from training.labels import label_records
 from training.logs import read_records
@@ -96,15 +96,39 @@ def test_label_reads_single_answers_as_such_and_pairs_with_a_label(spool: Path, 
     assert found.unlabelled == {"only_weak": 1, "no_answer": 1}
 
 
+def test_pairs_carry_the_probability_of_their_flag_and_pairs_that_nobody_flagged_carry_none(spool: Path, out: Path):
+    names = {"route": "weak", "model": "gpt-4o-mini", "other_model": "gpt-4o", "pair_propensity": 0.25}
+    by_tier = [outcome("flagged", tier="weak", score=0.0), outcome("flagged", tier="strong", score=1.0)]
+    by_name = [outcome("own", model="gpt-4o-mini", score=0.0), outcome("own", model="gpt-4o", score=1.0)]
+    sealed(spool, [decision("flagged", wants_both=True, **names), *by_tier, decision("own", **names), *by_name])
+    compacted(spool, out)
+    (path,) = (out / "decisions").glob("day=*/*.parquet")
+    records = {record.id: record for record in read_records([path], Pair()).records}
+    assert {(one.weak.score, one.strong.score) for one in records.values()} == {(0.0, 1.0)}
+    assert (records["flagged"].pair_propensity, records["own"].pair_propensity) == (0.25, None)
+
+
+def test_outcomes_are_joined_into_files_of_before_that_lack_columns(spool: Path, out: Path):
+    sealed(spool, [decision("a")])
+    compacted(spool, out)
+    (path,) = (out / "decisions").glob("day=*/*.parquet")
+    write_table(path, read_table(path).drop_columns(["wants_both", "pair_propensity", "exploration", "other_model"]))
+    sealed(spool, [outcome("a", score=0.25)], 2)
+    assert compacted(spool, out).joined_late == 1
+    (row,) = rows(out)
+    assert json.loads(row["responses"])["gpt-4o-mini"]["score"] == 0.25
+
+
 def test_features_of_digest_mode_come_back_as_they_were(spool: Path, out: Path):
     buckets, counts = np.array([1, 262_143], "<u4"), np.array([1, 2048], "<u2")
     structural = np.linspace(0, 1, 16, dtype="<f4")
     features = {"buckets": buckets.tobytes(), "counts": counts.tobytes(), "structural": structural.tobytes()}
-    sealed(spool, [decision("a", kept="digest", text=None, feature_schema=1, **features)])
+    sealed(spool, [decision("a", kept="digest", text=None, feature_schema=1, harness_rules=1, **features)])
     compacted(spool, out)
     (row,) = rows(out)
     assert (row["prompt"], row["lexical_buckets"], row["lexical_counts"]) == (None, [1, 262_143], [1, 2048])
     assert row["structural"] == structural.tolist()
+    assert (row["feature_schema"], row["harness_rules"]) == (1, 1)
 
 
 def test_days_are_apart_and_old_ones_go(spool: Path, out: Path):
@@ -174,6 +198,13 @@ def test_killed_at_any_moment_the_next_run_ends_with_the_same_rows(tmp_path: Pat
 def forgotten(out: Path, spool: Path | None = None, **whom: str) -> Forgotten:
     with opened(out) as store:
         return forget(store, spool, Whom(**whom))
+
+
+def test_forgetting_passes_over_a_file_without_any_outcome(spool: Path, out: Path):
+    sealed(spool, [decision("a", tenant="acme")])
+    compacted(spool, out)
+    assert forgotten(out, tenant="acme").decisions == 1
+    assert rows(out) == []
 
 
 def test_forgetting_a_request_leaves_no_trace_of_it_in_any_file(spool: Path, out: Path):

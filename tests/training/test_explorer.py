@@ -156,13 +156,22 @@ def test_typed_traffic_costs_what_python_says(opened: Watched, expected: Explore
         opened.page.locator(f"#{name}").fill(str(value))
     place = len(expected.positions) // 2
     opened.move_to(place)
-    cost = monthly_usd(
-        Traffic(requests, prompt, output),
+    traffic = Traffic(requests, prompt, output)
+    cost = traffic.router_usd + monthly_usd(
+        traffic,
         expected.weak_price,
         expected.strong_price,
         expected.positions[place].share_weak,
     )
     assert opened.text("at-cost") == words.monthly(cost)
+
+
+def test_router_counts_in_the_cost_and_not_in_that_of_going_without(opened: Watched, expected: Explorer):
+    opened.page.locator("#router-usd").fill("250")
+    without = expected.cost(expected.start) - expected.traffic.router_usd
+    assert opened.text("at-cost") == words.monthly(without + 250)
+    assert opened.text("at-saved") == words.monthly(expected.cost_all_strong - without - 250)
+    assert opened.text("at-all-strong") == words.monthly(expected.cost_all_strong)
 
 
 def test_typed_prices_count_and_a_wrong_one_shows_no_amount(opened: Watched, expected: Explorer):

@@ -24,11 +24,12 @@ from training.dataset import Dataset, load_dataset
 from training.encoders import EncoderModel
 from training.errors import DataRefused
 from training.evaluate import Evaluation
+from training.learn import TrainSettings
 from training.logs import read_records
 from training.predict import evaluate_bundle, seen_rows
 from training.sample import make_sample, true_p_match, write_sample
 from training.splits import Part, split_groups
-from training.train import TrainSettings, train
+from training.train import train
 
 POLICY = "max_worse=0.05"
 HELD_OUT = 400

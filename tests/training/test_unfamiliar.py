@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 
-from serving.bundle import load_bundle
+from serving.bundle import FORMAT_VERSION, load_bundle
 from serving.features import N_BUCKETS, STRUCTURAL
 from serving.prompt import prompt_from_text
 from tests.training.runs import TrainingRun
@@ -92,7 +92,7 @@ def test_prompt_without_n_grams_is_no_stranger():
 def test_trained_bundle_knows_its_traffic_and_not_another_language(training_run: TrainingRun):
     bundle = load_bundle(training_run.bundle)
     rule = bundle.manifest.out_of_distribution
-    assert bundle.manifest.format_version == 2
+    assert bundle.manifest.format_version == FORMAT_VERSION
     assert rule.share_calibrate <= MAX_FLAGGED
     assert rule.share_test == training_run.trained.evaluation.share_out_of_distribution < 0.1
     assert bundle.model.predict(prompt_from_text(STRANGE), 0.5).is_out_of_distribution

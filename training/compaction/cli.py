@@ -8,6 +8,12 @@ from typing import Annotated
 import typer
 
 logs_app = typer.Typer(help="Compact the decisions of a server for training, or forget some.", no_args_is_help=True)
+CopyTo = Annotated[
+    str,
+    typer.Option(
+        help="Object store kept in line with the folder, such as s3://bucket/prefix; credentials from the environment."
+    ),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the counts as JSON.")]
 
 
@@ -18,6 +24,7 @@ def compact(
     keep_days: Annotated[
         int | None, typer.Option(min=1, help="Delete what is older than so many days; without it all is kept.")
     ] = None,
+    copy_to: CopyTo = "",
     as_json: AsJson = False,
 ) -> None:
     """Move sealed files of a spool into Parquet, decisions joined with their outcomes; run it from a timer.
@@ -26,7 +33,7 @@ def compact(
     """
     from training.compaction.commands import compact_logs
 
-    raise typer.Exit(compact_logs(spool, out, keep_days, as_json=as_json))
+    raise typer.Exit(compact_logs(spool, out, keep_days, copy_to, as_json=as_json))
 
 
 @logs_app.command()
@@ -38,6 +45,10 @@ def forget(
     spool: Annotated[
         Path | None, typer.Option(help="Folder of the spool, to rewrite its sealed files as well.")
     ] = None,
+    kept: Annotated[
+        Path | None, typer.Option(help="File of rows that turnout retrain has kept, to rewrite it as well.")
+    ] = None,
+    copy_to: CopyTo = "",
     as_json: AsJson = False,
 ) -> None:
     """Rewrite all files without the rows that fit every option given, and print how many went.
@@ -47,4 +58,4 @@ def forget(
     from training.compaction.commands import forget_rows
     from training.compaction.forget import Whom
 
-    raise typer.Exit(forget_rows(folder, spool, Whom(tenant, session, request_id), as_json=as_json))
+    raise typer.Exit(forget_rows(folder, spool, Whom(tenant, session, request_id), kept, copy_to, as_json=as_json))

@@ -13,29 +13,32 @@ from rich.table import Table
 from serving.errors import EXIT_DATA_REFUSED, EXIT_OK
 from serving.tables import console
 from training.compaction.compact import compact
-from training.compaction.forget import Whom, forget
-from training.compaction.store import opened
+from training.compaction.copies import copy_to
+from training.compaction.forget import Whom, forget, forget_kept
+from training.compaction.store import Store, opened
 from training.errors import DataRefused
 
 
-def compact_logs(spool: Path, out: Path, keep_days: int | None, *, as_json: bool) -> int:
+def compact_logs(spool: Path, out: Path, keep_days: int | None, copies: str, *, as_json: bool) -> int:
     """Compact a spool into a store, print the counts, and return the exit code: 1 when bytes were damaged.
 
     Raises:
-        DataRefused: the spool is not there, or another process is at work on the store.
+        DataRefused: the spool is not there, another process is at work on the store, or the copies can't be written.
     """
     _check_folder(spool)
     with opened(out, make=True) as store:
         done = compact(spool, store, keep_days, dt.datetime.now(dt.UTC).date())
-    _print(str(out), asdict(done), as_json=as_json)
+        sent = _copied(store, copies)
+    _print(str(out), asdict(done) | sent, as_json=as_json)
     return EXIT_DATA_REFUSED if done.damages or done.unknown else EXIT_OK
 
 
-def forget_rows(folder: Path, spool: Path | None, whom: Whom, *, as_json: bool) -> int:
+def forget_rows(folder: Path, spool: Path | None, whom: Whom, kept: Path | None, copies: str, *, as_json: bool) -> int:
     """Forget rows, print the counts, and return the exit code: 1 when a living server's file still holds some.
 
     Raises:
-        DataRefused: nobody is named, a folder is not there, or another process is at work on the store.
+        DataRefused: nobody is named, a folder is not there, another process is at work on the store, or the copies
+            can't be written.
     """
     if whom == Whom():
         raise DataRefused("forget whom? give at least one of --tenant, --session, --id")
@@ -43,8 +46,16 @@ def forget_rows(folder: Path, spool: Path | None, whom: Whom, *, as_json: bool) 
         _check_folder(spool)
     with opened(folder) as store:
         done = forget(store, spool, whom)
-    _print(str(folder), asdict(done), as_json=as_json)
+        sent = _copied(store, copies)
+    if kept is not None:
+        done.kept = forget_kept(kept, whom)
+    _print(str(folder), asdict(done) | sent, as_json=as_json)
     return EXIT_DATA_REFUSED if done.left else EXIT_OK
+
+
+def _copied(store: Store, copies: str) -> dict[str, int]:
+    """Bring the copies in line, where there are to be any; return the counts."""
+    return asdict(copy_to(store, copies)) if copies else {}
 
 
 def _check_folder(spool: Path) -> None:

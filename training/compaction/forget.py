@@ -21,6 +21,7 @@ from serving.spool.framing import Kind, file_header, framed
 from serving.spool.outcome import Outcome, decode_outcome
 from serving.spool.reader import Damage, Record, read_file
 from training.compaction.store import Store, read_table, replace_table, sync_folder, write_table
+from training.retrain.alone import alone
 
 _DRAFT = ".tmp"
 
@@ -46,12 +47,29 @@ class Forgotten:
         decisions, outcomes: rows and spool records that are gone.
         damaged_bytes: bytes of spool files that held no record, gone with the rewriting of their file.
         left: records in files that a living server writes to: still there.
+        kept: rows gone from the store of `turnout retrain`.
     """
 
     decisions: int = 0
     outcomes: int = 0
     damaged_bytes: int = 0
     left: int = 0
+    kept: int = 0
+
+
+def forget_kept(path: Path, whom: Whom) -> int:
+    """Rewrite the rows that `turnout retrain` has kept without those of `whom`; return how many went.
+
+    Raises:
+        DataRefused: the file is not there or damaged.
+        RetrainUnderWay: a retraining is about to write it.
+    """
+    with alone(path):
+        table = read_table(path)
+        left = table.filter(pc.invert(_mask(table, whom, "id")))
+        if left.num_rows < table.num_rows:
+            write_table(path, left)
+    return int(table.num_rows - left.num_rows)
 
 
 def forget(store: Store, spool: Path | None, whom: Whom) -> Forgotten:
@@ -116,7 +134,8 @@ def _filter(path: Path, whom: Whom, id_column: str, ids: frozenset[tuple[str, st
     goes = _mask(table, whom, id_column)
     if ids:
         rows = table.select([id_column, "tenant"]).to_pylist()
-        goes = pc.or_(goes, pa.chunked_array([pa.array([_belongs(r[id_column], r["tenant"], ids) for r in rows])]))
+        belongs = pa.array([_belongs(row[id_column], row["tenant"], ids) for row in rows], pa.bool_())
+        goes = pc.or_(goes, pa.chunked_array([belongs]))
     kept = table.filter(pc.invert(goes))
     n_gone = int(table.num_rows - kept.num_rows)
     if not n_gone:

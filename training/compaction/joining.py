@@ -28,10 +28,11 @@ def by_request(outcomes: Iterable[Outcome]) -> ByRequest:
 
 def joined(table: pa.Table, outcomes: ByRequest) -> pa.Table:
     """Return the decisions with what is known of them now."""
-    keys = table.select(["id", "tenant", "model"]).to_pylist()
-    filled = [_columns(row["model"], _of(row["id"], row["tenant"], outcomes)) for row in keys]
+    known = [name for name in ("id", "tenant", "model", "route", "other_model") if name in table.column_names]
+    keys = table.select(known).to_pylist()
+    filled = [_columns(row, _of(row["id"], row["tenant"], outcomes)) for row in keys]
     for name in JOINED:
-        index = DECISIONS.get_field_index(name)
+        index = table.schema.get_field_index(name)
         column = pa.array([row.get(name) for row in filled], DECISIONS.field(name).type)
         table = table.set_column(index, DECISIONS.field(name), column)
     return table
@@ -42,10 +43,11 @@ def _of(request_id: str | None, tenant: str | None, outcomes: ByRequest) -> list
     return [one for one in outcomes.get(request_id or "", ()) if one.tenant in ("", tenant or "")]
 
 
-def _columns(model: str, outcomes: Sequence[Outcome]) -> dict[str, object]:
+def _columns(decision: Mapping[str, str | None], outcomes: Sequence[Outcome]) -> dict[str, object]:
     if not outcomes:
         return {}
-    answers = {one.model or model: one for one in outcomes}  # in the order of receipt: the latest stays
+    model = decision["model"]
+    answers = {_model(one, decision): one for one in outcomes}  # in the order of receipt: the latest stays
     preferences = [one.preference for one in outcomes if one.preference]
     errors = [one.error_code for one in outcomes if one.error_code and one.model in ("", model)]
     return {
@@ -56,6 +58,13 @@ def _columns(model: str, outcomes: Sequence[Outcome]) -> dict[str, object]:
         "error_code": errors[-1] if errors else None,
         "outcome_received": outcomes[-1].received_s,
     }
+
+
+def _model(outcome: Outcome, decision: Mapping[str, str | None]) -> str | None:
+    """Return who answered: as named, else by the tier, which with `wants_both` may be either."""
+    if not outcome.model and outcome.tier not in ("", decision["route"]):
+        return decision.get("other_model") or decision["model"]
+    return outcome.model or decision["model"]
 
 
 def _answer(outcome: Outcome) -> dict[str, object]:

@@ -53,8 +53,15 @@ DECISIONS = pa.schema(
         ("preference", pa.string()),
         ("error_code", pa.string()),
         ("outcome_received", pa.float64()),
+        ("wants_both", pa.bool_()),
+        ("pair_propensity", pa.float64()),
+        ("exploration", pa.string()),
+        ("other_model", pa.string()),
+        ("harness_rules", pa.int32()),  # new columns come last: files of earlier versions lack them
     ]
 )
+"""New columns come last: files of before lack them, and whoever reads several fills them with null."""
+
 JOINED = ("responses", "preference", "error_code", "outcome_received")
 """Columns that outcomes fill; the others never change once written."""
 
@@ -129,4 +136,9 @@ def _decision_row(one: DecisionRecord) -> dict[str, object]:
         "lexical_counts": np.frombuffer(one.counts, "<u2") if has_features else None,
         "structural": np.frombuffer(one.structural, "<f4") if has_features else None,
         "feature_schema": one.feature_schema or None,
+        "wants_both": one.wants_both,
+        "pair_propensity": one.pair_propensity or None,  # null: both answers were never asked for
+        "exploration": one.exploration or None,
+        "other_model": one.other_model or None,
+        "harness_rules": one.harness_rules if has_features else None,
     }

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from serving.bundle import Pair
 from training.errors import DataRefused
 from training.labels import Decision, Labelled, Unlabelled
+from training.labels.ledger import LABEL_SCHEMA
 from training.records import Label, Record
 
 METADATA_KEY = b"turnout.labels"
@@ -55,7 +56,19 @@ def digest_file(path: Path) -> str:
 
 def with_origin(table: pa.Table, origin: Origin) -> pa.Table:
     """Return a table of labels that says what it was made from."""
-    return table.replace_schema_metadata({METADATA_KEY: msgspec.json.encode(origin)})
+    return table.replace_schema_metadata((table.schema.metadata or {}) | {METADATA_KEY: msgspec.json.encode(origin)})
+
+
+def origin_in(schema: pa.Schema) -> Origin:
+    """Return the origin that the schema of a labels' file carries; raises `KeyError` or `MsgspecError` without one."""
+    return msgspec.json.decode((schema.metadata or {})[METADATA_KEY], type=Origin)
+
+
+def decision_in(row: Mapping[str, Any]) -> Decision:
+    """Return what a row of a labels' file says became of its record."""
+    if row["match"] is None:
+        return Unlabelled(row["abstained"])
+    return Label(row["match"], row["labeller"], row["label_confidence"], row["strong_score"], row["weak_score"])
 
 
 def stored_labels(path: Path, records: Sequence[Record], now: Origin) -> Labelled:
@@ -88,8 +101,8 @@ def stored_labels(path: Path, records: Sequence[Record], now: Origin) -> Labelle
 
 def _read(path: Path) -> tuple[pa.Table, Origin]:
     try:
-        table = pq.read_table(path)
-        return table, msgspec.json.decode((table.schema.metadata or {})[METADATA_KEY], type=Origin)
+        table = pq.read_table(path, columns=LABEL_SCHEMA.names)
+        return table, origin_in(table.schema)
     except OSError as error:
         raise DataRefused(f"{path}: cannot be read: {error.strerror or error}") from error
     except (pa.ArrowException, KeyError, msgspec.MsgspecError) as error:
@@ -121,9 +134,7 @@ def _decision(path: Path, record: Record, rows: Mapping[_Place, Mapping[str, Any
     is_renamed = PurePath(was[file]).name != PurePath(file).name  # ids of rows without one hold the file's name
     if row is None or (row["id"] != record.id and not is_renamed):
         raise _read_otherwise(path, f"{file}, line {line}, has no label there")
-    if row["match"] is None:
-        return Unlabelled(row["abstained"])
-    return Label(row["match"], row["labeller"], row["label_confidence"], row["strong_score"], row["weak_score"])
+    return decision_in(row)
 
 
 def _read_otherwise(path: Path, what: str) -> DataRefused:

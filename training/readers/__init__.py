@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from training.errors import DataRefused
+from training.readers.arena import ARENA
 from training.readers.batch import BATCH
 from training.readers.benchmarks import ROUTELLM, ROUTERBENCH
 from training.readers.form import Entry, Form, Part
@@ -23,7 +24,7 @@ from training.tables import RawRow
 
 __all__ = ["FORMS", "TURNOUT", "Entry", "Form", "Part", "form_named", "recognise"]
 
-FORMS = (OTEL, BATCH, LITELLM, OPENAI, LANGFUSE, ROUTERBENCH, ROUTELLM, TURNOUT)
+FORMS = (OTEL, BATCH, LITELLM, OPENAI, LANGFUSE, ARENA, ROUTERBENCH, ROUTELLM, TURNOUT)
 
 
 def form_named(name: str) -> Form:

@@ -1,7 +1,8 @@
 """Our own rows: the log of DESIGN section 3, a bare body, and the flat table; their fields are ours already.
 
 A table of several pairs names them in `strong_model` and `weak_model`; rows of other pairs than the one asked for
-are left out. A leaderboard's `-FC` behind a model's name says that it was given tools: the same model.
+are left out. A leaderboard's `-FC` behind a model's name says that it was given tools: the same model. A row with a
+`conversation` is as many requests as it has turns with answers.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from serving.bundle import Pair
 from training.cells import encode
 from training.models import is_model
 from training.quarantine import Reason
+from training.readers.conversation import holds_conversation, turn_entries
 from training.readers.form import Entry, Fields, Form
 
 PAIR_COLUMNS = ("strong_model", "weak_model")
@@ -25,6 +27,12 @@ def _recognises(fields: Fields) -> bool:
 
 
 def _entries(fields: Fields, pair: Pair) -> list[Entry]:
+    if fields.get("wants_both") is False:
+        # A decision that could have been flagged for both answers and was not: where it has both all the same,
+        # somebody else chose it, and the probability of the flag is not that of the pair.
+        fields = {name: value for name, value in fields.items() if name != "pair_propensity"}
+    if holds_conversation(fields):
+        return list(turn_entries(fields, pair))
     if not any(column in fields for column in PAIR_COLUMNS):
         return [Entry(dict(fields))]
     named = [_text(fields[column]) if column in fields else None for column in PAIR_COLUMNS]

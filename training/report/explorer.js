@@ -4,7 +4,8 @@
   const byId = (id) => document.getElementById(id);
   const slider = byId("threshold");
   const buttons = [...document.querySelectorAll(".jumps button")];
-  const inputs = ["requests", "prompt-tokens", "output-tokens", "weak-input", "weak-output", "strong-input", "strong-output"];
+  const inputs = ["requests", "prompt-tokens", "output-tokens", "weak-input", "weak-output", "strong-input", "strong-output",
+    "router-usd"];
   let spoken = 0;
 
   const amount = (id) => (byId(id).validity.valid ? byId(id).valueAsNumber : NaN);
@@ -31,7 +32,7 @@
   const show = () => {
     const place = slider.valueAsNumber;
     const at = data.positions[place];
-    const cost = monthly(at.share_weak);
+    const cost = monthly(at.share_weak) + (amount("requests") / 1e6) * amount("router-usd");
     const allStrong = monthly(0);
     const texts = {
       "at-threshold": at.threshold, "at-share": at.share, "at-kept": at.kept, "at-kept-range": at.kept_range,

@@ -18,14 +18,21 @@ from serving.prices import TOKENS_PER_PRICE, Price, load_prices
 from training.evaluation import ThresholdTable
 from training.report import words
 from training.report.plot import Plot, plot_of, x_of
+from training.savings.machine import Machine
 
 
 class Traffic(msgspec.Struct, frozen=True):
-    """What the reader sends in a month: requests, and mean tokens of prompt and answer."""
+    """What the reader sends in a month: requests, and mean tokens of prompt and answer; and what the router costs."""
 
     requests: int = 1_000_000
     prompt_tokens: int = 500
     output_tokens: int = 200
+    router_usd_per_million: float = round(1e6 * Machine().usd_per_decision, 3)
+
+    @property
+    def router_usd(self) -> float:
+        """USD a month for the machine that the router runs on."""
+        return self.requests / 1e6 * self.router_usd_per_million
 
 
 class TierPrice(msgspec.Struct, frozen=True):
@@ -70,6 +77,7 @@ class Explorer(msgspec.Struct, frozen=True):
     weak_price: TierPrice
     strong_price: TierPrice
     per_price: int = TOKENS_PER_PRICE
+    machine: Machine = Machine()
 
     @property
     def json(self) -> str:
@@ -77,8 +85,9 @@ class Explorer(msgspec.Struct, frozen=True):
         return msgspec.json.encode(self).decode().replace("<", "\\u003c")
 
     def cost(self, position: int) -> float:
-        """USD a month at a position, for the traffic and the prices given."""
-        return monthly_usd(self.traffic, self.weak_price, self.strong_price, self.positions[position].share_weak)
+        """USD a month at a position, for the traffic and the prices given, the router included."""
+        share_weak = self.positions[position].share_weak
+        return monthly_usd(self.traffic, self.weak_price, self.strong_price, share_weak) + self.traffic.router_usd
 
     @property
     def cost_all_strong(self) -> float:

@@ -51,8 +51,9 @@ def usd(value: float | None) -> str:
 
 
 def monthly(value: float) -> str:
-    """A month's cost in dollars: `$3,250`, under a hundred `$32.50`."""
-    return f"${value:,.0f}" if value >= 100 else f"${value:,.2f}"
+    """A month's cost in dollars: `$3,250`, under a hundred `$32.50`; with a real minus where it is a loss."""
+    digits = 0 if abs(value) >= 100 else 2
+    return f"{chr(0x2212) if value < 0 else ''}${abs(value):,.{digits}f}"
 
 
 def change(value: float | None) -> str:

@@ -1,33 +1,39 @@
-"""Quality beside other routers: one table for each `FILE[,source=NAME][,hold-out=KEY]`.
+"""Quality beside other routers: one table for each `FILE[,source=NAME][,hold-out=KEY][,strong=NAME,weak=NAME]`.
 
     python -m tests.bench.quality TABLES... [--scores FILE] [--wide] [--frontier] [--seed 0] [--json FILE]
         [--without NAME] [--answers DIR] [--out DIR]
 
 Five folds; every router learns on the same training rows and answers the same held-out ones, ours with settings,
 calibrators and exit band chosen inside the fold. All folds pooled; 95 % intervals over groups. Dense vectors are
-cached on disk, so a second run only fits.
+cached on disk, so a second run only fits. `--scores` adds a row: ours, trained with them.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
+from serving.registry import find_encoder
 from tests.bench.quality.apart import APART, LITELLM, litellm_heuristics
 from tests.bench.quality.figures import Answers, compare
-from tests.bench.quality.frontier import draw_frontier, measure_frontier, print_frontier
 from tests.bench.quality.kept import KeptAnswers
 from tests.bench.quality.ours import answer, fit_ours
-from tests.bench.quality.printed import markdown
+from tests.bench.quality.printed import frontier_markdown, markdown
 from tests.bench.quality.questions import N_FOLDS, Fold, Questions, Spec, load_questions
 from tests.bench.quality.routers import ROUTERS
 from training.baselines import oracle, prompt_length, random
+from training.encoders import DEFAULT_ENCODER, load_encoder
+from training.frontier import FrontierPoint, FrontierRows, measure_frontier
 from training.progress import Reporter
+from training.report.frontier import write_frontier
 
 OURS, FULL = "**Turnout as served**", "Turnout, encoder on every prompt"
+SCORED = "Turnout, trained with --scores"
 
 
 def main() -> None:
@@ -51,10 +57,11 @@ def main() -> None:
         )
         print(markdown(spec.title, spec.source, result), flush=True)
         if given.frontier and spec is given.tables[0]:
-            result["frontier"] = measure_frontier(questions, given.seed, reporter)
-            print_frontier(result["frontier"])
+            points = frontier(questions, given.seed, reporter)
+            print(frontier_markdown(points), flush=True)
+            result["frontier"] = msgspec.to_builtins(points)
             if given.out:
-                draw_frontier(result["frontier"], given.out)
+                write_frontier(points, given.out)
         results[spec.title] = result
         if given.json:
             given.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
@@ -69,21 +76,27 @@ def measure(
     left_out = [*asked_away, *(f"{name} (no {folder})" for name, folder in absent.items())]
     every = ROUTERS | {name: ask for name, (_, ask) in APART.items()}
     fitted = {name: ask for name, ask in every.items() if name not in {*asked_away, *absent}}
-    p_match = {name: np.empty(questions.rows.size) for name in (OURS, FULL, *fitted)}
+    found = {name: np.empty(questions.rows.size) for name in fitted}
+    variants = {OURS: False} | ({SCORED: True} if questions.difficulty else {})
+    ours = {name: np.empty((2, questions.rows.size)) for name in variants}
 
-    def ours(fold: Fold) -> np.ndarray:
-        router, settings = fit_ours(fold, wide=wide)
+    def asked(with_scores: bool, fold: Fold) -> np.ndarray:
+        router, settings = fit_ours(fold, wide=wide, with_scores=with_scores)
         reporter.say(f"Ours chose {settings}")
         return answer(router, fold)
 
-    with reporter.stage("Fitting all routers on all folds", N_FOLDS * (len(fitted) + 1)) as advance:
+    with reporter.stage("Fitting all routers on all folds", N_FOLDS * (len(fitted) + len(variants))) as advance:
         for fold in questions.folds(seed):
-            p_match[OURS][fold.test], p_match[FULL][fold.test] = kept.of(f"ours, {wide=}", fold, ours)
-            advance(1)
-            for name, ask in fitted.items():
-                p_match[name][fold.test] = np.clip(kept.of(name, fold, ask), 0.0, 1.0)
+            for name, with_scores in variants.items():
+                key = f"ours, {wide=}" + ", with scores" * with_scores
+                ours[name][:, fold.test] = kept.of(key, fold, partial(asked, with_scores))
                 advance(1)
-    answers = {name: Answers(p) for name, p in p_match.items()} | _rankings(questions, p_match[OURS], seed)
+            for name, ask in fitted.items():
+                found[name][fold.test] = np.clip(kept.of(name, fold, ask), 0.0, 1.0)
+                advance(1)
+    found |= {name: served for name, (served, _) in ours.items()} | {FULL: ours[OURS][1]}
+    answers = {name: Answers(p_match) for name, p_match in found.items()}
+    answers |= _rankings(questions, ours[OURS][0], seed)
     if LITELLM.is_there:
         answers |= {name: Answers(ease, is_probability=False) for name, ease in litellm_heuristics(questions).items()}
     else:
@@ -95,8 +108,14 @@ def measure(
     return {"n": n, "seed": seed, "left_out": left_out, "routers": dict(by_apgr)}
 
 
+def frontier(questions: Questions, seed: int, reporter: Reporter) -> list[FrontierPoint]:
+    """Return what each of our parts adds, and takes, on the rows of one table."""
+    rows, encoder = FrontierRows.of(questions.data, questions.rows), load_encoder(find_encoder(DEFAULT_ENCODER))
+    return measure_frontier(rows, [(encoder, questions.table)], seed, reporter)
+
+
 def _rankings(questions: Questions, ours: np.ndarray, seed: int) -> dict[str, Answers]:
-    """What needs no fit; the shuffle gives each row the p_match of another, so that it costs what ours costs."""
+    """What needs no fit; the shuffle gives each row the answer of another, so that it costs what ours costs."""
     length = np.array([len(text) for text in questions.texts], dtype=np.float64)
     baselines = {
         "random": random(questions.match),
@@ -104,8 +123,8 @@ def _rankings(questions: Questions, ours: np.ndarray, seed: int) -> dict[str, An
         "oracle": oracle(questions.strong_score, questions.weak_score),
     }
     shuffled = np.random.default_rng(seed).permutation(ours)
-    found = {name: Answers(one.rank_by, is_probability=False) for name, one in baselines.items()}
-    return found | {"ours shuffled over the rows (same cost)": Answers(shuffled, is_probability=False)}
+    ranked = {name: Answers(one.rank_by, is_probability=False) for name, one in baselines.items()}
+    return ranked | {"ours shuffled over the rows (same cost)": Answers(shuffled, is_probability=False)}
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Turnout inside a fold: settings, fit, calibrators and exit band as `turnout train` makes them."""
+"""Turnout inside a fold: settings, fit, calibrators and exit band as `turnout train` makes them.
+
+Comes in: a fold. Goes out: (2, m) `p_match` of the cascade as served, and of the full head for every row.
+"""
 
 from __future__ import annotations
 
@@ -16,7 +19,7 @@ SERVED_THRESHOLD = 0.93
 """Near where `max_worse=0.01` is solved on the gpt-4o rows: it places the exit band of the cascade."""
 
 
-def fit_ours(fold: Fold, *, wide: bool) -> tuple[Router, FitSettings]:
+def fit_ours(fold: Fold, *, wide: bool, with_scores: bool = False) -> tuple[Router, FitSettings]:
     """Choose settings on inner folds and fit on all training rows of the fold."""
     questions, train = fold.questions, fold.train
     match, group, table = questions.match[train], questions.group[train], questions.table.take(train)
@@ -24,7 +27,7 @@ def fit_ours(fold: Fold, *, wide: bool) -> tuple[Router, FitSettings]:
     if questions.data.has_scores:
         targets = {"four_outcomes": questions.classes[train], **targets}
     chosen = select_settings(table, targets, match, group, wide=wide, reporter=Reporter(quiet=True))
-    difficulty = questions.difficulty and questions.difficulty.take(train)
+    difficulty = questions.difficulty.take(train) if with_scores and questions.difficulty else None
     return fit_calibrated(table, targets[chosen.form], match, group, chosen, difficulty=difficulty), chosen
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from training.frontier import FrontierPoint
+
 PUBLISHED = {
     "routellm-mmlu": "| RouteLLM, best published (other training data, not comparable) | | | 0.603 | 35 % / | | | | |",
     "routellm-gsm8k": "| RouteLLM, best published (other training data, not comparable) | | | 0.62 | | | | | |",
@@ -22,6 +26,23 @@ def markdown(title: str, source: str | None, result: dict) -> str:
         lines.append(PUBLISHED[source])
     if result["left_out"]:
         lines += ["", f"Left out: {'; '.join(result['left_out'])}."]
+    return "\n".join(lines) + "\n"
+
+
+def frontier_markdown(points: Sequence[FrontierPoint]) -> str:
+    """Return the frontier as a table; a star marks what no other union beats in both time and log loss."""
+    head = "| parts | µs a prompt, median (quartiles) | APGR | AUROC | log loss above the best |"
+    lines = [head, "| --- " * 5 + "|"]
+    for one in points:
+        low, high = one.us_quartiles
+        cells = [
+            one.parts + " *" * one.is_on_frontier,
+            f"{one.us:.0f} ({low:.0f} to {high:.0f})",
+            _number(one.apgr),
+            _number(one.auroc),
+            f"{one.excess_loss:.4f} ± {one.excess_loss_se:.4f}",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 

@@ -1,15 +1,15 @@
 """Questions: the rows of one table, and which of them a router learns on in each fold.
 
-Comes in: `FILE[,source=NAME][,hold-out=KEY]`. Goes out: `Questions` and `Fold`. Folds keep groups together;
-with `hold-out` whole values of that key of the column `extra` (such as subjects) are kept out, and training rows
-that share a group with a test row are left out too.
+Comes in: `FILE[,source=NAME][,hold-out=KEY][,strong=NAME,weak=NAME]`. Goes out: `Questions` and `Fold`. Folds keep
+groups together; with `hold-out` whole values of that key of the column `extra` (such as subjects) are kept out, and
+training rows that share a group with a test row are left out too.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -36,14 +36,17 @@ class Spec:
     path: Path
     source: str | None = None
     hold_out: str | None = None
+    pair: Pair = field(default_factory=Pair)
 
     @classmethod
     def parse(cls, text: str) -> Spec:
         path, *options = text.split(",")
         given = dict(option.split("=", 1) for option in options)
-        if unknown := set(given) - {"source", "hold-out"}:
-            raise SystemExit(f"{text}: unknown {', '.join(unknown)}; expected FILE[,source=NAME][,hold-out=KEY]")
-        return cls(Path(path), given.get("source"), given.get("hold-out"))
+        if unknown := set(given) - {"source", "hold-out", "strong", "weak"}:
+            expected = "FILE[,source=NAME][,hold-out=KEY][,strong=NAME,weak=NAME]"
+            raise SystemExit(f"{text}: unknown {', '.join(unknown)}; expected {expected}")
+        named = {one: given[one] for one in ("strong", "weak") if one in given}
+        return cls(Path(path), given.get("source"), given.get("hold-out"), Pair(**named))
 
     @property
     def title(self) -> str:
@@ -110,7 +113,7 @@ class Fold:
 
 def load_questions(spec: Spec, scores: Path | None, reporter: Reporter) -> Questions:
     """Read, label, group and embed the rows of one table; dense vectors come from the cache where they are known."""
-    data = _dataset(spec.path)
+    data = _dataset(spec.path, spec.pair)
     rows = np.array([row for row, one in enumerate(data.rows) if spec.source in (None, one.record.source)])
     prompts = [data.rows[row].record.prompt for row in rows]
     encoder = load_encoder(find_encoder(DEFAULT_ENCODER))
@@ -118,13 +121,13 @@ def load_questions(spec: Spec, scores: Path | None, reporter: Reporter) -> Quest
         table = embed(prompts, encoder, cache_dir=default_cache_dir(), on_progress=advance)
     group = data.groups.group
     unit = _held_out(spec, data, rows) if spec.hold_out else group[rows]
-    difficulty = read_difficulty(scores, Pair(), data.records, group).take(rows) if scores else None
+    difficulty = read_difficulty(scores, spec.pair, data.records, group).take(rows) if scores else None
     return Questions(spec, data, rows, table, unit, difficulty)
 
 
 @lru_cache(maxsize=2)
-def _dataset(path: Path) -> Dataset:
-    return load_dataset([path], Pair(), None, 0.0, Reporter()).dataset
+def _dataset(path: Path, pair: Pair) -> Dataset:
+    return load_dataset([path], pair, None, 0.0, Reporter()).dataset
 
 
 def _held_out(spec: Spec, data: Dataset, rows: np.ndarray) -> np.ndarray:

@@ -19,6 +19,10 @@ TAILS = (0.01, 0.99)
 """Rows beyond count in the outermost bins: one odd prompt would else squeeze all others into one bin."""
 
 
+MIN_TASK_ROWS = 100
+"""On fewer, chance alone takes the PSI of ten bins beyond 0.3."""
+
+
 def drift_baseline(outcomes: Outcomes) -> list[Distribution]:
     """Return the distribution of `p_match`, then of each structural measure where they are known."""
     found = [distribution("p_match", outcomes.p_match)]
@@ -26,6 +30,14 @@ def drift_baseline(outcomes: Outcomes) -> list[Distribution]:
         columns = outcomes.structural.astype(np.float64).T
         found += [distribution(name, column) for name, column in zip(STRUCTURAL, columns, strict=True)]
     return found
+
+
+def p_match_by_task(outcomes: Outcomes) -> dict[str, Distribution]:
+    """Return the distribution of `p_match` on each named task with `MIN_TASK_ROWS` or more."""
+    task = np.asarray(outcomes.task)
+    names, n = np.unique(task, return_counts=True)
+    wanted = [str(name) for name in names[n >= MIN_TASK_ROWS] if name]
+    return {name: distribution("p_match", outcomes.p_match[task == name]) for name in wanted}
 
 
 def distribution(name: str, values: Floats) -> Distribution:

@@ -1,0 +1,144 @@
+"""The TypeScript client under Node: the answers of the Python client to the bit, and its fallbacks."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.client import Routed, Router
+from serving.registry import find_bundle
+from tests.running import ServerProcess, server_process
+from training.sample import make_sample
+
+ASK = Path(__file__).with_name("ask.mjs")
+CLIENT = Path(__file__).resolve().parents[2] / "serving" / "clients" / "typescript" / "dist" / "index.js"
+PATIENT_MS = 5000
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    path = shutil.which("node")
+    if path is None:
+        pytest.skip("node is not installed")
+    if not CLIENT.exists():
+        pytest.skip("the TypeScript client is not built; build it with: make typescript")
+    return path
+
+
+def ask(node: str, target: str, questions: list[dict[str, Any]], **options: Any) -> tuple[list[Any], dict[str, Any]]:
+    """Return the client's answers, and its counts."""
+    first = {"client": CLIENT.as_uri(), "target": target, "options": {"timeoutMs": PATIENT_MS} | options}
+    lines = "\n".join(json.dumps(line) for line in [first, *questions])
+    done = subprocess.run([node, ASK], input=lines, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr
+    *answers, counts = map(json.loads, done.stdout.splitlines())
+    return answers, counts
+
+
+def comparable(routed: Routed) -> dict[str, Any]:
+    """Return what a `Routed` of the TypeScript client says of the same reply, its time left out."""
+    fields = {
+        "model": routed.model,
+        "tier": routed.tier,
+        "pMatch": routed.p_match,
+        "confidence": routed.confidence,
+        "threshold": routed.threshold,
+        "policy": routed.policy,
+        "reason": routed.reason,
+        "stage": routed.stage,
+        "bundle": routed.bundle,
+        "rule": routed.rule,
+        "routePropensity": routed.route_propensity,
+        "weakCostUsd": routed.weak_cost_usd,
+        "strongCostUsd": routed.strong_cost_usd,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def test_a_thousand_decisions_are_those_of_the_python_client_to_the_bit(node: str, tmp_path: Path):
+    bodies = [json.dumps(row["request"]) for row in make_sample(1000, 11)]
+    with server_process(find_bundle(None), tmp_path / "log") as server:
+        with Router(server.address, timeout_s=5) as router:
+            expected = [comparable(router.route(openai_body=body.encode())) for body in bodies]
+        answers, counts = ask(node, server.address, [{"content": {"openaiBody": body}} for body in bodies])
+    for answer in answers:
+        del answer["latencyMs"]
+    assert answers == expected
+    assert counts["fallbacks"] == {}
+    assert len({answer["pMatch"] for answer in answers if "pMatch" in answer}) > 500
+
+
+@pytest.mark.parametrize(
+    ("content", "same"),
+    [
+        ({"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "hello"}]}, "messages"),
+        ({"messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]}, "messages"),
+        ({"messages": [{"role": "assistant", "content": None}, {"content": "hello"}]}, "messages"),
+        ({"openaiBody": '{"messages": [{"role": "user", "content": "hello"}]}'}, "openai_body"),
+        ({"text": "caf\u00e9 \U0001f600 hello"}, "text"),
+        ({"text": "lone \ud800 surrogate"}, "text"),
+    ],
+    ids=range(6),
+)
+def test_every_kind_of_content_is_read_as_from_python(node: str, server: ServerProcess, content: dict, same: str):
+    (value,) = content.values()
+    with Router(server.address, timeout_s=5) as router:
+        expected = router.route(**{same: value.encode() if same == "openai_body" else value})
+    (answer,), _ = ask(node, server.address, [{"content": content}])
+    del answer["latencyMs"]
+    assert answer == comparable(expected)
+    assert "fallbackReason" not in answer
+
+
+def test_options_reach_the_server(node: str, server: ServerProcess):
+    text = {"content": {"text": "word " * 30}}
+    asked = [text | {"options": options} for options in ({"threshold": 0.25}, {"policy": "max_worse=0.05"}, {})]
+    answers, _ = ask(node, server.address, asked)
+    assert [answer["policy"] for answer in answers] == ["threshold=0.25", "max_worse=0.05", "max_worse=0.01"]
+    assert answers[0]["threshold"] == 0.25
+
+
+@pytest.mark.parametrize(
+    ("question", "why"),
+    [
+        ({"content": {"text": "hello"}, "options": {"policy": "unknown"}}, "not_found"),
+        ({"content": {"text": ""}}, "invalid_argument"),
+        ({"content": {"text": "7 is NaN"}}, "internal"),
+        ({"content": {"messages": 7}}, "client_error"),
+    ],
+)
+def test_failure_is_the_strong_model_and_counted(node: str, server: ServerProcess, question: dict, why: str):
+    (answer,), counts = ask(node, server.address, [question], strongModel="the-strong-one")
+    assert (answer["model"], answer["tier"], answer["reason"]) == ("the-strong-one", "strong", "FALLBACK")
+    assert answer["fallbackReason"] == why
+    assert counts["fallbacks"] == {why: 1}
+
+
+def test_nobody_there_is_the_strong_model(node: str):
+    (answer,), _ = ask(node, "127.0.0.1:1", [{"content": {"text": "hello"}}])
+    assert (answer["model"], answer["fallbackReason"]) == ("gpt-4o", "unavailable")
+
+
+def test_server_that_hangs_is_the_strong_model_at_the_deadline(node: str):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        target = f"127.0.0.1:{silent.getsockname()[1]}"
+        (answer,), _ = ask(node, target, [{"content": {"text": "hello"}}], timeoutMs=200)
+    assert (answer["model"], answer["fallbackReason"]) == ("gpt-4o", "deadline_exceeded")
+    assert 150 < answer["latencyMs"] < 2000
+
+
+def test_outcomes_are_reported_or_counted(node: str, server: ServerProcess, bundle_folder: Path, tmp_path: Path):
+    question = {"outcome": {"tier": "weak", "score": 1.0, "promptTokens": 7}, "requestId": "r-1"}
+    with server_process(bundle_folder, tmp_path / "log", spool=tmp_path / "spool") as keeping:
+        (kept,), counts = ask(node, keeping.address, [question])
+    assert kept is True
+    assert counts["unreported"] == {}
+    (refused,), counts = ask(node, server.address, [question])
+    assert refused is False
+    assert counts["unreported"] == {"unimplemented": 1}

@@ -1,0 +1,174 @@
+"""The Kubernetes manifests: valid for the API, consistent with each other, and with the commands that they run."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shlex
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import typer
+import yaml
+
+from serving import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE = ROOT / "serving" / "deploy" / "base"
+CRDS = Path(__file__).with_name("crds")
+API_VERSION = "1.33"
+"""All that is used is stable there; a later schema is no stricter on it."""
+OPERATOR = "monitoring.coreos.com/v1"
+KUSTOMIZATION = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+
+
+def manifests() -> dict[str, Any]:
+    found = {}
+    for name in KUSTOMIZATION["resources"]:
+        for one in yaml.safe_load_all((BASE / name).read_text()):
+            found[f"{one['kind']}/{one['metadata']['name']}"] = one
+    return found
+
+
+MANIFESTS = manifests()
+CORE = {name: one for name, one in MANIFESTS.items() if one["apiVersion"] != OPERATOR}
+OPERATORS = {name: one for name, one in MANIFESTS.items() if one["apiVersion"] == OPERATOR}
+PODS = {
+    "Deployment/turnout": MANIFESTS["Deployment/turnout"]["spec"]["template"],
+    "Job/turnout-seed": MANIFESTS["Job/turnout-seed"]["spec"]["template"],
+    "CronJob/turnout-retrain": MANIFESTS["CronJob/turnout-retrain"]["spec"]["jobTemplate"]["spec"]["template"],
+}
+
+
+def containers(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield from template["spec"].get("initContainers", [])
+    yield from template["spec"]["containers"]
+
+
+def test_kustomization_lists_every_file():
+    assert sorted(KUSTOMIZATION["resources"]) == sorted(
+        path.name for path in BASE.iterdir() if path.name != "kustomization.yaml"
+    )
+    assert {image["name"] for image in KUSTOMIZATION["images"]} == {
+        one["image"] for template in PODS.values() for one in containers(template)
+    }
+
+
+@pytest.mark.parametrize("name", CORE)
+def test_manifest_is_valid_for_the_api(name: str):
+    kubernetes_validate.validate(CORE[name], API_VERSION, strict=True)
+
+
+def test_misspelt_field_would_be_found():
+    wrong = copy.deepcopy(CORE["Deployment/turnout"])
+    pod = wrong["spec"]["template"]["spec"]
+    pod["containers"][0]["readynessProbe"] = pod["containers"][0].pop("readinessProbe")
+    with pytest.raises(kubernetes_validate.ValidationError, match="readynessProbe"):
+        kubernetes_validate.validate(wrong, API_VERSION, strict=True)
+
+
+@pytest.fixture(scope="module")
+def node() -> str:
+    path = shutil.which("node")
+    if path is None:
+        pytest.skip("node is not installed")
+    if not (CRDS / "node_modules").is_dir():
+        pytest.skip("the schemas of the Prometheus operator are not installed; get them with: make crd-schemas")
+    return path
+
+
+def faults(node: str, kind: str, spec: dict[str, Any]) -> list[Any]:
+    request = json.dumps({"kind": kind, "spec": spec})
+    done = subprocess.run([node, CRDS / "validate.mjs"], input=request, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("name", OPERATORS)
+def test_manifest_is_valid_for_the_operator(node: str, name: str):
+    assert faults(node, OPERATORS[name]["kind"], OPERATORS[name]["spec"]) == []
+
+
+def test_wrong_type_would_be_found(node: str):
+    wrong = {"selector": {}, "endpoints": [{"port": 9464}]}
+    assert faults(node, "ServiceMonitor", wrong) != []
+
+
+def test_rules_are_those_that_promtool_tests():
+    rules = yaml.safe_load((ROOT / "serving" / "observe" / "alerts.yml").read_text())
+    assert MANIFESTS["PrometheusRule/turnout"]["spec"] == rules
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_pods_run_closed(name: str):
+    spec = PODS[name]["spec"]
+    assert spec["securityContext"]["runAsNonRoot"]
+    assert not spec["automountServiceAccountToken"]
+    for one in containers(PODS[name]):
+        own = one["securityContext"]
+        assert own["readOnlyRootFilesystem"]
+        assert own["capabilities"] == {"drop": ["ALL"]}
+        assert not own["allowPrivilegeEscalation"]
+        assert "memory" in one["resources"]["limits"]
+
+
+@pytest.mark.parametrize("name", PODS)
+def test_volumes_are_there_and_only_jobs_write_to_the_registry(name: str):
+    volumes = {volume["name"]: volume for volume in PODS[name]["spec"]["volumes"]}
+    claims = {one["persistentVolumeClaim"]["claimName"] for one in volumes.values() if "persistentVolumeClaim" in one}
+    assert {f"PersistentVolumeClaim/{claim}" for claim in claims} <= MANIFESTS.keys()
+    for one in containers(PODS[name]):
+        for mount in one["volumeMounts"]:
+            assert mount["name"] in volumes
+            if mount["name"] == "models":
+                assert mount.get("readOnly", False) == (name == "Deployment/turnout")
+
+
+def test_selectors_find_the_pods_and_ports_their_names():
+    labels = PODS["Deployment/turnout"]["metadata"]["labels"]
+    ports = {port["name"] for port in PODS["Deployment/turnout"]["spec"]["containers"][0]["ports"]}
+    service = MANIFESTS["Service/turnout"]
+    assert service["spec"]["selector"] == labels == service["metadata"]["labels"]
+    assert {port["targetPort"] for port in service["spec"]["ports"]} == ports
+    for name in ("Deployment", "PodDisruptionBudget", "ServiceMonitor"):
+        assert MANIFESTS[f"{name}/turnout"]["spec"]["selector"]["matchLabels"] == labels
+    network = MANIFESTS["NetworkPolicy/turnout"]["spec"]
+    assert network["podSelector"]["matchLabels"] == labels
+    assert {port["port"] for rule in network["ingress"] for port in rule["ports"]} == ports
+    jobs = MANIFESTS["NetworkPolicy/turnout-jobs"]["spec"]["podSelector"]["matchLabels"]
+    for name in ("Job/turnout-seed", "CronJob/turnout-retrain"):
+        assert PODS[name]["metadata"]["labels"] == jobs
+    assert MANIFESTS["HorizontalPodAutoscaler/turnout"]["spec"]["scaleTargetRef"]["name"] == "turnout"
+
+
+def parsed(app: typer.Typer, words: list[str]) -> dict[str, Any]:
+    """Return the options that a command of ours reads from these words; raises on those it does not know."""
+    command = typer.main.get_command(app)
+    with command.make_context("turnout", words[:1]) as context:
+        chosen = command.get_command(context, words[0])
+        return dict(chosen.make_context(words[0], words[1:], parent=context).params)
+
+
+def test_server_takes_its_arguments_and_has_time_to_drain():
+    pod = PODS["Deployment/turnout"]["spec"]
+    options = parsed(cli.app, pod["containers"][0]["args"])
+    assert options["lame_duck_s"] + options["grace_s"] < pod["terminationGracePeriodSeconds"]
+    ports = {port["name"]: port["containerPort"] for port in pod["containers"][0]["ports"]}
+    assert (options["listen"], options["metrics"]) == (f"0.0.0.0:{ports['grpc']}", f"0.0.0.0:{ports['metrics']}")
+
+
+def test_retraining_takes_its_arguments_and_follows_what_is_served():
+    retrain = pytest.importorskip("training.retrain.cli", reason="turnout retrain is not here yet").retrain
+    (script,) = PODS["CronJob/turnout-retrain"]["spec"]["containers"][0]["args"]
+    words = shlex.split(script.partition("||")[0])
+    app = typer.Typer()
+    app.command()(retrain)
+    app.command("other")(lambda: None)  # with one command alone, typer drops its name
+    champion = parsed(app, words[1:])["champion"]
+    served = parsed(cli.app, PODS["Deployment/turnout"]["spec"]["containers"][0]["args"])["bundle"]
+    assert list(served) == [champion]

@@ -1,0 +1,1 @@
+"""What another policy would have cost and lost, from the decision log alone. Start at `replay`, read in `log`."""

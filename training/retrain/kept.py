@@ -1,0 +1,150 @@
+"""Kept rows: labelled rows of earlier retrainings, so that a challenger learns from old and new.
+
+One Parquet file (zstd), for its owner's eyes: prompts as logged, labels, scores and token counts, no answers. It is
+replaced as a whole. Rows that fall out of the window leave it with the next retraining.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pyarrow as pa
+
+from serving.bundle import Pair
+from serving.prompt import Prompt
+from training.compaction.store import read_table, write_table
+from training.errors import DataRefused
+from training.records import Label, LabelledRecord, Record, Response
+
+METADATA_KEY = b"turnout.kept"
+FORMAT_VERSION = 1
+_PLAIN = ("task", "source", "language", "group_id", "session_id", "tenant")
+_NUMBERS = ("created", "pair_propensity", "route_propensity")
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("prompt", pa.string()),
+        ("prompt_turns", pa.int32()),
+        ("prompt_images", pa.int32()),
+        ("prompt_tools", pa.int32()),
+        ("prompt_wants_json", pa.bool_()),
+        ("user_text", pa.string()),
+        ("match", pa.int8()),
+        ("labeller", pa.string()),
+        ("label_confidence", pa.float64()),
+        ("strong_score", pa.float64()),
+        ("weak_score", pa.float64()),
+        ("strong_tokens", pa.list_(pa.int64())),
+        ("weak_tokens", pa.list_(pa.int64())),
+        *((name, pa.string()) for name in _PLAIN),
+        *((name, pa.float64()) for name in _NUMBERS),
+        ("kept", pa.float64()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class KeptRow:
+    """A labelled row and when it was first kept, in seconds since 1970 (UTC)."""
+
+    row: LabelledRecord
+    kept_s: float
+
+    @property
+    def moment_s(self) -> float:
+        """When the request was made; when the row was kept, where its log does not say."""
+        created = self.row.record.created
+        return self.kept_s if created is None else created
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """What is the same when the same row of a log is read again."""
+        record = self.row.record
+        return record.id, record.created, record.prompt
+
+
+class Origin(msgspec.Struct, frozen=True):
+    """Whose answers the labels compare, and with what margin; kept in the metadata of the file."""
+
+    pair: Pair
+    margin: float
+    version: int = FORMAT_VERSION
+
+
+def read_kept(path: Path, origin: Origin) -> list[KeptRow]:
+    """Return the rows of a store; none where there is no file yet.
+
+    Raises:
+        DataRefused: it is damaged, no store, or its labels compare other models or with another margin.
+    """
+    if not path.exists():
+        return []
+    table = read_table(path)
+    metadata = (table.schema.metadata or {}).get(METADATA_KEY)
+    if metadata is None:
+        raise DataRefused(
+            f"{path}: no store of kept rows; name the file that turnout retrain --kept wrote, or a new one"
+        )
+    found = msgspec.json.decode(metadata, type=Origin)
+    if found != origin:
+        raise DataRefused(f"{path}: kept for {_named(found)}, and this is for {_named(origin)}; name another file")
+    return [KeptRow(_row(fields), fields["kept"]) for fields in table.to_pylist()]
+
+
+def write_kept(path: Path, rows: Sequence[KeptRow], origin: Origin) -> None:
+    """Replace the store; a reader sees the old file or the whole new one, also after a power cut."""
+    table = pa.Table.from_pylist([_fields(one) for one in rows], schema=SCHEMA)
+    write_table(path, table.replace_schema_metadata({METADATA_KEY: msgspec.json.encode(origin)}))
+
+
+def _named(origin: Origin) -> str:
+    return f"{origin.pair.strong} / {origin.pair.weak}, margin {origin.margin:g}, format {origin.version}"
+
+
+def _fields(one: KeptRow) -> dict[str, Any]:
+    record, label = one.row.record, one.row.label
+    return {
+        "id": record.id,
+        "prompt": record.prompt.text,
+        **{f"prompt_{name}": getattr(record.prompt, name) for name in ("turns", "images", "tools", "wants_json")},
+        "user_text": record.user_text,
+        "match": label.match,
+        "labeller": label.labeller,
+        "label_confidence": label.confidence,
+        "strong_score": label.strong_score,
+        "weak_score": label.weak_score,
+        "strong_tokens": _tokens(record.strong),
+        "weak_tokens": _tokens(record.weak),
+        **{name: getattr(record, name) for name in (*_PLAIN, *_NUMBERS)},
+        "kept": one.kept_s,
+    }
+
+
+def _tokens(answer: Response | None) -> list[int | None] | None:
+    return None if answer is None else [answer.prompt_tokens, answer.completion_tokens]
+
+
+def _row(fields: dict[str, Any]) -> LabelledRecord:
+    prompt = Prompt(
+        text=fields["prompt"],
+        **{name: fields[f"prompt_{name}"] for name in ("turns", "images", "tools", "wants_json")},
+    )
+    record = Record(
+        id=fields["id"],
+        prompt=prompt,
+        user_text=fields["user_text"],
+        strong=_response(fields["strong_score"], fields["strong_tokens"]),
+        weak=_response(fields["weak_score"], fields["weak_tokens"]),
+        **{name: fields[name] for name in (*_PLAIN, *_NUMBERS)},
+    )
+    scores = fields["strong_score"], fields["weak_score"]
+    return LabelledRecord(record, Label(fields["match"], fields["labeller"], fields["label_confidence"], *scores))
+
+
+def _response(score: float | None, tokens: list[int | None] | None) -> Response | None:
+    return None if tokens is None else Response(None, score, *tokens)

@@ -1,0 +1,202 @@
+"""Retrain: new logs and the champion in, a challenger out, in service when it has proved to be no worse.
+
+    labels, kept rows -> pool -> division -> learn -> judge -> publish -> promote -> keep
+
+Killed at any moment, `CURRENT` names a whole bundle: the challenger is published under its final name before the
+pointer is replaced, and the pointer is replaced at once. Rows are kept last, so that after a run that was killed
+they are new again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import msgspec
+import numpy as np
+
+from serving.bundle import Bundle, Manifest, load_bundle, sign_bundle
+from serving.models.entry import Entry
+from serving.verdict import Verdict
+from training.dataset import digest_files
+from training.encoders import EncoderModel
+from training.errors import DataRefused, TooFewYet
+from training.fit import FitSettings
+from training.learn import Learned, TrainSettings, learn
+from training.predict import seen_rows
+from training.progress import Reporter
+from training.reading import Reading
+from training.retrain.alone import alone
+from training.retrain.division import Division, divide
+from training.retrain.gate import Limits
+from training.retrain.judging import judge
+from training.retrain.kept import Origin, write_kept
+from training.retrain.pool import Aging, Pool, pool_rows
+from training.splits import Part
+from training.train import publish_learned, refuse_too_little
+
+
+@dataclass(frozen=True)
+class RetrainSettings:
+    """What the operator chooses.
+
+    Attributes:
+        policy: at whose thresholds the two are compared; empty for the champion's default one.
+        limits: what the gate tolerates.
+        test_share: share of the fresh groups to compare on, in (0, 1).
+        min_test_rows: fewer rows to compare on are too few; nothing is learned then.
+        aging: window and decay.
+        reading: how the logs are to be read.
+        seed: of draws and bootstraps.
+        cache_dir: folder of the dense cache; None for none.
+        fit: form, C and scales to fit with; None chooses them by cross-validation.
+        is_dry_run: nothing is written.
+        is_forced: promote whatever the gate says; noted in the bundle.
+        signing_key: private key to sign the challenger with; None leaves it unsigned.
+    """
+
+    policy: str = ""
+    limits: Limits = field(default_factory=Limits)
+    test_share: float = 0.4
+    min_test_rows: int = 1000
+    aging: Aging = field(default_factory=Aging)
+    reading: Reading = field(default_factory=Reading)
+    seed: int = 0
+    cache_dir: Path | None = None
+    fit: FitSettings | None = None
+    is_dry_run: bool = False
+    is_forced: bool = False
+    signing_key: Path | None = None
+
+
+@dataclass(frozen=True)
+class Retrained:
+    """What a retraining leaves.
+
+    Attributes:
+        manifest: of the challenger.
+        verdict: the same as in the manifest.
+        folder: where the challenger lies; None after a dry run.
+        is_promoted: whether it is in service now.
+        n_new, n_old: labelled rows of the logs and of the store.
+    """
+
+    manifest: Manifest
+    verdict: Verdict
+    folder: Path | None
+    is_promoted: bool
+    n_new: int
+    n_old: int
+
+
+def retrain(
+    paths: Sequence[Path],
+    entry: Entry,
+    kept: Path | None,
+    encoder: EncoderModel,
+    settings: RetrainSettings,
+    reporter: Reporter,
+) -> Retrained:
+    """Learn a challenger, hold it against the champion, and put it into service when every check is met.
+
+    Args:
+        paths: the logs.
+        entry: name in the registry whose `CURRENT` is the champion.
+        kept: file of labelled rows from earlier runs, made where there is none; None learns from the logs alone.
+        encoder: the challenger's.
+        settings: what the operator chose.
+        reporter: shows the stages.
+
+    Raises:
+        TooFewYet: too few rows that the champion has not seen.
+        RetrainUnderWay: another retraining of the name, or with the store, is at work.
+        DataRefused: the logs or the store can't be read, or are too little to learn from.
+        BundleRefused: there is no champion, or another one by the time that the challenger is ready.
+    """
+    with contextlib.ExitStack() as held:
+        if not settings.is_dry_run:
+            for path in filter(None, (entry.folder, kept)):
+                held.enter_context(alone(path))
+        champion = load_bundle(entry.folder / entry.current())
+        origin = Origin(champion.manifest.pair, float(champion.manifest.training.settings.get("margin", 0.0)))
+        pool = pool_rows(paths, kept, origin, settings.reading, settings.aging, reporter)
+        division = _divided(champion, pool, settings)
+        digest = digest_files([*paths, *(one for one in (settings.reading.labels, kept) if one and one.exists())])
+        trained_as = TrainSettings(
+            origin.pair, entry.name, settings.seed, origin.margin, cache_dir=settings.cache_dir, fit=settings.fit
+        )
+        learned = learn(pool.data, division.part, encoder, trained_as, digest, reporter)
+        verdict = _verdict(champion, learned, encoder, pool, division, settings, reporter)
+        named = msgspec.structs.replace(learned.manifest, parent=champion.manifest.bundle_id, verdict=verdict)
+        done = Retrained(named, verdict, None, False, pool.n_new, len(pool.rows) - pool.n_new)  # noqa: FBT003
+        if settings.is_dry_run:
+            return done
+        done = _published(entry, champion, replace(learned, manifest=named), encoder, settings, done)
+        if kept is not None:
+            write_kept(kept, pool.rows, origin)
+        return done
+
+
+def _divided(champion: Bundle, pool: Pool, settings: RetrainSettings) -> Division:
+    data = pool.data
+    created = np.array([np.nan if one.created is None else one.created for one in data.records])
+    is_known = pool.is_old | seen_rows(champion, data)
+    division = divide(data.groups.group, created, is_known, test_share=settings.test_share, seed=settings.seed)
+    n_test = int((division.part == Part.TEST).sum())
+    if n_test < settings.min_test_rows:
+        raise TooFewYet(
+            f"{int((~is_known).sum())} labelled rows that are new, of which {n_test} to compare on; expected at least "
+            f"{settings.min_test_rows}; log more requests with both models' answers, or lower --min-test-rows"
+        )
+    refuse_too_little(data)
+    learned = data.match[division.part == Part.FIT]
+    if np.unique(learned).size < 2:
+        raise DataRefused(f"the {learned.size} rows to learn from hold one outcome only; log more requests")
+    return division
+
+
+def _verdict(
+    champion: Bundle,
+    learned: Learned,
+    encoder: EncoderModel,
+    pool: Pool,
+    division: Division,
+    settings: RetrainSettings,
+    reporter: Reporter,
+) -> Verdict:
+    found = judge(
+        champion,
+        learned,
+        encoder,
+        pool,
+        np.flatnonzero(division.part == Part.TEST),
+        policy=settings.policy,
+        limits=settings.limits,
+        seed=settings.seed,
+        is_later=division.is_later,
+        reporter=reporter,
+    )
+    return msgspec.structs.replace(found, is_forced=settings.is_forced)
+
+
+def _published(
+    entry: Entry,
+    champion: Bundle,
+    learned: Learned,
+    encoder: EncoderModel,
+    settings: RetrainSettings,
+    judged: Retrained,
+) -> Retrained:
+    """Publish the challenger beside the champion, its golden prompts asked again, and promote it if it may be."""
+    folder = entry.folder / learned.manifest.version
+    if folder.exists():
+        raise DataRefused(f"{folder}: the challenger is that very version; there is nothing new to learn from")
+    manifest = publish_learned(folder, learned, encoder)
+    if settings.signing_key is not None:
+        sign_bundle(folder, settings.signing_key)
+    is_promoted = judged.verdict.is_met or judged.verdict.is_forced
+    if is_promoted:
+        entry.promote(manifest.version, instead_of=champion.manifest.version)
+    return replace(judged, manifest=manifest, folder=folder, is_promoted=is_promoted)

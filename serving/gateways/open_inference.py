@@ -101,7 +101,7 @@ class OpenInference:
         if failed is not None:  # counted already, as an item of its own
             pushback_ms = failed.retry_pushback_ms if failed.HasField("retry_pushback_ms") else None
             failure = Failure(CODES[failed.code], failed.message, pushback_ms)
-            await context.abort(failure.code, failure.message, failure.trailers)
+            await context.abort(failure.code, failure.message, failure.trailers(context.invocation_metadata() or ()))
         return _response(inference, [one.response for one in results])
 
     async def _readiness(self, raw: bytes) -> Any:

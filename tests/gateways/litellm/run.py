@@ -26,7 +26,15 @@ AT_ONCE = 8
 N_ROUNDS = 40
 N_FAULTY = 6
 DIRECT = "gpt-4o"
-FLUSH_LIMIT_S = 20.0
+STILL_S = 5.0
+"""LiteLLM sends its logs once a second: as long without any is their end."""
+RULES = """
+out_of_distribution = "model"
+[[rules]]
+name = "about half"
+threshold = 0.83
+"""
+"""The sample is unlike what the champion was trained on: by its own policy all of it would go strong."""
 TOKEN_DIGEST = hashlib.sha256(b"turnout_nobody-has-it").hexdigest()
 
 
@@ -118,7 +126,8 @@ def gather(folder: Path, expect: Any) -> Run:
     grpc_port, http_port = free_ports(2)
     addresses = f"127.0.0.1:{grpc_port}", f"127.0.0.1:{http_port}"
     with contextlib.ExitStack() as stack:
-        turnout = stack.enter_context(serving(folder, *addresses))
+        (folder / "rules.toml").write_text(RULES)
+        turnout = stack.enter_context(serving(folder, *addresses, "--rules", folder / "rules.toml"))
         proxy = stack.enter_context(running_proxy(folder, *addresses))
         healthy, resumed = requests(N_REQUESTS, seed=5), marked("resumed", N_FAULTY, 6)
         run.expected = expect(addresses[0], [*healthy, *resumed])
@@ -169,13 +178,12 @@ def refusing_options(folder: Path) -> tuple[str, str]:
 
 
 def wait_for_logs(run: Run) -> None:
-    """Wait until LiteLLM has sent all of its logs: it does so in batches."""
-    give_up_at = time.monotonic() + FLUSH_LIMIT_S
-    wanted = {called.request.user for called in run.calls}
-    while time.monotonic() < give_up_at:
-        if wanted <= {row.get("end_user") for row in lines_of(run.logs)}:
-            return
-        time.sleep(0.3)
+    """Wait until LiteLLM has sent its logs: it does so in batches."""
+    size, since = -1, time.monotonic()
+    while time.monotonic() - since < STILL_S:
+        if run.logs.stat().st_size != size:
+            size, since = run.logs.stat().st_size, time.monotonic()
+        time.sleep(0.2)
 
 
 def lines_of(path: Path) -> list[dict[str, Any]]:

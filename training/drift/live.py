@@ -126,30 +126,33 @@ def read_live(paths: Sequence[LogFile], bundle: Bundle, reading: Reading, span: 
     return found
 
 
-def named_files(named: Sequence[str]) -> list[Path]:
+def named_files(named: Sequence[str]) -> list[LogFile]:
     """Return the files that the arguments name; of a folder that `turnout logs compact` wrote, those of decisions.
 
     Raises:
         DataRefused: one names no file.
     """
-    found: list[Path] = []
+    found: list[LogFile] = []
     for one in named:
         decisions = Path(one) / DECISIONS
         found += find_logs([f"{decisions}/day=*/*.parquet" if decisions.is_dir() else one])
     return found
 
 
-def _is_decision_log(path: Path) -> bool:
-    if path.suffix != ".parquet":
+def _is_decision_log(path: LogFile) -> bool:
+    if not path.name.endswith(".parquet"):
         return False
     try:
-        return DECISION_COLUMN in pq.read_schema(path).names
+        with path.open("rb") as file:
+            return DECISION_COLUMN in pq.read_schema(file).names
     except (OSError, pa.ArrowException) as error:
         raise DataRefused(f"{path}: not a readable Parquet file: {error}") from error
 
 
-def _add_decisions(found: LiveRows, path: Path, bundle: Bundle, span: Span) -> None:
-    for row in pq.read_table(path, columns=list(_COLUMNS), partitioning=None).to_pylist():
+def _add_decisions(found: LiveRows, path: LogFile, bundle: Bundle, span: Span) -> None:
+    with path.open("rb") as file:
+        table = pq.read_table(file, columns=list(_COLUMNS), partitioning=None)
+    for row in table.to_pylist():
         if not span.holds(row["created"]):
             found.n_outside += 1
         elif row["bundle"] != bundle.manifest.bundle_id:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -72,7 +71,7 @@ def load_rows(
 
 
 def _check_origin(
-    path: Path, origin: FeatureOrigin, first: FeatureOrigin, encoder: EncoderModel, harness_rules: int
+    path: LogFile, origin: FeatureOrigin, first: FeatureOrigin, encoder: EncoderModel, harness_rules: int
 ) -> None:
     if origin.encoder_sha256 != encoder.card.sha256:
         raise DataRefused(

@@ -6,6 +6,7 @@ Exit codes: 0 ok, 1 data refused, 2 usage, 3 bundle refused, 4 port taken, 5 not
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 from pathlib import Path
@@ -363,10 +364,15 @@ def doctor(
     raise typer.Exit(exit_code(findings))
 
 
+@functools.cache  # once: tests call `main` again and again
+def _add_training_commands() -> None:
+    importlib.import_module("training.cli").add_commands(app, rules_app)
+
+
 def main() -> None:
     """Run the command line; errors of our own become one line on stderr and their exit code."""
     if not (len(sys.argv) > 1 and sys.argv[1] in SERVING_COMMANDS):
-        importlib.import_module("training.cli").add_commands(app, rules_app)
+        _add_training_commands()
     try:
         app(prog_name="turnout")
     except TurnoutError as error:

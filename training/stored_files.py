@@ -13,9 +13,6 @@ from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-import pyarrow as pa
-from pyarrow import fs
-
 from training.errors import DataRefused
 
 URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
@@ -67,9 +64,11 @@ def find_stored(url: str) -> list[StoredFile]:
     Raises:
         DataRefused: nothing is there, the scheme is unknown, or the store refuses or can't be reached.
     """
+    from pyarrow import ArrowException  # noqa: PLC0415  # the command line names its commands without it
+
     try:
         return [StoredFile(one) for one in _objects(url)]
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, ArrowException) as error:
         raise DataRefused(f"{url}: cannot be listed: {why(error)}") from error
 
 
@@ -79,6 +78,8 @@ def why(error: Exception) -> str:
 
 
 def _objects(url: str) -> list[str]:
+    from pyarrow import fs  # noqa: PLC0415
+
     store, root, bucket_url = _opened(url)
     path = root + url.removeprefix(bucket_url)
     if _PATTERN.search(path):
@@ -110,6 +111,8 @@ def _opened(url: str) -> tuple[Any, str, str]:
 
 @cache
 def _store(bucket_url: str) -> tuple[Any, str]:
+    from pyarrow import fs  # noqa: PLC0415
+
     # Once a process and bucket: opening one looks for credentials, which may take a call.
     store, root = fs.FileSystem.from_uri(bucket_url)
     return store, str(root)

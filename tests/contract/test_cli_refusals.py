@@ -53,9 +53,9 @@ def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, b
     broken.write_bytes(b'{"prompt": \n' * 5)
     unlabelled = write_log(tmp_path / "unlabelled.jsonl", [flat_row("Why?"), flat_row("How?")])
     for arguments, says in (
-        (["label", absent, "--out", out], str(absent)),
-        (["label", broken, "--out", out], "5 of 5 rows"),
-        (["label", log, "--out", out, "--column", "prompt=question"], "question"),
+        (["label", absent, "--out", out, "--quiet"], str(absent)),
+        (["label", broken, "--out", out, "--quiet"], "5 of 5 rows"),
+        (["label", log, "--out", out, "--quiet", "--column", "prompt=question"], "question"),
         (["train", absent, "--out", out, "--quiet"], str(absent)),
         (["train", log, "--out", out, "--quiet", "--no-cache"], "at least 200 groups"),
         (["train", unlabelled, "--out", out, "--quiet"], "no row has a label"),

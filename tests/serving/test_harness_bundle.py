@@ -54,10 +54,10 @@ def test_bundle_without_a_version_reads_all_text_as_it_did(tmp_path: Path):
     assert p_match(old, AGENT) == raw.predict(AGENT, 0.5).p_match != p_match(old, PLAIN)
 
 
-def test_shipped_champion_leaves_nothing_out():
+def test_shipped_champion_leaves_harness_text_out():
     champion = load_bundle(find_bundle())
-    assert champion.manifest.harness_rules == 0
-    assert p_match(champion, AGENT) != p_match(champion, PLAIN)
+    assert champion.manifest.harness_rules == LATEST_HARNESS_RULES
+    assert p_match(champion, prompt_from_text(f"{TASK}\n\n{REMINDER}")) == p_match(champion, PLAIN)
 
 
 @pytest.mark.parametrize("version", [-1, LATEST_HARNESS_RULES + 1])

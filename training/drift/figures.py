@@ -91,6 +91,6 @@ def _course(moments: Sequence[Moment]) -> Figure:
     axes.axhline(1.0, color=INK, linewidth=1.1)
     axes.set_ylim(bottom=0)
     axes.set_ylabel("Value over its limit")
-    axes.legend(loc="upper left")
+    axes.legend(loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=4)
     figure.autofmt_xdate(rotation=0, ha="center")
     return figure

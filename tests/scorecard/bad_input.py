@@ -204,6 +204,7 @@ class _Injected(RouterModel):
     def __init__(self, model: RouterModel) -> None:
         self.featurize = model.featurize
         self._graph = model._session
+        self._outputs = model._outputs
         self._session = self
         self.put: Callable[[Features], Features] | None = None
         self.gives: float | None = None
@@ -213,8 +214,8 @@ class _Injected(RouterModel):
         return super().predict_features(features, threshold, early_exit=early_exit)
 
     def run(self, names: Any, values: Any) -> Any:
-        p_match, is_full = self._graph.run(names, values)
-        return (p_match if self.gives is None else np.float64(self.gives)), is_full
+        p_match, *others = self._graph.run(names, values)
+        return (p_match if self.gives is None else np.float64(self.gives)), *others
 
 
 def _feature(number: float) -> Callable[[Features], Features]:

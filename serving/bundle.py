@@ -236,6 +236,11 @@ def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
     return Bundle(manifest, model, golden, folder, read_baseline(contents.get(EVALUATION)))
 
 
+def read_file_of(bundle: Bundle, name: str) -> bytes:
+    """Return one file of a loaded bundle, as it was when it was loaded; raises `BundleRefused` when it no longer is."""
+    return _read_checked(bundle.folder, name, bundle.manifest.files[name])
+
+
 def sign_bundle(folder: Path, key: Path) -> Path:
     """Sign the manifest with the private key in the file `key`, in place of an older signature.
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from serving.languages import script_of
 from serving.routes import estimated_tokens
-from training.languages import script_of
 from training.records import Record
 
 

@@ -11,7 +11,6 @@ one source of the reference rows collapses into a single group of 1,546 differen
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -24,6 +23,7 @@ from rensa import RMinHash, RMinHashLSH
 from scipy.cluster.hierarchy import DisjointSet
 
 from serving.harness import strip_harness
+from serving.ties import key_digest, session_key, text_key
 from training.records import Record
 
 JACCARD = 0.8
@@ -175,24 +175,13 @@ def key_digests(keys: Iterable[tuple[str, ...]], salt: str) -> set[bytes]:
     return {key_digest(key, salt) for row in keys for key in row}
 
 
-def key_digest(key: str, salt: str) -> bytes:
-    """Return the salted digest of one key, 8 bytes of BLAKE2b."""
-    return hashlib.blake2b(key.encode(), key=salt.encode(), digest_size=8).digest()
-
-
-def normalised(text: str) -> str:
-    """Return the text in lower case with white space collapsed."""
-    return " ".join(text.casefold().split())
-
-
 def group_keys(record: Record, user_text: str) -> tuple[str, ...]:
     """Return what ties a record to others: the hash of its user text, its group and its session."""
-    text = hashlib.blake2b(normalised(user_text).encode(), digest_size=16).hexdigest()
-    keys = [f"text:{text}"]
+    keys = [text_key(user_text)]
     if record.group_id:
         keys.append(f"group:{record.group_id}")
     if record.session_id:
-        keys.append(f"session:{record.session_id}")
+        keys.append(session_key(record.session_id))
     return tuple(keys)
 
 

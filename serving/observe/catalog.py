@@ -153,7 +153,8 @@ METRICS = (
         "counter",
         "1",
         ("result",),
-        "Decisions of the decision log: `written` to the spool, or `dropped` for lack of room or a failed write.",
+        "Decisions of the decision log: `written` to the spool, or `dropped` for lack of room or a failed write; "
+        "`untaught` of those written: both answers were wanted, and no vector to learn from could be made.",
     ),
     Metric(
         "explorations_total",

@@ -99,7 +99,7 @@ class ServerMetrics:
         self._children: dict[tuple[str, ...], Callable[..., None]] = {}
         self._bundles: set[str] = set()
         self._cpu_s = 0.0
-        self._logged = {"written": 0, "dropped": 0}
+        self._logged = {"written": 0, "dropped": 0, "untaught": 0}
         self._rpc_seconds: dict[str, GatheredHistogram] = {}
         self._p_match = GatheredHistogram(self._made["p_match_ratio"])
         stages = self._made["stage_seconds"]
@@ -199,9 +199,9 @@ class ServerMetrics:
         """Count a reload that was taken or refused."""
         self._count("reloads_total", kind, "ok" if ok else "refused")
 
-    def logged(self, written: int, dropped: int) -> None:
-        """State how many decisions this worker's log has written and dropped since its start."""
-        for result, total in (("written", written), ("dropped", dropped)):
+    def logged(self, written: int, dropped: int, untaught: int) -> None:
+        """State how many decisions this worker's log has written, dropped, and written to no use of training."""
+        for result, total in (("written", written), ("dropped", dropped), ("untaught", untaught)):
             self._made["decision_log_total"].labels(result).inc(total - self._logged[result])
             self._logged[result] = total
 

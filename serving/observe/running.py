@@ -97,7 +97,7 @@ async def keep_sampling(
     def sample() -> None:
         metrics.sample(admission.items)
         if decision_log is not None:
-            metrics.logged(decision_log.written, decision_log.dropped)
+            metrics.logged(decision_log.written, decision_log.dropped, decision_log.untaught)
         also()
 
     try:

@@ -132,7 +132,7 @@ class Answering:
         decision = settled(chosen, manifest.pair, self._after(rules, asked, chosen, predicted, costs))
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
         features = predicted.features if self._logs_features else None
-        self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, features), timings)
+        self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, features, served.bundle), timings)
         return response(call, decision, manifest.bundle_id, costs, timings, predicted.contributions)
 
     def _after(self, rules: Rules, asked: Asked, chosen: Decision, predicted: Predicted, costs: ExpectedCosts) -> After:

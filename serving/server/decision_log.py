@@ -4,27 +4,30 @@
 
 `log` takes about a microsecond on the loop; all the rest is done on a thread of its own, which looks into the
 queue ten times a second. A killed process loses at most that and the spool's `FLUSH_S`: less than a second.
+Where no text is kept, rows that can teach bring what that takes (`serving.server.lessons`).
 """
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import threading
 import time
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from serving.features import SCHEMA_VERSION, Features
 from serving.redaction import RULES_VERSION, redact
 from serving.routes import BYTES_PER_TOKEN, MAX_ESTIMATED_TOKENS
+from serving.server.lessons import Lesson, Lessons
 from serving.spool.decision import DecisionRecord, LogDecisions, encode_decision
 from serving.spool.digests import prompt_digest
 from serving.spool.framing import Kind
 from serving.spool.writer import SpoolWriter
 
 if TYPE_CHECKING:
-    from serving.bundle import Manifest
+    from serving.bundle import Bundle, Manifest
     from serving.costs import ExpectedCosts
     from serving.decision import Decision
     from serving.wire import RouteCall
@@ -34,6 +37,8 @@ POLL_S = 0.1
 
 MAX_WAITING = 4096
 MAX_WAITING_CHARS = 16 << 20
+MAX_WAITING_TAUGHT = MAX_WAITING // 2
+"""With more waiting, decisions are written without their lesson: better a row that teaches nothing than one lost."""
 
 MAX_TEXT_BYTES = MAX_ESTIMATED_TOKENS * BYTES_PER_TOKEN
 """Longer texts are not kept: they go to the strong model unseen by the router, and no training uses them."""
@@ -48,7 +53,7 @@ _log = logging.getLogger("turnout.decisions")
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """A decision on its way to the log, as the event loop has it."""
+    """A decision on its way to the log, as the event loop has it; `bundle` is None where no model was asked."""
 
     decided_s: float
     call: RouteCall
@@ -57,6 +62,7 @@ class Decided:
     costs: ExpectedCosts
     tokens: int
     features: Features | None = None
+    bundle: Bundle | None = None
 
 
 class DecisionLog:
@@ -67,14 +73,16 @@ class DecisionLog:
         offered: decisions handed in so far.
         written: decisions that the spool took.
         dropped: decisions that found no room here or in the spool, or could not be encoded.
+        untaught: decisions that were to bring a lesson, and were written without.
     """
 
     def __init__(self, spool: SpoolWriter, mode: LogDecisions, key: bytes) -> None:
         """Start the thread; `key` is that of the digests."""
         self.mode = mode
-        self.offered = self.written = 0
+        self.offered = self.written = self.untaught = 0
         self._spool = spool
         self._key = key
+        self._lessons = Lessons()
         self._waiting: deque[Decided] = deque()
         # Each count is written by one thread alone; their differences say what waits, without a lock.
         self._chars_in = self._chars_out = 0
@@ -108,7 +116,10 @@ class DecisionLog:
         """Hand all that waits to the spool and end the thread; the spool stays open."""
         self._closing.set()
         self._thread.join(_JOIN_S)
-        _log.info("decision log: %d written, %d dropped", self.written, self.dropped)
+        self._lessons.close()
+        _log.info(
+            "decision log: %d written, %d dropped, %d without their lesson", self.written, self.dropped, self.untaught
+        )
 
     def _run(self) -> None:
         while not self._closing.wait(POLL_S):
@@ -125,7 +136,8 @@ class DecisionLog:
 
     def _write(self, decided: Decided) -> None:
         try:
-            is_taken = self._spool.offer(Kind.DECISION, encode_decision(record_of(decided, self.mode, self._key)))
+            record = record_of(decided, self.mode, self._key, self._lesson(decided))
+            is_taken = self._spool.offer(Kind.DECISION, encode_decision(record))
         except Exception as error:  # noqa: BLE001  # one odd request must not end the log; its text may quote the prompt
             _log.error("decision log: a decision could not be written: %s", type(error).__name__)
             is_taken = False
@@ -134,10 +146,25 @@ class DecisionLog:
         else:
             self._failed += 1
 
+    def _lesson(self, decided: Decided) -> Lesson | None:
+        """Return the lesson of a decision that can teach, where the mode keeps no text to learn from."""
+        if self.mode is not LogDecisions.DIGEST or decided.bundle is None or not decided.decision.wants_both:
+            return None
+        lesson = None
+        try:
+            if len(self._waiting) <= MAX_WAITING_TAUGHT:
+                lesson = self._lessons.of(decided.bundle, decided.call.prompt, decided.features)
+        except Exception as error:  # noqa: BLE001  # the decision is worth keeping all the same
+            _log.error("decision log: a lesson could not be made: %s", type(error).__name__)
+        if lesson is None or not lesson.dense:
+            self.untaught += 1
+        return lesson
 
-def record_of(decided: Decided, mode: LogDecisions, key: bytes) -> DecisionRecord:
+
+def record_of(decided: Decided, mode: LogDecisions, key: bytes, lesson: Lesson | None = None) -> DecisionRecord:
     """Return the record of a decision, with as much of the prompt as the mode keeps."""
-    call, decision, features = decided.call, decided.decision, decided.features
+    call, decision = decided.call, decided.decision
+    features = decided.features if lesson is None else lesson.features
     pair = decided.manifest.pair
     text, is_left_out = _kept_text(call.prompt.text, decided.tokens, mode)
     return DecisionRecord(
@@ -177,7 +204,16 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes) -> DecisionRecor
         structural=b"" if features is None else features.structural.astype("<f4").tobytes(),
         feature_schema=0 if features is None else SCHEMA_VERSION,
         harness_rules=decided.manifest.harness_rules if features is not None else 0,
+        **_taught(lesson),
     )
+
+
+def _taught(lesson: Lesson | None) -> dict[str, Any]:
+    """Return the fields of a record that a lesson fills; none where there is no vector to learn from."""
+    if lesson is None or not lesson.dense:
+        return {}
+    names = (field.name for field in dataclasses.fields(lesson) if field.name != "features")
+    return {name: getattr(lesson, name) for name in names}
 
 
 def _kept_text(text: str, tokens: int, mode: LogDecisions) -> tuple[str | None, bool]:

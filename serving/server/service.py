@@ -108,7 +108,8 @@ class RouterService:
         self.answering.close()
         if self.decision_log is not None:
             self.decision_log.close()
-            self.metrics.logged(self.decision_log.written, self.decision_log.dropped)
+            log = self.decision_log
+            self.metrics.logged(log.written, log.dropped, log.untaught)
         self.outcomes.close()
 
     async def route(self, raw: bytes, context: Any) -> Any:

@@ -45,6 +45,13 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         structural: measures of `serving.features.STRUCTURAL`, float32 little-endian.
         feature_schema: version of those three; 0 without them.
         harness_rules: version of the rules by which they were taken without harness text.
+        dense: the encoder's vector, float32 little-endian, where `kept` is `digest` and both answers were wanted; so
+            are the fields below, without which no router can be learned from a row that has no text.
+        encoder_sha256, tokenizer_sha256: of what made vector and counts (hex).
+        text_key: salted digest of the text without case, white space and harness text, 8 bytes (`serving.ties`).
+        key_salt: its salt, that of `bundle`.
+        characters: of the prompt.
+        script: its writing system, as `serving.languages` names it.
     """
 
     decided_s: float
@@ -83,6 +90,13 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     exploration: str = ""
     other_model: str = ""
     harness_rules: int = 0
+    dense: bytes = b""
+    encoder_sha256: str = ""
+    tokenizer_sha256: str = ""
+    text_key: bytes = b""
+    key_salt: str = ""
+    characters: int = 0
+    script: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

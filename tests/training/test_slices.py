@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving.languages import script_of
 from tests.training.outcomes import full_outcomes
-from training.languages import script_of
 from training.slices import length_bins, slice_all, turn_bins
 
 

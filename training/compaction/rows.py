@@ -1,7 +1,8 @@
 """Rows of compacted logs: from spool records to the columns that `training.rows` reads, and those of our own.
 
 A row of decisions is one request with the answer of the model that it went to, where an outcome says how good it
-was; with outcomes of both models it holds both. `label` and `train` read it where the prompt was kept.
+was; with outcomes of both models it holds both. `label` and `train` read it where the prompt was kept, `train` and
+`retrain` also where its features were (`training.digests`).
 """
 
 from __future__ import annotations
@@ -57,7 +58,14 @@ DECISIONS = pa.schema(
         ("pair_propensity", pa.float64()),
         ("exploration", pa.string()),
         ("other_model", pa.string()),
-        ("harness_rules", pa.int32()),  # new columns come last: files of earlier versions lack them
+        ("harness_rules", pa.int32()),
+        ("dense", pa.list_(pa.float32())),
+        ("encoder_sha256", pa.string()),
+        ("tokenizer_sha256", pa.string()),
+        ("text_key", pa.binary(8)),
+        ("key_salt", pa.string()),
+        ("prompt_characters", pa.int64()),
+        ("prompt_script", pa.string()),
     ]
 )
 """New columns come last: files of before lack them, and whoever reads several fills them with null."""
@@ -141,4 +149,20 @@ def _decision_row(one: DecisionRecord) -> dict[str, object]:
         "exploration": one.exploration or None,
         "other_model": one.other_model or None,
         "harness_rules": one.harness_rules if has_features else None,
+        **_lesson_columns(one),
+    }
+
+
+def _lesson_columns(one: DecisionRecord) -> dict[str, object]:
+    """Return what a row without text can be learned from; nothing where the log holds no vector."""
+    if not one.dense:
+        return {}
+    return {
+        "dense": np.frombuffer(one.dense, "<f4"),
+        "encoder_sha256": one.encoder_sha256,
+        "tokenizer_sha256": one.tokenizer_sha256,
+        "text_key": one.text_key,
+        "key_salt": one.key_salt,
+        "prompt_characters": one.characters,
+        "prompt_script": one.script,
     }

@@ -20,6 +20,7 @@ from rensa import RMinHash
 from serving.features import SCHEMA_VERSION
 from serving.prompt import Prompt
 from serving.redaction import RULES_VERSION, redact
+from serving.ties import key_digest
 from training.costs import tokens_of
 from training.embeddings import FeatureTable, embed
 from training.features.keep import Keeping
@@ -29,7 +30,7 @@ from training.labels.stored import Origin
 from training.measures import PromptMeasures
 from training.progress import Reporter
 from training.records import Record
-from training.splits import group_keys, key_digest, near_duplicates, shingled, signature_of, user_texts
+from training.splits import group_keys, near_duplicates, shingled, signature_of, user_texts
 
 TOKEN_COLUMNS = (
     "strong_prompt_tokens",

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 
 from serving.bundle import Bundle
+from serving.languages import script_of
 from serving.model import RouterModel
 from serving.verdict import Check, Verdict
 from training.encoders import EncoderModel
-from training.languages import script_of
 from training.learn import Learned
 from training.metrics import Ints
 from training.progress import Reporter

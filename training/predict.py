@@ -26,6 +26,7 @@ from serving.prompt import Prompt
 from serving.routes import Reason, Route
 from serving.rules.rules import Facts
 from training.dataset import Dataset
+from training.errors import DataRefused
 from training.evaluate import evaluate
 from training.evaluation import Evaluation
 from training.parquet import write_parquet
@@ -33,7 +34,6 @@ from training.progress import Reporter
 from training.quarantine import Rejected
 from training.records import Record
 from training.router import HeadLogOdds, cascade
-from training.splits import key_digests
 from training.threshold_table import Served
 
 Item = TypeVar("Item")
@@ -164,13 +164,23 @@ def _answer(model: RouterModel, prompt: Prompt, threshold: float, *, early_exit:
 
 
 def seen_rows(bundle: Bundle, data: Dataset) -> NDArray[np.bool_]:
-    """Return (n,) whether a row's group holds a row that the bundle was trained on."""
+    """Return (n,) whether a row's group holds a row that the bundle was trained on.
+
+    Raises:
+        DataRefused: the rows are known by digests of another salt than the bundle's.
+    """
     raw = (bundle.folder / SEEN_GROUPS).read_bytes()
     known = {raw[start : start + DIGEST_BYTES] for start in range(0, len(raw), DIGEST_BYTES)}
-    salt = bundle.manifest.training.group_salt
-    is_known = np.array([not known.isdisjoint(key_digests([keys], salt)) for keys in data.groups.keys], dtype=bool)
-    seen_groups = np.unique(data.groups.group[is_known])
-    return np.isin(data.groups.group, seen_groups)
+    salt, groups = bundle.manifest.training.group_salt, data.groups
+    if groups.salt not in (None, salt):
+        raise DataRefused(
+            f"{bundle.folder}: its digests of the rows it has seen have another salt than those of the rows, so that "
+            "nobody can tell which these are; name the bundle that logged them, or one retrained from it"
+        )
+    rows = np.arange(groups.group.size)
+    is_known = np.array([not known.isdisjoint(groups.digests(rows[row : row + 1], salt)) for row in rows], dtype=bool)
+    seen_groups = np.unique(groups.group[is_known])
+    return np.isin(groups.group, seen_groups)
 
 
 def _in_threads(

@@ -1,7 +1,7 @@
-"""Reading: rows to learn from, out of logs or out of files of features, with the same groups and features.
+"""Reading: rows to learn from, out of logs, of files of features, or of decision logs without text.
 
-Comes in: what the operator named. Goes out: `Loaded`; of files of features with their `FeatureTable`, so that nothing
-is left to be embedded. Their records hold no prompt, no answer and no reference.
+Comes in: what the operator named. Goes out: `Loaded`; of files of features and of digests with their `FeatureTable`, so
+that nothing is left to be embedded. Their records hold no prompt, no answer and no reference.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from numpy.typing import NDArray
 from rensa import RMinHash
-from scipy.sparse import csr_matrix
 
 from serving.bundle import Pair
-from serving.features import N_BUCKETS, SCHEMA_VERSION, STRUCTURAL
+from serving.features import SCHEMA_VERSION
 from serving.prompt import Prompt
 from training.dataset import Loaded, dataset_of, load_dataset, usable_rows
-from training.embeddings import FeatureTable
+from training.digests.making import Making
+from training.digests.rows import load_digests
+from training.digests.table import are_digests
 from training.encoders import EncoderModel
 from training.errors import DataRefused
+from training.features.columns import feature_table
 from training.features.schema import FEATURE_COLUMNS, ROW_COLUMNS, FeatureOrigin, feature_origin, refuse_features
 from training.features.ties import group_digests
 from training.labels import Labelled
@@ -49,12 +50,14 @@ def load_rows(
     harness_rules: int,
     reporter: Reporter,
 ) -> Loaded:
-    """Return rows to learn from, out of logs or of files of features.
+    """Return rows to learn from, out of logs, of files of features or of decision logs without text.
 
     Raises:
-        DataRefused: as `load_dataset`; or features were made by another encoder, by other rules, for another pair or
-            with another margin, or stand beside logs.
+        DataRefused: as `load_dataset` and `load_digests`; or features were made by another encoder, by other rules, for
+            another pair or with another margin; or files of one kind stand beside others.
     """
+    if are_digests(paths):
+        return load_digests(paths, pair, reading, margin, Making.of_encoder(encoder, harness_rules), reporter)
     origins = [feature_origin(path) for path in paths]
     if not any(origins):
         return load_dataset(paths, pair, reading, margin, reporter, harness_rules)
@@ -138,7 +141,7 @@ def _loaded(
         groups = group_digests([row["keys"] for row in kept], near, signatures, file, salt)
     dataset = dataset_of(usable, groups, reporter, _measures(kept))
     features = pa.concat_tables([table.select(FEATURE_COLUMNS) for table in tables])
-    return Loaded(ReadResult(list(records)), labelled, dataset, _feature_table(features, numbers))
+    return Loaded(ReadResult(list(records)), labelled, dataset, feature_table(features.take(pa.array(numbers))))
 
 
 def _record(row: dict[str, Any], path: str, number: int) -> Record:
@@ -166,16 +169,4 @@ def _measures(rows: list[dict[str, Any]]) -> PromptMeasures:
         np.array([row["prompt_characters"] for row in rows], dtype=np.int64),
         np.array([row["estimated_tokens"] for row in rows], dtype=np.int64),
         [row["language"] for row in rows],
-    )
-
-
-def _feature_table(columns: pa.Table, rows: NDArray[np.int64]) -> FeatureTable:
-    kept = columns.take(pa.array(rows)).combine_chunks()
-    dense, buckets, counts, structural = (kept[name].combine_chunks() for name in FEATURE_COLUMNS)
-    indptr = buckets.offsets.to_numpy()
-    data, indices = counts.flatten().to_numpy().astype(np.float32), buckets.flatten().to_numpy().astype(np.int64)
-    return FeatureTable(
-        csr_matrix((data, indices, indptr - indptr[0]), shape=(rows.size, N_BUCKETS), dtype=np.float32),
-        structural.flatten().to_numpy().reshape(rows.size, len(STRUCTURAL)),
-        dense.flatten().to_numpy().reshape(rows.size, -1),
     )

@@ -7,19 +7,26 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.bundle import Bundle
-from serving.languages import script_of
+from serving.bundle import GRAPH, Bundle, read_file_of
 from serving.model import RouterModel
+from serving.prompt import Prompt, prompt_from_json
 from serving.verdict import Check, Verdict
+from training.cells import encode
+from training.embeddings import FeatureTable
 from training.encoders import EncoderModel
 from training.learn import Learned
+from training.measures import PromptMeasures
 from training.metrics import Ints
 from training.progress import Reporter
 from training.retrain.asking import Asked, Side, ask_both
 from training.retrain.gate import GateRows, Limits, compare
 from training.retrain.pool import Pool
+from training.retrain.without_encoder import VectorModel
+from training.sample import make_sample
 
 LATENCY_QUANTILE = 0.95
+MAX_TIMED_PROMPTS = 1000
+"""Made-up prompts to take the time with where rows hold none: 50 of them lie above the quantile."""
 
 
 def judge(
@@ -57,8 +64,12 @@ def judge(
         Side(model, learned.manifest.policy(name).threshold),
     )
     records = [pool.rows[row].row.record for row in test]
-    with reporter.stage("Asking champion and challenger", test.size) as advance:
-        before, after = ask_both(*sides, [record.prompt for record in records], advance)
+    prompts = [record.prompt for record in records] if pool.features is None else _made_up_prompts(test.size, seed)
+    with reporter.stage("Asking champion and challenger", len(prompts)) as advance:
+        before, after = ask_both(*sides, prompts, advance)
+    if pool.features is not None:
+        graphs = read_file_of(champion, GRAPH), learned.graph
+        before, after = _asked_of_vectors(sides, (before, after), graphs, pool.features.take(test))
     rows = _gate_rows(pool, test)
     with reporter.stage("Comparing"):
         tolerated = limits.at(champion.manifest.policy(name))
@@ -78,8 +89,23 @@ def judge(
     )
 
 
+def _made_up_prompts(n_rows: int, seed: int) -> list[Prompt]:
+    """Return prompts to take the time with, where the rows hold none."""
+    n_prompts = min(n_rows, MAX_TIMED_PROMPTS)
+    return [prompt_from_json(encode(row["request"])) for row in make_sample(n_prompts, seed)]
+
+
+def _asked_of_vectors(
+    sides: tuple[Side, Side], timed: tuple[Asked, Asked], graphs: tuple[bytes, bytes], features: FeatureTable
+) -> tuple[Asked, Asked]:
+    """Return what both graphs say of logged features, with the times that they took over prompts."""
+    answers = [VectorModel(graph).answers(features, side.threshold) for side, graph in zip(sides, graphs, strict=True)]
+    return Asked(answers[0], timed[0].latency_ms), Asked(answers[1], timed[1].latency_ms)
+
+
 def _gate_rows(pool: Pool, test: Ints) -> GateRows:
     data, records = pool.data, [pool.rows[row].row.record for row in test]
+    measures = PromptMeasures.of(records) if data.measures is None else data.measures.take(test)
     return GateRows(
         match=data.match[test],
         strong_score=data.strong_score[test],
@@ -88,7 +114,7 @@ def _gate_rows(pool: Pool, test: Ints) -> GateRows:
         weight=pool.weight[test],
         slices={
             "task": [record.task or "" for record in records],
-            "language": [record.language or script_of(record.prompt.text) for record in records],
+            "language": measures.language,
         },
     )
 

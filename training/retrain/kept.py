@@ -88,11 +88,14 @@ def read_kept(path: Path, origin: Origin) -> list[KeptRow]:
     metadata = (table.schema.metadata or {}).get(METADATA_KEY)
     if metadata is None:
         raise DataRefused(
-            f"{path}: no store of kept rows; name the file that turnout retrain --kept wrote, or a new one"
+            f"{path}: no store of kept rows with prompts; name the file that turnout retrain --kept wrote from such logs, "
+            "or a new one"
         )
     found = msgspec.json.decode(metadata, type=Origin)
     if found != origin:
-        raise DataRefused(f"{path}: kept for {_named(found)}, and this is for {_named(origin)}; name another file")
+        raise DataRefused(
+            f"{path}: kept for {named_origin(found)}, and this is for {named_origin(origin)}; name another file"
+        )
     return [KeptRow(_row(fields), fields["kept"]) for fields in table.to_pylist()]
 
 
@@ -102,7 +105,8 @@ def write_kept(path: Path, rows: Sequence[KeptRow], origin: Origin) -> None:
     write_table(path, table.replace_schema_metadata({METADATA_KEY: msgspec.json.encode(origin)}))
 
 
-def _named(origin: Origin) -> str:
+def named_origin(origin: Origin) -> str:
+    """Return what a store was kept for, for people."""
     return f"{origin.pair.strong} / {origin.pair.weak}, margin {origin.margin:g}, format {origin.version}"
 
 

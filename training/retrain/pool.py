@@ -2,7 +2,7 @@
 
 Comes in: logs and the store of kept rows. Goes out: `Pool`: what is within the window, grouped together, so that a new
 row that repeats an old one is known for it. Rows that stand in the store already are not new, so the same logs may be
-given again and again.
+given again and again. Logs without text make a pool of features (`training.digests`).
 """
 
 from __future__ import annotations
@@ -13,14 +13,20 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from serving.harness import LATEST_HARNESS_RULES
-from training.dataset import Dataset, group_rows, load_dataset
+from training.dataset import Dataset, group_rows, load_dataset, usable_rows
+from training.digests.making import Making, of_making
+from training.digests.rows import digest_dataset, label_table, numbers_of, refuse_labels
+from training.digests.table import are_digests, read_teaching
+from training.embeddings import FeatureTable
 from training.metrics import Floats
 from training.progress import Reporter
 from training.reading import Reading
 from training.retrain.kept import KeptRow, Origin, read_kept
+from training.retrain.kept_digests import KEPT, KEPT_SCHEMA, read_kept_digests
 from training.stored_files import LogFile
 
 DAY_S = 86_400.0
@@ -48,12 +54,18 @@ class Pool:
         is_old: whether it stood in the store.
         data: the same rows in groups; its weights fall with age.
         weight: 1 / pair propensity alone.
+        harness_rules: version by which the rows are read, and the challenger will be.
+        features: of rows without text; None where they have it.
+        stored: rows without text as they are kept.
     """
 
     rows: list[KeptRow]
     is_old: NDArray[np.bool_]
     data: Dataset
     weight: Floats
+    harness_rules: int = LATEST_HARNESS_RULES
+    features: FeatureTable | None = None
+    stored: pa.Table | None = None
 
     @property
     def n_new(self) -> int:
@@ -62,18 +74,88 @@ class Pool:
 
 
 def pool_rows(
-    paths: Sequence[LogFile], kept: Path | None, origin: Origin, reading: Reading, aging: Aging, reporter: Reporter
+    paths: Sequence[LogFile],
+    kept: Path | None,
+    origin: Origin,
+    reading: Reading,
+    aging: Aging,
+    reporter: Reporter,
+    making: Making | None = None,
 ) -> Pool:
-    """Read and label the logs, and put the kept rows before them; raises `DataRefused` as `load_dataset` does."""
+    """Read and label the logs, and put the kept rows before them.
+
+    Args:
+        paths: the logs.
+        kept: the store; None for none.
+        origin: whose answers are compared.
+        reading: how the logs are to be read.
+        aging: window and decay.
+        reporter: what is told of the progress.
+        making: how rows without text must have been made; None refuses them.
+
+    Raises:
+        DataRefused: as `load_dataset` does, and for rows without text as `load_digests` does.
+    """
+    if making is not None and are_digests(paths):
+        return _pool_digests(paths, kept, origin, reading, aging, making, reporter)
     old = [] if kept is None else read_kept(kept, origin)
     labelled = load_dataset(paths, origin.pair, reading, origin.margin, reporter).dataset.rows
     known, now_s = {one.identity for one in old}, time.time()
     rows = [*old, *(one for row in labelled if (one := KeptRow(row, now_s)).identity not in known)]
-    age_days = (max(one.moment_s for one in rows) - np.array([one.moment_s for one in rows])) / DAY_S
-    within = age_days <= (np.inf if aging.window_days is None else aging.window_days)
-    rows = [one for one, is_within in zip(rows, within, strict=True) if is_within]
+    age_days = _age_days(rows)
+    within = _within(age_days, aging)
+    rows = [rows[row] for row in within]
     data = group_rows([one.row for one in rows], reporter, LATEST_HARNESS_RULES)
-    weight = data.weight
-    if aging.half_life_days is not None:
-        data = replace(data, weight=weight * np.exp2(-age_days[within] / aging.half_life_days))
-    return Pool(rows, np.array([one.identity in known for one in rows], dtype=bool), data, weight)
+    is_old = np.array([one.identity in known for one in rows], dtype=bool)
+    return Pool(rows, is_old, _decayed(data, age_days[within], aging), data.weight)
+
+
+def _pool_digests(
+    paths: Sequence[LogFile],
+    kept: Path | None,
+    origin: Origin,
+    reading: Reading,
+    aging: Aging,
+    making: Making,
+    reporter: Reporter,
+) -> Pool:
+    refuse_labels(paths, reading)
+    old = KEPT_SCHEMA.empty_table() if kept is None else read_kept_digests(kept, origin)
+    with reporter.stage("Reading digests"):
+        new = read_teaching(paths)
+        new = new.append_column(KEPT_SCHEMA.field(KEPT), pa.array([time.time()] * new.num_rows, pa.float64()))
+        known = set(_identities(old))
+        new = new.filter(pa.array([one not in known for one in _identities(new)], pa.bool_()))
+        table, salt = of_making(pa.concat_tables([old, new]), making, str(paths[0]), reporter)
+        _, labelled = label_table(table, origin.pair, origin.margin, str(paths[0]))
+    usable = usable_rows(labelled, reading, reporter)
+    numbers = numbers_of(usable)
+    kept_s = table[KEPT].to_numpy()[numbers]
+    rows = [KeptRow(row, moment_s) for row, moment_s in zip(usable, kept_s.tolist(), strict=True)]
+    age_days = _age_days(rows)
+    within = _within(age_days, aging)
+    rows, table = [rows[row] for row in within], table.take(numbers[within])
+    data, features = digest_dataset([one.row for one in rows], table, salt, reporter)
+    is_old = np.array([one in known for one in _identities(table)], dtype=bool)
+    return Pool(
+        rows, is_old, _decayed(data, age_days[within], aging), data.weight, making.harness_rules, features, table
+    )
+
+
+def _identities(table: pa.Table) -> list[tuple[object, ...]]:
+    """Return what is the same when the same row of a log is read again."""
+    return list(zip(*(table[name].to_pylist() for name in ("id", "created", "text_key")), strict=True))
+
+
+def _age_days(rows: Sequence[KeptRow]) -> Floats:
+    return (max(one.moment_s for one in rows) - np.array([one.moment_s for one in rows])) / DAY_S
+
+
+def _within(age_days: Floats, aging: Aging) -> NDArray[np.int64]:
+    return np.flatnonzero(age_days <= (np.inf if aging.window_days is None else aging.window_days))
+
+
+def _decayed(data: Dataset, age_days: Floats, aging: Aging) -> Dataset:
+    if aging.half_life_days is None:
+        return data
+    return replace(data, weight=data.weight * np.exp2(-age_days / aging.half_life_days))

@@ -21,6 +21,7 @@ from serving.bundle import Bundle, Manifest, load_bundle, sign_bundle
 from serving.models.entry import Entry
 from serving.verdict import Verdict
 from training.dataset import digest_files
+from training.digests.making import Making
 from training.encoders import EncoderModel
 from training.errors import DataRefused, TooFewYet
 from training.fit import FitSettings
@@ -28,11 +29,13 @@ from training.learn import Learned, TrainSettings, learn
 from training.predict import seen_rows
 from training.progress import Reporter
 from training.reading import Reading
+from training.reopen import check_encoder
 from training.retrain.alone import alone
 from training.retrain.division import Division, divide
 from training.retrain.gate import Limits
 from training.retrain.judging import judge
 from training.retrain.kept import Origin, write_kept
+from training.retrain.kept_digests import write_kept_digests
 from training.retrain.pool import Aging, Pool, pool_rows
 from training.splits import Part
 from training.stored_files import LogFile
@@ -122,13 +125,22 @@ def retrain(
                 held.enter_context(alone(path))
         champion = load_bundle(entry.folder / entry.current())
         origin = Origin(champion.manifest.pair, float(champion.manifest.training.settings.get("margin", 0.0)))
-        pool = pool_rows(paths, kept, origin, settings.reading, settings.aging, reporter)
+        making = Making.of_champion(champion.manifest)
+        pool = pool_rows(paths, kept, origin, settings.reading, settings.aging, reporter, making)
+        if pool.features is not None:
+            check_encoder(champion, encoder)
         division = _divided(champion, pool, settings)
         digest = digest_files([*paths, *(one for one in (settings.reading.labels, kept) if one and one.exists())])
         trained_as = TrainSettings(
-            origin.pair, entry.name, settings.seed, origin.margin, cache_dir=settings.cache_dir, fit=settings.fit
+            origin.pair,
+            entry.name,
+            settings.seed,
+            origin.margin,
+            cache_dir=settings.cache_dir,
+            fit=settings.fit,
+            harness_rules=pool.harness_rules,
         )
-        learned = learn(pool.data, division.part, encoder, trained_as, digest, reporter)
+        learned = learn(pool.data, division.part, encoder, trained_as, digest, reporter, pool.features)
         verdict = _verdict(champion, learned, encoder, pool, division, settings, reporter)
         named = msgspec.structs.replace(learned.manifest, parent=champion.manifest.bundle_id, verdict=verdict)
         done = Retrained(named, verdict, None, False, pool.n_new, len(pool.rows) - pool.n_new)  # noqa: FBT003
@@ -136,8 +148,15 @@ def retrain(
             return done
         done = _published(entry, champion, replace(learned, manifest=named), encoder, settings, done)
         if kept is not None:
-            write_kept(kept, pool.rows, origin)
+            _keep(kept, pool, origin)
         return done
+
+
+def _keep(path: Path, pool: Pool, origin: Origin) -> None:
+    if pool.stored is None:
+        write_kept(path, pool.rows, origin)
+    else:
+        write_kept_digests(path, pool.stored, origin)
 
 
 def _divided(champion: Bundle, pool: Pool, settings: RetrainSettings) -> Division:

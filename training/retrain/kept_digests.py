@@ -1,0 +1,49 @@
+"""Kept digests: rows without text of earlier retrainings, so that a challenger learns from old and new.
+
+One Parquet file (zstd), as `training.retrain.kept` is for rows with prompts: what the decision log held of each row, and
+when it was kept. Labels are made anew from the scores.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pyarrow as pa
+
+from training.compaction.store import read_table, write_table
+from training.digests.table import SCHEMA
+from training.errors import DataRefused
+from training.retrain.kept import Origin, named_origin
+
+METADATA_KEY = b"turnout.kept_digests"
+KEPT = "kept"
+KEPT_SCHEMA = SCHEMA.append(pa.field(KEPT, pa.float64()))
+
+
+def read_kept_digests(path: Path, origin: Origin) -> pa.Table:
+    """Return the rows of a store, as `KEPT_SCHEMA`; none where there is no file yet.
+
+    Raises:
+        DataRefused: it is damaged, no store of rows without text, or kept for other models or with another margin.
+    """
+    if not path.exists():
+        return KEPT_SCHEMA.empty_table()
+    table = read_table(path)
+    metadata = (table.schema.metadata or {}).get(METADATA_KEY)
+    if metadata is None:
+        raise DataRefused(
+            f"{path}: no store of kept rows without prompts, and the logs are digests; name the file that turnout "
+            "retrain --kept wrote from such logs, or a new one"
+        )
+    found = msgspec.json.decode(metadata, type=Origin)
+    if found != origin:
+        raise DataRefused(
+            f"{path}: kept for {named_origin(found)}, and this is for {named_origin(origin)}; name another file"
+        )
+    return table.replace_schema_metadata(None)
+
+
+def write_kept_digests(path: Path, rows: pa.Table, origin: Origin) -> None:
+    """Replace the store; a reader sees the old file or the whole new one, also after a power cut."""
+    write_table(path, rows.replace_schema_metadata({METADATA_KEY: msgspec.json.encode(origin)}))

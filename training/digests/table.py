@@ -56,7 +56,7 @@ def read_teaching(paths: Sequence[LogFile]) -> pa.Table:
     if not found.num_rows:
         n_rows = sum(table.num_rows for table in tables)
         raise DataRefused(
-            f"{paths[0]}: {n_rows} decisions without prompts, none with the vector that training needs in their place; only "
+            f"{paths[0]}: {n_rows} decisions without prompts, none with the vector that training needs instead; only "
             "requests whose caller is asked for both answers bring it: set both, such as 0.02, under [exploration] in "
             "the server's rules; logs of versions before have none"
         )

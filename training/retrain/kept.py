@@ -88,8 +88,8 @@ def read_kept(path: Path, origin: Origin) -> list[KeptRow]:
     metadata = (table.schema.metadata or {}).get(METADATA_KEY)
     if metadata is None:
         raise DataRefused(
-            f"{path}: no store of kept rows with prompts; name the file that turnout retrain --kept wrote from such logs, "
-            "or a new one"
+            f"{path}: no store of kept rows with prompts; name the file that turnout retrain --kept wrote from such "
+            "logs, or a new one"
         )
     found = msgspec.json.decode(metadata, type=Origin)
     if found != origin:

@@ -1,7 +1,7 @@
 """Kept digests: rows without text of earlier retrainings, so that a challenger learns from old and new.
 
-One Parquet file (zstd), as `training.retrain.kept` is for rows with prompts: what the decision log held of each row, and
-when it was kept. Labels are made anew from the scores.
+One Parquet file (zstd), as `training.retrain.kept` is for rows with prompts: what the decision log held of each row,
+and when it was kept. Labels are made anew from the scores.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Without encoder: a router graph that takes the dense vector as an input, to ask it about rows that have no text.
 
-Comes in: the bytes of `router.onnx` and features. Goes out: what the graph answers as it is served, exit band and all. The
-encoder's nodes are taken out of the branch that they stand in; the vector was made by the same ones when the row was
-logged, so the answer is the one that the prompt would get.
+Comes in: the bytes of `router.onnx` and features. Goes out: what the graph answers as it is served, exit band and all.
+The encoder's nodes are taken out of the branch that they stand in; the vector was made by the same ones when the row
+was logged, so the answer is the one that the prompt would get.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class VectorModel:
                     "counts": counts.data[of_row],
                     "structural": table.structural[row],
                     "threshold": np.array(threshold, np.float64),
-                    "early_exit": np.array(True),
+                    "early_exit": np.ones((), dtype=bool),
                 },
             )
             p_match[row] = said[0]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serving.bundle import Pair
+from training.digests.table import refuse_digests
 from training.embeddings import FeatureTable
 from training.errors import DataRefused
 from training.features.schema import refuse_features
@@ -136,6 +137,7 @@ def load_dataset(
             rows, or a router chose which rows have both answers and nothing says with what probability.
     """
     refuse_features(paths)
+    refuse_digests(paths)
     with reporter.stage("Reading logs") as advance:
         reading = reading or Reading()
         read = read_records(paths, pair, reading, on_progress=_steps(advance)).joined(reading.join)

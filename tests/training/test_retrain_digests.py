@@ -1,24 +1,17 @@
-"""Retraining from decisions that nobody kept the text of: what full prompts would have taught, and never a word of them."""
+"""Retraining from the log of a real server that keeps no text: a better router, and not a word of any prompt."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from serving.bundle import load_bundle, read_manifest
 from serving.models.entry import Entry
-from serving.prompt import prompt_from_json
 from tests.training.explored import explored_log
 from tests.training.runs import QUIET, TrainingRun
-from tests.training.test_retrain import SETTINGS, check, later_rows, registry
-from training.cells import encode
+from tests.training.test_retrain import SETTINGS, later_rows, registry
 from training.encoders import EncoderModel
-from training.errors import DataRefused, TooFewYet
 from training.retrain.run import Retrained, retrain
 
 N_ROWS, BOTH = 1000, 0.9

@@ -48,9 +48,9 @@ def _without_templates(counts: csr_matrix) -> csr_matrix:
     """Return which buckets each row holds, as 1.0, without those that too many rows hold."""
     limit = max(MIN_TEMPLATE_ROWS, TEMPLATE_SHARE * counts.shape[0])
     n_rows = np.bincount(counts.indices, minlength=counts.shape[1])
-    kept = csr_matrix(
-        ((n_rows[counts.indices] <= limit).astype(np.float32), counts.indices, counts.indptr), counts.shape
-    )
+    is_kept = (n_rows[counts.indices] <= limit).astype(np.float32)
+    # A copy: eliminate_zeros shortens the index arrays, which it would else share with the counts of the fit.
+    kept = csr_matrix((is_kept, counts.indices, counts.indptr), counts.shape, copy=True)
     kept.eliminate_zeros()
     return kept
 

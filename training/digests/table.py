@@ -45,6 +45,15 @@ def are_digests(paths: Sequence[LogFile]) -> bool:
     )
 
 
+def refuse_digests(paths: Sequence[LogFile]) -> None:
+    """Refuse decision logs without text where prompts are needed; raises `DataRefused`."""
+    if found := next((path for path in paths if _is_digest_log(path)), None):
+        raise DataRefused(
+            f"{found}: a decision log that keeps no prompts, which are needed here; only `train`, `assess` and "
+            "`retrain` learn from its vectors, and only without other logs beside it"
+        )
+
+
 def read_teaching(paths: Sequence[LogFile]) -> pa.Table:
     """Return the rows of digest logs that hold a vector, in the order of files and rows.
 

@@ -1,0 +1,64 @@
+"""Decision logs of the same requests in any mode, by the server's own log: the same ids, times and order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from serving.bundle import Bundle
+from serving.server.decision_log import DecisionLog
+from serving.spool.decision import LogDecisions
+from serving.spool.framing import Kind
+from serving.spool.outcome import Outcome, encode_outcome
+from serving.spool.writer import SpoolLimits, SpoolWriter
+from tests.decision_builders import decided
+from tests.training.spools import NOON_S, compacted
+from training.compaction.store import opened
+from training.sample import STRONG, WEAK
+
+KEY = b"k" * 32
+
+
+def unlike_texts(n: int, seed: int = 0, n_words: int = 14) -> list[str]:
+    """Return texts of made-up words, of which no two are alike."""
+    rng = Random(seed)
+
+    def word() -> str:
+        return "".join(rng.choice("bdfgklmnprstvz") + rng.choice("aeiou") for _ in range(3))
+
+    return [" ".join(word() for _ in range(n_words)) for _ in range(n)]
+
+
+def decision_log(folder: Path, bundle: Bundle, texts: Sequence[str], mode: str, **fields: Any) -> list[Path]:
+    """Log a decision for each text, both answers wanted, with an outcome of each model; compact, return the files.
+
+    Every third weak answer is wrong. `fields` are those of `RouteCall`; a list of `session_id` is one for each text.
+    """
+    spool = folder / "spool"
+    writer = SpoolWriter(spool, SpoolLimits())
+    log = DecisionLog(writer, LogDecisions(mode), KEY)
+    sessions = fields.pop("session_id", [f"s{number}" for number in range(len(texts))])
+    for number, (text, session_id) in enumerate(zip(texts, sessions, strict=True)):
+        one = decided(text, f"r{number}")
+        log.log(
+            replace(
+                one,
+                decided_s=NOON_S + number,
+                call=replace(one.call, session_id=session_id, **fields),
+                decision=replace(one.decision, wants_both=True, pair_propensity=0.5),
+                manifest=bundle.manifest,
+                bundle=bundle,
+            )
+        )
+        for model, score in ((STRONG, 1.0), (WEAK, float(number % 3 > 0))):
+            outcome = Outcome(received_s=NOON_S + number, request_id=f"r{number}", model=model, score=score)
+            writer.append(Kind.OUTCOME, encode_outcome(outcome))
+    log.close()
+    assert (log.written, log.dropped, log.untaught) == (len(texts), 0, 0)
+    writer.close()
+    compacted(spool, folder / "logs")
+    with opened(folder / "logs") as store:
+        return store.decision_files()

@@ -87,10 +87,11 @@ def embed(
             )
             features.extend(chunk)
             on_progress(len(chunk))
-    return FeatureTable(_stack_counts(features), _stack_structural(features), dense)
+    return FeatureTable(stack_counts(features), _stack_structural(features), dense)
 
 
-def _stack_counts(features: Sequence[Features]) -> csr_matrix:
+def stack_counts(features: Sequence[Features]) -> csr_matrix:
+    """Return the counts of n prompts as the (n, 2**18) matrix of a `FeatureTable`."""
     indptr = np.concatenate(([0], np.cumsum([item.buckets.size for item in features])))
     indices = np.concatenate([item.buckets for item in features] or [np.empty(0, np.int64)])
     data = np.concatenate([item.counts for item in features] or [np.empty(0, np.float32)])

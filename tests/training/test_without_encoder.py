@@ -1,0 +1,36 @@
+"""A graph without its encoder says of logged vectors what the whole graph says of the prompts."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from serving.bundle import GRAPH, load_bundle, read_file_of
+from serving.prompt import prompt_from_json
+from serving.registry import find_bundle
+from tests.builders import tiny_graph
+from training.cells import encode
+from training.embeddings import embed
+from training.encoders import EncoderModel
+from training.errors import DataRefused
+from training.retrain.asking import Side, ask_both
+from training.retrain.without_encoder import VectorModel
+from training.sample import make_sample
+
+
+@pytest.mark.parametrize("threshold", [0.6, 0.9])
+def test_answers_to_vectors_are_those_to_their_prompts(encoder: EncoderModel, threshold: float):
+    bundle = load_bundle(find_bundle())
+    prompts = [prompt_from_json(encode(row["request"])) for row in make_sample(60, 5)]
+    table = embed(prompts, encoder, cache_dir=None, harness_rules=bundle.manifest.harness_rules)
+    side = Side(bundle.model, threshold)
+    expected = ask_both(side, side, prompts)[0].answers
+    found = VectorModel(read_file_of(bundle, GRAPH)).answers(table, threshold)
+    np.testing.assert_allclose(found.p_match, expected.p_match, atol=1e-6)
+    assert found.goes_weak.tolist() == expected.goes_weak.tolist()
+    assert np.ptp(found.p_match) > 0.2
+
+
+def test_graph_without_an_encoder_is_refused():
+    with pytest.raises(DataRefused, match="holds no encoder"):
+        VectorModel(tiny_graph(nan_on_digits=False, work_per_question=0))

@@ -46,7 +46,7 @@ def near_rows(
         for first in range(0, earlier.size, BLOCK):
             some = slice(first, first + BLOCK)
             pairs = _overlaps(buckets, sizes, earlier[some], later[some]) >= jaccard
-                yield from zip(earlier[some][pairs].tolist(), later[some][pairs].tolist(), strict=True)
+            yield from zip(earlier[some][pairs].tolist(), later[some][pairs].tolist(), strict=True)
 
 
 def _without_templates(counts: csr_matrix, template_share: float) -> csr_matrix:

@@ -118,7 +118,7 @@ def serve(
     log_decisions: Annotated[
         LogDecisions,
         typer.Option(
-            help="Write every decision to --spool, with the prompt, redacted, or only digest and word counts."
+            help="Write every decision to --spool, with the prompt, redacted, or only digest, word counts and vectors."
         ),
     ] = DEFAULTS.log_decisions,
     compact_to: Annotated[

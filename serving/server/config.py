@@ -56,7 +56,8 @@ class ServerSettings:
         spool_max_pending: outcomes that wait for the disk or are being written, per worker; more are
             RESOURCE_EXHAUSTED. Higher costs memory and patience on a slow disk, and gains nothing on a fast one.
         log_decisions: what the decision log in `spool` keeps of each prompt. Off unless asked for: prompts are personal
-            data, and an update must not begin to keep them. `digest` keeps no text, but counts of its word pieces.
+            data, and an update must not begin to keep them. `digest` keeps no text, but counts of its word pieces
+            and, where both models' answers are wanted, a vector: what a router is learned from.
         compact_to: folder that sealed files of `spool` are compacted into, as Parquet, by a process of its own at the
             lowest priority; None leaves that to a timer of the operator's. Needs the extra `train`.
         compact_keep_days: days that are kept there; None keeps all.

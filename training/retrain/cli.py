@@ -41,7 +41,7 @@ def retrain(
     kept: Annotated[
         Path | None,
         typer.Option(
-            help="Parquet file of labelled rows from earlier runs, with their prompts; made where there is none."
+            help="Parquet file of labelled rows from earlier runs, with prompts or digests as logged; made if need be."
         ),
     ] = None,
     window_days: Annotated[

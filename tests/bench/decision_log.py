@@ -1,4 +1,4 @@
-"""What the decision log costs: on the event loop, on its own thread, and in CPU time and calls/s of a whole server.
+"""What the decision log costs: on the event loop, on its own threads, and in CPU time and calls/s of a whole server.
 
     python -m tests.bench.decision_log --folder /some/disk
 
@@ -22,10 +22,12 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.bundle import load_bundle
+from serving.bundle import Bundle, load_bundle
 from serving.pb import router_pb2 as pb
+from serving.prompt import Prompt
 from serving.registry import find_bundle
 from serving.server.decision_log import Decided, DecisionLog, record_of
+from serving.server.lessons import Lessons
 from serving.spool.decision import LogDecisions, encode_decision
 from serving.spool.writer import SpoolLimits, SpoolWriter
 from serving.wire import ROUTE_METHOD
@@ -56,7 +58,8 @@ def main() -> None:
     arguments.add_argument("--rounds", type=int, default=5)
     given = arguments.parse_args()
     folder = find_bundle(given.bundle)
-    features = load_bundle(folder).model.featurize(decided(TEXT).call.prompt)
+    bundle = load_bundle(folder)
+    features = bundle.model.featurize(decided(TEXT).call.prompt)
     one = decided(TEXT, features=features)
     print(f"{os.cpu_count()} cores; a prompt of {len(TEXT)} characters, {features.buckets.size} buckets")
     with tempfile.TemporaryDirectory(dir=given.folder) as spools:
@@ -69,7 +72,23 @@ def main() -> None:
             payload = encode_decision(record_of(one, mode, KEY))
             us = _us(lambda mode=mode: encode_decision(record_of(one, mode, KEY)))  # type: ignore[misc]
             print(f"on its thread, {mode:8s}: {us:5.1f} us a decision, {len(payload)} bytes")
+        _lessons(bundle)
         _whole_servers(folder, Path(spools), given.seconds, given.rounds)
+
+
+def _lessons(bundle: Bundle) -> None:
+    """Print the CPU time of what a row is learned from, by the length of its prompt."""
+    lessons = Lessons()
+    for n_words in (8, 32, 128):
+        prompt = Prompt(" ".join(TEXT.split()[:n_words]))
+        features = bundle.model.featurize(prompt)
+        lessons.of(bundle, prompt, features)
+        started_s = time.process_time()
+        for _ in range(100):
+            lessons.of(bundle, prompt, features)
+        ms = 1e3 * (time.process_time() - started_s) / 100
+        print(f"a lesson of {features.token_ids.size} word pieces, both answers wanted: {ms:.1f} ms of CPU")
+    lessons.close()
 
 
 def _us(run: Callable[[], object]) -> float:

@@ -2,8 +2,9 @@
 
 Comes in, on the log's thread: decisions whose caller was asked for both models' answers, since only rows with both
 outcomes teach. Goes out: `Lesson`. The encoder runs here a second time, off the path of the request, so that whether a
-log is kept changes no decision: on a thread of low priority, 0.7 ms of CPU at 12 word pieces, 6 at 128. That is the
-cost of exploration's share alone; its session takes some 50 MB, from the first such decision on.
+log is kept changes no decision: on a thread of low priority, 0.7 ms of CPU at 10 word pieces, 1.6 at 34, 6.6 at
+128 (`tests.bench.decision_log`, a busy machine). That is the cost of exploration's share alone; the session takes some
+90 MB, from the first such decision on.
 """
 
 from __future__ import annotations

@@ -123,8 +123,8 @@ def label(
 
     if ray_address and engine is not EngineName.RAY:
         raise typer.BadParameter("--ray-address needs --engine ray")
-    if (judge or keep is Keep.FEATURES) and (embed or engine is EngineName.RAY):
-        raise typer.BadParameter("--judge works on this machine and without --embed, and so does --keep features")
+    if keep is Keep.FEATURES and (embed or engine is EngineName.RAY):
+        raise typer.BadParameter("--keep features works on this machine and without --embed")
     judges = None
     if judge:
         from training.judge.commands import default_cache

@@ -16,11 +16,18 @@ from tests.log_builders import gateway_row, record, write_log
 from training.calls.address import Address
 from training.calls.budget import Caps
 from training.calls.tariff import GivenPrices
-from training.judge.labelling import Judged, judge_rows, plan_judging
+from training.judge.labelling import Judged, Panel, judge_questions
+from training.judge.opinions import Opinions
+from training.judge.questions import Question
 from training.judge.settings import JudgeSettings
-from training.labels import label_records
+from training.judge.summary import Summary, summarise
+from training.labels import Labelled, label_records
+from training.parts import Place
+from training.pipeline.judged import AskedQuestions, Questions, is_question, question_rows
+from training.pipeline.spool import Spool
+from training.pipeline.work import stream_of
 from training.progress import Reporter
-from training.records import Record
+from training.records import Label, Record
 
 KEY_ENV = "TURNOUT_TEST_KEY"
 PRICE_INPUT, PRICE_OUTPUT = 2.0, 8.0
@@ -52,11 +59,47 @@ def settings(endpoint: FakeEndpoint, cache: Path, **fields: Any) -> JudgeSetting
     )
 
 
-def judge(records: list[Record], chosen: JudgeSettings) -> Judged:
+def question_of(one: Record) -> Question:
+    """Return a record with both answers as judges get it."""
+    return Question(one.id, one.file, one.line, one.index, one.prompt.text, one.strong.content, one.weak.content)
+
+
+@dataclass(frozen=True)
+class JudgedRecords:
+    """What judging made of records: all labels, and each row's opinions."""
+
+    labelled: Labelled
+    opinions: list[Opinions]
+    judged: Judged
+
+    @property
+    def summary(self) -> Summary:
+        return summarise(self.judged)
+
+
+def asked(records: list[Record], found: Labelled, chosen: JudgeSettings, folder: Path) -> AskedQuestions:
+    """Return what judges are asked of these records, which lie in a folder as the pipeline leaves them."""
+    (folder / "spool").mkdir()
+    questions = Questions(Spool(folder / "spool"))
+    places = [Place(0, number, 0) for number in range(len(records))]
+    is_asked = [is_question(*made, with_known=True) for made in zip(records, found.decisions, strict=True)]
+    rows = question_rows(places, records, found.decisions, [None] * len(records), is_asked)
+    questions.add(stream_of([rows]))
+    return questions.asked(chosen.known_rows, chosen.seed, None)
+
+
+def judge(records: list[Record], chosen: JudgeSettings, folder: Path) -> JudgedRecords:
     """Label by all labellers, the judges last."""
-    found = label_records(records)
-    plan = plan_judging(records, found, Pair(), chosen)
-    return judge_rows(records, found, plan, chosen, Reporter(quiet=True))
+    found, opinions = label_records(records), []
+    questions = asked(records, found, chosen, folder)
+    judged = judge_questions(questions, Panel.of(chosen, Pair()), chosen, Reporter(quiet=True), opinions.append)
+    worth = zip(judged.labels.match.tolist(), judged.labels.confidence.tolist(), strict=True)
+    places = [row.question.line for row in opinions if row.question.known is None]
+    given = {
+        line: Label(match, "judge", worth) for line, (match, worth) in zip(places, worth, strict=True) if match >= 0
+    }
+    decisions = [given.get(one.line, made) for one, made in zip(records, found.decisions, strict=True)]
+    return JudgedRecords(Labelled.of(records, decisions), opinions, judged)
 
 
 @dataclass(frozen=True)

@@ -85,7 +85,7 @@ def test_options_that_contradict_one_another_are_refused(tmp_path: Path, monkeyp
     command = ["label", log, "--out", tmp_path / "l.parquet"]
     for more, says in (
         (["--ray-address", "127.0.0.1:1"], "--ray-address needs --engine ray"),
-        (["--engine", "ray", "--judge", "judge-1"], "--judge works on this machine"),
+        (["--engine", "ray", "--keep", "features"], "--keep features works on this machine"),
         (["--engine", "spark"], "spark"),
     ):
         ended = turnout(monkeypatch, capsys, *command, *more)

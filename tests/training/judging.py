@@ -81,7 +81,7 @@ def asked(records: list[Record], found: Labelled, chosen: JudgeSettings, folder:
     """Return what judges are asked of these records, which lie in a folder as the pipeline leaves them."""
     (folder / "spool").mkdir()
     questions = Questions(Spool(folder / "spool"))
-    places = [Place(0, number, 0) for number in range(len(records))]
+    places = [Place(0, one.line, one.index) for one in records]
     is_asked = [is_question(*made, with_known=True) for made in zip(records, found.decisions, strict=True)]
     rows = question_rows(places, records, found.decisions, [None] * len(records), is_asked)
     questions.add(stream_of([rows]))
@@ -93,11 +93,9 @@ def judge(records: list[Record], chosen: JudgeSettings, folder: Path) -> JudgedR
     found, opinions = label_records(records), []
     questions = asked(records, found, chosen, folder)
     judged = judge_questions(questions, Panel.of(chosen, Pair()), chosen, Reporter(quiet=True), opinions.append)
-    worth = zip(judged.labels.match.tolist(), judged.labels.confidence.tolist(), strict=True)
-    places = [row.question.line for row in opinions if row.question.known is None]
-    given = {
-        line: Label(match, "judge", worth) for line, (match, worth) in zip(places, worth, strict=True) if match >= 0
-    }
+    lines = [row.question.line for row in opinions if row.question.known is None]
+    labels = zip(lines, judged.labels.match.tolist(), judged.labels.confidence.tolist(), strict=True)
+    given = {line: Label(match, "judge", worth) for line, match, worth in labels if match >= 0}
     decisions = [given.get(one.line, made) for one, made in zip(records, found.decisions, strict=True)]
     return JudgedRecords(Labelled.of(records, decisions), opinions, judged)
 

@@ -104,7 +104,6 @@ def _label_in_pieces(
         return label_stream(logs, out, job, open_engine(engine), reporter), None
     from training.judge.commands import label_by_judges, print_estimate  # needs the extra `judge`
     from training.judge.labelling import Panel
-    from training.judge.summary import summarise
 
     panel = Panel.of(judge, job.pair)
     job = replace(job, asks_judges=True, judges_known=judge.known_rows > 0)
@@ -114,6 +113,8 @@ def _label_in_pieces(
             print_estimate(asked, panel, judge, as_json=as_json)
             return None
         judged = label_by_judges(asked, panel, judge, out, flow.spool.folder / "verdicts", reporter)
+        from training.judge.summary import summarise  # takes a second
+
         return flow.write(judged.labels), summarise(judged)
 
 

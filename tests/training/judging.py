@@ -131,8 +131,8 @@ def turnout(monkeypatch: Any, capsys: Any, *given: object) -> Ended:
     return Ended(code, out, err)
 
 
-def start(*given: object, stderr: Any = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-    """Start `turnout` in a process of its own."""
+def start(*given: object, stderr: Any = subprocess.DEVNULL, script: str = "") -> subprocess.Popen[bytes]:
+    """Start `turnout`, or a script that does, in a process of its own."""
     environment = os.environ | {KEY_ENV: API_KEY, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "serving.cli", *map(str, given)]
+    command = [sys.executable, *(["-c", script] if script else ["-m", "serving.cli"]), *map(str, given)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,8 +12,11 @@ from training.calls.estimate import estimate
 from training.judge.labelling import Judged, Panel, PanelCalls, Questions, judge_questions
 from training.judge.opinions import Opinions
 from training.judge.settings import JudgeSettings
-from training.judge.summary import Summary, summary_lines, summary_table, verdict_lines
+from training.judge.verdict_file import verdict_lines
 from training.progress import Reporter
+
+if TYPE_CHECKING:
+    from training.judge.summary import Summary  # brings scikit-learn and SciPy, which take a second
 
 EXPECTED_COMPLETION_TOKENS = 80
 """Of one verdict: two sentences of reason and the JSON around them."""
@@ -50,6 +54,8 @@ def print_estimate(questions: Questions, panel: Panel, settings: JudgeSettings, 
 
 def print_judging(summary: Summary, out: Path) -> None:
     """Print the figures of the judges."""
+    from training.judge.summary import summary_lines, summary_table  # noqa: PLC0415  # the same
+
     console().print(summary_table(summary))
     for line in summary_lines(summary):
         print(line)

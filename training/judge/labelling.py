@@ -30,7 +30,7 @@ from training.judge.questions import Question
 from training.judge.rubric import Judge, Rubric, calls_for, load_rubric
 from training.judge.settings import JudgeSettings, find_judges
 from training.judge.verdicts import Verdict, read_opinion, verdict_of
-from training.progress import Reporter
+from training.progress import Advance, Reporter
 
 NAME = "judge"
 CHUNK_ROWS = 500
@@ -172,15 +172,19 @@ class _Asking:
 
     async def _in_chunks(self, client: openai.AsyncOpenAI) -> Budget:
         budget = Budget(self.settings.caps, *self.cache.spent(distinct(self._keys())))
-        caller, concurrency = Caller(client, self.cache, budget, self._keep), self.settings.concurrency
+        caller = Caller(client, self.cache, budget, self._keep)
+        size = max(CHUNK_ROWS, CHUNK_WAVES * self.settings.concurrency)
         waiting = iter(self.questions)
         with self.reporter.stage("Judging", self.n_rows) as advance:
-            while chunk := list(islice(waiting, max(CHUNK_ROWS, CHUNK_WAVES * concurrency))):
-                calls = list(PanelCalls(chunk, self.panel))
-                outcomes = iter(await caller.ask_rows(calls, concurrency, advance))
-                for question in chunk:
-                    self._taken(question, list(islice(outcomes, len(self.panel.judges))))
+            while chunk := list(islice(waiting, size)):
+                await self._ask_chunk(chunk, caller, advance)
         return budget
+
+    async def _ask_chunk(self, chunk: Sequence[Question], caller: Caller, advance: Advance) -> None:
+        calls = list(PanelCalls(chunk, self.panel))
+        outcomes = iter(await caller.ask_rows(calls, self.settings.concurrency, advance))
+        for question in chunk:
+            self._taken(question, list(islice(outcomes, len(self.panel.judges))))
 
     async def _in_batches(self, client: openai.AsyncOpenAI) -> Budget:
         batch = self.settings.batch

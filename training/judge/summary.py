@@ -1,20 +1,16 @@
-"""Summary: the figures to judge the judges by, and the lines of the file of their verdicts."""
+"""Summary: the figures to judge the judges by."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 import msgspec
 import numpy as np
 from rich.table import Table
 
-from training.calls.call import Failure
 from training.judge.labelling import Judged
 from training.judge.noise import agreements, ceiling, compare
-from training.judge.opinions import NO_MATCH, JudgeCounts, Opinions, Votes
-from training.judge.questions import Question
-from training.judge.verdicts import Verdict
+from training.judge.opinions import NO_MATCH, JudgeCounts, Votes
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -128,28 +124,6 @@ def summary_table(summary: Summary) -> Table:
         found = f"agreement {pair['agreement']:.3f}, kappa {_figure(pair['kappa'])} on {pair['rows']} rows"
         table.add_row(f"{pair['first']} and {pair['second']}", found)
     return table
-
-
-def verdict_lines(row: Opinions, models: Sequence[str]) -> Iterator[bytes]:
-    """Yield a line of JSON for each judge of a row."""
-    for model, verdict in zip(models, row.verdicts, strict=True):
-        yield msgspec.json.encode(_line(row.question, model, verdict)) + b"\n"
-
-
-def _line(question: Question, model: str, verdict: Verdict | Failure) -> dict[str, Any]:
-    index = {"index": question.index} if question.index else {}
-    line: dict[str, Any] = {
-        "id": question.id,
-        "file": question.file,
-        "line": question.line,
-        **index,
-        "judge": model,
-        "known_match": question.known,
-    }
-    if isinstance(verdict, Failure):
-        return line | {"abstained": verdict}
-    told = {"winner": verdict.winner, "match": verdict.match, "score_gap": verdict.score_gap, "flip": verdict.is_flip}
-    return line | told | ({"reasons": verdict.reasons} if any(verdict.reasons) else {})
 
 
 def _figures(counts: JudgeCounts) -> JudgeFigures:

@@ -27,9 +27,12 @@ from training.features.schema import METADATA_KEY, ROW_COLUMNS, FeatureOrigin
 from training.labels import Labelled, Unlabelled
 from training.labels.stored import Origin
 from training.measures import PromptMeasures
+from training.near_duplicates import NONE, repeated_rows, signatures
 from training.progress import Reporter
 from training.records import Record
-from training.splits import group_keys, key_digest, near_duplicates, shingled, signature_of, user_texts
+from training.shingles import shingle_file, shingle_hashes
+from training.splits import group_keys, key_digest, user_texts
+from training.templates import find_templates
 
 TOKEN_COLUMNS = (
     "strong_prompt_tokens",
@@ -124,13 +127,15 @@ def _ties(records: Sequence[Record], texts: Sequence[str], salt: str) -> dict[st
     keys = [
         [key_digest(key, salt) for key in group_keys(record, text)] for record, text in zip(records, texts, strict=True)
     ]
-    earlier = {row: other for other, row in near_duplicates(texts)}
+    with shingle_file() as shingles:
+        shingles.add(shingle_hashes(texts))
+        templates = find_templates(shingles)
+        earlier = repeated_rows(shingles, templates).tolist()
+        minhash = [one for some in signatures(shingles, templates) for one in some.as_bytes()]
     return {
         "keys": keys,
-        "near_duplicate_of": [keys[earlier[row]][0] if row in earlier else None for row in range(len(keys))],
-        "minhash": [
-            np.array(signature_of(one).digest(), dtype="<u4").tobytes() if one else None for one in shingled(texts)
-        ],
+        "near_duplicate_of": [None if other == NONE else keys[other][0] for other in earlier],
+        "minhash": minhash,
     }
 
 

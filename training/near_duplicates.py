@@ -2,9 +2,9 @@
 
 Comes in: texts, or their shingles. Goes out: for each row an earlier one that it repeats, templates left out.
 
-What stays in memory of a row, whatever its text: a hash of 4 bytes for each of 20 bands, and 20 bytes for its place in
-the file of shingles, their number and the row it repeats: 100 bytes, 123 at the peak, while one band is sorted
-(`python -m tests.bench.near_duplicates LOG` measures it). Sets of strings and rensa's index took 19,000.
+What stays in memory of a row, whatever its text: a hash of 4 bytes for each of 20 bands, and 16 bytes for its place in
+the file of shingles, their number and the row it repeats. That is 96 bytes; with what sorting a band takes, a further
+row was measured at 127 (`python -m tests.bench.near_duplicates LOG` fails above 200), sets of strings at 17,000.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ JACCARD = 0.8
 N_PERMUTATIONS, N_BANDS = 120, 20
 """Bands of six: a pair at Jaccard 0.8 is found with probability 0.998, one at 0.5 with 0.27."""
 SEED = 1
-ROWS_AT_HAND = 1024
+ROWS_AT_HAND = 256
 """Rows whose shingles are kept for the next comparison: rows that repeat each other stand in several bands together."""
 NONE = -1
 _MULTIPLIERS = np.random.default_rng(SEED).integers(0, 2**64, N_PERMUTATIONS // N_BANDS, dtype=np.uint64) | np.uint64(1)
@@ -97,7 +97,8 @@ def _band_hashes(minima: NDArray[np.uint32]) -> NDArray[np.uint32]:
     32 bits: among a million rows chance brings some hundred pairs a band together, which the check parts again.
     """
     parts = minima.reshape(len(minima), N_BANDS, -1).astype(np.uint64)
-    return ((parts * _MULTIPLIERS).sum(axis=2, dtype=np.uint64) >> np.uint64(32)).astype(np.uint32).T
+    hashes: NDArray[np.uint64] = (parts * _MULTIPLIERS).sum(axis=2, dtype=np.uint64) >> np.uint64(32)
+    return hashes.astype(np.uint32).T
 
 
 def _rows_that_share(band: NDArray[np.uint32], has_shingles: NDArray[np.bool_]) -> Iterator[NDArray[np.int32]]:
@@ -124,7 +125,8 @@ class _Overlap:
         # Sets of sizes further apart can't overlap so much.
         may_be_near = np.minimum(n, n_others) / np.maximum(n, n_others) >= JACCARD
         ours = self._set(row)
-        for other in others[may_be_near].tolist():
+        candidates: list[int] = others[may_be_near].tolist()
+        for other in candidates:
             shared = len(ours & self._set(other))
             if shared / (len(ours) + self._n_shingles[other] - shared) >= JACCARD:
                 return other

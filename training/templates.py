@@ -47,7 +47,8 @@ def without_templates(hashes: Hashes, templates: Hashes) -> NDArray[np.bool_]:
     if not templates.size:
         return np.ones(hashes.size, dtype=np.bool_)
     places = np.searchsorted(templates, hashes)
-    return templates[np.minimum(places, templates.size - 1)] != hashes
+    is_kept: NDArray[np.bool_] = templates[np.minimum(places, templates.size - 1)] != hashes
+    return is_kept
 
 
 def _sum(

@@ -62,11 +62,16 @@ def near_duplicates(texts: Iterable[str]) -> Iterator[tuple[int, int]]:
 
 def signatures(shingles: ShingleFile, templates: Hashes) -> Iterator[Signatures]:
     """Yield the signatures of all rows, some at a time."""
-    for hashes, ends in shingles.blocks():
-        is_kept = without_templates(hashes, templates)
-        kept_ends = np.concatenate([[0], np.cumsum(is_kept)])[np.concatenate([[0], ends])].astype(np.uint64)
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes[is_kept], kept_ends, N_PERMUTATIONS, SEED)
-        yield Signatures(np.array(matrix.to_rows(), dtype=np.uint32), np.diff(kept_ends).astype(np.int32))
+    return (signatures_of(hashes, ends, templates) for hashes, ends in shingles.blocks())
+
+
+def signatures_of(hashes: Hashes, ends: NDArray[np.int64], templates: Hashes) -> Signatures:
+    """Return the signatures of n rows, whose shingles stand after one another; `ends` are (n,), where each row ends."""
+    is_kept = without_templates(hashes, templates)
+    kept_ends = np.concatenate([[0], np.cumsum(is_kept)])[np.concatenate([[0], ends])].astype(np.uint64)
+    matrix = RMinHash.digest_matrix_from_flat_token_hashes(hashes[is_kept], kept_ends, N_PERMUTATIONS, SEED)
+    minima = np.array(matrix.to_rows(), dtype=np.uint32).reshape(-1, N_PERMUTATIONS)
+    return Signatures(minima, np.diff(kept_ends).astype(np.int32))
 
 
 def repeated_rows(shingles: ShingleFile, templates: Hashes) -> NDArray[np.int32]:

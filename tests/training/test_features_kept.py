@@ -35,7 +35,7 @@ REMINDER = "\n\n<system-reminder>\nThe plan is still empty.\n</system-reminder>"
 
 
 def kept(log: Path, out: Path, encoder: EncoderModel, salt: str = "", rules: int = RULES, **options: Any) -> Path:
-    keeping = Keeping(encoder, rules, salt, **options)
+    keeping = Keeping(encoder.card.name, rules, salt, **options)
     label_logs(
         [log], out, Pair(), Reading(), 0.0, run_code=False, similarity="", quiet=True, as_json=True, keeping=keeping
     )

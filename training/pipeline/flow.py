@@ -83,7 +83,7 @@ def label_stream(logs: Sequence[LogFile], out: Path, job: Job, engine: Engine, r
         for stage in Stage:
             flow.put_together(stage)
         origin = {METADATA_KEY: msgspec.json.encode(Origin(job.pair, job.margin, files))}
-        output = Output(out, origin | _metadata(flow.job), FIELDS if job.keeping else job.beside)
+        output = Output(out, _metadata(flow.job) | origin, FIELDS if job.keeping else job.beside)
         with reporter.stage("Writing"):
             output.write(flow.finished(), flow.n_entries)
         return output.tally.ledger(flow.n_entries)

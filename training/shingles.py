@@ -41,8 +41,9 @@ def shingle_hashes(texts: Iterable[str]) -> Iterator[Hashes]:
 class ShingleFile:
     """The shingles of rows, by number; opened by `shingle_file`."""
 
-    def __init__(self, file: IO[bytes]) -> None:
-        self._file = file
+    def __init__(self, file: IO[bytes], folder: str) -> None:
+        """Keep rows in an empty file; `folder` is where it takes its room, for messages."""
+        self._file, self._folder = file, folder
         self._ends = array("q", [0])
 
     def __len__(self) -> int:
@@ -66,8 +67,8 @@ class ShingleFile:
             self._file.flush()
         except OSError as error:
             raise DataRefused(
-                f"{tempfile.gettempdir()}: shingles, some 8 bytes a word of the logs, can't be written: "
-                f"{error.strerror}; point TMPDIR to a folder with more room"
+                f"{self._folder}: no place for the shingles of prompts, some 8 bytes a word: {error.strerror}; "
+                "make room there, or use another folder (TMPDIR; of `label`, --out)"
             ) from error
 
     def row(self, number: int) -> Hashes:
@@ -96,7 +97,7 @@ def shingle_file(folder: Path | None = None) -> Iterator[ShingleFile]:
         folder: where it takes its room; None for the system's folder of temporary files.
     """
     with tempfile.TemporaryFile(dir=folder) as file:
-        yield ShingleFile(file)
+        yield ShingleFile(file, str(folder or tempfile.gettempdir()))
 
 
 def _shingles(text: str) -> list[str]:

@@ -31,7 +31,7 @@ class Output:
     Attributes:
         out: file of labels; the quarantine lies beside it where any row is in it.
         metadata: of the Parquet file.
-        beside: columns that the rows have beside their labels: those of vectors.
+        beside: columns that the rows have beside their labels: vectors, or features.
         tally: of the rows written.
     """
 

@@ -99,7 +99,7 @@ class Job:
 
     @property
     def beside(self) -> list[pa.Field]:
-        """The columns that rows have beside their labels while there are more to come."""
+        """The columns that a worker writes beside the labels."""
         return MADE_FIELDS if self.keeping else VECTOR_FIELDS if self.embedding else []
 
 

@@ -7,7 +7,7 @@ byte whatever the engine and the number of its workers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,6 +23,7 @@ from serving.registry import find_encoder
 from training.encoders import load_encoder
 from training.entries import Seen
 from training.errors import DataRefused
+from training.features.schema import FIELDS
 from training.labels.ledger import Ledger
 from training.labels.stored import METADATA_KEY, Origin
 from training.pipeline.engine import Engine
@@ -90,27 +91,36 @@ def labelled(logs: Sequence[LogFile], out: Path, job: Job, engine: Engine, repor
         DataRefused: a log can't be read, or is not what it should be.
     """
     check_fields(job.reading.columns)
-    vectors = _vectors(job)
+    _check_encoders(job)
     with spool_beside(out) as spool:
         flow = Flow(job, engine, spool, reporter)
         surveys = flow.survey(logs)
+        files = {str(path): found.sha256 for path, found in zip(logs, surveys, strict=True)}
+        flow.salt(files)
         flow.read(logs, surveys)
         for stage in Stage:
             flow.put_together(stage)
-        files = {str(path): found.sha256 for path, found in zip(logs, surveys, strict=True)}
         origin = {METADATA_KEY: msgspec.json.encode(Origin(job.pair, job.margin, files))}
-        flow.output = Output(out, origin | vectors, has_vectors=bool(vectors))
+        flow.output = Output(out, _metadata(flow.job) | origin, FIELDS if job.keeping else job.beside)
         yield flow
 
 
-def _vectors(job: Job) -> dict[bytes, bytes]:
-    """Return what the metadata says of the vectors; an encoder that can't be read is found out before any log is."""
-    if job.similarity:
-        load_encoder(find_encoder(job.similarity))
-    if not job.embedding:
+def _check_encoders(job: Job) -> None:
+    """Find out that an encoder can't be read before any log is; raises `DataRefused`."""
+    for name in {job.similarity, job.encoder} - {""}:
+        load_encoder(find_encoder(name))
+
+
+def _metadata(job: Job) -> dict[bytes, bytes]:
+    """Return what the metadata says of the columns beside the labels."""
+    if not job.encoder:
         return {}
-    encoder = load_encoder(find_encoder(job.embedding)).manifest_entry
-    return {VECTORS_KEY: msgspec.json.encode(Vectors(encoder))}
+    encoder = load_encoder(find_encoder(job.encoder))
+    if job.keeping is None:
+        return {VECTORS_KEY: msgspec.json.encode(Vectors(encoder.manifest_entry))}
+    from training.features.writing import feature_metadata  # noqa: PLC0415  # SciPy is for those who ask for it
+
+    return feature_metadata(job.keeping, encoder)
 
 
 @dataclass
@@ -141,6 +151,12 @@ class Flow:
                 advance(1)
         pieces = [_accepted(found[number]) for number in range(len(logs))]
         return [piece.survey for piece in pieces if piece.survey is not None]
+
+    def salt(self, files: Mapping[str, str]) -> None:
+        """Give workers the salt of the digests that they keep; `files` are the SHA-256 of the logs by name."""
+        if keeping := self.job.keeping:
+            cache_dir = keeping.cache_dir if self.engine.shares_disk else None
+            self.job = replace(self.job, keeping=replace(keeping.salted(files), cache_dir=cache_dir))
 
     def read(self, logs: Sequence[LogFile], surveys: Sequence[Survey]) -> None:
         """Read and label all rows, but for those that wait for others."""
@@ -200,12 +216,18 @@ class Flow:
         return self.output.tally.ledger(self.n_entries)
 
     def finished(self, judged: JudgeLabels | None = None) -> Iterator[pa.Table]:
-        """Yield all finished rows by place, with the labels that could only be given at the end."""
-        rule = self.similarity.rule()
-        tables: Iterator[pa.Table] = (with_similar(table, rule) for table in self.spool.sorted_rows())
-        if judged is not None:
-            tables = with_judged(tables, judged)
+        """Yield all finished rows by place, with what could only be said at the end: late labels and repetition."""
+        if self.job.keeping is not None:
+            from training.features.repeats import with_repeats  # noqa: PLC0415  # rensa is for those who ask for it
+
+            return with_repeats(partial(self._labelled, judged), self.spool.folder)
+        tables = self._labelled(judged)
         return map(without_idle_vectors, tables) if self.job.embedding else tables
+
+    def _labelled(self, judged: JudgeLabels | None) -> Iterator[pa.Table]:
+        rule = self.similarity.rule()
+        tables = (with_similar(table, rule) for table in self.spool.sorted_rows())
+        return tables if judged is None else with_judged(tables, judged)
 
     def _run(self, units: Sequence[Unit], *, in_threads: bool = False) -> Iterator[Piece]:
         messages = [encode(unit) for unit in units]

@@ -28,7 +28,7 @@ from training.judge.confidence import Confidence, measure_confidence
 from training.judge.opinions import NO_MATCH, Opinions, Votes
 from training.judge.questions import Question
 from training.judge.rubric import Judge, Rubric, calls_for, load_rubric
-from training.judge.settings import JudgeSettings, find_judges
+from training.judge.settings import BatchSettings, JudgeSettings, find_judges
 from training.judge.verdicts import Verdict, read_opinion, verdict_of
 from training.progress import Advance, Reporter
 
@@ -166,9 +166,9 @@ class _Asking:
     async def ask(self) -> Budget:
         """Ask all, and return what it has cost."""
         async with open_client(self.settings.address) as client:
-            if self.settings.batch is not None:
-                return await self._in_batches(client)
-            return await self._in_chunks(client)
+            if self.settings.batch is None:
+                return await self._in_chunks(client)
+            return await self._in_batches(client, self.settings.batch)
 
     async def _in_chunks(self, client: openai.AsyncOpenAI) -> Budget:
         budget = Budget(self.settings.caps, *self.cache.spent(distinct(self._keys())))
@@ -186,9 +186,7 @@ class _Asking:
         for question in chunk:
             self._taken(question, list(islice(outcomes, len(self.panel.judges))))
 
-    async def _in_batches(self, client: openai.AsyncOpenAI) -> Budget:
-        batch = self.settings.batch
-        assert batch is not None
+    async def _in_batches(self, client: openai.AsyncOpenAI, batch: BatchSettings) -> Budget:
         batches = BatchCaller(
             client, self.cache, self.settings.caps, self._keep, batch.wait_s, batch.poll_s, self.reporter.say
         )

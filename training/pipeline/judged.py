@@ -64,15 +64,14 @@ def question_rows(
 
 
 def _row(place: Place, record: Record, made: Decision, similarity: float | None) -> dict[str, object]:
-    assert record.strong is not None
-    assert record.weak is not None
+    strong, weak = (answer.content if answer else None for answer in (record.strong, record.weak))
     return {
         **dict(zip(PLACE, (place.file, place.line, place.index), strict=True)),
         "id": record.id,
         "file": record.file,
         "prompt": record.prompt.text,
-        "strong": record.strong.content,
-        "weak": record.weak.content,
+        "strong": strong,
+        "weak": weak,
         "known": made.match if isinstance(made, Label) else None,
         "similarity": similarity,
     }

@@ -4,7 +4,7 @@ Comes in: texts, or their shingles. Goes out: for each row an earlier one that i
 
 What stays in memory of a row, whatever its text: a hash of 4 bytes for each of 20 bands, and 16 bytes for its place in
 the file of shingles, their number and the row it repeats. That is 96 bytes; with what sorting a band takes, a further
-row was measured at 127 (`python -m tests.bench.near_duplicates LOG` fails above 200), sets of strings at 17,000.
+row was measured at 127 to 150 (`python -m tests.bench.near_duplicates LOG` fails above 200), sets of strings at 17,000.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ def _rows_that_share(band: NDArray[np.uint32], has_shingles: NDArray[np.bool_]) 
     hashes = band[order]
     is_same = hashes[1:] == hashes[:-1]
     changes = np.flatnonzero(np.diff(is_same.astype(np.int8), prepend=0, append=0))
-    for start, end in changes.reshape(-1, 2).tolist():
+    for start, end in changes.reshape(-1, 2):
         yield order[start : end + 1]
 
 
@@ -130,8 +130,7 @@ class _Overlap:
         # Sets of sizes further apart can't overlap so much.
         may_be_near = np.minimum(n, n_others) / np.maximum(n, n_others) >= JACCARD
         ours = self._set(row)
-        candidates: list[int] = others[may_be_near].tolist()
-        for other in candidates:
+        for other in map(int, others[may_be_near]):
             shared = len(ours & self._set(other))
             if shared / (len(ours) + self._n_shingles[other] - shared) >= JACCARD:
                 return other

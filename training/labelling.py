@@ -59,12 +59,12 @@ def label_logs(
     reporter = Reporter(quiet=quiet)
     limits = Limits() if run_code else None
     judging = None
-    if judge is None and keeping is None:
+    if judge is None:
         from training.pipeline.engine import open_engine  # takes a while
         from training.pipeline.flow import label_stream
         from training.pipeline.work import Job
 
-        job = Job(pair, reading, tuple(map(str, logs)), margin, limits, similarity, embedding)
+        job = Job(pair, reading, tuple(map(str, logs)), margin, limits, similarity, embedding, keeping)
         ledger = label_stream(logs, out, job, open_engine(engine), reporter)
     else:
         made = _label_in_memory(
@@ -90,33 +90,32 @@ def _label_in_memory(
     pair: Pair,
     reading: Reading,
     margin: float,
-    judge: JudgeSettings | None,
+    judge: JudgeSettings,
     limits: Limits | None,
     similarity: str,
     keeping: Keeping | None,
     reporter: Reporter,
     *,
     as_json: bool,
-) -> tuple[Ledger, Summary | None] | None:
-    """Label in memory, where judges and near-duplicates find their rows at hand; None after a dry run."""
+) -> tuple[Ledger, Summary] | None:
+    """Label in memory, where judges find their rows at hand; None after a dry run."""
     encoder = load_encoder(find_encoder(similarity)) if similarity else None
+    kept_by = load_encoder(find_encoder(keeping.encoder)) if keeping else None
     with reporter.stage("Reading and labelling"), without_cycle_collection():
         read = read_records(logs, pair, reading).joined(reading.join)
         read.refuse_if_mostly_bad()
         found = label_records(read.records, margin=margin, code_limits=limits, similarity_encoder=encoder)
-    judging = None
-    if judge is not None:
-        from training.judge.commands import label_by_judges  # needs the extra `judge`
+    from training.judge.commands import label_by_judges  # needs the extra `judge`
 
-        judged = label_by_judges(read.records, found, pair, judge, out, reporter, as_json=as_json)
-        if judged is None:
-            return None
-        found, judging = judged
+    judged = label_by_judges(read.records, found, pair, judge, out, reporter, as_json=as_json)
+    if judged is None:
+        return None
+    found, judging = judged
     table, origin = labels_table(read.records, found.decisions), origin_of(logs, pair, margin)
-    if keeping is not None:
+    if keeping is not None and kept_by is not None:
         from training.features.writing import with_features  # near-duplicates and features are for those who keep them
 
-        table = with_features(table, read.records, found, origin, keeping, reporter)
+        table = with_features(table, read.records, found, origin, keeping, kept_by, reporter)
     write_parquet(out, with_origin(table, origin))
     if read.quarantine:
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)

@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.splits import JACCARD, N_BANDS, N_PERMUTATIONS, Groups, tied
+from training.near_duplicates import JACCARD, N_BANDS, N_PERMUTATIONS
+from training.splits import Groups, tied
 
 
 def group_digests(

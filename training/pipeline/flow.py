@@ -7,7 +7,7 @@ byte whatever the engine and the number of its workers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,6 +21,7 @@ from serving.registry import find_encoder
 from training.encoders import load_encoder
 from training.entries import Seen
 from training.errors import DataRefused
+from training.features.schema import FIELDS
 from training.labels.ledger import Ledger
 from training.labels.stored import METADATA_KEY, Origin
 from training.pipeline.engine import Engine
@@ -72,29 +73,38 @@ def label_stream(logs: Sequence[LogFile], out: Path, job: Job, engine: Engine, r
         DataRefused: a log can't be read, is not what it should be, or most rows are in quarantine.
     """
     check_fields(job.reading.columns)
-    vectors = _vectors(job)
+    _check_encoders(job)
     with spool_beside(out) as spool:
         flow = _Flow(job, engine, spool, reporter)
         surveys = flow.survey(logs)
+        files = {str(path): found.sha256 for path, found in zip(logs, surveys, strict=True)}
+        flow.salt(files)
         flow.read(logs, surveys)
         for stage in Stage:
             flow.put_together(stage)
-        files = {str(path): found.sha256 for path, found in zip(logs, surveys, strict=True)}
         origin = {METADATA_KEY: msgspec.json.encode(Origin(job.pair, job.margin, files))}
-        output = Output(out, origin | vectors, has_vectors=bool(vectors))
+        output = Output(out, _metadata(flow.job) | origin, FIELDS if job.keeping else job.beside)
         with reporter.stage("Writing"):
             output.write(flow.finished(), flow.n_entries)
         return output.tally.ledger(flow.n_entries)
 
 
-def _vectors(job: Job) -> dict[bytes, bytes]:
-    """Return what the metadata says of the vectors; an encoder that can't be read is found out before any log is."""
-    if job.similarity:
-        load_encoder(find_encoder(job.similarity))
-    if not job.embedding:
+def _check_encoders(job: Job) -> None:
+    """Find out that an encoder can't be read before any log is; raises `DataRefused`."""
+    for name in {job.similarity, job.encoder} - {""}:
+        load_encoder(find_encoder(name))
+
+
+def _metadata(job: Job) -> dict[bytes, bytes]:
+    """Return what the metadata says of the columns beside the labels."""
+    if not job.encoder:
         return {}
-    encoder = load_encoder(find_encoder(job.embedding)).manifest_entry
-    return {VECTORS_KEY: msgspec.json.encode(Vectors(encoder))}
+    encoder = load_encoder(find_encoder(job.encoder))
+    if job.keeping is None:
+        return {VECTORS_KEY: msgspec.json.encode(Vectors(encoder.manifest_entry))}
+    from training.features.writing import feature_metadata  # noqa: PLC0415  # SciPy is for those who ask for it
+
+    return feature_metadata(job.keeping, encoder)
 
 
 @dataclass
@@ -120,6 +130,12 @@ class _Flow:
                 advance(1)
         pieces = [_accepted(found[number]) for number in range(len(logs))]
         return [piece.survey for piece in pieces if piece.survey is not None]
+
+    def salt(self, files: Mapping[str, str]) -> None:
+        """Give workers the salt of the digests that they keep; `files` are the SHA-256 of the logs by name."""
+        if keeping := self.job.keeping:
+            cache_dir = keeping.cache_dir if self.engine.shares_disk else None
+            self.job = replace(self.job, keeping=replace(keeping.salted(files), cache_dir=cache_dir))
 
     def read(self, logs: Sequence[LogFile], surveys: Sequence[Survey]) -> None:
         """Read and label all rows, but for those that wait for others."""
@@ -160,7 +176,14 @@ class _Flow:
             path.unlink()
 
     def finished(self) -> Iterator[pa.Table]:
-        """Yield all finished rows by place, with the labels by similarity that could only be given at the end."""
+        """Yield all finished rows by place, with what could only be said at the end: similarity and repetition."""
+        if self.job.keeping is None:
+            return self._labelled()
+        from training.features.repeats import with_repeats  # noqa: PLC0415  # rensa is for those who ask for it
+
+        return with_repeats(self._labelled, self.spool.folder)
+
+    def _labelled(self) -> Iterator[pa.Table]:
         rule = self.similarity.rule()
         return (with_similar(table, rule) for table in self.spool.sorted_rows())
 

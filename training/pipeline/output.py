@@ -6,7 +6,7 @@ rows give the same bytes, however they were cut into tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +17,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from training.labels.ledger import LABEL_SCHEMA, Tally
-from training.pipeline.rows import vector_fields
 from training.quarantine import LEFT_OUT, Reason, Rejected, quarantine_line, refuse_mostly_bad
 from training.replacing import replacing
 
@@ -32,13 +31,13 @@ class Output:
     Attributes:
         out: file of labels; the quarantine lies beside it where any row is in it.
         metadata: of the Parquet file.
-        has_vectors: whether the rows have any.
+        beside: columns that the rows have beside their labels: vectors, or features.
         tally: of the rows written.
     """
 
     out: Path
     metadata: dict[bytes, bytes]
-    has_vectors: bool = False
+    beside: Sequence[pa.Field] = ()
     tally: Tally = field(default_factory=Tally)
     _first_bad: Rejected | None = None
 
@@ -48,8 +47,8 @@ class Output:
         Raises:
             DataRefused: most of them are in quarantine; nothing is written then.
         """
-        schema = pa.schema([*LABEL_SCHEMA, *vector_fields(has_vectors=self.has_vectors)], metadata=self.metadata)
-        size = VECTOR_ROW_GROUP_ROWS if self.has_vectors else ROW_GROUP_ROWS
+        schema = pa.schema([*LABEL_SCHEMA, *self.beside], metadata=self.metadata)
+        size = VECTOR_ROW_GROUP_ROWS if self.beside else ROW_GROUP_ROWS
         with replacing(self.out) as labels, ExitStack() as opened:
             quarantine = _Quarantine(self.out.with_name(f"{self.out.name}.quarantine.jsonl"), opened)
             with pq.ParquetWriter(labels, schema, compression="zstd") as writer:

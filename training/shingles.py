@@ -1,8 +1,8 @@
 """Shingles: what texts are compared by, as hashes on disk, so that memory does not grow with their length.
 
 Comes in: texts. Goes out: the distinct 3-word shingles of each as sorted 64-bit hashes, of which `ShingleFile` keeps
-any number in a file and 8 bytes a row in memory. A hash can't be read back; two of the 80,000,000 shingles of a million
-rows share one with a probability of 2e-4.
+any number in a file and 8 bytes a row in memory. They are hashes and no text; two of the 80,000,000 shingles of a
+million rows share one with a probability of 2e-4.
 """
 
 from __future__ import annotations

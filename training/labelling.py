@@ -50,12 +50,12 @@ def label_logs(
 
     Rows in = labelled + abstained + quarantined + merged into the row that holds the other answer, or the request.
     """
-    reporter = Reporter(quiet=quiet)
-    limits = Limits() if run_code else None
     from training.pipeline.work import Job  # takes a while
 
+    reporter = Reporter(quiet=quiet)
+    limits = Limits() if run_code else None
     job = Job(pair, reading, tuple(map(str, logs)), margin, limits, similarity, embedding, keeping)
-    made = _label_in_pieces(logs, out, job, engine, judge, reporter, as_json=as_json)
+    made = _labelled(logs, out, job, engine, judge, reporter, as_json=as_json)
     if made is None:
         return
     ledger, judging = made
@@ -70,7 +70,7 @@ def label_logs(
     print(out)
 
 
-def _label_in_pieces(
+def _labelled(
     logs: Sequence[LogFile],
     out: Path,
     job: Job,

@@ -1,7 +1,7 @@
 """Turnout inside a fold: settings, fit, calibrators and exit band as `turnout train` makes them.
 
-Comes in: a fold. Goes out: (3, m): what the cascade routes by over all thresholds, as a probability, its `p_match` at one
-threshold, and that of the full head for every row.
+Comes in: a fold. Goes out: (3, m): what the cascade routes by over all thresholds, as a probability, its `p_match` at
+one threshold, and that of the full head for every row.
 """
 
 from __future__ import annotations

@@ -123,8 +123,6 @@ def label(
 
     if ray_address and engine is not EngineName.RAY:
         raise typer.BadParameter("--ray-address needs --engine ray")
-    if judge and (embed or engine is EngineName.RAY):
-        raise typer.BadParameter("--judge works on this machine and without --embed")
     if embed and keep is Keep.FEATURES:
         raise typer.BadParameter("--keep features writes the vectors of --encoder; leave --embed out")
     judges = None

@@ -19,7 +19,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.training.judging import start, turnout
+from tests.fake_endpoint import fake_endpoint, first_shown
+from tests.training.judging import arguments, start, turnout
 from tests.training.pipelines import GATEWAY_KINDS, STRONG, WEAK, gateway_line, write_logs
 from training import stored_files
 from training.errors import DataRefused
@@ -40,18 +41,24 @@ def written(out: Path) -> tuple[bytes, bytes]:
     "beside", [("--keep", "features"), pytest.param(("--embed", "minilm-l3-int8"), marks=pytest.mark.bench)]
 )
 def test_a_ray_cluster_writes_the_bytes_that_one_machine_writes(tmp_path: Path, beside: tuple[str, str]):
-    """Two workers, two logs that have to be joined, and vectors."""
+    """Two workers, two logs that have to be joined, vectors, and a judge who is asked by both."""
     (tmp_path / "logs").mkdir()
     write_logs(tmp_path / "logs", [*GATEWAY_KINDS, STRONG, WEAK] * 40, ["input", "output"] * 5)
-    command = ["label", tmp_path / "logs", "--quiet", *beside, "--out"]
-    native = start(*command, tmp_path / "native.parquet")
-    assert native.wait(60) == 0
     log = tmp_path / "stderr"
-    with log.open("wb") as stderr:
-        assert start(*command, tmp_path / "ray.parquet", "--engine", "ray", stderr=stderr).wait(90) == 0, (
-            log.read_text()
-        )
+    with fake_endpoint(answer=first_shown) as endpoint:
+        judge = arguments(endpoint, "--judge-all", 20)
+        command = ["label", tmp_path / "logs", "--quiet", *beside, *judge, "--out"]
+        native = start(*command, tmp_path / "native.parquet")
+        assert native.wait(60) == 0
+        bill = endpoint.n_billed
+        with log.open("wb") as stderr:
+            assert start(*command, tmp_path / "ray.parquet", "--engine", "ray", stderr=stderr).wait(90) == 0, (
+                log.read_text()
+            )
+        assert (endpoint.n_billed, bill > 40) == (2 * bill, True)
     assert written(tmp_path / "ray.parquet") == written(tmp_path / "native.parquet")
+    verdicts = [(tmp_path / f"{name}.parquet.judge.jsonl").read_bytes() for name in ("native", "ray")]
+    assert verdicts[0] == verdicts[1]
 
 
 @needs_ray
@@ -88,7 +95,6 @@ def test_options_that_contradict_one_another_are_refused(tmp_path: Path, monkeyp
     command = ["label", log, "--out", tmp_path / "l.parquet"]
     for more, says in (
         (["--ray-address", "127.0.0.1:1"], "--ray-address needs --engine ray"),
-        (["--engine", "ray", "--judge", "judge-1"], "--judge works on this machine"),
         (["--engine", "spark"], "spark"),
         (["--keep", "features", "--embed", "minilm-l3-int8"], "--keep features writes the vectors"),
     ):

@@ -6,6 +6,7 @@ rows give the same bytes, however they were cut into tables.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -73,6 +74,26 @@ class Output:
             yield table
 
 
+def refuse_before_paying(tables: Iterable[pa.Table], n_rows: int) -> None:
+    """Look at the quarantine among all rows, which come by place; `n_rows` were read.
+
+    Raises:
+        DataRefused: most of them are in it.
+    """
+    counts, first = Counter[Reason](), None
+    for table in tables:
+        for rejected in _rejected(table.filter(pc.is_valid(table["quarantined"]))):
+            counts[rejected.reason] += 1
+            if first is None and rejected.reason not in LEFT_OUT:
+                first = rejected
+    refuse_mostly_bad(dict(counts.most_common()), first, n_rows)
+
+
+def _rejected(rows: pa.Table) -> Iterator[Rejected]:
+    for row in rows.select(["file", "line", "index", "quarantined"]).to_pylist():
+        yield Rejected(row["file"], row["line"], Reason(row["quarantined"]), index=row["index"])
+
+
 class _Quarantine:
     """The file of the rows in quarantine, which is there only where there are any."""
 
@@ -85,10 +106,9 @@ class _Quarantine:
         if self._file is None:
             temporary = self._opened.enter_context(replacing(self._path))
             self._file = self._opened.enter_context(temporary.open("wb"))
-        for row in rows.select(["file", "line", "index", "quarantined"]).to_pylist():
-            rejected = Rejected(row["file"], row["line"], Reason(row["quarantined"]), index=row["index"])
+        for rejected in _rejected(rows):
             self._file.write(quarantine_line(rejected))
-            tally.quarantined[row["quarantined"]] += 1
+            tally.quarantined[str(rejected.reason)] += 1
             if self.first is None and rejected.reason not in LEFT_OUT:
                 self.first = rejected
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from training.labels import Decision
@@ -28,8 +29,10 @@ OWN_FIELDS = [
     pa.field("task", pa.string()),
     pa.field("quarantined", pa.string()),
     pa.field("similarity", pa.float64()),
+    pa.field("is_question", pa.bool_()),
 ]
-"""Columns that are not written: which file, the row's task, why it is in quarantine, the cosine of its answers."""
+"""Columns that are not written: which file, the row's task, why it is in quarantine, the cosine of its answers, whether
+judges may be asked about it."""
 
 
 VECTOR_FIELDS = [
@@ -53,6 +56,7 @@ def record_rows(
     records: Sequence[Record],
     decisions: Sequence[Decision],
     similarity: Sequence[float | None],
+    asked: Sequence[bool],
     beside: dict[str, pa.Array],
 ) -> pa.Table:
     """Return the rows of records; all of the same length."""
@@ -64,7 +68,8 @@ def record_rows(
     table = table.append_column("file_number", pa.array([place.file for place in places], pa.int64()))
     table = table.append_column("task", pa.array([record.task for record in records], pa.string()))
     table = table.append_column("quarantined", pa.nulls(len(records), pa.string()))
-    return table.append_column("similarity", pa.array(similarity, pa.float64()))
+    table = table.append_column("similarity", pa.array(similarity, pa.float64()))
+    return table.append_column("is_question", pa.array(asked, pa.bool_()))
 
 
 def rejected_rows(places: Sequence[Place], rejected: Sequence[Rejected], schema: pa.Schema) -> pa.Table:
@@ -96,6 +101,15 @@ def spread(columns: dict[str, pa.Array], rows: Sequence[int], n_rows: int) -> di
     where[list(rows)] = np.arange(len(rows))
     taken = pa.array(where, mask=where < 0)
     return {name: column.take(taken) for name, column in columns.items()}
+
+
+def without_idle_vectors(table: pa.Table) -> pa.Table:
+    """Return rows whose vectors are null where there is no label: some are made before it is known who gets one."""
+    rows = pa.array(np.arange(table.num_rows), mask=pc.is_null(table["match"]).to_numpy())
+    for field in VECTOR_FIELDS:
+        column = table.schema.get_field_index(field.name)
+        table = table.set_column(column, field, table.column(column).take(rows))
+    return table
 
 
 def _lists(block: NDArray[np.float32]) -> pa.ListArray:

@@ -30,6 +30,7 @@ from training.labels import Decision, Unlabelled, label_records
 from training.labels.graders.code import Limits
 from training.lines import Block, TextReader
 from training.parts import Held, Parts, Place, match_scores
+from training.pipeline.judged import is_question, question_rows
 from training.pipeline.messages import (
     Bucket,
     HeldRow,
@@ -75,6 +76,8 @@ class Job:
         similarity: encoder that compares answers, as the operator names it; empty compares none.
         embedding: encoder that embeds prompts; empty embeds none.
         keeping: how features are made that training needs instead of prompts; None makes none.
+        asks_judges: whether judges are asked about rows that nobody else decides.
+        judges_known: whether they are asked about some of the others too.
         block_bytes: about how much text a stretch holds; 0 leaves it to us.
         n_buckets: over how many buckets rows that wait are spread.
         has_scores: whether some log holds scores of other rows.
@@ -88,6 +91,8 @@ class Job:
     similarity: str = ""
     embedding: str = ""
     keeping: Keeping | None = None
+    asks_judges: bool = False
+    judges_known: bool = False
     block_bytes: int = 0
     n_buckets: int = 1
     has_scores: bool = False
@@ -188,6 +193,7 @@ class _Desk:
     records: list[tuple[Place, Record]] = field(default_factory=list)
     rejected: list[tuple[Place, Rejected]] = field(default_factory=list)
     tables: list[pa.Table] = field(default_factory=list)
+    questions: list[pa.Table] = field(default_factory=list)
     held: dict[Stage, dict[int, list[HeldRow]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     score_names: dict[str, None] = field(default_factory=dict)
 
@@ -230,8 +236,18 @@ class _Desk:
         self.records = []
         found = label_records(records, margin=self.job.margin, code_limits=self.job.code_limits)
         similarity = self._similarity(records, found.decisions)
-        vectors = self._vectors(records, found.decisions, similarity)
-        self.tables.append(record_rows(places, records, found.decisions, similarity, vectors))
+        asked = self._asked(records, found.decisions)
+        vectors = self._vectors(records, found.decisions, similarity, asked)
+        self.tables.append(record_rows(places, records, found.decisions, similarity, asked, vectors))
+        if any(asked):
+            self.questions.append(question_rows(places, records, found.decisions, similarity, asked))
+
+    def _asked(self, records: Sequence[Record], decisions: Sequence[Decision]) -> list[bool]:
+        """Return of which rows judges may be asked."""
+        if not self.job.asks_judges:
+            return [False] * len(records)
+        made = zip(records, decisions, strict=True)
+        return [is_question(record, decision, with_known=self.job.judges_known) for record, decision in made]
 
     def _similarity(self, records: Sequence[Record], decisions: Sequence[Decision]) -> list[float | None]:
         encoder = self.encoders.similarity
@@ -248,15 +264,19 @@ class _Desk:
         return [found.get(row) for row in range(len(records))]
 
     def _vectors(
-        self, records: Sequence[Record], decisions: Sequence[Decision], similarity: Sequence[float | None]
+        self,
+        records: Sequence[Record],
+        decisions: Sequence[Decision],
+        similarity: Sequence[float | None],
+        asked: Sequence[bool],
     ) -> dict[str, pa.Array]:
         encoder = self.encoders.embedding
         if encoder is None:
             return {}
         rows = [
             row
-            for row, (made, cosine) in enumerate(zip(decisions, similarity, strict=True))
-            if isinstance(made, Label) or cosine is not None
+            for row, (made, cosine, is_asked) in enumerate(zip(decisions, similarity, asked, strict=True))
+            if isinstance(made, Label) or cosine is not None or is_asked
         ]
         return spread(self._embedded([records[row] for row in rows], encoder), rows, len(records))
 
@@ -282,11 +302,17 @@ class _Desk:
             for stage, buckets in self.held.items()
         }
         return Piece(
-            number, rows=_stream(self.tables), n_entries=self.n_entries, held=held, score_names=list(self.score_names)
+            number,
+            rows=stream_of(self.tables),
+            questions=stream_of(self.questions),
+            n_entries=self.n_entries,
+            held=held,
+            score_names=list(self.score_names),
         )
 
 
-def _stream(tables: Sequence[pa.Table]) -> bytes:
+def stream_of(tables: Sequence[pa.Table]) -> bytes:
+    """Return rows as a piece holds them: one Arrow stream by place; empty without any."""
     if not tables:
         return b""
     table = pa.concat_tables(tables).combine_chunks().sort_by([(name, "ascending") for name in PLACE])

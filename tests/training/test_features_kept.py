@@ -21,14 +21,17 @@ from tests.training.runs import QUIET, TrainingRun
 from training.dataset import Loaded, load_dataset
 from training.encoders import EncoderModel
 from training.errors import DataRefused
+from training.features.columns import kept_columns
 from training.features.keep import Keeping
+from training.features.origin import feature_metadata
 from training.features.reading import load_rows
-from training.features.schema import METADATA_KEY, FeatureOrigin
-from training.features.writing import with_features
+from training.features.repeats import with_repeats
+from training.features.schema import FIELDS, METADATA_KEY, FeatureOrigin
 from training.labelling import label_logs
 from training.labels import label_records
-from training.labels.ledger import labels_table
-from training.labels.stored import origin_of, with_origin
+from training.labels.ledger import LABEL_SCHEMA, labels_table
+from training.labels.stored import METADATA_KEY as LABELS_KEY
+from training.labels.stored import origin_of
 from training.learn import features_of
 from training.logs import read_records
 from training.parquet import write_parquet
@@ -176,11 +179,17 @@ def similar_rows(rows: int) -> list[dict[str, Any]]:
 
 
 def kept_in_memory(logs: list[Path], keeping: Keeping, encoder: EncoderModel) -> pa.Table:
-    """Return what `--keep features` holds where all rows stand in memory."""
-    read = read_records(logs, Pair()).joined(JoinBy.PROMPT)
+    """Return what `--keep features` holds, made of all rows at once."""
+    read, origin = read_records(logs, Pair()).joined(JoinBy.PROMPT), origin_of(logs, Pair(), 0.0)
     found = label_records(read.records, similarity_encoder=encoder)
-    labels, origin = labels_table(read.records, found.decisions), origin_of(logs, Pair(), 0.0)
-    return with_origin(with_features(labels, read.records, found, origin, keeping, encoder, QUIET), origin)
+    salted = keeping.salted(origin.files)
+    table = labels_table(read.records, found.decisions)
+    for name, column in kept_columns(read.records, salted, encoder).items():
+        table = table.append_column(name, column)
+    (whole,) = with_repeats(lambda: [table])
+    written = whole.select([*LABEL_SCHEMA.names, *(field.name for field in FIELDS)])
+    metadata = feature_metadata(salted, encoder) | {LABELS_KEY: msgspec.json.encode(origin)}
+    return written.replace_schema_metadata(metadata)
 
 
 def test_a_log_without_any_label_gives_a_file_without_features(encoder: EncoderModel, tmp_path: Path):

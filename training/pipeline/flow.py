@@ -118,7 +118,7 @@ def _metadata(job: Job) -> dict[bytes, bytes]:
     encoder = load_encoder(find_encoder(job.encoder))
     if job.keeping is None:
         return {VECTORS_KEY: msgspec.json.encode(Vectors(encoder.manifest_entry))}
-    from training.features.writing import feature_metadata  # noqa: PLC0415  # SciPy is for those who ask for it
+    from training.features.origin import feature_metadata  # noqa: PLC0415  # SciPy is for those who ask for it
 
     return feature_metadata(job.keeping, encoder)
 

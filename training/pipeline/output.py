@@ -40,7 +40,6 @@ class Output:
     metadata: dict[bytes, bytes]
     beside: Sequence[pa.Field] = ()
     tally: Tally = field(default_factory=Tally)
-    _first_bad: Rejected | None = None
 
     def write(self, tables: Iterable[pa.Table], n_rows: int) -> None:
         """Write all rows, which come by place; `n_rows` were read.

@@ -9,6 +9,8 @@ it holds the heads to 0.3 % disagreement, and not 0.4 %.
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterator
+from math import inf
 
 import msgspec
 
@@ -33,6 +35,10 @@ class ExitBand(msgspec.Struct, frozen=True):
     def widest(self) -> float:
         """The largest half-width."""
         return max(self.half_widths)
+
+    def steps(self) -> Iterator[tuple[float, float, float]]:
+        """Yield each step: above which log-odds it begins, up to which it lasts, and its half-width."""
+        return zip((-inf, *self.edges), (*self.edges, inf), self.half_widths, strict=True)
 
     def at(self, threshold_odds: float) -> float:
         """Return the half-width at the log-odds of a threshold."""

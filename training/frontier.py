@@ -18,7 +18,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
-from scipy.special import log_expit
 from sklearn.model_selection import GroupKFold
 
 from serving.features import Featurizer, hash_ngrams, head_and_tail, structural_features
@@ -30,7 +29,7 @@ from training.dataset import Dataset
 from training.embeddings import FeatureTable
 from training.encoders import EncoderModel
 from training.fit import FitSettings, Head, fit_head, fit_scaler, outcome_classes
-from training.learning_curve import paired_excess
+from training.losses import paired_excess, row_losses
 from training.metrics import Ranking
 from training.progress import Reporter
 
@@ -168,7 +167,7 @@ def _points(
     log_odds: Sequence[NDArray[np.float64]],
     times: Sequence[Sequence[float]],
 ) -> list[FrontierPoint]:
-    losses = [_row_losses(fit_platt(one, rows.match)(one), rows.match) for one in log_odds]
+    losses = [row_losses(fit_platt(one, rows.match)(one), rows.match) for one in log_odds]
     best = min(losses, key=lambda loss: float(loss.mean()))
     medians = [statistics.median(one) for one in times]
     found = []
@@ -198,10 +197,6 @@ def _points(
 def cheapest_within_error(points: Sequence[FrontierPoint]) -> FrontierPoint:
     """Return the fastest point whose loss is within one standard error of the lowest."""
     return min((one for one in points if one.excess_loss <= one.excess_loss_se), key=lambda one: one.us)
-
-
-def _row_losses(log_odds: NDArray[np.float64], match: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.asarray(-log_expit(np.where(match == 1, log_odds, -log_odds)), dtype=np.float64)
 
 
 def _microseconds(candidates: Sequence[_Candidate], rows: FrontierRows, seed: int) -> list[list[float]]:

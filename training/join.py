@@ -20,7 +20,7 @@ DIGEST_BYTES = 16
 """Of a join key: by chance, two of a billion different requests share one with a probability of 1e-21."""
 
 KEY = np.dtype([("key", "V16"), ("row", "i8"), ("is_weak", "?")])
-"""25 bytes a row are kept to join by, whatever the length of the prompt."""
+"""25 bytes a row are kept to join by, 58 while they are sorted, whatever the length of the prompt."""
 
 
 SHARED_FIELDS = (
@@ -46,14 +46,18 @@ def join_answers(records: Sequence[Record], by: JoinBy) -> tuple[list[Record], i
     """
     if by is JoinBy.NONE:
         return list(records), 0
-    partner = dict(_pairs(_keys(records, by)))
-    merged = set(partner.values())
+    partner = np.full(len(records), -1, dtype=np.int64)
+    for strong, weak in _pairs(_keys(records, by)):
+        partner[strong] = weak
+    merged = partner[partner >= 0]
+    is_merged = np.zeros(len(records), dtype=np.bool_)
+    is_merged[merged] = True
     kept = (
-        _paired(record, records[partner[row]]) if row in partner else record
-        for row, record in enumerate(records)
-        if row not in merged
+        record if other < 0 else _paired(record, records[int(other)])
+        for record, other, is_gone in zip(records, partner, is_merged, strict=True)
+        if not is_gone
     )
-    return list(kept), len(merged)
+    return list(kept), merged.size
 
 
 def _keys(records: Sequence[Record], by: JoinBy) -> NDArray[np.void]:

@@ -123,8 +123,8 @@ def label(
 
     if ray_address and engine is not EngineName.RAY:
         raise typer.BadParameter("--ray-address needs --engine ray")
-    if (judge or keep is Keep.FEATURES) and (embed or engine is EngineName.RAY):
-        raise typer.BadParameter("--judge works on this machine and without --embed, and so does --keep features")
+    if embed and keep is Keep.FEATURES:
+        raise typer.BadParameter("--keep features writes the vectors of --encoder; leave --embed out")
     judges = None
     if judge:
         from training.judge.commands import default_cache
@@ -164,15 +164,13 @@ def label(
 
 
 def _keeping(encoder: str, harness_rules: int, salt: str, *, cache: bool, redact: bool) -> Keeping:
-    from serving.registry import find_encoder
     from training.embeddings import default_cache_dir
-    from training.encoders import load_encoder
     from training.features.keep import Keeping
 
     if len(salt.encode()) > MAX_SALT_BYTES:
         raise typer.BadParameter(f"--salt: expected at most {MAX_SALT_BYTES} bytes, got {len(salt.encode())}")
     cache_dir = default_cache_dir() if cache else None
-    return Keeping(load_encoder(find_encoder(encoder)), harness_rules, salt, cache_dir, redact)
+    return Keeping(encoder, harness_rules, salt, cache_dir, redact)
 
 
 def replay(

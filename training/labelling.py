@@ -6,32 +6,26 @@ Apart from `training.commands`, because fitting and drawing are not needed here 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import msgspec
 
 from serving.bundle import Pair
-from serving.registry import find_encoder
 from serving.tables import console
-from training.collecting import without_cycle_collection
-from training.encoders import load_encoder
 from training.features.keep import Keeping
 from training.judge.settings import JudgeSettings
-from training.labels import label_records
 from training.labels.graders.code import Limits
-from training.labels.ledger import Ledger, labels_table, ledger_of, ledger_table
-from training.labels.stored import origin_of, with_origin
-from training.logs import read_records
-from training.parquet import write_parquet
+from training.labels.ledger import Ledger, ledger_table
 from training.pipeline.choice import EngineChoice
 from training.progress import Reporter
-from training.quarantine import write_quarantine
 from training.reading import Reading
 from training.stored_files import LogFile
 
 if TYPE_CHECKING:
     from training.judge.summary import Summary
+    from training.pipeline.work import Job
 
 NATIVE = EngineChoice()
 
@@ -56,23 +50,15 @@ def label_logs(
 
     Rows in = labelled + abstained + quarantined + merged into the row that holds the other answer, or the request.
     """
+    from training.pipeline.work import Job  # takes a while
+
     reporter = Reporter(quiet=quiet)
     limits = Limits() if run_code else None
-    judging = None
-    if judge is None and keeping is None:
-        from training.pipeline.engine import open_engine  # takes a while
-        from training.pipeline.flow import label_stream
-        from training.pipeline.work import Job
-
-        job = Job(pair, reading, tuple(map(str, logs)), margin, limits, similarity, embedding)
-        ledger = label_stream(logs, out, job, open_engine(engine), reporter)
-    else:
-        made = _label_in_memory(
-            logs, out, pair, reading, margin, judge, limits, similarity, keeping, reporter, as_json=as_json
-        )
-        if made is None:
-            return
-        ledger, judging = made
+    job = Job(pair, reading, tuple(map(str, logs)), margin, limits, similarity, embedding, keeping)
+    made = _labelled(logs, out, job, engine, judge, reporter, as_json=as_json)
+    if made is None:
+        return
+    ledger, judging = made
     if as_json:
         print(msgspec.json.encode(msgspec.to_builtins(ledger) | ({"judge": judging} if judging else {})).decode())
         return
@@ -84,40 +70,33 @@ def label_logs(
     print(out)
 
 
-def _label_in_memory(
+def _labelled(
     logs: Sequence[LogFile],
     out: Path,
-    pair: Pair,
-    reading: Reading,
-    margin: float,
+    job: Job,
+    engine: EngineChoice,
     judge: JudgeSettings | None,
-    limits: Limits | None,
-    similarity: str,
-    keeping: Keeping | None,
     reporter: Reporter,
     *,
     as_json: bool,
 ) -> tuple[Ledger, Summary | None] | None:
-    """Label in memory, where judges and near-duplicates find their rows at hand; None after a dry run."""
-    encoder = load_encoder(find_encoder(similarity)) if similarity else None
-    with reporter.stage("Reading and labelling"), without_cycle_collection():
-        read = read_records(logs, pair, reading).joined(reading.join)
-        read.refuse_if_mostly_bad()
-        found = label_records(read.records, margin=margin, code_limits=limits, similarity_encoder=encoder)
-    judging = None
-    if judge is not None:
-        from training.judge.commands import label_by_judges  # needs the extra `judge`
+    """Label in the pipeline, and ask the judges for what it leaves undecided; None after a dry run."""
+    from training.pipeline.engine import open_engine
+    from training.pipeline.flow import label_stream, labelled
 
-        judged = label_by_judges(read.records, found, pair, judge, out, reporter, as_json=as_json)
-        if judged is None:
+    if judge is None:
+        return label_stream(logs, out, job, open_engine(engine), reporter), None
+    from training.judge.commands import label_by_judges, print_estimate  # needs the extra `judge`
+    from training.judge.labelling import Panel
+
+    panel = Panel.of(judge, job.pair)
+    job = replace(job, asks_judges=True, judges_known=judge.known_rows > 0)
+    with labelled(logs, out, job, open_engine(engine), reporter) as flow:
+        asked = flow.asked(judge.known_rows, judge.seed)
+        if judge.is_dry_run:
+            print_estimate(asked, panel, judge, as_json=as_json)
             return None
-        found, judging = judged
-    table, origin = labels_table(read.records, found.decisions), origin_of(logs, pair, margin)
-    if keeping is not None:
-        from training.features.writing import with_features  # near-duplicates and features are for those who keep them
+        judged = label_by_judges(asked, panel, judge, out, flow.spool.folder / "verdicts", reporter)
+        from training.judge.summary import summarise  # takes a second
 
-        table = with_features(table, read.records, found, origin, keeping, reporter)
-    write_parquet(out, with_origin(table, origin))
-    if read.quarantine:
-        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)
-    return ledger_of(read, found), judging
+        return flow.write(judged.labels), summarise(judged)

@@ -21,6 +21,7 @@ from training.embeddings import FeatureTable
 from training.evaluate import flat, measure
 from training.evaluation import CurvePoint, LearningCurve
 from training.fit import FitSettings, fit_head, fit_scaler, outcome_classes
+from training.losses import paired_excess, row_losses
 from training.progress import Reporter
 from training.splits import Part
 
@@ -42,24 +43,15 @@ def learning_curve(
     with reporter.stage("Fitting the learning curve", len(subsets)) as advance:
         answers = []
         for rows in subsets:
-            answers.append(_p_match(data, table, rows, calibrate, test))
+            answers.append(_log_odds(data, table, rows, calibrate, test))
             advance(1)
-    losses = [_row_losses(p_match, data.match[test]) for p_match in answers]
+    losses = [row_losses(log_odds, data.match[test]) for log_odds in answers]
     points = [
-        _point(data, test, rows.size, p_match, paired_excess(loss, losses[-1], data.groups.group[test]), seed)
-        for rows, p_match, loss in zip(subsets, answers, losses, strict=True)
+        _point(data, test, rows.size, expit(log_odds), paired_excess(loss, losses[-1], data.groups.group[test]), seed)
+        for rows, log_odds, loss in zip(subsets, answers, losses, strict=True)
     ]
     enough = next((point.rows for point in points[:-1] if point.excess_loss <= point.excess_loss_se), None)
     return LearningCurve(points, enough)
-
-
-def paired_excess(
-    loss: NDArray[np.float64], reference: NDArray[np.float64], group: NDArray[np.int64]
-) -> tuple[float, float]:
-    """Return the mean of `loss - reference` over (n,) rows and its standard error, groups being what is independent."""
-    difference = loss - reference
-    totals = np.bincount(group, weights=difference - difference.mean())
-    return float(difference.mean()), float(np.sqrt((totals**2).sum()) / difference.size)
 
 
 def _nested(group: NDArray[np.int64], fit: NDArray[np.int64], seed: int) -> Iterator[NDArray[np.int64]]:
@@ -74,7 +66,7 @@ def _nested(group: NDArray[np.int64], fit: NDArray[np.int64], seed: int) -> Iter
     yield fit
 
 
-def _p_match(
+def _log_odds(
     data: Dataset,
     table: FeatureTable,
     rows: NDArray[np.int64],
@@ -89,11 +81,7 @@ def _p_match(
     scaler = fit_scaler(fit_table, settings)
     head = fit_head(scaler, fit_table, target[rows], settings, with_dense=True, weight=data.weight[rows])
     calibrator = fit_platt(head.log_odds(scaler, table.take(calibrate)), data.match[calibrate])
-    return np.asarray(expit(calibrator(head.log_odds(scaler, table.take(test)))), dtype=np.float64)
-
-
-def _row_losses(p_match: NDArray[np.float64], match: NDArray[np.int64]) -> NDArray[np.float64]:
-    return -np.log(np.where(match == 1, p_match, 1.0 - p_match))
+    return np.asarray(calibrator(head.log_odds(scaler, table.take(test))), dtype=np.float64)
 
 
 def _point(

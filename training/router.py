@@ -76,6 +76,20 @@ def cascade(heads: HeadLogOdds, threshold: float, exit_band: ExitBand, *, early_
     return Cascade(expit(np.where(is_full, heads.full, heads.fast)), is_full)
 
 
+def largest_weak_threshold(heads: HeadLogOdds, exit_band: ExitBand) -> NDArray[np.float64]:
+    """Return (n,) the largest threshold, in log-odds, at which the cascade still sends a row to the weak model.
+
+    Each threshold has its own band, in which the full head answers: at one of half-width w a row goes weak up to the
+    full head's log-odds, clipped to within w of the fast head's. This ranks the rows by what is routed at all
+    thresholds, where `p_match` of a single one is mostly the fast head's.
+    """
+    found = np.full(heads.fast.size, -np.inf)
+    for low, high, half_width in exit_band.steps():
+        cut = np.clip(heads.full, heads.fast - half_width, heads.fast + half_width)
+        np.maximum(found, np.minimum(cut, high), out=found, where=cut > low)
+    return found
+
+
 def threshold_log_odds(threshold: float) -> float:
     """Return the log-odds of a threshold, clipped as p_match is."""
     return float(logit(np.clip(threshold, P_MIN, 1.0 - P_MIN)))

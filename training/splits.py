@@ -4,14 +4,11 @@ Comes in: labelled records. Goes out: a group for each row and a part for each g
 calibrate 0.1, policy 0.1, test 0.2.
 
 Two rows share a group when they share a group id, a session, the normalised last user text, or when
-they are near-duplicates (3-word shingles, Jaccard at least 0.8, found by MinHash and then checked
-exactly). Shingles found in more than 1 % of the rows are templates and are removed first: left in,
-one source of the reference rows collapses into a single group of 1,546 different questions.
+they are near-duplicates (`training.near_duplicates`: 3-word shingles without templates, Jaccard at least 0.8).
 """
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -19,27 +16,18 @@ from enum import IntEnum
 
 import numpy as np
 from numpy.typing import NDArray
-from rensa import RMinHash, RMinHashLSH
 from scipy.cluster.hierarchy import DisjointSet
 
 from serving.harness import strip_harness
 from serving.ties import key_digest, session_key, text_key
+from training.near_duplicates import near_duplicates
 from training.records import Record
-
-JACCARD = 0.8
-TEMPLATE_SHARE = 0.01
-MIN_TEMPLATE_ROWS = 10
-"""In a small log 1 % is a handful: text repeated so seldom is a near-duplicate, not a template."""
 
 LARGEST_GROUP_SHARE = 0.05
 """A component above this share of the rows is split by exact text: it says a template slipped through."""
 
-N_PERMUTATIONS, N_BANDS = 120, 20
-"""Bands of six: a pair at Jaccard 0.8 is found with probability 0.998, one at 0.5 with 0.27."""
-
 WEEK_S = 7 * 86_400
 BLOCK = ("FIT",) * 6 + ("CALIBRATE", "POLICY") + ("TEST",) * 2
-_WORD = re.compile(r"\w+")
 
 
 class Part(IntEnum):
@@ -117,32 +105,6 @@ def tied(keys: list[tuple[str, ...]], near: Iterable[tuple[int, int]]) -> Groups
     return Groups(_number_by_appearance(root), keys, n_near, split_sizes)
 
 
-def shingled(texts: Sequence[str]) -> list[set[str]]:
-    """Return the 3-word shingles of each text without those of templates."""
-    return _without_templates([_shingles(text) for text in texts])
-
-
-def signature_of(shingles: set[str]) -> RMinHash:
-    """Return the MinHash signature of some shingles: `N_PERMUTATIONS` minima of 32 bits."""
-    signature = RMinHash(num_perm=N_PERMUTATIONS, seed=1)
-    signature.update(sorted(shingles))
-    return signature
-
-
-def near_duplicates(texts: Sequence[str]) -> Iterable[tuple[int, int]]:
-    """Yield pairs (earlier, later) of texts whose shingles, templates removed, overlap by at least 0.8."""
-    shingles = shingled(texts)
-    rows = [row for row, items in enumerate(shingles) if items]
-    index = RMinHashLSH(threshold=JACCARD, num_perm=N_PERMUTATIONS, num_bands=N_BANDS)
-    for row in rows:
-        signature = signature_of(shingles[row])
-        for other in index.query(signature):
-            if _jaccard(shingles[other], shingles[row]) >= JACCARD:
-                yield other, row
-                break  # one tie is enough: the others of the component are tied to `other`
-        index.insert(row, signature)
-
-
 def split_groups(records: Sequence[Record], group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Assign each row the part of its group; return (n,) int64 of `Part`.
 
@@ -183,23 +145,6 @@ def group_keys(record: Record, user_text: str) -> tuple[str, ...]:
     if record.session_id:
         keys.append(session_key(record.session_id))
     return tuple(keys)
-
-
-def _shingles(text: str) -> set[str]:
-    words = _WORD.findall(text.casefold())
-    return {" ".join(words[i : i + 3]) for i in range(max(1, len(words) - 2))} if words else set()
-
-
-def _without_templates(shingles: list[set[str]]) -> list[set[str]]:
-    limit = max(MIN_TEMPLATE_ROWS, TEMPLATE_SHARE * len(shingles))
-    frequency = Counter(shingle for items in shingles for shingle in items)
-    common = {shingle for shingle, count in frequency.items() if count > limit}
-    return [items - common for items in shingles]
-
-
-def _jaccard(a: set[str], b: set[str]) -> float:
-    shared = len(a & b)
-    return shared / (len(a) + len(b) - shared)
 
 
 def _split_oversized(root: list[int], keys: list[tuple[str, ...]]) -> tuple[list[int], list[int]]:

@@ -1,6 +1,7 @@
 """Peak memory of `turnout label`, all its processes together, at one size of log and at ten times that.
 
-    python -m tests.bench.label_memory LOG [--rows 100000] [--embed ENCODER] [--single] [--short] [--engine ray]
+    python -m tests.bench.label_memory LOG [--rows 100000] [--embed ENCODER | --keep features] [--single] [--short]
+        [--engine ray]
 
 LOG is a Parquet table with both answers and references. Its rows, repeated with distinct ids, are written as a gateway
 log (JSONL) to a temporary folder. `--single` writes the two answers as two rows, so that every row waits for another;
@@ -81,6 +82,7 @@ def main() -> int:
     parser.add_argument("log", type=Path)
     parser.add_argument("--rows", type=int, default=100_000, help="of the smaller log")
     parser.add_argument("--embed", default="")
+    parser.add_argument("--keep", default="prompts")
     parser.add_argument("--engine", default="native")
     parser.add_argument("--single", action="store_true")
     parser.add_argument("--short", action="store_true")
@@ -94,6 +96,7 @@ def main() -> int:
             n_bytes = sum(Path(path).stat().st_size for path in logs)
             more = ["--embed", options.embed] if options.embed else []
             out = ["--out", str(Path(name) / "labels.parquet"), "--engine", options.engine]
+            more += ["--keep", options.keep, "--no-cache"]
             peak, took_s, ledger = peak_bytes([*LABEL, *logs, *out, *more])
             peaks.append(peak)
             print(

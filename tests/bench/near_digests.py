@@ -23,8 +23,11 @@ from training.digests.near import near_rows
 from training.embeddings import stack_counts
 from training.encoders import DEFAULT_ENCODER, load_encoder
 from training.logs import read_records
+from training.near_duplicates import JACCARD
 from training.reading import Reading
-from training.splits import JACCARD, shingled, tied
+from training.shingles import Hashes, shingle_hashes
+from training.splits import tied
+from training.templates import TEMPLATE_SHARE
 
 MIN_RECALL = 0.99
 
@@ -36,7 +39,8 @@ def main(log: Path) -> int:
     featurize = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, LATEST_HARNESS_RULES)
     counts = stack_counts([featurize(record.prompt) for record in records])
     texts = [strip_harness(record.prompt.text, LATEST_HARNESS_RULES) for record in records]
-    by_text = set(near_rows(_matrix(shingled(texts)), jaccard=JACCARD, template_share=1.0))
+    shingles = _matrix(list(shingle_hashes(texts)))
+    by_text = set(near_rows(shingles, jaccard=JACCARD, template_share=TEMPLATE_SHARE))
     by_hash = set(near_rows(counts))
     recall = len(by_text & by_hash) / len(by_text)
     n_pairs = len(records) * (len(records) - 1) // 2
@@ -49,12 +53,11 @@ def main(log: Path) -> int:
     return int(recall < MIN_RECALL)
 
 
-def _matrix(sets: list[set[str]]) -> csr_matrix:
-    number: dict[str, int] = {}
-    indices = [[number.setdefault(one, len(number)) for one in sorted(items)] for items in sets]
-    indptr = np.cumsum([0, *map(len, indices)])
-    columns = np.array([one for row in indices for one in row], dtype=np.int64)
-    return csr_matrix((np.ones(columns.size, np.float32), columns, indptr), shape=(len(sets), len(number)))
+def _matrix(rows: list[Hashes]) -> csr_matrix:
+    """Return which shingles each row holds."""
+    _, columns = np.unique(np.concatenate(rows), return_inverse=True)
+    ends = np.cumsum([0, *(row.size for row in rows)])
+    return csr_matrix((np.ones(columns.size, np.float32), columns, ends), shape=(len(rows), int(columns.max()) + 1))
 
 
 if __name__ == "__main__":

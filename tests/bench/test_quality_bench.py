@@ -52,7 +52,7 @@ def test_no_group_and_no_held_out_value_stands_on_both_sides(questions: Question
 def test_ours_against_itself_differs_by_nothing_and_beats_a_shuffle(questions: Questions):
     knowing = 0.3 + 0.5 * questions.match + np.linspace(0, 0.1, N)
     shuffled = np.random.default_rng(0).permutation(knowing)
-    answers = {"ours": Answers(knowing), "same": Answers(knowing), "shuffled": Answers(shuffled, is_probability=False)}
+    answers = {"ours": Answers(knowing, knowing), "same": Answers(knowing, knowing), "shuffled": Answers(shuffled)}
     found = compare(questions, answers, "ours", seed=0)
     assert found["same"]["ours_minus_it"]["apgr"] == {"difference": 0.0, "interval": (0.0, 0.0)}
     assert found["shuffled"]["ours_minus_it"]["apgr"]["interval"][0] > 0.2
@@ -62,7 +62,7 @@ def test_ours_against_itself_differs_by_nothing_and_beats_a_shuffle(questions: Q
 
 def test_table_names_what_was_left_out_and_keeps_published_figures_apart(questions: Questions):
     p = np.linspace(0, 1, N)
-    routers = compare(questions, {"ours": Answers(p), "other": Answers(1 - p)}, "ours", seed=0)
+    routers = compare(questions, {"ours": Answers(p, p), "other": Answers(1 - p, 1 - p)}, "ours", seed=0)
     result = {"n": N, "seed": 0, "left_out": ["SetFit (no environment)"], "routers": routers}
     text = markdown("rows", "routellm-mmlu", result)
     assert "Left out: SetFit (no environment)." in text

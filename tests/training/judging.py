@@ -16,11 +16,18 @@ from tests.log_builders import gateway_row, record, write_log
 from training.calls.address import Address
 from training.calls.budget import Caps
 from training.calls.tariff import GivenPrices
-from training.judge.labelling import Judged, judge_rows, plan_judging
+from training.judge.labelling import Judged, Panel, judge_questions
+from training.judge.opinions import Opinions
+from training.judge.questions import Question
 from training.judge.settings import JudgeSettings
-from training.labels import label_records
+from training.judge.summary import Summary, summarise
+from training.labels import Labelled, label_records
+from training.parts import Place
+from training.pipeline.judged import AskedQuestions, Questions, is_question, question_rows
+from training.pipeline.spool import Spool
+from training.pipeline.work import stream_of
 from training.progress import Reporter
-from training.records import Record
+from training.records import Label, Record
 
 KEY_ENV = "TURNOUT_TEST_KEY"
 PRICE_INPUT, PRICE_OUTPUT = 2.0, 8.0
@@ -52,11 +59,45 @@ def settings(endpoint: FakeEndpoint, cache: Path, **fields: Any) -> JudgeSetting
     )
 
 
-def judge(records: list[Record], chosen: JudgeSettings) -> Judged:
+def question_of(one: Record) -> Question:
+    """Return a record with both answers as judges get it."""
+    return Question(one.id, one.file, one.line, one.index, one.prompt.text, one.strong.content, one.weak.content)
+
+
+@dataclass(frozen=True)
+class JudgedRecords:
+    """What judging made of records: all labels, and each row's opinions."""
+
+    labelled: Labelled
+    opinions: list[Opinions]
+    judged: Judged
+
+    @property
+    def summary(self) -> Summary:
+        return summarise(self.judged)
+
+
+def asked(records: list[Record], found: Labelled, chosen: JudgeSettings, folder: Path) -> AskedQuestions:
+    """Return what judges are asked of these records, which lie in a folder as the pipeline leaves them."""
+    (folder / "spool").mkdir()
+    questions = Questions(Spool(folder / "spool"))
+    places = [Place(0, one.line, one.index) for one in records]
+    is_asked = [is_question(*made, with_known=True) for made in zip(records, found.decisions, strict=True)]
+    rows = question_rows(places, records, found.decisions, [None] * len(records), is_asked)
+    questions.add(stream_of([rows]))
+    return questions.asked(chosen.known_rows, chosen.seed, None)
+
+
+def judge(records: list[Record], chosen: JudgeSettings, folder: Path) -> JudgedRecords:
     """Label by all labellers, the judges last."""
-    found = label_records(records)
-    plan = plan_judging(records, found, Pair(), chosen)
-    return judge_rows(records, found, plan, chosen, Reporter(quiet=True))
+    found, opinions = label_records(records), []
+    questions = asked(records, found, chosen, folder)
+    judged = judge_questions(questions, Panel.of(chosen, Pair()), chosen, Reporter(quiet=True), opinions.append)
+    lines = [row.question.line for row in opinions if row.question.known is None]
+    labels = zip(lines, judged.labels.match.tolist(), judged.labels.confidence.tolist(), strict=True)
+    given = {line: Label(match, "judge", worth) for line, match, worth in labels if match >= 0}
+    decisions = [given.get(one.line, made) for one, made in zip(records, found.decisions, strict=True)]
+    return JudgedRecords(Labelled.of(records, decisions), opinions, judged)
 
 
 @dataclass(frozen=True)
@@ -90,8 +131,8 @@ def turnout(monkeypatch: Any, capsys: Any, *given: object) -> Ended:
     return Ended(code, out, err)
 
 
-def start(*given: object, stderr: Any = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
-    """Start `turnout` in a process of its own."""
+def start(*given: object, stderr: Any = subprocess.DEVNULL, script: str = "") -> subprocess.Popen[bytes]:
+    """Start `turnout`, or a script that does, in a process of its own."""
     environment = os.environ | {KEY_ENV: API_KEY, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "serving.cli", *map(str, given)]
+    command = [sys.executable, *(["-c", script] if script else ["-m", "serving.cli"]), *map(str, given)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)

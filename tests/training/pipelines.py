@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +15,9 @@ from serving.bundle import Pair
 from tests.gateway_builders import batch_input, batch_output, langfuse_score, observation
 from tests.log_builders import as_lines, gateway_row, write_bytes
 from training.errors import DataRefused
-from training.labels import label_records
-from training.labels.ledger import Ledger, labels_table, ledger_of
-from training.logs import read_records
+from training.labels import Labelled, label_records
+from training.labels.ledger import Ledger, Tally, labels_table
+from training.logs import ReadResult, read_records
 from training.pipeline.engine import Engine
 from training.pipeline.flow import label_stream
 from training.pipeline.work import Job
@@ -122,3 +123,13 @@ def found_in_memory(logs: list[Path], reading: Reading, **how: Any) -> Found:
         for row in read.quarantine
     ]
     return Found(labels_table(read.records, labelled.decisions).to_pylist(), bad, ledger_of(read, labelled))
+
+
+def ledger_of(read: ReadResult, found: Labelled) -> Ledger:
+    """Count what became of rows that stand in memory."""
+    labels = Counter(
+        (row.record.task or "", row.label.labeller, row.label.match, row.label.confidence) for row in found.labelled
+    )
+    abstained = Counter({str(why): count for why, count in found.unlabelled.items()})
+    quarantined = Counter({str(why): count for why, count in read.rejected_by_reason.items()})
+    return Tally(labels, abstained, quarantined).ledger(read.n_rows)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from serving.bundle import Pair
@@ -12,7 +11,6 @@ from training.assess import assess
 from training.dataset import Dataset, load_dataset
 from training.embeddings import embed
 from training.encoders import EncoderModel
-from training.learning_curve import paired_excess
 from training.progress import Reporter
 from training.sample import write_sample
 
@@ -36,14 +34,3 @@ def test_curve_grows_to_the_whole_fit_part_and_ends_at_no_excess(dataset: Datase
     assert found.curve[-1].excess_loss == found.curve[-1].excess_loss_se == 0.0
     assert found.curve[-1].figures["auroc"] > 0.6
     assert found == assess(dataset, table, seed=0, reporter=QUIET)
-
-
-def test_excess_is_the_mean_difference_and_its_error_counts_groups_once():
-    rng = np.random.default_rng(3)
-    loss, reference = rng.random(400), rng.random(400)
-    excess, error = paired_excess(loss, reference, np.arange(400))
-    difference = loss - reference
-    assert excess == pytest.approx(difference.mean())
-    assert error == pytest.approx(difference.std() / np.sqrt(400))
-    twice, same_error = paired_excess(np.repeat(loss, 2), np.repeat(reference, 2), np.repeat(np.arange(400), 2))
-    assert (twice, same_error) == pytest.approx((excess, error))

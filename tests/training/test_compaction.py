@@ -181,9 +181,9 @@ def test_killed_at_any_moment_the_next_run_ends_with_the_same_rows(tmp_path: Pat
         command = [sys.executable, "-m", "serving.cli", "logs", "compact", str(spool), "--out", str(out)]
         process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
         deadline_s = time.monotonic() + 60
-        while not out.exists() and time.monotonic() < deadline_s:
-            time.sleep(0.002)
-        time.sleep(moments.uniform(0, 0.25))
+        while len(list(out.glob("outcomes/*.parquet"))) < trial % 5 and time.monotonic() < deadline_s:
+            time.sleep(0.001)
+        time.sleep(moments.uniform(0, 0.02))
         process.kill()
         n_killed += process.wait() == -9
         n_in_between += len(list(spool.glob("*.spool"))) not in (0, 6)

@@ -22,10 +22,10 @@ from tests.gateway_builders import (
     text_part,
 )
 from tests.log_builders import gateway_row, user, write_log
+from tests.training.pipelines import ledger_of
 from training.dataset import load_dataset
 from training.errors import DataRefused
 from training.labels import label_records
-from training.labels.ledger import ledger_of
 from training.logs import ReadResult, read_records
 from training.progress import Reporter
 from training.records import Label, Record

@@ -13,7 +13,7 @@ from serving.features import N_BUCKETS, hash_ngrams
 from tests.training.digest_logs import unlike_texts
 from training.digests import near
 from training.digests.near import JACCARD, near_rows
-from training.splits import MIN_TEMPLATE_ROWS
+from training.templates import MIN_TEMPLATE_ROWS
 
 SETS = st.lists(st.sets(st.integers(0, 40), max_size=12), max_size=30)
 

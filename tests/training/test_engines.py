@@ -19,7 +19,8 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.training.judging import start, turnout
+from tests.fake_endpoint import fake_endpoint, first_shown
+from tests.training.judging import arguments, start, turnout
 from tests.training.pipelines import GATEWAY_KINDS, STRONG, WEAK, gateway_line, write_logs
 from training import stored_files
 from training.errors import DataRefused
@@ -36,19 +37,28 @@ def written(out: Path) -> tuple[bytes, bytes]:
 
 @needs_ray
 @pytest.mark.slow
-def test_a_ray_cluster_writes_the_bytes_that_one_machine_writes(tmp_path: Path):
-    """Two workers, two logs that have to be joined, and vectors."""
+@pytest.mark.parametrize(
+    "beside", [("--keep", "features"), pytest.param(("--embed", "minilm-l3-int8"), marks=pytest.mark.bench)]
+)
+def test_a_ray_cluster_writes_the_bytes_that_one_machine_writes(tmp_path: Path, beside: tuple[str, str]):
+    """Two workers, two logs that have to be joined, vectors, and a judge who is asked by both."""
     (tmp_path / "logs").mkdir()
     write_logs(tmp_path / "logs", [*GATEWAY_KINDS, STRONG, WEAK] * 40, ["input", "output"] * 5)
-    command = ["label", tmp_path / "logs", "--quiet", "--embed", "minilm-l3-int8", "--out"]
-    native = start(*command, tmp_path / "native.parquet")
-    assert native.wait(60) == 0
     log = tmp_path / "stderr"
-    with log.open("wb") as stderr:
-        assert start(*command, tmp_path / "ray.parquet", "--engine", "ray", stderr=stderr).wait(90) == 0, (
-            log.read_text()
-        )
+    with fake_endpoint(answer=first_shown) as endpoint:
+        judge = arguments(endpoint, "--judge-all", 20)
+        command = ["label", tmp_path / "logs", "--quiet", *beside, *judge, "--out"]
+        native = start(*command, tmp_path / "native.parquet")
+        assert native.wait(60) == 0
+        bill = endpoint.n_billed
+        with log.open("wb") as stderr:
+            assert start(*command, tmp_path / "ray.parquet", "--engine", "ray", stderr=stderr).wait(90) == 0, (
+                log.read_text()
+            )
+        assert (endpoint.n_billed, bill > 40) == (2 * bill, True)
     assert written(tmp_path / "ray.parquet") == written(tmp_path / "native.parquet")
+    verdicts = [(tmp_path / f"{name}.parquet.judge.jsonl").read_bytes() for name in ("native", "ray")]
+    assert verdicts[0] == verdicts[1]
 
 
 @needs_ray
@@ -85,8 +95,8 @@ def test_options_that_contradict_one_another_are_refused(tmp_path: Path, monkeyp
     command = ["label", log, "--out", tmp_path / "l.parquet"]
     for more, says in (
         (["--ray-address", "127.0.0.1:1"], "--ray-address needs --engine ray"),
-        (["--engine", "ray", "--judge", "judge-1"], "--judge works on this machine"),
         (["--engine", "spark"], "spark"),
+        (["--keep", "features", "--embed", "minilm-l3-int8"], "--keep features writes the vectors"),
     ):
         ended = turnout(monkeypatch, capsys, *command, *more)
         assert (ended.code, says in " ".join(ended.err.split())) == (2, True), ended.err
@@ -207,27 +217,35 @@ def test_a_store_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch, caps
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("kills", [2, pytest.param(20, marks=pytest.mark.bench)])
+@pytest.mark.parametrize(
+    ("kills", "more"),
+    [
+        (2, ()),
+        pytest.param(20, (), marks=pytest.mark.bench),
+        pytest.param(5, ("--keep", "features"), marks=pytest.mark.bench),
+    ],
+)
 def test_killed_at_random_moments_it_leaves_no_part_of_a_result_and_ends_with_the_same_bytes(
-    tmp_path: Path, kills: int
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kills: int, more: tuple[str, ...]
 ):
+    monkeypatch.setenv("TURNOUT_CACHE", str(tmp_path / "cache"))
     kinds = [*GATEWAY_KINDS] * 40
     log = tmp_path / "log.jsonl"
     log.write_bytes(b"".join(gateway_line(kind, number) for number, kind in enumerate(kinds)) * 60)
     assert log.stat().st_size > SMALL_BYTES  # so that there are processes to outlive it
     chance, out, untouched = random.Random(kills), tmp_path / "killed.parquet", tmp_path / "untouched.parquet"
     started_s = time.monotonic()
-    assert start("label", log, "--quiet", "--out", untouched).wait(120) == 0
+    assert start("label", log, "--quiet", *more, "--out", untouched).wait(120) == 0
     took_s = time.monotonic() - started_s
     killed = 0
     while killed < kills:
-        process = start("label", log, "--quiet", "--out", out)
+        process = start("label", log, "--quiet", *more, "--out", out)
         time.sleep(chance.uniform(0, took_s))
         process.send_signal(signal.SIGKILL)
         if process.wait(10) == -signal.SIGKILL:
             killed += 1
         for path, whole in zip((out, Path(f"{out}.quarantine.jsonl")), written(untouched), strict=True):
             assert not path.exists() or path.read_bytes() == whole
-    assert start("label", log, "--quiet", "--out", out).wait(120) == 0
+    assert start("label", log, "--quiet", *more, "--out", out).wait(120) == 0
     assert written(out) == written(untouched)
     assert not [path.name for path in tmp_path.iterdir() if "spool" in path.name]

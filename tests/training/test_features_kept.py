@@ -16,18 +16,29 @@ import pytest
 from serving.bundle import GRAPH, SEEN_GROUPS, Pair, load_bundle
 from serving.harness import LATEST_HARNESS_RULES
 from tests.log_builders import gateway_row, write_log
+from tests.training.pipelines import GATEWAY_KINDS, found_in_pieces, write_logs
 from tests.training.runs import QUIET, TrainingRun
 from training.dataset import Loaded, load_dataset
 from training.encoders import EncoderModel
 from training.errors import DataRefused
+from training.features.columns import kept_columns
 from training.features.keep import Keeping
+from training.features.origin import feature_metadata
 from training.features.reading import load_rows
-from training.features.schema import METADATA_KEY, FeatureOrigin
+from training.features.repeats import with_repeats
+from training.features.schema import FIELDS, METADATA_KEY, FeatureOrigin
 from training.labelling import label_logs
+from training.labels import label_records
+from training.labels.ledger import LABEL_SCHEMA, labels_table
+from training.labels.stored import METADATA_KEY as LABELS_KEY
+from training.labels.stored import origin_of
 from training.learn import features_of
+from training.logs import read_records
 from training.parquet import write_parquet
+from training.pipeline import flow
+from training.pipeline.engine import Engine
 from training.predict import seen_rows
-from training.reading import Reading
+from training.reading import JoinBy, Reading
 from training.train import train
 
 RULES = LATEST_HARNESS_RULES
@@ -35,7 +46,7 @@ REMINDER = "\n\n<system-reminder>\nThe plan is still empty.\n</system-reminder>"
 
 
 def kept(log: Path, out: Path, encoder: EncoderModel, salt: str = "", rules: int = RULES, **options: Any) -> Path:
-    keeping = Keeping(encoder, rules, salt, **options)
+    keeping = Keeping(encoder.card.name, rules, salt, **options)
     label_logs(
         [log], out, Pair(), Reading(), 0.0, run_code=False, similarity="", quiet=True, as_json=True, keeping=keeping
     )
@@ -127,6 +138,65 @@ def test_second_run_writes_the_same_bytes(encoder: EncoderModel, tmp_path: Path)
     log = write_log(tmp_path / "log.jsonl", [scored(f"Who is number {number}?", number) for number in range(20)])
     first = kept(log, tmp_path / "first.parquet", encoder)
     assert first.read_bytes() == kept(log, tmp_path / "second.parquet", encoder).read_bytes()
+
+
+# Daft 0.7.26 does not close the pipes of the processes that it ends.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_pieces_of_any_size_in_any_process_write_what_is_made_of_the_whole(
+    encoder: EncoderModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(flow, "SMALL_BYTES", 0)
+    logs = write_logs(tmp_path, [*GATEWAY_KINDS] * 6, ["input", "output"] * 5)
+    logs.append(write_log(tmp_path / "similar.jsonl", similar_rows(370)))
+    keeping = Keeping(encoder.card.name, RULES)
+    whole, expected = tmp_path / "whole.parquet", kept_in_memory(logs, keeping, encoder)
+    write_parquet(whole, expected)
+    for n_workers, block_bytes in ((1, 1 << 20), (2, 15_000)):
+        out = tmp_path / "pieces.parquet"
+        engine, how = Engine(n_workers, shares_disk=True), {"similarity": encoder.card.name, "keeping": keeping}
+        assert found_in_pieces(logs, out, Reading(), engine, block_bytes=block_bytes, **how).ledger is not None
+        assert out.read_bytes() == whole.read_bytes()
+    assert expected["near_duplicate_of"].null_count < len(expected) - expected["match"].null_count
+    assert "agreement:similar" in expected["labeller"].to_pylist()
+
+
+def similar_rows(rows: int) -> list[dict[str, Any]]:
+    """Return rows of three whose questions nearly repeat each other; the last ten only their answers can label."""
+    answers = ("The capital of France is Paris.", "Paris is the capital of France.")
+    made = []
+    for n in range(rows):
+        scores = (1, int(n >= 30)) if n < rows - 10 else (None, None)
+        weak = answers[1] if n >= 30 else "Twelve"
+        question = (
+            f"Which town is the capital of the land that {' '.join(f'w{n // 3}x{k}' for k in range(30))} has {n}?"
+        )
+        both = {
+            model: {"content": text} | ({} if score is None else {"score": score})
+            for model, text, score in zip((Pair().strong, Pair().weak), (answers[0], weak), scores, strict=True)
+        }
+        made.append(gateway_row(question, id=f"s{n}", responses=both))
+    return made
+
+
+def kept_in_memory(logs: list[Path], keeping: Keeping, encoder: EncoderModel) -> pa.Table:
+    """Return what `--keep features` holds, made of all rows at once."""
+    read, origin = read_records(logs, Pair()).joined(JoinBy.PROMPT), origin_of(logs, Pair(), 0.0)
+    found = label_records(read.records, similarity_encoder=encoder)
+    salted = keeping.salted(origin.files)
+    table = labels_table(read.records, found.decisions)
+    for name, column in kept_columns(read.records, salted, encoder).items():
+        table = table.append_column(name, column)
+    (whole,) = with_repeats(lambda: [table])
+    written = whole.select([*LABEL_SCHEMA.names, *(field.name for field in FIELDS)])
+    metadata = feature_metadata(salted, encoder) | {LABELS_KEY: msgspec.json.encode(origin)}
+    return written.replace_schema_metadata(metadata)
+
+
+def test_a_log_without_any_label_gives_a_file_without_features(encoder: EncoderModel, tmp_path: Path):
+    only_strong = gateway_row("Who?", responses={Pair().strong: {"content": "Ann"}})
+    log = write_log(tmp_path / "log.jsonl", [only_strong] * 2)
+    table = pq.read_table(kept(log, tmp_path / "out.parquet", encoder))
+    assert table.num_rows == table["dense"].null_count == table["keys"].null_count == 2
 
 
 def test_rows_without_a_label_stand_there_without_features(encoder: EncoderModel, tmp_path: Path):

@@ -15,9 +15,10 @@ from rich.console import Console
 
 from serving.bundle import Pair
 from tests.log_builders import as_lines, gateway_row
+from tests.training.pipelines import ledger_of
 from training.labelling import label_logs
 from training.labels import label_records
-from training.labels.ledger import Ledger, labels_table, ledger_of, ledger_table
+from training.labels.ledger import Ledger, labels_table, ledger_table
 from training.logs import read_records
 from training.reading import JoinBy, Reading
 

@@ -53,6 +53,14 @@ class Sent:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """A request of a batch under way: its number, and the most that it costs."""
+
+    number: int
+    bound_usd: float
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """A batch under way; `id` is None when it was about to be created."""
 
@@ -132,9 +140,13 @@ class CallCache:
         )
 
     def spent(self, keys: Iterable[str]) -> tuple[float, int]:
-        """Return USD and requests that these calls have cost so far, those in doubt at their bound."""
-        sends = [sent for key in keys for sent in self.sends(key)]
-        return sum(sent.usd for sent in sends), len(sends)
+        """Return USD and requests that these calls, each named once, have cost so far; in doubt counts its bound."""
+        usd, n_calls = 0.0, 0
+        for key in keys:
+            for sent in self.sends(key):
+                usd += sent.usd
+                n_calls += 1
+        return usd, n_calls
 
     # Batches: requests that leave together. Their rows are in doubt until the batch is collected.
 
@@ -156,9 +168,17 @@ class CallCache:
         """Return the batches that were not collected yet."""
         return [Batch(*row) for row in self._db.execute("select digest, id, input_file from batches order by rowid")]
 
-    def batched(self, digest: str) -> dict[str, int]:
-        """Return the number of each request of a batch by its key."""
-        return dict(self._db.execute("select key, id from sends where batch = ? and state = 'in_doubt'", (digest,)))
+    def batched(self, digest: str) -> dict[str, Waiting]:
+        """Return the requests of a batch by their keys."""
+        found = self._db.execute("select key, id, usd from sends where batch = ? and state = 'in_doubt'", (digest,))
+        return {key: Waiting(number, usd) for key, number, usd in found}
+
+    def is_batched(self, key: str) -> bool:
+        """Return whether a batch under way holds the call."""
+        found = self._db.execute(
+            "select 1 from sends where key = ? and batch is not null and state = 'in_doubt'", (key,)
+        )
+        return found.fetchone() is not None
 
     def batch_collected(self, digest: str) -> None:
         """Close a batch; its requests without an answer were not billed."""

@@ -70,6 +70,11 @@ class Call:
     tariff: Tariff
 
     @property
+    def model(self) -> str:
+        """Who is asked, as the endpoint knows it."""
+        return str(self.body["model"])
+
+    @property
     def bound_usd(self) -> float:
         """Most that the call can cost."""
         return self.tariff.bound_usd(self.body)

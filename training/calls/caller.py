@@ -16,6 +16,7 @@ from training.calls.cache import CallCache, State
 from training.calls.call import Call, Failure, Keep, Reply
 from training.calls.endpoint import Lost, Refusal, send
 from training.calls.sdk import openai
+from training.calls.tariff import Tariff
 from training.errors import EndpointRefused
 
 Outcome = bytes | Failure
@@ -155,7 +156,7 @@ class Caller:
             room.spend(bound_usd, bound_usd)
             return answer
         self._failed_in_row = 0
-        kept, usd = record_answer(self.cache, number, call, answer, self.keep)
+        kept, usd = record_answer(self.cache, number, call.tariff, bound_usd, answer, self.keep)
         room.spend(bound_usd, usd)
         return kept
 
@@ -197,10 +198,12 @@ def idempotency_key(cache: CallCache, key: str) -> str:
     return f"turnout-{key[:40]}-{malformed}"
 
 
-def record_answer(cache: CallCache, number: int, call: Call, reply: Reply, keep: Keep) -> tuple[bytes | None, float]:
+def record_answer(
+    cache: CallCache, number: int, tariff: Tariff, bound_usd: float, reply: Reply, keep: Keep
+) -> tuple[bytes | None, float]:
     """Write an answer into the cache; return what was kept of it and what it cost, the bound where nobody counted."""
-    usd = call.tariff.usage_usd(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
-    cost_usd = call.bound_usd if usd is None else usd
+    usd = tariff.usage_usd(reply.prompt_tokens, reply.completion_tokens, reply.cached_tokens)
+    cost_usd = bound_usd if usd is None else usd
     kept = keep(reply)
     cache.answered(number, cost_usd, reply.prompt_tokens, reply.completion_tokens, kept)
     return kept, cost_usd

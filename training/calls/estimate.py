@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
@@ -11,6 +13,7 @@ from training.calls.budget import Caps
 from training.calls.cache import CallCache
 from training.calls.call import Call
 from training.calls.caller import known_outcome
+from training.calls.seen import SeenKeys
 
 
 class Estimate(msgspec.Struct, frozen=True):
@@ -49,26 +52,39 @@ class Estimate(msgspec.Struct, frozen=True):
         )
 
 
-def estimate(rows: Sequence[Sequence[Call]], cache: Path, caps: Caps, completion_tokens: int) -> Estimate:
+def estimate(rows: Iterable[Sequence[Call]], cache: Path, caps: Caps, completion_tokens: int) -> Estimate:
     """Return what asking these rows' calls would cost; reads the cache where there is one, and sends nothing.
 
     Raises:
         CacheInUse: another run has the cache.
     """
-    calls = {call.key: call for row in rows for call in row}
-    missing, spent_usd = calls, 0.0
-    if cache.exists():
-        known = CallCache(cache)
-        missing = {key: call for key, call in calls.items() if known_outcome(known, key) is None}
-        spent_usd, _ = known.spent(calls)
-        known.close()
-    return Estimate(
-        rows=len(rows),
-        calls=len(calls),
-        cached=len(calls) - len(missing),
-        expected_usd=sum(call.tariff.expected_usd(call.body, completion_tokens) for call in missing.values()),
-        bound_usd=sum(call.bound_usd for call in missing.values()),
-        spent_usd=spent_usd,
-        max_usd=caps.max_usd,
-        max_calls=caps.max_calls,
-    )
+    sums = _Sums()
+    with closing(SeenKeys()) as seen, ExitStack() as opened:
+        known = opened.enter_context(closing(CallCache(cache))) if cache.exists() else None
+        for row in rows:
+            sums.rows += 1
+            for call in row:
+                if seen.is_new(call.key):
+                    sums.add(call, known, completion_tokens)
+    return Estimate(max_usd=caps.max_usd, max_calls=caps.max_calls, **asdict(sums))
+
+
+@dataclass
+class _Sums:
+    rows: int = 0
+    calls: int = 0
+    cached: int = 0
+    expected_usd: float = 0.0
+    bound_usd: float = 0.0
+    spent_usd: float = 0.0
+
+    def add(self, call: Call, cache: CallCache | None, completion_tokens: int) -> None:
+        self.calls += 1
+        if cache is not None:
+            usd, _ = cache.spent([call.key])
+            self.spent_usd += usd
+            if known_outcome(cache, call.key) is not None:
+                self.cached += 1
+                return
+        self.expected_usd += call.tariff.expected_usd(call.body, completion_tokens)
+        self.bound_usd += call.bound_usd

@@ -39,6 +39,29 @@ class Whom:
     request_id: str = ""
 
 
+@dataclass(frozen=True)
+class _Gone:
+    """Requests that go, by their ids and the tenants that they named.
+
+    Attributes:
+        requests: id and tenant; an empty tenant where the decision named none.
+        ids: the ids alone.
+    """
+
+    requests: frozenset[tuple[str, str]] = frozenset()
+    ids: frozenset[str] = frozenset()
+
+    @classmethod
+    def of(cls, requests: set[tuple[str, str]]) -> _Gone:
+        return cls(frozenset(requests), frozenset(request_id for request_id, _ in requests))
+
+    def holds(self, request_id: str, tenant: str | None) -> bool:
+        """Whether an outcome is one of these requests; outcomes need not name the tenant."""
+        if tenant:
+            return (request_id, tenant) in self.requests or (request_id, "") in self.requests
+        return request_id in self.ids
+
+
 @dataclass(slots=True)
 class Forgotten:
     """What was rewritten.
@@ -91,20 +114,20 @@ def forget(store: Store, spool: Path | None, whom: Whom) -> Forgotten:
         for draft in spool.glob(f".*{_DRAFT}"):  # of a run that was killed
             draft.unlink()
         paths = spool_files(spool)
-    ids = _ids(store, paths, whom)
+    gone = _gone(store, paths, whom)
     # Decisions last: killed in between, the next run still finds by them the outcomes that name neither
     # tenant nor session.
     for path in store.outcome_files():
-        done.outcomes += _filter(path, whom, "request_id", ids)
+        done.outcomes += _filter(path, whom, "request_id", gone)
     for kind in (Kind.OUTCOME, Kind.DECISION):
         for path in paths:
-            _rewrite_spool(path, kind, whom, ids, done)
+            _rewrite_spool(path, kind, whom, gone, done)
     for path in store.decision_files():
-        done.decisions += _filter(path, whom, "id", frozenset())
+        done.decisions += _filter(path, whom, "id", _Gone())
     return done
 
 
-def _ids(store: Store, spool: list[Path], whom: Whom) -> frozenset[tuple[str, str]]:
+def _gone(store: Store, spool: list[Path], whom: Whom) -> _Gone:
     """Return request id and tenant of all decisions that go: outcomes need not name tenant or session."""
     found: set[tuple[str, str]] = set()
     for path in store.decision_files():
@@ -116,7 +139,7 @@ def _ids(store: Store, spool: list[Path], whom: Whom) -> frozenset[tuple[str, st
             decision = _decoded(record)
             if isinstance(decision, DecisionRecord) and decision.request_id and _is_meant(decision, whom):
                 found.add((decision.request_id, decision.tenant))
-    return frozenset(found)
+    return _Gone.of(found)
 
 
 def _mask(table: pa.Table, whom: Whom, id_column: str) -> pa.ChunkedArray:
@@ -128,13 +151,13 @@ def _mask(table: pa.Table, whom: Whom, id_column: str) -> pa.ChunkedArray:
     return mask
 
 
-def _filter(path: Path, whom: Whom, id_column: str, ids: frozenset[tuple[str, str]]) -> int:
+def _filter(path: Path, whom: Whom, id_column: str, gone: _Gone) -> int:
     """Rewrite a file of the store; return how many rows went."""
     table = read_table(path)
     goes = _mask(table, whom, id_column)
-    if ids:
+    if gone.ids:
         rows = table.select([id_column, "tenant"]).to_pylist()
-        belongs = pa.array([_belongs(row[id_column], row["tenant"], ids) for row in rows], pa.bool_())
+        belongs = pa.array([gone.holds(row[id_column], row["tenant"]) for row in rows], pa.bool_())
         goes = pc.or_(goes, pa.chunked_array([belongs]))
     kept = table.filter(pc.invert(goes))
     n_gone = int(table.num_rows - kept.num_rows)
@@ -147,18 +170,11 @@ def _filter(path: Path, whom: Whom, id_column: str, ids: frozenset[tuple[str, st
     return n_gone
 
 
-def _belongs(request_id: str, tenant: str | None, ids: frozenset[tuple[str, str]]) -> bool:
-    """Whether an outcome is one of a request that goes; outcomes need not name the tenant."""
-    if tenant:
-        return (request_id, tenant) in ids or (request_id, "") in ids
-    return any(request_id == gone for gone, _ in ids)
-
-
-def _rewrite_spool(path: Path, kind: Kind, whom: Whom, ids: frozenset[tuple[str, str]], done: Forgotten) -> None:
+def _rewrite_spool(path: Path, kind: Kind, whom: Whom, requests: _Gone, done: Forgotten) -> None:
     """Rewrite a sealed file without the records of this kind that go."""
     found = list(read_file(path))
     records = [one for one in found if isinstance(one, Record)]
-    gone = {one.offset for one in records if one.kind == kind and _goes(one, whom, ids)}
+    gone = {one.offset for one in records if one.kind == kind and _goes(one, whom, requests)}
     if path.suffix != SEALED:
         done.left += len(gone)
         return
@@ -202,11 +218,11 @@ def _decoded(record: Record) -> DecisionRecord | Outcome | None:
         return None
 
 
-def _goes(record: Record, whom: Whom, ids: frozenset[tuple[str, str]]) -> bool:
+def _goes(record: Record, whom: Whom, requests: _Gone) -> bool:
     one = _decoded(record)
     if one is None:
         return False
-    return _is_meant(one, whom) or (isinstance(one, Outcome) and _belongs(one.request_id, one.tenant, ids))
+    return _is_meant(one, whom) or (isinstance(one, Outcome) and requests.holds(one.request_id, one.tenant))
 
 
 def _is_meant(one: DecisionRecord | Outcome, whom: Whom) -> bool:

@@ -1,8 +1,8 @@
 """Near: which rows say nearly the same, from hashed n-grams alone.
 
 Comes in: the counts of n prompts. Goes out: pairs of rows. With the text, near-duplicates are those whose 3-word
-shingles overlap by 0.8 (Jaccard), shingles of templates left out (`training.splits`); here the sets are the buckets of
-word-piece uni- and bigrams, without those that more than 0.5 % of the rows hold, and the bound is 0.5.
+shingles overlap by 0.8 (Jaccard), shingles of templates left out (`training.near_duplicates`); here the sets are the
+buckets of word-piece uni- and bigrams, without those that more than 0.5 % of the rows hold, and the bound is 0.5.
 
 Measured on the 20,764 reference rows, all pairs compared exactly: the 327 that the text ties have at least 0.529 here
 and are all tied, with 4,621 of the other 215 million; the largest group has 84 rows, a fifth of its source. Too many
@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, triu
 
-from training.splits import MIN_TEMPLATE_ROWS
+from training.templates import MIN_TEMPLATE_ROWS
 
 JACCARD = 0.5
 TEMPLATE_SHARE = 0.005

@@ -22,8 +22,8 @@ from training.digests.near import near_rows
 from training.digests.table import read_teaching
 from training.embeddings import FeatureTable
 from training.errors import DataRefused
-from training.features.columns import feature_table
 from training.features.schema import FEATURE_COLUMNS
+from training.features.table import feature_table
 from training.labels import Labelled, label_records
 from training.logs import ReadResult
 from training.measures import PromptMeasures

@@ -25,8 +25,8 @@ from training.digests.rows import load_digests
 from training.digests.table import are_digests
 from training.encoders import EncoderModel
 from training.errors import DataRefused
-from training.features.columns import feature_table
 from training.features.schema import FEATURE_COLUMNS, ROW_COLUMNS, FeatureOrigin, feature_origin, refuse_features
+from training.features.table import feature_table
 from training.features.ties import group_digests
 from training.labels import Labelled
 from training.labels.ledger import LABEL_SCHEMA

@@ -68,6 +68,19 @@ ROW_COLUMNS = [
     ("minhash", pa.binary()),  # signature of the user text, uint32 little-endian; null without shingles
 ]
 FEATURE_COLUMNS = ("dense", "lexical_buckets", "lexical_counts", "structural")
+TIES = ("near_duplicate_of", "minhash")
+"""What is known of a row only when all have been seen: from the column `SHINGLES`, which is not written."""
+SHINGLES = pa.field("shingles", pa.large_list(pa.uint64()))
+
+_FEATURE_TYPES = (pa.float32(), pa.uint32(), pa.uint16(), pa.float32())
+FIELDS = [
+    *(pa.field(name, kind) for name, kind in ROW_COLUMNS),
+    # Lists of no fixed size, which Parquet does not give back where some rows are null.
+    *(pa.field(name, pa.large_list(kind)) for name, kind in zip(FEATURE_COLUMNS, _FEATURE_TYPES, strict=True)),
+]
+"""The columns beside the labels."""
+MADE_FIELDS = [*(field for field in FIELDS if field.name not in TIES), SHINGLES]
+"""The columns that a row has by itself."""
 
 
 def feature_origin(path: LogFile) -> FeatureOrigin | None:

@@ -1,6 +1,6 @@
 """Ties: which rows of files of features belong together.
 
-Comes in: digests and signatures as `training.features.writing` wrote them. Goes out: `Groups`. Within a file they are
+Comes in: digests and signatures as `training.features.repeats` wrote them. Goes out: `Groups`. Within a file they are
 the groups of its prompts: near-duplicates were found and checked when it was written. Between files they rest on the
 signatures alone, whose share of equal minima estimates the Jaccard similarity (Broder 1997), at 0.8 with a standard
 error of 0.037.
@@ -13,7 +13,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from training.splits import JACCARD, N_BANDS, N_PERMUTATIONS, Groups, tied
+from training.near_duplicates import JACCARD, N_BANDS, N_PERMUTATIONS
+from training.splits import Groups, tied
 
 
 def group_digests(

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from serving.bundle import Pair
 from serving.tables import console
 from training.calls.estimate import estimate
-from training.judge.labelling import judge_rows, plan_judging
+from training.judge.labelling import Judged, Panel, PanelCalls, Questions, judge_questions
+from training.judge.opinions import Opinions
 from training.judge.settings import JudgeSettings
-from training.judge.summary import Summary, summarise, summary_lines, summary_table, write_verdicts
-from training.labels import Labelled
+from training.judge.verdict_file import verdict_lines
 from training.progress import Reporter
-from training.records import Record
+
+if TYPE_CHECKING:
+    from training.judge.summary import Summary  # brings scikit-learn and SciPy, which take a second
 
 EXPECTED_COMPLETION_TOKENS = 80
 """Of one verdict: two sentences of reason and the JSON around them."""
@@ -31,28 +33,29 @@ def default_cache(out: Path) -> Path:
 
 
 def label_by_judges(
-    records: list[Record],
-    found: Labelled,
-    pair: Pair,
-    settings: JudgeSettings,
-    out: Path,
-    reporter: Reporter,
-    *,
-    as_json: bool,
-) -> tuple[Labelled, Summary] | None:
-    """Judge what is undecided and write the verdicts; None after a dry run, which prints what it would cost."""
-    plan = plan_judging(records, found, pair, settings)
-    if settings.is_dry_run:
-        told = estimate(plan.flat, settings.cache, settings.caps, EXPECTED_COMPLETION_TOKENS)
-        print(msgspec.json.encode(told).decode() if as_json else told.text)
-        return None
-    judged = judge_rows(records, found, plan, settings, reporter)
-    write_verdicts(verdicts_path(out), judged)
-    return judged.labelled, summarise(judged)
+    questions: Questions, panel: Panel, settings: JudgeSettings, out: Path, part: Path, reporter: Reporter
+) -> Judged:
+    """Judge what is undecided and write the verdicts, to `part` until all are there."""
+    with part.open("wb") as file:
+
+        def write(row: Opinions) -> None:
+            file.writelines(verdict_lines(row, settings.models))
+
+        judged = judge_questions(questions, panel, settings, reporter, write)
+    part.replace(verdicts_path(out))
+    return judged
+
+
+def print_estimate(questions: Questions, panel: Panel, settings: JudgeSettings, *, as_json: bool) -> None:
+    """Print what judging would cost; sends nothing."""
+    told = estimate(PanelCalls(questions, panel), settings.cache, settings.caps, EXPECTED_COMPLETION_TOKENS)
+    print(msgspec.json.encode(told).decode() if as_json else told.text)
 
 
 def print_judging(summary: Summary, out: Path) -> None:
     """Print the figures of the judges."""
+    from training.judge.summary import summary_lines, summary_table  # noqa: PLC0415  # the same
+
     console().print(summary_table(summary))
     for line in summary_lines(summary):
         print(line)

@@ -1,63 +1,95 @@
 """Labelling by judges: asks them for the rows that nobody else could decide, and turns verdicts into labels.
 
-Comes in: records and what the other labellers made of them. Goes out: `Judged`: the same with the judges'
-labels added, every verdict, and the figures to judge the judges by.
+Comes in: questions, which are walked through chunk by chunk and never held all at once. Goes out: each row's opinions
+as they come, and `Judged`: the labels, and the figures to judge the judges by.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.bundle import Pair
 from training.calls.batch import BatchCaller
 from training.calls.budget import Budget
 from training.calls.cache import CallCache
-from training.calls.call import Call, Failure
+from training.calls.call import Call, Failure, Keep
 from training.calls.caller import Caller, Outcome
 from training.calls.endpoint import open_client
+from training.calls.sdk import openai
+from training.calls.seen import distinct
 from training.judge.confidence import Confidence, measure_confidence
-from training.judge.rubric import calls_for, load_rubric
-from training.judge.settings import JudgeSettings, find_judges
+from training.judge.opinions import NO_MATCH, Opinions, Votes
+from training.judge.questions import Question
+from training.judge.rubric import Judge, Rubric, calls_for, load_rubric
+from training.judge.settings import BatchSettings, JudgeSettings, find_judges
 from training.judge.verdicts import Verdict, read_opinion, verdict_of
-from training.labels import Labelled, agreement
-from training.progress import Reporter
-from training.records import Label, Record
+from training.progress import Advance, Reporter
 
 NAME = "judge"
+CHUNK_ROWS = 500
+"""Rows asked before the next are read: their calls are what is held in memory."""
+CHUNK_WAVES = 16
+"""Of calls in a chunk, at least: the last wave of each is not full, which costs some half of one."""
+
+Questions = Iterable[Question]
+"""Rows in the order of the logs; walked through several times, and the same each time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Opinions:
-    """What the judges say of one record, in the order of the judges.
+@dataclass(frozen=True)
+class Panel:
+    """The judges, and what they are asked."""
 
-    Attributes:
-        record: the row.
-        known: its label by another labeller, for rows judged only to measure the judges.
-        verdicts: a verdict, or why there is none.
+    judges: tuple[Judge, ...]
+    rubric: Rubric
+
+    @classmethod
+    def of(cls, settings: JudgeSettings, pair: Pair) -> Panel:
+        """Return the judges that the operator named; sends nothing.
+
+        Raises:
+            CallsMisused: judge, URL or rubric can't be used.
+            PriceUnknown: a judge has no price.
+        """
+        return cls(tuple(find_judges(settings, pair)), load_rubric(settings.rubric))
+
+    def calls(self, question: Question) -> list[tuple[Call, Call]]:
+        """Return the two calls of each judge."""
+        return [calls_for(question, judge, self.rubric) for judge in self.judges]
+
+
+@dataclass(frozen=True)
+class PanelCalls:
+    """The calls of all questions, row by row and in a row judge by judge: where a cap ends it, rows are whole.
+
+    They are made anew each time they are walked through.
     """
 
-    record: Record
-    known: Label | None
-    verdicts: tuple[Verdict | Failure, ...]
+    questions: Questions
+    panel: Panel
 
-    @property
-    def match(self) -> int | None:
-        """The majority's label, the first judge's where votes are even; None when no judge gave any."""
-        votes = [verdict.match for verdict in self.verdicts if isinstance(verdict, Verdict)]
-        if not votes:
-            return None
-        return votes[0] if 2 * sum(votes) == len(votes) else int(2 * sum(votes) > len(votes))
+    def __iter__(self) -> Iterator[tuple[Call, Call]]:
+        for question in self.questions:
+            yield from self.panel.calls(question)
 
-    @property
-    def is_tie(self) -> bool:
-        """Whether the label rests on a tie: no judge preferred the weak answer, nor most of them the strong one."""
-        winners = [verdict.winner for verdict in self.verdicts if isinstance(verdict, Verdict)]
-        return self.match == 1 and "weak" not in winners
+
+@dataclass(frozen=True)
+class JudgeLabels:
+    """The labels of the rows that nobody else could decide, in the order of the logs.
+
+    Attributes:
+        match: (n,) 0, 1 or `NO_MATCH`.
+        confidence: (n,) of each label.
+    """
+
+    match: NDArray[np.int8]
+    confidence: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -65,62 +97,41 @@ class Judged:
     """What came of the judging.
 
     Attributes:
-        labelled: all labels, the judges' among them, in the order of the records.
-        opinions: every row that was judged, known ones included, in the order of the records.
-        models: the judges.
-        confidence: what a label by them is worth.
+        votes: of all rows that were judged, known ones included.
+        confidence: what a label by the judges is worth.
         usd, calls: what these rows have cost, in this run and those before it.
         is_capped: whether a cap left rows without a label.
     """
 
-    labelled: Labelled
-    opinions: list[Opinions]
-    models: tuple[str, ...]
+    votes: Votes
     confidence: Confidence
     usd: float
     calls: int
     is_capped: bool
 
-
-@dataclass(frozen=True)
-class Plan:
-    """The rows to judge, and for each judge and row the two calls."""
-
-    rows: list[tuple[Record, Label | None]]
-    calls: list[list[tuple[Call, Call]]]
-
     @property
-    def flat(self) -> list[tuple[Call, Call]]:
-        """Row by row, and in a row judge by judge: where a cap ends it, rows are whole."""
-        return [judge[row] for row in range(len(self.rows)) for judge in self.calls]
+    def labels(self) -> JudgeLabels:
+        """The labels of the rows that had none."""
+        rows = self.votes.known == NO_MATCH
+        confidence = np.where(self.votes.is_tie[rows], self.confidence.tie, self.confidence.decided)
+        return JudgeLabels(self.votes.joint[rows], confidence)
 
 
-def plan_judging(records: Sequence[Record], found: Labelled, pair: Pair, settings: JudgeSettings) -> Plan:
-    """Choose the rows: those that are undecided, and a sample of those whose label is known; sends nothing.
-
-    Raises:
-        CallsMisused: judge, URL or rubric can't be used.
-        PriceUnknown: a judge has no price.
-    """
-    judges = find_judges(settings, pair)
-    rubric = load_rubric(settings.rubric)
-    labels = {row.record.place: row.label for row in found.labelled}
-    known = [row for row in found.labelled if row.label.family != agreement.NAME and _has_both(row.record)]
-    generator = np.random.default_rng(settings.seed)
-    drawn = generator.permutation(len(known))[: settings.known_rows]
-    sampled = {known[index].record.place for index in drawn}
-    rows = []
-    for record in records:
-        place = record.place
-        if place in sampled or (place not in labels and not record.prompt.is_empty and _has_both(record)):
-            rows.append((record, labels.get(place)))
-    return Plan(rows, [[calls_for(record, judge, rubric) for record, _ in rows] for judge in judges])
-
-
-def judge_rows(
-    records: Sequence[Record], found: Labelled, plan: Plan, settings: JudgeSettings, reporter: Reporter
+def judge_questions(
+    questions: Questions,
+    panel: Panel,
+    settings: JudgeSettings,
+    reporter: Reporter,
+    take: Callable[[Opinions], object],
 ) -> Judged:
-    """Ask the judges, from the cache where it knows, and label by what they say.
+    """Ask the judges, from the cache where it knows.
+
+    Args:
+        questions: rows to judge.
+        panel: who is asked.
+        settings: how, and within what caps.
+        reporter: what is told of the progress.
+        take: given each row's opinions, in the order of the rows.
 
     Raises:
         CallsMisused: there is no API key.
@@ -128,59 +139,79 @@ def judge_rows(
         EndpointRefused: the endpoint refuses every call.
         BatchPending: with the Batch API, a batch is not done.
     """
+    votes = Votes(settings.models)
     cache = CallCache(settings.cache)
     try:
-        outcomes, is_capped = asyncio.run(_ask(plan, cache, settings, reporter))
-        usd, calls = cache.spent({call.key for row in plan.flat for call in row})
+        asking = _Asking(questions, panel, settings, cache, reporter, votes, take)
+        budget = asyncio.run(asking.ask())
     finally:
         cache.close()
-    n_judges = len(plan.calls)
-    opinions = [
-        Opinions(record, known, tuple(map(_verdict, outcomes[row * n_judges : (row + 1) * n_judges])))
-        for row, (record, known) in enumerate(plan.rows)
-    ]
-    confidence = measure_confidence(
-        [(row.known.match, row.match, row.is_tie) for row in opinions if row.known and row.match is not None]
-    )
-    labelled = _with_labels(records, found, opinions, confidence)
-    return Judged(labelled, opinions, settings.models, confidence, usd, calls, is_capped)
+    measured = (votes.known != NO_MATCH) & (votes.joint != NO_MATCH)
+    columns = (column[measured].tolist() for column in (votes.known, votes.joint, votes.is_tie))
+    confidence = measure_confidence(list(zip(*columns, strict=True)))
+    return Judged(votes, confidence, budget.spent_usd, budget.n_calls, budget.is_reached)
 
 
-async def _ask(
-    plan: Plan, cache: CallCache, settings: JudgeSettings, reporter: Reporter
-) -> tuple[list[list[Outcome]], bool]:
-    rows = plan.flat
-    keep = partial(read_opinion, keep_reason=settings.keeps_reasons, redacts=settings.redacts)
-    async with open_client(settings.address) as client:
-        if settings.batch is not None:
-            batches = BatchCaller(
-                client, cache, settings.caps, keep, settings.batch.wait_s, settings.batch.poll_s, reporter.say
-            )
-            with reporter.stage("Judging in batches"):
-                return await batches.ask_rows(rows), batches.is_reached
-        budget = Budget(settings.caps, *cache.spent({call.key for row in rows for call in row}))
-        caller = Caller(client, cache, budget, keep)
-        with reporter.stage("Judging", len(rows)) as advance:
-            return await caller.ask_rows(rows, settings.concurrency, advance), budget.is_reached
+@dataclass
+class _Asking:
+    questions: Questions
+    panel: Panel
+    settings: JudgeSettings
+    cache: CallCache
+    reporter: Reporter
+    votes: Votes
+    take: Callable[[Opinions], object]
+    n_rows: int = 0
+
+    async def ask(self) -> Budget:
+        """Ask all, and return what it has cost."""
+        async with open_client(self.settings.address) as client:
+            if self.settings.batch is None:
+                return await self._in_chunks(client)
+            return await self._in_batches(client, self.settings.batch)
+
+    async def _in_chunks(self, client: openai.AsyncOpenAI) -> Budget:
+        budget = Budget(self.settings.caps, *self.cache.spent(distinct(self._keys())))
+        caller = Caller(client, self.cache, budget, self._keep)
+        size = max(CHUNK_ROWS, CHUNK_WAVES * self.settings.concurrency)
+        waiting = iter(self.questions)
+        with self.reporter.stage("Judging", self.n_rows) as advance:
+            while chunk := list(islice(waiting, size)):
+                await self._ask_chunk(chunk, caller, advance)
+        return budget
+
+    async def _ask_chunk(self, chunk: Sequence[Question], caller: Caller, advance: Advance) -> None:
+        calls = list(PanelCalls(chunk, self.panel))
+        outcomes = iter(await caller.ask_rows(calls, self.settings.concurrency, advance))
+        for question in chunk:
+            self._taken(question, list(islice(outcomes, len(self.panel.judges))))
+
+    async def _in_batches(self, client: openai.AsyncOpenAI, batch: BatchSettings) -> Budget:
+        batches = BatchCaller(
+            client, self.cache, self.settings.caps, self._keep, batch.wait_s, batch.poll_s, self.reporter.say
+        )
+        with self.reporter.stage("Judging in batches"):
+            await batches.settle(PanelCalls(self.questions, self.panel))
+            for question in self.questions:
+                self._taken(question, [list(map(batches.outcome, calls)) for calls in self.panel.calls(question)])
+        return batches.budget
+
+    def _keys(self) -> Iterator[str]:
+        for row in PanelCalls(self.questions, self.panel):
+            self.n_rows += 1
+            yield from (call.key for call in row)
+
+    @property
+    def _keep(self) -> Keep:
+        return partial(read_opinion, keep_reason=self.settings.keeps_reasons, redacts=self.settings.redacts)
+
+    def _taken(self, question: Question, outcomes: Sequence[Sequence[Outcome]]) -> None:
+        row = Opinions(question, tuple(map(_verdict, outcomes)))
+        self.votes.add(row)
+        self.take(row)
 
 
 def _verdict(outcomes: Sequence[Outcome]) -> Verdict | Failure:
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     kept = [outcome for outcome in outcomes if isinstance(outcome, bytes)]
     return failed[0] if failed else verdict_of(*kept)
-
-
-def _with_labels(
-    records: Sequence[Record], found: Labelled, opinions: Sequence[Opinions], confidence: Confidence
-) -> Labelled:
-    judged = {
-        row.record.place: Label(row.match, NAME, confidence.of(is_tie=row.is_tie))
-        for row in opinions
-        if row.known is None and row.match is not None
-    }
-    made = zip(records, found.decisions, strict=True)
-    return Labelled.of(records, [judged.get(record.place, decision) for record, decision in made])
-
-
-def _has_both(record: Record) -> bool:
-    return bool(record.strong and record.strong.content and record.weak and record.weak.content)

@@ -1,4 +1,4 @@
-"""Rubric: what the judge is asked, from a versioned file; and the two calls that it makes of a record."""
+"""Rubric: what the judge is asked, from a versioned file; and the two calls that it makes of a question."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import msgspec
 from training.calls.call import Call, key_of, text_digest
 from training.calls.tariff import Tariff, max_output_tokens
 from training.errors import CallsMisused
-from training.records import Record
+from training.judge.questions import Question
 
 RUBRIC = Path(__file__).with_name("rubric-1.toml")
 FIELDS = re.compile(r"\{(prompt|answer_a|answer_b|mark)\}")
@@ -75,25 +75,25 @@ class Judge:
     tariff: Tariff
 
 
-def calls_for(record: Record, judge: Judge, rubric: Rubric) -> tuple[Call, Call]:
-    """Return the two calls about a record with both answers: strong first, then weak first."""
-    first, second = (_call(record, judge, rubric, order) for order in Order)
+def calls_for(question: Question, judge: Judge, rubric: Rubric) -> tuple[Call, Call]:
+    """Return the two calls about a row: strong first, then weak first."""
+    first, second = (_call(question, judge, rubric, order) for order in Order)
     return first, second
 
 
-def _call(record: Record, judge: Judge, rubric: Rubric, order: Order) -> Call:
-    strong, weak = (answer.content or "" if answer else "" for answer in (record.strong, record.weak))
+def _call(question: Question, judge: Judge, rubric: Rubric, order: Order) -> Call:
+    strong, weak = question.strong, question.weak
     answers = (strong, weak) if order is Order.STRONG_FIRST else (weak, strong)
-    digests = [text_digest(text) for text in (record.prompt.text, *answers)]
+    digests = [text_digest(text) for text in (question.prompt, *answers)]
     fields = {
-        "prompt": record.prompt.text,
+        "prompt": question.prompt,
         "answer_a": answers[0],
         "answer_b": answers[1],
         "mark": key_of(texts=digests)[:MARK_LENGTH],
     }
     # One pass over the template: braces inside a prompt or an answer stay what they are.
-    question = FIELDS.sub(lambda found: fields[found[1]], rubric.user)
-    messages = [{"role": "system", "content": rubric.system}, {"role": "user", "content": question}]
+    text = FIELDS.sub(lambda found: fields[found[1]], rubric.user)
+    messages = [{"role": "system", "content": rubric.system}, {"role": "user", "content": text}]
     key = key_of(
         purpose="judge",
         model=judge.model,

@@ -1,20 +1,16 @@
-"""Summary: the figures to judge the judges by, and the file of their verdicts."""
+"""Summary: the figures to judge the judges by."""
 
 from __future__ import annotations
 
-import os
-from collections import Counter
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from rich.table import Table
 
-from training.calls.call import Failure
-from training.judge.labelling import Judged, Opinions
+from training.judge.labelling import Judged
 from training.judge.noise import agreements, ceiling, compare
-from training.judge.verdicts import Verdict
+from training.judge.opinions import NO_MATCH, JudgeCounts, Votes
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -75,20 +71,18 @@ class Summary(msgspec.Struct, frozen=True):
 
 def summarise(judged: Judged) -> Summary:
     """Return the figures of a judging."""
-    matches = {
-        model: np.array([_match(row, index) for row in judged.opinions]) for index, model in enumerate(judged.models)
-    }
-    pairs = agreements(matches)
-    labels = [row.match for row in judged.opinions if row.match is not None]
-    noise = ceiling(pairs, len(judged.models), float(np.mean(labels))) if pairs else None
+    votes = judged.votes
+    pairs = agreements(votes.by_judge)
+    has_label = votes.joint != NO_MATCH
+    noise = ceiling(pairs, len(votes.counts), float(np.mean(votes.joint[has_label]))) if pairs else None
     return Summary(
-        rows=len(judged.opinions),
-        labelled=sum(row.known is None and row.match is not None for row in judged.opinions),
+        rows=len(votes),
+        labelled=int(np.sum(has_label & (votes.known == NO_MATCH))),
         usd=judged.usd,
         calls=judged.calls,
         is_capped=judged.is_capped,
-        judges={model: _figures(judged, index) for index, model in enumerate(judged.models)},
-        known=_known(judged),
+        judges={model: _figures(counts) for model, counts in votes.counts.items()},
+        known=_known(votes),
         pairs=[msgspec.to_builtins(pair) for pair in pairs],
         noise=None if noise is None else msgspec.to_builtins(noise),
         confidence=msgspec.to_builtins(judged.confidence),
@@ -132,61 +126,24 @@ def summary_table(summary: Summary) -> Table:
     return table
 
 
-def write_verdicts(path: Path, judged: Judged) -> None:
-    """Write one line of JSON for each row and judge, under the final name only when complete."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            for row in judged.opinions:
-                for model, verdict in zip(judged.models, row.verdicts, strict=True):
-                    file.write(msgspec.json.encode(_line(row, model, verdict)) + b"\n")
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _line(row: Opinions, model: str, verdict: Verdict | Failure) -> dict[str, Any]:
-    index = {"index": row.record.index} if row.record.index else {}
-    line: dict[str, Any] = {
-        "id": row.record.id,
-        "file": row.record.file,
-        "line": row.record.line,
-        **index,
-        "judge": model,
-        "known_match": row.known.match if row.known else None,
-    }
-    if isinstance(verdict, Failure):
-        return line | {"abstained": verdict}
-    told = {"winner": verdict.winner, "match": verdict.match, "score_gap": verdict.score_gap, "flip": verdict.is_flip}
-    return line | told | ({"reasons": verdict.reasons} if any(verdict.reasons) else {})
-
-
-def _match(row: Opinions, judge: int) -> float:
-    verdict = row.verdicts[judge]
-    return float(verdict.match) if isinstance(verdict, Verdict) else float("nan")
-
-
-def _figures(judged: Judged, judge: int) -> JudgeFigures:
-    of_judge = [row.verdicts[judge] for row in judged.opinions]
-    given = [verdict for verdict in of_judge if isinstance(verdict, Verdict)]
-    first = sum(verdict.first_wins for verdict in given)
-    decided = first + sum(verdict.second_wins for verdict in given)
+def _figures(counts: JudgeCounts) -> JudgeFigures:
+    decided = counts.first_wins + counts.second_wins
     return JudgeFigures(
-        verdicts=dict(Counter(str(verdict.winner) for verdict in given)),
-        flips=sum(verdict.is_flip for verdict in given),
-        abstained=dict(Counter(str(failure) for failure in of_judge if isinstance(failure, Failure)).most_common()),
-        first_share=first / decided if decided else None,
+        verdicts=dict(counts.winners),
+        flips=counts.flips,
+        abstained=dict(counts.abstained.most_common()),
+        first_share=counts.first_wins / decided if decided else None,
     )
 
 
-def _known(judged: Judged) -> Known | None:
-    both = [(row.known.match, row.match) for row in judged.opinions if row.known and row.match is not None]
-    if not both:
+def _known(votes: Votes) -> Known | None:
+    both = (votes.known != NO_MATCH) & (votes.joint != NO_MATCH)
+    if not both.any():
         return None
-    truth, given = (np.array(column, dtype=np.float64) for column in zip(*both, strict=True))
+    truth, given = (votes.known[both].astype(np.float64), votes.joint[both].astype(np.float64))
     agreement, kappa = compare(truth, given)
     right = [float(np.mean(given[truth == label] == label)) if (truth == label).any() else None for label in (1, 0)]
-    return Known(len(both), agreement, kappa, *right)
+    return Known(int(both.sum()), agreement, kappa, *right)
 
 
 def _figure(value: float | None) -> str:

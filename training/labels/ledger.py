@@ -14,8 +14,7 @@ import msgspec
 import pyarrow as pa
 from rich.table import Table
 
-from training.labels import Decision, Labelled
-from training.logs import ReadResult
+from training.labels import Decision
 from training.records import Label, Record
 
 LABEL_SCHEMA = pa.schema(
@@ -100,16 +99,6 @@ class Tally:
             label_noise=sum(map(sum, doubts.values())) / n_labelled if n_labelled else None,
             label_noise_by_labeller={name: sum(found) / by_labeller[name] for name, found in sorted(doubts.items())},
         )
-
-
-def ledger_of(read: ReadResult, found: Labelled) -> Ledger:
-    """Count what became of the rows that were read."""
-    labels = Counter(
-        (row.record.task or "", row.label.labeller, row.label.match, row.label.confidence) for row in found.labelled
-    )
-    abstained = Counter({str(why): count for why, count in found.unlabelled.items()})
-    quarantined = Counter({str(why): count for why, count in read.rejected_by_reason.items()})
-    return Tally(labels, abstained, quarantined).ledger(read.n_rows)
 
 
 def _most_frequent_first(counts: Counter[str]) -> dict[str, int]:

@@ -55,11 +55,6 @@ def digest_file(path: LogFile) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def with_origin(table: pa.Table, origin: Origin) -> pa.Table:
-    """Return a table of labels that says what it was made from."""
-    return table.replace_schema_metadata((table.schema.metadata or {}) | {METADATA_KEY: msgspec.json.encode(origin)})
-
-
 def origin_in(schema: pa.Schema) -> Origin:
     """Return the origin that the schema of a labels' file carries; raises `KeyError` or `MsgspecError` without one."""
     return msgspec.json.decode((schema.metadata or {})[METADATA_KEY], type=Origin)

@@ -7,10 +7,12 @@ byte whatever the engine and the number of its workers.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import msgspec
 import pyarrow as pa
@@ -21,9 +23,11 @@ from serving.registry import find_encoder
 from training.encoders import load_encoder
 from training.entries import Seen
 from training.errors import DataRefused
+from training.features.schema import FIELDS
 from training.labels.ledger import Ledger
 from training.labels.stored import METADATA_KEY, Origin
 from training.pipeline.engine import Engine
+from training.pipeline.judged import AskedQuestions, Questions, with_judged
 from training.pipeline.messages import (
     Bucket,
     LogToSurvey,
@@ -35,7 +39,8 @@ from training.pipeline.messages import (
     decode_piece,
     encode,
 )
-from training.pipeline.output import Output
+from training.pipeline.output import Output, refuse_before_paying
+from training.pipeline.rows import without_idle_vectors
 from training.pipeline.similar import Similarity, with_similar
 from training.pipeline.spool import Spool, spool_beside
 from training.pipeline.work import Job, Worker
@@ -43,6 +48,9 @@ from training.progress import Reporter
 from training.readers import form_named
 from training.rows import check_fields
 from training.stored_files import LogFile
+
+if TYPE_CHECKING:
+    from training.judge.labelling import JudgeLabels  # has an extra of its own
 
 VECTORS_KEY = b"turnout.vectors"
 SMALL_BYTES = 4 << 20
@@ -71,34 +79,52 @@ def label_stream(logs: Sequence[LogFile], out: Path, job: Job, engine: Engine, r
     Raises:
         DataRefused: a log can't be read, is not what it should be, or most rows are in quarantine.
     """
+    with labelled(logs, out, job, engine, reporter) as flow:
+        return flow.write()
+
+
+@contextmanager
+def labelled(logs: Sequence[LogFile], out: Path, job: Job, engine: Engine, reporter: Reporter) -> Iterator[Flow]:
+    """Read and label logs; until the end of the block judges may be asked and the result written.
+
+    Raises:
+        DataRefused: a log can't be read, or is not what it should be.
+    """
     check_fields(job.reading.columns)
-    vectors = _vectors(job)
+    _check_encoders(job)
     with spool_beside(out) as spool:
-        flow = _Flow(job, engine, spool, reporter)
+        flow = Flow(job, engine, spool, reporter)
         surveys = flow.survey(logs)
+        files = {str(path): found.sha256 for path, found in zip(logs, surveys, strict=True)}
+        flow.salt(files)
         flow.read(logs, surveys)
         for stage in Stage:
             flow.put_together(stage)
-        files = {str(path): found.sha256 for path, found in zip(logs, surveys, strict=True)}
         origin = {METADATA_KEY: msgspec.json.encode(Origin(job.pair, job.margin, files))}
-        output = Output(out, origin | vectors, has_vectors=bool(vectors))
-        with reporter.stage("Writing"):
-            output.write(flow.finished(), flow.n_entries)
-        return output.tally.ledger(flow.n_entries)
+        flow.output = Output(out, _metadata(flow.job) | origin, FIELDS if job.keeping else job.beside)
+        yield flow
 
 
-def _vectors(job: Job) -> dict[bytes, bytes]:
-    """Return what the metadata says of the vectors; an encoder that can't be read is found out before any log is."""
-    if job.similarity:
-        load_encoder(find_encoder(job.similarity))
-    if not job.embedding:
+def _check_encoders(job: Job) -> None:
+    """Find out that an encoder can't be read before any log is; raises `DataRefused`."""
+    for name in {job.similarity, job.encoder} - {""}:
+        load_encoder(find_encoder(name))
+
+
+def _metadata(job: Job) -> dict[bytes, bytes]:
+    """Return what the metadata says of the columns beside the labels."""
+    if not job.encoder:
         return {}
-    encoder = load_encoder(find_encoder(job.embedding)).manifest_entry
-    return {VECTORS_KEY: msgspec.json.encode(Vectors(encoder))}
+    encoder = load_encoder(find_encoder(job.encoder))
+    if job.keeping is None:
+        return {VECTORS_KEY: msgspec.json.encode(Vectors(encoder.manifest_entry))}
+    from training.features.origin import feature_metadata  # noqa: PLC0415  # SciPy is for those who ask for it
+
+    return feature_metadata(job.keeping, encoder)
 
 
 @dataclass
-class _Flow:
+class Flow:
     """One run: what is done stage by stage, and what is known so far."""
 
     job: Job
@@ -109,6 +135,11 @@ class _Flow:
     score_names: set[str] = field(default_factory=set)
     similarity: Similarity = field(default_factory=Similarity)
     is_small: bool = True
+    questions: Questions = field(init=False)
+    output: Output = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.questions = Questions(self.spool.part("questions"))
 
     def survey(self, logs: Sequence[LogFile]) -> list[Survey]:
         """Look at every log; a log that can't be read ends it, the first of them by name."""
@@ -120,6 +151,12 @@ class _Flow:
                 advance(1)
         pieces = [_accepted(found[number]) for number in range(len(logs))]
         return [piece.survey for piece in pieces if piece.survey is not None]
+
+    def salt(self, files: Mapping[str, str]) -> None:
+        """Give workers the salt of the digests that they keep; `files` are the SHA-256 of the logs by name."""
+        if keeping := self.job.keeping:
+            cache_dir = keeping.cache_dir if self.engine.shares_disk else None
+            self.job = replace(self.job, keeping=replace(keeping.salted(files), cache_dir=cache_dir))
 
     def read(self, logs: Sequence[LogFile], surveys: Sequence[Survey]) -> None:
         """Read and label all rows, but for those that wait for others."""
@@ -159,10 +196,38 @@ class _Flow:
         for path in paths:
             path.unlink()
 
-    def finished(self) -> Iterator[pa.Table]:
-        """Yield all finished rows by place, with the labels by similarity that could only be given at the end."""
+    def asked(self, n_known: int, seed: int) -> AskedQuestions:
+        """Return the rows that judges are to be asked about, so many with a known label among them.
+
+        Raises:
+            DataRefused: most rows are in quarantine.
+        """
+        refuse_before_paying(self.spool.sorted_rows(), self.n_entries)
+        return self.questions.asked(n_known, seed, self.similarity.rule())
+
+    def write(self, judged: JudgeLabels | None = None) -> Ledger:
+        """Write all rows, with the judges' labels where there are any, and return the ledger.
+
+        Raises:
+            DataRefused: most rows are in quarantine.
+        """
+        with self.reporter.stage("Writing"):
+            self.output.write(self.finished(judged), self.n_entries)
+        return self.output.tally.ledger(self.n_entries)
+
+    def finished(self, judged: JudgeLabels | None = None) -> Iterator[pa.Table]:
+        """Yield all finished rows by place, with what could only be said at the end: late labels and repetition."""
+        if self.job.keeping is not None:
+            from training.features.repeats import with_repeats  # noqa: PLC0415  # rensa is for those who ask for it
+
+            return with_repeats(partial(self._labelled, judged), self.spool.folder)
+        tables = self._labelled(judged)
+        return map(without_idle_vectors, tables) if self.job.embedding else tables
+
+    def _labelled(self, judged: JudgeLabels | None) -> Iterator[pa.Table]:
         rule = self.similarity.rule()
-        return (with_similar(table, rule) for table in self.spool.sorted_rows())
+        tables = (with_similar(table, rule) for table in self.spool.sorted_rows())
+        return tables if judged is None else with_judged(tables, judged)
 
     def _run(self, units: Sequence[Unit], *, in_threads: bool = False) -> Iterator[Piece]:
         messages = [encode(unit) for unit in units]
@@ -175,6 +240,8 @@ class _Flow:
             rows = self.spool.add_rows(piece.rows)
             if self.job.similarity:
                 self.similarity.add(rows)
+        if piece.questions:
+            self.questions.add(piece.questions)
         for stage, buckets in piece.held.items():
             for bucket, held in buckets.items():
                 self.spool.hold(stage, bucket, held)

@@ -91,6 +91,7 @@ class Piece(msgspec.Struct):
         refused: why the whole run ends; empty otherwise.
         survey: of a file.
         rows: finished rows (`training.pipeline.rows.SCHEMA`), sorted by place, as an Arrow stream; empty without any.
+        questions: those that judges may be asked about, with their texts (`training.pipeline.judged.SCHEMA`), the same.
         n_entries: requests, or parts of one, that were read.
         held: pickled lists of `HeldRow`, by stage and number of the bucket.
         columns, other_pairs, n_others: what `training.entries.Seen` holds.
@@ -101,6 +102,7 @@ class Piece(msgspec.Struct):
     refused: str = ""
     survey: Survey | None = None
     rows: bytes = b""
+    questions: bytes = b""
     n_entries: int = 0
     held: dict[Stage, dict[int, bytes]] = {}
     columns: list[str] = []

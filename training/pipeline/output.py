@@ -6,7 +6,8 @@ rows give the same bytes, however they were cut into tables.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,6 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from training.labels.ledger import LABEL_SCHEMA, Tally
-from training.pipeline.rows import vector_fields
 from training.quarantine import LEFT_OUT, Reason, Rejected, quarantine_line, refuse_mostly_bad
 from training.replacing import replacing
 
@@ -32,15 +32,14 @@ class Output:
     Attributes:
         out: file of labels; the quarantine lies beside it where any row is in it.
         metadata: of the Parquet file.
-        has_vectors: whether the rows have any.
+        beside: columns that the rows have beside their labels: vectors, or features.
         tally: of the rows written.
     """
 
     out: Path
     metadata: dict[bytes, bytes]
-    has_vectors: bool = False
+    beside: Sequence[pa.Field] = ()
     tally: Tally = field(default_factory=Tally)
-    _first_bad: Rejected | None = None
 
     def write(self, tables: Iterable[pa.Table], n_rows: int) -> None:
         """Write all rows, which come by place; `n_rows` were read.
@@ -48,8 +47,8 @@ class Output:
         Raises:
             DataRefused: most of them are in quarantine; nothing is written then.
         """
-        schema = pa.schema([*LABEL_SCHEMA, *vector_fields(has_vectors=self.has_vectors)], metadata=self.metadata)
-        size = VECTOR_ROW_GROUP_ROWS if self.has_vectors else ROW_GROUP_ROWS
+        schema = pa.schema([*LABEL_SCHEMA, *self.beside], metadata=self.metadata)
+        size = VECTOR_ROW_GROUP_ROWS if self.beside else ROW_GROUP_ROWS
         with replacing(self.out) as labels, ExitStack() as opened:
             quarantine = _Quarantine(self.out.with_name(f"{self.out.name}.quarantine.jsonl"), opened)
             with pq.ParquetWriter(labels, schema, compression="zstd") as writer:
@@ -74,6 +73,26 @@ class Output:
             yield table
 
 
+def refuse_before_paying(tables: Iterable[pa.Table], n_rows: int) -> None:
+    """Look at the quarantine among all rows, which come by place; `n_rows` were read.
+
+    Raises:
+        DataRefused: most of them are in it.
+    """
+    counts, first = Counter[Reason](), None
+    for table in tables:
+        for rejected in _rejected(table.filter(pc.is_valid(table["quarantined"]))):
+            counts[rejected.reason] += 1
+            if first is None and rejected.reason not in LEFT_OUT:
+                first = rejected
+    refuse_mostly_bad(dict(counts.most_common()), first, n_rows)
+
+
+def _rejected(rows: pa.Table) -> Iterator[Rejected]:
+    for row in rows.select(["file", "line", "index", "quarantined"]).to_pylist():
+        yield Rejected(row["file"], row["line"], Reason(row["quarantined"]), index=row["index"])
+
+
 class _Quarantine:
     """The file of the rows in quarantine, which is there only where there are any."""
 
@@ -86,10 +105,9 @@ class _Quarantine:
         if self._file is None:
             temporary = self._opened.enter_context(replacing(self._path))
             self._file = self._opened.enter_context(temporary.open("wb"))
-        for row in rows.select(["file", "line", "index", "quarantined"]).to_pylist():
-            rejected = Rejected(row["file"], row["line"], Reason(row["quarantined"]), index=row["index"])
+        for rejected in _rejected(rows):
             self._file.write(quarantine_line(rejected))
-            tally.quarantined[row["quarantined"]] += 1
+            tally.quarantined[str(rejected.reason)] += 1
             if self.first is None and rejected.reason not in LEFT_OUT:
                 self.first = rejected
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from training.labels import Decision
@@ -28,26 +29,26 @@ OWN_FIELDS = [
     pa.field("task", pa.string()),
     pa.field("quarantined", pa.string()),
     pa.field("similarity", pa.float64()),
+    pa.field("is_question", pa.bool_()),
 ]
-"""Columns that are not written: which file, the row's task, why it is in quarantine, the cosine of its answers."""
+"""Columns that are not written: which file, the row's task, why it is in quarantine, the cosine of its answers, whether
+judges may be asked about it."""
 
 
-def row_schema(*, has_vectors: bool) -> pa.Schema:
-    """Return the schema of finished rows."""
-    return pa.schema([*LABEL_SCHEMA, *vector_fields(has_vectors=has_vectors), *OWN_FIELDS])
+VECTOR_FIELDS = [
+    # Lists of no fixed size: Arrow 25 can't read those back from Parquet where some are null.
+    pa.field("dense", pa.list_(pa.float32())),
+    pa.field("structural", pa.list_(pa.float32())),
+    pa.field("lexical_buckets", pa.list_(pa.uint32())),
+    pa.field("lexical_counts", pa.list_(pa.uint16())),
+]
+"""Columns of the vectors: null where a row has no label."""
 
 
-def vector_fields(*, has_vectors: bool) -> list[pa.Field]:
-    """Return the columns of the vectors: null where a row has no label."""
-    if not has_vectors:
-        return []
-    return [
-        # Lists of no fixed size: Arrow 25 can't read those back from Parquet where some are null.
-        pa.field("dense", pa.list_(pa.float32())),
-        pa.field("structural", pa.list_(pa.float32())),
-        pa.field("lexical_buckets", pa.list_(pa.uint32())),
-        pa.field("lexical_counts", pa.list_(pa.uint16())),
-    ]
+def row_schema(beside: Sequence[pa.Field]) -> pa.Schema:
+    """Return the schema of finished rows, which have these columns beside their labels."""
+    own = {field.name for field in OWN_FIELDS}
+    return pa.schema([*LABEL_SCHEMA, *(field for field in beside if field.name not in own), *OWN_FIELDS])
 
 
 def record_rows(
@@ -55,16 +56,20 @@ def record_rows(
     records: Sequence[Record],
     decisions: Sequence[Decision],
     similarity: Sequence[float | None],
-    vectors: dict[str, pa.Array],
+    asked: Sequence[bool],
+    beside: dict[str, pa.Array],
 ) -> pa.Table:
     """Return the rows of records; all of the same length."""
     table = labels_table(records, decisions)
-    for name, column in vectors.items():
-        table = table.append_column(name, column)
+    own = {field.name for field in OWN_FIELDS}
+    for name, column in beside.items():
+        if name not in own:
+            table = table.append_column(name, column)
     table = table.append_column("file_number", pa.array([place.file for place in places], pa.int64()))
     table = table.append_column("task", pa.array([record.task for record in records], pa.string()))
     table = table.append_column("quarantined", pa.nulls(len(records), pa.string()))
-    return table.append_column("similarity", pa.array(similarity, pa.float64()))
+    table = table.append_column("similarity", pa.array(similarity, pa.float64()))
+    return table.append_column("is_question", pa.array(asked, pa.bool_()))
 
 
 def rejected_rows(places: Sequence[Place], rejected: Sequence[Rejected], schema: pa.Schema) -> pa.Table:
@@ -81,17 +86,30 @@ def rejected_rows(places: Sequence[Place], rejected: Sequence[Rejected], schema:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def vector_columns(table: FeatureTable, rows: Sequence[int], n_rows: int) -> dict[str, pa.Array]:
-    """Return the columns of the vectors for `n_rows` rows, given for `rows` of them in rising order."""
+def vector_columns(table: FeatureTable) -> dict[str, pa.Array]:
+    """Return the columns of the vectors."""
     dense, structural = map(_lists, (table.dense, table.structural))
     ends = pa.array(table.counts.indptr, pa.int32())
     buckets = pa.ListArray.from_arrays(ends, pa.array(table.counts.indices.astype(np.uint32)))
     counts = pa.ListArray.from_arrays(ends, pa.array(table.counts.data.astype(np.uint16)))
+    return dict(zip((field.name for field in VECTOR_FIELDS), (dense, structural, buckets, counts), strict=True))
+
+
+def spread(columns: dict[str, pa.Array], rows: Sequence[int], n_rows: int) -> dict[str, pa.Array]:
+    """Return columns of `n_rows` rows, given for `rows` of them in rising order; the others are null."""
     where = np.full(n_rows, -1, dtype=np.int64)
     where[list(rows)] = np.arange(len(rows))
     taken = pa.array(where, mask=where < 0)
-    names = ("dense", "structural", "lexical_buckets", "lexical_counts")
-    return {name: column.take(taken) for name, column in zip(names, (dense, structural, buckets, counts), strict=True)}
+    return {name: column.take(taken) for name, column in columns.items()}
+
+
+def without_idle_vectors(table: pa.Table) -> pa.Table:
+    """Return rows whose vectors are null where there is no label: some are made before it is known who gets one."""
+    rows = pa.array(np.arange(table.num_rows), mask=pc.is_null(table["match"]).to_numpy())
+    for field in VECTOR_FIELDS:
+        column = table.schema.get_field_index(field.name)
+        table = table.set_column(column, field, table.column(column).take(rows))
+    return table
 
 
 def _lists(block: NDArray[np.float32]) -> pa.ListArray:

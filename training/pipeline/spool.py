@@ -61,6 +61,11 @@ class Spool:
                 self._batches.append(_Batch(_place(batch, 0), _place(batch, batch.num_rows - 1), path, number))
         return table
 
+    def part(self, name: str) -> Spool:
+        """Return a spool for rows of another kind, within this one."""
+        (folder := self.folder / name).mkdir()
+        return Spool(folder)
+
     def hold(self, stage: Stage, bucket: int, rows: bytes) -> None:
         """Keep rows that wait: the pickled list that a piece holds."""
         with self._bucket(stage, bucket).open("ab") as file:

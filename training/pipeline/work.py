@@ -23,11 +23,14 @@ from serving.registry import find_encoder
 from training.collecting import without_cycle_collection
 from training.encoders import EncoderModel, load_encoder
 from training.entries import Seen, entries_of
+from training.features.keep import Keeping
+from training.features.schema import MADE_FIELDS
 from training.join import DIGEST_BYTES, has_one_answer, join_answers, join_digest
 from training.labels import Decision, Unlabelled, label_records
 from training.labels.graders.code import Limits
 from training.lines import Block, TextReader
 from training.parts import Held, Parts, Place, match_scores
+from training.pipeline.judged import is_question, question_rows
 from training.pipeline.messages import (
     Bucket,
     HeldRow,
@@ -39,7 +42,15 @@ from training.pipeline.messages import (
     encode,
     log_file,
 )
-from training.pipeline.rows import PLACE, record_rows, rejected_rows, row_schema, vector_columns
+from training.pipeline.rows import (
+    PLACE,
+    VECTOR_FIELDS,
+    record_rows,
+    rejected_rows,
+    row_schema,
+    spread,
+    vector_columns,
+)
 from training.pipeline.survey import survey
 from training.quarantine import Rejected
 from training.readers import Entry, Part, form_named
@@ -64,6 +75,9 @@ class Job:
         code_limits: within what answers' code may be run; None runs none.
         similarity: encoder that compares answers, as the operator names it; empty compares none.
         embedding: encoder that embeds prompts; empty embeds none.
+        keeping: how features are made that training needs instead of prompts; None makes none.
+        asks_judges: whether judges are asked about rows that nobody else decides.
+        judges_known: whether they are asked about some of the others too.
         block_bytes: about how much text a stretch holds; 0 leaves it to us.
         n_buckets: over how many buckets rows that wait are spread.
         has_scores: whether some log holds scores of other rows.
@@ -76,9 +90,22 @@ class Job:
     code_limits: Limits | None = None
     similarity: str = ""
     embedding: str = ""
+    keeping: Keeping | None = None
+    asks_judges: bool = False
+    judges_known: bool = False
     block_bytes: int = 0
     n_buckets: int = 1
     has_scores: bool = False
+
+    @property
+    def encoder(self) -> str:
+        """Encoder of prompts, as the operator names it; empty for none."""
+        return self.keeping.encoder if self.keeping else self.embedding
+
+    @property
+    def beside(self) -> list[pa.Field]:
+        """The columns that a worker writes beside the labels."""
+        return MADE_FIELDS if self.keeping else VECTOR_FIELDS if self.embedding else []
 
 
 class Worker:
@@ -100,7 +127,7 @@ class Worker:
 
     def _piece(self, unit: LogToSurvey | Stretch | Bucket) -> Piece:
         if isinstance(unit, LogToSurvey):
-            usual = EMBEDDED_BLOCK_BYTES if self._job.embedding else BLOCK_BYTES
+            usual = EMBEDDED_BLOCK_BYTES if self._job.encoder else BLOCK_BYTES
             found = survey(log_file(unit.path), self._job.reading, self._job.block_bytes or usual)
             return Piece(unit.number, survey=found)
         with self._lock:
@@ -146,7 +173,7 @@ class Worker:
         job = self._job
         return _Encoders(
             load_encoder(find_encoder(job.similarity)) if job.similarity else None,
-            load_encoder(find_encoder(job.embedding)) if job.embedding else None,
+            load_encoder(find_encoder(job.encoder)) if job.encoder else None,
         )
 
 
@@ -166,6 +193,7 @@ class _Desk:
     records: list[tuple[Place, Record]] = field(default_factory=list)
     rejected: list[tuple[Place, Rejected]] = field(default_factory=list)
     tables: list[pa.Table] = field(default_factory=list)
+    questions: list[pa.Table] = field(default_factory=list)
     held: dict[Stage, dict[int, list[HeldRow]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     score_names: dict[str, None] = field(default_factory=dict)
 
@@ -208,8 +236,18 @@ class _Desk:
         self.records = []
         found = label_records(records, margin=self.job.margin, code_limits=self.job.code_limits)
         similarity = self._similarity(records, found.decisions)
-        vectors = self._vectors(records, found.decisions, similarity)
-        self.tables.append(record_rows(places, records, found.decisions, similarity, vectors))
+        asked = self._asked(records, found.decisions)
+        vectors = self._vectors(records, found.decisions, similarity, asked)
+        self.tables.append(record_rows(places, records, found.decisions, similarity, asked, vectors))
+        if any(asked):
+            self.questions.append(question_rows(places, records, found.decisions, similarity, asked))
+
+    def _asked(self, records: Sequence[Record], decisions: Sequence[Decision]) -> list[bool]:
+        """Return of which rows judges may be asked."""
+        if not self.job.asks_judges:
+            return [False] * len(records)
+        made = zip(records, decisions, strict=True)
+        return [is_question(record, decision, with_known=self.job.judges_known) for record, decision in made]
 
     def _similarity(self, records: Sequence[Record], decisions: Sequence[Decision]) -> list[float | None]:
         encoder = self.encoders.similarity
@@ -226,20 +264,31 @@ class _Desk:
         return [found.get(row) for row in range(len(records))]
 
     def _vectors(
-        self, records: Sequence[Record], decisions: Sequence[Decision], similarity: Sequence[float | None]
+        self,
+        records: Sequence[Record],
+        decisions: Sequence[Decision],
+        similarity: Sequence[float | None],
+        asked: Sequence[bool],
     ) -> dict[str, pa.Array]:
         encoder = self.encoders.embedding
         if encoder is None:
             return {}
-        from training.embeddings import embed  # noqa: PLC0415  # the same
-
         rows = [
             row
-            for row, (made, cosine) in enumerate(zip(decisions, similarity, strict=True))
-            if isinstance(made, Label) or cosine is not None
+            for row, (made, cosine, is_asked) in enumerate(zip(decisions, similarity, asked, strict=True))
+            if isinstance(made, Label) or cosine is not None or is_asked
         ]
-        table = embed([records[row].prompt for row in rows], encoder, cache_dir=None, n_threads=1)
-        return vector_columns(table, rows, len(records))
+        return spread(self._embedded([records[row] for row in rows], encoder), rows, len(records))
+
+    def _embedded(self, records: Sequence[Record], encoder: EncoderModel) -> dict[str, pa.Array]:
+        if self.job.keeping is not None:
+            from training.features.columns import kept_columns  # noqa: PLC0415  # the same
+
+            return kept_columns(records, self.job.keeping, encoder, n_threads=1)
+        from training.embeddings import embed  # noqa: PLC0415  # the same
+
+        table = embed([record.prompt for record in records], encoder, cache_dir=None, n_threads=1)
+        return vector_columns(table)
 
     def piece(self, number: int) -> Piece:
         """Return what became of all rows taken."""
@@ -247,17 +296,23 @@ class _Desk:
             self._label()
         if self.rejected:
             places, rejected = zip(*self.rejected, strict=True)
-            self.tables.append(rejected_rows(places, rejected, row_schema(has_vectors=bool(self.job.embedding))))
+            self.tables.append(rejected_rows(places, rejected, row_schema(self.job.beside)))
         held = {
             stage: {bucket: pickle.dumps(rows, pickle.HIGHEST_PROTOCOL) for bucket, rows in buckets.items()}
             for stage, buckets in self.held.items()
         }
         return Piece(
-            number, rows=_stream(self.tables), n_entries=self.n_entries, held=held, score_names=list(self.score_names)
+            number,
+            rows=stream_of(self.tables),
+            questions=stream_of(self.questions),
+            n_entries=self.n_entries,
+            held=held,
+            score_names=list(self.score_names),
         )
 
 
-def _stream(tables: Sequence[pa.Table]) -> bytes:
+def stream_of(tables: Sequence[pa.Table]) -> bytes:
+    """Return rows as a piece holds them: one Arrow stream by place; empty without any."""
     if not tables:
         return b""
     table = pa.concat_tables(tables).combine_chunks().sort_by([(name, "ascending") for name in PLACE])

@@ -78,7 +78,7 @@ def measure(
     fitted = {name: ask for name, ask in every.items() if name not in {*asked_away, *absent}}
     found = {name: np.empty(questions.rows.size) for name in fitted}
     variants = {OURS: False} | ({SCORED: True} if questions.difficulty else {})
-    ours = {name: np.empty((2, questions.rows.size)) for name in variants}
+    ours = {name: np.empty((3, questions.rows.size)) for name in variants}
 
     def asked(with_scores: bool, fold: Fold) -> np.ndarray:
         router, settings = fit_ours(fold, wide=wide, with_scores=with_scores)
@@ -88,17 +88,18 @@ def measure(
     with reporter.stage("Fitting all routers on all folds", N_FOLDS * (len(fitted) + len(variants))) as advance:
         for fold in questions.folds(seed):
             for name, with_scores in variants.items():
-                key = f"ours, {wide=}" + ", with scores" * with_scores
+                key = f"ours by threshold, {wide=}" + ", with scores" * with_scores
                 ours[name][:, fold.test] = kept.of(key, fold, partial(asked, with_scores))
                 advance(1)
             for name, ask in fitted.items():
                 found[name][fold.test] = np.clip(kept.of(name, fold, ask), 0.0, 1.0)
                 advance(1)
-    found |= {name: served for name, (served, _) in ours.items()} | {FULL: ours[OURS][1]}
-    answers = {name: Answers(p_match) for name, p_match in found.items()}
+    found[FULL] = ours[OURS][2]
+    answers = {name: Answers(routes_by, p_match) for name, (routes_by, p_match, _) in ours.items()}
+    answers |= {name: Answers(p_match, p_match) for name, p_match in found.items()}
     answers |= _rankings(questions, ours[OURS][0], seed)
     if LITELLM.is_there:
-        answers |= {name: Answers(ease, is_probability=False) for name, ease in litellm_heuristics(questions).items()}
+        answers |= {name: Answers(ease) for name, ease in litellm_heuristics(questions).items()}
     else:
         left_out.append(f"LiteLLM's heuristics (no {LITELLM.folder})")
     with reporter.stage("Measuring, 1,000 draws of groups"):
@@ -123,8 +124,8 @@ def _rankings(questions: Questions, ours: np.ndarray, seed: int) -> dict[str, An
         "oracle": oracle(questions.strong_score, questions.weak_score),
     }
     shuffled = np.random.default_rng(seed).permutation(ours)
-    ranked = {name: Answers(one.rank_by, is_probability=False) for name, one in baselines.items()}
-    return ranked | {"ours shuffled over the rows (same cost)": Answers(shuffled, is_probability=False)}
+    ranked = {name: Answers(one.rank_by) for name, one in baselines.items()}
+    return ranked | {"ours shuffled over the rows (same cost)": Answers(shuffled)}
 
 
 if __name__ == "__main__":

@@ -21,10 +21,15 @@ COMPARED = ("auroc", "auroc_within_source", "apgr")
 
 @dataclass(frozen=True)
 class Answers:
-    """What a router said of n rows: higher goes to the weak model sooner; calibration is measured of probabilities."""
+    """What a router said of n rows.
+
+    Attributes:
+        rank_by: higher goes to the weak model sooner.
+        p_match: whose calibration is measured; None for rankings that are no probabilities.
+    """
 
     rank_by: np.ndarray
-    is_probability: bool = True
+    p_match: np.ndarray | None = None
 
 
 def compare(questions: Questions, answers: dict[str, Answers], ours: str, seed: int) -> dict[str, dict]:
@@ -56,8 +61,9 @@ def compare(questions: Questions, answers: dict[str, Answers], ours: str, seed: 
 
 
 def _measure(questions: Questions, answers: Answers, seed: int) -> tuple[dict, list[dict]]:
-    p = answers.rank_by
-    ranking, by_source = Ranking.of(p), SourceRanking.of(p, questions.source)
+    p = answers.p_match
+    ranking, by_source = Ranking.of(answers.rank_by), SourceRanking.of(answers.rank_by, questions.source)
+    by_p_match = None if p is None else Ranking.of(p)
     match = questions.match.astype(np.float64)
     strong, weak = questions.strong_score, questions.weak_score
 
@@ -72,11 +78,11 @@ def _measure(questions: Questions, answers: Answers, seed: int) -> tuple[dict, l
             "share_at_0.99": metrics.share_at_quality(curve, 0.99),
             "share_at_0.98": metrics.share_at_quality(curve, 0.98),
         }
-        if answers.is_probability:
-            found |= {"ece": metrics.ece(ranking, p, match, weights), "brier": metrics.brier(p, match, weights)}
+        if p is not None and by_p_match is not None:
+            found |= {"ece": metrics.ece(by_p_match, p, match, weights), "brier": metrics.brier(p, match, weights)}
         return found
 
-    floor = {"ece_floor": metrics.ece_floor(p, seed)} if answers.is_probability else {}
+    floor = {} if p is None else {"ece_floor": metrics.ece_floor(p, seed)}
     draws = [figures(weights) for weights in bootstrap.group_draws(questions.group, seed, N_DRAWS)]
     return figures(None) | floor, draws
 

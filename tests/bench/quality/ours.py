@@ -1,6 +1,7 @@
 """Turnout inside a fold: settings, fit, calibrators and exit band as `turnout train` makes them.
 
-Comes in: a fold. Goes out: (2, m) `p_match` of the cascade as served, and of the full head for every row.
+Comes in: a fold. Goes out: (3, m): what the cascade routes by over all thresholds, as a probability, its `p_match` at
+one threshold, and that of the full head for every row.
 """
 
 from __future__ import annotations
@@ -12,11 +13,11 @@ from tests.bench.quality.questions import Fold
 from training.crossfit import fit_calibrated
 from training.fit import FitSettings
 from training.progress import Reporter
-from training.router import Router
+from training.router import Router, largest_weak_threshold
 from training.select import select_settings
 
 SERVED_THRESHOLD = 0.93
-"""Near where `max_worse=0.01` is solved on the gpt-4o rows: it places the exit band of the cascade."""
+"""Near where `max_worse=0.01` is solved on the gpt-4o rows: calibration as served is that of `p_match` there."""
 
 
 def fit_ours(fold: Fold, *, wide: bool, with_scores: bool = False) -> tuple[Router, FitSettings]:
@@ -32,6 +33,7 @@ def fit_ours(fold: Fold, *, wide: bool, with_scores: bool = False) -> tuple[Rout
 
 
 def answer(router: Router, fold: Fold) -> np.ndarray:
-    """Return (2, m) p_match: of the cascade as served, and of the full model for every row."""
+    """Return (3, m): the largest threshold at which a row goes weak, p_match as served at one, and the full head's."""
     heads = router.log_odds(fold.questions.table.take(fold.test))
-    return np.stack([router.cascade(heads, SERVED_THRESHOLD).p_match, expit(heads.full)])
+    routes_by = expit(largest_weak_threshold(heads, router.exit_band))
+    return np.stack([routes_by, router.cascade(heads, SERVED_THRESHOLD).p_match, expit(heads.full)])

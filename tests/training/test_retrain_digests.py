@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -120,7 +121,8 @@ def test_window_and_half_life_hold_for_rows_without_text(story: Story):
     assert len(narrow.rows) == len(moments) - 100
     assert narrow.features is not None
     assert narrow.features.dense.shape[0] == len(narrow.rows)
-    assert narrow.data.weight.min() == pytest.approx(narrow.weight[0] / 2, rel=0.01)
+    age_days = (moments[-1] - np.array([one.moment_s for one in narrow.rows])) / 86_400
+    assert narrow.data.weight == pytest.approx(narrow.weight * 0.5 ** (age_days / window_days))
 
 
 def test_champion_of_another_encoder_or_harness_version_is_refused(story: Story, encoder: EncoderModel, tmp_path: Path):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -48,6 +49,9 @@ BREATH_S = 1e-4
 """After so many records the thread sleeps: the loop gets the interpreter lock at once, not after a switch of 5 ms."""
 
 _JOIN_S = 5.0
+LAST_LESSONS_S = 2.0
+"""How long a closing log makes lessons; what waits longer is written without, so that no decision is lost."""
+
 _log = logging.getLogger("turnout.decisions")
 
 
@@ -88,6 +92,7 @@ class DecisionLog:
         self._chars_in = self._chars_out = 0
         self._refused = self._failed = 0
         self._closing = threading.Event()
+        self._teaches_until_s = math.inf
         self._thread = threading.Thread(target=self._run, name="turnout-decisions", daemon=True)
         self._thread.start()
 
@@ -114,6 +119,7 @@ class DecisionLog:
 
     def close(self) -> None:
         """Hand all that waits to the spool and end the thread; the spool stays open."""
+        self._teaches_until_s = time.monotonic() + LAST_LESSONS_S
         self._closing.set()
         self._thread.join(_JOIN_S)
         self._lessons.close()
@@ -152,7 +158,7 @@ class DecisionLog:
             return None
         lesson = None
         try:
-            if len(self._waiting) <= MAX_WAITING_TAUGHT:
+            if len(self._waiting) <= MAX_WAITING_TAUGHT and time.monotonic() < self._teaches_until_s:
                 lesson = self._lessons.of(decided.bundle, decided.call.prompt, decided.features)
         except Exception as error:  # noqa: BLE001  # the decision is worth keeping all the same
             _log.error("decision log: a lesson could not be made: %s", type(error).__name__)

@@ -46,7 +46,7 @@ def explored_log(
 
 async def _serve(bundle: Path, rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> None:
     async with (
-        server_in_loop(lifecycle_of(load_bundle(bundle), cache_items=100), **settings) as (_, address),
+        server_in_loop(lifecycle_of(load_bundle(bundle), cache_items=100), **settings) as (server, address),
         AsyncRouter(address, timeout_s=60) as router,
     ):
         for start in range(0, len(rows), BATCH):
@@ -60,6 +60,10 @@ async def _serve(bundle: Path, rows: Sequence[dict[str, Any]], settings: dict[st
                 for model, answer in row["responses"].items()
             ]
             assert all(await asyncio.gather(*reports))
+        log = server.service.decision_log
+        while log.written + log.dropped < log.offered:  # noqa: ASYNC110  # a busy machine takes its time for lessons
+            await asyncio.sleep(0.05)
+        assert (log.written, log.dropped, log.untaught) == (len(rows), 0, 0)
 
 
 def _item(row: dict[str, Any]) -> RouteItem:

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from serving.bundle import load_bundle, read_manifest
+from serving.bundle import SEEN_GROUPS, Pair, load_bundle, read_manifest
 from serving.errors import BundleRefused
 from serving.models.entry import Entry
 from serving.verdict import Check, Verdict
@@ -24,13 +24,15 @@ from training.encoders import EncoderModel
 from training.errors import RetrainUnderWay, TooFewYet
 from training.fit import FitSettings
 from training.predict import seen_rows
+from training.reading import Reading
 from training.retrain.alone import alone
 from training.retrain.commands import outcome_line, result_json, verdict_table
 from training.retrain.gate import Limits
 from training.retrain.kept import Origin, read_kept
 from training.retrain.pool import Aging, pool_rows
-from training.retrain.run import Retrained, RetrainSettings, retrain
+from training.retrain.run import Retrained, RetrainSettings, known_rows, retrain
 from training.sample import STRONG, WEAK, make_sample
+from training.splits import group_records, key_digests
 
 DAY_S = 86_400.0
 START_S = 1.79e9
@@ -226,3 +228,23 @@ def test_verdict_stays_out_of_bundles_without_one(training_run: TrainingRun):
     assert manifest.verdict is None
     assert "champion" not in render_card(manifest)
     assert msgspec.json.decode(msgspec.json.encode(manifest), type=type(manifest)) == manifest
+
+
+def test_champion_from_before_harness_rules_knows_the_rows_it_learned_with_harness_text(
+    training_run: TrainingRun, tmp_path: Path
+):
+    rows = later_rows(40, 91, first_day=0)
+    for row in rows:
+        row.pop("session_id", None)
+        row["request"]["messages"][-1]["content"] += "\n\n<system-reminder>\nNothing to do.\n</system-reminder>"
+    log = write_log(tmp_path / "log.jsonl", rows)
+    pool = pool_rows([log], None, Origin(Pair(), 0.0), Reading(), Aging(), QUIET)
+    folder = shutil.copytree(training_run.bundle, tmp_path / "champion")
+    champion = load_bundle(folder)
+    champion = replace(champion, manifest=msgspec.structs.replace(champion.manifest, harness_rules=0))
+    as_learned = group_records(pool.data.records, 0)
+    digests = key_digests(as_learned.keys[:25], champion.manifest.training.group_salt)
+    (folder / SEEN_GROUPS).write_bytes(b"".join(sorted(digests)))
+    assert not seen_rows(champion, pool.data).any()
+    assert known_rows(champion, pool)[:25].all()
+    assert not known_rows(champion, pool).all()

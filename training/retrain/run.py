@@ -16,6 +16,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from serving.bundle import Bundle, Manifest, load_bundle, sign_bundle
 from serving.models.entry import Entry
@@ -37,7 +38,7 @@ from training.retrain.judging import judge
 from training.retrain.kept import Origin, write_kept
 from training.retrain.kept_digests import write_kept_digests
 from training.retrain.pool import Aging, Pool, pool_rows
-from training.splits import Part
+from training.splits import Part, group_records
 from training.stored_files import LogFile
 from training.train import publish_learned, refuse_too_little
 
@@ -162,7 +163,7 @@ def _keep(path: Path, pool: Pool, origin: Origin) -> None:
 def _divided(champion: Bundle, pool: Pool, settings: RetrainSettings) -> Division:
     data = pool.data
     created = np.array([np.nan if one.created is None else one.created for one in data.records])
-    is_known = pool.is_old | seen_rows(champion, data)
+    is_known = known_rows(champion, pool)
     division = divide(data.groups.group, created, is_known, test_share=settings.test_share, seed=settings.seed)
     n_test = int((division.part == Part.TEST).sum())
     if n_test < settings.min_test_rows:
@@ -175,6 +176,16 @@ def _divided(champion: Bundle, pool: Pool, settings: RetrainSettings) -> Divisio
     if np.unique(learned).size < 2:
         raise DataRefused(f"the {learned.size} rows to learn from hold one outcome only; log more requests")
     return division
+
+
+def known_rows(champion: Bundle, pool: Pool) -> NDArray[np.bool_]:
+    """Return (n,) which rows the champion may have learned from; it knows texts as its own harness rules left them."""
+    is_known = pool.is_old | seen_rows(champion, pool.data)
+    rules = champion.manifest.harness_rules
+    if pool.features is None and rules != pool.harness_rules:
+        groups = group_records(pool.data.records, rules)
+        is_known |= seen_rows(champion, replace(pool.data, groups=groups))
+    return is_known
 
 
 def _verdict(

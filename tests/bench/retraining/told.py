@@ -65,14 +65,14 @@ def _line(both: str, name: str, told: Sequence[Chapter]) -> str:
 
 
 def write_plot(chapters: Sequence[Chapter], folder: Path) -> None:
-    """Draw AUROC and quality over the steps: a thin line a source, a thick one the mean, at the largest share."""
+    """Draw the figures over the steps: a thin line a source, a thick one the mean, at the largest share."""
     last = max(one.both for one in chapters)
-    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    figure = Figure(figsize=(11, 3.4), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, measure, title in zip(
-        figure.subplots(1, 3),
-        ("auroc", "ece_excess", "share_weak"),
-        ("AUROC", "ECE above its floor", "share to the weak model"),
+        figure.subplots(1, 4),
+        ("auroc", "ece_excess", "quality", "share_weak"),
+        ("AUROC", "ECE above its floor", "share of the strong model's quality", "share to the weak model"),
         strict=True,
     ):
         lines = [
@@ -86,9 +86,9 @@ def write_plot(chapters: Sequence[Chapter], folder: Path) -> None:
         )
         held = np.mean([getattr(one.figures, measure) for one in chapters if one.name == START])
         axes.axhline(held, color="#a23b25", linestyle="--", linewidth=1.2, label="trained with it from the start")
-        axes.set_title(title, fontsize=10)
+        axes.set_title(title, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(labelsize=7)
     figure.legend(
         *figure.axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False
     )

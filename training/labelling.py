@@ -25,7 +25,7 @@ from training.stored_files import LogFile
 
 if TYPE_CHECKING:
     from training.judge.summary import Summary
-    from training.pipeline.work import Job
+    from training.pipeline.job import Job
 
 NATIVE = EngineChoice()
 
@@ -50,7 +50,7 @@ def label_logs(
 
     Rows in = labelled + abstained + quarantined + merged into the row that holds the other answer, or the request.
     """
-    from training.pipeline.work import Job  # takes a while
+    from training.pipeline.job import Job  # takes a while
 
     reporter = Reporter(quiet=quiet)
     limits = Limits() if run_code else None

@@ -23,9 +23,9 @@ from training.judge.settings import JudgeSettings
 from training.judge.summary import Summary, summarise
 from training.labels import Labelled, label_records
 from training.parts import Place
+from training.pipeline.desk import stream_of
 from training.pipeline.judged import AskedQuestions, Questions, is_question, question_rows
 from training.pipeline.spool import Spool
-from training.pipeline.work import stream_of
 from training.progress import Reporter
 from training.records import Label, Record
 

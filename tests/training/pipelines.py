@@ -20,7 +20,7 @@ from training.labels.ledger import Ledger, Tally, labels_table
 from training.logs import ReadResult, read_records
 from training.pipeline.engine import Engine
 from training.pipeline.flow import label_stream
-from training.pipeline.work import Job
+from training.pipeline.job import Job
 from training.progress import Reporter
 from training.reading import Reading
 

@@ -28,7 +28,7 @@ from training.labels import Unlabelled, label_records
 from training.logs import read_records
 from training.pipeline import flow
 from training.pipeline.flow import labelled
-from training.pipeline.work import Job
+from training.pipeline.job import Job
 from training.progress import Reporter
 from training.reading import JoinBy, Reading
 from training.records import Label

@@ -27,6 +27,7 @@ from training.features.schema import FIELDS
 from training.labels.ledger import Ledger
 from training.labels.stored import METADATA_KEY, Origin
 from training.pipeline.engine import Engine
+from training.pipeline.job import Job
 from training.pipeline.judged import AskedQuestions, Questions, with_judged
 from training.pipeline.messages import (
     Bucket,
@@ -43,7 +44,7 @@ from training.pipeline.output import Output, refuse_before_paying
 from training.pipeline.rows import without_idle_vectors
 from training.pipeline.similar import Similarity, with_similar
 from training.pipeline.spool import Spool, spool_beside
-from training.pipeline.work import Job, Worker
+from training.pipeline.work import Worker
 from training.progress import Reporter
 from training.readers import form_named
 from training.rows import check_fields

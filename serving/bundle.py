@@ -102,7 +102,11 @@ class Encoder(msgspec.Struct, frozen=True):
 
 
 class Training(msgspec.Struct, frozen=True):
-    """What the bundle was trained on, without any of it."""
+    """What the bundle was trained on, without any of it.
+
+    Attributes:
+        note: the operator's, for the card: intended use, origin and licences of the logs; Markdown.
+    """
 
     data_sha256: str
     rows: dict[str, int]
@@ -113,6 +117,7 @@ class Training(msgspec.Struct, frozen=True):
     labellers: dict[str, int]
     settings: dict[str, float | int | str]
     libraries: dict[str, str]
+    note: str = ""
 
 
 class OutOfDistribution(msgspec.Struct, frozen=True):

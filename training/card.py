@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 from serving.bundle import Manifest, Policy
+from training.evaluation import Evaluation, Slice, Slices
 from training.policy import DELTA
+
+MIN_SLICE_ROWS = 100
+"""A slice of fewer rows says more of chance than of the router."""
+N_WEAKEST = 5
 
 _FIGURES = {
     "auroc": "AUROC of p_match on match",
@@ -17,7 +22,7 @@ _FIGURES = {
 }
 
 
-def render_card(manifest: Manifest) -> str:
+def render_card(manifest: Manifest, evaluation: Evaluation) -> str:
     """Return the card as Markdown; every figure is from rows that nothing it judges was fitted on."""
     pair, training = manifest.pair, manifest.training
     synthetic = (
@@ -35,13 +40,13 @@ Estimates, for each request, the probability that {pair.weak} answers it at leas
 match rate {training.match_rate:.3f}; labelled by {_listed(training.labellers)}.
 Rows by part: {_listed(training.rows)}. SHA-256 of the logs: `{training.data_sha256}`.
 The bundle holds weights and figures; of the logs it keeps salted 8-byte digests of the groups it has seen, no text.
-
+{_note(training.note)}
 ## Figures {"on the new rows" if _is_recalibrated(manifest) else "on the test part"}
 | figure | value | 95 % interval |
 | --- | --- | --- |
 {_figures(manifest)}
 
-{_verdict(manifest)}## Policies
+{_weak_slices(evaluation.slices, manifest)}{_verdict(manifest)}## Policies
 | policy | threshold | to {pair.weak} | quality kept | made worse | bound | USD per 1,000 |
 | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(_policy(policy) for policy in manifest.policies)}
@@ -58,6 +63,51 @@ calibrated by {manifest.calibrator}. Prompts lose harness text by rules of versi
 A router learns the traffic that it has seen: on other traffic expect little better than chance, and retrain.
 {_fallback(manifest)}Whatever fails, the caller uses {pair.strong}: that costs money, never quality.
 """
+
+
+def _note(note: str) -> str:
+    return f"\n{note}\n" if note else ""
+
+
+def _weak_slices(slices: Slices, manifest: Manifest) -> str:
+    """Return where most quality is lost, and where the ranking may be no better than chance; empty for small logs."""
+    kinds = {"task": slices.task, "source": slices.source, "language": slices.language}
+    named = [
+        (f"{kind} {one.name}", one)
+        for kind, found in kinds.items()
+        for one in found
+        if one.name and one.n >= MIN_SLICE_ROWS and one.drop is not None
+    ]
+    if not named:
+        return ""
+    weakest = sorted(named, key=lambda pair: pair[1].drop or 0.0, reverse=True)[:N_WEAKEST]
+    by_chance = [name for name, one in named if (bounds := one.intervals.get("auroc")) and bounds[0] <= 0.5]
+    lines = [_slice(name, one) for name, one in weakest]
+    chance = f"The 95 % interval of AUROC reaches 0.5 on: {', '.join(by_chance)}.\n" if by_chance else ""
+    return f"""## Where it is weak
+Of the slices with {MIN_SLICE_ROWS} rows or more, those that lose most against {manifest.pair.strong} under
+`{manifest.default_policy}`; the report has all of them, by length and depth too.
+
+| slice | rows | match rate | AUROC | to {manifest.pair.weak} | quality lost | 95 % interval |
+| --- | --- | --- | --- | --- | --- | --- |
+{chr(10).join(lines)}
+
+{chance}
+"""
+
+
+def _slice(name: str, one: Slice) -> str:
+    bounds = one.intervals.get("drop")
+    cells = (
+        name,
+        str(one.n),
+        f"{one.match_rate:.1%}",
+        "undefined" if one.auroc is None else f"{one.auroc:.3f}",
+        f"{one.share_weak or 0.0:.1%}",
+        f"{one.drop or 0.0:.2%}",
+        f"{bounds[0]:.2%} to {bounds[1]:.2%}" if bounds else "",
+    )
+    return f"| {' | '.join(cells)} |"
 
 
 def _is_recalibrated(manifest: Manifest) -> bool:

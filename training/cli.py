@@ -160,6 +160,14 @@ def train(
         bool,
         typer.Option("--learning-curve", help="Fit on 500 rows to all as well, for the report; takes as long again."),
     ] = False,
+    note: Annotated[
+        Path | None,
+        typer.Option(
+            help="Markdown file for the card: intended use, origin and licences of the logs.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
     harness_rules: HarnessRules = LATEST_HARNESS_RULES,
     margin: Margin = 0.0,
     strong: Strong = "gpt-4o",
@@ -196,6 +204,7 @@ def train(
         scores=scores,
         learning_curve=learning_curve,
         harness_rules=harness_rules,
+        note=note.read_text(encoding="utf-8").strip() if note else "",
     )
     train_router(find_logs(logs), out, encoder, settings, quiet=quiet, as_json=as_json)
 

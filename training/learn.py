@@ -77,6 +77,7 @@ class TrainSettings:
         learning_curve: fit on ever more rows too, and keep what each size was worth; takes as long again.
         fit: form, C and scales to fit with; None chooses them by cross-validation.
         harness_rules: version of the rules by which prompts lose their harness text (`serving.harness`).
+        note: for the card: intended use, origin and licences of the logs; Markdown.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -90,6 +91,7 @@ class TrainSettings:
     learning_curve: bool = False
     fit: FitSettings | None = None
     harness_rules: int = LATEST_HARNESS_RULES
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -365,6 +367,7 @@ def _training(
             "opinion_share": OPINION_SHARE if settings.scores and chosen.form == "four_outcomes" else 0.0,
         },
         libraries={library: version(library) for library in LIBRARIES},
+        note=settings.note,
     )
 
 

@@ -149,7 +149,7 @@ def publish_trained(
         TOKENIZER: encoder.tokenizer_json,
         GOLDEN: golden_lines(model),
         SEEN_GROUPS: seen,
-        CARD: render_card(manifest).encode(),
+        CARD: render_card(manifest, evaluation).encode(),
         **({} if blocks is None else {DENSE_BLOCKS: blocks.to_bytes()}),
     }
     return publish(out, manifest, contents)

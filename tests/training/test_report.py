@@ -13,7 +13,7 @@ from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
 from tests.training.outcomes import full_outcomes, make_outcomes, served
 from training.card import render_card
 from training.evaluate import evaluate
-from training.evaluation import Evaluation, Slice
+from training.evaluation import Evaluation, Slice, Slices
 from training.report import render_report, words
 from training.report.slices import slice_tables, weaknesses
 
@@ -223,9 +223,27 @@ def test_costs_stand_in_page_card_and_table_where_they_are_known(evaluation, pag
     assert "Cost of 1,000" in shown
     assert "$1.19" in shown
     assert "Cost of 1,000" not in page
-    assert "| 1.19 |" in render_card(manifest)
+    assert "| 1.19 |" in render_card(manifest, evaluation)
     assert [column.header for column in policies_table(manifest).columns][-1] == "USD per 1,000"
     assert [column.header for column in policies_table(make_manifest()).columns][-1] == "bound"
+
+
+def test_card_says_where_the_router_is_weak_and_what_the_operator_noted(evaluation):
+    training = msgspec.structs.replace(make_manifest().training, note="For support questions. Licence: CC-BY-4.0.")
+    slices = [
+        Slice("chat", 900, 0.9, 0.9, 0.7, 0.01, 0.01, 0.5, 0.001, 0.02, {"auroc": (0.6, 0.8), "drop": (0.0, 0.002)}),
+        Slice("maths", 200, 0.7, 0.8, 0.55, 0.1, 0.02, 0.5, 0.04, 0.3, {"auroc": (0.45, 0.65), "drop": (0.02, 0.06)}),
+        Slice("rare", 20, 0.1, 0.8, 0.5, 0.1, 0.1, 0.5, 0.5, 0.9, {}),
+    ]
+    weak = msgspec.structs.replace(evaluation, slices=Slices(slices, [], [], 0))
+    card = render_card(make_manifest(training=training), weak)
+    rows = [line for line in card.splitlines() if line.startswith("| task ")]
+    assert rows == [
+        "| task maths | 200 | 70.0% | 0.550 | 50.0% | 4.00% | 2.00% to 6.00% |",
+        "| task chat | 900 | 90.0% | 0.700 | 50.0% | 0.10% | 0.00% to 0.20% |",
+    ]
+    assert "reaches 0.5 on: task maths." in card
+    assert "\nFor support questions. Licence: CC-BY-4.0.\n" in card
 
 
 def test_manifest_of_an_older_turnout_has_policies_without_costs():

@@ -12,13 +12,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from serving.bundle import SEEN_GROUPS, Pair, load_bundle, read_manifest
+from serving.bundle import CARD, SEEN_GROUPS, Pair, load_bundle, read_manifest
 from serving.errors import BundleRefused
 from serving.models.entry import Entry
 from serving.verdict import Check, Verdict
 from tests.log_builders import write_log
 from tests.training.runs import QUIET, TrainingRun
-from training.card import render_card
 from training.dataset import load_dataset
 from training.encoders import EncoderModel
 from training.errors import RetrainUnderWay, TooFewYet
@@ -195,7 +194,7 @@ def test_forced_promotion_says_so_in_the_bundle(story: Story, training_run: Trai
     assert entry.current() == done.manifest.version
     found = read_manifest(done.folder)
     assert (found.verdict.is_forced, found.verdict.is_met) == (True, False)
-    assert "promoted by force" in render_card(found)
+    assert "promoted by force" in (done.folder / CARD).read_text()
     assert "forced past: latency of 95 %, ms" in outcome_line(done)
 
 
@@ -226,7 +225,7 @@ def test_table_and_json_hold_every_check(refused: Retrained):
 def test_verdict_stays_out_of_bundles_without_one(training_run: TrainingRun):
     manifest = read_manifest(training_run.bundle)
     assert manifest.verdict is None
-    assert "champion" not in render_card(manifest)
+    assert "champion" not in (training_run.bundle / CARD).read_text()
     assert msgspec.json.decode(msgspec.json.encode(manifest), type=type(manifest)) == manifest
 
 

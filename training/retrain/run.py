@@ -140,6 +140,7 @@ def retrain(
             cache_dir=settings.cache_dir,
             fit=settings.fit,
             harness_rules=pool.harness_rules,
+            note=champion.manifest.training.note,
         )
         learned = learn(pool.data, division.part, encoder, trained_as, digest, reporter, pool.features)
         verdict = _verdict(champion, learned, encoder, pool, division, settings, reporter)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +20,18 @@ from training.encoders import DEFAULT_ENCODER, EncoderModel, load_encoder
 # pytest-timeout ends what hangs; a limit for each example fails on machines that others use as well.
 settings.register_profile("turnout", deadline=None)
 settings.load_profile("turnout")
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    """Take away the handlers of commands that a test ran in this process: their streams are closed by the next."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler:
+            root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture(scope="session")

@@ -247,7 +247,8 @@ def _fit(
     targets = {"binary": match}
     if data.has_scores:
         classes = outcome_classes(data.match, data.strong_score, data.weak_score)
-        targets = {"four_outcomes": classes[learn], **targets}
+        others = {} if difficulty else targets  # other models' scores soften the four outcomes, and no binary label
+        targets = {"four_outcomes": classes[learn], **others}
     learn_table = table.take(learn)
     chosen = settings.fit or select_settings(
         learn_table, targets, match, group, wide=settings.wide_search, reporter=reporter

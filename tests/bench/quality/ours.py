@@ -26,7 +26,8 @@ def fit_ours(fold: Fold, *, wide: bool, with_scores: bool = False) -> tuple[Rout
     match, group, table = questions.match[train], questions.group[train], questions.table.take(train)
     targets = {"binary": match}
     if questions.data.has_scores:
-        targets = {"four_outcomes": questions.classes[train], **targets}
+        others = {} if with_scores else targets  # as `turnout train --scores`
+        targets = {"four_outcomes": questions.classes[train], **others}
     chosen = select_settings(table, targets, match, group, wide=wide, reporter=Reporter(quiet=True))
     difficulty = questions.difficulty.take(train) if with_scores and questions.difficulty else None
     return fit_calibrated(table, targets[chosen.form], match, group, chosen, difficulty=difficulty), chosen

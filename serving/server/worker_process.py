@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 from asyncio.subprocess import PIPE, Process
+from contextlib import suppress
 
 from serving.errors import EXIT_DATA_REFUSED
 from serving.server.orders import Order, Ready, Refused, Reloaded, report_of, to_line
@@ -75,8 +76,11 @@ class WorkerProcess:
 
     def send(self, number: signal.Signals) -> None:
         """Send a signal, unless the worker has ended."""
+        # Not by `Process.send_signal` of Python 3.11: it collects the exit code of a child that has just ended
+        # before asyncio does, which then knows none and reports 255 for it.
         if self._process.returncode is None:
-            self._process.send_signal(number)
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
 
     async def _read_reports(self) -> None:
         assert self._process.stdout is not None  # it was asked for as a pipe

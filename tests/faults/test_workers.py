@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import re
@@ -13,6 +14,7 @@ import sys
 import threading
 import time
 import urllib.request
+from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,6 +29,7 @@ from serving.bundle import GRAPH
 from serving.observe.catalog import FOLDER_VARIABLE
 from serving.pb import router_pb2 as pb
 from serving.server.supervisor import LONGEST_PAUSE_S, pause_s
+from serving.server.worker_process import WorkerProcess
 from serving.wire import ROUTE_METHOD
 from tests.builders import BUNDLE_ID
 from tests.running import SERVING, ServerProcess, environment, health_of, route, run_to_exit, server_process
@@ -277,6 +280,19 @@ def test_refused_bundle_ends_the_first_start_with_its_exit_code(bundle_folder: P
     done = run_to_exit(damaged, workers=2)
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.count(str(damaged / GRAPH)) == 1
+
+
+def test_worker_signalled_while_it_dies_keeps_its_own_ending():
+    async def killed_ending() -> tuple[int, str]:
+        worker = WorkerProcess(await asyncio.create_subprocess_exec("sleep", "30", stdin=DEVNULL, stdout=PIPE))
+        os.kill(worker.pid, signal.SIGKILL)
+        for _ in range(2000):  # until after its death, of which the event loop has not heard yet
+            worker.send(signal.SIGTERM)
+        return worker.pid, (await worker.ending()).message
+
+    for _ in range(20):
+        pid, message = asyncio.run(killed_ending())
+        assert message == f"SIGKILL ended worker {pid}"
 
 
 def test_crash_loop_is_slowed_down_and_the_rest_serves_on(bundle_folder: Path, tmp_path: Path):

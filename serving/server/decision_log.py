@@ -15,8 +15,9 @@ import math
 import threading
 import time
 from collections import deque
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from serving.features import SCHEMA_VERSION, Features
 from serving.redaction import RULES_VERSION, redact
@@ -44,9 +45,10 @@ MAX_WAITING_TAUGHT = MAX_WAITING // 2
 MAX_TEXT_BYTES = MAX_ESTIMATED_TOKENS * BYTES_PER_TOKEN
 """Longer texts are not kept: they go to the strong model unseen by the router, and no training uses them."""
 
-RECORDS_A_BREATH = 8
+WORK_S = 3e-4
 BREATH_S = 1e-4
-"""After so many records the thread sleeps: the loop gets the interpreter lock at once, not after a switch of 5 ms."""
+"""After so long at work the thread sleeps: the loop gets the interpreter lock at once, not after a switch of 5 ms. With
+a sleep after every 8 records, some 0.1 ms, a decision took 20 us of CPU instead of 15 (`full`, server under load)."""
 
 _JOIN_S = 5.0
 LAST_LESSONS_S = 2.0
@@ -55,8 +57,7 @@ LAST_LESSONS_S = 2.0
 _log = logging.getLogger("turnout.decisions")
 
 
-@dataclass(frozen=True, slots=True)
-class Decided:
+class Decided(msgspec.Struct, frozen=True, gc=False):  # made on the event loop: a third of a dataclass's time
     """A decision on its way to the log, as the event loop has it; `bundle` is None where no model was asked."""
 
     decided_s: float
@@ -133,12 +134,14 @@ class DecisionLog:
         self._work_off()
 
     def _work_off(self) -> None:
-        for number in range(1, len(self._waiting) + 1):
+        breathes_s = time.monotonic() + WORK_S
+        for _ in range(len(self._waiting)):
             decided = self._waiting.popleft()
             self._write(decided)
             self._chars_out += len(decided.call.prompt.text)
-            if number % RECORDS_A_BREATH == 0:
+            if time.monotonic() >= breathes_s:
                 time.sleep(BREATH_S)
+                breathes_s = time.monotonic() + WORK_S
 
     def _write(self, decided: Decided) -> None:
         try:

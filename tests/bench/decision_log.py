@@ -2,13 +2,15 @@
 
     python -m tests.bench.decision_log --folder /some/disk
 
-The servers of all modes run at the same time and are called in turns. CPU time a call is the server process's own:
-on a shared machine it says more than calls a second.
+The servers of all modes run at the same time and are called in short turns; then all are started anew, for two
+processes that do the same differ by some percent for as long as they live. `off again` is a second server without a
+log: how far it is from 1 is what this measurement can't tell. CPU time is that of the server process, threads included.
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import multiprocessing
 import os
@@ -17,36 +19,34 @@ import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import grpc
 import numpy as np
 
 from serving.bundle import Bundle, load_bundle
 from serving.pb import router_pb2 as pb
 from serving.prompt import Prompt
 from serving.registry import find_bundle
-from serving.server.decision_log import Decided, DecisionLog, record_of
+from serving.server.decision_log import POLL_S, Decided, DecisionLog, record_of
 from serving.server.lessons import Lessons
 from serving.spool.decision import LogDecisions, encode_decision
 from serving.spool.writer import SpoolLimits, SpoolWriter
 from serving.wire import ROUTE_METHOD
-from tests.bench.spool import Load, send
 from tests.decision_builders import decided
-from tests.running import server_process
+from tests.running import ServerProcess, server_process
 
 TEXT = " ".join(["the ferry leaves the northern pier at noon and 7 red lamps light every quiet street"] * 8)
 KEY = b"k" * 32
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
 
-class RouteLoad(Load):
-    """Route calls, as many as are answered."""
-
-    @property
-    def raw(self) -> bytes:
-        """Bytes of one request."""
-        return pb.RouteRequest(text=TEXT, request_id="a" * 32, tenant="acme", session_id="b" * 32).SerializeToString()
+CALLERS = 16
+PAUSE_S = POLL_S + 0.05
+"""Before each turn: until then the log of the one before has worked off what waited."""
 
 
 def main() -> None:
@@ -54,8 +54,9 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--bundle", type=Path)
     arguments.add_argument("--folder", type=Path, help="where the spools go")
-    arguments.add_argument("--seconds", type=float, default=3.0)
-    arguments.add_argument("--rounds", type=int, default=5)
+    arguments.add_argument("--seconds", type=float, default=1.0, help="of one turn")
+    arguments.add_argument("--rounds", type=int, default=12, help="turns of each server")
+    arguments.add_argument("--starts", type=int, default=8, help="how often the servers are started")
     given = arguments.parse_args()
     folder = find_bundle(given.bundle)
     bundle = load_bundle(folder)
@@ -73,7 +74,7 @@ def main() -> None:
             us = _us(lambda mode=mode: encode_decision(record_of(one, mode, KEY)))  # type: ignore[misc]
             print(f"on its thread, {mode:8s}: {us:5.1f} us a decision, {len(payload)} bytes")
         _lessons(bundle)
-        _whole_servers(folder, Path(spools), given.seconds, given.rounds)
+        _whole_servers(folder, Path(spools), given.seconds, given.rounds, given.starts)
 
 
 def _lessons(bundle: Bundle) -> None:
@@ -103,43 +104,79 @@ def _us(run: Callable[[], object]) -> float:
     return float(np.min(times) * 1e6)
 
 
-def _whole_servers(bundle: Path, spools: Path, seconds: float, rounds: int) -> None:
+def _whole_servers(bundle: Path, spools: Path, seconds: float, rounds: int, starts: int) -> None:
+    """Print CPU time a call and calls/s by mode, and their ratios to no log: mean and standard error over starts."""
     cpu_us, per_s = defaultdict(list), defaultdict(list)
-    with contextlib.ExitStack() as stack:
-        servers = {}
-        for mode in LogDecisions:
-            options = ("--log-decisions", mode)
-            log, spool = spools / f"{mode}.log", spools / mode
-            servers[mode] = stack.enter_context(server_process(bundle, log, *options, spool=spool))
-        for number in range(rounds):
-            turns = [*servers.items()]
-            for mode, server in turns[number % 4 :] + turns[: number % 4]:
-                n_calls, cpu_s = _turn(server.address, server.process.pid, seconds)
-                per_s[mode].append(n_calls / seconds)
-                cpu_us[mode].append(cpu_s / n_calls * 1e6)
-    print(f"{'mode':10s} CPU us a call   of off   calls/s")
-    for mode in LogDecisions:
-        pairs = zip(cpu_us[mode], cpu_us[LogDecisions.OFF], strict=True)
-        ratio = statistics.median(own / off for own, off in pairs)
-        print(f"{mode:10s} {statistics.median(cpu_us[mode]):13.0f} {ratio:8.3f} {statistics.median(per_s[mode]):9.0f}")
-
-
-def _turn(address: str, pid: int, seconds: float) -> tuple[int, float]:
-    """Return calls answered and CPU seconds of the server in one turn of load from another process."""
     context = multiprocessing.get_context("spawn")
-    n_answered, started = context.Value("q", 0), context.Event()
-    load = RouteLoad("routes", ROUTE_METHOD, 0)
-    loading = context.Process(target=send, args=(address, load, seconds, 16, n_answered, started))
-    loading.start()
-    started.wait()
-    before_s = _cpu_s(pid)
-    loading.join()
-    return n_answered.value, _cpu_s(pid) - before_s
+    for number in range(starts):
+        with _servers(bundle, spools / str(number)) as servers, ProcessPoolExecutor(1, context) as load:
+            before_s = {name: _cpu_s(server) for name, server in servers.items()}
+            addresses = {name: server.address for name, server in servers.items()}
+            n_calls = load.submit(_calls, addresses, seconds, rounds).result()
+            for name, server in servers.items():
+                cpu_us[name].append(1e6 * (_cpu_s(server) - before_s[name]) / sum(n_calls[name]))
+                per_s[name].append(statistics.median(n_calls[name][1:]) / seconds)  # the first turn is slower
+        print(f"start {number + 1} of {starts}: {cpu_us['off'][-1]:.0f} us of CPU a call without a log", flush=True)
+    print(f"{'mode':10s} CPU us a call  of off          calls/s  of off")
+    for name in cpu_us:
+        cpu, rate = _of_off(cpu_us, name), _of_off(per_s, name)
+        print(f"{name:10s} {np.mean(cpu_us[name]):13.0f}  {cpu}  {np.mean(per_s[name]):8.0f}  {rate}")
 
 
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+@contextlib.contextmanager
+def _servers(bundle: Path, folder: Path) -> Iterator[dict[str, ServerProcess]]:
+    """Start a server for each mode, and one more without a log."""
+    folder.mkdir()
+    modes = {"off": LogDecisions.OFF, "off again": LogDecisions.OFF} | {
+        str(mode): mode for mode in LogDecisions if mode is not LogDecisions.OFF
+    }
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(
+                server_process(bundle, folder / f"{name}.log", "--log-decisions", mode, spool=folder / name)
+            )
+            for name, mode in modes.items()
+        }
+
+
+def _calls(addresses: dict[str, str], seconds: float, rounds: int) -> dict[str, list[int]]:
+    """Call the servers in turns, as fast as they answer; return the calls of each turn by server."""
+    raw = pb.RouteRequest(text=TEXT, request_id="a" * 32, tenant="acme", session_id="b" * 32).SerializeToString()
+    n_calls = defaultdict(list)
+
+    async def run() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            channels = {name: grpc.aio.insecure_channel(address) for name, address in addresses.items()}
+            for channel in channels.values():
+                await stack.enter_async_context(channel)
+            names = [*addresses]
+            for number in range(rounds):
+                for name in names[number % len(names) :] + names[: number % len(names)]:
+                    await asyncio.sleep(PAUSE_S)
+                    one = (channels[name].unary_unary(ROUTE_METHOD), raw, time.perf_counter() + seconds)
+                    n_calls[name].append(sum(await asyncio.gather(*(_caller(*one) for _ in range(CALLERS)))))
+
+    asyncio.run(run())
+    return n_calls
+
+
+async def _caller(call: Any, raw: bytes, ends_s: float) -> int:
+    n_done = 0
+    while time.perf_counter() < ends_s:
+        await call(raw)
+        n_done += 1
+    return n_done
+
+
+def _cpu_s(server: ServerProcess) -> float:
+    fields = Path(f"/proc/{server.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+
+
+def _of_off(figures: dict[str, list[float]], name: str) -> str:
+    ratios = np.divide(figures[name], figures["off"])
+    error = ratios.std(ddof=1) / np.sqrt(ratios.size) if ratios.size > 1 else np.nan
+    return f"{ratios.mean():.3f} ± {error:.3f}"
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serving import redaction
 from serving.redaction import redact, redact_json
 
 
@@ -54,6 +55,20 @@ def test_lines_stay_lines_and_a_second_time_changes_no_identifier_back(text: str
     redacted = redact(text)
     assert redacted.count("\n") == text.count("\n")
     assert redacted == "\n".join(map(redact, text.split("\n")))
+
+
+@given(
+    st.sampled_from(["", "+", "(", "00", "(0", "0"]),
+    st.lists(
+        st.tuples(st.from_regex(r"[0-9]{1,4}", fullmatch=True), st.sampled_from([*" -./", "", ") ", ") - ", "  ("]))
+    ),
+    st.sampled_from(["", "a", ". ", "-\n"]),
+)
+def test_quick_look_misses_no_number(begin: str, groups: list[tuple[str, str]], around: str):
+    text = around + begin + "".join(digits + separator for digits, separator in groups) + around
+    by_every_pattern = redaction._IPV4.sub(redaction._ip, text)
+    by_every_pattern = redaction._CARD.sub(redaction._card, by_every_pattern)
+    assert redact(text) == redaction._PHONE.sub(redaction._phone, by_every_pattern)
 
 
 @given(st.text(alphabet="xyz +(\n"), st.from_regex(r"[a-z]{3,10}@[a-z]{3,10}\.[a-z]{2,3}", fullmatch=True))

@@ -8,6 +8,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import msgspec
+
 from serving.bundle import Bundle
 from serving.server.decision_log import DecisionLog
 from serving.spool.decision import LogDecisions
@@ -44,7 +46,7 @@ def decision_log(folder: Path, bundle: Bundle, texts: Sequence[str], mode: str, 
     for number, (text, session_id) in enumerate(zip(texts, sessions, strict=True)):
         one = decided(text, f"r{number}")
         log.log(
-            replace(
+            msgspec.structs.replace(
                 one,
                 decided_s=NOON_S + number,
                 call=replace(one.call, session_id=session_id, **fields),

@@ -39,7 +39,7 @@ from serving.wire import ROUTE_METHOD
 from tests.decision_builders import decided
 from tests.running import ServerProcess, server_process
 
-TEXT = " ".join(["the ferry leaves the northern pier at noon and 7 red lamps light every quiet street"] * 8)
+WORDS = ("the ferry leaves the northern pier at noon and 7 red lamps light every quiet street " * 8).split()
 KEY = b"k" * 32
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -53,6 +53,7 @@ def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--bundle", type=Path)
+    arguments.add_argument("--words", type=int, default=len(WORDS), help=f"length of the prompt, at most {len(WORDS)}")
     arguments.add_argument("--folder", type=Path, help="where the spools go")
     arguments.add_argument("--seconds", type=float, default=1.0, help="of one turn")
     arguments.add_argument("--rounds", type=int, default=12, help="turns of each server")
@@ -60,9 +61,10 @@ def main() -> None:
     given = arguments.parse_args()
     folder = find_bundle(given.bundle)
     bundle = load_bundle(folder)
-    features = bundle.model.featurize(decided(TEXT).call.prompt)
-    one = decided(TEXT, features=features)
-    print(f"{os.cpu_count()} cores; a prompt of {len(TEXT)} characters, {features.buckets.size} buckets")
+    text = " ".join(WORDS[: given.words])
+    features = bundle.model.featurize(Prompt(text))
+    one = decided(text, features=features)
+    print(f"{os.cpu_count()} cores; a prompt of {len(text)} characters, {features.buckets.size} buckets")
     with tempfile.TemporaryDirectory(dir=given.folder) as spools:
         log = DecisionLog(SpoolWriter(Path(spools) / "one", SpoolLimits()), LogDecisions.DIGEST, KEY)
         fields = (one.call, one.decision, one.manifest, one.costs, one.tokens, one.features)
@@ -74,14 +76,14 @@ def main() -> None:
             us = _us(lambda mode=mode: encode_decision(record_of(one, mode, KEY)))  # type: ignore[misc]
             print(f"on its thread, {mode:8s}: {us:5.1f} us a decision, {len(payload)} bytes")
         _lessons(bundle)
-        _whole_servers(folder, Path(spools), given.seconds, given.rounds, given.starts)
+        _whole_servers(folder, text, Path(spools), given.seconds, given.rounds, given.starts)
 
 
 def _lessons(bundle: Bundle) -> None:
     """Print the CPU time of what a row is learned from, by the length of its prompt."""
     lessons = Lessons()
     for n_words in (8, 32, 128):
-        prompt = Prompt(" ".join(TEXT.split()[:n_words]))
+        prompt = Prompt(" ".join(WORDS[:n_words]))
         features = bundle.model.featurize(prompt)
         lessons.of(bundle, prompt, features)
         started_s = time.process_time()
@@ -104,7 +106,7 @@ def _us(run: Callable[[], object]) -> float:
     return float(np.min(times) * 1e6)
 
 
-def _whole_servers(bundle: Path, spools: Path, seconds: float, rounds: int, starts: int) -> None:
+def _whole_servers(bundle: Path, text: str, spools: Path, seconds: float, rounds: int, starts: int) -> None:
     """Print CPU time a call and calls/s by mode, and their ratios to no log: mean and standard error over starts."""
     cpu_us, per_s = defaultdict(list), defaultdict(list)
     context = multiprocessing.get_context("spawn")
@@ -112,7 +114,7 @@ def _whole_servers(bundle: Path, spools: Path, seconds: float, rounds: int, star
         with _servers(bundle, spools / str(number)) as servers, ProcessPoolExecutor(1, context) as load:
             before_s = {name: _cpu_s(server) for name, server in servers.items()}
             addresses = {name: server.address for name, server in servers.items()}
-            n_calls = load.submit(_calls, addresses, seconds, rounds).result()
+            n_calls = load.submit(_calls, addresses, text, seconds, rounds).result()
             for name, server in servers.items():
                 cpu_us[name].append(1e6 * (_cpu_s(server) - before_s[name]) / sum(n_calls[name]))
                 per_s[name].append(statistics.median(n_calls[name][1:]) / seconds)  # the first turn is slower
@@ -139,9 +141,9 @@ def _servers(bundle: Path, folder: Path) -> Iterator[dict[str, ServerProcess]]:
         }
 
 
-def _calls(addresses: dict[str, str], seconds: float, rounds: int) -> dict[str, list[int]]:
-    """Call the servers in turns, as fast as they answer; return the calls of each turn by server."""
-    raw = pb.RouteRequest(text=TEXT, request_id="a" * 32, tenant="acme", session_id="b" * 32).SerializeToString()
+def _calls(addresses: dict[str, str], text: str, seconds: float, rounds: int) -> dict[str, list[int]]:
+    """Call the servers with a text in turns, as fast as they answer; return the calls of each turn by server."""
+    raw = pb.RouteRequest(text=text, request_id="a" * 32, tenant="acme", session_id="b" * 32).SerializeToString()
     n_calls = defaultdict(list)
 
     async def run() -> None:

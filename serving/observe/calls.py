@@ -19,6 +19,9 @@ Behaviour = Callable[[Any, Any], Awaitable[Any]]
 
 ONE_REQUEST = frozenset({"Route", "http.route", "http.systemone"})
 """Calls that are one request each: given up by their caller, they are counted as failed here."""
+DEADLINE_ROUNDING = 0.01
+"""Callers send deadlines of a second or more rounded up by at most this share: theirs passes before the one seen here,
+and without it all such calls would count as CANCELLED."""
 CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -39,7 +42,7 @@ def observed(method: str, behaviour: Behaviour, metrics: ServerMetrics, tracing:
         try:
             return await behaviour(request, context)
         except BaseException as error:
-            number = status_number(error, context)
+            number = status_number(error, context, started_ns)
             if method in ONE_REQUEST and isinstance(error, asyncio.CancelledError):
                 metrics.failed(CODES[number])  # nobody further in saw it fail
             raise
@@ -49,11 +52,12 @@ def observed(method: str, behaviour: Behaviour, metrics: ServerMetrics, tracing:
     return counted if tracing is None else _traced(method, counted, tracing)
 
 
-def status_number(error: BaseException, context: Any) -> int:
-    """Return the number of the gRPC status with which a call ends that a handler left by an exception."""
+def status_number(error: BaseException, context: Any, started_ns: int) -> int:
+    """Return the number of the gRPC status with which a call, begun then, ends that a handler left by an exception."""
     if isinstance(error, asyncio.CancelledError):  # by the caller, or by the library when the deadline passed
         remaining_s = context.time_remaining()
-        expired = remaining_s is not None and remaining_s <= 0
+        passed_s = (time.perf_counter_ns() - started_ns) / 1e9
+        expired = remaining_s is not None and remaining_s <= DEADLINE_ROUNDING * (passed_s + remaining_s)
         return _number(grpc.StatusCode.DEADLINE_EXCEEDED if expired else grpc.StatusCode.CANCELLED)
     return _number(context.code()) or _number(grpc.StatusCode.UNKNOWN)
 
@@ -64,11 +68,12 @@ def _number(code: Any) -> int:
 
 def _traced(method: str, behaviour: Behaviour, tracing: Tracing) -> Behaviour:
     async def traced(request: Any, context: Any) -> Any:
+        started_ns = time.perf_counter_ns()
         with tracing.span(method, context.invocation_metadata()) as span:
             try:
                 reply = await behaviour(request, context)
             except BaseException as error:
-                number = status_number(error, context)
+                number = status_number(error, context, started_ns)
                 describe_end(span, CODES[number])
                 raise
             describe_answer(span, reply)

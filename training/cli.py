@@ -35,7 +35,7 @@ from training.options import (
 )
 from training.reading import AUTO, JoinBy
 from training.retrain.cli import retrain
-from training.sources import find_logs
+from training.sources import check_out, find_logs
 
 encoder_app = typer.Typer(help="Make encoders.", no_args_is_help=True)
 
@@ -262,9 +262,9 @@ def predict(
     """Say for each prompt where it would go; needs no scores and no answers."""
     from training.commands import predict_file
 
-    predict_file(
-        bundle, find_logs(data), out, policy, reading_of(column, log_format), early_exit=early_exit, quiet=quiet
-    )
+    found = find_logs(data)
+    check_out(out, found)
+    predict_file(bundle, found, out, policy, reading_of(column, log_format), early_exit=early_exit, quiet=quiet)
 
 
 def evaluate(

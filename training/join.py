@@ -61,25 +61,30 @@ def join_answers(records: Sequence[Record], by: JoinBy) -> tuple[list[Record], i
 
 
 def _keys(records: Sequence[Record], by: JoinBy) -> NDArray[np.void]:
-    """Return key, row and side of the rows with a single answer, sorted by key, then row."""
+    """Return key, row and side of the rows that may join another, sorted by key, then row."""
     single = (
         (join_digest(record, by), row, record.strong is None)
         for row, record in enumerate(records)
-        if has_one_answer(record)
+        if may_join(record, by)
     )
     keys = np.fromiter(single, dtype=KEY)
     return keys[np.argsort(keys["key"].view(f"S{DIGEST_BYTES}"), kind="stable")]
 
 
-def has_one_answer(record: Record) -> bool:
-    """Whether another record may hold the other model's answer."""
-    return (record.strong is None) != (record.weak is None)
+def may_join(record: Record, by: JoinBy) -> bool:
+    """Whether another record may hold the other model's answer.
+
+    By prompt, none may for a request with images: records only count these, and "What is in this picture?" is asked of
+    many pictures.
+    """
+    has_one_answer = (record.strong is None) != (record.weak is None)
+    return has_one_answer and by is not JoinBy.NONE and not (by is JoinBy.PROMPT and record.prompt.images)
 
 
 def join_digest(record: Record, by: JoinBy) -> bytes:
     """Return what two records that are the same request have in common, hashed to `DIGEST_BYTES`."""
     prompt = record.prompt
-    facts = f"{prompt.turns} {prompt.images} {prompt.tools} {prompt.wants_json}\n{prompt.text}"
+    facts = f"{prompt.turns} {prompt.tools} {prompt.wants_json}\n{prompt.text}"
     key = record.id if by is JoinBy.ID else facts
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 

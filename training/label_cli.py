@@ -28,7 +28,7 @@ from training.options import (
 )
 from training.pipeline.choice import EngineChoice, EngineName
 from training.reading import AUTO, JoinBy
-from training.sources import find_logs
+from training.sources import check_out, find_logs
 
 if TYPE_CHECKING:
     from training.features.keep import Keeping
@@ -125,6 +125,17 @@ def label(
         raise typer.BadParameter("--ray-address needs --engine ray")
     if embed and keep is Keep.FEATURES:
         raise typer.BadParameter("--keep features writes the vectors of --encoder; leave --embed out")
+    if not judge:
+        paid.refuse_without_judge(
+            {
+                "--judge-dry-run": judge_dry_run,
+                "--judge-all": judge_all,
+                "--judge-force": judge_force,
+                "--judge-reasons": judge_reasons,
+                "--judge-rubric": judge_rubric,
+                "--judge-batch": judge_batch,
+            }
+        )
     judges = None
     if judge:
         from training.judge.commands import default_cache
@@ -146,8 +157,10 @@ def label(
             batch=BatchSettings(judge_batch_wait_s, judge_batch_poll_s) if judge_batch else None,
             seed=seed,
         )
+    found = find_logs(logs)
+    check_out(out, found)
     label_logs(
-        find_logs(logs),
+        found,
         out,
         named_pair(strong, weak),
         reading_of(column, log_format, join, score),
@@ -227,4 +240,6 @@ def replay(
         seed=seed,
     )
     reading = reading_of(column, log_format, join, score)
-    replay_logs(find_logs(logs), out, named_pair(strong, weak), reading, settings, quiet=quiet, as_json=as_json)
+    found = find_logs(logs)
+    check_out(out, found)
+    replay_logs(found, out, named_pair(strong, weak), reading, settings, quiet=quiet, as_json=as_json)

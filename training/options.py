@@ -63,8 +63,19 @@ HarnessRules = Annotated[
 ]
 Strong = Annotated[str, typer.Option(help="Name of the strong model.")]
 Weak = Annotated[str, typer.Option(help="Name of the weak model.")]
+
+
+def _margin(value: float) -> float:
+    if not 0 <= value <= 1:  # NaN too, which a range of the option would let pass: then no row is a match
+        raise typer.BadParameter(f"expected a number from 0 to 1, as scores are, got {value}")
+    return value
+
+
 Margin = Annotated[
-    float, typer.Option(help="By how much the weak score may be lower and still match; 0 for right/wrong.")
+    float,
+    typer.Option(
+        help="By how much the weak score may be lower and still match, 0 to 1; 0 for right/wrong.", callback=_margin
+    ),
 ]
 Seed = Annotated[int, typer.Option(help="Same logs and seed give the same result.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -63,6 +64,16 @@ JudgeBatch = Annotated[
 ]
 JudgeBatchWait = Annotated[float, typer.Option(min=0, help="Seconds to wait for batches before leaving.")]
 JudgeBatchPoll = Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at a batch.")]
+
+
+def refuse_without_judge(given: Mapping[str, object]) -> None:
+    """Refuse options, by name, that say something to judges nobody named; those that are off pass.
+
+    Raises:
+        typer.BadParameter: any is given; a dry run without a judge would write labels.
+    """
+    if named := [name for name, value in given.items() if value]:
+        raise typer.BadParameter(f"{', '.join(named)}: name the judge with --judge MODEL")
 
 
 def address(url: str, key_env: str, timeout_s: float) -> Address:

@@ -14,7 +14,7 @@ class JoinBy(StrEnum):
     """What makes two rows the same request."""
 
     PROMPT = "prompt"
-    """The rendered prompt, with its turns, images, tools and response format. Needs no ids that gateways share."""
+    """The rendered prompt, with its turns, tools and response format; never with images. Needs no ids in common."""
     ID = "id"
     """The rows' ids, for gateways that change the prompt; the strong row's prompt stands."""
     NONE = "none"

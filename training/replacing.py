@@ -9,9 +9,12 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path to write to, which takes the name of `path` when the block ends well and goes when it doesn't."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def replacing(path: Path, folder: Path | None = None) -> Iterator[Path]:
+    """Yield a path to write to, which takes the name of `path` when the block ends well and goes when it doesn't.
+
+    It lies beside `path`, or in a folder of the same file system that somebody removes after a kill.
+    """
+    temporary = (folder or path.parent) / f".{path.name}.{os.getpid()}.tmp"
     try:
         yield temporary
         temporary.replace(path)

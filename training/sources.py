@@ -15,14 +15,29 @@ from training.stored_files import URL, LogFile, find_stored
 
 
 def find_logs(named: Sequence[str]) -> list[LogFile]:
-    """Return the files that the arguments name; a file named twice is read once.
+    """Return the files that the arguments name; a file named twice, in whatever way, is read once.
 
     A folder stands for the files directly in it, hidden ones left out; in a pattern `**` stands for any folders.
 
     Raises:
         DataRefused: a pattern or a folder holds no file, or an object store refuses or can't be reached.
     """
-    return list(dict.fromkeys(path for one in named for path in _files(one)))
+    found: dict[LogFile, LogFile] = {}
+    for path in (path for one in named for path in _files(one)):
+        found.setdefault(path.resolve() if isinstance(path, Path) else path, path)
+    return list(found.values())
+
+
+def check_out(out: Path, logs: Sequence[LogFile]) -> None:
+    """Refuse to write a result where a log or a folder is.
+
+    Raises:
+        DataRefused: `out` is a folder, or one of the logs, by this name or another.
+    """
+    if out.is_dir():
+        raise DataRefused(f"{out}: is a folder; name the file to write")
+    if out.exists() and any(isinstance(log, Path) and log.exists() and log.samefile(out) for log in logs):
+        raise DataRefused(f"{out}: is one of the logs, which it would replace; name another file to write")
 
 
 def _files(named: str) -> Sequence[LogFile]:

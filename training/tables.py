@@ -8,6 +8,7 @@ A JSON document, an array of rows or one object over many lines, is read as if e
 from __future__ import annotations
 
 import csv
+from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -161,36 +162,69 @@ def _jsonl_row(line: Line) -> RawRow:
 
 
 def csv_rows(path: LogFile) -> Iterator[RawRow]:
-    """Yield the rows of a CSV or TSV file; a row may span lines, and has the number of its first."""
+    """Yield the rows of a CSV or TSV file; a row may span lines, and has the number of its first.
+
+    A row that is no CSV costs its first line: a quote that nobody closes would take all rows up to the next one.
+    """
     delimiter = _delimiter(path) or ","
     csv.field_size_limit(MAX_LINE_BYTES)  # process-wide; the default of 128 KiB is shorter than a long prompt
-    unread: list[RawRow] = []
-    reader = csv.reader(_text_lines(path, unread), delimiter=delimiter, strict=True)
+    lines = _TextLines(path)
+    reader = csv.reader(lines, delimiter=delimiter, strict=True)
     header: list[str] | None = None
     while True:
-        line = reader.line_num + 1
+        lines.row.clear()
         try:
             cells = next(reader)
         except StopIteration:
             break
         except csv.Error:
-            yield RawRow(line, {}, Reason.INVALID_CSV)
+            yield RawRow(lines.row[0].number, {}, Reason.INVALID_CSV)
+            lines.read_again()
             continue
         if header is None:
             header = cells
         elif cells:
-            yield _csv_row(line, header, cells)
-        while unread:
-            yield unread.pop(0)
-    yield from unread
+            yield _csv_row(lines.row[0].number, header, cells)
+        yield from lines.unread()
+    yield from lines.unread()
 
 
-def _text_lines(path: LogFile, unread: list[RawRow]) -> Iterator[str]:
-    # Invalid bytes become surrogates here and are refused row by row: strict decoding would lose the whole file.
-    for line in read_lines(path):
+class _TextLines:
+    """The lines of a file as text, for `csv.reader`.
+
+    Attributes:
+        row: the lines read since it was last cleared.
+    """
+
+    def __init__(self, path: LogFile) -> None:
+        self.row: list[Line] = []
+        self._lines = read_lines(path)
+        self._again: deque[Line] = deque()
+        self._unread: list[RawRow] = []
+
+    def __iter__(self) -> _TextLines:
+        return self
+
+    def __next__(self) -> str:
+        line = self._again.popleft() if self._again else self._next()
+        self.row.append(line)
+        # Invalid bytes become surrogates here and are refused row by row: strict decoding would lose the whole file.
+        return line.content.decode(errors="surrogateescape") + "\n"
+
+    def _next(self) -> Line:
+        line = next(self._lines)
         if line.reason:
-            unread.append(RawRow(line.number, {}, line.reason))
-        yield line.content.decode(errors="surrogateescape") + "\n"
+            self._unread.append(RawRow(line.number, {}, line.reason))
+        return line
+
+    def read_again(self) -> None:
+        """Give all lines of the row but its first once more."""
+        self._again.extendleft(reversed(self.row[1:]))
+
+    def unread(self) -> Iterator[RawRow]:
+        """Yield, once, the lines that could not be had."""
+        yield from self._unread
+        self._unread.clear()
 
 
 def _csv_row(line: int, header: list[str], cells: list[str]) -> RawRow:

@@ -26,6 +26,9 @@ def test_wrong_usage_is_exit_code_2(turnout: Turnout, log: Path, bundle_folder: 
         (["sample"], "--out"),
         (["sample", "--out", out, "--rows", "0"], "--rows"),
         (["label", log, "--out", out, "--column", "prompt"], "OURS=THEIRS"),
+        (["label", log, "--out", out, "--margin", "nan"], "--margin"),
+        (["label", log, "--out", out, "--margin", "-0.1"], "from 0 to 1"),
+        (["label", log, "--out", out, "--judge-dry-run", "--judge-all", "9"], "--judge-dry-run, --judge-all"),
         (["train", log, "--out", out, "--column", "=question"], "OURS=THEIRS"),
         (["train", log, "--out", out, "--weak", "gpt-4o"], "gpt-4o"),
         (["route", "hello", "--bundle", bundle_folder, "--policy", "max_worse=7"], "max_worse=0.01"),
@@ -48,7 +51,7 @@ def test_wrong_usage_is_exit_code_2(turnout: Turnout, log: Path, bundle_folder: 
 
 
 def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, bundle_folder: Path, tmp_path: Path):
-    out, absent = tmp_path / "out", tmp_path / "absent.jsonl"
+    out, absent, logged = tmp_path / "out", tmp_path / "absent.jsonl", log.read_bytes()
     broken = tmp_path / "broken.jsonl"
     broken.write_bytes(b'{"prompt": \n' * 5)
     unlabelled = write_log(tmp_path / "unlabelled.jsonl", [flat_row("Why?"), flat_row("How?")])
@@ -56,6 +59,10 @@ def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, b
         (["label", absent, "--out", out, "--quiet"], str(absent)),
         (["label", broken, "--out", out, "--quiet"], "5 of 5 rows"),
         (["label", log, "--out", out, "--quiet", "--column", "prompt=question"], "question"),
+        (["label", log, "--out", log, "--quiet"], "is one of the logs"),
+        (["label", log, "--out", tmp_path, "--quiet"], "is a folder"),
+        (["replay", log, "--out", log, "--quiet"], "is one of the logs"),
+        (["predict", bundle_folder, log, "--out", log, "--quiet"], "is one of the logs"),
         (["train", absent, "--out", out, "--quiet"], str(absent)),
         (["train", log, "--out", out, "--quiet", "--no-cache"], "at least 200 groups"),
         (["train", unlabelled, "--out", out, "--quiet"], "no row has a label"),
@@ -72,6 +79,7 @@ def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, b
         assert ended.err.count("\n") == 1
         assert says in ended.err
     assert not out.exists()
+    assert log.read_bytes() == logged
 
 
 @pytest.mark.parametrize(

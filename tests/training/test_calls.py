@@ -175,6 +175,17 @@ def test_success_status_around_nonsense_is_paid_for_and_malformed(endpoint, tmp_
     cache.close()
 
 
+@pytest.mark.parametrize("counted", [b"-5", b"1" + 30 * b"0", b"1.5", b'"many"', b"null"])
+def test_an_answer_whose_tokens_are_counted_as_nonsense_costs_its_bound(endpoint, tmp_path, counted, monkeypatch):
+    usage = b'{"prompt_tokens": %b, "completion_tokens": %b}' % (counted, counted)
+    body = b'{"choices": [{"message": {"content": "{}"}}], "usage": %b}' % usage
+    monkeypatch.setattr(endpoint, "_completion", lambda *_: body)
+    assert ask(endpoint, tmp_path / "c", [[call(0)]]) == [[b"{}"]]
+    cache = CallCache(tmp_path / "c")
+    assert cache.spent([call(0).key]) == (pytest.approx(call(0).bound_usd), 1)
+    cache.close()
+
+
 @pytest.mark.parametrize("concurrency", [1, 8, 32])
 @pytest.mark.parametrize("max_calls", [0, 1, 7, 8])
 def test_cap_on_calls_holds_exactly_and_leaves_no_half_row(endpoint, tmp_path, concurrency, max_calls):

@@ -248,4 +248,4 @@ def test_killed_at_random_moments_it_leaves_no_part_of_a_result_and_ends_with_th
             assert not path.exists() or path.read_bytes() == whole
     assert start("label", log, "--quiet", *more, "--out", out).wait(120) == 0
     assert written(out) == written(untouched)
-    assert not [path.name for path in tmp_path.iterdir() if "spool" in path.name]
+    assert not [path.name for path in tmp_path.iterdir() if path.name.startswith(".")]

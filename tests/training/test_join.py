@@ -80,6 +80,17 @@ def test_requests_that_differ_beside_their_last_text_do_not_join(tmp_path: Path,
     assert read.joined(JoinBy.PROMPT) is read
 
 
+def test_requests_with_images_join_by_id_only_for_one_question_is_asked_of_many_pictures(tmp_path: Path):
+    question = {"type": "text", "text": "What is this?"}
+    rows = [gateway_row(id="1", responses={model: {"content": "a cat"}}) for model in ("gpt-4o", "gpt-4o-mini")]
+    for number, row in enumerate(rows):
+        picture = {"type": "image_url", "image_url": {"url": f"https://x/{number}.png"}}
+        row["request"] = {"messages": [{"role": "user", "content": [question, picture]}]}
+    read = read_records([write_log(tmp_path / "log.jsonl", rows)], Pair())
+    assert answers(read.joined(JoinBy.PROMPT).records) == [("a cat", None), (None, "a cat")]
+    assert answers(read.joined(JoinBy.ID).records) == [("a cat", "a cat")]
+
+
 def test_by_id_the_strong_rows_prompt_stands():
     strong, weak = record("Be brief. Why?", strong="s", id="1"), record("Why?", weak="w", id="1", task="t")
     (joined,), n_merged = join_answers([weak, strong], JoinBy.ID)

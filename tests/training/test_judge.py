@@ -28,6 +28,7 @@ from tests.training.judging import (
     turnout,
     undecided,
     undecided_log,
+    undecided_row,
 )
 from training.calls.call import Failure, Reply
 from training.calls.tariff import find_tariff
@@ -301,6 +302,32 @@ def test_reasons_are_kept_only_when_asked_for(endpoint, run, tmp_path):
     assert all(b"REASON-TEXT" not in file.read_bytes() for file in tmp_path.iterdir())
     run("label", log, "--out", tmp_path / "m.parquet", *arguments(endpoint, "--judge-reasons"))
     assert (tmp_path / "m.parquet.judge.jsonl").read_text().count("REASON-TEXT") == 6
+
+
+def test_reasons_that_an_earlier_run_kept_are_written_only_as_this_run_wants_them(endpoint, run, tmp_path):
+    endpoint.answer = lambda _: json.dumps(
+        {"reason": "A names ann@example.org.", "score_a": 5, "score_b": 5, "verdict": "tie"}
+    )
+    log, out = undecided_log(tmp_path / "log.jsonl", 3), tmp_path / "l.parquet"
+    for more, kept in (
+        (["--judge-reasons"], "ann@example.org"),
+        (["--judge-reasons", "--redact"], "[EMAIL]"),
+        ([], None),
+    ):
+        assert run("label", log, "--out", out, *arguments(endpoint, *more)).code == 0
+        verdicts = (tmp_path / "l.parquet.judge.jsonl").read_text()
+        for said in ("ann@example.org", "[EMAIL]"):
+            assert verdicts.count(said) == (6 if said == kept else 0)
+    assert endpoint.n_billed == 6
+
+
+def test_rows_with_images_are_not_judged_for_the_judge_would_not_see_them(endpoint, run, tmp_path):
+    rows = [undecided_row(number, 1, 2) for number in range(2)]
+    rows[0]["request"]["messages"][0]["content"] = [{"type": "text", "text": "What is this?"}, {"type": "image_url"}]
+    log, out = write_log(tmp_path / "log.jsonl", rows), tmp_path / "l.parquet"
+    ledger = json.loads(run("label", log, "--out", out, *arguments(endpoint, "--json")).out)
+    assert (ledger["labelled"], ledger["abstained"]) == ({"judge": 1}, {"undecided": 1})
+    assert endpoint.n_billed == 2
 
 
 def test_key_and_prompts_appear_in_no_output_and_no_file(endpoint, run, tmp_path, monkeypatch):

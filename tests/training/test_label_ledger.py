@@ -103,6 +103,14 @@ def test_label_writes_labels_quarantine_and_ledger(tmp_path: Path, capsys: pytes
     assert "estimated label noise" in capsys.readouterr().out
 
 
+def test_a_run_without_bad_rows_leaves_no_quarantine_of_a_run_before(tmp_path: Path):
+    out, quarantine = tmp_path / "labels.parquet", tmp_path / "labels.parquet.quarantine.jsonl"
+    for kinds, left in (([*ROWS, *ROWS, *DAMAGED], True), ([*ROWS], False)):
+        log = write(tmp_path / "log.jsonl", kinds)
+        label_logs([log], out, Pair(), Reading(), 0.0, run_code=False, similarity="", quiet=True, as_json=True)
+        assert quarantine.exists() is left
+
+
 def test_two_rows_that_become_one_are_counted_as_a_labelled_and_a_merged_one(tmp_path: Path):
     path = tmp_path / "log.jsonl"
     rows = [

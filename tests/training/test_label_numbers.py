@@ -53,6 +53,18 @@ def test_other_values_are_wrong(reference: str, answer: str):
     assert scores(reference, f"Answer: {answer}") == 0.0
 
 
+@pytest.mark.parametrize("answer", ["The answer is 24, not 42.", "Answer: 24 rather than 42", "Answer: not 42 but 24"])
+def test_a_number_that_the_answer_denies_is_not_its_answer(answer: str):
+    assert (scores("24", answer), scores("42", answer)) == (1.0, 0.0)
+
+
+@pytest.mark.parametrize(
+    "answer", [r"\boxed{2\sqrt{3}}", r"\boxed{2\sqrt 3}", "It is 10^3", "Answer: 5 cm^{3}", "so \u221a3"]
+)
+def test_a_number_inside_a_formula_is_not_its_value(answer: str):
+    assert scores("3", answer) is None
+
+
 @pytest.mark.parametrize("answer", ["Answer: seven", "I can't say.", "Answer: \\pi", "Answer: half"])
 def test_what_may_be_a_number_in_other_words_is_left_alone(answer: str):
     assert final_number(answer) is None

@@ -87,6 +87,16 @@ def test_bad_csv_rows_cost_one_row_each(tmp_path: Path):
     assert [(record.line, record.prompt.text) for record in result.records] == [(2, "a"), (9, "g")]
 
 
+@pytest.mark.parametrize("bad", [b'"open,1', b'open,"1', b'"c"c,1'])
+def test_a_quote_that_nobody_closes_costs_its_own_row_of_a_csv(tmp_path: Path, bad: bytes):
+    lines = [b"q%d,1" % number for number in range(8)]
+    damaged = [*lines[:2], bad, *lines[3:5], bad, b'"q6\nends here",1', bad, lines[7]]
+    result = read(write_bytes(tmp_path / "t.csv", b"prompt,weak_score\n" + b"\n".join(damaged)))
+    assert [(row.line, row.reason) for row in result.quarantine] == [(at, Reason.INVALID_CSV) for at in (4, 7, 10)]
+    assert [record.line for record in result.records] == [2, 3, 5, 6, 8, 11]
+    assert result.records[4].prompt.text == "q6\nends here"
+
+
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 @pytest.mark.parametrize("damage", ["cut", "overwritten"])
 def test_damage_in_a_compressed_stream_keeps_what_came_before(tmp_path: Path, suffix: str, damage: str):

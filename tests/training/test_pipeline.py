@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from tests.training.pipelines import (
     DAMAGED,
     GATEWAY_KINDS,
     GOOD_KINDS,
+    ONE_WORKER,
     found_in_memory,
     found_in_pieces,
     gateway_line,
@@ -30,6 +32,8 @@ from training.labels.stored import origin_of, stored_labels
 from training.logs import read_records
 from training.pipeline import flow
 from training.pipeline.engine import Engine
+from training.pipeline.job import Job
+from training.progress import Reporter
 from training.reading import JoinBy, Reading
 
 
@@ -183,6 +187,28 @@ def test_what_a_killed_run_left_goes_with_the_next_run_and_a_living_run_keeps_it
         assert living.folder.exists()
         assert not left.exists()
     assert not living.folder.exists()
+
+
+def test_what_is_half_written_lies_in_the_folder_that_goes_after_a_kill(tmp_path: Path):
+    logs, out = write_logs(tmp_path, GATEWAY_KINDS), tmp_path / "labels.parquet"
+    job = Job(Pair(), Reading(), tuple(map(str, logs)))
+    with flow.labelled(logs, out, job, ONE_WORKER, Reporter(quiet=True)) as run:
+
+        def watched() -> Iterator[pa.Table]:
+            for table in run.finished():
+                yield table
+                beside.update(path.name for path in tmp_path.iterdir())
+                within.update(path.suffix for path in run.spool.folder.iterdir())
+
+        beside, within = set[str](), set[str]()
+        run.output.write(watched(), run.n_entries)
+        assert beside == {run.spool.folder.name, *(log.name for log in logs)}
+        assert ".tmp" in within
+    assert {path.name for path in tmp_path.iterdir()} == {
+        out.name,
+        f"{out.name}.quarantine.jsonl",
+        *(log.name for log in logs),
+    }
 
 
 def test_a_table_that_is_damaged_is_refused_by_its_name(tmp_path: Path):

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from training.errors import DataRefused
-from training.sources import find_logs
+from training.sources import check_out, find_logs
+from training.stored_files import StoredFile
 
 
 @pytest.fixture
@@ -42,6 +43,24 @@ def test_files_keep_the_order_of_the_arguments_and_come_once(folder: Path):
         "odd[1].jsonl",
         "absent.jsonl",
     ]
+
+
+def test_a_file_named_in_two_ways_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(folder)
+    (folder / "link.jsonl").symlink_to("b.jsonl")
+    assert find_logs(["b.jsonl", str(folder / "b.jsonl"), "deep/../b.jsonl", "link.jsonl"]) == [Path("b.jsonl")]
+
+
+def test_a_result_is_written_neither_over_a_log_nor_over_a_folder(folder: Path):
+    logs = [*find_logs([str(folder)]), StoredFile("s3://bucket/b.jsonl")]
+    (folder / "link.jsonl").symlink_to("b.jsonl")
+    for out in (folder / "b.jsonl", folder / "deep" / ".." / "b.jsonl", folder / "link.jsonl"):
+        with pytest.raises(DataRefused, match="is one of the logs"):
+            check_out(out, logs)
+    with pytest.raises(DataRefused, match="is a folder"):
+        check_out(folder, logs)
+    for out in (folder / "labels.parquet", folder / "deep" / "c.jsonl", folder / "absent" / "labels.parquet"):
+        check_out(out, logs)
 
 
 def test_a_pattern_or_a_folder_without_files_is_refused(folder: Path):

@@ -23,6 +23,8 @@ NO_KEY_NEEDED = "none"
 FATAL_STATUS = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405})
 RETRIED_STATUS = frozenset({408, 409, 425, 429})
 SPENT_QUOTA = "insufficient_quota"
+MAX_TOKENS = 1 << 40
+"""A larger count of tokens is nonsense, which SQLite might not hold."""
 CODE = re.compile(r"[a-z][a-z0-9_]{0,47}")
 """What an error code looks like. Nothing else of an error's text is shown: endpoints quote prompts and keys there."""
 
@@ -148,7 +150,8 @@ def _reply(completion: object, latency_ms: float) -> Reply:
     # The SDK doesn't validate: a gateway's text page or a missing list arrives here as it came.
     if not isinstance(completion, openai.types.chat.ChatCompletion):
         return Reply({}, latency_ms=latency_ms)
-    return reply_of(completion.model_dump(exclude_none=True), latency_ms)
+    # Its warnings would quote answers of a type that the SDK doesn't know.
+    return reply_of(completion.model_dump(exclude_none=True, warnings=False), latency_ms)
 
 
 def reply_of(completion: Any, latency_ms: float = 0.0) -> Reply:
@@ -174,4 +177,5 @@ def _dict(body: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _count(body: dict[str, Any], name: str) -> int | None:
     value = body.get(name)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
+    is_count = isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= MAX_TOKENS
+    return value if is_count else None

@@ -39,7 +39,7 @@ def label_by_judges(
     with part.open("wb") as file:
 
         def write(row: Opinions) -> None:
-            file.writelines(verdict_lines(row, settings.models))
+            file.writelines(verdict_lines(row, settings))
 
         judged = judge_questions(questions, panel, settings, reporter, write)
     part.replace(verdicts_path(out))

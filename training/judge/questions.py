@@ -34,9 +34,9 @@ class Question:
 
 
 def can_be_judged(record: Record) -> bool:
-    """Whether a row holds what a judge compares."""
+    """Whether a row holds what a judge compares: all as text, since images would not reach it."""
     has_both = record.strong and record.strong.content and record.weak and record.weak.content
-    return bool(has_both) and not record.prompt.is_empty
+    return bool(has_both) and not record.prompt.is_empty and not record.prompt.images
 
 
 def draw_known(n_known: int, n_drawn: int, seed: int) -> NDArray[np.int64]:

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
+from serving.redaction import redact
 from training.calls.call import Failure
 from training.judge.opinions import Opinions
 from training.judge.questions import Question
+from training.judge.settings import JudgeSettings
 from training.judge.verdicts import Verdict
 
 
-def verdict_lines(row: Opinions, models: Sequence[str]) -> Iterator[bytes]:
-    """Yield a line of JSON for each judge of a row."""
-    for model, verdict in zip(models, row.verdicts, strict=True):
-        yield msgspec.json.encode(_line(row.question, model, verdict)) + b"\n"
+def verdict_lines(row: Opinions, settings: JudgeSettings) -> Iterator[bytes]:
+    """Yield a line of JSON for each judge of a row.
+
+    Reasons stand in it as these settings want them: the cache may hold some of an earlier run with others.
+    """
+    for model, verdict in zip(settings.models, row.verdicts, strict=True):
+        line = _line(row.question, model, verdict)
+        if settings.keeps_reasons and isinstance(verdict, Verdict) and any(verdict.reasons):
+            line["reasons"] = [redact(one) if settings.redacts else one for one in verdict.reasons]
+        yield msgspec.json.encode(line) + b"\n"
 
 
 def _line(question: Question, model: str, verdict: Verdict | Failure) -> dict[str, Any]:
@@ -32,4 +40,4 @@ def _line(question: Question, model: str, verdict: Verdict | Failure) -> dict[st
     if isinstance(verdict, Failure):
         return line | {"abstained": verdict}
     told = {"winner": verdict.winner, "match": verdict.match, "score_gap": verdict.score_gap, "flip": verdict.is_flip}
-    return line | told | ({"reasons": verdict.reasons} if any(verdict.reasons) else {})
+    return line | told

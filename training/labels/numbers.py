@@ -7,7 +7,7 @@ currency signs, percents, fractions (plain and LaTeX, mixed too), powers of ten,
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 from training.labels.texts import is_short, stated_answer
@@ -25,6 +25,9 @@ _NUMBER = (
 _ANY = re.compile(rf"(?<![\w.])({_NUMBER})(\s*(?:\\?%|[^\W\d_]+))?")
 _UNIT = r"(\s*(?:%|\\%|°|\^?\\circ|[$€£¥]|[^\W\d_]+(?:\s[^\W\d_]+)?))?"
 _WHOLE = re.compile(rf"(?:[A-Za-z]\w?\s*=\s*)?({_NUMBER}){_UNIT}\s*\.?")
+_OPERAND = re.compile(r"(?:[\^_\u221a]|\\sqrt)\s*\{?\s*$")
+"""Stands before a number that is part of a formula: 3 is the value neither of 2\\sqrt{3} nor of 10^3 or cm^3."""
+_NOT = re.compile(r"\b(?:not|rather than|instead of)\b.*", re.DOTALL)
 _GROUPED = re.compile(r"(?<=\d)(?:,|\\!|\{,\})+(?=\d{3}(?!\d))")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textbf|mathbf)\s*\{([^{}]*)\}")
 _SPACES = re.compile(r"\\[,;: ]|~")
@@ -43,11 +46,15 @@ ROUNDED_DECIMALS = 2
 
 @dataclass(frozen=True, slots=True)
 class Number:
-    """An exact value with its unit, and how many decimals it was written with."""
+    """An exact value with its unit, and how many decimals it was written with.
+
+    `is_operand` says that it stands inside a formula, whose value is another.
+    """
 
     value: Fraction
     unit: Unit = PLAIN
     decimals: int = 0
+    is_operand: bool = False
 
 
 def is_same(one: Number, other: Number) -> bool:
@@ -75,12 +82,11 @@ def gold_number(reference: str) -> Number | None:
 
 
 def final_number(answer: str) -> Number | None:
-    """Return the number of the stated answer; without one, the last number of the text."""
+    """Return the number of the stated answer, "24, not 42" being 24; without one, the last number of the text."""
     stated = stated_answer(answer)
-    if stated is not None:
-        whole = _whole(stated)
-        return whole if whole is not None else _last(stated)
-    return _last(answer)
+    if stated is None:
+        return _last(answer)
+    return _whole(stated) or _last(_NOT.sub("", stated)) or _last(stated)
 
 
 def stated_number(answer: str) -> Number | None:
@@ -108,8 +114,12 @@ def _whole(text: str | None) -> Number | None:
 
 
 def _last(text: str) -> Number | None:
-    found = _ANY.findall(_plain(text))
-    return _number(*found[-1]) if found else None
+    plain = _plain(text)
+    *_, found = (None, *_ANY.finditer(plain))
+    number = None if found is None else _number(found[1], found[2] or "")
+    if found is None or number is None or not _OPERAND.search(plain, 0, found.start()):
+        return number
+    return replace(number, is_operand=True)
 
 
 def _plain(text: str) -> str:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 import pyarrow as pa
 
 from training.encoders import EncoderModel
-from training.join import DIGEST_BYTES, has_one_answer, join_digest
+from training.join import DIGEST_BYTES, join_digest, may_join
 from training.labels import Decision, Unlabelled, label_records
 from training.parts import Place
 from training.pipeline.job import Job
@@ -34,7 +34,6 @@ from training.pipeline.rows import (
 )
 from training.quarantine import Rejected
 from training.readers import Entry, Part
-from training.reading import JoinBy
 from training.records import Label, LabelledRecord, Record
 from training.rows import decode_row
 from training.tables import RawRow
@@ -87,7 +86,7 @@ class Desk:
             self.rejected.append((place, row))
         elif self.job.has_scores and done is Stage.PARTS:
             self._hold(Stage.SCORES, row.id, place, row)
-        elif self.job.reading.join is not JoinBy.NONE and done is not Stage.JOIN and has_one_answer(row):
+        elif done is not Stage.JOIN and may_join(row, self.job.reading.join):
             self._hold(Stage.JOIN, join_digest(row, self.job.reading.join), place, row)
         else:
             self.records.append((place, row))

@@ -102,7 +102,7 @@ def labelled(logs: Sequence[LogFile], out: Path, job: Job, engine: Engine, repor
         for stage in Stage:
             flow.put_together(stage)
         origin = {METADATA_KEY: msgspec.json.encode(Origin(job.pair, job.margin, files))}
-        flow.output = Output(out, _metadata(flow.job) | origin, FIELDS if job.keeping else job.beside)
+        flow.output = Output(out, spool.folder, _metadata(flow.job) | origin, FIELDS if job.keeping else job.beside)
         yield flow
 
 

@@ -31,12 +31,14 @@ class Output:
 
     Attributes:
         out: file of labels; the quarantine lies beside it where any row is in it.
+        folder: where both lie until they are complete; it goes with the next run when this one is killed.
         metadata: of the Parquet file.
         beside: columns that the rows have beside their labels: vectors, or features.
         tally: of the rows written.
     """
 
     out: Path
+    folder: Path
     metadata: dict[bytes, bytes]
     beside: Sequence[pa.Field] = ()
     tally: Tally = field(default_factory=Tally)
@@ -49,13 +51,14 @@ class Output:
         """
         schema = pa.schema([*LABEL_SCHEMA, *self.beside], metadata=self.metadata)
         size = VECTOR_ROW_GROUP_ROWS if self.beside else ROW_GROUP_ROWS
-        with replacing(self.out) as labels, ExitStack() as opened:
-            quarantine = _Quarantine(self.out.with_name(f"{self.out.name}.quarantine.jsonl"), opened)
+        with replacing(self.out, self.folder) as labels, ExitStack() as opened:
+            quarantine = _Quarantine(self.out.with_name(f"{self.out.name}.quarantine.jsonl"), self.folder, opened)
             with pq.ParquetWriter(labels, schema, compression="zstd") as writer:
                 for group in _row_groups(self._records(tables, quarantine), size):
                     writer.write_table(group.select(schema.names), row_group_size=size)
             counts = {Reason(why): count for why, count in self.tally.quarantined.most_common()}
             refuse_mostly_bad(counts, quarantine.first, n_rows)
+            quarantine.end()
 
     def _records(self, tables: Iterable[pa.Table], quarantine: _Quarantine) -> Iterator[pa.Table]:
         """Yield the rows that are not in quarantine, and count all."""
@@ -96,20 +99,25 @@ def _rejected(rows: pa.Table) -> Iterator[Rejected]:
 class _Quarantine:
     """The file of the rows in quarantine, which is there only where there are any."""
 
-    def __init__(self, path: Path, opened: ExitStack) -> None:
-        self._path, self._opened = path, opened
+    def __init__(self, path: Path, folder: Path, opened: ExitStack) -> None:
+        self._path, self._folder, self._opened = path, folder, opened
         self._file: IO[bytes] | None = None
         self.first: Rejected | None = None
 
     def add(self, rows: pa.Table, tally: Tally) -> None:
         if self._file is None:
-            temporary = self._opened.enter_context(replacing(self._path))
+            temporary = self._opened.enter_context(replacing(self._path, self._folder))
             self._file = self._opened.enter_context(temporary.open("wb"))
         for rejected in _rejected(rows):
             self._file.write(quarantine_line(rejected))
             tally.quarantined[str(rejected.reason)] += 1
             if self.first is None and rejected.reason not in LEFT_OUT:
                 self.first = rejected
+
+    def end(self) -> None:
+        """Remove what an earlier run under this name left, where no row is in quarantine now."""
+        if self._file is None:
+            self._path.unlink(missing_ok=True)
 
 
 def _counts(table: pa.Table, names: list[str]) -> list[dict[str, Any]]:

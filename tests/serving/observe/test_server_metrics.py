@@ -91,7 +91,9 @@ def test_prompts_tenants_and_ids_are_in_no_series(bundle_folder: Path, tmp_path:
         assert all(canary not in str(series) for series in scrape(url).series)
 
 
-@pytest.mark.parametrize(("timeout_s", "code"), [(0.5, "DEADLINE_EXCEEDED"), (1.5, "DEADLINE_EXCEEDED"), (30, "CANCELLED")])
+@pytest.mark.parametrize(
+    ("timeout_s", "code"), [(0.5, "DEADLINE_EXCEEDED"), (1.5, "DEADLINE_EXCEEDED"), (30, "CANCELLED")]
+)
 def test_call_that_ends_while_it_waits_is_a_failure_with_its_code(bundle: Bundle, timeout_s: float, code: str):
     gated = GatedModel(bundle.model)
 

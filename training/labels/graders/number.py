@@ -14,7 +14,8 @@ def _read(question: Question) -> Grade | None:
     def grade(answer: str) -> float | None:
         found = final_number(answer)
         if found is not None:
-            return float(is_right(found, gold))
+            is_gold = is_right(found, gold)
+            return None if is_gold and found.is_operand else float(is_gold)  # 3 is not what 2\sqrt{3} is
         return 0.0 if states_no_number(answer) else None
 
     return grade

@@ -16,6 +16,7 @@ from serving.bundle import Pair
 from serving.tables import console
 from training.features.keep import Keeping
 from training.judge.settings import JudgeSettings
+from training.labels import Unlabelled
 from training.labels.graders.code import Limits
 from training.labels.ledger import Ledger, ledger_table
 from training.pipeline.choice import EngineChoice
@@ -59,6 +60,8 @@ def label_logs(
     if made is None:
         return
     ledger, judging = made
+    if ledger.abstained.keys() == {Unlabelled.NO_ANSWER} and not ledger.labelled:
+        reporter.say(f"no row has an answer of {pair.strong} or {pair.weak}: name the models with --strong and --weak")
     if as_json:
         print(msgspec.json.encode(msgspec.to_builtins(ledger) | ({"judge": judging} if judging else {})).decode())
         return

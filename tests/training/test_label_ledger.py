@@ -103,6 +103,14 @@ def test_label_writes_labels_quarantine_and_ledger(tmp_path: Path, capsys: pytes
     assert "estimated label noise" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("pair", "is_said"), [(Pair("gpt-9", "gpt-9-mini"), True), (Pair(), False)])
+def test_models_that_no_row_names_are_told_to_who_named_them(tmp_path: Path, capsys, pair: Pair, is_said: bool):
+    log = write(tmp_path / "log.jsonl", ["no_answer", "scores", "undecided"])
+    options = {"run_code": False, "similarity": "", "quiet": False, "as_json": True}
+    label_logs([log], tmp_path / "labels.parquet", pair, Reading(), 0.0, **options)
+    assert (f"no row has an answer of {pair.strong} or {pair.weak}" in capsys.readouterr().err) is is_said
+
+
 def test_a_run_without_bad_rows_leaves_no_quarantine_of_a_run_before(tmp_path: Path):
     out, quarantine = tmp_path / "labels.parquet", tmp_path / "labels.parquet.quarantine.jsonl"
     for kinds, left in (([*ROWS, *ROWS, *DAMAGED], True), ([*ROWS], False)):

@@ -149,7 +149,7 @@ def _identities(table: pa.Table) -> list[tuple[object, ...]]:
 
 def _age_days(rows: Sequence[KeptRow]) -> Floats:
     moment_s = np.array([one.moment_s for one in rows])
-    return np.maximum(0.0, min(moment_s.max(), time.time()) - moment_s) / DAY_S
+    return np.asarray(np.maximum(0.0, min(moment_s.max(), time.time()) - moment_s) / DAY_S)
 
 
 def _within(age_days: Floats, aging: Aging) -> NDArray[np.int64]:

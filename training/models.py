@@ -1,26 +1,11 @@
-"""Models: whether the name that a log gives a model means a model of the pair."""
+"""Models: which of the names that a log gives a model mean a model of the pair."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 
 from serving.bundle import Pair
-from serving.prices import SNAPSHOT
-
-
-@lru_cache(maxsize=1024)  # asked eight times a row, always of the same few names
-def is_model(logged: str, name: str) -> bool:
-    """Whether a log's model name means the model `name`: the same, or a dated snapshot of it.
-
-    Upper and lower case are the same. A provider before a slash (`azure/gpt-4o`) counts only where `name` has one.
-    """
-    if logged == name:
-        return True
-    logged, name = logged.casefold(), name.casefold()
-    if "/" not in name:
-        logged = logged.rpartition("/")[2]
-    return logged == name or (logged.startswith(name) and SNAPSHOT.fullmatch(logged, len(name)) is not None)
+from serving.model_names import is_model
 
 
 def is_pair_model(logged: str, pair: Pair) -> bool:

@@ -20,6 +20,7 @@ from typing import Any
 import msgspec
 
 from serving.bundle import Pair
+from serving.model_names import is_model
 from serving.prompt import (
     ChatBody,
     ContentPart,
@@ -32,7 +33,6 @@ from serving.prompt import (
 )
 from training.cells import CellKind, cell, encode
 from training.errors import DataRefused
-from training.models import is_model
 from training.quarantine import ROW_ERRORS, Reason, Rejected, RowRefused, reason_of
 from training.records import Record, Response
 from training.tables import RawRow

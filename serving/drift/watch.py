@@ -17,11 +17,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import Bundle, Manifest
+from serving.bundle import Bundle, Manifest, Pair
 from serving.drift.baseline import Baseline
 from serving.drift.calibration import match_from
 from serving.drift.window import OutcomeWindow, RequestWindow
 from serving.model import Prediction
+from serving.model_names import is_model
 from serving.routes import Route
 from serving.spool.outcome import Outcome
 
@@ -63,6 +64,7 @@ class _Watched:
 
     requests: RequestWindow | None
     margin: float
+    pair: Pair
     outcomes: OutcomeWindow = field(default_factory=OutcomeWindow)
     waiting: list[tuple[float, NDArray[np.float32], bool]] = field(default_factory=list)
     has_news: bool = False
@@ -80,7 +82,7 @@ class DriftWatch:
         self._n_samples = 0
 
     def decided(self, bundle: Bundle, route: Route, request_id: str, prediction: Prediction) -> None:
-        """Remember a decision of the model, so that its outcome finds what was said."""
+        """Remember a decision of the model and the tier taken, so that its outcome finds what was said."""
         if not (self._awaits_outcomes and request_id):
             return
         self._known[hash(request_id)] = _Known(bundle.manifest.bundle_id, prediction.p_match, route)
@@ -103,8 +105,9 @@ class DriftWatch:
         if known is None or watched is None:
             return
         known.scores = known.scores or {}
-        if outcome.score is not None:
-            known.scores[outcome.tier or known.route] = outcome.score
+        tier = _tier_of(outcome, watched.pair, known.route)
+        if outcome.score is not None and tier:
+            known.scores[tier] = outcome.score
         match = match_from(outcome.preference, known.scores, watched.margin)
         if match is None:
             return
@@ -144,7 +147,8 @@ class DriftWatch:
         bundle_id, baseline = bundle.manifest.bundle_id, bundle.baseline
         watched = self._watched.get(bundle_id)
         if watched is None:
-            watched = _Watched(None if baseline is None else RequestWindow(baseline), margin_of(bundle.manifest))
+            window = None if baseline is None else RequestWindow(baseline)
+            watched = _Watched(window, margin_of(bundle.manifest), bundle.manifest.pair)
             self._watched[bundle_id] = watched
             if baseline is not None:
                 self._gauges.drift_baseline(bundle_id, baseline)
@@ -161,6 +165,19 @@ class DriftWatch:
 def margin_of(manifest: Manifest) -> float:
     """Return by how much the weak score could fall below the strong one and still match, as the bundle was trained."""
     return float(manifest.training.settings.get("margin", 0.0))
+
+
+def _tier_of(outcome: Outcome, pair: Pair, route: Route) -> str:
+    """Return whose answer an outcome is of: as the model is named, else as the tier is, else the routed one.
+
+    Empty where it names a model outside the pair alone. Compaction reads it likewise (`training.compaction.joining`).
+    """
+    if outcome.model:
+        for tier, name in ((Route.WEAK, pair.weak), (Route.STRONG, pair.strong)):
+            if is_model(outcome.model, name):
+                return tier
+        return outcome.tier
+    return outcome.tier or route
 
 
 def _rows(waiting: list[tuple[float, NDArray[np.float32], bool]]) -> NDArray[np.float64]:

@@ -126,10 +126,10 @@ class Answering:
             falls_back=asked.before.falls_back,
         )
         self.challengers.show(lineup, served, asked, chosen)
-        if self._drift is not None:
-            self._drift.decided(served.bundle, chosen.route, call.request_id, predicted.prediction)
         manifest = served.manifest
         decision = settled(chosen, manifest.pair, self._after(rules, asked, chosen, predicted, costs))
+        if self._drift is not None:
+            self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
         features = predicted.features if self._logs_features else None
         self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, features, served.bundle), timings)

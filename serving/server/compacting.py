@@ -67,7 +67,8 @@ class Compacting:
 
         Files with damage stay in the spool; they alone start no further run.
         """
-        if not self._sealed() - self._left:
+        found = self._sealed()
+        if not found - self._left:
             return
         make_folder(self._spool)
         with (self._spool / LOCK).open("a") as lock:
@@ -76,7 +77,7 @@ class Compacting:
             except BlockingIOError:  # another worker is at it
                 return
             self._run()
-        self._left = self._sealed()
+        self._left = found & self._sealed()  # not what was sealed while the run was at work
 
     def _sealed(self) -> frozenset[str]:
         return frozenset(path.name for path in self._spool.glob("*" + SEALED))

@@ -42,6 +42,11 @@ MAX_WAITING_CHARS = 16 << 20
 MAX_WAITING_TAUGHT = MAX_WAITING // 2
 """With more waiting, decisions are written without their lesson: better a row that teaches nothing than one lost."""
 
+MAX_LATE_S = 0.3
+"""Likewise those that have waited so long: with `POLL_S` and the spool's `FLUSH_S` a killed process loses less than a
+second. Under full load the lessons' thread, of low priority, makes some 25 a second: without this limit, 900 calls a
+second with `both = 1.0` left decisions of 2.6 s before the kill out of the log."""
+
 MAX_TEXT_BYTES = MAX_ESTIMATED_TOKENS * BYTES_PER_TOKEN
 """Longer texts are not kept: they go to the strong model unseen by the router, and no training uses them."""
 
@@ -161,13 +166,19 @@ class DecisionLog:
             return None
         lesson = None
         try:
-            if len(self._waiting) <= MAX_WAITING_TAUGHT and time.monotonic() < self._teaches_until_s:
+            if len(self._waiting) <= MAX_WAITING_TAUGHT and self._has_time_for(decided):
                 lesson = self._lessons.of(decided.bundle, decided.call.prompt, decided.features)
         except Exception as error:  # noqa: BLE001  # the decision is worth keeping all the same
             _log.error("decision log: a lesson could not be made: %s", type(error).__name__)
         if lesson is None or not lesson.dense:
             self.untaught += 1
         return lesson
+
+    def _has_time_for(self, decided: Decided) -> bool:
+        """Whether a lesson keeps no decision waiting too long; a closing log has its own limit, for all together."""
+        if self._closing.is_set():
+            return time.monotonic() < self._teaches_until_s
+        return time.time() - decided.decided_s <= MAX_LATE_S
 
 
 def record_of(decided: Decided, mode: LogDecisions, key: bytes, lesson: Lesson | None = None) -> DecisionRecord:

@@ -20,11 +20,11 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from serving.bundle import Pair
+from serving.model_names import is_model
 from training.labels.agreement import agreement
 from training.labels.graders import Question
 from training.labels.reference import ReferenceLabeller, grade_answer
 from training.logs import read_records
-from training.models import is_model
 from training.readers.turnout import MODE_SUFFIX, PAIR_COLUMNS
 from training.records import Record
 

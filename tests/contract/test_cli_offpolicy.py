@@ -169,6 +169,13 @@ def test_what_is_no_decision_log_is_refused(turnout: Turnout, tmp_path: Path, lo
             assert (ended.code, says in ended.err) == (1, True), ended.err
 
 
+def test_one_request_without_a_price_leaves_no_cost_and_is_named(turnout: Turnout, bundle_folder: Path, tmp_path: Path):
+    priced = {"weak_cost_usd": 1e-4, "strong_cost_usd": 1e-3}
+    sealed(tmp_path, [decision("a", **priced), decision("b", **priced), decision("c"), outcome("a")])
+    ended = turnout("replay-policy", tmp_path, "--bundle", bundle_folder, "--quiet")
+    assert (ended.code, "no costs: 1 of 3 requests" in ended.out) == (0, True), ended.err
+
+
 def test_savings_are_net_of_second_answers_and_of_the_router(
     turnout: Turnout, spooled: tuple[Path, Path, dict[str, float]]
 ):

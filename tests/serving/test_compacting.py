@@ -36,6 +36,25 @@ def test_sealed_files_are_compacted_once_and_damage_starts_no_further_run(tmp_pa
     assert list((tmp_path / "spool").glob("*.spool")) == [damaged]
 
 
+class SealedMeanwhile(Compacting):
+    """Beside it a worker seals a file when the process of the first run has looked into the spool."""
+
+    def _run(self) -> None:
+        super()._run()
+        if self.n_runs == 1:
+            sealed(self._spool, [decision("late")], 2)
+
+
+def test_a_file_sealed_during_a_run_starts_the_next_one(tmp_path: Path):
+    sealed(tmp_path / "spool", [decision("a")], 1)
+    own = SealedMeanwhile(ServerSettings(spool=tmp_path / "spool", compact_to=tmp_path / "logs"))
+    own.run_if_new()
+    own.run_if_new()
+    assert own.n_runs == 2
+    assert [row["id"] for row in rows(tmp_path / "logs")] == ["a", "late"]
+    assert not list((tmp_path / "spool").glob("*.spool"))
+
+
 def test_only_one_process_at_a_time_is_started(tmp_path: Path):
     sealed(tmp_path / "spool", [decision("a")])
     own = compacting(tmp_path)

@@ -122,6 +122,28 @@ def test_two_scores_of_a_request_tell_the_match_and_one_does_not(bundle: Bundle)
     assert reading(metrics, "brier") == pytest.approx(0.01)
 
 
+@pytest.mark.parametrize("name", ["{}", "{}-2024-08-06", "azure/{}"])
+def test_two_scores_tell_the_match_where_outcomes_name_the_models_alone(bundle: Bundle, name: str):
+    watch, metrics, measured = watched(bundle, 0)
+    pair = measured.manifest.pair
+    for number in range(MIN_OUTCOMES):
+        watch.decided(measured, Route.STRONG, f"{number}", Prediction(0.9, Stage.FAST))
+        for model, score in ((pair.weak, 0.4), (pair.strong, 0.6)):
+            watch.reported(Outcome(request_id=f"{number}", received_s=1.0, model=name.format(model), score=score))
+    watch.show()
+    assert reading(metrics, "brier") == pytest.approx(0.81)
+
+
+def test_scores_of_a_model_outside_the_pair_tell_nothing(bundle: Bundle):
+    watch, metrics, measured = watched(bundle, 0)
+    for number in range(MIN_OUTCOMES):
+        watch.decided(measured, Route.STRONG, f"{number}", Prediction(0.9, Stage.FAST))
+        for model in ("another", measured.manifest.pair.weak):
+            watch.reported(Outcome(request_id=f"{number}", received_s=1.0, model=model, score=0.4))
+    watch.show()
+    assert reading(metrics, "brier") is None
+
+
 def test_a_bundle_that_left_shows_nothing_any_more(bundle: Bundle):
     watch, metrics, _ = watched(bundle, WINDOW)
     assert reading(metrics, "p_match") is not None
@@ -166,5 +188,29 @@ def test_server_shows_a_shift_of_its_traffic_and_outcomes_that_disappoint(tmp_pa
     assert beyond == {"log_tokens", "log_questions", "p_match", "brier"}
 
 
-async def ask(channel: grpc.aio.Channel, method: str, request: Any) -> None:
-    await channel.unary_unary(method)(request.SerializeToString(), timeout=5)
+def test_unnamed_outcome_of_an_explored_request_is_of_the_tier_that_was_taken(tmp_path: Path):
+    loaded = load_bundle(measured_bundle(tmp_path / "bundle", USUAL))
+    rules = tmp_path / "rules.toml"
+    rules.write_text("[exploration]\nrate = 0.5\nboth = 1.0\n")
+    other = {pb.TIER_WEAK: pb.TIER_STRONG, pb.TIER_STRONG: pb.TIER_WEAK}
+
+    async def brier() -> float | None:
+        async with (
+            server_in_loop(loaded, spool=tmp_path / "spool", rules=rules) as (server, address),
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            for number in range(MIN_OUTCOMES):
+                asked = pb.RouteRequest(text=USUAL[number % len(USUAL)], request_id=f"{number}")
+                routed = pb.RouteResponse.FromString(await ask(channel, ROUTE_METHOD, asked))
+                for tier in (pb.TIER_UNSPECIFIED, other[routed.tier]):
+                    outcome = pb.ReportOutcomeRequest(request_id=f"{number}", tier=tier, score=0.5)
+                    await ask(channel, REPORT_OUTCOME_METHOD, outcome)
+            server.service.drift.show()
+            return reading(server.service.metrics, "brier")
+
+    assert asyncio.run(brier()) is not None  # of each request both scores are known
+
+
+async def ask(channel: grpc.aio.Channel, method: str, request: Any) -> bytes:
+    answer: bytes = await channel.unary_unary(method)(request.SerializeToString(), timeout=5)
+    return answer

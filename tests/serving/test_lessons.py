@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import shutil
+import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -15,9 +18,13 @@ from serving.client import AsyncRouter
 from serving.prompt import Prompt
 from serving.registry import find_bundle
 from serving.server import decision_log
+from serving.server.decision_log import DecisionLog
 from serving.server.lessons import Lessons
 from serving.spool.decision import DecisionRecord, LogDecisions
+from serving.spool.writer import SpoolLimits, SpoolWriter
 from serving.ties import key_digest
+from tests.decision_builders import decided
+from tests.gates import until
 from tests.log_builders import record
 from tests.running import lifecycle_of, server_in_loop
 from tests.serving.test_decision_log import decisions_of
@@ -26,6 +33,12 @@ from training.encoders import EncoderModel
 from training.splits import group_keys
 
 TEXTS = [f"Which of the {number} ferries leaves the northern pier at noon?" for number in range(24)]
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Give a busy machine its time."""
+    monkeypatch.setattr(decision_log, "MAX_LATE_S", 60.0)
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +138,21 @@ def test_log_that_is_behind_leaves_lessons_out_before_it_drops_decisions(
     _, records, untaught = routed(shipped, tmp_path, "digest", TEXTS[:3])
     assert [(one.dense, bool(one.buckets)) for one in records] == [(b"", True)] * 3
     assert untaught == 3
+
+
+def test_decision_that_has_waited_too_long_is_written_without_its_lesson(shipped: Bundle, tmp_path: Path):
+    spool = SpoolWriter(tmp_path, SpoolLimits())
+    log = DecisionLog(spool, LogDecisions.DIGEST, b"k" * 32)
+    now = decided(TEXTS[0])
+    wanted = dataclasses.replace(now.decision, wants_both=True)
+    now = msgspec.structs.replace(now, decision=wanted, bundle=shipped, decided_s=time.time())
+    for one in (now, msgspec.structs.replace(now, decided_s=now.decided_s - 120.0)):
+        log.log(one)
+        asyncio.run(until(lambda: log.written == log.offered))
+    log.close()
+    spool.close()
+    assert [bool(one.dense) for one in decisions_of(tmp_path)] == [True, False]
+    assert log.untaught == 1
 
 
 def test_lesson_that_fails_costs_no_decision(

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pytest
 
 from serving.asking import RouteItem
 from serving.bundle import load_bundle
 from serving.client import AsyncRouter
+from serving.server import decision_log
 from serving.spool.decision import LogDecisions
 from tests.running import lifecycle_of, server_in_loop
 from tests.training.spools import compacted
@@ -38,7 +40,9 @@ def explored_log(
     folder.mkdir(parents=True, exist_ok=True)
     rules, spool = folder / "rules.toml", folder / "spool"
     rules.write_text(f"[exploration]\nboth = {both}\n")
-    asyncio.run(_serve(bundle, rows, {"rules": rules, "spool": spool, "log_decisions": LogDecisions(mode)}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(decision_log, "MAX_LATE_S", 600.0)  # a busy machine takes its time for lessons
+        asyncio.run(_serve(bundle, rows, {"rules": rules, "spool": spool, "log_decisions": LogDecisions(mode)}))
     compacted(spool, folder / "logs")
     with opened(folder / "logs") as store:
         return store.decision_files()
@@ -61,7 +65,7 @@ async def _serve(bundle: Path, rows: Sequence[dict[str, Any]], settings: dict[st
             ]
             assert all(await asyncio.gather(*reports))
         log = server.service.decision_log
-        while log.written + log.dropped < log.offered:  # noqa: ASYNC110  # a busy machine takes its time for lessons
+        while log.written + log.dropped < log.offered:  # noqa: ASYNC110  # written on the log's thread
             await asyncio.sleep(0.05)
         assert (log.written, log.dropped, log.untaught) == (len(rows), 0, 0)
 

@@ -10,8 +10,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from serving.bundle import Pair
+from serving.errors import EXIT_OK
 from serving.prompt import Prompt
 from tests.log_builders import record
+from tests.training.spools import compacted, decision, sealed
+from training.compaction.commands import forget_rows
 from training.compaction.forget import Whom, forget_kept
 from training.errors import DataRefused, RetrainUnderWay
 from training.records import Label, LabelledRecord, Response
@@ -83,5 +86,17 @@ def test_rows_of_a_tenant_can_be_forgotten(tmp_path: Path):
     assert forget_kept(path, Whom(tenant="nobody")) == 0
     assert forget_kept(path, Whom(tenant="t", session_id="c")) == 1
     assert read_kept(path, ORIGIN) == kept_rows()[1:]
+
+
+def test_while_a_retraining_is_about_to_keep_rows_nothing_is_forgotten(tmp_path: Path):
+    path, spool, logs = tmp_path / "rows.parquet", tmp_path / "spool", tmp_path / "logs"
+    write_kept(path, kept_rows(), ORIGIN)
+    sealed(spool, [decision("a", tenant="t")])
+    compacted(spool, logs)
+    before = {one: one.read_bytes() for one in tmp_path.rglob("*.parquet")}
     with alone(path), pytest.raises(RetrainUnderWay):
-        forget_kept(path, Whom(tenant="t"))
+        forget_rows(logs, spool, Whom(tenant="t"), path, "", as_json=True)
+    assert {one: one.read_bytes() for one in tmp_path.rglob("*.parquet")} == before
+    assert forget_rows(logs, spool, Whom(tenant="t"), path, "", as_json=True) == EXIT_OK
+    assert read_kept(path, ORIGIN) == kept_rows()[1:]
+    assert not list(logs.rglob("day=*"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -150,6 +151,18 @@ def test_window_leaves_out_old_rows_and_half_life_makes_them_light(story: Story)
     age_days = (START_S + 20 * DAY_S - np.array([one.moment_s for one in pool.rows])) / DAY_S
     assert 7.9 < age_days.max() < 8.1
     assert pool.data.weight == pytest.approx(pool.weight * 0.5 ** (age_days / 2), rel=0.02)
+
+
+def test_a_row_dated_ahead_of_the_clock_makes_no_other_old(tmp_path: Path):
+    rows = later_rows(40, 92, first_day=0)
+    now_s = time.time()
+    for number, row in enumerate(rows):
+        row["created"] = now_s - DAY_S * (number + 0.5) / 10
+    rows[7]["created"] = now_s + 3650 * DAY_S
+    log = write_log(tmp_path / "log.jsonl", rows)
+    pool = pool_rows([log], None, Origin(Pair(), 0.0), Reading(), Aging(window_days=3, half_life_days=1), QUIET)
+    assert len(pool.rows) == 30
+    assert (pool.data.weight / pool.weight).max() == 1.0
 
 
 def test_same_log_again_is_too_little_and_changes_nothing(story: Story):

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import scipy.stats
 
 from serving.prices import cost_usd
 from tests.training.offpolicy_world import World
 from tests.training.spools import DAY_S, NOON_S, decision, outcome, sealed
 from training.errors import DataRefused
 from training.offpolicy.log import read_decisions
+from training.offpolicy.rows import LoggedRows
 from training.savings.caches import Turn, warm_tokens
 from training.savings.machine import Machine
 from training.savings.quality import quality
@@ -183,3 +186,38 @@ def test_without_exploration_nothing_is_claimed_of_the_strong_models_quality():
     assert (found.pairs, found.made_worse) == (0, None)
     assert found.unknown > 0
     assert found.score_lost.value == pytest.approx(0.0)  # of the requests that were strong
+
+
+def with_certain(rows: LoggedRows, *, weak: bool) -> LoggedRows:
+    """Return the rows, and as many again that a rule sent to one tier without any chance of the other."""
+    n, tier = len(rows), np.array([weak, not weak])
+    ruled = replace(
+        rows,
+        session=rows.session + rows.session.max() + 1,
+        is_weak=np.full(n, weak),
+        asked=np.tile(tier, (n, 1)),
+        propensity=np.tile(tier.astype(np.float64), (n, 1)),
+        pair_propensity=np.zeros(n),
+        score=np.where(tier, 0.0, np.nan) + np.zeros((n, 2)),
+    )
+    both = ([getattr(one, field.name) for one in (rows, ruled)] for field in fields(rows))
+    return LoggedRows(*map(np.concatenate, both))
+
+
+def test_requests_that_a_rule_sent_weak_are_not_among_those_said_to_be_no_worse():
+    rows = World(rate=0.1, both=0.2).log(2000, seed=5)
+    alone = quality(rows)
+    ruled_weak, ruled_strong = (quality(with_certain(rows, weak=weak)) for weak in (True, False))
+    assert (alone.unpaired, ruled_weak.unpaired, ruled_strong.unpaired) == (0, len(rows), 0)
+    assert ruled_weak.made_worse == alone.made_worse
+    assert ruled_strong.made_worse.value == pytest.approx(alone.made_worse.value / 2)
+    assert ruled_strong.made_worse.high == pytest.approx(alone.made_worse.high / 2)
+
+
+def test_none_made_worse_among_few_pairs_is_no_proof_of_none():
+    rows = World(rate=0.1, both=0.2).log(300, seed=6)
+    rows = replace(rows, score=np.where(np.isnan(rows.score), np.nan, 1.0))
+    found = quality(rows)
+    n_sessions = len(np.unique(rows.session[rows.asked.all(axis=1) & ~np.isnan(rows.score).any(axis=1)]))
+    assert (found.made_worse.value, found.made_worse.low) == (0.0, 0.0)
+    assert found.made_worse.high == pytest.approx(scipy.stats.beta.ppf(0.975, 1, n_sessions))

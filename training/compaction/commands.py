@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +18,7 @@ from training.compaction.copies import copy_to
 from training.compaction.forget import Whom, forget, forget_kept
 from training.compaction.store import Store, opened
 from training.errors import DataRefused
+from training.retrain.alone import alone
 
 
 def compact_logs(spool: Path, out: Path, keep_days: int | None, copies: str, *, as_json: bool) -> int:
@@ -39,16 +41,20 @@ def forget_rows(folder: Path, spool: Path | None, whom: Whom, kept: Path | None,
     Raises:
         DataRefused: nobody is named, a folder is not there, another process is at work on the store, or the copies
             can't be written.
+        RetrainUnderWay: a retraining is about to write `kept`; nothing is forgotten then.
     """
     if whom == Whom():
         raise DataRefused("forget whom? give at least one of --tenant, --session, --id")
     if spool is not None:
         _check_folder(spool)
-    with opened(folder) as store:
+    with contextlib.ExitStack() as held:
+        if kept is not None:  # first, and until the end: a retraining that has read the rows would keep them again
+            held.enter_context(alone(kept))
+        store = held.enter_context(opened(folder))
+        n_kept = 0 if kept is None else forget_kept(kept, whom)
         done = forget(store, spool, whom)
+        done.kept = n_kept
         sent = _copied(store, copies)
-    if kept is not None:
-        done.kept = forget_kept(kept, whom)
     _print(str(folder), asdict(done) | sent, as_json=as_json)
     return EXIT_DATA_REFUSED if done.left else EXIT_OK
 

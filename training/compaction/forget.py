@@ -21,7 +21,6 @@ from serving.spool.framing import Kind, file_header, framed
 from serving.spool.outcome import Outcome, decode_outcome
 from serving.spool.reader import Damage, Record, read_file
 from training.compaction.store import Store, read_table, replace_table, sync_folder, write_table
-from training.retrain.alone import alone
 
 _DRAFT = ".tmp"
 
@@ -83,15 +82,15 @@ class Forgotten:
 def forget_kept(path: Path, whom: Whom) -> int:
     """Rewrite the rows that `turnout retrain` has kept without those of `whom`; return how many went.
 
+    Call it inside `alone(path)`.
+
     Raises:
         DataRefused: the file is not there or damaged.
-        RetrainUnderWay: a retraining is about to write it.
     """
-    with alone(path):
-        table = read_table(path)
-        left = table.filter(pc.invert(_mask(table, whom, "id")))
-        if left.num_rows < table.num_rows:
-            write_table(path, left)
+    table = read_table(path)
+    left = table.filter(pc.invert(_mask(table, whom, "id")))
+    if left.num_rows < table.num_rows:
+        write_table(path, left)
     return int(table.num_rows - left.num_rows)
 
 

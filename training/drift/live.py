@@ -25,12 +25,12 @@ from serving.bundle import Bundle
 from serving.drift.calibration import match_from
 from serving.drift.watch import margin_of
 from serving.features import SCHEMA_VERSION
+from serving.model_names import is_model
 from serving.prompt import Prompt
 from serving.routes import Reason
 from training.errors import DataRefused
 from training.labels import label_records
 from training.logs import read_records
-from training.models import is_model
 from training.reading import Reading
 from training.records import Record
 from training.sources import find_logs

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serving.bundle import Pair
+from serving.model_names import is_model
 from training.calls.address import Address
 from training.calls.budget import Caps
 from training.calls.tariff import GivenPrices, bare_name, find_tariff
 from training.errors import CallsMisused
 from training.judge.rubric import Judge
-from training.models import is_model
 
 DEFAULT_MAX_USD = 5.0
 

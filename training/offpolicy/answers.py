@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import msgspec
 
 from serving.errors import PriceUnknown
+from serving.model_names import is_model
 from serving.prices import PriceList
-from training.models import is_model
 
 WEAK, STRONG = 0, 1
 """Columns of everything that has one value a tier."""

@@ -97,6 +97,10 @@ def _notes(found: Replay, scored: Scored, bundle_id: str) -> list[str]:
     shares = [("weak", found.scored_weak), ("strong", found.scored_strong)]
     judged = ", ".join(f"{share:.1%} of the {tier}" for tier, share in shares if share is not None)
     notes = [overlap, f"judged: {judged} answers; which ones is taken as chance"]
+    if found.unpriced:
+        notes.append(
+            f"no costs: {found.unpriced} of {found.rows} requests were logged without; the price list lacked a model"
+        )
     for one in found.policies:
         if one.unknown:
             notes.append(

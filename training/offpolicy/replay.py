@@ -81,6 +81,7 @@ class Replay(msgspec.Struct, frozen=True):
         rows, sessions: of the log, requests outside a rollout left out.
         without_overlap: rows with route propensity 1 and no chance of both answers: they say nothing of the other tier.
         ruled: rows that a rule, guard or session decided, whatever the policy.
+        unpriced: rows without an expected cost; with one of them no cost is estimated.
         scored_weak, scored_strong: share of the answers asked of either tier that somebody judged.
         policies: `AS_LOGGED` and `ALL_STRONG` first.
     """
@@ -89,6 +90,7 @@ class Replay(msgspec.Struct, frozen=True):
     sessions: int
     without_overlap: int
     ruled: int
+    unpriced: int
     scored_weak: float | None
     scored_strong: float | None
     policies: list[PolicyReplay]
@@ -129,6 +131,7 @@ def replay(rows: LoggedRows, policies: Iterable[Candidate]) -> Replay:
         sessions=len(np.unique(rows.session)),
         without_overlap=int((~rows.has_overlap).sum()),
         ruled=int(rows.is_ruled.sum()),
+        unpriced=int(np.isnan(rows.expected_usd).any(axis=1).sum()),
         scored_weak=scored[0],
         scored_strong=scored[1],
         policies=[_replayed(rows, candidate, reference, scores, costs) for candidate in candidates],

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from serving.bundle import Pair
+from serving.model_names import is_model
 from serving.prompt import Message
 from training.cells import CellKind, decode_fields
-from training.models import is_model
 from training.quarantine import Reason, RowRefused
 from training.readers.completion import refuse_withheld
 from training.readers.conversation import session_of, turn_id

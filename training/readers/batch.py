@@ -11,9 +11,9 @@ from typing import Any
 import msgspec
 
 from serving.bundle import Pair
+from serving.model_names import is_model
 from serving.prices import SNAPSHOT
 from training.cells import CellKind, decode_fields
-from training.models import is_model
 from training.quarantine import Reason, RowRefused
 from training.readers.completion import Completion, completion_answer, responses
 from training.readers.form import Entry, Fields, Form, Part

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from serving.bundle import Pair
-from training.models import is_model
+from serving.model_names import is_model
 from training.quarantine import Reason
 from training.readers.form import Entry, Fields, Form
 

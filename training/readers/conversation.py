@@ -14,9 +14,9 @@ from typing import Any
 import msgspec
 
 from serving.bundle import Pair
+from serving.model_names import is_model
 from serving.prompt import ContentPart, Message
 from training.cells import CellKind, decode_fields, encode
-from training.models import is_model
 from training.quarantine import Reason
 from training.readers.completion import Reply
 from training.readers.form import Entry, Fields

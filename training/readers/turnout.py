@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 
 from serving.bundle import Pair
+from serving.model_names import is_model
 from training.cells import encode
-from training.models import is_model
 from training.quarantine import Reason
 from training.readers.conversation import holds_conversation, turn_entries
 from training.readers.form import Entry, Fields, Form

@@ -61,7 +61,7 @@ def retrain(
     max_quality_fall: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Mean score that the interval's lower end may fall; without it what the policy allows."
+            min=0, help="How far the mean score may fall; without it as far as the policy allows."
         ),
     ] = None,
     max_task_fall: Annotated[

@@ -34,7 +34,7 @@ DAY_S = 86_400.0
 
 @dataclass(frozen=True)
 class Aging:
-    """What age does to a row; it counts from the newest one.
+    """What age does to a row; it counts from the newest one, from now where a clock that ran ahead dated that later.
 
     Attributes:
         window_days: older rows are neither learned from nor kept; None for all.
@@ -148,7 +148,8 @@ def _identities(table: pa.Table) -> list[tuple[object, ...]]:
 
 
 def _age_days(rows: Sequence[KeptRow]) -> Floats:
-    return (max(one.moment_s for one in rows) - np.array([one.moment_s for one in rows])) / DAY_S
+    moment_s = np.array([one.moment_s for one in rows])
+    return np.asarray(np.maximum(0.0, min(moment_s.max(), time.time()) - moment_s) / DAY_S)
 
 
 def _within(age_days: Floats, aging: Aging) -> NDArray[np.int64]:

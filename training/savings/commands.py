@@ -84,7 +84,10 @@ def _notes(found: Savings) -> Iterator[str]:
     if quality.unknown:
         yield f"{quality.unknown} requests went weak without a chance of the strong answer, and are left out of that"
     if quality.made_worse is not None:
-        yield f"made worse: {_shown(quality.made_worse)} of all requests, by {quality.pairs} that both models answered"
+        if n := quality.unpaired:
+            yield f"{n} requests went weak without a chance of both answers: whether worse, nothing shows"
+        shown = f"{_shown(quality.made_worse)} of {'the other' if quality.unpaired else 'all'} requests"
+        yield f"made worse: {shown}, by {quality.pairs} that both models answered"
 
 
 def _shown(found: Estimate) -> str:

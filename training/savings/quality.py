@@ -9,9 +9,12 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from training.offpolicy.estimators import Estimate, mean, ratio, robust_terms, sample
+from training.offpolicy.estimators import CONFIDENCE, Estimate, mean, ratio, robust_terms, sample
 from training.offpolicy.outcome_model import predicted_scores
 from training.offpolicy.rows import Bools, LoggedRows
+
+ALPHA = (1.0 - CONFIDENCE) / 2
+"""Probability left at either end of an interval."""
 
 
 class Quality(msgspec.Struct, frozen=True):
@@ -23,8 +26,9 @@ class Quality(msgspec.Struct, frozen=True):
         score_lost: by how much it is below the strong model's; None where nothing shows the latter.
         unknown: requests that went weak without a chance of the strong answer; left out of `score_lost`.
         pairs: requests with scores of both answers, that the rules had asked both for.
-        made_worse: share of all requests that got a worse answer than the strong model's, from those pairs; None
-            without any.
+        made_worse: share of the requests that got a worse answer than the strong model's, from those pairs and those
+            that went strong for certain; None without a pair.
+        unpaired: requests that went weak without a chance of a pair; left out of `made_worse`.
     """
 
     judged: float
@@ -33,6 +37,7 @@ class Quality(msgspec.Struct, frozen=True):
     unknown: int
     pairs: int
     made_worse: Estimate | None
+    unpaired: int
 
 
 def quality(rows: LoggedRows) -> Quality:
@@ -47,7 +52,8 @@ def quality(rows: LoggedRows) -> Quality:
         score_lost=_lost(rows.only(can_know)),
         unknown=int((~can_know).sum()),
         pairs=int(is_pair.sum()),
-        made_worse=_made_worse(rows.only(is_pair)),
+        made_worse=_made_worse(rows, is_pair),
+        unpaired=int((rows.is_weak & ~_can_pair(rows)).sum()),
     )
 
 
@@ -72,10 +78,30 @@ def _lost(rows: LoggedRows) -> Estimate | None:
     return mean(robust_terms(strong) - robust_terms(served), rows.session)
 
 
-def _made_worse(pairs: LoggedRows) -> Estimate | None:
-    """Return the share of requests made worse; each pair counts by how improbable it was to be asked for."""
-    if not len(pairs):
+def _made_worse(rows: LoggedRows, is_pair: Bools) -> Estimate | None:
+    """Return the share of requests made worse; each pair counts by how improbable it was to be asked for.
+
+    Pairs speak of the requests that could be asked of both. Of the others those that went strong are no worse for
+    certain; those that went weak, as a rule may have them, nobody can tell.
+    """
+    if not is_pair.any():
         return None
+    pairs = rows.only(is_pair)
     weight = 1.0 / pairs.pair_propensity
     is_worse = pairs.is_weak & (pairs.score[:, 0] < pairs.score[:, 1])
-    return ratio(weight * is_worse, weight, pairs.session)
+    found = ratio(weight * is_worse, weight, pairs.session)
+    if not is_worse.any():
+        found = _none_seen(found, len(np.unique(pairs.session)))
+    can_pair = _can_pair(rows)
+    share = float(can_pair.sum() / (can_pair | ~rows.is_weak).sum())
+    return found.times(share)
+
+
+def _can_pair(rows: LoggedRows) -> Bools:
+    """(n,) whether both answers could have been asked for."""
+    return np.asarray(rows.pair_propensity > 0)
+
+
+def _none_seen(found: Estimate, n_sessions: int) -> Estimate:
+    """Return 0 with the exact end of its interval (Clopper and Pearson 1934): none among n is no proof of none."""
+    return Estimate(found.value, found.low, None if found.high is None else 1.0 - ALPHA ** (1.0 / n_sessions))

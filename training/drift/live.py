@@ -151,7 +151,7 @@ def _is_decision_log(path: LogFile) -> bool:
 
 def _add_decisions(found: LiveRows, path: LogFile, bundle: Bundle, span: Span) -> None:
     with path.open("rb") as file:
-        table = pq.read_table(file, columns=list(_COLUMNS), partitioning=None)
+        table = pq.ParquetFile(file).read(columns=list(_COLUMNS))
     for row in table.to_pylist():
         if not span.holds(row["created"]):
             found.n_outside += 1

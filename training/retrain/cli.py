@@ -60,9 +60,7 @@ def retrain(
     ] = 0.01,
     max_quality_fall: Annotated[
         float | None,
-        typer.Option(
-            min=0, help="How far the mean score may fall; without it as far as the policy allows."
-        ),
+        typer.Option(min=0, help="How far the mean score may fall; without it as far as the policy allows."),
     ] = None,
     max_task_fall: Annotated[
         float, typer.Option(min=0, help="Mean score that one task or language may fall, beyond chance.")

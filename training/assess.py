@@ -71,7 +71,6 @@ def assess(data: Dataset, table: FeatureTable, pair: Pair, *, seed: int, reporte
     fits = growing_fits(data, table, part, seed=seed, reporter=reporter)
     found = curve_of(data, fits, seed=seed)
     costs = request_costs([data.records[row] for row in fits.test], pair)
-    is_known = isinstance(costs, RequestCosts)
     return Assessment(
         labelled=len(data.rows),
         groups=data.groups.n_groups,
@@ -80,7 +79,9 @@ def assess(data: Dataset, table: FeatureTable, pair: Pair, *, seed: int, reporte
         match_rate=float(data.match.mean()),
         curve=found.points,
         enough_rows=found.enough_rows,
-        savings=_expected_savings(data, fits.test, fits.log_odds[-1], costs, seed) if is_known else None,
+        savings=None
+        if isinstance(costs, CostsUnknown)
+        else _expected_savings(data, fits.test, fits.log_odds[-1], costs, seed),
         savings_unknown=costs.reason if isinstance(costs, CostsUnknown) else "",
     )
 

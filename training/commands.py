@@ -10,6 +10,7 @@ import msgspec
 from rich.table import Table
 
 from serving.bundle import Pair, load_bundle, read_manifest
+from serving.drift.watch import margin_of
 from serving.harness import LATEST_HARNESS_RULES
 from serving.registry import find_encoder
 from serving.tables import console, figures_table, policies_table
@@ -111,7 +112,7 @@ def evaluate_file(
     out: Path | None,
     policy: str,
     reading: Reading,
-    margin: float,
+    margin: float | None,
     seed: int,
     *,
     early_exit: bool,
@@ -122,6 +123,7 @@ def evaluate_file(
     """Evaluate a bundle, write the JSON and print the figures."""
     loaded, reporter = load_bundle(bundle), Reporter(quiet=quiet)
     rules = loaded.manifest.harness_rules
+    margin = margin_of(loaded.manifest) if margin is None else margin  # p_match is of that `match` and no other
     dataset = load_dataset(data, loaded.manifest.pair, reading, margin, reporter, rules).dataset
     evaluation = evaluate_bundle(
         loaded,

@@ -276,7 +276,9 @@ def evaluate(
     include_seen: Annotated[
         bool, typer.Option("--include-seen", help="Keep rows of groups the bundle was trained on; flatters it.")
     ] = False,
-    margin: Margin = 0.0,
+    margin: Annotated[
+        float | None, typer.Option(help="As in `train`; the margin that the bundle was trained with when not given.")
+    ] = None,
     seed: Seed = 0,
     column: Columns = None,
     log_format: Format = AUTO,

@@ -10,10 +10,11 @@ import msgspec
 from rich.table import Table
 
 from serving.bundle import Pair, load_bundle, read_manifest
+from serving.drift.watch import margin_of
 from serving.harness import LATEST_HARNESS_RULES
 from serving.registry import find_encoder
 from serving.tables import console, figures_table, policies_table
-from training.assess import Assessment, assess
+from training.assess import KEPT_QUALITY, Assessment, assess
 from training.dataset import load_dataset
 from training.encoders import load_encoder
 from training.errors import DataRefused
@@ -53,7 +54,7 @@ def assess_logs(
     data = loaded.dataset
     refuse_too_little(data)
     table = features_of(loaded, model, cache_dir, reporter, rules)
-    found = assess(data, table, seed=seed, reporter=reporter)
+    found = assess(data, table, pair, seed=seed, reporter=reporter)
     if as_json:
         print(msgspec.json.encode(found).decode())
     else:
@@ -111,7 +112,7 @@ def evaluate_file(
     out: Path | None,
     policy: str,
     reading: Reading,
-    margin: float,
+    margin: float | None,
     seed: int,
     *,
     early_exit: bool,
@@ -122,6 +123,7 @@ def evaluate_file(
     """Evaluate a bundle, write the JSON and print the figures."""
     loaded, reporter = load_bundle(bundle), Reporter(quiet=quiet)
     rules = loaded.manifest.harness_rules
+    margin = margin_of(loaded.manifest) if margin is None else margin  # p_match is of that `match` and no other
     dataset = load_dataset(data, loaded.manifest.pair, reading, margin, reporter, rules).dataset
     evaluation = evaluate_bundle(
         loaded,
@@ -192,6 +194,20 @@ def _print_assessment(found: Assessment, pair: Pair) -> None:
         print("Every step still helped: more rows are likely to help further.")
     else:
         print(f"Some {found.enough_rows} rows to fit on do as well as {found.curve[-1].rows}, within the noise.")
+    print(_savings_sentence(found, pair))
+
+
+def _savings_sentence(found: Assessment, pair: Pair) -> str:
+    savings = found.savings
+    if savings is None:
+        return f"Savings can't be said: {found.savings_unknown or f'no answer of {pair.strong} scored above 0'}."
+    bounds = savings.interval
+    between = f" ({bounds[0]:.3g} to {bounds[1]:.3g})" if bounds else ""
+    return (
+        f"At {KEPT_QUALITY:.0%} of {pair.strong}'s quality, in hindsight, {savings.saved_usd_per_1k:.3g}{between} of "
+        f"{savings.strong_usd_per_1k:.3g} USD per 1,000 requests would be saved, the router paid for; a policy that "
+        "promises something saves less."
+    )
 
 
 def _with_interval(point: CurvePoint, name: str) -> str:

@@ -35,6 +35,11 @@ class RequestCosts:
         """Return (n,) whether a row has its costs."""
         return ~np.isnan(self.strong)
 
+    def take(self, rows: NDArray[np.int64]) -> RequestCosts | None:
+        """Return those of some rows; None where nothing is known of any of them."""
+        taken = RequestCosts(self.strong[rows], self.weak[rows])
+        return taken if taken.is_known.any() else None
+
     def usd_per_1k(self, goes_weak: NDArray[np.bool_]) -> float:
         """Return the mean cost of 1,000 requests when these (n,) rows go weak, over the rows with costs."""
         known = self.is_known

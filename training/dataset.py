@@ -22,7 +22,7 @@ from training.outcomes import Outcomes
 from training.progress import Advance, Reporter
 from training.reading import Reading
 from training.records import LabelledRecord, Record
-from training.splits import Groups, group_records
+from training.splits import LARGEST_GROUP_SHARE, Groups, group_records
 from training.stored_files import LogFile
 
 ONE_SIDED_SHARE = 0.01
@@ -251,7 +251,19 @@ def dataset_of(
     )
     if dataset.effective_rows < len(rows):
         reporter.say(f"Weights 1 / pair_propensity: {len(rows)} rows count as {dataset.effective_rows:.0f} equal ones")
+    _say_what_was_split(groups, reporter)
     return dataset
+
+
+def _say_what_was_split(groups: Groups, reporter: Reporter) -> None:
+    """Name the one case in which rows of a session or group may stand on both sides of a split."""
+    if groups.split_sizes:
+        reporter.say(
+            f"Warning: {len(groups.split_sizes)} groups hold more than {LARGEST_GROUP_SHARE:.0%} of the rows each (the "
+            f"largest {groups.split_sizes[0]}) and are taken apart into equal texts: rows that their session, group id "
+            "or near-duplicates tie may stand on both sides of a split, and figures flatter. Give shorter sessions "
+            "or more of them"
+        )
 
 
 def _steps(advance: Advance) -> Callable[[int], None]:

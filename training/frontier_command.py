@@ -10,6 +10,7 @@ import numpy as np
 from rich.table import Table
 
 from serving.bundle import Pair
+from serving.harness import LATEST_HARNESS_RULES
 from serving.registry import find_encoder
 from serving.tables import console, number
 from training.dataset import load_dataset
@@ -38,10 +39,10 @@ def frontier_of_logs(
 ) -> None:
     """Fit every union of parts out of fold, time it, print the table and draw it into `out`."""
     reporter = Reporter(quiet=quiet)
-    data = load_dataset(logs, pair, reading, margin, reporter).dataset
+    data = load_dataset(logs, pair, reading, margin, reporter, LATEST_HARNESS_RULES).dataset
     refuse_too_little(data)
     models = [load_encoder(find_encoder(name)) for name in encoders]
-    tables = [(model, embed_dataset(data, model, cache_dir, reporter)) for model in models]
+    tables = [(model, embed_dataset(data, model, cache_dir, reporter, LATEST_HARNESS_RULES)) for model in models]
     points = measure_frontier(FrontierRows.of(data, np.arange(len(data.rows))), tables, seed, reporter)
     if out is not None:
         write_frontier(points, out)

@@ -45,7 +45,7 @@ from training.export import Parity, check_parity, export_router
 from training.fit import FitSettings, outcome_classes
 from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE
 from training.learning_curve import learning_curve
-from training.policy import DEFAULT_POLICY, PolicyRows, solve_policies
+from training.policy import DEFAULT_POLICY, PolicyRows, as_in_traffic, solve_policies
 from training.progress import Reporter
 from training.reading import Reading
 from training.router import Router
@@ -145,10 +145,13 @@ def learn(
 
     difficulty = _difficulty(data, settings, reporter)
     router, chosen = _fit(data, table, rows, difficulty, settings, reporter)
-    costs = request_costs([data.rows[row].record for row in rows[Part.POLICY]], settings.pair)
+    policy = as_in_traffic(rows[Part.POLICY], data.weight, settings.seed)
+    if policy.size < rows[Part.POLICY].size:
+        reporter.say(f"Policies are solved on {policy.size} of {rows[Part.POLICY].size} rows, mixed as the traffic is")
+    costs = request_costs([data.rows[row].record for row in policy], settings.pair)
     if isinstance(costs, CostsUnknown):
         reporter.say(f"No cost policies: {costs.reason}")
-    policies = solve_policies(router, _policy_rows(data, table, rows[Part.POLICY], router, costs), settings.seed)
+    policies = solve_policies(router, _policy_rows(data, table, policy, router, costs), settings.seed)
     threshold = next(policy.threshold for policy in policies if policy.name == DEFAULT_POLICY)
     evaluation = _evaluate(data, table, rows, router, policies, settings.seed, reporter)
     if settings.learning_curve:

@@ -10,6 +10,7 @@ subset within the next, and calibrated and tested on the same rows, so that the 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,10 +34,32 @@ N_BOOTSTRAPS = 300
 FIGURES = ("auroc", "apgr", "share_at_quality.0.99", "log_loss")
 
 
+@dataclass(frozen=True)
+class GrowingFits:
+    """What fits on more and more rows say of one test part of m rows.
+
+    Attributes:
+        test: (m,) row numbers of the test part.
+        subsets: row numbers of each fit, each subset within the next.
+        log_odds: of each fit, (m,) calibrated log-odds of the test part.
+    """
+
+    test: NDArray[np.int64]
+    subsets: list[NDArray[np.int64]]
+    log_odds: list[NDArray[np.float64]]
+
+
 def learning_curve(
     data: Dataset, table: FeatureTable, part: NDArray[np.int64], *, seed: int, reporter: Reporter
 ) -> LearningCurve:
     """Return the learning curve of the labelled rows; `part` (n,) holds the `Part` of each."""
+    return curve_of(data, growing_fits(data, table, part, seed=seed, reporter=reporter), seed=seed)
+
+
+def growing_fits(
+    data: Dataset, table: FeatureTable, part: NDArray[np.int64], *, seed: int, reporter: Reporter
+) -> GrowingFits:
+    """Fit on every size and ask each fit about the test part; `part` (n,) holds the `Part` of each row."""
     fit, test = np.flatnonzero(part == Part.FIT), np.flatnonzero(part == Part.TEST)
     calibrate = np.flatnonzero((part == Part.CALIBRATE) | (part == Part.POLICY))
     subsets = list(_nested(data.groups.group, fit, seed))
@@ -45,6 +68,12 @@ def learning_curve(
         for rows in subsets:
             answers.append(_log_odds(data, table, rows, calibrate, test))
             advance(1)
+    return GrowingFits(test, subsets, answers)
+
+
+def curve_of(data: Dataset, fits: GrowingFits, *, seed: int) -> LearningCurve:
+    """Return what each fit is worth on the test part."""
+    test, subsets, answers = fits.test, fits.subsets, fits.log_odds
     losses = [row_losses(log_odds, data.match[test]) for log_odds in answers]
     points = [
         _point(data, test, rows.size, expit(log_odds), paired_excess(loss, losses[-1], data.groups.group[test]), seed)

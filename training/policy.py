@@ -198,6 +198,26 @@ def _candidates(router: Router, rows: PolicyRows) -> NDArray[np.float32]:
     return np.unique(grid.astype(np.float32))
 
 
+def as_in_traffic(rows: NDArray[np.int64], weight: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+    """Return ascending those of the (m,) row numbers that are kept so that their mix is that of the traffic.
+
+    Exploration asks both models of some kinds of requests more often, and promises are about all requests. A row is
+    kept with probability weight / largest weight: what is left are draws from the traffic, for which the bounds hold
+    as they are. Where sure requests had both answers a fifth as often, `max_worse=0.01` solved on all rows was broken
+    in 95 of 100 draws.
+
+    Args:
+        rows: of the policy part.
+        weight: (n,) of all rows, 1 / pair propensity.
+        seed: of the draws.
+    """
+    of_rows = weight[rows]
+    if rows.size == 0 or of_rows.min() == of_rows.max():
+        return rows
+    kept = np.random.default_rng(seed).random(rows.size) * of_rows.max() < of_rows
+    return np.sort(rows[kept])
+
+
 def one_row_a_group(group: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     """Return ascending row numbers, one drawn at random from each group: independent where groups are."""
     order = np.random.default_rng(seed).permutation(group.size)

@@ -34,6 +34,7 @@ from serving.bundle import FORMAT_VERSION, SEEN_GROUPS, Bundle, Manifest, Policy
 from serving.prompt import prompt_from_text
 from training.calibrate import N_FOLDS, exit_band, fit_calibrator
 from training.calibrators import fit_platt
+from training.costs import CostsUnknown, RequestCosts, request_costs
 from training.dataset import Dataset, digest_files, load_dataset
 from training.drift.dense import dense_blocks
 from training.embeddings import embed
@@ -88,6 +89,7 @@ class LabelledLogOdds:
 
     Attributes:
         rare_share: (n,) float32 of `training.unfamiliar`; None where the parent calls nothing out of distribution.
+        costs: of the requests at either model; None where they are unknown.
     """
 
     raw: HeadLogOdds
@@ -96,6 +98,7 @@ class LabelledLogOdds:
     weak_score: NDArray[np.float64]
     group: NDArray[np.int64]
     rare_share: NDArray[np.float32] | None = None
+    costs: RequestCosts | None = None
 
     def is_out_of_distribution(self, router: Router) -> NDArray[np.bool_]:
         """Return (n,) what a router calls so."""
@@ -112,6 +115,7 @@ class LabelledLogOdds:
             self.weak_score[rows],
             self.group[rows],
             None if self.rare_share is None else self.rare_share[rows],
+            self.costs and self.costs.take(rows),
         )
 
 
@@ -171,6 +175,9 @@ def recalibrate(
     with reporter.stage("Embedding prompts", len(prompts)) as advance:
         table = embed(prompts, encoder, cache_dir=settings.cache_dir, harness_rules=rules, on_progress=advance)
 
+    costs = request_costs([data.rows[row].record for row in kept], parent.manifest.pair)
+    if isinstance(costs, CostsUnknown):
+        reporter.say(f"No cost policies: {costs.reason}")
     rows = LabelledLogOdds(
         HeadLogOdds(*linear.log_odds(table)),
         data.match[kept],
@@ -178,6 +185,7 @@ def recalibrate(
         data.weak_score[kept],
         data.groups.group[kept],
         None if rare_idf is None else rare_share(linear.scaler, rare_idf, table),
+        costs if isinstance(costs, RequestCosts) else None,
     )
     with reporter.stage("Calibrating and solving policies"):
         solved = solve(linear, rows, settings.seed, rare_idf)
@@ -235,6 +243,7 @@ def solve(linear: LinearRouter, rows: LabelledLogOdds, seed: int, rare_idf: np.f
         strong_score=theirs.strong_score,
         weak_score=theirs.weak_score,
         group=theirs.group,
+        costs=theirs.costs,
         is_out_of_distribution=theirs.is_out_of_distribution(router),
     )
     return Solved(router, solve_policies(router, policy_rows, seed), calibrate, policy)

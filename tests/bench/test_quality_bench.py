@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from serving.features import N_BUCKETS
 from tests.bench.quality import apart
 from tests.bench.quality.figures import Answers, compare
 from tests.bench.quality.kept import KeptAnswers
+from tests.bench.quality.ours import strangers
 from tests.bench.quality.printed import markdown
 from tests.bench.quality.questions import Fold, Questions, Spec
 from tests.log_builders import record
@@ -58,6 +60,17 @@ def test_ours_against_itself_differs_by_nothing_and_beats_a_shuffle(questions: Q
     assert found["shuffled"]["ours_minus_it"]["apgr"]["interval"][0] > 0.2
     assert found["ours"]["figures"]["auroc"] == 1.0
     assert "ece" not in found["shuffled"]["figures"]
+
+
+def test_strangers_are_rows_of_words_that_the_other_folds_do_not_use(questions: Questions):
+    """Two rows of one group, so of one fold, that no other shares a word with; all others say the same."""
+    buckets = np.where(np.isin(np.arange(N), (7, 127)), 5, 3)
+    counts = csr_matrix((np.ones(N, np.float32), (np.arange(N), buckets)), shape=(N, N_BUCKETS))
+    asked = replace(questions, table=replace(questions.table, counts=counts), unit=questions.group)
+    flagged = np.zeros(N, dtype=bool)
+    for fold in asked.folds(seed=0):
+        flagged[fold.test] = strangers(fold)
+    assert np.flatnonzero(flagged).tolist() == [7, 127]
 
 
 def test_table_names_what_was_left_out_and_keeps_published_figures_apart(questions: Questions):

@@ -7,14 +7,16 @@ import re
 import shutil
 from pathlib import Path
 
+import msgspec
 import pyarrow.parquet as pq
 
-from serving.bundle import Pair
+from serving.bundle import Pair, read_manifest
 from tests.contract.conftest import Turnout
 from tests.gateway_builders import chat_attributes, observation, otlp, span, spend_log
 from tests.log_builders import write_log
 from tests.training.runs import TrainingRun
 from training.features.schema import feature_origin
+from training.publish import publish
 from training.sample import make_sample, write_sample
 
 
@@ -129,6 +131,24 @@ def test_predict_evaluate_and_report_on_a_trained_bundle(turnout: Turnout, train
     report = turnout("report", training_run.bundle, "--out", tmp_path / "report")
     assert (report.code, Path(report.out.strip()).name) == (0, "index.html")
     assert (tmp_path / "report" / "index.html").stat().st_size > 10_000
+
+
+def test_evaluate_judges_by_the_margin_that_the_bundle_was_trained_with(
+    turnout: Turnout, training_run: TrainingRun, log: Path, tmp_path: Path
+):
+    """`p_match` is calibrated against that `match`; by another margin the figures would be of something else."""
+    manifest = read_manifest(training_run.bundle)
+    settings = {**manifest.training.settings, "margin": 1.0}  # scores lie in [0, 1]: nothing is worse by more
+    lenient = msgspec.structs.replace(manifest, training=msgspec.structs.replace(manifest.training, settings=settings))
+    contents = {name: (training_run.bundle / name).read_bytes() for name in manifest.files}
+    publish(tmp_path / "lenient", lenient, contents)
+
+    def match_rate(*words: object) -> float:
+        return json.loads(turnout("evaluate", *words, log, "--quiet", "--json").out)["match_rate"]
+
+    assert match_rate(tmp_path / "lenient") == 1.0
+    strict = match_rate(training_run.bundle)
+    assert match_rate(tmp_path / "lenient", "--margin", 0) == strict < 1.0
 
 
 def test_recalibrate_writes_a_bundle_that_serves(turnout: Turnout, training_run: TrainingRun, tmp_path: Path):

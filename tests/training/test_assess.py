@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from serving.bundle import Pair
 from training.assess import assess
+from training.costs import request_costs
 from training.dataset import Dataset, load_dataset
 from training.embeddings import embed
 from training.encoders import EncoderModel
+from training.learning_curve import growing_fits
 from training.progress import Reporter
 from training.sample import write_sample
+from training.savings.machine import Machine
+from training.splits import split_groups
 
 QUIET = Reporter(quiet=True)
 
@@ -26,11 +31,37 @@ def dataset(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
 
 def test_curve_grows_to_the_whole_fit_part_and_ends_at_no_excess(dataset: Dataset, encoder: EncoderModel):
     table = embed([record.prompt for record in dataset.records], encoder, cache_dir=None)
-    found = assess(dataset, table, seed=0, reporter=QUIET)
+    found = assess(dataset, table, Pair(), seed=0, reporter=QUIET)
     sizes = [point.rows for point in found.curve]
     assert sizes[0] == 500
     assert sizes == sorted(set(sizes))
     assert 0.5 * len(dataset.rows) < sizes[-1] < 0.7 * len(dataset.rows)
     assert found.curve[-1].excess_loss == found.curve[-1].excess_loss_se == 0.0
     assert found.curve[-1].figures["auroc"] > 0.6
-    assert found == assess(dataset, table, seed=0, reporter=QUIET)
+    assert found == assess(dataset, table, Pair(), seed=0, reporter=QUIET)
+
+
+def test_savings_are_those_of_the_ranking_at_99_percent_quality(dataset: Dataset, encoder: EncoderModel):
+    """Routed by hand: fall through the thresholds while 99 % of the quality is kept, and add up the costs."""
+    table = embed([record.prompt for record in dataset.records], encoder, cache_dir=None)
+    found = assess(dataset, table, Pair(), seed=0, reporter=QUIET).savings
+    assert found is not None
+    part = split_groups(dataset.records, dataset.groups.group, 0)
+    fits = growing_fits(dataset, table, part, seed=0, reporter=QUIET)
+    test, order = fits.test, np.argsort(-fits.log_odds[-1], kind="stable")
+    costs = request_costs([dataset.records[row] for row in test], Pair())
+    strong, weak = dataset.strong_score[test], dataset.weak_score[test]
+    lost = np.cumsum((strong - weak)[order])
+    n_weak = max(np.flatnonzero(lost <= 0.01 * strong.sum()) + 1)
+    by_hand = 1000.0 * ((costs.strong - costs.weak)[order][:n_weak].sum() / test.size - Machine().usd_per_decision)
+    assert found.saved_usd_per_1k == pytest.approx(by_hand, abs=1000.0 * costs.strong.max() / test.size)
+    assert found.strong_usd_per_1k == pytest.approx(1000.0 * costs.strong.mean())
+    low, high = found.interval
+    assert low < found.saved_usd_per_1k < high < found.strong_usd_per_1k
+
+
+def test_model_without_a_price_leaves_the_savings_unsaid_and_says_why(dataset: Dataset, encoder: EncoderModel):
+    table = embed([record.prompt for record in dataset.records], encoder, cache_dir=None)
+    found = assess(dataset, table, Pair(strong="house-model"), seed=0, reporter=QUIET)
+    assert found.savings is None
+    assert "house-model" in found.savings_unknown

@@ -89,3 +89,14 @@ def test_rows_of_routed_traffic_with_one_answer_refuse_nothing(tmp_path):
     del single["responses"]["gpt-4o-mini"]
     log = written(tmp_path / "log.jsonl", [row(1, "5", "6", reference="5"), single])
     assert labellers(log) == ["reference:number"]
+
+
+def test_sessions_too_large_to_keep_whole_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """Otherwise nobody learns that rows of one session stand on both sides of the split."""
+    rows = [row(number, "yes", "yes") | {"session_id": f"s{number % 4}"} for number in range(100)]
+    load_dataset([written(tmp_path / "few.jsonl", rows)], Pair(), None, 0.0, Reporter())
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Warning: 4 groups hold more than 5% of the rows each (the largest 25)" in said
+    rows = [one | {"session_id": f"s{number // 2}"} for number, one in enumerate(rows)]
+    load_dataset([written(tmp_path / "many.jsonl", rows)], Pair(), None, 0.0, Reporter())
+    assert "Warning" not in capsys.readouterr().err

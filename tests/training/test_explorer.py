@@ -244,6 +244,11 @@ def test_nothing_is_cut_off(browser, report: Path, media: str, width: int):
     if media == "print":
         watched.page.evaluate("dispatchEvent(new Event('beforeprint'))")
         assert watched.page.locator("details:not([open])").count() == 0
+    watched.page.evaluate("document.querySelector('.plot text').textContent = '102.5 %'")  # the widest there can be
+    left = "part => part.getBoundingClientRect().left"
+    outermost = watched.page.evaluate(f"Math.min(...[...document.querySelectorAll('.plot text')].map({left}))")
+    assert outermost >= watched.page.evaluate(f"({left})(document.querySelector('#explorer .card'))")
+    assert watched.page.evaluate("getComputedStyle(document.querySelector('.plot')).overflow") == "visible"
     widest = watched.page.evaluate("document.documentElement.scrollWidth")
     assert widest <= width
     if media == "print":  # on a screen, wide tables scroll; paper does not

@@ -21,7 +21,7 @@ from training.dataset import Dataset, load_dataset
 from training.embeddings import FeatureTable, embed
 from training.encoders import EncoderModel
 from training.fit import FitSettings, fit_router, outcome_classes
-from training.policy import DELTA, PolicyRows, max_worse, min_quality
+from training.policy import DELTA, PolicyRows, as_in_traffic, max_worse, min_quality
 from training.router import HeadLogOdds, Router
 
 N_GROUPS = 4000
@@ -173,6 +173,29 @@ def test_promise_is_broken_no_oftener_than_stated_and_wastes_little(
     population: Population, target: float, solve: Callable, broken: Callable, least: float
 ):
     check(population, 200, target, solve, broken, least)
+
+
+def test_promise_is_of_the_traffic_where_sure_requests_were_explored_less():
+    """Both answers of a fifth of the sure requests; without the thinning 95 of 100 draws break the promise."""
+    n_draws, target = 60, 0.01
+    rng = np.random.default_rng(0)
+    rows, router = draw_rows(60_000, rng), plain_router(0.0)
+    p_match = router.cascade(rows.heads, 0.5, early_exit=False).p_match
+    propensity = np.where(p_match >= np.quantile(p_match, 0.6), 0.2, 1.0)
+    violations = 0
+    for seed in range(n_draws):
+        rng = np.random.default_rng(seed)
+        logged = rng.choice(p_match.size, N_GROUPS, p=propensity / propensity.sum())
+        kept = logged[as_in_traffic(np.arange(N_GROUPS), 1.0 / propensity[logged], seed)]
+        threshold = solve_max_worse(router, replace(taken(rows, kept), group=np.arange(kept.size)), target, rng)
+        assert threshold < 1.0
+        violations += float(((p_match >= threshold) & (rows.match == 0)).mean()) > target
+    assert violations / n_draws <= DELTA + 2 * math.sqrt(DELTA * (1 - DELTA) / n_draws)
+
+
+def test_rows_of_one_weight_all_solve_the_policies():
+    assert as_in_traffic(np.arange(5), np.full(9, 2.0), seed=0).tolist() == [0, 1, 2, 3, 4]
+    assert as_in_traffic(np.arange(0), np.ones(0), seed=0).size == 0
 
 
 @pytest.mark.shared_data

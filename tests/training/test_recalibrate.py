@@ -20,6 +20,7 @@ from serving.prompt import prompt_from_json
 from tests.log_builders import write_log
 from tests.training.runs import QUIET, TrainingRun
 from training.calibrators import fit_none
+from training.costs import RequestCosts
 from training.dataset import load_dataset
 from training.embeddings import embed
 from training.encoders import EncoderModel
@@ -146,6 +147,15 @@ def test_manifest_names_the_parent_and_what_is_new(parent: Bundle, recalibrated:
     assert "cross-fitted" in (recalibrated.folder / "report" / "index.html").read_text()
 
 
+def test_cost_policies_are_solved_again_on_the_new_rows(parent: Bundle, recalibrated: Trained):
+    """A caller who names a budget finds it in the new bundle: logs that hold usage have costs in both."""
+    new, old = ({one.name: one for one in of.manifest.policies} for of in (recalibrated, parent))
+    assert all(one.cost_usd_per_1k is not None for one in [*new.values(), *old.values()])
+    budgets = [one for one in new.values() if one.kind == "max_cost_usd_per_1k"]
+    assert len(budgets) == sum(one.kind == "max_cost_usd_per_1k" for one in old.values()) == 3
+    assert all(one.cost_usd_per_1k <= one.target for one in budgets)
+
+
 def test_old_bundle_is_untouched(before: dict[str, bytes], training_run: TrainingRun, recalibrated: Trained):
     assert recalibrated.folder != training_run.bundle
     assert files_of(training_run.bundle) == before
@@ -212,6 +222,16 @@ def drawn_rows(n: int) -> LabelledLogOdds:
     match = (rng.random(n) < expit(full - 1)).astype(np.int64)
     raw = HeadLogOdds(full + rng.normal(0, 0.3, n), full)
     return LabelledLogOdds(raw, match, np.ones(n), match.astype(float), np.arange(n) // 2)
+
+
+def test_half_without_any_known_cost_has_no_cost_policies(linear: LinearRouter):
+    rows = drawn_rows(400)
+    nothing = np.full(400, np.nan)
+    unknown = solve(linear, replace(rows, costs=RequestCosts(nothing, nothing)), seed=1)
+    known = solve(linear, replace(rows, costs=RequestCosts(np.full(400, 2.0), np.full(400, 0.1))), seed=1)
+    assert {one.cost_usd_per_1k for one in unknown.policies} == {None}
+    assert [one.name for one in unknown.policies] == [one.name for one in solve(linear, rows, seed=1).policies]
+    assert {one.kind for one in known.policies} - {one.kind for one in unknown.policies} == {"max_cost_usd_per_1k"}
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import pytest
 
 from serving.bundle import Manifest, Pair, Policy
 from serving.tables import policies_table
+from serving.verdict import Verdict
 from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
 from tests.training.outcomes import full_outcomes, make_outcomes, served
 from training.card import render_card
@@ -201,6 +202,11 @@ BUDGET = msgspec.structs.replace(
             "Spend at most $1.2 on 1,000 requests, at the best quality that buys.",
             "Even gpt-4o-mini alone costs more, so nothing goes weak.",
         ),
+        (
+            msgspec.structs.replace(PAST, is_met=False, threshold=0.0),
+            "Send at most 30 % of the requests to gpt-4o.",
+            "More than that is unlike the training data and goes to gpt-4o; all else goes weak.",
+        ),
     ],
 )
 def test_policies_of_quality_and_cost_say_what_they_ask_and_how_firmly(policy: Policy, rule: str, bound: str):
@@ -276,6 +282,28 @@ def test_evaluation_of_an_older_turnout_still_renders_with_what_it_has(tmp_path)
     assert "<script" not in text
     assert "None" not in text
     assert {item.name for item in tmp_path.glob("*.png")} == {"reliability.png", "cost_quality.png", "p_match.png"}
+
+
+def test_only_a_recalibrated_bundle_has_cross_fitted_figures(evaluation, tmp_path):
+    verdict = Verdict(
+        champion="gateway/2",
+        policy="max_worse=0.01",
+        rows=1,
+        groups=1,
+        from_s=None,
+        to_s=None,
+        is_met=True,
+        is_forced=False,
+        checks=[],
+    )
+    kinds = {
+        "new": {},
+        "retrained": {"parent": "gateway/2", "verdict": verdict},
+        "recalibrated": {"parent": "gateway/2"},
+    }
+    pages = {kind: render_report(make_manifest(**of), evaluation, tmp_path / kind) for kind, of in kinds.items()}
+    said = {kind for kind, page in pages.items() if "cross-fitted" in page.read_text()}
+    assert said == {"recalibrated"}
 
 
 def test_slices_show_what_they_lose_and_mark_loss_beyond_chance():

@@ -86,6 +86,8 @@ def policy_bound(policy: Policy, pair: Pair) -> str:
     """How firmly the policy's promise stands, in one sentence."""
     if not policy.is_met and policy.kind == "max_cost_usd_per_1k":
         return f"Even {pair.weak} alone costs more, so nothing goes weak."
+    if not policy.is_met and policy.kind == "max_strong_share":
+        return f"More than that is unlike the training data and goes to {pair.strong}; all else goes weak."
     if not policy.is_met:
         return "Could not be shown on this data, so nothing goes weak. More labelled rows may change that."
     if policy.kind == "min_quality" and policy.delta is not None:

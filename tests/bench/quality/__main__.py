@@ -22,7 +22,7 @@ from serving.registry import find_encoder
 from tests.bench.quality.apart import APART, LITELLM, litellm_heuristics
 from tests.bench.quality.figures import Answers, compare
 from tests.bench.quality.kept import KeptAnswers
-from tests.bench.quality.ours import answer, fit_ours
+from tests.bench.quality.ours import answer, fit_ours, strangers
 from tests.bench.quality.printed import frontier_markdown, markdown
 from tests.bench.quality.questions import N_FOLDS, Fold, Questions, Spec, load_questions
 from tests.bench.quality.routers import ROUTERS
@@ -34,6 +34,7 @@ from training.report.frontier import write_frontier
 
 OURS, FULL = "**Turnout as served**", "Turnout, encoder on every prompt"
 SCORED = "Turnout, trained with --scores"
+FALLBACK = "Turnout as served, with the fallback"
 
 
 def main() -> None:
@@ -79,6 +80,7 @@ def measure(
     found = {name: np.empty(questions.rows.size) for name in fitted}
     variants = {OURS: False} | ({SCORED: True} if questions.difficulty else {})
     ours = {name: np.empty((3, questions.rows.size)) for name in variants}
+    goes_strong = np.zeros(questions.rows.size, dtype=bool)
 
     def asked(with_scores: bool, fold: Fold) -> np.ndarray:
         router, settings = fit_ours(fold, wide=wide, with_scores=with_scores)
@@ -87,6 +89,7 @@ def measure(
 
     with reporter.stage("Fitting all routers on all folds", N_FOLDS * (len(fitted) + len(variants))) as advance:
         for fold in questions.folds(seed):
+            goes_strong[fold.test] = strangers(fold)
             for name, with_scores in variants.items():
                 key = f"ours by threshold, {wide=}" + ", with scores" * with_scores
                 ours[name][:, fold.test] = kept.of(key, fold, partial(asked, with_scores))
@@ -96,6 +99,7 @@ def measure(
                 advance(1)
     found[FULL] = ours[OURS][2]
     answers = {name: Answers(routes_by, p_match) for name, (routes_by, p_match, _) in ours.items()}
+    answers[FALLBACK] = Answers(ours[OURS][0] - goes_strong, ours[OURS][1])
     answers |= {name: Answers(p_match, p_match) for name, p_match in found.items()}
     answers |= _rankings(questions, ours[OURS][0], seed)
     if LITELLM.is_there:

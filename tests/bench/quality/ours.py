@@ -1,7 +1,7 @@
 """Turnout inside a fold: settings, fit, calibrators and exit band as `turnout train` makes them.
 
 Comes in: a fold. Goes out: (3, m): what the cascade routes by over all thresholds, as a probability, its `p_match` at
-one threshold, and that of the full head for every row.
+one threshold, and that of the full head for every row. `strangers` says which rows serving would not rank at all.
 """
 
 from __future__ import annotations
@@ -11,10 +11,11 @@ from scipy.special import expit
 
 from tests.bench.quality.questions import Fold
 from training.crossfit import fit_calibrated
-from training.fit import FitSettings
+from training.fit import FitSettings, fit_scaler
 from training.progress import Reporter
 from training.router import Router, largest_weak_threshold
 from training.select import select_settings
+from training.unfamiliar import Familiarity, rare_weight, share_without_own_group
 
 SERVED_THRESHOLD = 0.93
 """Near where `max_worse=0.01` is solved on the gpt-4o rows: calibration as served is that of `p_match` there."""
@@ -38,3 +39,14 @@ def answer(router: Router, fold: Fold) -> np.ndarray:
     heads = router.log_odds(fold.questions.table.take(fold.test))
     routes_by = expit(largest_weak_threshold(heads, router.exit_band))
     return np.stack([routes_by, router.cascade(heads, SERVED_THRESHOLD).p_match, expit(heads.full)])
+
+
+def strangers(fold: Fold) -> np.ndarray:
+    """Return (m,) what is out of distribution, which goes strong in serving; the rule of `fit_calibrated` on the fold.
+
+    No router is fitted for it: n-grams are counted on the training rows, whatever the settings.
+    """
+    questions, train = fold.questions, fold.train
+    table = questions.table.take(train)
+    familiarity = Familiarity.fitted(rare_weight(train.size), share_without_own_group(table, questions.group[train]))
+    return familiarity.is_out_of_distribution(fit_scaler(table, FitSettings()), questions.table.take(fold.test))

@@ -61,6 +61,12 @@ class Dataset:
         return float(self.weight.sum() ** 2 / np.square(self.weight).sum())
 
     @property
+    def pair_propensity(self) -> NDArray[np.float64]:
+        """(n,) with what probability both answers were obtained; NaN where nobody says, as in logs of every request."""
+        found = (row.record.pair_propensity or np.nan for row in self.rows)
+        return np.fromiter(found, dtype=np.float64, count=len(self.rows))
+
+    @property
     def records(self) -> list[Record]:
         """The records alone."""
         return [row.record for row in self.rows]

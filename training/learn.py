@@ -145,7 +145,7 @@ def learn(
 
     difficulty = _difficulty(data, settings, reporter)
     router, chosen = _fit(data, table, rows, difficulty, settings, reporter)
-    policy = as_in_traffic(rows[Part.POLICY], data.weight, settings.seed)
+    policy = as_in_traffic(rows[Part.POLICY], data.pair_propensity, settings.seed)
     if policy.size < rows[Part.POLICY].size:
         reporter.say(f"Policies are solved on {policy.size} of {rows[Part.POLICY].size} rows, mixed as the traffic is")
     costs = request_costs([data.rows[row].record for row in policy], settings.pair)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from serving.bundle import Policy
 from training.costs import RequestCosts
+from training.dataset import PROPENSITY_CLIP
 from training.guarantees import binomial_upper_bound, is_mean_shown_at_most
 from training.router import HeadLogOdds, Router
 
@@ -198,23 +199,26 @@ def _candidates(router: Router, rows: PolicyRows) -> NDArray[np.float32]:
     return np.unique(grid.astype(np.float32))
 
 
-def as_in_traffic(rows: NDArray[np.int64], weight: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
+def as_in_traffic(rows: NDArray[np.int64], pair_propensity: NDArray[np.float64], seed: int) -> NDArray[np.int64]:
     """Return ascending those of the (m,) row numbers that are kept so that their mix is that of the traffic.
 
     Exploration asks both models of some kinds of requests more often, and promises are about all requests. A row is
-    kept with probability weight / largest weight: what is left are draws from the traffic, for which the bounds hold
-    as they are. Where sure requests had both answers a fifth as often, `max_worse=0.01` solved on all rows was broken
-    in 95 of 100 draws.
+    kept with probability lowest propensity / its own: what is left are draws from the traffic, for which the bounds
+    hold as they are. Where sure requests had both answers a fifth as often, `max_worse=0.01` solved on all rows was
+    broken in 95 of 100 draws. Rows of unknown propensity come from logs that have both answers of every request:
+    such a log is draws from the traffic already, and is kept whole beside an explored one.
 
     Args:
         rows: of the policy part.
-        weight: (n,) of all rows, 1 / pair propensity.
+        pair_propensity: (n,) of all rows, in (0, 1]; NaN where it is unknown.
         seed: of the draws.
     """
-    of_rows = weight[rows]
-    if rows.size == 0 or of_rows.min() == of_rows.max():
+    of_rows = pair_propensity[rows]
+    is_known = ~np.isnan(of_rows)
+    if not is_known.any():
         return rows
-    kept = np.random.default_rng(seed).random(rows.size) * of_rows.max() < of_rows
+    least = np.clip(of_rows[is_known].min(), PROPENSITY_CLIP, 1.0)
+    kept = ~is_known | (np.random.default_rng(seed).random(rows.size) * of_rows <= least)
     return np.sort(rows[kept])
 
 

@@ -46,7 +46,7 @@ from training.export import check_parity, export_router
 from training.fit import LinearRouter
 from training.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE
 from training.learn import LIBRARIES, PARITY_ROWS, describe_familiarity
-from training.policy import DEFAULT_POLICY, PolicyRows, solve_policies
+from training.policy import DEFAULT_POLICY, PolicyRows, as_in_traffic, solve_policies
 from training.predict import DIGEST_BYTES, seen_rows
 from training.progress import Reporter
 from training.publish import check_out
@@ -90,6 +90,7 @@ class LabelledLogOdds:
     Attributes:
         rare_share: (n,) float32 of `training.unfamiliar`; None where the parent calls nothing out of distribution.
         costs: of the requests at either model; None where they are unknown.
+        pair_propensity: (n,) as in `Dataset`; None where all are alike.
     """
 
     raw: HeadLogOdds
@@ -99,6 +100,7 @@ class LabelledLogOdds:
     group: NDArray[np.int64]
     rare_share: NDArray[np.float32] | None = None
     costs: RequestCosts | None = None
+    pair_propensity: NDArray[np.float64] | None = None
 
     def is_out_of_distribution(self, router: Router) -> NDArray[np.bool_]:
         """Return (n,) what a router calls so."""
@@ -116,6 +118,7 @@ class LabelledLogOdds:
             self.group[rows],
             None if self.rare_share is None else self.rare_share[rows],
             self.costs and self.costs.take(rows),
+            None if self.pair_propensity is None else self.pair_propensity[rows],
         )
 
 
@@ -186,6 +189,7 @@ def recalibrate(
         data.groups.group[kept],
         None if rare_idf is None else rare_share(linear.scaler, rare_idf, table),
         costs if isinstance(costs, RequestCosts) else None,
+        data.pair_propensity[kept],
     )
     with reporter.stage("Calibrating and solving policies"):
         solved = solve(linear, rows, settings.seed, rare_idf)
@@ -230,6 +234,8 @@ def solve(linear: LinearRouter, rows: LabelledLogOdds, seed: int, rare_idf: np.f
     drawn = np.random.default_rng(seed).permutation(groups)[: groups.size // 2]
     is_policy = np.isin(rows.group, drawn)
     calibrate, policy = np.flatnonzero(~is_policy), np.flatnonzero(is_policy)
+    if rows.pair_propensity is not None:
+        policy = as_in_traffic(policy, rows.pair_propensity, seed)
     ours, theirs = rows.take(calibrate), rows.take(policy)
     fast = fit_platt(ours.raw.fast, ours.match)
     full = fit_calibrator(ours.raw.full, ours.match, ours.group)

@@ -186,16 +186,20 @@ def test_promise_is_of_the_traffic_where_sure_requests_were_explored_less():
     for seed in range(n_draws):
         rng = np.random.default_rng(seed)
         logged = rng.choice(p_match.size, N_GROUPS, p=propensity / propensity.sum())
-        kept = logged[as_in_traffic(np.arange(N_GROUPS), 1.0 / propensity[logged], seed)]
+        kept = logged[as_in_traffic(np.arange(N_GROUPS), propensity[logged], seed)]
         threshold = solve_max_worse(router, replace(taken(rows, kept), group=np.arange(kept.size)), target, rng)
         assert threshold < 1.0
         violations += float(((p_match >= threshold) & (rows.match == 0)).mean()) > target
     assert violations / n_draws <= DELTA + 2 * math.sqrt(DELTA * (1 - DELTA) / n_draws)
 
 
-def test_rows_of_one_weight_all_solve_the_policies():
-    assert as_in_traffic(np.arange(5), np.full(9, 2.0), seed=0).tolist() == [0, 1, 2, 3, 4]
+def test_rows_asked_alike_all_solve_the_policies_and_so_do_those_of_a_log_of_every_request():
+    assert as_in_traffic(np.arange(5), np.full(9, 0.2), seed=0).tolist() == [0, 1, 2, 3, 4]
     assert as_in_traffic(np.arange(0), np.ones(0), seed=0).size == 0
+    mixed = np.repeat([np.nan, 0.05, 0.5], 1000)
+    kept = np.bincount(as_in_traffic(np.arange(3000), mixed, seed=0) // 1000)
+    assert kept[:2].tolist() == [1000, 1000]
+    assert 60 < kept[2] < 150  # a tenth
 
 
 @pytest.mark.shared_data

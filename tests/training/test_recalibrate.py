@@ -216,6 +216,16 @@ def test_halves_share_no_group_and_the_policies_never_see_what_calibrates(linear
     assert other.policies != solved.policies
 
 
+def test_policies_of_unevenly_explored_rows_are_solved_on_the_mix_of_the_traffic(linear: LinearRouter):
+    rows = drawn_rows(400)
+    propensity = np.where(rows.raw.full > 1, 0.2, 1.0)
+    even, uneven = (solve(linear, replace(rows, pair_propensity=one), seed=1) for one in (None, propensity))
+    assert even.calibrate.tolist() == uneven.calibrate.tolist()
+    sure = [float((propensity[one.policy] < 1).mean()) for one in (even, uneven)]
+    assert set(uneven.policy) < set(even.policy)
+    assert sure[0] < 0.6 < sure[1]
+
+
 def drawn_rows(n: int) -> LabelledLogOdds:
     rng = np.random.default_rng(3)
     full = rng.normal(1, 1.5, n)

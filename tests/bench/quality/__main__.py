@@ -32,9 +32,9 @@ from training.frontier import FrontierPoint, FrontierRows, measure_frontier
 from training.progress import Reporter
 from training.report.frontier import write_frontier
 
-OURS, FULL = "**Turnout as served**", "Turnout, encoder on every prompt"
+OURS, FULL = "**Turnout's ranking**", "Turnout, encoder on every prompt"
 SCORED = "Turnout, trained with --scores"
-FALLBACK = "Turnout as served, with the fallback"
+FALLBACK = "Turnout as served, fallback included"
 
 
 def main() -> None:

@@ -23,8 +23,7 @@ import numpy as np
 from serving.features import Featurizer
 from serving.registry import find_encoder
 from tests.bench.quality.questions import Fold, Questions
-from tests.bench.quality.routers import unit_length
-from training.baselines import dense_logistic_baseline
+from tests.bench.quality.routers import unit_length, vectors_lr
 from training.embeddings import DenseCache, default_cache_dir
 from training.encoders import DEFAULT_ENCODER, load_encoder
 
@@ -110,8 +109,7 @@ def setfit(fold: Fold) -> np.ndarray:
 
 def last_layer_lr(fold: Fold) -> np.ndarray:
     """Logistic regression on the last layer of all-MiniLM-L6-v2 in fp32, the usual first router."""
-    vectors = last_layer_vectors(fold.questions)
-    return dense_logistic_baseline(vectors[fold.train], fold.questions.match[fold.train], vectors[fold.test])
+    return vectors_lr(fold, last_layer_vectors(fold.questions))
 
 
 @lru_cache(maxsize=1)
@@ -136,5 +134,5 @@ def last_layer_vectors(questions: Questions) -> np.ndarray:
 APART: dict[str, tuple[Environment, Callable[[Fold], np.ndarray]]] = {
     "RouteLLM MF, re-trained": (ROUTELLM, routellm_mf),
     "SetFit (400 rows a fold)": (SETFIT, setfit),
-    "MiniLM last layer + LR": (SETFIT, last_layer_lr),
+    "MiniLM last layer + LR, C chosen": (SETFIT, last_layer_lr),
 }

@@ -1,6 +1,7 @@
 """Compare: live rows against a bundle's baseline; `DriftReport` out, as `turnout drift --json` prints it.
 
-Measures, bins and limits are those of the server's metrics (`serving.drift`), so that page and alert agree.
+Measures, bins and limits are those of the server's metrics (`serving.drift`), so that page and alert agree;
+but a repeated prompt that the server's cache answered counts here each time, and there once.
 """
 
 from __future__ import annotations

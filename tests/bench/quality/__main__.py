@@ -107,7 +107,7 @@ def measure(
     else:
         left_out.append(f"LiteLLM's heuristics (no {LITELLM.folder})")
     with reporter.stage("Measuring, 1,000 draws of groups"):
-        routers = compare(questions, answers, OURS, seed)
+        routers = compare(questions, answers, {"ranking_less_it": OURS, "served_less_it": FALLBACK}, seed)
     by_apgr = sorted(routers.items(), key=lambda one: (one[0] != OURS, -(one[1]["figures"]["apgr"] or 0.0)))
     n = int(questions.rows.size)
     return {"n": n, "seed": seed, "left_out": left_out, "routers": dict(by_apgr)}

@@ -32,31 +32,26 @@ class Answers:
     p_match: np.ndarray | None = None
 
 
-def compare(questions: Questions, answers: dict[str, Answers], ours: str, seed: int) -> dict[str, dict]:
-    """Return figures, intervals and differences of `ours` to each router, by its name."""
+def compare(questions: Questions, answers: dict[str, Answers], ours: dict[str, str], seed: int) -> dict[str, dict]:
+    """Return figures and intervals of each router by its name, and under each key of `ours` that router's less its."""
     jobs = (delayed(_measure)(questions, one, seed) for one in answers.values())
     measured = dict(zip(answers, Parallel(n_jobs=-1)(jobs), strict=True))
-    own_point, own_draws = measured[ours]
-    found = {}
+    found: dict[str, dict] = {}
     for name, (point, draws) in measured.items():
-        found[name] = {
-            "figures": point,
-            "intervals": {
-                key: bootstrap.interval(key, point[key], [draw.get(key) for draw in draws]) for key in draws[0]
-            },
-        }
-        if name != ours:
-            found[name]["ours_minus_it"] = {
-                key: {
-                    "difference": _less(own_point[key], point[key]),
-                    "interval": bootstrap.interval(
-                        f"difference in {key}",
-                        _less(own_point[key], point[key]),
-                        [_less(own[key], its[key]) for own, its in zip(own_draws, draws, strict=True)],
-                    ),
-                }
-                for key in COMPARED
-            }
+        intervals = {key: bootstrap.interval(key, point[key], [draw.get(key) for draw in draws]) for key in draws[0]}
+        less = {key: _differences(measured[own], measured[name]) for key, own in ours.items() if own != name}
+        found[name] = {"figures": point, "intervals": intervals} | less
+    return found
+
+
+def _differences(own: tuple[dict, list[dict]], its: tuple[dict, list[dict]]) -> dict[str, dict]:
+    """Return our figures less its, with intervals over the draws that both met."""
+    found = {}
+    for key in COMPARED:
+        difference = _less(own[0][key], its[0][key])
+        draws = [_less(one[key], other[key]) for one, other in zip(own[1], its[1], strict=True)]
+        interval = bootstrap.interval(f"difference in {key}", difference, draws)
+        found[key] = {"difference": difference, "interval": interval}
     return found
 
 

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from training.frontier import FrontierPoint
 
 PUBLISHED = {
-    "routellm-mmlu": "| RouteLLM, best published (other training data, not comparable) | | | 0.603 | 35 % / | | | | |",
-    "routellm-gsm8k": "| RouteLLM, best published (other training data, not comparable) | | | 0.62 | | | | | |",
+    "routellm-mmlu": "| RouteLLM, best published (other data, not comparable) | | | 0.603 | 35 % / | | | | | |",
+    "routellm-gsm8k": "| RouteLLM, best published (other data, not comparable) | | | 0.62 | | | | | | |",
 }
 """RouteLLM's paper, quoted second-hand: its routers learned from preferences and were applied to these rows."""
 
 HEADER = (
     "| router | AUROC | within source | APGR | CPT 50 % / 80 % | to the weak model at 99 % / 98 % quality "
-    "| ECE (floor) | Brier | ours minus it: APGR; AUROC |"
+    "| ECE (floor) | Brier | our ranking less it: APGR; AUROC | as served less it: APGR |"
 )
 
 
 def markdown(title: str, source: str | None, result: dict) -> str:
     """Return one table with its heading."""
-    lines = [f"### {title}: {result['n']} rows, seed {result['seed']}", "", HEADER, "| --- " * 9 + "|"]
+    lines = [f"### {title}: {result['n']} rows, seed {result['seed']}", "", HEADER, "| --- " * 10 + "|"]
     lines += [_line(name, found) for name, found in result["routers"].items()]
     if source in PUBLISHED:
         lines.append(PUBLISHED[source])
@@ -46,6 +46,10 @@ def frontier_markdown(points: Sequence[FrontierPoint]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _less(found: dict | None, *keys: str) -> str:
+    return "" if found is None else "; ".join(_signed(found[key]["interval"]) for key in keys)
+
+
 def _line(name: str, found: dict) -> str:
     figures, intervals = found["figures"], found["intervals"]
     cells = [
@@ -57,9 +61,8 @@ def _line(name: str, found: dict) -> str:
         _shares(figures["share_at_0.99"], figures["share_at_0.98"]),
         f"{figures['ece']:.3f} ({figures['ece_floor']:.3f})" if "ece" in figures else "",
         _number(figures.get("brier")),
-        "; ".join(_signed(found["ours_minus_it"][key]["interval"]) for key in ("apgr", "auroc"))
-        if "ours_minus_it" in found
-        else "",
+        _less(found.get("ranking_less_it"), "apgr", "auroc"),
+        _less(found.get("served_less_it"), "apgr"),
     ]
     return f"| {' | '.join(cells)} |"
 

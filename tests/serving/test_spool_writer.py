@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from serving.spool.files import SpoolFile, make_folder, seal_left_behind, spool_files
+from serving.spool.files import SEALED, SpoolFile, make_folder, seal_left_behind, spool_files
 from serving.spool.framing import HEADER_BYTES, MAX_PAYLOAD_BYTES, Kind
 from serving.spool.writer import FLUSH_S, RETRY_S, SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
 from tests.spool_builders import damages_of, records_of, stuck_disk
@@ -206,7 +206,7 @@ def test_file_left_behind_is_sealed_and_one_of_a_living_worker_is_not(folder: Pa
 def test_folder_taken_away_refuses_and_recovers_in_a_new_file(folder: Path):
     writer = SpoolWriter(folder, SpoolLimits(max_file_bytes=1))
     append(writer, b"lost with the folder").result(PATIENT_S)
-    wait_until(lambda: writer._file is None)  # sealed: the next record needs a file
+    wait_until(lambda: [path.suffix for path in spool_files(folder)] == [SEALED])  # the next record needs a file
     shutil.rmtree(folder)
     with pytest.raises(SpoolFailed):
         append(writer, b"refused").result(PATIENT_S)

@@ -24,7 +24,7 @@ demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen reques
 	@mkdir -p $(DEMO)
 	$(BIN)/turnout sample --rows 3000 --seed 0 --out $(DEMO)/log.jsonl.gz
 	$(BIN)/turnout train $(DEMO)/log.jsonl.gz --out $(DEMO)/bundle --name demo
-	@$(BIN)/python -m training.demo $(DEMO)/bundle
+	@$(BIN)/python -m turnout.training.sample.demo $(DEMO)/bundle
 	@echo "bundle: $(DEMO)/bundle"
 	@echo "report: $(DEMO)/bundle/report/index.html"
 
@@ -91,7 +91,7 @@ proto-lint: node_modules/.bin/buf  ## buf lint, and nothing taken away since the
 	cd proto && ../node_modules/.bin/buf lint
 	cd proto && ../node_modules/.bin/buf breaking --against '../.git#ref=HEAD,subdir=proto'
 
-TYPESCRIPT := serving/clients/typescript
+TYPESCRIPT := serving/gateways/typescript
 
 typescript: $(TYPESCRIPT)/dist/index.js  ## build the TypeScript client; its tests skip without
 
@@ -108,7 +108,7 @@ $(CRDS)/node_modules/.package-lock.json: $(CRDS)/package.json
 	@touch $@
 
 proto: $(VENV)/.dev  ## generate the gRPC stubs again
-	$(BIN)/python -m serving.pb.generate
+	$(BIN)/python -m turnout.serving.pb.generate
 
 scorecard: $(VENV)/.dev  ## what the server promises under load, faults and change, in some ten minutes
 	$(BIN)/python -m tests.scorecard --fast --out scorecard.json

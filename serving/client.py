@@ -15,9 +15,9 @@ from typing import Any, Self, Unpack
 
 import grpc
 
-from serving.asking import Routed, RouteFields, RouteItem
-from serving.outcomes import OutcomeFields, outcome_request
-from serving.routed import OUTCOME_TIMEOUT_S, ChannelOptions, RouterBase, why_failed
+from turnout.serving.routed import OUTCOME_TIMEOUT_S, ChannelOptions, RouterBase, why_failed
+from turnout.serving.wire.asking import Routed, RouteFields, RouteItem
+from turnout.serving.wire.outcome import OutcomeFields, outcome_request
 
 __all__ = ["AsyncRouter", "RouteItem", "Routed", "Router"]
 

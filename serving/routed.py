@@ -16,11 +16,11 @@ from typing import Any
 
 import grpc
 
-from serving.asking import Routed, RouteItem, request_of, routed_of
-from serving.errors import RequestError
-from serving.pb import router_pb2 as pb
-from serving.server.config import DEFAULT_LISTEN
-from serving.wire import REPORT_OUTCOME_METHOD, ROUTE_BATCH_METHOD, ROUTE_METHOD
+from turnout.serving.errors import RequestError
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.settings import DEFAULT_LISTEN
+from turnout.serving.wire.asking import Routed, RouteItem, request_of, routed_of
+from turnout.serving.wire.route import REPORT_OUTCOME_METHOD, ROUTE_BATCH_METHOD, ROUTE_METHOD
 
 ChannelOptions = tuple[tuple[str, str | int], ...]
 

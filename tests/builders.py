@@ -19,7 +19,7 @@ import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from serving.bundle import (
+from turnout.serving.bundles.bundle import (
     FORMAT_VERSION,
     GOLDEN,
     GOLDEN_THRESHOLD,
@@ -35,10 +35,10 @@ from serving.bundle import (
     Policy,
     Training,
 )
-from serving.features import SCHEMA_VERSION, STRUCTURAL
-from serving.model import RouterModel
-from serving.prompt import prompt_from_text
-from serving.registry import CURRENT
+from turnout.serving.bundles.registry import CURRENT
+from turnout.serving.router.features import SCHEMA_VERSION, STRUCTURAL
+from turnout.serving.router.model import RouterModel
+from turnout.serving.router.prompt import prompt_from_text
 
 MAX_TOKENS = 128
 EXIT_BAND = 0.1

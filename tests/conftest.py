@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from serving.bundle import Bundle, load_bundle
-from serving.registry import find_encoder
 from tests.builders import tiny_bundle
 from tests.running import ServerProcess, server_process
 from tests.training.runs import TrainingRun, run_training
-from training.encoders import DEFAULT_ENCODER, EncoderModel, load_encoder
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.registry import find_encoder
+from turnout.training.encoders.encoders import DEFAULT_ENCODER, EncoderModel, load_encoder
 
 # pytest-timeout ends what hangs; a limit for each example fails on machines that others use as well.
 settings.register_profile("turnout", deadline=None)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from serving.costs import ExpectedCosts
-from serving.decision import Decision, Reason, Route
-from serving.features import Features
-from serving.model import Stage
-from serving.prompt import Prompt
-from serving.server.decision_log import Decided
-from serving.wire import RouteCall
 from tests.training.manifests import make_manifest
+from turnout.serving.decision.costs import ExpectedCosts
+from turnout.serving.decision.decision import Decision, Reason, Route
+from turnout.serving.router.features import Features
+from turnout.serving.router.model import Stage
+from turnout.serving.router.prompt import Prompt
+from turnout.serving.service.decision_log import Decided
+from turnout.serving.wire.route import RouteCall
 
 MANIFEST = make_manifest(name="tiny", version="1")
 

@@ -7,12 +7,12 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from serving.bundle import MANIFEST, Manifest, load_bundle
-from serving.drift.baseline import EVALUATION, Baseline, read_baseline
-from serving.features import STRUCTURAL
-from serving.prompt import prompt_from_text
 from tests.builders import digest_of, tiny_bundle, write_manifest
-from training.drift import distribution
+from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline
+from turnout.serving.bundles.bundle import MANIFEST, Manifest, load_bundle
+from turnout.serving.router.features import STRUCTURAL
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.drift import distribution
 
 N_MEASURED = 4000
 

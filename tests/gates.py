@@ -6,8 +6,8 @@ import asyncio
 import threading
 from collections.abc import Callable
 
-from serving.model import Prediction, RouterModel
-from serving.prompt import Prompt
+from turnout.serving.router.model import Prediction, RouterModel
+from turnout.serving.router.prompt import Prompt
 
 BLOCKER = "the blocker"
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, load_model, save_model
 
-from serving.bundle import GOLDEN, GRAPH, MANIFEST, TOKENIZER
 from tests.builders import tiny_manifest, write_manifest, write_raw_manifest
+from turnout.serving.bundles.bundle import GOLDEN, GRAPH, MANIFEST, TOKENIZER
 
 Ruin = Callable[[Path], None]
 OUTSIDE = "outside.data"

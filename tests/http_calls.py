@@ -13,10 +13,10 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from serving.bundle import Bundle
-from serving.server.lifecycle import Lifecycle
-from serving.server.running import RouterServer
 from tests.running import ANY_PORT, server_in_loop
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.server.running import RouterServer
+from turnout.serving.service.lifecycle import Lifecycle
 
 LOGGED = re.compile(r"http on (\S+)$", re.MULTILINE)
 

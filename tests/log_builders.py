@@ -11,8 +11,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from serving.prompt import prompt_from_text
-from training.records import Record, Response
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.logs.records import Record, Response
 
 
 def user(text: str) -> dict[str, str]:

@@ -18,13 +18,13 @@ from typing import Any
 
 import grpc
 
-import serving.gateways
-from serving.client import Router
+import turnout.serving.gateways
 from tests.builders import tiny_bundle
 from tests.running import ANY_PORT, ServerProcess, server_process
 from tests.watching import debian_program
+from turnout.serving.client import Router
 
-CONFIGURATION = Path(serving.gateways.__file__).with_name("nginx.conf")
+CONFIGURATION = Path(turnout.serving.gateways.__file__).with_name("nginx.conf")
 
 
 @dataclass

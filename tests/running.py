@@ -14,13 +14,13 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.bundle import Bundle
-from serving.pb import router_pb2 as pb
-from serving.server.config import ServerSettings
-from serving.server.lifecycle import Lifecycle
-from serving.server.running import RouterServer
-from serving.server.sources import Sources
-from serving.wire import ROUTE_METHOD, SERVICE_NAME
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.server.running import RouterServer
+from turnout.serving.service.lifecycle import Lifecycle
+from turnout.serving.settings import ServerSettings
+from turnout.serving.settings_sources import Sources
+from turnout.serving.wire.route import ROUTE_METHOD, SERVICE_NAME
 
 ANY_PORT = "127.0.0.1:0"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -36,7 +36,17 @@ def serve_command(
     workers: int = 1,
     spool: Path | None = None,
 ) -> list[str]:
-    command = [sys.executable, "-m", "serving.cli", "serve", "--bundle", folder, "--listen", listen, *options]
+    command = [
+        sys.executable,
+        "-m",
+        "turnout.serving.cli.app",
+        "serve",
+        "--bundle",
+        folder,
+        "--listen",
+        listen,
+        *options,
+    ]
     command += ["--lame-duck-s", lame_duck_s, "--workers", workers, "--reflection" if reflection else "--no-reflection"]
     command += [
         "--cache-items",

@@ -17,12 +17,12 @@ from typing import Any
 
 import grpc
 
-from serving.bundle import Bundle
-from serving.pb import router_pb2 as pb
-from serving.server.service import RouterService
-from serving.wire import ROUTE_METHOD
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import server_in_loop
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.service.service import RouterService
+from turnout.serving.wire.route import ROUTE_METHOD
 
 WAITING, RUNNING, DONE = INSTANTS = ("waiting", "running", "done")
 

@@ -8,10 +8,10 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from serving.spool.files import SpoolFile, make_folder
-from serving.spool.framing import Kind
-from serving.spool.outcome import Outcome, decode_outcome
-from serving.spool.reader import Damage, Record, read_spool
+from turnout.serving.spool.files import SpoolFile, make_folder
+from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.outcome import Outcome, decode_outcome
+from turnout.serving.spool.reader import Damage, Record, read_spool
 
 
 def spool_file(folder: Path, payloads: Sequence[bytes], sequence: int = 1) -> Path:

@@ -1,6 +1,6 @@
 """Errors of the training side.
 
-serving.errors.TurnoutError
+turnout.serving.errors.TurnoutError
 ├── DataRefused      the logs can't be trained on, labelled or evaluated; exit code 1
 ├── EndpointRefused  the endpoint of judge or replay can't be used; what was paid is kept; exit code 1
 ├── CacheInUse       another run holds the cache of calls; exit code 1
@@ -14,7 +14,7 @@ serving.errors.TurnoutError
 
 from __future__ import annotations
 
-from serving.errors import EXIT_USAGE, TurnoutError
+from turnout.serving.errors import EXIT_USAGE, TurnoutError
 
 EXIT_PENDING = 5
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.replacing import replacing
+from turnout.training.replacing import replacing
 
 
 def write_parquet(path: Path, table: pa.Table) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from serving.prompt import IMAGE_PARTS
+from turnout.serving.router.prompt import IMAGE_PARTS
 
 
 def routing_body(call: Mapping[str, Any]) -> bytes:

@@ -2,8 +2,8 @@
 
 Two ways in, one object (`turnout`) for both; serving/gateways/README.md has the configuration:
 
-    callbacks: serving.gateways.litellm.turnout              requests for `auto` and the other aliases
-    classifier_plugin: serving.gateways.litellm.turnout      the tiers of LiteLLM's own auto router
+    callbacks: turnout.serving.gateways.litellm.turnout              requests for `auto` and the other aliases
+    classifier_plugin: turnout.serving.gateways.litellm.turnout      the tiers of LiteLLM's own auto router
 
 Whatever goes wrong, a spent deadline included, the request goes to the strong model. Runs in LiteLLM's
 process and environment; read from LiteLLM 1.106. Imports no inference library.
@@ -21,11 +21,11 @@ from typing import Any
 import grpc
 from litellm.integrations.custom_logger import CustomLogger
 
-from serving.asking import Routed
-from serving.client import AsyncRouter
-from serving.gateways.aliases import Alias, alias_of
-from serving.gateways.chat import routing_body
-from serving.server.config import DEFAULT_LISTEN
+from turnout.serving.client import AsyncRouter
+from turnout.serving.gateways.aliases import Alias, alias_of
+from turnout.serving.gateways.chat import routing_body
+from turnout.serving.settings import DEFAULT_LISTEN
+from turnout.serving.wire.asking import Routed
 
 LOGGED_METADATA = "spend_logs_metadata"
 """What of a request's metadata LiteLLM writes to its logs as it is."""

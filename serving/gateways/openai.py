@@ -15,10 +15,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from serving.asking import Routed, RouteFields
-from serving.client import AsyncRouter, Router
-from serving.gateways.chat import routing_body
-from serving.routed import RouterBase
+from turnout.serving.client import AsyncRouter, Router
+from turnout.serving.gateways.chat import routing_body
+from turnout.serving.routed import RouterBase
+from turnout.serving.wire.asking import Routed, RouteFields
 
 CALLERS_FAULT = frozenset({400, 401, 403, 413, 422})
 """Statuses with which the strong model would refuse the same call."""

@@ -12,8 +12,8 @@ from typing import Any
 
 import grpc
 
-from serving.observe.metrics import ServerMetrics
-from serving.observe.tracing import Tracing, describe_answer, describe_end
+from turnout.serving.observe.metrics import ServerMetrics
+from turnout.serving.observe.tracing import Tracing, describe_answer, describe_end
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 

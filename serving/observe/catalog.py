@@ -40,7 +40,7 @@ class Metric:
         buckets: upper bounds of a histogram.
         joined: how the workers of one server are joined, for gauges: `livesum` adds those alive, `livemax`
             takes the largest, `liveall` keeps one series a worker, told apart by `pid`, and `derived` is computed from
-            other gauges, joined already, when the metrics are read (`serving.drift.derived`).
+            other gauges, joined already, when the metrics are read (`turnout.serving.observe.drift.derived`).
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The Grafana dashboard, from a short list of panels: `python -m serving.observe.dashboard` writes dashboard.json.
+"""The Grafana dashboard from a short list of panels; `python -m turnout.serving.observe.dashboard` writes it.
 
 Grafana's own format takes forty lines a panel; here a panel is its title, its unit and its queries.
 """

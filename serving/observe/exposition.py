@@ -14,13 +14,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from serving.drift.derived import WithDrift
-from serving.errors import EXIT_PORT_TAKEN, TurnoutError
-from serving.observe.catalog import FOLDER_VARIABLE
-from serving.server.config import SettingsRefused, split_address
+from turnout.serving.errors import EXIT_PORT_TAKEN, TurnoutError
+from turnout.serving.observe.catalog import FOLDER_VARIABLE
+from turnout.serving.observe.drift.derived import WithDrift
+from turnout.serving.settings import SettingsRefused, split_address
 
 if TYPE_CHECKING:
-    from serving.observe.metrics import ServerMetrics
+    from turnout.serving.observe.metrics import ServerMetrics
 
 
 class MetricsPortTaken(TurnoutError):

@@ -15,7 +15,7 @@ from typing import TextIO
 
 import msgspec
 
-from serving.server.incidents import outline
+from turnout.serving.observe.incidents import outline
 
 OWN_LOGGER = "turnout"
 

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import grpc
 
-from serving.drift.calibration import SUMS
-from serving.drift.derived import DerivedDrift
-from serving.errors import TurnoutError
-from serving.observe.catalog import (
+from turnout.serving.decision.routes import Reason
+from turnout.serving.decision.rules.budget import Exploration
+from turnout.serving.errors import TurnoutError
+from turnout.serving.observe.catalog import (
     DRIFT_BASELINE,
     DRIFT_OUTCOMES,
     DRIFT_WINDOW,
@@ -30,16 +30,16 @@ from serving.observe.catalog import (
     METRICS,
     Metric,
 )
-from serving.observe.gathered import GatheredHistogram
-from serving.routes import Reason
-from serving.rules.budget import Exploration
+from turnout.serving.observe.drift.calibration import SUMS
+from turnout.serving.observe.drift.derived import DerivedDrift
+from turnout.serving.observe.gathered import GatheredHistogram
 
 if TYPE_CHECKING:  # a supervisor counts without the model's libraries
-    from serving.bundle import Manifest
-    from serving.decision import Decision
-    from serving.drift.baseline import Baseline
-    from serving.rules.exploring import After
-    from serving.wire import Timings
+    from turnout.serving.bundles.baseline import Baseline
+    from turnout.serving.bundles.bundle import Manifest
+    from turnout.serving.decision.decision import Decision
+    from turnout.serving.decision.rules.exploring import After
+    from turnout.serving.wire.route import Timings
 
 NO_STAGE = "NONE"
 OWN_THRESHOLD = "threshold"

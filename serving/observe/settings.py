@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serving.observe.logs import LogFormat
+from turnout.serving.observe.logs import LogFormat
 
 DEFAULT_METRICS = "127.0.0.1:9464"
 """The port registered for OpenTelemetry's Prometheus exporter. On by default, as a server that nobody watches

@@ -14,10 +14,10 @@ from typing import Any
 
 import grpc
 
-from serving.asking import routed_of
-from serving.errors import EXIT_USAGE, TurnoutError
-from serving.observe.metrics import policy_label
-from serving.wire import SERVICE_NAME
+from turnout.serving.errors import EXIT_USAGE, TurnoutError
+from turnout.serving.observe.metrics import policy_label
+from turnout.serving.wire.asking import routed_of
+from turnout.serving.wire.route import SERVICE_NAME
 
 SWITCHES = (
     "OTEL_TRACES_EXPORTER",

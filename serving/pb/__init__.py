@@ -1,1 +1,1 @@
-"""Stubs of `proto/turnout/v1/router.proto`; written by `python -m serving.pb.generate`, never by hand."""
+"""Stubs of `proto/turnout/v1/router.proto`; written by `python -m turnout.serving.pb.generate`, never by hand."""

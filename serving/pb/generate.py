@@ -1,6 +1,6 @@
 """Writes the stubs beside this file from `proto/`; needs grpcio-tools (the `dev` extra).
 
-The import line between the two modules is rewritten, so that the stubs live in `serving.pb` while
+The import line between the two modules is rewritten, so that the stubs live in `turnout.serving.pb` while
 the descriptor keeps its canonical name, `turnout/v1/router.proto`. Of protocols that are not ours only the
 messages are written: their handlers take bytes.
 """
@@ -28,7 +28,7 @@ STUBS = {
 }
 """Modules that are checked in, and what each is made of."""
 CANONICAL_IMPORT = "from turnout.v1 import router_pb2"
-OUR_IMPORT = "from serving.pb import router_pb2"
+OUR_IMPORT = "from turnout.serving.pb import router_pb2"
 
 
 def generate(out: Path) -> None:
@@ -46,8 +46,8 @@ def generate(out: Path) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    """Run as a command: `python -m serving.pb.generate [--out DIR]`."""
-    parser = argparse.ArgumentParser(prog="python -m serving.pb.generate", description=__doc__)
+    """Run as a command: `python -m turnout.serving.pb.generate [--out DIR]`."""
+    parser = argparse.ArgumentParser(prog="python -m turnout.serving.pb.generate", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent, help="folder to write the stubs to")
     generate(parser.parse_args(arguments).out)
 

@@ -2,7 +2,7 @@
 
 A process of its own, at the lowest priority: the server needs no pyarrow, and a fault there stays there. Every
 worker looks; a lock in the spool lets one of them start a process at a time. Killed together with the server or alone,
-the next run goes on where it was (`training.compaction`).
+the next run goes on where it was (`turnout.training.compaction`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from serving.server.config import ServerSettings, SettingsRefused
-from serving.spool.files import SEALED, make_folder
+from turnout.serving.settings import ServerSettings, SettingsRefused
+from turnout.serving.spool.files import SEALED, make_folder
 
 INTERVAL_S = 5.0
 LOCK = "compact.lock"
@@ -50,7 +50,17 @@ class Compacting:
             raise SettingsRefused("compact_to: expected a spool to compact; give spool as well")
         self.n_runs = 0
         self._spool: Path = spool
-        self._command = [*_LOWEST, sys.executable, "-P", "-m", "serving.cli", "logs", "compact", str(spool), "--json"]
+        self._command = [
+            *_LOWEST,
+            sys.executable,
+            "-P",
+            "-m",
+            "turnout.serving.cli.app",
+            "logs",
+            "compact",
+            str(spool),
+            "--json",
+        ]
         self._command += ["--out", str(settings.compact_to)]
         if settings.compact_keep_days is not None:
             self._command += ["--keep-days", str(settings.compact_keep_days)]

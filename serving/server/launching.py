@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import os
 
-from serving.observe.logs import set_up_logging
-from serving.observe.settings import ObserveSettings
-from serving.server.config import ServerSettings
-from serving.server.sources import Sources
+from turnout.serving.observe.logs import set_up_logging
+from turnout.serving.observe.settings import ObserveSettings
+from turnout.serving.settings import ServerSettings
+from turnout.serving.settings_sources import Sources
 
 
 def usable_cores() -> int:
@@ -30,10 +30,10 @@ def serve(sources: Sources, settings: ServerSettings, observe: ObserveSettings, 
     """
     set_up_logging(observe.log_format)
     if workers == 1:
-        from serving.server.running import run  # noqa: PLC0415  # brings onnxruntime
+        from turnout.serving.server.running import run  # noqa: PLC0415  # brings onnxruntime
 
         run(sources, settings, observe)
-    from serving.server.supervisor import supervise  # noqa: PLC0415  # not needed with one worker
+    from turnout.serving.server.supervisor import supervise  # noqa: PLC0415  # not needed with one worker
 
     return supervise(sources, settings, observe, workers)
 

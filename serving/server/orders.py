@@ -9,9 +9,9 @@ from typing import Any
 
 import msgspec
 
-from serving.observe.settings import ObserveSettings
-from serving.server.config import ServerSettings
-from serving.server.sources import Sources
+from turnout.serving.observe.settings import ObserveSettings
+from turnout.serving.settings import ServerSettings
+from turnout.serving.settings_sources import Sources
 
 
 class Order(msgspec.Struct, frozen=True):

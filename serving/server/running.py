@@ -22,30 +22,30 @@ import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from serving.decision import NO_RULES
-from serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError
-from serving.gateways import open_inference
-from serving.gateways.ext_proc.adding import add_ext_proc
-from serving.observe.running import Observation, announce, keep_sampling, observation
-from serving.observe.settings import ObserveSettings
-from serving.observe.tracing import Tracing
-from serving.rules.names import check_names
-from serving.rules.rules import Rules
-from serving.rules.watching import RulesFile
-from serving.server.access import TokenGate
-from serving.server.compacting import Compacting
-from serving.server.config import ServerSettings
-from serving.server.launching import ready_line
-from serving.server.lifecycle import Lifecycle
-from serving.server.listening import PortTaken, check_free
-from serving.server.service import RouterService
-from serving.server.sources import Sources
-from serving.server.tls import server_credentials
-from serving.server.tokens import TokensFile
-from serving.wire import SERVICE_NAME
+from turnout.serving.access.access import TokenGate
+from turnout.serving.access.listening import PortTaken, check_free
+from turnout.serving.access.tls import server_credentials
+from turnout.serving.access.tokens import TokensFile
+from turnout.serving.decision.decision import NO_RULES
+from turnout.serving.decision.rules.names import check_names
+from turnout.serving.decision.rules.rules import Rules
+from turnout.serving.decision.rules.watching import RulesFile
+from turnout.serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError
+from turnout.serving.observe.settings import ObserveSettings
+from turnout.serving.observe.tracing import Tracing
+from turnout.serving.protocols import open_inference
+from turnout.serving.protocols.ext_proc.adding import add_ext_proc
+from turnout.serving.server.compacting import Compacting
+from turnout.serving.server.launching import ready_line
+from turnout.serving.server.observing import Observation, announce, keep_sampling, observation
+from turnout.serving.service.lifecycle import Lifecycle
+from turnout.serving.service.service import RouterService
+from turnout.serving.settings import ServerSettings
+from turnout.serving.settings_sources import Sources
+from turnout.serving.wire.route import SERVICE_NAME
 
 if TYPE_CHECKING:
-    from serving.gateways.http.port import HttpPort  # brings the extra `http`
+    from turnout.serving.protocols.http.port import HttpPort  # brings the extra `http`
 
 FLUSH_S = 0.05
 """Time for gRPC's threads to send the last answers."""
@@ -165,7 +165,7 @@ class RouterServer:
         if not self._settings.http:
             return None
         try:
-            from serving.gateways.http.port import HttpPort  # noqa: PLC0415  # an extra
+            from turnout.serving.protocols.http.port import HttpPort  # noqa: PLC0415  # an extra
         except ModuleNotFoundError as error:
             raise ExtraMissing(f"http: needs {error.name}; get it with: pip install 'turnout[http]'") from None
         return HttpPort(self.service, self._settings, self._tokens, shares_port=self._shares_port)
@@ -235,7 +235,7 @@ class RouterServer:
 def run(sources: Sources, settings: ServerSettings, observe: ObserveSettings) -> NoReturn:
     """Serve bundles in this process, and end the process at SIGTERM or SIGINT.
 
-    Prints one line to stdout when ready; raises what `serving.server.launching.serve` does.
+    Prints one line to stdout when ready; raises what `turnout.serving.server.launching.serve` does.
     """
     with observation(observe) as observed, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         runner.run(_serve_until_signal(Lifecycle(sources, observed.metrics), settings, observed))

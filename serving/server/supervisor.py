@@ -17,16 +17,16 @@ import signal
 import time
 from contextlib import nullcontext
 
-from serving.errors import EXIT_DATA_REFUSED, EXIT_OK, TurnoutError
-from serving.observe.exposition import Exposition, forget_worker, shared_folder
-from serving.observe.running import announce, expose
-from serving.observe.settings import ObserveSettings
-from serving.server.config import ServerSettings
-from serving.server.launching import ready_line
-from serving.server.listening import held_port
-from serving.server.orders import Order, Refused
-from serving.server.sources import Sources
-from serving.server.worker_process import WorkerProcess
+from turnout.serving.access.listening import held_port
+from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_OK, TurnoutError
+from turnout.serving.observe.exposition import Exposition, forget_worker, shared_folder
+from turnout.serving.observe.settings import ObserveSettings
+from turnout.serving.server.launching import ready_line
+from turnout.serving.server.observing import announce, expose
+from turnout.serving.server.orders import Order, Refused
+from turnout.serving.server.worker_process import WorkerProcess
+from turnout.serving.settings import ServerSettings
+from turnout.serving.settings_sources import Sources
 
 QUICK_DEATH_S = 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0

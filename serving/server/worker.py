@@ -1,4 +1,4 @@
-"""One of several workers on a port; run as `python -m serving.server.worker` by the supervisor.
+"""One of several workers on a port; run as `python -m turnout.serving.server.worker` by the supervisor.
 
     order on stdin -> load -> warm up -> bind -> Ready -> (SIGHUP -> reload -> Reloaded)* -> SIGTERM -> drain
 
@@ -18,12 +18,12 @@ from typing import BinaryIO
 
 import uvloop
 
-from serving.errors import EXIT_OK, TurnoutError
-from serving.observe.logs import set_up_logging
-from serving.observe.running import Observation, observation
-from serving.server.lifecycle import Lifecycle
-from serving.server.orders import Order, Ready, Refused, Reloaded, Report, order_of, to_line
-from serving.server.running import RouterServer, leave, reload_on_hangup
+from turnout.serving.errors import EXIT_OK, TurnoutError
+from turnout.serving.observe.logs import set_up_logging
+from turnout.serving.server.observing import Observation, observation
+from turnout.serving.server.orders import Order, Ready, Refused, Reloaded, Report, order_of, to_line
+from turnout.serving.server.running import RouterServer, leave, reload_on_hangup
+from turnout.serving.service.lifecycle import Lifecycle
 
 _PR_SET_PDEATHSIG = 1
 

@@ -9,12 +9,12 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from contextlib import suppress
 
-from serving.errors import EXIT_DATA_REFUSED
-from serving.server.orders import Order, Ready, Refused, Reloaded, report_of, to_line
+from turnout.serving.errors import EXIT_DATA_REFUSED
+from turnout.serving.server.orders import Order, Ready, Refused, Reloaded, report_of, to_line
 
 RELOAD_TIMEOUT_S = 120.0
 """How long one worker may take to reload before the next one is asked."""
-_COMMAND = (sys.executable, "-P", "-m", "serving.server.worker")
+_COMMAND = (sys.executable, "-P", "-m", "turnout.serving.server.worker")
 
 
 class WorkerProcess:

@@ -31,7 +31,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         route: `weak` or `strong`.
         stage: `FAST` or `FULL`; empty when the model did not run.
         exploration: `open` where the request could be explored, `capped` or `unpriced` where it could have been, else
-            empty; see `serving.rules.budget`.
+            empty; see `turnout.serving.decision.rules.budget`.
         other_model: of the pair, the one that `model` is not; empty in logs of before.
         text: the rendered prompt, as `kept` says; None where it is not kept.
         is_left_out: whether a text that was to be kept is missing, for its length.
@@ -42,16 +42,16 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         wants_json: whether JSON was asked for.
         buckets: hashed uni- and bigrams, uint32 little-endian; empty unless `kept` is `digest` and the model ran.
         counts: how often each bucket occurs, uint16 little-endian.
-        structural: measures of `serving.features.STRUCTURAL`, float32 little-endian.
+        structural: measures of `turnout.serving.router.features.STRUCTURAL`, float32 little-endian.
         feature_schema: version of those three; 0 without them.
         harness_rules: version of the rules by which they were taken without harness text.
         dense: the encoder's vector, float32 little-endian, where `kept` is `digest` and both answers were wanted; so
             are the fields below, without which no router can be learned from a row that has no text.
         encoder_sha256, tokenizer_sha256: of what made vector and counts (hex).
-        text_key: salted digest of the text without case, white space and harness text, 8 bytes (`serving.ties`).
+        text_key: salted digest of the text without case, white space and harness text, 8 bytes (`serving.router.ties`).
         key_salt: its salt, that of `bundle`.
         characters: of the prompt.
-        script: its writing system, as `serving.languages` names it.
+        script: its writing system, as `turnout.serving.router.languages` names it.
     """
 
     decided_s: float

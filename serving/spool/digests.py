@@ -11,7 +11,7 @@ import secrets
 from hashlib import blake2b
 from pathlib import Path
 
-from serving.prompt import Prompt
+from turnout.serving.router.prompt import Prompt
 
 KEY_FILE = "digest.key"
 KEY_BYTES = 32

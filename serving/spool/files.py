@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from serving.spool.framing import HEADER_BYTES, file_header, framed
+from turnout.serving.spool.framing import HEADER_BYTES, file_header, framed
 
 OPEN = ".open"
 SEALED = ".spool"

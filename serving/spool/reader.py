@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.spool.files import OPEN, SEALED, spool_files
-from serving.spool.framing import FORMAT_VERSION, HEADER_BYTES, MARKER, read_header, unframed
+from turnout.serving.spool.files import OPEN, SEALED, spool_files
+from turnout.serving.spool.framing import FORMAT_VERSION, HEADER_BYTES, MARKER, read_header, unframed
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,9 +15,9 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.errors import TurnoutError
-from serving.spool.files import SpoolFile, make_folder, seal_left_behind, worker_name
-from serving.spool.framing import MAX_PAYLOAD_BYTES
+from turnout.serving.errors import TurnoutError
+from turnout.serving.spool.files import SpoolFile, make_folder, seal_left_behind, worker_name
+from turnout.serving.spool.framing import MAX_PAYLOAD_BYTES
 
 FLUSH_S = 0.5
 """Longest time that an offered record waits for being written."""

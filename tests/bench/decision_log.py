@@ -27,17 +27,17 @@ from typing import Any
 import grpc
 import numpy as np
 
-from serving.bundle import Bundle, load_bundle
-from serving.pb import router_pb2 as pb
-from serving.prompt import Prompt
-from serving.registry import find_bundle
-from serving.server.decision_log import POLL_S, Decided, DecisionLog, record_of
-from serving.server.lessons import Lessons
-from serving.spool.decision import LogDecisions, encode_decision
-from serving.spool.writer import SpoolLimits, SpoolWriter
-from serving.wire import ROUTE_METHOD
 from tests.decision_builders import decided
 from tests.running import ServerProcess, server_process
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.prompt import Prompt
+from turnout.serving.service.decision_log import POLL_S, Decided, DecisionLog, record_of
+from turnout.serving.service.lessons import Lessons
+from turnout.serving.spool.decision import LogDecisions, encode_decision
+from turnout.serving.spool.writer import SpoolLimits, SpoolWriter
+from turnout.serving.wire.route import ROUTE_METHOD
 
 WORDS = ("the ferry leaves the northern pier at noon and 7 red lamps light every quiet street " * 8).split()
 KEY = b"k" * 32

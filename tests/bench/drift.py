@@ -19,17 +19,24 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.bundle import load_bundle
-from serving.drift.baseline import Baseline
-from serving.drift.calibration import calibration_readings
-from serving.drift.limits import MIN_OUTCOMES, MIN_ROWS, OUT_OF_DISTRIBUTION, Reading, psi_reading, share_reading
-from serving.drift.window import WINDOW, RequestWindow, outcome_sums
-from serving.registry import find_bundle
 from tests.drift_builders import baseline_of
-from training.dataset import load_dataset
-from training.predict import seen_rows
-from training.progress import Reporter
-from training.reading import Reading as HowToRead
+from turnout.serving.bundles.baseline import Baseline
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.limits import (
+    MIN_OUTCOMES,
+    MIN_ROWS,
+    OUT_OF_DISTRIBUTION,
+    Reading,
+    psi_reading,
+    share_reading,
+)
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.observe.drift.calibration import calibration_readings
+from turnout.serving.observe.drift.window import WINDOW, RequestWindow, outcome_sums
+from turnout.training.dataset.dataset import load_dataset
+from turnout.training.learn.predict import seen_rows
+from turnout.training.logs.reading import Reading as HowToRead
+from turnout.training.progress import Reporter
 
 LOOK_EVERY = 50
 LONGEST = 5000

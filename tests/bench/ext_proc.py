@@ -24,12 +24,12 @@ from typing import Any
 import grpc
 import uvloop
 
-from serving.pb import router_pb2 as pb
-from serving.registry import find_bundle
-from serving.wire import ROUTE_METHOD
 from tests.bench.latency import WORDS
 from tests.envoy import METHOD, buffered, chat, post
 from tests.running import server_process
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.wire.route import ROUTE_METHOD
 
 LENGTHS = (8, 32, 128, 512)
 LIMIT = 1.5

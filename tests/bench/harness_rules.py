@@ -12,11 +12,11 @@ import sys
 import time
 from collections.abc import Callable
 
-from serving.features import Featurizer
-from serving.harness import LATEST_HARNESS_RULES, strip_harness
-from serving.prompt import prompt_from_text
-from serving.registry import find_encoder
-from training.encoders import DEFAULT_ENCODER, load_encoder
+from turnout.serving.bundles.registry import find_encoder
+from turnout.serving.router.features import Featurizer
+from turnout.serving.router.harness import LATEST_HARNESS_RULES, strip_harness
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
 
 ROUNDS, RUNS = 60, 50
 SENTENCE = "The ferry leaves the northern pier at noon and seven lamps light the street. "

@@ -25,7 +25,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 
-LABEL = [sys.executable, "-c", "from serving.cli import main; main()", "label", "--quiet", "--json"]
+LABEL = [sys.executable, "-c", "from turnout.serving.cli.app import main; main()", "label", "--quiet", "--json"]
 MOST = 1.3
 """Times the memory at ten times the rows."""
 COLUMNS = ["prompt_id", "task", "prompt", "strong_response", "weak_response", "reference"]

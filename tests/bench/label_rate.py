@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-LABEL = [sys.executable, "-c", "from serving.cli import main; main()", "label", "--quiet", "--json"]
+LABEL = [sys.executable, "-c", "from turnout.serving.cli.app import main; main()", "label", "--quiet", "--json"]
 
 
 def write_log(table: Path, path: Path, rows: int) -> None:

@@ -19,14 +19,14 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from serving.bundle import Pair
-from serving.model_names import is_model
-from training.labels.agreement import agreement
-from training.labels.graders import Question
-from training.labels.reference import ReferenceLabeller, grade_answer
-from training.logs import read_records
-from training.readers.turnout import MODE_SUFFIX, PAIR_COLUMNS
-from training.records import Record
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.decision.model_names import is_model
+from turnout.training.labels.agreement import agreement
+from turnout.training.labels.graders import Question
+from turnout.training.labels.reference import ReferenceLabeller, grade_answer
+from turnout.training.logs.read import read_records
+from turnout.training.logs.readers.turnout import MODE_SUFFIX, PAIR_COLUMNS
+from turnout.training.logs.records import Record
 
 HALVES = DEVELOPED, HELD_OUT = "developed", "held out"
 SAME_SCORE = 0.005

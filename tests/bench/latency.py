@@ -16,10 +16,10 @@ import time
 from functools import partial
 from pathlib import Path
 
-from serving.bundle import load_bundle
-from serving.client import Router
-from serving.prompt import prompt_from_text
-from serving.registry import find_bundle
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.client import Router
+from turnout.serving.router.prompt import prompt_from_text
 
 WORDS = "the ferry leaves the northern pier at noon and seven red lamps light every quiet street of our old town "
 LENGTHS = (8, 32, 128, 512)
@@ -51,7 +51,7 @@ def measure(folder: Path, n_calls: int) -> dict:
     command = [
         sys.executable,
         "-m",
-        "serving.cli",
+        "turnout.serving.cli.app",
         "serve",
         "--bundle",
         str(folder),

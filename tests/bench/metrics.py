@@ -19,14 +19,14 @@ from typing import Any
 
 from opentelemetry.sdk.trace import TracerProvider
 
-from serving.decision import Decision, Reason, Route
-from serving.model import Stage
-from serving.observe.calls import observed
-from serving.observe.catalog import FOLDER_VARIABLE
-from serving.observe.metrics import ServerMetrics
-from serving.observe.tracing import Tracing
-from serving.pb import router_pb2 as pb
-from serving.wire import Timings
+from turnout.serving.decision.decision import Decision, Reason, Route
+from turnout.serving.observe.calls import observed
+from turnout.serving.observe.catalog import FOLDER_VARIABLE
+from turnout.serving.observe.metrics import ServerMetrics
+from turnout.serving.observe.tracing import Tracing
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.model import Stage
+from turnout.serving.wire.route import Timings
 
 ROUNDS, CALLS = 15, 5_000
 DECISION = Decision(Route.WEAK, "gpt-4o-mini", 0.93, 0.93, 0.75, "max_worse=0.01", Reason.MODEL, Stage.FAST)

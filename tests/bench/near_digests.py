@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from serving.bundle import Pair
-from serving.features import Featurizer
-from serving.harness import LATEST_HARNESS_RULES, strip_harness
-from serving.registry import find_encoder
-from training.digests.near import near_rows
-from training.embeddings import stack_counts
-from training.encoders import DEFAULT_ENCODER, load_encoder
-from training.logs import read_records
-from training.near_duplicates import JACCARD
-from training.reading import Reading
-from training.shingles import Hashes, shingle_hashes
-from training.splits import tied
-from training.templates import TEMPLATE_SHARE
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.registry import find_encoder
+from turnout.serving.router.features import Featurizer
+from turnout.serving.router.harness import LATEST_HARNESS_RULES, strip_harness
+from turnout.training.dataset.digests.near import near_rows
+from turnout.training.dataset.near_duplicates import JACCARD
+from turnout.training.dataset.shingles import Hashes, shingle_hashes
+from turnout.training.dataset.splits import tied
+from turnout.training.dataset.templates import TEMPLATE_SHARE
+from turnout.training.encoders.embeddings import stack_counts
+from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
+from turnout.training.logs.read import read_records
+from turnout.training.logs.reading import Reading
 
 MIN_RECALL = 0.99
 

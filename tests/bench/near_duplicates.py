@@ -24,7 +24,7 @@ from typing import NamedTuple
 
 import pyarrow.parquet as pq
 
-from training.near_duplicates import near_duplicates
+from turnout.training.dataset.near_duplicates import near_duplicates
 
 MOST_BYTES = 200
 """A row."""

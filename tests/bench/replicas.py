@@ -16,10 +16,10 @@ from collections import defaultdict
 from contextlib import ExitStack
 from pathlib import Path
 
-from serving.registry import find_bundle
 from tests.replicas import nginx_before, replicas
 from tests.scorecard import load
 from tests.scorecard.calibration import mixed_texts
+from turnout.serving.bundles.registry import find_bundle
 
 COUNTS = (1, 2, 3)
 

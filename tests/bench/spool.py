@@ -25,14 +25,14 @@ from typing import Any
 
 import grpc
 
-from serving.client import Router
-from serving.pb import router_pb2 as pb
-from serving.registry import find_bundle
-from serving.spool.framing import Kind
-from serving.spool.outcome import Outcome, encode_outcome
-from serving.spool.writer import SpoolLimits, SpoolWriter
-from serving.wire import REPORT_OUTCOME_METHOD
 from tests.running import server_process
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.client import Router
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.outcome import Outcome, encode_outcome
+from turnout.serving.spool.writer import SpoolLimits, SpoolWriter
+from turnout.serving.wire.route import REPORT_OUTCOME_METHOD
 
 TEXT = "the ferry leaves the northern pier at noon and seven red lamps light every quiet street of our old town"
 FIELDS = {

@@ -10,8 +10,6 @@ import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
 
-from serving.bundle import Pair
-from serving.features import N_BUCKETS
 from tests.bench.quality import apart
 from tests.bench.quality.figures import Answers, compare
 from tests.bench.quality.kept import KeptAnswers
@@ -19,10 +17,12 @@ from tests.bench.quality.ours import strangers
 from tests.bench.quality.printed import markdown
 from tests.bench.quality.questions import Fold, Questions, Spec
 from tests.log_builders import record
-from training.dataset import Dataset
-from training.embeddings import FeatureTable
-from training.records import Label, LabelledRecord
-from training.splits import Groups
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.router.features import N_BUCKETS
+from turnout.training.dataset.dataset import Dataset
+from turnout.training.dataset.splits import Groups
+from turnout.training.encoders.embeddings import FeatureTable
+from turnout.training.logs.records import Label, LabelledRecord
 
 N = 240
 

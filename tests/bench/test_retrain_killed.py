@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import load_bundle
-from serving.models.entry import Entry
-from serving.registry import resolve
 from tests.log_builders import write_log
 from tests.running import environment
 from tests.training.runs import TrainingRun
 from tests.training.test_retrain import later_rows, registry
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.entry import Entry
+from turnout.serving.bundles.registry import resolve
 
 KILLS = 8
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(900)]
@@ -34,7 +34,15 @@ class Registry:
 
     def start(self) -> subprocess.Popen[str]:
         words = ("--logs", self.log, "--champion", self.entry.folder, "--kept", self.kept, "--min-test-rows", 150)
-        command = [sys.executable, "-m", "serving.cli", "retrain", *map(str, words), "--max-latency-ms", "9999"]
+        command = [
+            sys.executable,
+            "-m",
+            "turnout.serving.cli.app",
+            "retrain",
+            *map(str, words),
+            "--max-latency-ms",
+            "9999",
+        ]
         command += ["--quiet", "--json", "--no-cache"]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment(), text=True)
 

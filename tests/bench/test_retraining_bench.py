@@ -10,7 +10,7 @@ import pytest
 from tests.bench.retraining.gate import duels
 from tests.bench.retraining.rows import RealRows, read_rows
 from tests.bench.retraining.story import tell, worlds
-from training.progress import Reporter
+from turnout.training.progress import Reporter
 
 pytestmark = [pytest.mark.bench, pytest.mark.shared_data]
 TEST_ROWS, TRIES = 2000, 100

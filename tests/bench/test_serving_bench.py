@@ -9,9 +9,6 @@ import sys
 import msgspec
 import pytest
 
-from serving.bundle import load_bundle
-from serving.prompt import prompt_from_text
-from serving.registry import find_bundle
 from tests.bench.serving import __main__ as command
 from tests.bench.serving import variants
 from tests.bench.serving.load import Session, drive
@@ -22,6 +19,9 @@ from tests.bench.serving.result import Result
 from tests.bench.serving.turns import Seconds, Turn
 from tests.bench.serving.variants import ECHO, FASTAPI, MLSERVER_INLINE, ROOT, Variant
 from tests.scorecard.load import Plan
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.router.prompt import prompt_from_text
 
 
 def a_turn(slower: float = 1.0, p50_ms: float = 1.0, **figures: float) -> Turn:

@@ -4,7 +4,7 @@
 
 Each family in turn is left out, a router is fitted, calibrated and its policies solved on the other rows, with the
 fallback and without, and asked about the family. Rows that share a group with the others are left out of it.
-Figures of the reference rows, and what other scores did there: training/decisions/0008.
+Figures of the reference rows, and what other scores did there: docs/decisions/training/0008.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import numpy as np
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from serving.bundle import Pair
-from serving.registry import find_encoder
-from serving.tables import console
-from training import metrics
-from training.crossfit import fit_calibrated
-from training.dataset import Dataset, load_dataset
-from training.embeddings import FeatureTable, default_cache_dir, embed
-from training.encoders import DEFAULT_ENCODER, load_encoder
-from training.fit import FitSettings, outcome_classes
-from training.policy import PolicyRows, solve_policies
-from training.progress import Reporter
-from training.router import Router
-from training.unfamiliar import rare_share
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.registry import find_encoder
+from turnout.serving.cli.tables import console
+from turnout.training.dataset.dataset import Dataset, load_dataset
+from turnout.training.encoders.embeddings import FeatureTable, default_cache_dir, embed
+from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
+from turnout.training.evaluation import metrics
+from turnout.training.fit.crossfit import fit_calibrated
+from turnout.training.fit.fit import FitSettings, outcome_classes
+from turnout.training.fit.router import Router
+from turnout.training.fit.unfamiliar import rare_share
+from turnout.training.policy.policy import PolicyRows, solve_policies
+from turnout.training.progress import Reporter
 
 FAMILIES = {
     "medicine": "medagents-*,*-medmcqa",

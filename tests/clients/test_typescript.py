@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from serving.client import Routed, Router
-from serving.registry import find_bundle
 from tests.running import ServerProcess, server_process
-from training.sample import make_sample
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.client import Routed, Router
+from turnout.training.sample.sample import make_sample
 
 ASK = Path(__file__).with_name("ask.mjs")
 CLIENT = Path(__file__).resolve().parents[2] / "serving" / "clients" / "typescript" / "dist" / "index.js"

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from serving import cli
-from training.sample import write_sample
+from turnout.serving.cli import app as cli
+from turnout.training.sample.sample import write_sample
 
 
 @dataclass(frozen=True)

@@ -10,20 +10,20 @@ import msgspec
 import numpy as np
 import pytest
 
-from serving.bundle import load_bundle
-from serving.drift.limits import MIN_ROWS
-from serving.features import SCHEMA_VERSION, STRUCTURAL
 from tests.contract.conftest import Turnout
 from tests.drift_builders import N_MEASURED, add_evaluation, evaluation_json, measured_bundle, traffic
 from tests.log_builders import gateway_row, write_log
 from tests.training.runs import TrainingRun
 from tests.training.spools import DAY_S, NOON_S, compacted, decision, outcome, sealed
-from training.drift.compare import DriftReport
-from training.drift.dense import DENSE_BLOCKS
-from training.drift.live import Span, read_live
-from training.drift.page import render_drift
-from training.reading import Reading
-from training.sample import write_sample
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.limits import MIN_ROWS
+from turnout.serving.router.features import SCHEMA_VERSION, STRUCTURAL
+from turnout.training.drift.compare import DriftReport
+from turnout.training.drift.live import Span, read_live
+from turnout.training.drift.page import render_drift
+from turnout.training.evaluation.dense_blocks import DENSE_BLOCKS
+from turnout.training.logs.reading import Reading
+from turnout.training.sample.sample import write_sample
 
 N = 600
 BUNDLE_ID = "tiny/1"

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import typer
 
-from serving import cli
-from serving.models.cli import models_app, rollback
 from tests.contract.conftest import Turnout
-from training.cli import add_commands
+from turnout.serving.cli import app as cli
+from turnout.serving.cli.models_cli import models_app, rollback
+from turnout.training.cli.app import add_commands
 
 COMMANDS = [
     "assess",

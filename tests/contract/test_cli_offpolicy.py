@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from scipy.special import expit
 
-from serving.costs import ExpectedCosts
-from serving.prompt import Prompt
-from serving.routes import Reason, Route
-from serving.rules import Facts, Rules
-from serving.rules.reading import decode_rules
 from tests.contract.conftest import Turnout
 from tests.training.spools import compacted, decision, outcome, sealed
+from turnout.serving.decision.costs import ExpectedCosts
+from turnout.serving.decision.routes import Reason, Route
+from turnout.serving.decision.rules import Facts, Rules
+from turnout.serving.decision.rules.reading import decode_rules
+from turnout.serving.router.prompt import Prompt
 
 LOGGED_AT, POLICY, THRESHOLD = 0.75, "max_worse=0.05", 0.5
 """Thresholds of the tiny bundle's policies."""
@@ -204,7 +204,7 @@ def test_days_without_a_decision_are_refused_with_those_there_are(
 
 def test_explored_reasons_of_this_log_are_there(spooled: tuple[Path, Path, dict[str, float]]):
     """Else the tests above would show nothing."""
-    from training.offpolicy.log import read_decisions
+    from turnout.training.offpolicy.log import read_decisions
 
     reasons = set(read_decisions(spooled[1])["reason"].to_pylist())
     assert reasons == {Reason.MODEL, Reason.EXPLORATION}

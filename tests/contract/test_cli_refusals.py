@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import GRAPH, MANIFEST
 from tests.contract.conftest import Turnout
 from tests.log_builders import flat_row, write_log
+from turnout.serving.bundles.bundle import GRAPH, MANIFEST
 
 ENCODER = "minilm-l3-int8"
 
@@ -128,7 +128,7 @@ def test_folder_that_cannot_be_written_to_is_one_line(turnout: Turnout, log: Pat
 
 def run_module(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "serving.cli", *map(str, arguments)],
+        [sys.executable, "-m", "turnout.serving.cli.app", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=30,

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import MANIFEST
 from tests.builders import BUNDLE_ID
 from tests.certificates import Authority
 from tests.contract.conftest import Turnout
 from tests.running import ServerProcess, server_process
 from tests.training.runs import TrainingRun
-from training.sample import write_sample
+from turnout.serving.bundles.bundle import MANIFEST
+from turnout.training.sample.sample import write_sample
 
 NOBODY = "127.0.0.1:1"
 

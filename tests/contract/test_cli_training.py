@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 import pyarrow.parquet as pq
 
-from serving.bundle import Pair, read_manifest
 from tests.contract.conftest import Turnout
 from tests.gateway_builders import chat_attributes, observation, otlp, span, spend_log
 from tests.log_builders import write_log
 from tests.training.runs import TrainingRun
-from training.features.schema import feature_origin
-from training.publish import publish
-from training.sample import make_sample, write_sample
+from turnout.serving.bundles.bundle import Pair, read_manifest
+from turnout.training.bundle.publish import publish
+from turnout.training.dataset.features.schema import feature_origin
+from turnout.training.sample.sample import make_sample, write_sample
 
 
 def test_sample_writes_what_it_says(turnout: Turnout, tmp_path: Path):

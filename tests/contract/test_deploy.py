@@ -16,7 +16,7 @@ import pytest
 import typer
 import yaml
 
-from serving import cli
+from turnout.serving.cli import app as cli
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = ROOT / "serving" / "deploy" / "base"
@@ -163,7 +163,7 @@ def test_server_takes_its_arguments_and_has_time_to_drain():
 
 
 def test_retraining_takes_its_arguments_and_follows_what_is_served():
-    retrain = pytest.importorskip("training.retrain.cli", reason="turnout retrain is not here yet").retrain
+    retrain = pytest.importorskip("turnout.training.cli.retrain", reason="turnout retrain is not here yet").retrain
     (script,) = PODS["CronJob/turnout-retrain"]["spec"]["containers"][0]["args"]
     words = shlex.split(script.partition("||")[0])
     app = typer.Typer()

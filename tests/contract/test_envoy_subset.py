@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from serving.pb import ext_proc_pb2 as ours
 from tests.envoy_messages import base_pb2, ext
+from turnout.serving.pb import ext_proc_pb2 as ours
 
 THEIRS = {**ext.DESCRIPTOR.message_types_by_name, **base_pb2.DESCRIPTOR.message_types_by_name}
 

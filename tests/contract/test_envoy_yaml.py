@@ -10,10 +10,10 @@ import pytest
 import yaml
 from google.protobuf import json_format
 
-import serving.gateways
-from serving.gateways.ext_proc.messages import OURS
-from serving.server.config import ServerSettings
+import turnout.serving.gateways
 from tests.envoy_messages import envoys
+from turnout.serving.protocols.ext_proc.messages import OURS
+from turnout.serving.settings import ServerSettings
 
 bootstrap_pb2 = envoys("config.bootstrap.v3.bootstrap_pb2")
 ext_proc_pb2 = envoys("extensions.filters.http.ext_proc.v3.ext_proc_pb2")
@@ -24,7 +24,7 @@ http_connection_manager_pb2 = envoys(
 header_mutation_pb2 = envoys("extensions.http.early_header_mutation.header_mutation.v3.header_mutation_pb2")
 envoys("extensions.upstreams.http.v3.http_protocol_options_pb2")
 
-DOCUMENT = Path(serving.gateways.__file__).with_name("envoy.md").read_text("utf-8")
+DOCUMENT = Path(turnout.serving.gateways.__file__).with_name("envoy.md").read_text("utf-8")
 SOURCE = re.findall(r"^```yaml\n(static_resources:.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)[0]
 
 

@@ -20,7 +20,7 @@ def modules_after(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-@pytest.mark.parametrize("module", ["serving.server.running", "serving.commands"])
+@pytest.mark.parametrize("module", ["turnout.serving.server.running", "turnout.serving.cli.route"])
 def test_serving_imports_nothing_of_training(module: str):
     assert modules_after(f"import {module}") & TRAINING_ONLY == set()
 
@@ -28,12 +28,12 @@ def test_serving_imports_nothing_of_training(module: str):
 @pytest.mark.parametrize(
     "module",
     [
-        "serving.client",
-        "serving.gateways.openai",
-        "serving.rules",
-        "serving.costs",
-        "serving.cli",
-        "serving.server.supervisor",
+        "turnout.serving.client",
+        "turnout.serving.gateways.openai",
+        "turnout.serving.decision.rules",
+        "turnout.serving.decision.costs",
+        "turnout.serving.cli.app",
+        "turnout.serving.server.supervisor",
     ],
 )
 def test_client_rules_and_supervisor_import_no_inference_library(module: str):
@@ -41,4 +41,4 @@ def test_client_rules_and_supervisor_import_no_inference_library(module: str):
 
 
 def test_envoys_own_messages_are_not_needed():
-    assert "envoy" not in modules_after("import serving.gateways.ext_proc.processor")
+    assert "envoy" not in modules_after("import turnout.serving.protocols.ext_proc.processor")

@@ -10,8 +10,8 @@ import pytest
 from google.protobuf import descriptor_pb2
 from grpc_tools import protoc
 
-from serving.pb import router_pb2 as pb
-from serving.pb.generate import PROTO, PROTO_FOLDER, STUBS, generate
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.pb.generate import PROTO, PROTO_FOLDER, STUBS, generate
 
 NUMBERS = {
     "RouteRequest": "request_id=1 text=2 messages=3 openai_body=4 policy=5 threshold=6 bundle=7 tenant=8",

@@ -17,7 +17,7 @@ RULES = '[[rules]]\nname = "acme stays"\ntenants = ["acme"]\nroute = "strong"\n'
 
 def rules_command(*arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "serving.cli", "rules", *map(str, arguments)],
+        [sys.executable, "-m", "turnout.serving.cli.app", "rules", *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=60,

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from serving.pb import router_pb2 as pb
 from tests.builders import BUNDLE_ID, DEFAULT_POLICY
 from tests.running import ServerProcess, refusal, route, route_raw
+from turnout.serving.pb import router_pb2 as pb
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 MIB = 1 << 20

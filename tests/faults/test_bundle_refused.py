@@ -11,7 +11,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serving.bundle import (
+from tests.builders import digest_of, tiny_bundle, write_raw_manifest
+from tests.hostile import HOSTILE, signed
+from tests.running import run_to_exit
+from turnout.serving.bundles.bundle import (
     FORMAT_VERSION,
     GOLDEN,
     GRAPH,
@@ -22,11 +25,8 @@ from serving.bundle import (
     load_bundle,
     read_manifest,
 )
-from serving.errors import BundleRefused
-from serving.prompt import Prompt
-from tests.builders import digest_of, tiny_bundle, write_raw_manifest
-from tests.hostile import HOSTILE, signed
-from tests.running import run_to_exit
+from turnout.serving.errors import BundleRefused
+from turnout.serving.router.prompt import Prompt
 
 FILES = (GRAPH, TOKENIZER, GOLDEN, MANIFEST, MANIFEST_DIGEST)
 

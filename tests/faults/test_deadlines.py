@@ -9,14 +9,14 @@ import time
 import grpc
 import pytest
 
-from serving.bundle import Bundle
-from serving.errors import DeadlineSpent
-from serving.pb import router_pb2 as pb
-from serving.prompt import Prompt
-from serving.server.model_thread import Ask, ModelThread
-from serving.wire import ROUTE_METHOD
 from tests.gates import BLOCKER, GatedModel
 from tests.running import server_in_loop
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.errors import DeadlineSpent
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.prompt import Prompt
+from turnout.serving.service.model_thread import Ask, ModelThread
+from turnout.serving.wire.route import ROUTE_METHOD
 
 NOT_IN_TIME = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 """Found out too late, or seen to come too late and refused at once."""

@@ -11,12 +11,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.pb import router_pb2 as pb
-from serving.spool.decision import decode_decision
-from serving.spool.framing import Kind
-from serving.spool.reader import Damage, Record, read_spool
-from serving.wire import ROUTE_METHOD
 from tests.running import server_process
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.spool.decision import decode_decision
+from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.reader import Damage, Record, read_spool
+from turnout.serving.wire.route import ROUTE_METHOD
 
 N_KILLS = 4
 N_CALLERS = 8

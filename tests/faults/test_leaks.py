@@ -12,12 +12,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.bundle import Bundle
-from serving.model import Prediction, RouterModel, Stage
-from serving.pb import router_pb2 as pb
-from serving.prompt import Prompt
-from serving.server.incidents import report_incident
 from tests.running import refusal, route, server_in_loop, server_process
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.observe.incidents import report_incident
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.model import Prediction, RouterModel, Stage
+from turnout.serving.router.prompt import Prompt
 
 CANARY = "canary-in-the-mine"
 INCIDENT = re.compile(r"incident [0-9a-f]{16}")

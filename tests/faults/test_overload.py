@@ -13,18 +13,18 @@ from typing import Any
 import grpc
 import pytest
 
-from serving.bundle import Bundle
-from serving.client import AsyncRouter, RouteItem
-from serving.errors import Overloaded
-from serving.pb import router_pb2 as pb
-from serving.server.admission import DEADLINE_MARGIN, FIRST_ESTIMATE_S, Admission
-from serving.server.config import ServerSettings, SettingsRefused
-from serving.server.service import RouterService
-from serving.server.status import PUSHBACK_KEY
-from serving.wire import ROUTE_METHOD
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import SERVING, health_of, server_in_loop
 from tests.scenarios import INSTANTS, Survivors, codes_of, expired_behind_a_blocker, half_cancelled, stub_of, survivors
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.client import AsyncRouter, RouteItem
+from turnout.serving.errors import Overloaded
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.service.admission import DEADLINE_MARGIN, FIRST_ESTIMATE_S, Admission
+from turnout.serving.service.service import RouterService
+from turnout.serving.service.status import PUSHBACK_KEY
+from turnout.serving.settings import ServerSettings, SettingsRefused
+from turnout.serving.wire.route import ROUTE_METHOD
 
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 EXPIRED = grpc.StatusCode.DEADLINE_EXCEEDED

@@ -12,15 +12,15 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.client import AsyncRouter, Router
-from serving.pb import router_pb2 as pb
-from serving.spool.files import spool_files
-from serving.spool.framing import HEADER_BYTES, RECORD_BYTES
-from serving.spool.reader import Damage, Record, read_file
-from serving.spool.writer import RETRY_S
-from serving.wire import REPORT_OUTCOME_METHOD
 from tests.running import server_process
 from tests.spool_builders import damages_of, outcomes_of
+from turnout.serving.client import AsyncRouter, Router
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.spool.files import spool_files
+from turnout.serving.spool.framing import HEADER_BYTES, RECORD_BYTES
+from turnout.serving.spool.reader import Damage, Record, read_file
+from turnout.serving.spool.writer import RETRY_S
+from turnout.serving.wire.route import REPORT_OUTCOME_METHOD
 
 N_KILLS = 20
 N_CALLERS = 24

@@ -15,17 +15,17 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.pb import router_pb2 as pb
-from serving.spool.decision import decode_decision
-from serving.spool.framing import Kind
-from serving.spool.outcome import decode_outcome
-from serving.spool.reader import Damage, Record, read_spool
-from serving.wire import REPORT_OUTCOME_METHOD, ROUTE_METHOD
 from tests.running import ServerProcess, server_process
 from tests.training.spools import outcome_rows, rows
-from training.compaction.compact import compact
-from training.compaction.rows import day
-from training.compaction.store import opened
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.spool.decision import decode_decision
+from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.outcome import decode_outcome
+from turnout.serving.spool.reader import Damage, Record, read_spool
+from turnout.serving.wire.route import REPORT_OUTCOME_METHOD, ROUTE_METHOD
+from turnout.training.compaction.compact import compact
+from turnout.training.compaction.rows import day
+from turnout.training.compaction.store import opened
 
 N_KILLS = 20
 N_CALLERS = 8

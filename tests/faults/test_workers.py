@@ -25,15 +25,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import GRAPH
-from serving.observe.catalog import FOLDER_VARIABLE
-from serving.pb import router_pb2 as pb
-from serving.server.supervisor import LONGEST_PAUSE_S, pause_s
-from serving.server.worker_process import WorkerProcess
-from serving.wire import ROUTE_METHOD
 from tests.builders import BUNDLE_ID
 from tests.running import SERVING, ServerProcess, environment, health_of, route, run_to_exit, server_process
 from tests.watching import watched_server
+from turnout.serving.bundles.bundle import GRAPH
+from turnout.serving.observe.catalog import FOLDER_VARIABLE
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.server.supervisor import LONGEST_PAUSE_S, pause_s
+from turnout.serving.server.worker_process import WorkerProcess
+from turnout.serving.wire.route import ROUTE_METHOD
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 SLOW = "hello" + "?" * 20
@@ -149,7 +149,7 @@ def test_of_two_services_started_at_the_same_instant_one_serves(bundle_folder: P
 
 HOLD = """
 import sys, time
-from serving.server.listening import PortTaken, held_port
+from turnout.serving.access.listening import PortTaken, held_port
 time.sleep(max(0, float(sys.argv[2]) - time.time()))
 try:
     with held_port(sys.argv[1]):

@@ -20,11 +20,11 @@ from pathlib import Path
 
 import msgspec
 
-from serving.registry import find_bundle
 from tests.scorecard import bad_input, change, ending, files, held_load, peers, withdrawn
 from tests.scorecard.calibration import calibrate
 from tests.scorecard.conditions import Conditions
 from tests.scorecard.lines import Line, at_least, reported
+from turnout.serving.bundles.registry import find_bundle
 
 CHECKS: dict[tuple[str, ...], Callable[[Conditions], Iterator[Line]]] = {
     ("R1",): held_load.steady,

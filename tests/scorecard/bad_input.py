@@ -15,18 +15,18 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from serving.bundle import Bundle, load_bundle
-from serving.features import Features
-from serving.model import RouterModel
-from serving.observe.scrape import scrape
-from serving.pb import router_pb2 as pb
-from serving.wire import ROUTE_METHOD
 from tests.builders import tiny_bundle
 from tests.faults.test_leaks import CANARY, INCIDENT, bad_requests
 from tests.running import route, server_in_loop
 from tests.scorecard.conditions import Conditions
 from tests.scorecard.lines import Line, all_of, at_most, none_of
 from tests.scorecard.service import service
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.cli.scrape import scrape
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.features import Features
+from turnout.serving.router.model import RouterModel
+from turnout.serving.wire.route import ROUTE_METHOD
 
 OK, INVALID, NOT_FOUND, EXHAUSTED, INTERNAL = (
     grpc.StatusCode.OK,

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import msgspec
 
-from serving.bundle import load_bundle
-from serving.prompt import prompt_from_text
-from training.sample import make_sample
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.sample.sample import make_sample
 
 N_TEXTS = 400
 

@@ -12,10 +12,6 @@ from pathlib import Path
 
 import grpc
 
-from serving.bundle import load_bundle
-from serving.pb import router_pb2 as pb
-from serving.prompt import prompt_from_text
-from serving.wire import DESCRIBE_MODEL_METHOD
 from tests.builders import point_to, tiny_bundle
 from tests.hostile import DAMAGES, HOSTILE
 from tests.scorecard import load
@@ -24,6 +20,10 @@ from tests.scorecard.conditions import Conditions
 from tests.scorecard.held_load import health_probe, ledger
 from tests.scorecard.lines import Line, all_of, at_most, none_of
 from tests.scorecard.service import Service, service
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.serving.wire.route import DESCRIBE_MODEL_METHOD
 
 LONGEST_SWAP_S = 20.0
 LONGEST_LOAD_S = 3_600.0

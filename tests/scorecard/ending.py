@@ -11,13 +11,13 @@ from pathlib import Path
 
 import grpc
 
-from serving.bundle import GRAPH
 from tests.builders import tiny_bundle
 from tests.running import SERVING, ServerProcess, health_of, route, run_to_exit, server_process
 from tests.scorecard import load
 from tests.scorecard.calibration import mixed_texts
 from tests.scorecard.conditions import Conditions, median
 from tests.scorecard.lines import Line, all_of, at_most, none_of, reported
+from turnout.serving.bundles.bundle import GRAPH
 
 LAME_DUCK_S = 0.5
 LONGEST_LOAD_S = 3_600.0

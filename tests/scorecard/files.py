@@ -10,11 +10,6 @@ from pathlib import Path
 
 import grpc
 
-from serving.bundle import MANIFEST, MANIFEST_DIGEST, load_bundle, read_manifest
-from serving.errors import BundleRefused
-from serving.pb import router_pb2 as pb
-from serving.prompt import prompt_from_text
-from serving.wire import ROUTE_BATCH_METHOD, ROUTE_METHOD
 from tests.builders import tiny_bundle
 from tests.hostile import HOSTILE
 from tests.scorecard import load
@@ -23,6 +18,11 @@ from tests.scorecard.conditions import Conditions
 from tests.scorecard.lines import Line, all_of, at_most, none_of
 from tests.scorecard.loading import load_apart
 from tests.scorecard.service import service
+from turnout.serving.bundles.bundle import MANIFEST, MANIFEST_DIGEST, load_bundle, read_manifest
+from turnout.serving.errors import BundleRefused
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.serving.wire.route import ROUTE_BATCH_METHOD, ROUTE_METHOD
 
 
 def damaged(conditions: Conditions) -> Iterator[Line]:

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from serving.server.config import ServerSettings
 from tests.running import SERVING
 from tests.scorecard import load
 from tests.scorecard.conditions import Conditions
 from tests.scorecard.lines import Line, all_of, at_least, at_most, none_of, reported
 from tests.scorecard.service import service
+from turnout.serving.settings import ServerSettings
 
 OVERLOAD = 3.0
 REFUSED = "RESOURCE_EXHAUSTED"

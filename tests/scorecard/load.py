@@ -22,8 +22,8 @@ import grpc
 import msgspec
 import uvloop
 
-from serving.pb import router_pb2 as pb
-from serving.wire import ROUTE_METHOD
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.wire.route import ROUTE_METHOD
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import msgspec
 
-from serving.bundle import load_bundle
-from serving.errors import BundleRefused
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.errors import BundleRefused
 
 
 class Loading(msgspec.Struct, frozen=True):

@@ -12,12 +12,12 @@ from collections.abc import Iterator
 
 import grpc
 
-from serving.pb import router_pb2 as pb
-from serving.wire import ROUTE_METHOD, ROUTE_STREAM_METHOD
 from tests.scorecard import load
 from tests.scorecard.conditions import Conditions, median
 from tests.scorecard.lines import Line, all_of, at_most, none_of, reported
 from tests.scorecard.service import Service, service
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.wire.route import ROUTE_METHOD, ROUTE_STREAM_METHOD
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 ODD_TEXTS = {

@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from serving.observe.scrape import scrape
 from tests.running import ServerProcess
 from tests.watching import METRICS_URL, watched_server
+from turnout.serving.cli.scrape import scrape
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 

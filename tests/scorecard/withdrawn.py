@@ -8,11 +8,11 @@ from pathlib import Path
 
 import grpc
 
-from serving.bundle import Bundle, load_bundle
 from tests import scenarios
 from tests.builders import tiny_bundle
 from tests.scorecard.conditions import Conditions
 from tests.scorecard.lines import Line, all_of, none_of, reported
+from turnout.serving.bundles.bundle import Bundle, load_bundle
 
 
 def _tiny(scratch: Path) -> Bundle:

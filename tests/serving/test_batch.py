@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.bundle import Bundle
-from serving.client import AsyncRouter, RouteItem, Router
-from serving.pb import router_pb2 as pb
-from serving.wire import DESCRIBE_MODEL_METHOD, ROUTE_BATCH_METHOD
 from tests.builders import BUNDLE_ID, DEFAULT_POLICY
 from tests.running import ServerProcess, route, server_in_loop
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.client import AsyncRouter, RouteItem, Router
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.wire.route import DESCRIBE_MODEL_METHOD, ROUTE_BATCH_METHOD
 
 INVALID, NOT_FOUND, INTERNAL = (
     code.value[0] for code in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INTERNAL)

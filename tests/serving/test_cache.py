@@ -8,13 +8,13 @@ import dataclasses
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import Bundle
-from serving.client import AsyncRouter
-from serving.model import Prediction, Stage
-from serving.prompt import Prompt
-from serving.server.cache import PredictionCache
 from tests.gates import GatedModel
 from tests.running import lifecycle_of, server_in_loop
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.client import AsyncRouter
+from turnout.serving.router.model import Prediction, Stage
+from turnout.serving.router.prompt import Prompt
+from turnout.serving.service.cache import PredictionCache
 
 prompts = st.builds(Prompt, st.text(max_size=5), st.integers(1, 3), st.integers(0, 2), st.integers(0, 2), st.booleans())
 

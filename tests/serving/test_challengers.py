@@ -8,16 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import Bundle, load_bundle
-from serving.client import AsyncRouter
-from serving.prompt import prompt_from_text
-from serving.server.canary import MAX_FAULTS, WINDOW, CanaryWatch
-from serving.server.lifecycle import Lifecycle
-from serving.server.shadow import MAX_WAITING, Shadow, Sighting
-from serving.server.sources import Sources
 from tests.builders import tiny_bundle
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import server_in_loop
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.client import AsyncRouter
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.serving.service.canary import MAX_FAULTS, WINDOW, CanaryWatch
+from turnout.serving.service.lifecycle import Lifecycle
+from turnout.serving.service.shadow import MAX_WAITING, Shadow, Sighting
+from turnout.serving.settings_sources import Sources
 
 MILLISECOND_NS = 1_000_000
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.bundle import Bundle, load_bundle
-from serving.client import AsyncRouter, Routed, Router
-from serving.pb import router_pb2 as pb
-from serving.wire import SERVICE_NAME
 from tests.builders import BUNDLE_ID
 from tests.running import ServerProcess, server_in_loop
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.client import AsyncRouter, Routed, Router
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.wire.route import SERVICE_NAME
 
 PATIENT_S = 5.0
 

@@ -6,11 +6,11 @@ import json
 
 import pytest
 
-from serving.bundle import Bundle
-from serving.commands import decision_json, decision_line
-from serving.decision import decide
-from serving.prompt import Prompt
 from tests.builders import BUNDLE_ID
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.cli.route import decision_json, decision_line
+from turnout.serving.decision.decision import decide
+from turnout.serving.router.prompt import Prompt
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from serving.server.compacting import LOCK, Compacting
-from serving.server.config import ServerSettings, SettingsRefused
 from tests.running import route, server_process
 from tests.training.spools import decision, rows, sealed
+from turnout.serving.server.compacting import LOCK, Compacting
+from turnout.serving.settings import ServerSettings, SettingsRefused
 
 
 def compacting(folder: Path) -> Compacting:

@@ -12,21 +12,21 @@ import msgspec
 import numpy as np
 import pytest
 
-from serving.bundle import Bundle, load_bundle
-from serving.prompt import Prompt
-from serving.redaction import RULES_VERSION
-from serving.server import decision_log
-from serving.server.config import ServerSettings, SettingsRefused
-from serving.server.decision_log import DecisionLog, record_of
-from serving.spool.decision import DecisionRecord, LogDecisions, decode_decision, encode_decision
-from serving.spool.digests import KEY_FILE, digest_key, prompt_digest
-from serving.spool.framing import Kind
-from serving.spool.writer import SpoolLimits, SpoolWriter
 from tests.builders import tiny_bundle, tiny_manifest, write_manifest
 from tests.decision_builders import decided
 from tests.gates import until
 from tests.running import lifecycle_of, route, server_in_loop, server_process
 from tests.spool_builders import records_of
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.router.prompt import Prompt
+from turnout.serving.router.redaction import RULES_VERSION
+from turnout.serving.service import decision_log
+from turnout.serving.service.decision_log import DecisionLog, record_of
+from turnout.serving.settings import ServerSettings, SettingsRefused
+from turnout.serving.spool.decision import DecisionRecord, LogDecisions, decode_decision, encode_decision
+from turnout.serving.spool.digests import KEY_FILE, digest_key, prompt_digest
+from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.writer import SpoolLimits, SpoolWriter
 
 CANARY = "zyzzyva-canary"
 KEY = b"k" * 32

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import GRAPH, Bundle, load_bundle, read_file_of
-from serving.dense import DenseEncoder, encoder_graph
-from serving.prompt import Prompt
-from serving.registry import find_bundle
 from tests.builders import tiny_graph
-from training.encoders import EncoderModel
+from turnout.serving.bundles.bundle import GRAPH, Bundle, load_bundle, read_file_of
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.router.dense import DenseEncoder, encoder_graph
+from turnout.serving.router.prompt import Prompt
+from turnout.training.encoders.encoders import EncoderModel
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import chi2, norm
 
-from serving.drift.baseline import bins_of
-from serving.drift.calibration import calibration_readings, match_from
-from serving.drift.limits import CHI_SQUARE, FALSE_ALARMS, NORMAL, PSI_FLOOR, psi, psi_reading, share_reading
-from serving.drift.window import outcome_sums
+from turnout.serving.bundles.baseline import bins_of
+from turnout.serving.bundles.limits import CHI_SQUARE, FALSE_ALARMS, NORMAL, PSI_FLOOR, psi, psi_reading, share_reading
+from turnout.serving.observe.drift.calibration import calibration_readings, match_from
+from turnout.serving.observe.drift.window import outcome_sums
 
 COUNTS = st.lists(st.integers(0, 500), min_size=2, max_size=13).filter(any)
 

@@ -8,10 +8,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serving.drift.baseline import Baseline
-from serving.drift.limits import MIN_ROWS, psi_reading
-from serving.drift.window import WINDOW, RequestWindow
 from tests.drift_builders import made_up_baseline, traffic
+from turnout.serving.bundles.baseline import Baseline
+from turnout.serving.bundles.limits import MIN_ROWS, psi_reading
+from turnout.serving.observe.drift.window import WINDOW, RequestWindow
 
 SEEN_WITHIN = 600
 

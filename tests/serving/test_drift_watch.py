@@ -11,19 +11,19 @@ import grpc
 import numpy as np
 import pytest
 
-from serving.bundle import Bundle, load_bundle
-from serving.drift.limits import MIN_OUTCOMES, MIN_ROWS
-from serving.drift.watch import MAX_KNOWN, MAX_WAITING, DriftWatch
-from serving.drift.window import WINDOW, RequestWindow
-from serving.model import Prediction, Stage
-from serving.observe.metrics import ServerMetrics
-from serving.pb import router_pb2 as pb
-from serving.routes import Route
-from serving.spool.outcome import Outcome
-from serving.wire import REPORT_OUTCOME_METHOD, ROUTE_METHOD
 from tests.builders import BUNDLE_ID
 from tests.drift_builders import made_up_baseline, measured_bundle, traffic
 from tests.running import server_in_loop
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.limits import MIN_OUTCOMES, MIN_ROWS
+from turnout.serving.decision.routes import Route
+from turnout.serving.observe.drift.watch import MAX_KNOWN, MAX_WAITING, DriftWatch
+from turnout.serving.observe.drift.window import WINDOW, RequestWindow
+from turnout.serving.observe.metrics import ServerMetrics
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.model import Prediction, Stage
+from turnout.serving.spool.outcome import Outcome
+from turnout.serving.wire.route import REPORT_OUTCOME_METHOD, ROUTE_METHOD
 
 USUAL = [f"{word} the word " * n for word in ("hello", "words", "the") for n in range(1, 25)]
 

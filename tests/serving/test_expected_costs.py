@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import Pair
-from serving.costs import ExpectedCosts, PairPrices
-from serving.prices import cost_usd
-from serving.routes import Route, estimated_tokens
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.decision.costs import ExpectedCosts, PairPrices
+from turnout.serving.decision.prices import cost_usd
+from turnout.serving.decision.routes import Route, estimated_tokens
 
 DEFAULT = PairPrices.of(Pair())
 NEAR = PairPrices.of(Pair(strong="gpt-4o", weak="gpt-4o-2024-05-13"))

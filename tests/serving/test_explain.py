@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import Bundle
-from serving.explain import MAX_PARTS, contributions, parts_of
-from serving.pb import router_pb2 as pb
-from serving.prompt import prompt_from_text
 from tests.running import route
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.explain import MAX_PARTS, contributions, parts_of
+from turnout.serving.router.prompt import prompt_from_text
 
 
 @given(st.text(alphabet="ab .!?\n。", max_size=300))

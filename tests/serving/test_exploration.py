@@ -13,17 +13,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from serving.bundle import Bundle
-from serving.client import AsyncRouter
-from serving.costs import ExpectedCosts
-from serving.prompt import Prompt
-from serving.routes import Reason, Route
-from serving.rules import After, Exploration, ExplorationBudget, Facts, Rules
-from serving.rules.exploring import Chosen, Rates, expected_usd
-from serving.rules.reading import decode_rules
-from serving.spool.decision import LogDecisions
 from tests.running import server_in_loop
 from tests.serving.test_decision_log import decisions_of
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.client import AsyncRouter
+from turnout.serving.decision.costs import ExpectedCosts
+from turnout.serving.decision.routes import Reason, Route
+from turnout.serving.decision.rules import After, Exploration, ExplorationBudget, Facts, Rules
+from turnout.serving.decision.rules.exploring import Chosen, Rates, expected_usd
+from turnout.serving.decision.rules.reading import decode_rules
+from turnout.serving.router.prompt import Prompt
+from turnout.serving.spool.decision import LogDecisions
 
 WEAK, STRONG = Route.WEAK, Route.STRONG
 COSTS = ExpectedCosts(0.001, 0.011)

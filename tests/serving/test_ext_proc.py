@@ -16,15 +16,6 @@ import grpc
 import pytest
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from serving.bundle import Bundle
-from serving.gateways.ext_proc.mode import ExtProc
-from serving.gateways.ext_proc.processor import SERVICE_NAME
-from serving.pb import router_pb2 as pb
-from serving.server.config import ServerSettings, SettingsRefused
-from serving.server.running import RouterServer
-from serving.server.service import RouterService
-from serving.spool.decision import LogDecisions
-from serving.wire import ROUTE_METHOD
 from tests.builders import BUNDLE_ID
 from tests.envoy import (
     BUFFERED,
@@ -40,6 +31,15 @@ from tests.envoy import (
 )
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import SERVING, health_of, lifecycle_of, server_in_loop
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.ext_proc_mode import ExtProc
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.protocols.ext_proc.processor import SERVICE_NAME
+from turnout.serving.server.running import RouterServer
+from turnout.serving.service.service import RouterService
+from turnout.serving.settings import ServerSettings, SettingsRefused
+from turnout.serving.spool.decision import LogDecisions
+from turnout.serving.wire.route import ROUTE_METHOD
 
 OURS = ("x-turnout-model", "x-turnout-confidence", "x-turnout-reason", "x-turnout-bundle")
 LONG = "word " * 60

@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.features import (
+from tests.builders import tiny_tokenizer
+from turnout.serving.router.features import (
     HEAD_CHARS,
     LEXICAL_HEAD,
     LEXICAL_TAIL,
@@ -23,8 +24,7 @@ from serving.features import (
     head_and_tail,
     structural_features,
 )
-from serving.prompt import Prompt, prompt_from_text
-from tests.builders import tiny_tokenizer
+from turnout.serving.router.prompt import Prompt, prompt_from_text
 
 MAX_TOKENS = 16
 CLS, SEP = 2, 3

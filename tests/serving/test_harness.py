@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.harness import HARNESS_RULES, LATEST_HARNESS_RULES, strip_harness
+from turnout.serving.router.harness import HARNESS_RULES, LATEST_HARNESS_RULES, strip_harness
 
 REMINDER = "<system-reminder>\nThe to-do list is empty.\n</system-reminder>"
 TASK = "Rename the function in util.py"

@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serving.bundle import MANIFEST, Bundle, load_bundle
-from serving.errors import BundleRefused
-from serving.harness import LATEST_HARNESS_RULES, strip_harness
-from serving.model import RouterModel
-from serving.prompt import ChatBody, Message, prompt_from_chat, prompt_from_text
-from serving.registry import find_bundle
 from tests.builders import tiny_bundle, tiny_manifest, write_manifest, write_raw_manifest
+from turnout.serving.bundles.bundle import MANIFEST, Bundle, load_bundle
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.errors import BundleRefused
+from turnout.serving.router.harness import LATEST_HARNESS_RULES, strip_harness
+from turnout.serving.router.model import RouterModel
+from turnout.serving.router.prompt import ChatBody, Message, prompt_from_chat, prompt_from_text
 
 TASK = "Rename the function in util.py to the name that its callers expect"
 REMINDER = "<system-reminder>\nThe to-do list is empty.\n</system-reminder>"

@@ -13,24 +13,24 @@ import msgspec
 import numpy as np
 import pytest
 
-from serving.bundle import TOKENIZER, Bundle, load_bundle
-from serving.client import AsyncRouter
-from serving.prompt import Prompt
-from serving.registry import find_bundle
-from serving.server import decision_log
-from serving.server.decision_log import DecisionLog
-from serving.server.lessons import Lessons
-from serving.spool.decision import DecisionRecord, LogDecisions
-from serving.spool.writer import SpoolLimits, SpoolWriter
-from serving.ties import key_digest
 from tests.decision_builders import decided
 from tests.gates import until
 from tests.log_builders import record
 from tests.running import lifecycle_of, server_in_loop
 from tests.serving.test_decision_log import decisions_of
-from training.embeddings import embed
-from training.encoders import EncoderModel
-from training.splits import group_keys
+from turnout.serving.bundles.bundle import TOKENIZER, Bundle, load_bundle
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.client import AsyncRouter
+from turnout.serving.router.prompt import Prompt
+from turnout.serving.router.ties import key_digest
+from turnout.serving.service import decision_log
+from turnout.serving.service.decision_log import DecisionLog
+from turnout.serving.service.lessons import Lessons
+from turnout.serving.spool.decision import DecisionRecord, LogDecisions
+from turnout.serving.spool.writer import SpoolLimits, SpoolWriter
+from turnout.training.dataset.splits import group_keys
+from turnout.training.encoders.embeddings import embed
+from turnout.training.encoders.encoders import EncoderModel
 
 TEXTS = [f"Which of the {number} ferries leaves the northern pier at noon?" for number in range(24)]
 
@@ -158,7 +158,7 @@ def test_decision_that_has_waited_too_long_is_written_without_its_lesson(shipped
 def test_lesson_that_fails_costs_no_decision(
     shipped: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("serving.server.lessons.encoder_graph", lambda _: b"no graph")
+    monkeypatch.setattr("turnout.serving.service.lessons.encoder_graph", lambda _: b"no graph")
     _, (one,), untaught = routed(shipped, tmp_path, "digest", TEXTS[:1])
     assert (one.dense, untaught) == (b"", 1)
     assert "a lesson could not be made" in caplog.text

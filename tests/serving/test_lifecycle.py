@@ -12,18 +12,18 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.bundle import GRAPH, Bundle
-from serving.client import AsyncRouter
-from serving.errors import BundleRefused, UnknownName
-from serving.pb import router_pb2 as pb
-from serving.registry import CURRENT
-from serving.server.config import SettingsRefused
-from serving.server.lifecycle import Lifecycle
-from serving.server.sources import Sources
-from serving.wire import ROUTE_METHOD
 from tests.builders import point_to, tiny_bundle
 from tests.gates import until
 from tests.running import SERVING, health_of, route, server_in_loop, server_process
+from turnout.serving.bundles.bundle import GRAPH, Bundle
+from turnout.serving.bundles.registry import CURRENT
+from turnout.serving.client import AsyncRouter
+from turnout.serving.errors import BundleRefused, UnknownName
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.service.lifecycle import Lifecycle
+from turnout.serving.settings import SettingsRefused
+from turnout.serving.settings_sources import Sources
+from turnout.serving.wire.route import ROUTE_METHOD
 
 
 @pytest.fixture

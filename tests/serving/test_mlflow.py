@@ -15,10 +15,10 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serving.bundle import load_bundle, read_manifest
-from serving.models.entry import Entry
-from serving.models.mlflow_registry import MlflowRefused, publish_versions
 from tests.builders import tiny_bundle, write_manifest
+from turnout.serving.bundles.bundle import load_bundle, read_manifest
+from turnout.serving.bundles.entry import Entry
+from turnout.serving.bundles.mlflow_registry import MlflowRefused, publish_versions
 
 START_TIMEOUT_S = 90
 

@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from serving.bundle import Bundle
-from serving.model import Prediction
-from serving.prompt import Prompt
-from serving.server.model_thread import RUN_HERE_S, Ask, ModelThread
 from tests.gates import BLOCKER, GatedModel
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.router.model import Prediction
+from turnout.serving.router.prompt import Prompt
+from turnout.serving.service.model_thread import RUN_HERE_S, Ask, ModelThread
 
 SHORT_S, LONG_S = RUN_HERE_S / 10, 2 * RUN_HERE_S
 

@@ -12,13 +12,13 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serving.bundle import GRAPH, read_manifest
-from serving.errors import BundleRefused
-from serving.models.commands import differences, find, versions
-from serving.models.entry import HISTORY, Entry, names
-from serving.registry import CURRENT, resolve
 from tests.builders import tiny_bundle, write_manifest
 from tests.running import environment, route, server_process
+from turnout.serving.bundles.bundle import GRAPH, read_manifest
+from turnout.serving.bundles.entry import HISTORY, Entry, names
+from turnout.serving.bundles.registry import CURRENT, resolve
+from turnout.serving.cli.models import differences, find, versions
+from turnout.serving.errors import BundleRefused
 
 
 @pytest.fixture
@@ -41,7 +41,7 @@ def entry(models: Path) -> Entry:
 
 
 def turnout(models: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "serving.cli", "models", *words, "--models", str(models)]
+    command = [sys.executable, "-m", "turnout.serving.cli.app", "models", *words, "--models", str(models)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
 
 

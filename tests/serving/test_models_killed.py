@@ -9,17 +9,17 @@ import sys
 import time
 from pathlib import Path
 
-from serving.bundle import read_manifest
-from serving.models.entry import Entry
-from serving.registry import resolve
 from tests.builders import tiny_bundle
 from tests.running import environment
+from turnout.serving.bundles.bundle import read_manifest
+from turnout.serving.bundles.entry import Entry
+from turnout.serving.bundles.registry import resolve
 
 KILLS = 4
 FLIP = """
 import itertools, sys
 from pathlib import Path
-from serving.models.entry import Entry
+from turnout.serving.bundles.entry import Entry
 entry = Entry(Path(sys.argv[1]), "tiny")
 print("ready", flush=True)
 for version in itertools.cycle(("1", "2")):

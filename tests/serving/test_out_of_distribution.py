@@ -9,17 +9,17 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serving.bundle import GOLDEN, MANIFEST, Bundle, load_bundle
-from serving.commands import decision_line
-from serving.decision import decide, threshold_policy
-from serving.errors import BundleRefused
-from serving.pb import router_pb2 as pb
-from serving.prompt import prompt_from_text
-from serving.registry import find_bundle
-from serving.routes import Reason, Route
-from serving.server.shadow import Sighting, compare
 from tests.builders import digest_of, tiny_bundle, tiny_manifest, write_manifest
 from tests.running import ServerProcess, route, server_process
+from turnout.serving.bundles.bundle import GOLDEN, MANIFEST, Bundle, load_bundle
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.cli.route import decision_line
+from turnout.serving.decision.decision import decide, threshold_policy
+from turnout.serving.decision.routes import Reason, Route
+from turnout.serving.errors import BundleRefused
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.serving.service.shadow import Sighting, compare
 
 FAMILIAR, STRANGE = "hello the word", "hello the + word"
 EXPLORING = "[exploration]\nrate = 0.5\n[session]\nstay_strong = true\n"

@@ -15,19 +15,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import Bundle
-from serving.client import AsyncRouter, Router
-from serving.errors import InvalidRequest
-from serving.outcomes import MAX_OUTCOME_BYTES, outcome_request, read_outcome
-from serving.pb import router_pb2 as pb
-from serving.server.config import ServerSettings, SettingsRefused
-from serving.server.outcomes import OutcomeIntake
-from serving.server.running import RouterServer
-from serving.spool.outcome import Outcome, decode_outcome, encode_outcome
-from serving.wire import REPORT_OUTCOME_METHOD
 from tests.gates import until
 from tests.running import ServerProcess, server_in_loop
 from tests.spool_builders import outcomes_of, stuck_disk
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.client import AsyncRouter, Router
+from turnout.serving.errors import InvalidRequest
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.server.running import RouterServer
+from turnout.serving.service.outcomes import OutcomeIntake
+from turnout.serving.settings import ServerSettings, SettingsRefused
+from turnout.serving.spool.outcome import Outcome, decode_outcome, encode_outcome
+from turnout.serving.wire.outcome import MAX_OUTCOME_BYTES, outcome_request, read_outcome
+from turnout.serving.wire.route import REPORT_OUTCOME_METHOD
 
 PATIENT_S = 10.0
 FIELDS = {

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import PricesRefused, PriceUnknown
-from serving.prices import PRICES, cost_usd, load_prices
+from turnout.serving.decision.prices import PRICES, cost_usd, load_prices
+from turnout.serving.errors import PricesRefused, PriceUnknown
 
 TOKENS = st.integers(0, 10**7)
 ENTRY = '[[prices]]\nmodel = "a"\nsince = 2024-01-01\ninput = 1\noutput = 2\n'

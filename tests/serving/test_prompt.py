@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import InvalidRequest
-from serving.prompt import Prompt, clean_text, prompt_from_json, prompt_from_text
+from turnout.serving.errors import InvalidRequest
+from turnout.serving.router.prompt import Prompt, clean_text, prompt_from_json, prompt_from_text
 
 SECRET = "Mrs Smith of 12 Acacia Avenue"
 

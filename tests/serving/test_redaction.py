@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving import redaction
-from serving.redaction import redact, redact_json
+from turnout.serving.router import redaction
+from turnout.serving.router.redaction import redact, redact_json
 
 
 @pytest.mark.parametrize(

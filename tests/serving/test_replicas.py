@@ -10,13 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import Bundle
-from serving.client import AsyncRouter, Router
-from serving.server.config import ServerSettings
-from serving.server.running import RouterServer
 from tests.gates import BLOCKER, GatedModel, until
 from tests.replicas import Replicas, calling, nginx_before, replicas, until_answered_by
 from tests.running import ANY_PORT, lifecycle_of, server_in_loop
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.client import AsyncRouter, Router
+from turnout.serving.server.running import RouterServer
+from turnout.serving.settings import ServerSettings
 
 NAMES = {f"replica-{number}/1" for number in range(3)}
 

@@ -6,12 +6,12 @@ import json
 
 import pytest
 
-from serving.bundle import Bundle
-from serving.decision import decide
-from serving.pb import router_pb2 as pb
-from serving.prompt import prompt_from_text
 from tests.builders import BUNDLE_ID, DEFAULT_POLICY
 from tests.running import ServerProcess, route
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.decision.decision import decide
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.prompt import prompt_from_text
 
 SHORT = "hello the word"
 LONG = "word " * 90

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.costs import ExpectedCosts
-from serving.errors import RulesRefused
-from serving.pb import router_pb2 as pb
-from serving.prompt import Prompt
-from serving.routes import MAX_ESTIMATED_TOKENS, Reason, Route
-from serving.rules import After, Before, Facts, Rules
-from serving.rules.reading import decode_rules
+from turnout.serving.decision.costs import ExpectedCosts
+from turnout.serving.decision.routes import MAX_ESTIMATED_TOKENS, Reason, Route
+from turnout.serving.decision.rules import After, Before, Facts, Rules
+from turnout.serving.decision.rules.reading import decode_rules
+from turnout.serving.errors import RulesRefused
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.prompt import Prompt
 
 WEAK, STRONG = Route.WEAK, Route.STRONG
 NO_PRICES = ExpectedCosts(None, None)

@@ -10,11 +10,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from serving.costs import ExpectedCosts
-from serving.prompt import prompt_from_text
-from serving.routes import Reason, Route
-from serving.rules import Facts, Purpose, Rules, RulesSpec, draw
-from serving.rules.spec import ExplorationSpec, RuleSpec, SessionSpec
+from turnout.serving.decision.costs import ExpectedCosts
+from turnout.serving.decision.routes import Reason, Route
+from turnout.serving.decision.rules import Facts, Purpose, Rules, RulesSpec, draw
+from turnout.serving.decision.rules.spec import ExplorationSpec, RuleSpec, SessionSpec
+from turnout.serving.router.prompt import prompt_from_text
 
 N_DRAWS = 20_000
 ALARM = 1e-4

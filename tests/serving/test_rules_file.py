@@ -11,13 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import Bundle
-from serving.errors import EXIT_USAGE, RulesRefused
-from serving.routes import Route
-from serving.rules import Rules, RulesSpec, read_rules
-from serving.rules.names import check_names
-from serving.rules.reading import MAX_FILE_BYTES, decode_rules
-from serving.rules.spec import EXPECTED, ExplorationSpec, PolicyExplorationSpec, RuleSpec, SessionSpec
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.decision.routes import Route
+from turnout.serving.decision.rules import Rules, RulesSpec, read_rules
+from turnout.serving.decision.rules.names import check_names
+from turnout.serving.decision.rules.reading import MAX_FILE_BYTES, decode_rules
+from turnout.serving.decision.rules.spec import EXPECTED, ExplorationSpec, PolicyExplorationSpec, RuleSpec, SessionSpec
+from turnout.serving.errors import EXIT_USAGE, RulesRefused
 
 PAGE = Path(__file__).resolve().parents[2] / "serving" / "rules" / "README.md"
 RULE = '[[rules]]\nname = "a"\n'

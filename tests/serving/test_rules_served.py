@@ -14,15 +14,15 @@ from typing import Any
 import grpc
 import pytest
 
-from serving.bundle import Bundle
-from serving.client import AsyncRouter
-from serving.errors import RulesRefused
-from serving.pb import router_pb2 as pb
-from serving.prices import cost_usd
-from serving.server.config import ServerSettings
-from serving.server.running import RouterServer
-from serving.wire import ROUTE_METHOD
 from tests.running import lifecycle_of, route, server_in_loop, server_process
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.client import AsyncRouter
+from turnout.serving.decision.prices import cost_usd
+from turnout.serving.errors import RulesRefused
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.server.running import RouterServer
+from turnout.serving.settings import ServerSettings
+from turnout.serving.wire.route import ROUTE_METHOD
 
 RULES = """
 salt = "test"

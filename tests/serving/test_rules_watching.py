@@ -12,12 +12,12 @@ from typing import TextIO
 
 import pytest
 
-from serving.errors import RulesRefused
-from serving.prompt import prompt_from_text
-from serving.routes import Reason
-from serving.rules import Facts, Rules
-from serving.rules.watching import RulesFile
 from tests.gates import until
+from turnout.serving.decision.routes import Reason
+from turnout.serving.decision.rules import Facts, Rules
+from turnout.serving.decision.rules.watching import RulesFile
+from turnout.serving.errors import RulesRefused
+from turnout.serving.router.prompt import prompt_from_text
 
 STRONG = 'otherwise = "strong"\n'
 POLL_S = 0.02

@@ -13,11 +13,6 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
-from serving.bundle import Bundle
-from serving.pb import router_pb2 as pb
-from serving.server.config import ServerSettings, SettingsRefused
-from serving.server.running import RouterServer
-from serving.wire import ROUTE_METHOD, SERVICE_NAME
 from tests.builders import BUNDLE_ID
 from tests.running import (
     ANY_PORT,
@@ -31,6 +26,11 @@ from tests.running import (
     server_in_loop,
     server_process,
 )
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.server.running import RouterServer
+from turnout.serving.settings import ServerSettings, SettingsRefused
+from turnout.serving.wire.route import ROUTE_METHOD, SERVICE_NAME
 
 SLOW = "hello" + "?" * 20
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serving.bundle import MANIFEST_SIGNATURE, load_bundle, read_manifest, sign_bundle
-from serving.errors import BundleRefused
-from serving.signing import KeyRefused, new_key
 from tests.builders import write_manifest
 from tests.running import environment, run_to_exit, server_process
+from turnout.serving.bundles.bundle import MANIFEST_SIGNATURE, load_bundle, read_manifest, sign_bundle
+from turnout.serving.bundles.signing import KeyRefused, new_key
+from turnout.serving.errors import BundleRefused
 
 
 @pytest.fixture
@@ -106,7 +106,7 @@ def test_key_sign_and_verify_on_the_command_line(bundle_folder: Path, tmp_path: 
     folder = shutil.copytree(bundle_folder, tmp_path / "bundle")
 
     def turnout(*arguments: object) -> int:
-        command = [sys.executable, "-m", "serving.cli", *map(str, arguments)]
+        command = [sys.executable, "-m", "turnout.serving.cli.app", *map(str, arguments)]
         return subprocess.run(command, capture_output=True, check=False, env=environment()).returncode
 
     assert turnout("key", "new", tmp_path / "k") == 0
@@ -119,7 +119,7 @@ def test_without_cryptography_only_signatures_are_refused(signed: Path, keys: tu
     absent = tmp_path / "absent" / "cryptography"
     absent.mkdir(parents=True)
     (absent / "__init__.py").write_text("raise ModuleNotFoundError(name='cryptography')\n")
-    code = "import sys; from pathlib import Path; from serving.bundle import load_bundle\n"
+    code = "import sys; from pathlib import Path; from turnout.serving.bundles.bundle import load_bundle\n"
     code += "load_bundle(Path(sys.argv[1]))\nload_bundle(Path(sys.argv[1]), Path(sys.argv[2]))"
     paths = environment() | {"PYTHONPATH": os.pathsep.join([str(absent.parent), environment()["PYTHONPATH"]])}
     done = subprocess.run(

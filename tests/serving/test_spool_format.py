@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.spool.framing import (
+from tests.spool_builders import spool_file
+from turnout.serving.spool.framing import (
     HEADER_BYTES,
     MARKER,
     MAX_PAYLOAD_BYTES,
@@ -21,9 +22,8 @@ from serving.spool.framing import (
     read_header,
     unframed,
 )
-from serving.spool.outcome import Outcome, decode_outcome, encode_outcome
-from serving.spool.reader import Damage, Record, read_file, read_spool
-from tests.spool_builders import spool_file
+from turnout.serving.spool.outcome import Outcome, decode_outcome, encode_outcome
+from turnout.serving.spool.reader import Damage, Record, read_file, read_spool
 
 PAYLOADS = st.lists(st.binary(max_size=60) | st.just(MARKER * 5), min_size=1, max_size=6)
 
@@ -111,7 +111,7 @@ def test_record_inside_a_damaged_payload_is_not_mistaken_for_one(tmp_path: Path)
 
 def test_file_of_a_later_format_is_reported_and_the_next_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     with monkeypatch.context() as later:
-        later.setattr("serving.spool.framing.FORMAT_VERSION", 2)
+        later.setattr("turnout.serving.spool.framing.FORMAT_VERSION", 2)
         path = spool_file(tmp_path, [b"of the future"], sequence=1)
     spool_file(tmp_path, [b"of today"], sequence=2)
     damage, record = read_spool(tmp_path)

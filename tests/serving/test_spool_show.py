@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.spool.files import SpoolFile, make_folder
-from serving.spool.framing import HEADER_BYTES, RECORD_BYTES
-from serving.spool.outcome import Outcome, encode_outcome
-from serving.spool.show import show
 from tests.spool_builders import spool_file
+from turnout.serving.cli.spool import show
+from turnout.serving.spool.files import SpoolFile, make_folder
+from turnout.serving.spool.framing import HEADER_BYTES, RECORD_BYTES
+from turnout.serving.spool.outcome import Outcome, encode_outcome
 
 
 @pytest.fixture

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from serving.spool.files import SEALED, SpoolFile, make_folder, seal_left_behind, spool_files
-from serving.spool.framing import HEADER_BYTES, MAX_PAYLOAD_BYTES, Kind
-from serving.spool.writer import FLUSH_S, RETRY_S, SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
 from tests.spool_builders import damages_of, records_of, stuck_disk
+from turnout.serving.spool.files import SEALED, SpoolFile, make_folder, seal_left_behind, spool_files
+from turnout.serving.spool.framing import HEADER_BYTES, MAX_PAYLOAD_BYTES, Kind
+from turnout.serving.spool.writer import FLUSH_S, RETRY_S, SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
 
 PATIENT_S = 10
 

@@ -11,12 +11,12 @@ from typing import Any
 import grpc
 import pytest
 
-from serving.bundle import Bundle
-from serving.pb import router_pb2 as pb
-from serving.server.service import RouterService
-from serving.wire import ROUTE_STREAM_METHOD
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import server_in_loop
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.service.service import RouterService
+from turnout.serving.wire.route import ROUTE_STREAM_METHOD
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT.value[0]
 

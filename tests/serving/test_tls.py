@@ -9,11 +9,11 @@ from typing import Any
 import grpc
 import pytest
 
-from serving.bundle import Bundle
-from serving.client import AsyncRouter, Router
-from serving.server.config import ServerSettings, SettingsRefused
 from tests.certificates import Authority
 from tests.running import server_in_loop, server_process
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.client import AsyncRouter, Router
+from turnout.serving.settings import ServerSettings, SettingsRefused
 
 AUTHORITY, STRANGER = Authority("authority"), Authority("stranger")
 SERVER = AUTHORITY.leaf("server")

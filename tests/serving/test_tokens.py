@@ -16,13 +16,19 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import Bundle
-from serving.client import AsyncRouter, RouteItem
-from serving.pb import router_pb2 as pb
-from serving.server.config import SettingsRefused
-from serving.server.tokens import NAME, PREFIX, Token, new_token_lines, read_tokens
-from serving.wire import DESCRIBE_MODEL_METHOD, ROUTE_BATCH_METHOD, ROUTE_METHOD, ROUTE_STREAM_METHOD, SERVICE_NAME
 from tests.running import SERVING, health_of, server_in_loop
+from turnout.serving.access.tokens import NAME, PREFIX, Token, new_token_lines, read_tokens
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.client import AsyncRouter, RouteItem
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.settings import SettingsRefused
+from turnout.serving.wire.route import (
+    DESCRIBE_MODEL_METHOD,
+    ROUTE_BATCH_METHOD,
+    ROUTE_METHOD,
+    ROUTE_STREAM_METHOD,
+    SERVICE_NAME,
+)
 
 OK, UNAUTHENTICATED, DENIED = (
     grpc.StatusCode.OK,
@@ -195,7 +201,7 @@ def test_health_is_open_and_reflection_is_not(bundle: Bundle, tokens: Path):
 def test_changed_file_is_taken_up_and_a_bad_one_is_refused_whole(
     bundle: Bundle, tokens: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr("serving.server.tokens.LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("turnout.serving.access.tokens.LOOK_EVERY_S", 0.0)
     caplog.set_level(logging.INFO)
 
     async def check(channel: Any, _: str) -> None:

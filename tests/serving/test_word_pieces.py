@@ -10,9 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, pre_tokenizers
 
-from serving.registry import find_bundle
-from serving.word_pieces import WordPieces
 from tests.builders import tiny_tokenizer
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.router.word_pieces import WordPieces
 
 REAL = (find_bundle() / "tokenizer.json").read_bytes()
 PLAIN = st.text(st.characters(max_codepoint=0x7E, min_codepoint=0x20) | st.sampled_from("\t\n\r"), max_size=200)

@@ -10,16 +10,16 @@ from typing import Any
 
 import msgspec
 
-from serving.bundle import Bundle
-from serving.server.decision_log import DecisionLog
-from serving.spool.decision import LogDecisions
-from serving.spool.framing import Kind
-from serving.spool.outcome import Outcome, encode_outcome
-from serving.spool.writer import SpoolLimits, SpoolWriter
 from tests.decision_builders import decided
 from tests.training.spools import NOON_S, compacted
-from training.compaction.store import opened
-from training.sample import STRONG, WEAK
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.service.decision_log import DecisionLog
+from turnout.serving.spool.decision import LogDecisions
+from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.outcome import Outcome, encode_outcome
+from turnout.serving.spool.writer import SpoolLimits, SpoolWriter
+from turnout.training.compaction.store import opened
+from turnout.training.sample.sample import STRONG, WEAK
 
 KEY = b"k" * 32
 

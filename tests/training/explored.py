@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from serving.asking import RouteItem
-from serving.bundle import load_bundle
-from serving.client import AsyncRouter
-from serving.server import decision_log
-from serving.spool.decision import LogDecisions
 from tests.running import lifecycle_of, server_in_loop
 from tests.training.spools import compacted
-from training.compaction.store import opened
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.client import AsyncRouter
+from turnout.serving.service import decision_log
+from turnout.serving.spool.decision import LogDecisions
+from turnout.serving.wire.asking import RouteItem
+from turnout.training.compaction.store import opened
 
 BATCH = 100
 
@@ -30,7 +30,7 @@ def explored_log(
     Args:
         bundle: answers.
         folder: gets rules, spool and log.
-        rows: as `training.sample` makes them.
+        rows: as `turnout.training.sample.sample` makes them.
         mode: what is kept of prompts.
         both: share of sessions whose requests both models answer.
 

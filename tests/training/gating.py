@@ -12,8 +12,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from training.metrics import Floats, Ints, log_loss
-from training.retrain.gate import Answers, GateRows, Limits, compare
+from turnout.training.evaluation.metrics import Floats, Ints, log_loss
+from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
 
 DISTANCE = 0.02
 """Nats by which one model is better than the other."""

@@ -10,24 +10,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from serving.bundle import Pair
 from tests.fake_endpoint import API_KEY, FakeEndpoint
 from tests.log_builders import gateway_row, record, write_log
-from training.calls.address import Address
-from training.calls.budget import Caps
-from training.calls.tariff import GivenPrices
-from training.judge.labelling import Judged, Panel, judge_questions
-from training.judge.opinions import Opinions
-from training.judge.questions import Question
-from training.judge.settings import JudgeSettings
-from training.judge.summary import Summary, summarise
-from training.labels import Labelled, label_records
-from training.parts import Place
-from training.pipeline.desk import stream_of
-from training.pipeline.judged import AskedQuestions, Questions, is_question, question_rows
-from training.pipeline.spool import Spool
-from training.progress import Reporter
-from training.records import Label, Record
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.calls.address import Address
+from turnout.training.calls.budget import Caps
+from turnout.training.calls.tariff import GivenPrices
+from turnout.training.judge.labelling import Judged, Panel, judge_questions
+from turnout.training.judge.opinions import Opinions
+from turnout.training.judge.questions import Question
+from turnout.training.judge.settings import JudgeSettings
+from turnout.training.judge.summary import Summary, summarise
+from turnout.training.labels import Labelled, label_records
+from turnout.training.logs.parts import Place
+from turnout.training.logs.records import Label, Record
+from turnout.training.pipeline.desk import stream_of
+from turnout.training.pipeline.judged import AskedQuestions, Questions, is_question, question_rows
+from turnout.training.pipeline.spool import Spool
+from turnout.training.progress import Reporter
 
 KEY_ENV = "TURNOUT_TEST_KEY"
 PRICE_INPUT, PRICE_OUTPUT = 2.0, 8.0
@@ -116,7 +116,7 @@ def arguments(endpoint: FakeEndpoint, *more: object) -> list[str]:
 
 def turnout(monkeypatch: Any, capsys: Any, *given: object) -> Ended:
     """Run `turnout` in this process as its entry point does, with the API key in the environment."""
-    from serving import cli
+    from turnout.serving.cli import app as cli
 
     monkeypatch.setenv(KEY_ENV, API_KEY)
     monkeypatch.setattr(sys, "argv", ["turnout", *map(str, given)])
@@ -134,5 +134,5 @@ def turnout(monkeypatch: Any, capsys: Any, *given: object) -> Ended:
 def start(*given: object, stderr: Any = subprocess.DEVNULL, script: str = "") -> subprocess.Popen[bytes]:
     """Start `turnout`, or a script that does, in a process of its own."""
     environment = os.environ | {KEY_ENV: API_KEY, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, *(["-c", script] if script else ["-m", "serving.cli"]), *map(str, given)]
+    command = [sys.executable, *(["-c", script] if script else ["-m", "turnout.serving.cli.app"]), *map(str, given)]
     return subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=stderr)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from serving.bundle import Encoder, Manifest, Pair, Policy, Training
+from turnout.serving.bundles.bundle import Encoder, Manifest, Pair, Policy, Training
 
 PROMISE = Policy(
     name="max_worse=0.01",

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from serving.features import STRUCTURAL
-from training.evaluate import Outcomes
-from training.threshold_table import Served
+from turnout.serving.router.features import STRUCTURAL
+from turnout.training.evaluation.evaluate import Outcomes
+from turnout.training.evaluation.threshold_table import Served
 
 
 def make_outcomes(n: int = 400, *, seed: int = 0, rows_per_group: int = 2, noise: float = 0.0) -> Outcomes:

@@ -11,18 +11,18 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from serving.bundle import Pair
 from tests.gateway_builders import batch_input, batch_output, langfuse_score, observation
 from tests.log_builders import as_lines, gateway_row, write_bytes
-from training.errors import DataRefused
-from training.labels import Labelled, label_records
-from training.labels.ledger import Ledger, Tally, labels_table
-from training.logs import ReadResult, read_records
-from training.pipeline.engine import Engine
-from training.pipeline.flow import label_stream
-from training.pipeline.job import Job
-from training.progress import Reporter
-from training.reading import Reading
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.errors import DataRefused
+from turnout.training.labels import Labelled, label_records
+from turnout.training.labels.ledger import Ledger, Tally, labels_table
+from turnout.training.logs.read import ReadResult, read_records
+from turnout.training.logs.reading import Reading
+from turnout.training.pipeline.engine import Engine
+from turnout.training.pipeline.flow import label_stream
+from turnout.training.pipeline.job import Job
+from turnout.training.progress import Reporter
 
 ONE_WORKER = Engine(1, shares_disk=True)
 STRONG, WEAK = Pair().strong, Pair().weak

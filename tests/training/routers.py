@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-from serving.exit_band import ExitBand
-from serving.features import N_BUCKETS, STRUCTURAL
-from training.calibrators import Line
-from training.fit import Head, LinearRouter, Scaler
-from training.policy import PolicyRows
-from training.router import HeadLogOdds, Router
+from turnout.serving.router.exit_band import ExitBand
+from turnout.serving.router.features import N_BUCKETS, STRUCTURAL
+from turnout.training.fit.calibrators import Line
+from turnout.training.fit.fit import Head, LinearRouter, Scaler
+from turnout.training.fit.router import HeadLogOdds, Router
+from turnout.training.policy.policy import PolicyRows
 
 IDENTITY = Line("none", 1.0, 0.0)
 

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from tests.log_builders import gateway_row
-from training.dataset import Dataset
-from training.encoders import EncoderModel
-from training.learn import TrainSettings
-from training.progress import Reporter
-from training.sample import STRONG, write_sample
-from training.train import Trained, train
+from turnout.training.dataset.dataset import Dataset
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.learn.learn import TrainSettings
+from turnout.training.learn.train import Trained, train
+from turnout.training.progress import Reporter
+from turnout.training.sample.sample import STRONG, write_sample
 
 SEED = 3
 QUIET = Reporter(quiet=True)

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from serving.spool.decision import DecisionRecord, encode_decision
-from serving.spool.files import SpoolFile, make_folder
-from serving.spool.framing import Kind
-from serving.spool.outcome import Outcome, encode_outcome
-from training.compaction.compact import Compacted, compact
-from training.compaction.store import opened, read_table
+from turnout.serving.spool.decision import DecisionRecord, encode_decision
+from turnout.serving.spool.files import SpoolFile, make_folder
+from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.outcome import Outcome, encode_outcome
+from turnout.training.compaction.compact import Compacted, compact
+from turnout.training.compaction.store import opened, read_table
 
 TODAY = dt.date(2026, 11, 21)
 NOON_S = dt.datetime(2026, 11, 21, 12, tzinfo=dt.UTC).timestamp()

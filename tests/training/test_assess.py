@@ -7,17 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.bundle import Pair
-from training.assess import assess
-from training.costs import request_costs
-from training.dataset import Dataset, load_dataset
-from training.embeddings import embed
-from training.encoders import EncoderModel
-from training.learning_curve import growing_fits
-from training.progress import Reporter
-from training.sample import write_sample
-from training.savings.machine import Machine
-from training.splits import split_groups
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.assess.assess import assess
+from turnout.training.assess.learning_curve import growing_fits
+from turnout.training.dataset.costs import request_costs
+from turnout.training.dataset.dataset import Dataset, load_dataset
+from turnout.training.dataset.splits import split_groups
+from turnout.training.encoders.embeddings import embed
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.offpolicy.savings.machine import Machine
+from turnout.training.progress import Reporter
+from turnout.training.sample.sample import write_sample
 
 QUIET = Reporter(quiet=True)
 

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from training import baselines, metrics
-from training.metrics import Ranking
+from turnout.training.evaluation import baselines, metrics
+from turnout.training.evaluation.metrics import Ranking
 
 MATCH = np.array([1, 0, 1, 1, 0, 1])
 STRONG = np.array([1.0, 1.0, 0.0, 1.0, 1.0, 0.0])

@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serving.bundle import Pair
 from tests import gateway_builders as build
 from tests.log_builders import flat_row, write_bytes, write_log
-from training.errors import DataRefused
-from training.logs import read_records
-from training.quarantine import Reason
-from training.records import Response
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.errors import DataRefused
+from turnout.training.logs.quarantine import Reason
+from turnout.training.logs.read import read_records
+from turnout.training.logs.records import Response
 
 MIXTRAL = Pair(strong="gpt-4-1106-preview", weak="mixtral-8x7b-instruct-v0.1")
 

@@ -13,9 +13,16 @@ from scipy.optimize import minimize
 from scipy.special import expit, log_expit, logit
 from sklearn.isotonic import IsotonicRegression
 
-from serving.exit_band import ExitBand
-from training.calibrate import BAND_DISAGREEMENT, ISOTONIC_MIN_ROWS, PREFERRED_FIRST, exit_band, fit_calibrator
-from training.calibrators import (
+from turnout.serving.router.exit_band import ExitBand
+from turnout.training.bundle.export import IR_VERSION, OPSET, PARITY
+from turnout.training.fit.calibrate import (
+    BAND_DISAGREEMENT,
+    ISOTONIC_MIN_ROWS,
+    PREFERRED_FIRST,
+    exit_band,
+    fit_calibrator,
+)
+from turnout.training.fit.calibrators import (
     KNOT_GAP,
     P_MIN,
     Beta,
@@ -28,7 +35,6 @@ from training.calibrators import (
     fit_platt,
     fit_temperature,
 )
-from training.export import IR_VERSION, OPSET, PARITY
 
 FITS = (fit_platt, fit_beta, fit_isotonic)
 """The kinds that can move the mean."""

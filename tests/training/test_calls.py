@@ -16,17 +16,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.errors import PriceUnknown
 from tests.fake_endpoint import API_KEY, FakeEndpoint, Fault, fake_endpoint
 from tests.training.judging import KEY_ENV, NO_CAP, PRICE_INPUT, PRICE_OUTPUT, PRICES
-from training.calls.address import Address
-from training.calls.budget import ROUNDING_USD, Budget, CapReached, Caps
-from training.calls.cache import CallCache, State
-from training.calls.call import Call, Failure, Reply, key_of
-from training.calls.caller import Caller, Outcome, Retries
-from training.calls.endpoint import open_client, retry_after_s
-from training.calls.tariff import Tariff, find_tariff
-from training.errors import CacheInUse, CallsMisused, DataRefused, EndpointRefused
+from turnout.serving.errors import PriceUnknown
+from turnout.training.calls.address import Address
+from turnout.training.calls.budget import ROUNDING_USD, Budget, CapReached, Caps
+from turnout.training.calls.cache import CallCache, State
+from turnout.training.calls.call import Call, Failure, Reply, key_of
+from turnout.training.calls.caller import Caller, Outcome, Retries
+from turnout.training.calls.endpoint import open_client, retry_after_s
+from turnout.training.calls.tariff import Tariff, find_tariff
+from turnout.training.errors import CacheInUse, CallsMisused, DataRefused, EndpointRefused
 
 TARIFF = find_tariff("any", PRICES)
 QUICK = Retries(first_delay_s=0.01, max_delay_s=0.05)

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.bundle import Pair
-from serving.spool.framing import HEADER_BYTES, RECORD_BYTES
 from tests.running import environment
 from tests.training.spools import DAY_S, NOON_S, compacted, decision, outcome, outcome_rows, rows, sealed
-from training.compaction.forget import Forgotten, Whom, forget
-from training.compaction.store import opened, read_table, write_table
-from training.errors import DataRefused
-from training.labels import label_records
-from training.logs import read_records
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.spool.framing import HEADER_BYTES, RECORD_BYTES
+from turnout.training.compaction.forget import Forgotten, Whom, forget
+from turnout.training.compaction.store import opened, read_table, write_table
+from turnout.training.errors import DataRefused
+from turnout.training.labels import label_records
+from turnout.training.logs.read import read_records
 
 
 @pytest.fixture
@@ -178,7 +178,7 @@ def test_killed_at_any_moment_the_next_run_ends_with_the_same_rows(tmp_path: Pat
     for trial in range(8):
         spool, out = tmp_path / f"spool-{trial}", tmp_path / f"out-{trial}"
         fill(spool)
-        command = [sys.executable, "-m", "serving.cli", "logs", "compact", str(spool), "--out", str(out)]
+        command = [sys.executable, "-m", "turnout.serving.cli.app", "logs", "compact", str(spool), "--out", str(out)]
         process = subprocess.Popen(command, env=environment(), stdout=subprocess.DEVNULL)
         deadline_s = time.monotonic() + 60
         while len(list(out.glob("outcomes/*.parquet"))) < trial % 5 and time.monotonic() < deadline_s:
@@ -235,8 +235,8 @@ def test_forgetting_a_tenant_takes_outcomes_that_do_not_name_it_and_nobody_elses
 
 
 def test_open_file_of_a_running_server_is_left_and_said_so(spool: Path, out: Path):
-    from serving.spool.writer import SpoolLimits, SpoolWriter
     from tests.training.spools import _framed
+    from turnout.serving.spool.writer import SpoolLimits, SpoolWriter
 
     writer = SpoolWriter(spool, SpoolLimits())
     writer.append(*_framed(outcome("a"))).result()

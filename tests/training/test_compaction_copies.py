@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.training.spools import compacted, decision, outcome, rows, sealed
-from training.compaction.copies import Copied, copy_to
-from training.compaction.forget import Whom, forget
-from training.compaction.store import opened
-from training.errors import DataRefused
+from turnout.training.compaction.copies import Copied, copy_to
+from turnout.training.compaction.forget import Whom, forget
+from turnout.training.compaction.store import opened
+from turnout.training.errors import DataRefused
 
 
 def copied(folder: Path, target: Path) -> Copied:

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from serving.bundle import Pair
 from tests.gateway_builders import (
     chat_attributes,
     completion,
@@ -23,13 +22,14 @@ from tests.gateway_builders import (
 )
 from tests.log_builders import gateway_row, user, write_log
 from tests.training.pipelines import ledger_of
-from training.dataset import load_dataset
-from training.errors import DataRefused
-from training.labels import label_records
-from training.logs import ReadResult, read_records
-from training.progress import Reporter
-from training.records import Label, Record
-from training.slices import slice_all
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.dataset.dataset import load_dataset
+from turnout.training.errors import DataRefused
+from turnout.training.evaluation.slices import slice_all
+from turnout.training.labels import label_records
+from turnout.training.logs.read import ReadResult, read_records
+from turnout.training.logs.records import Label, Record
+from turnout.training.progress import Reporter
 
 STRONG, WEAK = Pair().strong, Pair().weak
 ASKED = ("How many crates?", "And on Monday?", "Who counted them?")

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serving.bundle import Pair
-from serving.prices import cost_usd
-from serving.prompt import prompt_from_text
-from training.costs import CostsUnknown, RequestCosts, request_costs
-from training.records import Record, Response
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.decision.prices import cost_usd
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.dataset.costs import CostsUnknown, RequestCosts, request_costs
+from turnout.training.logs.records import Record, Response
 
 LOGGED = (Response("yes", None, 500, 200), Response("no", None, 510, 100))
 

@@ -8,11 +8,11 @@ from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import GroupKFold
 
-from serving.prompt import prompt_from_text
-from training.crossfit import N_FOLDS, fit_calibrated, out_of_fold
-from training.embeddings import FeatureTable, embed
-from training.encoders import EncoderModel
-from training.fit import FitSettings, fit_router
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.encoders.embeddings import FeatureTable, embed
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.fit.crossfit import N_FOLDS, fit_calibrated, out_of_fold
+from turnout.training.fit.fit import FitSettings, fit_router
 
 N = 300
 SETTINGS = FitSettings(c=20.0, form="binary")

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.bundle import Pair
-from training.dataset import load_dataset
-from training.errors import DataRefused
-from training.progress import Reporter
-from training.reading import Reading
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.dataset.dataset import load_dataset
+from turnout.training.errors import DataRefused
+from turnout.training.logs.reading import Reading
+from turnout.training.progress import Reporter
 
 
 def row(number: int, strong: str, weak: str, reference: str | None = None) -> dict:

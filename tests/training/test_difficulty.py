@@ -14,18 +14,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.bundle import GOLDEN, GRAPH, Pair
-from serving.prompt import prompt_from_text
 from tests.training.runs import QUIET, SEED, TrainingRun, with_shuffled_labels
-from training.dataset import Dataset, load_dataset
-from training.difficulty import N_OUTCOMES, OPINION_SHARE, Difficulty, is_of_pair, read_difficulty
-from training.embeddings import embed
-from training.encoders import EncoderModel
-from training.errors import DataRefused
-from training.fit import FitSettings, fit_head, fit_scaler
-from training.records import Record
-from training.splits import Part, split_groups
-from training.train import train
+from turnout.serving.bundles.bundle import GOLDEN, GRAPH, Pair
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.dataset.dataset import Dataset, load_dataset
+from turnout.training.dataset.splits import Part, split_groups
+from turnout.training.encoders.embeddings import embed
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused
+from turnout.training.fit.difficulty import N_OUTCOMES, OPINION_SHARE, Difficulty, is_of_pair, read_difficulty
+from turnout.training.fit.fit import FitSettings, fit_head, fit_scaler
+from turnout.training.learn.train import train
+from turnout.training.logs.records import Record
 
 N = 200
 BOTH_RIGHT, STRONG_ONLY, BOTH_WRONG = 0, 1, 3

@@ -11,22 +11,22 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serving.bundle import Bundle, Pair, load_bundle
-from serving.features import SCHEMA_VERSION
 from tests.log_builders import gateway_row, write_log
 from tests.training.digest_logs import decision_log, unlike_texts
 from tests.training.runs import QUIET, TrainingRun
-from training.crossfit import fit_calibrated
-from training.dataset import Loaded, load_dataset
-from training.embeddings import FeatureTable
-from training.encoders import EncoderModel
-from training.errors import DataRefused
-from training.features.reading import load_rows
-from training.fit import FitSettings, outcome_classes
-from training.learn import features_of
-from training.progress import Reporter
-from training.reading import Reading
-from training.router import Router
+from turnout.serving.bundles.bundle import Bundle, Pair, load_bundle
+from turnout.serving.router.features import SCHEMA_VERSION
+from turnout.training.dataset.dataset import Loaded, load_dataset
+from turnout.training.dataset.load import load_rows
+from turnout.training.encoders.embeddings import FeatureTable
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused
+from turnout.training.fit.crossfit import fit_calibrated
+from turnout.training.fit.fit import FitSettings, outcome_classes
+from turnout.training.fit.router import Router
+from turnout.training.learn.learn import features_of
+from turnout.training.logs.reading import Reading
+from turnout.training.progress import Reporter
 
 N = 240
 RULES = 1

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from serving.features import N_BUCKETS, hash_ngrams
 from tests.training.digest_logs import unlike_texts
-from training.digests import near
-from training.digests.near import JACCARD, near_rows
-from training.templates import MIN_TEMPLATE_ROWS
+from turnout.serving.router.features import N_BUCKETS, hash_ngrams
+from turnout.training.dataset.digests import near
+from turnout.training.dataset.digests.near import JACCARD, near_rows
+from turnout.training.dataset.templates import MIN_TEMPLATE_ROWS
 
 SETS = st.lists(st.sets(st.integers(0, 40), max_size=12), max_size=30)
 

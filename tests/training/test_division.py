@@ -6,8 +6,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.retrain.division import LEFT_OUT, divide
-from training.splits import Part
+from turnout.training.dataset.splits import Part
+from turnout.training.retrain.division import LEFT_OUT, divide
 
 
 @st.composite

@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.drift.dense import MAX_BLOCKS, MIN_BLOCK_ROWS, DenseBlocks, block_means, dense_blocks, dense_distance
+from turnout.training.evaluation.dense_blocks import (
+    MAX_BLOCKS,
+    MIN_BLOCK_ROWS,
+    DenseBlocks,
+    block_means,
+    dense_blocks,
+    dense_distance,
+)
 
 DIM = 24
 

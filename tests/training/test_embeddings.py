@@ -9,12 +9,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from serving.features import N_BUCKETS, STRUCTURAL, Featurizer
-from serving.prompt import Prompt, prompt_from_text
-from training import embeddings
-from training.embeddings import FeatureTable, embed
-from training.encoders import GRAPH, EncoderModel, load_encoder
-from training.errors import DataRefused
+from turnout.serving.router.features import N_BUCKETS, STRUCTURAL, Featurizer
+from turnout.serving.router.prompt import Prompt, prompt_from_text
+from turnout.training.encoders import embeddings
+from turnout.training.encoders.embeddings import FeatureTable, embed
+from turnout.training.encoders.encoders import GRAPH, EncoderModel, load_encoder
+from turnout.training.errors import DataRefused
 
 SECRET = "The signal box at Ballycraigy closed in the spring"
 PROMPTS = [prompt_from_text(text) for text in (SECRET, "", "What is it?", "word " * 400, SECRET, "¿Qué es esto? 🚆")]

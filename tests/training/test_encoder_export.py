@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.features import Featurizer
-from serving.prompt import prompt_from_text
-from training.encoders import load_encoder
-from training.golden import GOLDEN_PROMPTS
+from turnout.serving.router.features import Featurizer
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.bundle.golden import GOLDEN_PROMPTS
+from turnout.training.encoders.encoders import load_encoder
 
 ROOT = Path(__file__).resolve().parents[2]
 HUB_NAME = "sentence-transformers/all-MiniLM-L6-v2"
@@ -39,7 +39,9 @@ def test_the_readmes_export_gives_the_shipped_encoder(weights, tmp_path):
     command = [str(weights) if part == HUB_NAME else part for part in readme_command()[1:]]
     command[command.index("--out") + 1] = str(tmp_path / "minilm-l3-int8")
     command[command.index("--base") + 1] = HUB_NAME
-    subprocess.run([sys.executable, "-m", "serving.cli", *command], check=True, capture_output=True, timeout=280)
+    subprocess.run(
+        [sys.executable, "-m", "turnout.serving.cli.app", *command], check=True, capture_output=True, timeout=280
+    )
 
     made, shipped = (
         load_encoder(folder)

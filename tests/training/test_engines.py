@@ -22,11 +22,11 @@ from moto.server import ThreadedMotoServer
 from tests.fake_endpoint import fake_endpoint, first_shown
 from tests.training.judging import arguments, start, turnout
 from tests.training.pipelines import GATEWAY_KINDS, STRONG, WEAK, gateway_line, write_logs
-from training import stored_files
-from training.errors import DataRefused
-from training.pipeline.flow import SMALL_BYTES
-from training.sources import find_logs
-from training.stored_files import StoredFile
+from turnout.training.errors import DataRefused
+from turnout.training.logs import stored_files
+from turnout.training.logs.sources import find_logs
+from turnout.training.logs.stored_files import StoredFile
+from turnout.training.pipeline.flow import SMALL_BYTES
 
 needs_ray = pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="the extra `ray` is not installed")
 
@@ -79,8 +79,8 @@ def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_1(
 @pytest.mark.parametrize(("given", "says"), [({}, "0 0"), ({"DAFT_ANALYTICS_ENABLED": "1"}, "1 0")])
 def test_engines_are_loaded_late_and_tell_nobody_unless_they_may(given: dict[str, str], says: str):
     script = (
-        "import os, sys, training.cli; assert not {'daft', 'ray'} & sys.modules.keys();"
-        "import training.pipeline.engine;"
+        "import os, sys, turnout.training.cli.app; assert not {'daft', 'ray'} & sys.modules.keys();"
+        "import turnout.training.pipeline.engine;"
         "print(os.environ['DAFT_ANALYTICS_ENABLED'], os.environ['RAY_USAGE_STATS_ENABLED'])"
     )
     names = ("DAFT_ANALYTICS_ENABLED", "RAY_USAGE_STATS_ENABLED")

@@ -7,11 +7,18 @@ import numpy as np
 import pytest
 
 from tests.training.outcomes import make_outcomes
-from training import metrics
-from training.bootstrap import group_draws, interval
-from training.errors import DataRefused
-from training.evaluate import Evaluation, Outcomes, evaluate, flat, paired_difference, write_evaluation
-from training.metrics import Ranking
+from turnout.training.errors import DataRefused
+from turnout.training.evaluation import metrics
+from turnout.training.evaluation.bootstrap import group_draws, interval
+from turnout.training.evaluation.evaluate import (
+    Evaluation,
+    Outcomes,
+    evaluate,
+    flat,
+    paired_difference,
+    write_evaluation,
+)
+from turnout.training.evaluation.metrics import Ranking
 
 PLAIN = {
     "n",

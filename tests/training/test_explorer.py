@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import Manifest, Pair
-from serving.prices import cost_usd
 from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
 from tests.training.outcomes import full_outcomes, served
-from training.evaluate import evaluate
-from training.evaluation import CurvePoint, Evaluation, LearningCurve
-from training.report import render_report, words
-from training.report.explorer import Explorer, Traffic, explorer, monthly_usd
+from turnout.serving.bundles.bundle import Manifest, Pair
+from turnout.serving.decision.prices import cost_usd
+from turnout.training.evaluation.evaluate import evaluate
+from turnout.training.evaluation.evaluation import CurvePoint, Evaluation, LearningCurve
+from turnout.training.report import render_report, words
+from turnout.training.report.explorer import Explorer, Traffic, explorer, monthly_usd
 
 A4_WIDTH_PX = 688
 """210 mm less the margins of 14 mm on either side, at 96 dots an inch."""

@@ -13,19 +13,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from serving.errors import ModelFault
-from serving.exit_band import ExitBand
-from serving.model import RouterModel, Stage
-from serving.prompt import Prompt, prompt_from_json, prompt_from_text
-from training.calibrate import PREFERRED_FIRST, exit_band
-from training.embeddings import FeatureTable, embed
-from training.encoders import EncoderModel
-from training.errors import DataRefused
-from training.export import EDGE, PARITY, check_parity, export_router
-from training.fit import FitSettings, fit_router, outcome_classes
-from training.router import HeadLogOdds, Router, threshold_log_odds
-from training.sample import STRONG, WEAK, make_sample
-from training.unfamiliar import MAX_FLAGGED, Familiarity, fit_limit, rare_share, rare_weight
+from turnout.serving.errors import ModelFault
+from turnout.serving.router.exit_band import ExitBand
+from turnout.serving.router.model import RouterModel, Stage
+from turnout.serving.router.prompt import Prompt, prompt_from_json, prompt_from_text
+from turnout.training.bundle.export import EDGE, PARITY, check_parity, export_router
+from turnout.training.encoders.embeddings import FeatureTable, embed
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused
+from turnout.training.fit.calibrate import PREFERRED_FIRST, exit_band
+from turnout.training.fit.fit import FitSettings, fit_router, outcome_classes
+from turnout.training.fit.router import HeadLogOdds, Router, threshold_log_odds
+from turnout.training.fit.unfamiliar import MAX_FLAGGED, Familiarity, fit_limit, rare_share, rare_weight
+from turnout.training.sample.sample import STRONG, WEAK, make_sample
 
 N_FIT = 500
 THRESHOLDS = (0.0, 0.5, 0.85, 0.95, 1.0)

@@ -13,33 +13,33 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serving.bundle import GRAPH, SEEN_GROUPS, Pair, load_bundle
-from serving.harness import LATEST_HARNESS_RULES
 from tests.log_builders import gateway_row, write_log
 from tests.training.pipelines import GATEWAY_KINDS, found_in_pieces, write_logs
 from tests.training.runs import QUIET, TrainingRun
-from training.dataset import Loaded, load_dataset
-from training.encoders import EncoderModel
-from training.errors import DataRefused
-from training.features.columns import kept_columns
-from training.features.keep import Keeping
-from training.features.origin import feature_metadata
-from training.features.reading import load_rows
-from training.features.repeats import with_repeats
-from training.features.schema import FIELDS, METADATA_KEY, FeatureOrigin
-from training.labelling import label_logs
-from training.labels import label_records
-from training.labels.ledger import LABEL_SCHEMA, labels_table
-from training.labels.stored import METADATA_KEY as LABELS_KEY
-from training.labels.stored import origin_of
-from training.learn import features_of
-from training.logs import read_records
-from training.parquet import write_parquet
-from training.pipeline import flow
-from training.pipeline.engine import Engine
-from training.predict import seen_rows
-from training.reading import JoinBy, Reading
-from training.train import train
+from turnout.serving.bundles.bundle import GRAPH, SEEN_GROUPS, Pair, load_bundle
+from turnout.serving.router.harness import LATEST_HARNESS_RULES
+from turnout.training.cli.labelling import label_logs
+from turnout.training.dataset.dataset import Loaded, load_dataset
+from turnout.training.dataset.features.columns import kept_columns
+from turnout.training.dataset.features.keep import Keeping
+from turnout.training.dataset.features.origin import feature_metadata
+from turnout.training.dataset.features.repeats import with_repeats
+from turnout.training.dataset.features.schema import FIELDS, METADATA_KEY, FeatureOrigin
+from turnout.training.dataset.load import load_rows
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused
+from turnout.training.labels import label_records
+from turnout.training.labels.ledger import LABEL_SCHEMA, labels_table
+from turnout.training.labels.stored import METADATA_KEY as LABELS_KEY
+from turnout.training.labels.stored import origin_of
+from turnout.training.learn.learn import features_of
+from turnout.training.learn.predict import seen_rows
+from turnout.training.learn.train import train
+from turnout.training.logs.read import read_records
+from turnout.training.logs.reading import JoinBy, Reading
+from turnout.training.parquet import write_parquet
+from turnout.training.pipeline import flow
+from turnout.training.pipeline.engine import Engine
 
 RULES = LATEST_HARNESS_RULES
 REMINDER = "\n\n<system-reminder>\nThe plan is still empty.\n</system-reminder>"

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from serving.prompt import prompt_from_text
-from training.embeddings import FeatureTable, embed
-from training.encoders import EncoderModel
-from training.fit import FitSettings, fit_router, outcome_classes
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.encoders.embeddings import FeatureTable, embed
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.fit.fit import FitSettings, fit_router, outcome_classes
 
 N = 120
 

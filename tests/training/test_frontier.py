@@ -8,14 +8,20 @@ import msgspec
 import numpy as np
 import pytest
 
-from serving.bundle import Pair
-from training.dataset import load_dataset
-from training.embeddings import embed
-from training.encoders import EncoderModel
-from training.frontier import UNIONS, FrontierPoint, FrontierRows, cheapest_within_error, measure_frontier
-from training.progress import Reporter
-from training.report.frontier import write_frontier
-from training.sample import write_sample
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.assess.frontier import (
+    UNIONS,
+    FrontierPoint,
+    FrontierRows,
+    cheapest_within_error,
+    measure_frontier,
+)
+from turnout.training.dataset.dataset import load_dataset
+from turnout.training.encoders.embeddings import embed
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.progress import Reporter
+from turnout.training.report.frontier import write_frontier
+from turnout.training.sample.sample import write_sample
 
 QUIET = Reporter(quiet=True)
 

@@ -19,8 +19,8 @@ from tests.training.gating import (
     n_promoted,
 )
 from tests.training.manifests import PROMISE
-from training.metrics import log_loss
-from training.retrain.gate import Answers, GateRows, Limits, compare
+from turnout.training.evaluation.metrics import log_loss
+from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
 
 TEST_ROWS = 1000
 TRIES = 25

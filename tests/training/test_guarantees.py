@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from training.guarantees import binomial_upper_bound, is_mean_shown_at_most
+from turnout.training.policy.guarantees import binomial_upper_bound, is_mean_shown_at_most
 
 DELTA = 0.1
 N_TRIALS = 1000

@@ -9,14 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import Pair
 from tests import gateway_builders as build
 from tests.log_builders import gateway_row, record, user, write_log
-from training.join import KEY, join_answers
-from training.labels import label_records
-from training.logs import read_records
-from training.reading import JoinBy
-from training.records import Record
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.labels import label_records
+from turnout.training.logs.join import KEY, join_answers
+from turnout.training.logs.read import read_records
+from turnout.training.logs.reading import JoinBy
+from turnout.training.logs.records import Record
 
 
 def answers(records: list[Record]) -> list[tuple[str | None, str | None]]:

@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import Pair
 from tests.fake_endpoint import API_KEY, FakeEndpoint, Fault, fair_judge, fake_endpoint, first_shown, verdict
 from tests.log_builders import gateway_row, record, write_log
 from tests.training.judging import (
@@ -29,15 +28,16 @@ from tests.training.judging import (
     undecided_log,
     undecided_row,
 )
-from training.calls.call import Failure, Reply
-from training.calls.tariff import find_tariff
-from training.errors import CallsMisused
-from training.judge.confidence import PUBLISHED_DECIDED, PUBLISHED_TIE, measure_confidence
-from training.judge.rubric import RUBRIC, Judge, calls_for, load_rubric
-from training.judge.settings import find_judges
-from training.judge.summary import summary_lines
-from training.judge.verdicts import read_opinion, verdict_of
-from training.labels import Unlabelled, label_records
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.calls.call import Failure, Reply
+from turnout.training.calls.tariff import find_tariff
+from turnout.training.errors import CallsMisused
+from turnout.training.judge.confidence import PUBLISHED_DECIDED, PUBLISHED_TIE, measure_confidence
+from turnout.training.judge.rubric import RUBRIC, Judge, calls_for, load_rubric
+from turnout.training.judge.settings import find_judges
+from turnout.training.judge.summary import summary_lines
+from turnout.training.judge.verdicts import read_opinion, verdict_of
+from turnout.training.labels import Unlabelled, label_records
 
 
 @pytest.fixture(autouse=True)
@@ -375,7 +375,7 @@ def test_a_judge_without_a_price_is_refused(endpoint, run, tmp_path):
 
 def test_absent_sdk_is_named_with_its_extra(tmp_path):
     log = write_log(tmp_path / "log.jsonl", [gateway_row("Why?")])
-    code = "import sys; sys.modules['openai'] = None; from serving.cli import main; main()"
+    code = "import sys; sys.modules['openai'] = None; from turnout.serving.cli.app import main; main()"
     given = ["label", str(log), "--out", str(tmp_path / "l.parquet")]
     command = [sys.executable, "-c", code, *given]
     assert subprocess.run(command, capture_output=True, text=True, timeout=60).returncode == 0

@@ -15,8 +15,8 @@ from tests.training.judging import arguments, start, turnout, undecided_log
 ROWS_PER_KILL = 40  # 80 calls; up to 50 are made before a kill
 CONCURRENCY = 4
 IN_CHUNKS_OF_7 = (
-    "from training.judge import labelling; labelling.CHUNK_ROWS, labelling.CHUNK_WAVES = 7, 1;"
-    "from serving.cli import main; main()"
+    "from turnout.training.judge import labelling; labelling.CHUNK_ROWS, labelling.CHUNK_WAVES = 7, 1;"
+    "from turnout.serving.cli.app import main; main()"
 )
 
 

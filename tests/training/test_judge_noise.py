@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import roc_auc_score
 
-from training.judge.noise import agreements, auroc_ceiling, ceiling, compare, vote_noise
+from turnout.training.judge.noise import agreements, auroc_ceiling, ceiling, compare, vote_noise
 
 N = 200_000
 

@@ -15,24 +15,24 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from serving.bundle import Pair
 from tests.fake_endpoint import FakeEndpoint, fair_judge, fake_endpoint, first_shown
 from tests.log_builders import as_lines, flat_row, write_log
 from tests.training.judging import arguments, turnout, undecided_log, undecided_row
 from tests.training.pipelines import GATEWAY_KINDS, GOOD_KINDS, ONE_WORKER, write_logs
-from training.calls import batch
-from training.calls.call import Call
-from training.calls.seen import distinct
-from training.encoders import DEFAULT_ENCODER
-from training.judge import labelling
-from training.labels import Unlabelled, label_records
-from training.logs import read_records
-from training.pipeline import flow
-from training.pipeline.flow import labelled
-from training.pipeline.job import Job
-from training.progress import Reporter
-from training.reading import JoinBy, Reading
-from training.records import Label
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.calls import batch
+from turnout.training.calls.call import Call
+from turnout.training.calls.seen import distinct
+from turnout.training.encoders.encoders import DEFAULT_ENCODER
+from turnout.training.judge import labelling
+from turnout.training.labels import Unlabelled, label_records
+from turnout.training.logs.read import read_records
+from turnout.training.logs.reading import JoinBy, Reading
+from turnout.training.logs.records import Label
+from turnout.training.pipeline import flow
+from turnout.training.pipeline.flow import labelled
+from turnout.training.pipeline.job import Job
+from turnout.training.progress import Reporter
 
 
 @pytest.fixture

@@ -9,17 +9,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serving.bundle import Pair
-from serving.errors import EXIT_OK
-from serving.prompt import Prompt
 from tests.log_builders import record
 from tests.training.spools import compacted, decision, sealed
-from training.compaction.commands import forget_rows
-from training.compaction.forget import Whom, forget_kept
-from training.errors import DataRefused, RetrainUnderWay
-from training.records import Label, LabelledRecord, Response
-from training.retrain.alone import alone
-from training.retrain.kept import KeptRow, Origin, read_kept, write_kept
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.errors import EXIT_OK
+from turnout.serving.router.prompt import Prompt
+from turnout.training.cli.compaction import forget_rows
+from turnout.training.compaction.forget import Whom, forget_kept
+from turnout.training.errors import DataRefused, RetrainUnderWay
+from turnout.training.files import alone
+from turnout.training.logs.records import Label, LabelledRecord, Response
+from turnout.training.retrain.kept import KeptRow, Origin, read_kept, write_kept
 
 ORIGIN = Origin(Pair(), 0.0)
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.log_builders import record
-from training.labels import label_records
-from training.labels.graders.code import is_tests
-from training.labels.sandbox import CHILD, Limits, passes
+from turnout.training.labels import label_records
+from turnout.training.labels.graders.code import is_tests
+from turnout.training.labels.sandbox import CHILD, Limits, passes
 
 QUICK = Limits(cpu_s=2, wall_s=5.0)
 RIGHT = "Here it is:\n```python\ndef double(x):\n    return 2 * x\n```\nDone."
@@ -108,7 +108,7 @@ def test_a_process_the_code_starts_dies_with_it(tmp_path: Path):
     script = tmp_path / "leader.py"
     script.write_text("import os, time\nprint(os.fork() or os.getpid(), flush=True)\ntime.sleep(60)\n")
     runner = (
-        "import sys, os, training.labels.sandbox as sandbox\n"
+        "import sys, os, turnout.training.labels.sandbox as sandbox\n"
         "from pathlib import Path\n"
         f"sandbox.CHILD = Path({str(script)!r})\n"
         f"output = open({str(tmp_path / 'pids')!r}, 'wb')\n"

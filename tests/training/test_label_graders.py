@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from tests.bench.labels import HELD_OUT, KEYS, NOBODY, Compared, agreed_rows, compare, tallies
 from tests.log_builders import record
-from training.labels.agreement import CONFIDENCE
-from training.labels.choices import options
-from training.labels.graders.json_equality import same_json
-from training.labels.graders.spans import span_f1
-from training.labels.graders.token_f1 import token_f1, words
-from training.labels.reference import KINDS, ReferenceLabeller
-from training.labels.texts import normal_form
-from training.records import Label
+from turnout.training.labels.agreement import CONFIDENCE
+from turnout.training.labels.choices import options
+from turnout.training.labels.graders.json_equality import same_json
+from turnout.training.labels.graders.spans import span_f1
+from turnout.training.labels.graders.token_f1 import token_f1, words
+from turnout.training.labels.reference import KINDS, ReferenceLabeller
+from turnout.training.labels.texts import normal_form
+from turnout.training.logs.records import Label
 
 SPANS = '[["oak", "PLANT"], ["red fox", "ANIMAL"]]'
 MENTIONS = '[{"translation": "Er las Faust.", "mention": "Faust"}, {"mention": "Doktor Faust"}]'

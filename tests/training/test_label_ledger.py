@@ -13,14 +13,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from serving.bundle import Pair
 from tests.log_builders import as_lines, gateway_row
 from tests.training.pipelines import ledger_of
-from training.labelling import label_logs
-from training.labels import label_records
-from training.labels.ledger import Ledger, labels_table, ledger_table
-from training.logs import read_records
-from training.reading import JoinBy, Reading
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.cli.labelling import label_logs
+from turnout.training.labels import label_records
+from turnout.training.labels.ledger import Ledger, labels_table, ledger_table
+from turnout.training.logs.read import read_records
+from turnout.training.logs.reading import JoinBy, Reading
 
 CHOICE = "Which is a fruit?\nA. stone\nB. apple"
 ROWS: dict[str, dict[str, Any]] = {

@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.log_builders import record
-from training.labels.agreement import agreement
-from training.labels.numbers import Number, final_number, gold_number, is_right, is_same, states_no_number
-from training.labels.reference import label_by_reference
-from training.labels.units import PLAIN, UNITS
+from turnout.training.labels.agreement import agreement
+from turnout.training.labels.numbers import Number, final_number, gold_number, is_right, is_same, states_no_number
+from turnout.training.labels.reference import label_by_reference
+from turnout.training.labels.units import PLAIN, UNITS
 
 numbers = st.builds(
     Number,

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 
 from tests.log_builders import record
-from training.encoders import EncoderModel
-from training.labels import label_records
-from training.labels.similarity import cosines, fit_similarity
-from training.records import Record
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.labels import label_records
+from turnout.training.labels.similarity import cosines, fit_similarity
+from turnout.training.logs.records import Record
 
 SAME = (
     "Rain is expected in the north tomorrow, with strong wind.",

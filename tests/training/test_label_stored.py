@@ -13,15 +13,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serving.bundle import Pair
 from tests.log_builders import gateway_row, write_log
-from training.dataset import Loaded, load_dataset
-from training.errors import DataRefused
-from training.labelling import label_logs
-from training.labels.stored import METADATA_KEY
-from training.parquet import write_parquet
-from training.progress import Reporter
-from training.reading import JoinBy, Reading
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.cli.labelling import label_logs
+from turnout.training.dataset.dataset import Loaded, load_dataset
+from turnout.training.errors import DataRefused
+from turnout.training.labels.stored import METADATA_KEY
+from turnout.training.logs.reading import JoinBy, Reading
+from turnout.training.parquet import write_parquet
+from turnout.training.progress import Reporter
 
 
 def row(number: int, strong: str | None, weak: str | None, **fields: Any) -> dict[str, Any]:

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.log_builders import record
-from training.labels import label_records
-from training.labels.agreement import label_by_agreement
-from training.labels.choices import options
-from training.labels.reference import label_by_reference
-from training.records import Label, Record
+from turnout.training.labels import label_records
+from turnout.training.labels.agreement import label_by_agreement
+from turnout.training.labels.choices import options
+from turnout.training.labels.reference import label_by_reference
+from turnout.training.logs.records import Label, Record
 
 CHOICE = "Which is a fruit?\nA. stone\nB. apple\nC. chair"
 

@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serving.bundle import Pair
 from tests.log_builders import flat_row, gateway_row, user, write_bytes, write_log
-from training.errors import DataRefused
-from training.logs import ReadResult, read_records
-from training.reading import Reading
-from training.records import Record, Response
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.errors import DataRefused
+from turnout.training.logs.read import ReadResult, read_records
+from turnout.training.logs.reading import Reading
+from turnout.training.logs.records import Record, Response
 
 PAIR = Pair()
 

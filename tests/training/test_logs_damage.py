@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.bundle import Pair
 from tests.log_builders import as_lines, flat_row, gateway_row, write_bytes, write_log
-from training import lines
-from training.errors import DataRefused
-from training.logs import ReadResult, read_records
-from training.quarantine import Reason, write_quarantine
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.errors import DataRefused
+from turnout.training.logs import lines
+from turnout.training.logs.quarantine import Reason, write_quarantine
+from turnout.training.logs.read import ReadResult, read_records
 
 
 def read(*paths: Path) -> ReadResult:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from training.losses import paired_excess, row_losses
-from training.metrics import log_loss
+from turnout.training.evaluation.metrics import log_loss
+from turnout.training.fit.losses import paired_excess, row_losses
 
 
 def test_mean_of_the_row_losses_is_the_log_loss():

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.stats import binomtest
 from sklearn.metrics import brier_score_loss, log_loss, roc_auc_score
 
-from training import metrics
-from training.metrics import QualityCurve, Ranking, SourceRanking
+from turnout.training.evaluation import metrics
+from turnout.training.evaluation.metrics import QualityCurve, Ranking, SourceRanking
 
 SHARES = st.integers(0, 4).map(lambda value: value / 4)
 ROW = st.tuples(SHARES, st.integers(0, 1), SHARES, SHARES, st.integers(0, 3))

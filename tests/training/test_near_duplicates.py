@@ -14,10 +14,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rensa import RMinHash, RMinHashLSH
 
-from training.errors import DataRefused
-from training.near_duplicates import JACCARD, N_BANDS, N_PERMUTATIONS, SEED, near_duplicates, repeated_rows, signatures
-from training.shingles import ShingleFile, shingle_file, shingle_hashes
-from training.templates import MIN_TEMPLATE_ROWS, TEMPLATE_SHARE, find_templates
+from turnout.training.dataset.near_duplicates import (
+    JACCARD,
+    N_BANDS,
+    N_PERMUTATIONS,
+    SEED,
+    near_duplicates,
+    repeated_rows,
+    signatures,
+)
+from turnout.training.dataset.shingles import ShingleFile, shingle_file, shingle_hashes
+from turnout.training.dataset.templates import MIN_TEMPLATE_ROWS, TEMPLATE_SHARE, find_templates
+from turnout.training.errors import DataRefused
 
 SENTENCES = st.lists(st.lists(st.sampled_from("abcdef"), max_size=9).map(" ".join), max_size=60)
 
@@ -109,7 +117,7 @@ def test_templates_are_the_same_however_few_shingles_are_counted_at_a_time(texts
 
 
 def test_templates_in_many_blocks_are_counted_exactly(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("training.shingles.BLOCK_HASHES", 500)
+    monkeypatch.setattr("turnout.training.dataset.shingles.BLOCK_HASHES", 500)
     rng = random.Random(1)
     often, seldom = ("as it is known in 12", "as it is known in 10")
     texts = [f"{often if row < 12 else seldom if row < 22 else ''} {rng.random()} {rng.random()}" for row in range(900)]
@@ -139,7 +147,7 @@ def test_signatures_are_those_of_the_library_row_by_row():
 
 
 def test_a_further_row_takes_at_most_200_bytes_of_memory_however_long_its_text(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("training.shingles.BLOCK_HASHES", 10_000)
+    monkeypatch.setattr("turnout.training.dataset.shingles.BLOCK_HASHES", 10_000)
 
     def peak_bytes(rows: int) -> int:
         tracemalloc.start()

@@ -12,10 +12,10 @@ from hypothesis.extra import numpy as arrays
 from scipy import stats
 
 from tests.training.offpolicy_world import TARGET, World, takes_weak
-from training.offpolicy.estimators import Estimate, estimates, mean, ratio, sample
-from training.offpolicy.outcome_model import predicted_scores, predicted_usd
-from training.offpolicy.replay import ALL_STRONG, AS_LOGGED, Candidate, replay
-from training.offpolicy.rows import LoggedRows, asked_propensity
+from turnout.training.offpolicy.estimators import Estimate, estimates, mean, ratio, sample
+from turnout.training.offpolicy.outcome_model import predicted_scores, predicted_usd
+from turnout.training.offpolicy.replay import ALL_STRONG, AS_LOGGED, Candidate, replay
+from turnout.training.offpolicy.rows import LoggedRows, asked_propensity
 
 NAMES = ("ips", "snips", "dr")
 ALARM = 1e-3

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.bundle import Pair
 from tests import gateway_builders as build
 from tests.log_builders import write_log
-from training.logs import ReadResult, read_records
-from training.quarantine import Reason
-from training.reading import Reading
-from training.records import Response
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.logs.quarantine import Reason
+from turnout.training.logs.read import ReadResult, read_records
+from turnout.training.logs.reading import Reading
+from turnout.training.logs.records import Response
 
 Row = dict[str, Any]
 

@@ -13,8 +13,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.bundle import Pair
-from serving.prompt import prompt_from_text
 from tests.log_builders import as_lines, flat_row, write_bytes
 from tests.training.pipelines import (
     DAMAGED,
@@ -26,15 +24,17 @@ from tests.training.pipelines import (
     gateway_line,
     write_logs,
 )
-from training.embeddings import embed
-from training.encoders import DEFAULT_ENCODER, EncoderModel
-from training.labels.stored import origin_of, stored_labels
-from training.logs import read_records
-from training.pipeline import flow
-from training.pipeline.engine import Engine
-from training.pipeline.job import Job
-from training.progress import Reporter
-from training.reading import JoinBy, Reading
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.encoders.embeddings import embed
+from turnout.training.encoders.encoders import DEFAULT_ENCODER, EncoderModel
+from turnout.training.labels.stored import origin_of, stored_labels
+from turnout.training.logs.read import read_records
+from turnout.training.logs.reading import JoinBy, Reading
+from turnout.training.pipeline import flow
+from turnout.training.pipeline.engine import Engine
+from turnout.training.pipeline.job import Job
+from turnout.training.progress import Reporter
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
@@ -177,7 +177,7 @@ def test_vectors_of_labelled_rows_stand_beside_the_labels(tmp_path: Path, encode
 
 
 def test_what_a_killed_run_left_goes_with_the_next_run_and_a_living_run_keeps_its_own(tmp_path: Path):
-    from training.pipeline.spool import spool_beside
+    from turnout.training.pipeline.spool import spool_beside
 
     logs, out = write_logs(tmp_path, ["reference"]), tmp_path / "labels.parquet"
     (left := tmp_path / f".{out.name}.spool-left").mkdir()

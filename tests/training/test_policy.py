@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from scipy.special import expit
 
 from tests.training.routers import draw_rows, plain_router
-from training.costs import RequestCosts
-from training.guarantees import binomial_upper_bound
-from training.policy import (
+from turnout.training.dataset.costs import RequestCosts
+from turnout.training.policy.guarantees import binomial_upper_bound
+from turnout.training.policy.policy import (
     DEFAULT_POLICY,
     DELTA,
     MAX_STRONG_SHARE_TARGETS,

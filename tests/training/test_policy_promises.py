@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
-from serving.bundle import Pair
 from tests.training.routers import draw_rows, plain_router
 from tests.training.runs import QUIET
-from training.calibrate import exit_band
-from training.calibrators import fit_platt
-from training.dataset import Dataset, load_dataset
-from training.embeddings import FeatureTable, embed
-from training.encoders import EncoderModel
-from training.fit import FitSettings, fit_router, outcome_classes
-from training.policy import DELTA, PolicyRows, as_in_traffic, max_worse, min_quality
-from training.router import HeadLogOdds, Router
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.dataset.dataset import Dataset, load_dataset
+from turnout.training.encoders.embeddings import FeatureTable, embed
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.fit.calibrate import exit_band
+from turnout.training.fit.calibrators import fit_platt
+from turnout.training.fit.fit import FitSettings, fit_router, outcome_classes
+from turnout.training.fit.router import HeadLogOdds, Router
+from turnout.training.policy.policy import DELTA, PolicyRows, as_in_traffic, max_worse, min_quality
 
 N_GROUPS = 4000
 GRID = np.linspace(0.0, 1.0, 201)

@@ -10,9 +10,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from serving.bundle import MANIFEST, MANIFEST_DIGEST, Manifest, load_bundle, read_manifest
-from training.errors import DataRefused
-from training.publish import check_out, publish
+from turnout.serving.bundles.bundle import MANIFEST, MANIFEST_DIGEST, Manifest, load_bundle, read_manifest
+from turnout.training.bundle.publish import check_out, publish
+from turnout.training.errors import DataRefused
 
 Content = tuple[Manifest, dict[str, bytes]]
 

@@ -14,14 +14,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serving.bundle import Pair
 from tests import gateway_builders as build
 from tests.log_builders import gateway_row, user, write_bytes, write_log
-from training.errors import DataRefused
-from training.logs import ReadResult, read_records
-from training.quarantine import Reason
-from training.reading import Reading
-from training.records import Record, Response
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.errors import DataRefused
+from turnout.training.logs.quarantine import Reason
+from turnout.training.logs.read import ReadResult, read_records
+from turnout.training.logs.reading import Reading
+from turnout.training.logs.records import Record, Response
 
 Row = dict[str, Any]
 

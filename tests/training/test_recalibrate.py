@@ -14,28 +14,28 @@ import pytest
 from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
-from serving.bundle import GRAPH, SEEN_GROUPS, TOKENIZER, Bundle, Pair, load_bundle
-from serving.exit_band import ExitBand
-from serving.prompt import prompt_from_json
 from tests.log_builders import write_log
 from tests.training.runs import QUIET, TrainingRun
-from training.calibrators import fit_none
-from training.costs import RequestCosts
-from training.dataset import load_dataset
-from training.embeddings import embed
-from training.encoders import EncoderModel
-from training.errors import DataRefused
-from training.evaluate import Evaluation
-from training.export import export_router
-from training.fit import FitSettings, LinearRouter, fit_router
-from training.predict import DIGEST_BYTES, seen_rows
-from training.recalibrate import LabelledLogOdds, RecalibrateSettings, recalibrate, solve
-from training.reopen import reopen, reopen_rare_weight
-from training.router import HeadLogOdds, Router
-from training.sample import STRONG, WEAK, make_sample
-from training.splits import key_digests
-from training.train import EVALUATION_JSON, Trained
-from training.unfamiliar import MAX_FLAGGED
+from turnout.serving.bundles.bundle import GRAPH, SEEN_GROUPS, TOKENIZER, Bundle, Pair, load_bundle
+from turnout.serving.router.exit_band import ExitBand
+from turnout.serving.router.prompt import prompt_from_json
+from turnout.training.bundle.export import export_router
+from turnout.training.bundle.reopen import reopen, reopen_rare_weight
+from turnout.training.dataset.costs import RequestCosts
+from turnout.training.dataset.dataset import load_dataset
+from turnout.training.dataset.splits import key_digests
+from turnout.training.encoders.embeddings import embed
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused
+from turnout.training.evaluation.evaluate import Evaluation
+from turnout.training.fit.calibrators import fit_none
+from turnout.training.fit.fit import FitSettings, LinearRouter, fit_router
+from turnout.training.fit.router import HeadLogOdds, Router
+from turnout.training.fit.unfamiliar import MAX_FLAGGED
+from turnout.training.learn.predict import DIGEST_BYTES, seen_rows
+from turnout.training.learn.recalibrate import LabelledLogOdds, RecalibrateSettings, recalibrate, solve
+from turnout.training.learn.train import EVALUATION_JSON, Trained
+from turnout.training.sample.sample import STRONG, WEAK, make_sample
 
 N_NEW, N_FRESH = 700, 500
 SPOILT = 0.4

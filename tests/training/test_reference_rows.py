@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from serving.bundle import Pair
 from tests.training.runs import QUIET
-from training.dataset import load_dataset
-from training.splits import Part, split_groups
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.dataset.dataset import load_dataset
+from turnout.training.dataset.splits import Part, split_groups
 
 
 @pytest.mark.shared_data

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-from serving.bundle import Pair
 from tests import gateway_builders as build
 from tests.fake_endpoint import API_KEY, FakeEndpoint, Fault, fake_endpoint
 from tests.log_builders import flat_row, gateway_row, user, write_log
 from tests.training.judging import KEY_ENV, PRICE_INPUT, PRICE_OUTPUT, start, turnout
-from training.logs import read_records
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.logs.read import read_records
 
 
 def echo(body: dict[str, Any]) -> str:

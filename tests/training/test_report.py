@@ -7,16 +7,16 @@ import msgspec
 import numpy as np
 import pytest
 
-from serving.bundle import Manifest, Pair, Policy
-from serving.tables import policies_table
-from serving.verdict import Verdict
 from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
 from tests.training.outcomes import full_outcomes, make_outcomes, served
-from training.card import render_card
-from training.evaluate import evaluate
-from training.evaluation import Evaluation, Slice, Slices
-from training.report import render_report, words
-from training.report.slices import slice_tables, weaknesses
+from turnout.serving.bundles.bundle import Manifest, Pair, Policy
+from turnout.serving.bundles.verdict import Verdict
+from turnout.serving.cli.tables import policies_table
+from turnout.training.evaluation.evaluate import evaluate
+from turnout.training.evaluation.evaluation import Evaluation, Slice, Slices
+from turnout.training.report import render_report, words
+from turnout.training.report.card import render_card
+from turnout.training.report.slices import slice_tables, weaknesses
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 VOID = {"meta", "path", "use", "br"}

@@ -13,26 +13,26 @@ import msgspec
 import numpy as np
 import pytest
 
-from serving.bundle import CARD, SEEN_GROUPS, Pair, load_bundle, read_manifest
-from serving.errors import BundleRefused
-from serving.models.entry import Entry
-from serving.verdict import Check, Verdict
 from tests.log_builders import write_log
 from tests.training.runs import QUIET, TrainingRun
-from training.dataset import load_dataset
-from training.encoders import EncoderModel
-from training.errors import RetrainUnderWay, TooFewYet
-from training.fit import FitSettings
-from training.predict import seen_rows
-from training.reading import Reading
-from training.retrain.alone import alone
-from training.retrain.commands import outcome_line, result_json, verdict_table
-from training.retrain.gate import Limits
-from training.retrain.kept import Origin, read_kept
-from training.retrain.pool import Aging, pool_rows
-from training.retrain.run import Retrained, RetrainSettings, known_rows, retrain
-from training.sample import STRONG, WEAK, make_sample
-from training.splits import group_records, key_digests
+from turnout.serving.bundles.bundle import CARD, SEEN_GROUPS, Pair, load_bundle, read_manifest
+from turnout.serving.bundles.entry import Entry
+from turnout.serving.bundles.verdict import Check, Verdict
+from turnout.serving.errors import BundleRefused
+from turnout.training.cli.retrain_commands import outcome_line, result_json, verdict_table
+from turnout.training.dataset.dataset import load_dataset
+from turnout.training.dataset.splits import group_records, key_digests
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import RetrainUnderWay, TooFewYet
+from turnout.training.files import alone
+from turnout.training.fit.fit import FitSettings
+from turnout.training.learn.predict import seen_rows
+from turnout.training.logs.reading import Reading
+from turnout.training.retrain.gate import Limits
+from turnout.training.retrain.kept import Origin, read_kept
+from turnout.training.retrain.pool import Aging, pool_rows
+from turnout.training.retrain.run import Retrained, RetrainSettings, known_rows, retrain
+from turnout.training.sample.sample import STRONG, WEAK, make_sample
 
 DAY_S = 86_400.0
 START_S = 1.79e9

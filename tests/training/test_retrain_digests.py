@@ -10,23 +10,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from serving.bundle import load_bundle, read_manifest
-from serving.models.entry import Entry
-from serving.prompt import prompt_from_json
 from tests.training.explored import explored_log
 from tests.training.runs import QUIET, TrainingRun
 from tests.training.test_digests import changed
 from tests.training.test_kept import kept_rows
 from tests.training.test_retrain import SETTINGS, check, later_rows, registry
-from training.cells import encode
-from training.compaction.forget import Whom, forget_kept
-from training.digests.making import Making
-from training.encoders import EncoderModel
-from training.errors import DataRefused, TooFewYet
-from training.predict import seen_rows
-from training.retrain.kept import Origin, read_kept, write_kept
-from training.retrain.pool import Aging, Pool, pool_rows
-from training.retrain.run import Retrained, retrain
+from turnout.serving.bundles.bundle import load_bundle, read_manifest
+from turnout.serving.bundles.entry import Entry
+from turnout.serving.router.prompt import prompt_from_json
+from turnout.training.compaction.forget import Whom, forget_kept
+from turnout.training.dataset.digests.making import Making
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused, TooFewYet
+from turnout.training.learn.predict import seen_rows
+from turnout.training.logs.cells import encode
+from turnout.training.retrain.kept import Origin, read_kept, write_kept
+from turnout.training.retrain.pool import Aging, Pool, pool_rows
+from turnout.training.retrain.run import Retrained, retrain
 
 N_ROWS, BOTH = 600, 0.9
 

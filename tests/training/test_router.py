@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from serving.exit_band import ExitBand
-from training.router import HeadLogOdds, cascade, largest_weak_threshold
+from turnout.serving.router.exit_band import ExitBand
+from turnout.training.fit.router import HeadLogOdds, cascade, largest_weak_threshold
 
 N = 50
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from serving.bundle import Bundle, load_bundle
-from serving.costs import PairPrices
-from serving.rules import Rules, RulesSpec
-from serving.rules.reading import decode_rules
 from tests.builders import tiny_bundle
 from tests.log_builders import record
-from training.records import Record
-from training.rules_trial import RuleEffect, RulesTrial, try_rules
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.decision.costs import PairPrices
+from turnout.serving.decision.rules import Rules, RulesSpec
+from turnout.serving.decision.rules.reading import decode_rules
+from turnout.training.logs.records import Record
+from turnout.training.offpolicy.rules_trial import RuleEffect, RulesTrial, try_rules
 
 EASY = "hello there"
 HARD = "word " * 60

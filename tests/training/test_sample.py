@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from serving.bundle import Pair
-from training.labels import label_records
-from training.labels.reference import label_by_reference
-from training.logs import ReadResult, read_records
-from training.sample import STRONG, TASK_LOGITS, WEAK, make_sample, true_p_match, write_sample
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.labels import label_records
+from turnout.training.labels.reference import label_by_reference
+from turnout.training.logs.read import ReadResult, read_records
+from turnout.training.sample.sample import STRONG, TASK_LOGITS, WEAK, make_sample, true_p_match, write_sample
 
 ROWS = 3000
 
@@ -114,9 +114,7 @@ def test_created_rises_and_stays_within_a_week(sample: list[dict]):
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path):
-    program = (
-        "import sys, pathlib; from training.sample import write_sample; write_sample(pathlib.Path(sys.argv[1]), 50, 9)"
-    )
+    program = "import sys, pathlib; from turnout.training.sample.sample import write_sample; write_sample(pathlib.Path(sys.argv[1]), 50, 9)"
     subprocess.run([sys.executable, "-c", program, tmp_path / "a.jsonl.gz"], check=True, env={"PYTHONHASHSEED": "123"})
     write_sample(tmp_path / "b.jsonl.gz", 50, 9)
     write_sample(tmp_path / "c.jsonl", 50, 10)

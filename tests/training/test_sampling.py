@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from training.sampling import draw, scaled, task_shares, uncertainty_shares, uniform_shares
+from turnout.training.replay.sampling import draw, scaled, task_shares, uncertainty_shares, uniform_shares
 
 WEIGHTS = st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=60).map(np.array)
 

@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from serving.prices import cost_usd
 from tests.training.offpolicy_world import World
 from tests.training.spools import DAY_S, NOON_S, decision, outcome, sealed
-from training.errors import DataRefused
-from training.offpolicy.log import read_decisions
-from training.offpolicy.rows import LoggedRows
-from training.savings.caches import Turn, warm_tokens
-from training.savings.machine import Machine
-from training.savings.quality import quality
-from training.savings.savings import Savings, between, savings
-from training.savings.spend import Spend, spend_of
+from turnout.serving.decision.prices import cost_usd
+from turnout.training.errors import DataRefused
+from turnout.training.offpolicy.log import read_decisions
+from turnout.training.offpolicy.rows import LoggedRows
+from turnout.training.offpolicy.savings.caches import Turn, warm_tokens
+from turnout.training.offpolicy.savings.machine import Machine
+from turnout.training.offpolicy.savings.quality import quality
+from turnout.training.offpolicy.savings.savings import Savings, between, savings
+from turnout.training.offpolicy.savings.spend import Spend, spend_of
 
 STRONG, WEAK = "gpt-4o", "gpt-4o-mini"
 FREE = Machine(0.0, 0.0)

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.sparse import csr_matrix
 
-from serving.features import N_BUCKETS, STRUCTURAL
-from training.embeddings import FeatureTable
-from training.fit import FitSettings
-from training.progress import Reporter
-from training.select import C_GRID, select_settings, within_one_error
+from turnout.serving.router.features import N_BUCKETS, STRUCTURAL
+from turnout.training.encoders.embeddings import FeatureTable
+from turnout.training.fit.fit import FitSettings
+from turnout.training.fit.select import C_GRID, select_settings, within_one_error
+from turnout.training.progress import Reporter
 
 N = 300
 QUIET = Reporter(quiet=True)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.languages import script_of
 from tests.training.outcomes import full_outcomes
-from training.slices import length_bins, slice_all, turn_bins
+from turnout.serving.router.languages import script_of
+from turnout.training.evaluation.slices import length_bins, slice_all, turn_bins
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from training.errors import DataRefused
-from training.sources import check_out, find_logs
-from training.stored_files import StoredFile
+from turnout.training.errors import DataRefused
+from turnout.training.logs.sources import check_out, find_logs
+from turnout.training.logs.stored_files import StoredFile
 
 
 @pytest.fixture

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serving.ties import normalised
 from tests.log_builders import record
-from training.records import Record
-from training.splits import WEEK_S, Part, group_records, key_digests, split_groups
+from turnout.serving.router.ties import normalised
+from turnout.training.dataset.splits import WEEK_S, Part, group_records, key_digests, split_groups
+from turnout.training.logs.records import Record
 
 SHARES = {Part.FIT: 0.6, Part.CALIBRATE: 0.1, Part.POLICY: 0.1, Part.TEST: 0.2}
 

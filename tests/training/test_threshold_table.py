@@ -9,12 +9,12 @@ import pytest
 from scipy.stats import beta
 from sklearn.metrics import roc_auc_score
 
-from serving.features import STRUCTURAL
 from tests.training.outcomes import full_outcomes, served
-from training.drift import distribution, drift_baseline
-from training.label_noise import label_noise
-from training.policy import DELTA, one_row_a_group
-from training.threshold_table import Served, threshold_table
+from turnout.serving.router.features import STRUCTURAL
+from turnout.training.drift import distribution, drift_baseline
+from turnout.training.evaluation.label_noise import label_noise
+from turnout.training.evaluation.threshold_table import Served, threshold_table
+from turnout.training.policy.policy import DELTA, one_row_a_group
 
 
 def test_row_of_the_table_is_what_its_threshold_does():

@@ -12,24 +12,24 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from serving.bundle import GOLDEN, GRAPH, SEEN_GROUPS, Bundle, Pair, load_bundle
-from serving.decision import decide
-from serving.errors import EXIT_DATA_REFUSED
-from serving.prompt import prompt_from_text
-from serving.routes import MAX_ESTIMATED_TOKENS
 from tests.log_builders import flat_row, gateway_row
 from tests.training.runs import QUIET, SEED, TrainingRun, with_shuffled_labels
-from training.commands import predict_file
-from training.dataset import Dataset, load_dataset
-from training.encoders import EncoderModel
-from training.errors import DataRefused
-from training.evaluate import Evaluation
-from training.learn import TrainSettings
-from training.logs import read_records
-from training.predict import evaluate_bundle, seen_rows
-from training.sample import make_sample, true_p_match, write_sample
-from training.splits import Part, split_groups
-from training.train import train
+from turnout.serving.bundles.bundle import GOLDEN, GRAPH, SEEN_GROUPS, Bundle, Pair, load_bundle
+from turnout.serving.decision.decision import decide
+from turnout.serving.decision.routes import MAX_ESTIMATED_TOKENS
+from turnout.serving.errors import EXIT_DATA_REFUSED
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.cli.train import predict_file
+from turnout.training.dataset.dataset import Dataset, load_dataset
+from turnout.training.dataset.splits import Part, split_groups
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused
+from turnout.training.evaluation.evaluate import Evaluation
+from turnout.training.learn.learn import TrainSettings
+from turnout.training.learn.predict import evaluate_bundle, seen_rows
+from turnout.training.learn.train import train
+from turnout.training.logs.read import read_records
+from turnout.training.sample.sample import make_sample, true_p_match, write_sample
 
 POLICY = "max_worse=0.05"
 HELD_OUT = 400

@@ -9,13 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 
-from serving.bundle import FORMAT_VERSION, load_bundle
-from serving.features import N_BUCKETS, STRUCTURAL
-from serving.prompt import prompt_from_text
 from tests.training.runs import TrainingRun
-from training.embeddings import FeatureTable
-from training.fit import FitSettings, fit_scaler, idf_of
-from training.unfamiliar import (
+from turnout.serving.bundles.bundle import FORMAT_VERSION, load_bundle
+from turnout.serving.router.features import N_BUCKETS, STRUCTURAL
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.encoders.embeddings import FeatureTable
+from turnout.training.fit.fit import FitSettings, fit_scaler, idf_of
+from turnout.training.fit.unfamiliar import (
     MAX_FLAGGED,
     RARE_BELOW,
     Familiarity,

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from serving.bundle import GRAPH, load_bundle, read_file_of
-from serving.prompt import prompt_from_json
-from serving.registry import find_bundle
 from tests.builders import tiny_graph
-from training.cells import encode
-from training.embeddings import embed
-from training.encoders import EncoderModel
-from training.errors import DataRefused
-from training.retrain.asking import Side, ask_both
-from training.retrain.without_encoder import VectorModel
-from training.sample import make_sample
+from turnout.serving.bundles.bundle import GRAPH, load_bundle, read_file_of
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.router.prompt import prompt_from_json
+from turnout.training.encoders.embeddings import embed
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused
+from turnout.training.logs.cells import encode
+from turnout.training.retrain.asking import Side, ask_both
+from turnout.training.retrain.without_encoder import VectorModel
+from turnout.training.sample.sample import make_sample
 
 
 @pytest.mark.parametrize("threshold", [0.6, 0.9])

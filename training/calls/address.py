@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from training.errors import CallsMisused
+from turnout.training.errors import CallsMisused
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,15 +17,15 @@ from uuid import uuid4
 
 import msgspec
 
-from training.calls.budget import Budget, Caps
-from training.calls.cache import Batch, CallCache, Waiting
-from training.calls.call import Call, Failure, Keep, key_of
-from training.calls.caller import Outcome, known_outcome, record_answer
-from training.calls.endpoint import refusal, reply_of
-from training.calls.sdk import openai
-from training.calls.seen import distinct
-from training.calls.tariff import Tariff
-from training.errors import BatchPending, EndpointRefused
+from turnout.training.calls.budget import Budget, Caps
+from turnout.training.calls.cache import Batch, CallCache, Waiting
+from turnout.training.calls.call import Call, Failure, Keep, key_of
+from turnout.training.calls.caller import Outcome, known_outcome, record_answer
+from turnout.training.calls.endpoint import refusal, reply_of
+from turnout.training.calls.sdk import openai
+from turnout.training.calls.seen import distinct
+from turnout.training.calls.tariff import Tariff
+from turnout.training.errors import BatchPending, EndpointRefused
 
 MAX_REQUESTS = 50_000
 """In one batch (OpenAI's Batch API guide)."""

@@ -16,7 +16,7 @@ ROUNDING_USD = 1e-9
 
 
 class CapReached(Exception):
-    """The next calls could exceed a cap. Never leaves `training.calls`: the rows concerned are counted."""
+    """The next calls could exceed a cap. Never leaves `turnout.training.calls`: the rows concerned are counted."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from training.errors import CacheInUse, DataRefused
+from turnout.training.errors import CacheInUse, DataRefused
 
 SCHEMA_VERSION = 1
 SCHEMA = """

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from training.calls.tariff import Tariff
+from turnout.training.calls.tariff import Tariff
 
 
 class Failure(StrEnum):

@@ -11,13 +11,13 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from training.calls.budget import Budget, CapReached, Reservation
-from training.calls.cache import CallCache, State
-from training.calls.call import Call, Failure, Keep, Reply
-from training.calls.endpoint import Lost, Refusal, send
-from training.calls.sdk import openai
-from training.calls.tariff import Tariff
-from training.errors import EndpointRefused
+from turnout.training.calls.budget import Budget, CapReached, Reservation
+from turnout.training.calls.cache import CallCache, State
+from turnout.training.calls.call import Call, Failure, Keep, Reply
+from turnout.training.calls.endpoint import Lost, Refusal, send
+from turnout.training.calls.sdk import openai
+from turnout.training.calls.tariff import Tariff
+from turnout.training.errors import EndpointRefused
 
 Outcome = bytes | Failure
 """What was kept of a call's answer, or why there is nothing."""

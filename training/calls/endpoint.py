@@ -14,10 +14,10 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Protocol
 
-from training.calls.address import Address
-from training.calls.call import Reply
-from training.calls.sdk import openai
-from training.errors import CallsMisused, EndpointRefused
+from turnout.training.calls.address import Address
+from turnout.training.calls.call import Reply
+from turnout.training.calls.sdk import openai
+from turnout.training.errors import CallsMisused, EndpointRefused
 
 NO_KEY_NEEDED = "none"
 FATAL_STATUS = frozenset({301, 302, 303, 307, 308, 401, 402, 403, 404, 405})

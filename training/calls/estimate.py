@@ -9,11 +9,11 @@ from pathlib import Path
 
 import msgspec
 
-from training.calls.budget import Caps
-from training.calls.cache import CallCache
-from training.calls.call import Call
-from training.calls.caller import known_outcome
-from training.calls.seen import SeenKeys
+from turnout.training.calls.budget import Caps
+from turnout.training.calls.cache import CallCache
+from turnout.training.calls.call import Call
+from turnout.training.calls.caller import known_outcome
+from turnout.training.calls.seen import SeenKeys
 
 
 class Estimate(msgspec.Struct, frozen=True):

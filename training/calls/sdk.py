@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.errors import MissingExtra
+from turnout.training.errors import MissingExtra
 
 try:
     import openai

@@ -12,8 +12,8 @@ from typing import Any
 
 import msgspec
 
-from serving.errors import PriceUnknown
-from serving.prices import Price, load_prices
+from turnout.serving.decision.prices import Price, load_prices
+from turnout.serving.errors import PriceUnknown
 
 FRAME_TOKENS = 64
 """Most tokens that a chat template adds around the messages: some 4 for each of a few, and room."""

@@ -17,8 +17,8 @@ import msgspec
 import pyarrow as pa
 from pyarrow import fs
 
-from training.compaction.store import Store, sync_folder
-from training.errors import DataRefused
+from turnout.training.compaction.store import Store, sync_folder
+from turnout.training.errors import DataRefused
 
 _CHUNK_BYTES = 1 << 20
 

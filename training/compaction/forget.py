@@ -15,12 +15,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from serving.spool.decision import DecisionRecord, decode_decision
-from serving.spool.files import SEALED, seal_left_behind, spool_files
-from serving.spool.framing import Kind, file_header, framed
-from serving.spool.outcome import Outcome, decode_outcome
-from serving.spool.reader import Damage, Record, read_file
-from training.compaction.store import Store, read_table, replace_table, sync_folder, write_table
+from turnout.serving.spool.decision import DecisionRecord, decode_decision
+from turnout.serving.spool.files import SEALED, seal_left_behind, spool_files
+from turnout.serving.spool.framing import Kind, file_header, framed
+from turnout.serving.spool.outcome import Outcome, decode_outcome
+from turnout.serving.spool.reader import Damage, Record, read_file
+from turnout.training.compaction.store import Store, read_table, replace_table, sync_folder, write_table
 
 _DRAFT = ".tmp"
 

@@ -12,8 +12,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import msgspec
 import pyarrow as pa
 
-from serving.spool.outcome import Outcome
-from training.compaction.rows import DECISIONS, JOINED
+from turnout.serving.spool.outcome import Outcome
+from turnout.training.compaction.rows import DECISIONS, JOINED
 
 ByRequest = Mapping[str, Sequence[Outcome]]
 
@@ -68,7 +68,7 @@ def _model(outcome: Outcome, decision: Mapping[str, str | None]) -> str | None:
 
 
 def _answer(outcome: Outcome) -> dict[str, object]:
-    """Return what a model answered as `training.rows` reads it: its score and usage, never its text."""
+    """Return what a model answered as `turnout.training.logs.rows` reads it: its score and usage, never its text."""
     usage = {
         "prompt_tokens": outcome.prompt_tokens,
         "completion_tokens": outcome.completion_tokens,

@@ -1,8 +1,8 @@
-"""Rows of compacted logs: from spool records to the columns that `training.rows` reads, and those of our own.
+"""Rows of compacted logs: from spool records to the columns that `training.logs.rows` reads, and those of our own.
 
 A row of decisions is one request with the answer of the model that it went to, where an outcome says how good it
 was; with outcomes of both models it holds both. `label` and `train` read it where the prompt was kept, `train` and
-`retrain` also where its features were (`training.digests`).
+`retrain` also where its features were (`turnout.training.dataset.digests`).
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 
-from serving.spool.decision import DecisionRecord
-from serving.spool.outcome import Outcome
+from turnout.serving.spool.decision import DecisionRecord
+from turnout.serving.spool.outcome import Outcome
 
 DECISIONS = pa.schema(
     [

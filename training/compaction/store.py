@@ -18,7 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from training.errors import DataRefused
+from turnout.training.errors import DataRefused
 
 PARQUET = ".parquet"
 _DRAFT = ".tmp"

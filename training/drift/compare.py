@@ -1,6 +1,6 @@
 """Compare: live rows against a bundle's baseline; `DriftReport` out, as `turnout drift --json` prints it.
 
-Measures, bins and limits are those of the server's metrics (`serving.drift`), so that page and alert agree;
+Measures, bins and limits are those of the server's metrics (`serving.observe.drift`), so that page and alert agree;
 but a repeated prompt that the server's cache answered counts here each time, and there once.
 """
 
@@ -12,15 +12,22 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from serving.bundle import Bundle
-from serving.drift.baseline import Bins, bins_of
-from serving.drift.calibration import calibration_readings
-from serving.drift.limits import MIN_OUTCOMES, MIN_ROWS, OUT_OF_DISTRIBUTION, Reading, psi_reading, share_reading
-from serving.drift.window import WINDOW, outcome_sums
-from serving.features import STRUCTURAL
-from training.drift.dense import DenseDistance
-from training.drift.live import LiveRow, LiveRows
-from training.evaluation import Distribution
+from turnout.serving.bundles.baseline import Bins, bins_of
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.bundles.limits import (
+    MIN_OUTCOMES,
+    MIN_ROWS,
+    OUT_OF_DISTRIBUTION,
+    Reading,
+    psi_reading,
+    share_reading,
+)
+from turnout.serving.observe.drift.calibration import calibration_readings
+from turnout.serving.observe.drift.window import WINDOW, outcome_sums
+from turnout.serving.router.features import STRUCTURAL
+from turnout.training.drift.live import LiveRow, LiveRows
+from turnout.training.evaluation.dense_blocks import DenseDistance
+from turnout.training.evaluation.evaluation import Distribution
 
 P_VALUE = 0.001
 """Least p-value of the permutation test, and the one from which the dense means have moved: the false alarm rate."""

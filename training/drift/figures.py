@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from training.drift.compare import DriftReport, Measure, Moment
-from training.report.style import INK, MISS, MUTED, OTHER, ROUTER, STYLE, Drawn, save
+from turnout.training.drift.compare import DriftReport, Measure, Moment
+from turnout.training.report.style import INK, MISS, MUTED, OTHER, ROUTER, STYLE, Drawn, save
 
 COLUMNS = 4
 MAX_PANELS = 8

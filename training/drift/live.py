@@ -21,20 +21,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from serving.bundle import Bundle
-from serving.drift.calibration import match_from
-from serving.drift.watch import margin_of
-from serving.features import SCHEMA_VERSION
-from serving.model_names import is_model
-from serving.prompt import Prompt
-from serving.routes import Reason
-from training.errors import DataRefused
-from training.labels import label_records
-from training.logs import read_records
-from training.reading import Reading
-from training.records import Record
-from training.sources import find_logs
-from training.stored_files import LogFile
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.decision.model_names import is_model
+from turnout.serving.decision.routes import Reason
+from turnout.serving.observe.drift.calibration import match_from
+from turnout.serving.observe.drift.watch import margin_of
+from turnout.serving.router.features import SCHEMA_VERSION
+from turnout.serving.router.prompt import Prompt
+from turnout.training.errors import DataRefused
+from turnout.training.labels import label_records
+from turnout.training.logs.read import read_records
+from turnout.training.logs.reading import Reading
+from turnout.training.logs.records import Record
+from turnout.training.logs.sources import find_logs
+from turnout.training.logs.stored_files import LogFile
 
 DECISION_COLUMN = "prompt_digest"
 """Only compacted decisions have it."""

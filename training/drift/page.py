@@ -7,11 +7,11 @@ from pathlib import Path
 
 import jinja2
 
-import training.report
-from serving.features import STRUCTURAL
-from training.drift.compare import P_VALUE, DriftReport
-from training.drift.figures import draw
-from training.report import words
+import turnout.training.report
+from turnout.serving.router.features import STRUCTURAL
+from turnout.training.drift.compare import P_VALUE, DriftReport
+from turnout.training.drift.figures import draw
+from turnout.training.report import words
 
 TEMPLATE = "drift.html.j2"
 NOTHING_LOADED = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
@@ -26,7 +26,7 @@ MEANINGS = {
 
 def render_drift(report: DriftReport) -> str:
     """Return the page as HTML."""
-    folders = [Path(__file__).parent, *map(Path, training.report.__path__)]
+    folders = [Path(__file__).parent, *map(Path, turnout.training.report.__path__)]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(folders),
         autoescape=True,

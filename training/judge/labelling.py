@@ -15,22 +15,22 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import Pair
-from training.calls.batch import BatchCaller
-from training.calls.budget import Budget
-from training.calls.cache import CallCache
-from training.calls.call import Call, Failure, Keep
-from training.calls.caller import Caller, Outcome
-from training.calls.endpoint import open_client
-from training.calls.sdk import openai
-from training.calls.seen import distinct
-from training.judge.confidence import Confidence, measure_confidence
-from training.judge.opinions import NO_MATCH, Opinions, Votes
-from training.judge.questions import Question
-from training.judge.rubric import Judge, Rubric, calls_for, load_rubric
-from training.judge.settings import BatchSettings, JudgeSettings, find_judges
-from training.judge.verdicts import Verdict, read_opinion, verdict_of
-from training.progress import Advance, Reporter
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.calls.batch import BatchCaller
+from turnout.training.calls.budget import Budget
+from turnout.training.calls.cache import CallCache
+from turnout.training.calls.call import Call, Failure, Keep
+from turnout.training.calls.caller import Caller, Outcome
+from turnout.training.calls.endpoint import open_client
+from turnout.training.calls.sdk import openai
+from turnout.training.calls.seen import distinct
+from turnout.training.judge.confidence import Confidence, measure_confidence
+from turnout.training.judge.opinions import NO_MATCH, Opinions, Votes
+from turnout.training.judge.questions import Question
+from turnout.training.judge.rubric import Judge, Rubric, calls_for, load_rubric
+from turnout.training.judge.settings import BatchSettings, JudgeSettings, find_judges
+from turnout.training.judge.verdicts import Verdict, read_opinion, verdict_of
+from turnout.training.progress import Advance, Reporter
 
 NAME = "judge"
 CHUNK_ROWS = 500

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from training.calls.call import Failure
-from training.judge.questions import Question
-from training.judge.verdicts import Verdict
+from turnout.training.calls.call import Failure
+from turnout.training.judge.questions import Question
+from turnout.training.judge.verdicts import Verdict
 
 NO_MATCH = -1
 """In place of a match: no judge gave one, or none is known."""

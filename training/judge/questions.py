@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.records import Record
+from turnout.training.logs.records import Record
 
 
 @dataclass(frozen=True, slots=True)

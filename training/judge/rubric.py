@@ -11,10 +11,10 @@ from typing import Any
 
 import msgspec
 
-from training.calls.call import Call, key_of, text_digest
-from training.calls.tariff import Tariff, max_output_tokens
-from training.errors import CallsMisused
-from training.judge.questions import Question
+from turnout.training.calls.call import Call, key_of, text_digest
+from turnout.training.calls.tariff import Tariff, max_output_tokens
+from turnout.training.errors import CallsMisused
+from turnout.training.judge.questions import Question
 
 RUBRIC = Path(__file__).with_name("rubric-1.toml")
 FIELDS = re.compile(r"\{(prompt|answer_a|answer_b|mark)\}")

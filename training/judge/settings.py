@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from serving.bundle import Pair
-from serving.model_names import is_model
-from training.calls.address import Address
-from training.calls.budget import Caps
-from training.calls.tariff import GivenPrices, bare_name, find_tariff
-from training.errors import CallsMisused
-from training.judge.rubric import Judge
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.decision.model_names import is_model
+from turnout.training.calls.address import Address
+from turnout.training.calls.budget import Caps
+from turnout.training.calls.tariff import GivenPrices, bare_name, find_tariff
+from turnout.training.errors import CallsMisused
+from turnout.training.judge.rubric import Judge
 
 DEFAULT_MAX_USD = 5.0
 

@@ -8,9 +8,9 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
-from training.judge.labelling import Judged
-from training.judge.noise import agreements, ceiling, compare
-from training.judge.opinions import NO_MATCH, JudgeCounts, Votes
+from turnout.training.judge.labelling import Judged
+from turnout.training.judge.noise import agreements, ceiling, compare
+from turnout.training.judge.opinions import NO_MATCH, JudgeCounts, Votes
 
 
 class Known(msgspec.Struct, frozen=True):

@@ -7,12 +7,12 @@ from typing import Any
 
 import msgspec
 
-from serving.redaction import redact
-from training.calls.call import Failure
-from training.judge.opinions import Opinions
-from training.judge.questions import Question
-from training.judge.settings import JudgeSettings
-from training.judge.verdicts import Verdict
+from turnout.serving.router.redaction import redact
+from turnout.training.calls.call import Failure
+from turnout.training.judge.opinions import Opinions
+from turnout.training.judge.questions import Question
+from turnout.training.judge.settings import JudgeSettings
+from turnout.training.judge.verdicts import Verdict
 
 
 def verdict_lines(row: Opinions, settings: JudgeSettings) -> Iterator[bytes]:

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from serving.redaction import redact
-from training.calls.call import Reply
+from turnout.serving.router.redaction import redact
+from turnout.training.calls.call import Reply
 
 JSON_OBJECT = re.compile(r"\{.*\}", re.DOTALL)
 Score = Annotated[float, msgspec.Meta(ge=0, le=10)]

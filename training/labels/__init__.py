@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import partial
 
-from training.encoders import EncoderModel
-from training.labels.agreement import label_by_agreement
-from training.labels.graders.code import Limits
-from training.labels.preference import label_by_preference
-from training.labels.reference import ReferenceLabeller
-from training.labels.scores import label_by_scores
-from training.records import Label, LabelledRecord, Record, Response
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.labels.agreement import label_by_agreement
+from turnout.training.labels.graders.code import Limits
+from turnout.training.labels.logged import label_by_scores
+from turnout.training.labels.preference import label_by_preference
+from turnout.training.labels.reference import ReferenceLabeller
+from turnout.training.logs.records import Label, LabelledRecord, Record, Response
 
 __all__ = ["Decision", "Labelled", "Labeller", "Unlabelled", "label_records"]
 
@@ -109,7 +109,7 @@ def _decide(record: Record, labellers: Sequence[Labeller]) -> Decision:
 
 
 def _with_similarity(records: Sequence[Record], decisions: list[Decision], encoder: EncoderModel) -> list[Decision]:
-    from training.labels.similarity import label_by_similarity  # noqa: PLC0415  # SciPy is for those who ask for it
+    from turnout.training.labels.similarity import label_by_similarity  # noqa: PLC0415  # SciPy is for those who ask for it
 
     undecided = [row for row, made in enumerate(decisions) if made is Unlabelled.UNDECIDED]
     known = [LabelledRecord(r, made) for r, made in zip(records, decisions, strict=True) if isinstance(made, Label)]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-from training.labels.choices import chosen_letter, options
-from training.labels.graders.json_equality import same_json
-from training.labels.numbers import Number, is_same, stated_number
-from training.labels.texts import is_short, json_value, normal_form, stated_answer
-from training.records import Label, Record
+from turnout.training.labels.choices import chosen_letter, options
+from turnout.training.labels.graders.json_equality import same_json
+from turnout.training.labels.numbers import Number, is_same, stated_number
+from turnout.training.labels.texts import is_short, json_value, normal_form, stated_answer
+from turnout.training.logs.records import Label, Record
 
 NAME = "agreement"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from training.labels.texts import normal_form, stated_answers
+from turnout.training.labels.texts import normal_form, stated_answers
 
 _OPTION = re.compile(r"(?<!\S)(?P<opening>\(?)(?P<letter>[A-J])(?P<closing>[).:])(?=\s)")
 _GOLD = re.compile(r"\s*\(?([A-J])\)?[.):]?\s*")

@@ -14,8 +14,8 @@ import msgspec
 import pyarrow as pa
 from rich.table import Table
 
-from training.labels import Decision
-from training.records import Label, Record
+from turnout.training.labels import Decision
+from turnout.training.logs.records import Label, Record
 
 LABEL_SCHEMA = pa.schema(
     [

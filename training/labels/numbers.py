@@ -10,8 +10,8 @@ import re
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
-from training.labels.texts import is_short, stated_answer
-from training.labels.units import MAGNITUDE, PERCENT, PLAIN, UNITS, Unit, unit_of
+from turnout.training.labels.texts import is_short, stated_answer
+from turnout.training.labels.units import MAGNITUDE, PERCENT, PLAIN, UNITS, Unit, unit_of
 
 _DIGITS = r"(?:\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)"
 _SIGN = r"[-+\u2212]?\s?[$€£¥]?\s?"

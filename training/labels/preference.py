@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.records import Label, Record
+from turnout.training.logs.records import Label, Record
 
 NAME = "preference"
 

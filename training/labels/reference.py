@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from training.labels.graders import Grade, Grader, Question
-from training.labels.graders.choice import CHOICE
-from training.labels.graders.code import Limits, code_grader, is_tests
-from training.labels.graders.contains import CONTAINS, MENTIONS
-from training.labels.graders.exact import EXACT
-from training.labels.graders.json_equality import JSON
-from training.labels.graders.normalised import NORMALISED
-from training.labels.graders.number import NUMBER
-from training.labels.graders.spans import SPANS
-from training.labels.graders.token_f1 import TOKEN_F1
-from training.records import Label, Record
+from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.graders.choice import CHOICE
+from turnout.training.labels.graders.code import Limits, code_grader, is_tests
+from turnout.training.labels.graders.exact import EXACT
+from turnout.training.labels.graders.json_equality import JSON
+from turnout.training.labels.graders.normalised import NORMALISED
+from turnout.training.labels.graders.spans import SPANS
+from turnout.training.labels.graders.texts import CONTAINS, MENTIONS
+from turnout.training.labels.graders.token_f1 import TOKEN_F1
+from turnout.training.labels.graders.values import NUMBER
+from turnout.training.logs.records import Label, Record
 
 NAME = "reference"
 KINDS: tuple[tuple[Grader, ...], ...] = (

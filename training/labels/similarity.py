@@ -14,11 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta
 
-from serving.prompt import prompt_from_text
-from training.embeddings import embed
-from training.encoders import EncoderModel
-from training.labels.agreement import NAME, agreement
-from training.records import Label, LabelledRecord, Record
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.encoders.embeddings import embed
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.labels.agreement import NAME, agreement
+from turnout.training.logs.records import Label, LabelledRecord, Record
 
 LABELLER = f"{NAME}:similar"
 TARGET = 0.97

@@ -15,12 +15,12 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from serving.bundle import Pair
-from training.errors import DataRefused
-from training.labels import Decision, Labelled, Unlabelled
-from training.labels.ledger import LABEL_SCHEMA
-from training.records import Label, Record
-from training.stored_files import LogFile
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.errors import DataRefused
+from turnout.training.labels import Decision, Labelled, Unlabelled
+from turnout.training.labels.ledger import LABEL_SCHEMA
+from turnout.training.logs.records import Label, Record
+from turnout.training.logs.stored_files import LogFile
 
 METADATA_KEY = b"turnout.labels"
 FORMAT_VERSION = 1

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from serving.errors import PriceUnknown
-from serving.model_names import is_model
-from serving.prices import PriceList
+from turnout.serving.decision.model_names import is_model
+from turnout.serving.decision.prices import PriceList
+from turnout.serving.errors import PriceUnknown
 
 WEAK, STRONG = 0, 1
 """Columns of everything that has one value a tier."""

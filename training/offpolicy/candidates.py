@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from serving.bundle import Manifest, Policy, load_bundle
-from serving.decision import threshold_policy
-from serving.errors import ModelFault, UnknownName
-from serving.prompt import Prompt
-from training.errors import DataRefused
-from training.offpolicy.replay import Candidate
-from training.offpolicy.rows import Bools, Floats, LoggedRows
+from turnout.serving.bundles.bundle import Manifest, Policy, load_bundle
+from turnout.serving.decision.decision import threshold_policy
+from turnout.serving.errors import ModelFault, UnknownName
+from turnout.serving.router.prompt import Prompt
+from turnout.training.errors import DataRefused
+from turnout.training.offpolicy.replay import Candidate
+from turnout.training.offpolicy.rows import Bools, Floats, LoggedRows
 
 OWN_THRESHOLD = "threshold="
 

@@ -13,16 +13,16 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from serving.routes import Route
-from serving.spool.decision import DecisionRecord, decode_decision
-from serving.spool.files import spool_files
-from serving.spool.framing import Kind
-from serving.spool.outcome import Outcome, decode_outcome
-from serving.spool.reader import Damage, read_spool
-from training.compaction.joining import by_request, joined
-from training.compaction.rows import DECISIONS, decision_table
-from training.compaction.store import PARQUET, Store, read_table
-from training.errors import DataRefused
+from turnout.serving.decision.routes import Route
+from turnout.serving.spool.decision import DecisionRecord, decode_decision
+from turnout.serving.spool.files import spool_files
+from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.outcome import Outcome, decode_outcome
+from turnout.serving.spool.reader import Damage, read_spool
+from turnout.training.compaction.joining import by_request, joined
+from turnout.training.compaction.rows import DECISIONS, decision_table
+from turnout.training.compaction.store import PARQUET, Store, read_table
+from turnout.training.errors import DataRefused
 
 PROMPT = ("prompt", "prompt_kept", "prompt_turns", "prompt_images", "prompt_tools", "prompt_wants_json")
 FEATURES = ("lexical_buckets", "lexical_counts", "structural", "feature_schema")

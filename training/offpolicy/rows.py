@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serving.prices import load_prices
-from serving.routes import Reason, Route
-from training.offpolicy.answers import STRONG, WEAK, Answer, Decided, answers_of, cost_usd
+from turnout.serving.decision.prices import load_prices
+from turnout.serving.decision.routes import Reason, Route
+from turnout.training.offpolicy.answers import STRONG, WEAK, Answer, Decided, answers_of, cost_usd
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -13,30 +13,19 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
-from training.encoders import EncoderModel
-from training.join import DIGEST_BYTES, join_digest, may_join
-from training.labels import Decision, Unlabelled, label_records
-from training.parts import Place
-from training.pipeline.job import Job
-from training.pipeline.judged import is_question, question_rows
-from training.pipeline.messages import (
-    HeldRow,
-    Piece,
-    Stage,
-)
-from training.pipeline.rows import (
-    PLACE,
-    record_rows,
-    rejected_rows,
-    row_schema,
-    spread,
-    vector_columns,
-)
-from training.quarantine import Rejected
-from training.readers import Entry, Part
-from training.records import Label, LabelledRecord, Record
-from training.rows import decode_row
-from training.tables import RawRow
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.labels import Decision, Unlabelled, label_records
+from turnout.training.logs.join import DIGEST_BYTES, join_digest, may_join
+from turnout.training.logs.parts import Place
+from turnout.training.logs.quarantine import Rejected
+from turnout.training.logs.readers import Entry, Part
+from turnout.training.logs.records import Label, LabelledRecord, Record
+from turnout.training.logs.rows import decode_row
+from turnout.training.logs.tables import RawRow
+from turnout.training.pipeline.job import Job
+from turnout.training.pipeline.judged import is_question, question_rows
+from turnout.training.pipeline.messages import HeldRow, Piece, Stage
+from turnout.training.pipeline.rows import PLACE, record_rows, rejected_rows, row_schema, spread, vector_columns
 
 LABELLED_AT_ONCE = 1000
 """Records held while a unit is worked on."""
@@ -120,7 +109,7 @@ class Desk:
         encoder = self.encoders.similarity
         if encoder is None:
             return [None] * len(records)
-        from training.labels.similarity import cosines, teaches  # noqa: PLC0415  # SciPy is for those who ask for it
+        from turnout.training.labels.similarity import cosines, teaches  # noqa: PLC0415  # SciPy is for those who ask for it
 
         rows = [
             row
@@ -149,10 +138,10 @@ class Desk:
 
     def _embedded(self, records: Sequence[Record], encoder: EncoderModel) -> dict[str, pa.Array]:
         if self.job.keeping is not None:
-            from training.features.columns import kept_columns  # noqa: PLC0415  # the same
+            from turnout.training.dataset.features.columns import kept_columns  # noqa: PLC0415  # the same
 
             return kept_columns(records, self.job.keeping, encoder, n_threads=1)
-        from training.embeddings import embed  # noqa: PLC0415  # the same
+        from turnout.training.encoders.embeddings import embed  # noqa: PLC0415  # the same
 
         table = embed([record.prompt for record in records], encoder, cache_dir=None, n_threads=1)
         return vector_columns(table)

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from training.errors import EngineRefused, MissingExtra
-from training.pipeline.choice import EngineChoice, EngineName
+from turnout.training.errors import EngineRefused, MissingExtra
+from turnout.training.pipeline.choice import EngineChoice, EngineName
 
 os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")  # read when Daft is imported
 os.environ.setdefault("DAFT_PROGRESS_BAR", "0")  # ours stays
@@ -24,6 +24,8 @@ os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
 import daft
 from daft.runners import get_or_infer_runner_type
+
+import turnout
 
 Do = Callable[[bytes], bytes]
 """Does a unit and returns its piece."""
@@ -85,8 +87,8 @@ class Engine:
 
 @contextmanager
 def _our_packages_first() -> Iterator[None]:
-    """Let processes import our packages and not what happens to be called `training` in the folder they start in."""
-    root = str(Path(__file__).resolve().parents[2])
+    """Let processes import our package and not what happens to be called `turnout` in the folder they start in."""
+    root = str(Path(turnout.__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     before = {name: os.environ.get(name) for name in ("PYTHONPATH", "PYTHONSAFEPATH")}
     os.environ |= {"PYTHONPATH": path, "PYTHONSAFEPATH": "1"}

@@ -17,19 +17,22 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
-from serving.bundle import Encoder
-from serving.features import SCHEMA_VERSION
-from serving.registry import find_encoder
-from training.encoders import load_encoder
-from training.entries import Seen
-from training.errors import DataRefused
-from training.features.schema import FIELDS
-from training.labels.ledger import Ledger
-from training.labels.stored import METADATA_KEY, Origin
-from training.pipeline.engine import Engine
-from training.pipeline.job import Job
-from training.pipeline.judged import AskedQuestions, Questions, with_judged
-from training.pipeline.messages import (
+from turnout.serving.bundles.bundle import Encoder
+from turnout.serving.bundles.registry import find_encoder
+from turnout.serving.router.features import SCHEMA_VERSION
+from turnout.training.dataset.features.schema import FIELDS
+from turnout.training.encoders.encoders import load_encoder
+from turnout.training.errors import DataRefused
+from turnout.training.labels.ledger import Ledger
+from turnout.training.labels.stored import METADATA_KEY, Origin
+from turnout.training.logs.entries import Seen
+from turnout.training.logs.readers import form_named
+from turnout.training.logs.rows import check_fields
+from turnout.training.logs.stored_files import LogFile
+from turnout.training.pipeline.engine import Engine
+from turnout.training.pipeline.job import Job
+from turnout.training.pipeline.judged import AskedQuestions, Questions, with_judged
+from turnout.training.pipeline.messages import (
     Bucket,
     LogToSurvey,
     Piece,
@@ -40,18 +43,15 @@ from training.pipeline.messages import (
     decode_piece,
     encode,
 )
-from training.pipeline.output import Output, refuse_before_paying
-from training.pipeline.rows import without_idle_vectors
-from training.pipeline.similar import Similarity, with_similar
-from training.pipeline.spool import Spool, spool_beside
-from training.pipeline.work import Worker
-from training.progress import Reporter
-from training.readers import form_named
-from training.rows import check_fields
-from training.stored_files import LogFile
+from turnout.training.pipeline.output import Output, refuse_before_paying
+from turnout.training.pipeline.rows import without_idle_vectors
+from turnout.training.pipeline.similar import Similarity, with_similar
+from turnout.training.pipeline.spool import Spool, spool_beside
+from turnout.training.pipeline.work import Worker
+from turnout.training.progress import Reporter
 
 if TYPE_CHECKING:
-    from training.judge.labelling import JudgeLabels  # has an extra of its own
+    from turnout.training.judge.labelling import JudgeLabels  # has an extra of its own
 
 VECTORS_KEY = b"turnout.vectors"
 SMALL_BYTES = 4 << 20
@@ -119,7 +119,7 @@ def _metadata(job: Job) -> dict[bytes, bytes]:
     encoder = load_encoder(find_encoder(job.encoder))
     if job.keeping is None:
         return {VECTORS_KEY: msgspec.json.encode(Vectors(encoder.manifest_entry))}
-    from training.features.origin import feature_metadata  # noqa: PLC0415  # SciPy is for those who ask for it
+    from turnout.training.dataset.features.origin import feature_metadata  # noqa: PLC0415  # SciPy is for those who ask for it
 
     return feature_metadata(job.keeping, encoder)
 
@@ -219,7 +219,7 @@ class Flow:
     def finished(self, judged: JudgeLabels | None = None) -> Iterator[pa.Table]:
         """Yield all finished rows by place, with what could only be said at the end: late labels and repetition."""
         if self.job.keeping is not None:
-            from training.features.repeats import with_repeats  # noqa: PLC0415  # rensa is for those who ask for it
+            from turnout.training.dataset.features.repeats import with_repeats  # noqa: PLC0415  # rensa is for those who ask for it
 
             return with_repeats(partial(self._labelled, judged), self.spool.folder)
         tables = self._labelled(judged)

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from serving.bundle import Pair
-from training.features.keep import Keeping
-from training.features.schema import MADE_FIELDS
-from training.labels.graders.code import Limits
-from training.pipeline.rows import VECTOR_FIELDS
-from training.reading import Reading
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.dataset.features.keep import Keeping
+from turnout.training.dataset.features.schema import MADE_FIELDS
+from turnout.training.labels.graders.code import Limits
+from turnout.training.logs.reading import Reading
+from turnout.training.pipeline.rows import VECTOR_FIELDS
 
 
 @dataclass(frozen=True)

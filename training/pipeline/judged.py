@@ -16,16 +16,16 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from training.judge.questions import Question, can_be_judged, draw_known
-from training.labels import Decision, Unlabelled, agreement
-from training.parts import Place
-from training.pipeline.rows import PLACE
-from training.pipeline.spool import Spool
-from training.records import Label, Record
+from turnout.training.judge.questions import Question, can_be_judged, draw_known
+from turnout.training.labels import Decision, Unlabelled, agreement
+from turnout.training.logs.parts import Place
+from turnout.training.logs.records import Label, Record
+from turnout.training.pipeline.rows import PLACE
+from turnout.training.pipeline.spool import Spool
 
 if TYPE_CHECKING:
-    from training.judge.labelling import JudgeLabels  # has an extra of its own
-    from training.labels.similarity import SimilarityRule
+    from turnout.training.judge.labelling import JudgeLabels  # has an extra of its own
+    from turnout.training.labels.similarity import SimilarityRule
 
 SCHEMA = pa.schema(
     [
@@ -132,7 +132,7 @@ class AskedQuestions:
 
 def with_judged(tables: Iterable[pa.Table], labels: JudgeLabels) -> Iterator[pa.Table]:
     """Yield rows, all by place, with the judges' labels for those that are undecided still."""
-    from training.judge.labelling import NAME  # noqa: PLC0415  # the same
+    from turnout.training.judge.labelling import NAME  # noqa: PLC0415  # the same
 
     n_before = 0
     for table in tables:

@@ -11,12 +11,12 @@ from pathlib import Path
 
 import msgspec
 
-from training.lines import Block
-from training.parts import Place
-from training.readers import Entry
-from training.records import Record
-from training.stored_files import URL, LogFile, StoredFile
-from training.tables import Kind
+from turnout.training.logs.lines import Block
+from turnout.training.logs.parts import Place
+from turnout.training.logs.readers import Entry
+from turnout.training.logs.records import Record
+from turnout.training.logs.stored_files import URL, LogFile, StoredFile
+from turnout.training.logs.tables import Kind
 
 
 class Stage(StrEnum):
@@ -94,7 +94,7 @@ class Piece(msgspec.Struct):
         questions: those that judges may be asked about, with their texts (`training.pipeline.judged.SCHEMA`), the same.
         n_entries: requests, or parts of one, that were read.
         held: pickled lists of `HeldRow`, by stage and number of the bucket.
-        columns, other_pairs, n_others: what `training.entries.Seen` holds.
+        columns, other_pairs, n_others: what `turnout.training.logs.entries.Seen` holds.
         score_names: of scores.
     """
 

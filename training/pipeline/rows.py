@@ -1,7 +1,7 @@
 """Rows: what became of each row of the logs, as a table with its place, its label and its vectors.
 
 Comes in: records with their decisions, and rows in quarantine. Goes out: tables of `row_schema`, sorted by place; from
-their columns `training.pipeline.output` writes the labels, the quarantine and the ledger.
+their columns `turnout.training.pipeline.output` writes the labels, the quarantine and the ledger.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from training.labels import Decision
-from training.labels.ledger import LABEL_SCHEMA, labels_table
-from training.parts import Place
-from training.quarantine import Rejected
-from training.records import Record
+from turnout.training.labels import Decision
+from turnout.training.labels.ledger import LABEL_SCHEMA, labels_table
+from turnout.training.logs.parts import Place
+from turnout.training.logs.quarantine import Rejected
+from turnout.training.logs.records import Record
 
 if TYPE_CHECKING:
-    from training.embeddings import FeatureTable
+    from turnout.training.encoders.embeddings import FeatureTable
 
 PLACE = ["file_number", "line", "index"]
 OWN_FIELDS = [

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from training.labels import Unlabelled
+from turnout.training.labels import Unlabelled
 
 if TYPE_CHECKING:
-    from training.labels.similarity import SimilarityRule
+    from turnout.training.labels.similarity import SimilarityRule
 
 
 class Similarity:
@@ -35,7 +35,7 @@ class Similarity:
         """Return the rule that the known rows teach; None where they teach none."""
         if not self._cosine:
             return None
-        from training.labels.similarity import fit_similarity  # noqa: PLC0415  # SciPy is for those who ask for it
+        from turnout.training.labels.similarity import fit_similarity  # noqa: PLC0415  # SciPy is for those who ask for it
 
         return fit_similarity(np.concatenate(self._cosine), np.concatenate(self._match).astype(np.int64))
 
@@ -44,7 +44,7 @@ def with_similar(table: pa.Table, rule: SimilarityRule | None) -> pa.Table:
     """Return rows with the undecided ones labelled whose answers lie close enough."""
     if rule is None:
         return table
-    from training.labels.similarity import LABELLER  # noqa: PLC0415  # the same
+    from turnout.training.labels.similarity import LABELLER  # noqa: PLC0415  # the same
 
     undecided = pc.equal(table["abstained"], str(Unlabelled.UNDECIDED))
     is_similar = pc.fill_null(pc.and_(undecided, pc.greater_equal(table["similarity"], rule.threshold)), False)  # noqa: FBT003

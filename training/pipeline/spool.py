@@ -20,9 +20,9 @@ from typing import IO, NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from training.errors import DataRefused
-from training.pipeline.messages import Stage
-from training.pipeline.rows import PLACE
+from turnout.training.errors import DataRefused
+from turnout.training.pipeline.messages import Stage
+from turnout.training.pipeline.rows import PLACE
 
 BATCH_BYTES = 512 << 10
 """How much of a run is read at a time: one batch of each bucket's run is held while rows are put in order."""

@@ -11,13 +11,13 @@ import hashlib
 from contextlib import closing
 from itertools import islice
 
-from training.entries import RECOGNISED_BY_ROWS, form_of
-from training.labels.stored import digest_file
-from training.lines import WHOLE, TextReader
-from training.pipeline.messages import Survey
-from training.reading import Reading
-from training.stored_files import LogFile
-from training.tables import Kind, kind_of, parquet_blocks, read_rows
+from turnout.training.labels.stored import digest_file
+from turnout.training.logs.entries import RECOGNISED_BY_ROWS, form_of
+from turnout.training.logs.lines import WHOLE, TextReader
+from turnout.training.logs.reading import Reading
+from turnout.training.logs.stored_files import LogFile
+from turnout.training.logs.tables import Kind, kind_of, parquet_blocks, read_rows
+from turnout.training.pipeline.messages import Survey
 
 
 def survey(path: LogFile, reading: Reading, block_bytes: int) -> Survey:

@@ -12,17 +12,20 @@ from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 
-from serving.errors import TurnoutError
-from serving.registry import find_encoder
-from training.collecting import without_cycle_collection
-from training.encoders import load_encoder
-from training.entries import Seen, entries_of
-from training.join import join_answers
-from training.lines import Block, TextReader
-from training.parts import Held, Parts, Place, match_scores
-from training.pipeline.desk import Desk, Encoders
-from training.pipeline.job import Job
-from training.pipeline.messages import (
+from turnout.serving.bundles.registry import find_encoder
+from turnout.serving.errors import TurnoutError
+from turnout.training.encoders.encoders import load_encoder
+from turnout.training.logs.collecting import without_cycle_collection
+from turnout.training.logs.entries import Seen, entries_of
+from turnout.training.logs.join import join_answers
+from turnout.training.logs.lines import Block, TextReader
+from turnout.training.logs.parts import Held, Parts, Place, match_scores
+from turnout.training.logs.readers import Entry, form_named
+from turnout.training.logs.records import Record
+from turnout.training.logs.tables import Kind, RawRow, csv_rows, document_rows, jsonl_rows, parquet_rows
+from turnout.training.pipeline.desk import Desk, Encoders
+from turnout.training.pipeline.job import Job
+from turnout.training.pipeline.messages import (
     Bucket,
     HeldRow,
     LogToSurvey,
@@ -33,10 +36,7 @@ from training.pipeline.messages import (
     encode,
     log_file,
 )
-from training.pipeline.survey import survey
-from training.readers import Entry, form_named
-from training.records import Record
-from training.tables import Kind, RawRow, csv_rows, document_rows, jsonl_rows, parquet_rows
+from turnout.training.pipeline.survey import survey
 
 BLOCK_BYTES, EMBEDDED_BLOCK_BYTES = 4 << 20, 512 << 10
 """How much text a stretch holds; with vectors, of 1.8 kB a row, its piece would be many times that of labels."""

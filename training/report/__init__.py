@@ -4,6 +4,6 @@ Comes in: the bundle's manifest and its evaluation. Goes out: `index.html`, comp
 figures as PNG and SVG. The same input gives the same bytes.
 """
 
-from training.report.page import render_report
+from turnout.training.report.page import render_report
 
 __all__ = ["render_report"]

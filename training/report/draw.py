@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import matplotlib as mpl
 
-from serving.bundle import Manifest
-from training.evaluation import Evaluation
-from training.report.figures import draw_cost_quality, draw_p_match, draw_reliability
-from training.report.learning import draw_learning_curve
-from training.report.spread import draw_drift
-from training.report.style import STYLE, Drawn, save
+from turnout.serving.bundles.bundle import Manifest
+from turnout.training.evaluation.evaluation import Evaluation
+from turnout.training.report.figures import draw_cost_quality, draw_p_match, draw_reliability
+from turnout.training.report.learning import draw_learning_curve
+from turnout.training.report.spread import draw_drift
+from turnout.training.report.style import STYLE, Drawn, save
 
 
 def draw_all(manifest: Manifest, evaluation: Evaluation) -> dict[str, Drawn]:

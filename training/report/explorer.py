@@ -12,13 +12,13 @@ from datetime import date
 import msgspec
 import numpy as np
 
-from serving.bundle import Manifest
-from serving.errors import PriceUnknown
-from serving.prices import TOKENS_PER_PRICE, Price, load_prices
-from training.evaluation import ThresholdTable
-from training.report import words
-from training.report.plot import Plot, plot_of, x_of
-from training.savings.machine import Machine
+from turnout.serving.bundles.bundle import Manifest
+from turnout.serving.decision.prices import TOKENS_PER_PRICE, Price, load_prices
+from turnout.serving.errors import PriceUnknown
+from turnout.training.evaluation.evaluation import ThresholdTable
+from turnout.training.offpolicy.savings.machine import Machine
+from turnout.training.report import words
+from turnout.training.report.plot import Plot, plot_of, x_of
 
 
 class Traffic(msgspec.Struct, frozen=True):

@@ -10,9 +10,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
-from serving.bundle import Manifest
-from training.evaluation import Evaluation, Histogram, ReliabilityBin
-from training.report.style import INK, MISS, MUTED, ORACLE, OTHER, PAPER, ROUTER
+from turnout.serving.bundles.bundle import Manifest
+from turnout.training.evaluation.evaluation import Evaluation, Histogram, ReliabilityBin
+from turnout.training.report.style import INK, MISS, MUTED, ORACLE, OTHER, PAPER, ROUTER
 
 BASELINE_NAMES = {
     "random": "random",

@@ -1,6 +1,6 @@
 """The frontier as a figure: quality over microseconds, one point a union of parts.
 
-Comes in: the points of `training.frontier`. Goes out: PNG and SVG.
+Comes in: the points of `turnout.training.assess.frontier`. Goes out: PNG and SVG.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter, StrMethodFormatter
 
-from training.frontier import FrontierPoint
-from training.report.style import INK, MUTED, OTHER, ROUTER, STYLE, save
+from turnout.training.assess.frontier import FrontierPoint
+from turnout.training.report.style import INK, MUTED, OTHER, ROUTER, STYLE, save
 
 
 def named(point: FrontierPoint, *, several_encoders: bool) -> str:

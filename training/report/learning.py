@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import NullLocator, PercentFormatter
 
-from serving.bundle import Pair
-from training.evaluation import LearningCurve
-from training.report.style import MUTED, ROUTER
+from turnout.serving.bundles.bundle import Pair
+from turnout.training.evaluation.evaluation import LearningCurve
+from turnout.training.report.style import MUTED, ROUTER
 
 NEAREST = 1.8
 

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import jinja2
 
-from serving.bundle import Manifest
-from serving.features import STRUCTURAL
-from training.evaluation import Evaluation, flat
-from training.report import words
-from training.report.draw import draw_all
-from training.report.explorer import explorer, pair_prices_known
-from training.report.figures import BASELINE_NAMES
-from training.report.slices import slice_tables, weaknesses
-from training.report.style import Drawn
+from turnout.serving.bundles.bundle import Manifest
+from turnout.serving.router.features import STRUCTURAL
+from turnout.training.evaluation.evaluation import Evaluation, flat
+from turnout.training.report import words
+from turnout.training.report.draw import draw_all
+from turnout.training.report.explorer import explorer, pair_prices_known
+from turnout.training.report.figures import BASELINE_NAMES
+from turnout.training.report.slices import slice_tables, weaknesses
+from turnout.training.report.style import Drawn
 
 TEMPLATE = "page.html.j2"
 SCRIPT = "explorer.js"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import msgspec
 import numpy as np
 
-from training.evaluation import ThresholdTable
+from turnout.training.evaluation.evaluation import ThresholdTable
 
 LEFT, RIGHT, TOP, BOTTOM = 70.0, 972.0, 12.0, 186.0
 STEPS = (0.005, 0.01, 0.02, 0.025, 0.05, 0.1, 0.2)

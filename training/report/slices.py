@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from training.evaluation import Evaluation, Slice
-from training.report import words
+from turnout.training.evaluation.evaluation import Evaluation, Slice
+from turnout.training.report import words
 
 MIN_CLASS_ROWS = 20
 WIDEST = 0.3

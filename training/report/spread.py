@@ -9,8 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from training.evaluation import Distribution
-from training.report.style import INK, OTHER, ROUTER
+from turnout.training.evaluation.evaluation import Distribution
+from turnout.training.report.style import INK, OTHER, ROUTER
 
 COLUMNS = 4
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serving.bundle import Pair, Policy
+from turnout.serving.bundles.bundle import Pair, Policy
 
 NONE = "\u2013"
 _SPACE = "\u00a0"

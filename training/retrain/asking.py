@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.model import RouterModel
-from serving.prompt import Prompt
-from training.metrics import Floats
-from training.retrain.gate import Answers
+from turnout.serving.router.model import RouterModel
+from turnout.serving.router.prompt import Prompt
+from turnout.training.evaluation.metrics import Floats
+from turnout.training.retrain.gate import Answers
 
 WARM_UP_PROMPTS = 5
 

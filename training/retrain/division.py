@@ -14,11 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from training.metrics import Floats, Ints
-from training.splits import Part
+from turnout.training.dataset.splits import Part
+from turnout.training.evaluation.metrics import Floats, Ints
 
 POLICY_SHARE = 0.125
-"""Of the old groups, and of the fresh ones that are not the test: what `training.splits` takes (0.1 of 0.8)."""
+"""Of the old groups, and of the fresh ones that are not the test: what `training.dataset.splits` takes (0.1 of 0.8)."""
 
 LEFT_OUT = -1
 """Part of rows that neither teach nor test: made after the first row of the test, in groups that are not fresh, or made

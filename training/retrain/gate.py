@@ -1,7 +1,7 @@
 """The gate: whether a challenger may take the champion's place, from what both said of the same rows.
 
 Comes in: rows that neither learned from, and both models' answers to them. Goes out: `Check`s, all of which must be
-met. A pure function: no model, no file, no clock; `training.retrain.trial` says how often it errs.
+met. A pure function: no model, no file, no clock; `turnout.training.retrain.trial` says how often it errs.
 
 Differences are challenger less champion on the same rows; intervals draw groups, the same for both. Rows weigh
 1 / pair propensity, so that the figures speak of the traffic and not of what was explored.
@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from serving.bundle import Policy
-from serving.verdict import Check
-from training import bootstrap, metrics
-from training.metrics import Floats, Ints, Ranking
+from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.verdict import Check
+from turnout.training.evaluation import bootstrap, metrics
+from turnout.training.evaluation.metrics import Floats, Ints, Ranking
 
 N_BOOTSTRAPS = 1000
 QUALITY = 0.01

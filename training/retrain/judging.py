@@ -7,22 +7,22 @@ from __future__ import annotations
 
 import numpy as np
 
-from serving.bundle import GRAPH, Bundle, read_file_of
-from serving.model import RouterModel
-from serving.prompt import Prompt, prompt_from_json
-from serving.verdict import Check, Verdict
-from training.cells import encode
-from training.embeddings import FeatureTable
-from training.encoders import EncoderModel
-from training.learn import Learned
-from training.measures import PromptMeasures
-from training.metrics import Ints
-from training.progress import Reporter
-from training.retrain.asking import Asked, Side, ask_both
-from training.retrain.gate import GateRows, Limits, compare
-from training.retrain.pool import Pool
-from training.retrain.without_encoder import VectorModel
-from training.sample import make_sample
+from turnout.serving.bundles.bundle import GRAPH, Bundle, read_file_of
+from turnout.serving.bundles.verdict import Check, Verdict
+from turnout.serving.router.model import RouterModel
+from turnout.serving.router.prompt import Prompt, prompt_from_json
+from turnout.training.dataset.measures import PromptMeasures
+from turnout.training.encoders.embeddings import FeatureTable
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.evaluation.metrics import Ints
+from turnout.training.learn.learn import Learned
+from turnout.training.logs.cells import encode
+from turnout.training.progress import Reporter
+from turnout.training.retrain.asking import Asked, Side, ask_both
+from turnout.training.retrain.gate import GateRows, Limits, compare
+from turnout.training.retrain.pool import Pool
+from turnout.training.retrain.without_encoder import VectorModel
+from turnout.training.sample.sample import make_sample
 
 LATENCY_QUANTILE = 0.95
 MAX_TIMED_PROMPTS = 1000

@@ -14,11 +14,11 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from serving.bundle import Pair
-from serving.prompt import Prompt
-from training.compaction.store import read_table, write_table
-from training.errors import DataRefused
-from training.records import Label, LabelledRecord, Record, Response
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.router.prompt import Prompt
+from turnout.training.compaction.store import read_table, write_table
+from turnout.training.errors import DataRefused
+from turnout.training.logs.records import Label, LabelledRecord, Record, Response
 
 METADATA_KEY = b"turnout.kept"
 FORMAT_VERSION = 1

@@ -11,10 +11,10 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from training.compaction.store import read_table, write_table
-from training.digests.table import SCHEMA
-from training.errors import DataRefused
-from training.retrain.kept import Origin, named_origin
+from turnout.training.compaction.store import read_table, write_table
+from turnout.training.dataset.digests.table import SCHEMA
+from turnout.training.errors import DataRefused
+from turnout.training.retrain.kept import Origin, named_origin
 
 METADATA_KEY = b"turnout.kept_digests"
 KEPT = "kept"

@@ -2,7 +2,7 @@
 
 Comes in: logs and the store of kept rows. Goes out: `Pool`: what is within the window, grouped together, so that a new
 row that repeats an old one is known for it. Rows that stand in the store already are not new, so the same logs may be
-given again and again. Logs without text make a pool of features (`training.digests`).
+given again and again. Logs without text make a pool of features (`turnout.training.dataset.digests`).
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from serving.harness import LATEST_HARNESS_RULES
-from training.dataset import Dataset, group_rows, load_dataset, usable_rows
-from training.digests.making import Making, of_making
-from training.digests.rows import digest_dataset, label_table, numbers_of, refuse_labels
-from training.digests.table import are_digests, read_teaching
-from training.embeddings import FeatureTable
-from training.metrics import Floats
-from training.progress import Reporter
-from training.reading import Reading
-from training.retrain.kept import KeptRow, Origin, read_kept
-from training.retrain.kept_digests import KEPT, KEPT_SCHEMA, read_kept_digests
-from training.stored_files import LogFile
+from turnout.serving.router.harness import LATEST_HARNESS_RULES
+from turnout.training.dataset.dataset import Dataset, group_rows, load_dataset, usable_rows
+from turnout.training.dataset.digests.making import Making, of_making
+from turnout.training.dataset.digests.rows import digest_dataset, label_table, numbers_of, refuse_labels
+from turnout.training.dataset.digests.table import are_digests, read_teaching
+from turnout.training.encoders.embeddings import FeatureTable
+from turnout.training.evaluation.metrics import Floats
+from turnout.training.logs.reading import Reading
+from turnout.training.logs.stored_files import LogFile
+from turnout.training.progress import Reporter
+from turnout.training.retrain.kept import KeptRow, Origin, read_kept
+from turnout.training.retrain.kept_digests import KEPT, KEPT_SCHEMA, read_kept_digests
 
 DAY_S = 86_400.0
 

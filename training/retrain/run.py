@@ -18,29 +18,29 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from serving.bundle import Bundle, Manifest, load_bundle, sign_bundle
-from serving.models.entry import Entry
-from serving.verdict import Verdict
-from training.dataset import digest_files
-from training.digests.making import Making
-from training.encoders import EncoderModel
-from training.errors import DataRefused, TooFewYet
-from training.fit import FitSettings
-from training.learn import Learned, TrainSettings, learn
-from training.predict import seen_rows
-from training.progress import Reporter
-from training.reading import Reading
-from training.reopen import check_encoder
-from training.retrain.alone import alone
-from training.retrain.division import Division, divide
-from training.retrain.gate import Limits
-from training.retrain.judging import judge
-from training.retrain.kept import Origin, write_kept
-from training.retrain.kept_digests import write_kept_digests
-from training.retrain.pool import Aging, Pool, pool_rows
-from training.splits import Part, group_records
-from training.stored_files import LogFile
-from training.train import publish_learned, refuse_too_little
+from turnout.serving.bundles.bundle import Bundle, Manifest, load_bundle, sign_bundle
+from turnout.serving.bundles.entry import Entry
+from turnout.serving.bundles.verdict import Verdict
+from turnout.training.bundle.reopen import check_encoder
+from turnout.training.dataset.dataset import digest_files
+from turnout.training.dataset.digests.making import Making
+from turnout.training.dataset.splits import Part, group_records
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused, TooFewYet
+from turnout.training.files import alone
+from turnout.training.fit.fit import FitSettings
+from turnout.training.learn.learn import Learned, TrainSettings, learn
+from turnout.training.learn.predict import seen_rows
+from turnout.training.learn.train import publish_learned, refuse_too_little
+from turnout.training.logs.reading import Reading
+from turnout.training.logs.stored_files import LogFile
+from turnout.training.progress import Reporter
+from turnout.training.retrain.division import Division, divide
+from turnout.training.retrain.gate import Limits
+from turnout.training.retrain.judging import judge
+from turnout.training.retrain.kept import Origin, write_kept
+from turnout.training.retrain.kept_digests import write_kept_digests
+from turnout.training.retrain.pool import Aging, Pool, pool_rows
 
 
 @dataclass(frozen=True)

@@ -12,12 +12,12 @@ import onnx
 import onnxruntime as ort
 from onnx import TensorProto, helper
 
-from serving.dense import DENSE, TOKEN_IDS
-from serving.errors import ModelFault
-from serving.model import OUT_OF_DISTRIBUTION, OUTPUTS, session_options
-from training.embeddings import FeatureTable
-from training.errors import DataRefused
-from training.retrain.gate import Answers
+from turnout.serving.errors import ModelFault
+from turnout.serving.router.dense import DENSE, TOKEN_IDS
+from turnout.serving.router.model import OUT_OF_DISTRIBUTION, OUTPUTS, session_options
+from turnout.training.encoders.embeddings import FeatureTable
+from turnout.training.errors import DataRefused
+from turnout.training.retrain.gate import Answers
 
 
 class VectorModel:

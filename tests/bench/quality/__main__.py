@@ -18,7 +18,6 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from serving.registry import find_encoder
 from tests.bench.quality.apart import APART, LITELLM, litellm_heuristics
 from tests.bench.quality.figures import Answers, compare
 from tests.bench.quality.kept import KeptAnswers
@@ -26,11 +25,12 @@ from tests.bench.quality.ours import answer, fit_ours, strangers
 from tests.bench.quality.printed import frontier_markdown, markdown
 from tests.bench.quality.questions import N_FOLDS, Fold, Questions, Spec, load_questions
 from tests.bench.quality.routers import ROUTERS
-from training.baselines import oracle, prompt_length, random
-from training.encoders import DEFAULT_ENCODER, load_encoder
-from training.frontier import FrontierPoint, FrontierRows, measure_frontier
-from training.progress import Reporter
-from training.report.frontier import write_frontier
+from turnout.serving.bundles.registry import find_encoder
+from turnout.training.assess.frontier import FrontierPoint, FrontierRows, measure_frontier
+from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
+from turnout.training.evaluation.baselines import oracle, prompt_length, random
+from turnout.training.progress import Reporter
+from turnout.training.report.frontier import write_frontier
 
 OURS, FULL = "**Turnout's ranking**", "Turnout, encoder on every prompt"
 SCORED = "Turnout, trained with --scores"

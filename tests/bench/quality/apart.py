@@ -20,12 +20,12 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.features import Featurizer
-from serving.registry import find_encoder
 from tests.bench.quality.questions import Fold, Questions
 from tests.bench.quality.routers import unit_length, vectors_lr
-from training.embeddings import DenseCache, default_cache_dir
-from training.encoders import DEFAULT_ENCODER, load_encoder
+from turnout.serving.bundles.registry import find_encoder
+from turnout.serving.router.features import Featurizer
+from turnout.training.encoders.embeddings import DenseCache, default_cache_dir
+from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
 
 ENVIRONMENTS = Path(__file__).parent / "environments"
 REPOSITORY = Path(__file__).parents[3]

@@ -1,7 +1,7 @@
 """Figures of each router on the same rows: points, intervals over groups, and paired differences of ours to it.
 
 Comes in: one ranking of the rows a router. Goes out: plain dicts for the table and `--json`. Definitions are those of
-`training.metrics`. Every router meets the same 1,000 draws of groups, so differences are paired.
+`turnout.training.evaluation.metrics`. Every router meets the same 1,000 draws of groups, so differences are paired.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from tests.bench.quality.questions import Questions
-from training import bootstrap, metrics
-from training.metrics import Ranking, SourceRanking
+from turnout.training.evaluation import bootstrap, metrics
+from turnout.training.evaluation.metrics import Ranking, SourceRanking
 
 N_DRAWS = 1000
 COMPARED = ("auroc", "auroc_within_source", "apgr")

@@ -10,12 +10,12 @@ import numpy as np
 from scipy.special import expit
 
 from tests.bench.quality.questions import Fold
-from training.crossfit import fit_calibrated
-from training.fit import FitSettings, fit_scaler
-from training.progress import Reporter
-from training.router import Router, largest_weak_threshold
-from training.select import select_settings
-from training.unfamiliar import Familiarity, rare_weight, share_without_own_group
+from turnout.training.fit.crossfit import fit_calibrated
+from turnout.training.fit.fit import FitSettings, fit_scaler
+from turnout.training.fit.router import Router, largest_weak_threshold
+from turnout.training.fit.select import select_settings
+from turnout.training.fit.unfamiliar import Familiarity, rare_weight, share_without_own_group
+from turnout.training.progress import Reporter
 
 SERVED_THRESHOLD = 0.93
 """Near where `max_worse=0.01` is solved on the gpt-4o rows: calibration as served is that of `p_match` there."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from training.frontier import FrontierPoint
+from turnout.training.assess.frontier import FrontierPoint
 
 PUBLISHED = {
     "routellm-mmlu": "| RouteLLM, best published (other data, not comparable) | | | 0.603 | 35 % / | | | | | |",

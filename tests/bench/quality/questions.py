@@ -16,15 +16,15 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
-from serving.bundle import Pair
-from serving.registry import find_encoder
-from training.dataset import Dataset, load_dataset
-from training.difficulty import Difficulty, read_difficulty
-from training.embeddings import FeatureTable, default_cache_dir, embed
-from training.encoders import DEFAULT_ENCODER, load_encoder
-from training.fit import outcome_classes
-from training.progress import Reporter
-from training.tables import read_rows
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.registry import find_encoder
+from turnout.training.dataset.dataset import Dataset, load_dataset
+from turnout.training.encoders.embeddings import FeatureTable, default_cache_dir, embed
+from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
+from turnout.training.fit.difficulty import Difficulty, read_difficulty
+from turnout.training.fit.fit import outcome_classes
+from turnout.training.logs.tables import read_rows
+from turnout.training.progress import Reporter
 
 N_FOLDS = 5
 
@@ -91,7 +91,7 @@ class Questions:
 
     @cached_property
     def classes(self) -> np.ndarray:
-        """The four outcomes, as `training.fit.outcome_classes` numbers them."""
+        """The four outcomes, as `turnout.training.fit.fit.outcome_classes` numbers them."""
         return outcome_classes(self.match, self.strong_score, self.weak_score)
 
     def folds(self, seed: int) -> Iterator[Fold]:

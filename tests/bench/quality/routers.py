@@ -17,7 +17,7 @@ from sklearn.model_selection import GroupKFold
 from sklearn.neighbors import NearestNeighbors
 
 from tests.bench.quality.questions import Fold
-from training.fit import STRONG_ONLY
+from turnout.training.fit.fit import STRONG_ONLY
 
 N_INNER_FOLDS = 3
 CS = (0.1, 0.3, 1.0, 3.0, 10.0)

@@ -20,10 +20,10 @@ from scipy.special import expit
 
 from tests.bench.retraining.rows import SETTINGS, RealRows, read_rows
 from tests.training.gating import Population, at_distance, n_promoted
-from training.calibrators import fit_platt
-from training.fit import fit_head, fit_scaler
-from training.metrics import log_loss
-from training.progress import Reporter
+from turnout.training.evaluation.metrics import log_loss
+from turnout.training.fit.calibrators import fit_platt
+from turnout.training.fit.fit import fit_head, fit_scaler
+from turnout.training.progress import Reporter
 
 CALIBRATE_SHARE = 0.2
 LOST = ("hr", "sr", "bs")

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from serving.bundle import Pair, Policy
-from serving.decision import model_decision
-from serving.model import Prediction, Stage
-from serving.routes import Route
 from tests.bench.retraining.rows import SETTINGS, RealRows
-from training import metrics
-from training.crossfit import fit_calibrated
-from training.metrics import Floats, Ints, Ranking
-from training.policy import PolicyRows, solve_policies
-from training.retrain.gate import Answers
-from training.router import Router
+from turnout.serving.bundles.bundle import Pair, Policy
+from turnout.serving.decision.decision import model_decision
+from turnout.serving.decision.routes import Route
+from turnout.serving.router.model import Prediction, Stage
+from turnout.training.evaluation import metrics
+from turnout.training.evaluation.metrics import Floats, Ints, Ranking
+from turnout.training.fit.crossfit import fit_calibrated
+from turnout.training.fit.router import Router
+from turnout.training.policy.policy import PolicyRows, solve_policies
+from turnout.training.retrain.gate import Answers
 
 POLICY = "max_worse=0.05"
 """On some 500 policy rows the default 1 % can promise next to nothing."""

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from serving.bundle import Pair
-from serving.registry import find_encoder
-from training.dataset import Dataset, load_dataset
-from training.embeddings import FeatureTable, default_cache_dir
-from training.encoders import DEFAULT_ENCODER, load_encoder
-from training.fit import FitSettings, outcome_classes
-from training.learn import embed_dataset
-from training.progress import Reporter
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.registry import find_encoder
+from turnout.training.dataset.dataset import Dataset, load_dataset
+from turnout.training.encoders.embeddings import FeatureTable, default_cache_dir
+from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
+from turnout.training.fit.fit import FitSettings, outcome_classes
+from turnout.training.learn.learn import embed_dataset
+from turnout.training.progress import Reporter
 
 FILE = "gpt-4o_gpt-4o-mini.parquet"
 SETTINGS = FitSettings(c=1.0, dense_scale=0.5)

@@ -25,16 +25,16 @@ from pathlib import Path
 import msgspec
 import numpy as np
 
-from serving.rules.draws import Purpose, draw
 from tests.bench.retraining.learner import Figures, Learned, figures_of, learn_router
 from tests.bench.retraining.rows import RealRows, read_rows
 from tests.bench.retraining.told import print_tables, write_plot
-from training import bootstrap, metrics
-from training.metrics import Ints, Ranking
-from training.progress import Reporter
-from training.retrain.division import divide
-from training.retrain.gate import GateRows, Limits, compare
-from training.splits import Part
+from turnout.serving.decision.rules.draws import Purpose, draw
+from turnout.training.dataset.splits import Part
+from turnout.training.evaluation import bootstrap, metrics
+from turnout.training.evaluation.metrics import Ints, Ranking
+from turnout.training.progress import Reporter
+from turnout.training.retrain.division import divide
+from turnout.training.retrain.gate import GateRows, Limits, compare
 
 MIN_ROWS = 1000
 TEST_SHARE = 0.3

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from serving.bundle import load_bundle
-from serving.model import Stage
-from serving.prompt import prompt_from_text
-from serving.registry import find_bundle
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.router.model import Stage
+from turnout.serving.router.prompt import prompt_from_text
 
 
 class EarlyExit(msgspec.Struct, frozen=True):

@@ -11,8 +11,8 @@ import sys
 import grpc
 import uvloop
 
-from serving.pb import router_pb2 as pb
-from serving.wire import ROUTE_METHOD
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.wire.route import ROUTE_METHOD
 
 REPLY = pb.RouteResponse(bundle="echo/1", model="gpt-4o-mini", p_match=0.5, policy="max_worse=0.01").SerializeToString()
 

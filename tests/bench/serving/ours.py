@@ -1,8 +1,8 @@
 """The shipped graph as a call in process: the same bundle and policy as the server's, without any server."""
 
-from serving.bundle import load_bundle
-from serving.prompt import prompt_from_text
-from serving.registry import find_bundle
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.router.prompt import prompt_from_text
 
 
 def decider(options: list[str]):

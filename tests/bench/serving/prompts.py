@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 import pyarrow.parquet as pq
 
-from training.sample import make_sample
+from turnout.training.sample.sample import make_sample
 
 LENGTHS = (8, 32, 128, 512, 8000)
 """In tokens; the words below are one word piece each."""

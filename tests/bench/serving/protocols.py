@@ -15,9 +15,9 @@ import grpc
 import msgspec
 from google.protobuf.message import Message
 
-from serving.pb import open_inference_pb2 as v2
-from serving.pb import router_pb2 as pb
-from serving.wire import ROUTE_METHOD
+from turnout.serving.pb import open_inference_pb2 as v2
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.wire.route import ROUTE_METHOD
 
 V2_METHOD = "/inference.GRPCInferenceService/ModelInfer"
 V2_MODEL = "turnout"

@@ -6,7 +6,7 @@ import base64
 from dataclasses import dataclass
 from typing import Any
 
-from training.sample import make_sample
+from turnout.training.sample.sample import make_sample
 
 WAYS = ("auto", "routed-by-plugin", "routed")
 """Names that requests ask for: an alias of the callback, the auto router with the plug-in, and without any."""

@@ -16,10 +16,10 @@ from typing import Any
 
 import openai
 
-from serving.registry import find_bundle
 from tests.gateways.litellm.requests import WAYS, Request, requests, unstreamed
 from tests.gateways.litellm.running import Proxy, free_ports, running_proxy
 from tests.running import ServerProcess, serve_command, started
+from turnout.serving.bundles.registry import find_bundle
 
 N_REQUESTS = 300
 AT_ONCE = 8

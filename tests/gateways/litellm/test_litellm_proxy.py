@@ -17,13 +17,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from serving.client import Router
-from serving.prices import cost_usd
 from tests.gateways.litellm.requests import WAYS, Request
 from tests.gateways.litellm.run import DIRECT, N_REQUESTS, Called, Run, gather, lines_of
 from tests.gateways.litellm.running import DEADLINE_MS, proxy_program
 from tests.gateways.litellm.upstream import WORDS
 from tests.running import environment
+from turnout.serving.client import Router
+from turnout.serving.decision.prices import cost_usd
 
 pytestmark = [pytest.mark.bench, pytest.mark.timeout(500)]
 STRONG, WEAK = "gpt-4o", "gpt-4o-mini"
@@ -130,7 +130,17 @@ def test_decision_stands_in_the_log_without_the_prompt(run: Run):
 
 def test_turnout_label_reads_the_log_without_a_column_map(run: Run, tmp_path: Path):
     out = tmp_path / "labels.parquet"
-    command = [sys.executable, "-m", "serving.cli", "label", str(run.logs), "--out", str(out), "--json", "--quiet"]
+    command = [
+        sys.executable,
+        "-m",
+        "turnout.serving.cli.app",
+        "label",
+        str(run.logs),
+        "--out",
+        str(out),
+        "--json",
+        "--quiet",
+    ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
     assert done.returncode == 0, done.stderr
     ledger = json.loads(done.stdout.splitlines()[0])

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.gateways.aliases import Alias, alias_of
-from serving.gateways.chat import routing_body
-from serving.prompt import prompt_from_json
+from turnout.serving.gateways.aliases import Alias, alias_of
+from turnout.serving.gateways.chat import routing_body
+from turnout.serving.router.prompt import prompt_from_json
 
 
 @pytest.mark.parametrize(

@@ -15,13 +15,13 @@ import msgspec
 import pytest
 from google.protobuf import json_format
 
-from serving.bundle import Bundle, load_bundle
-from serving.client import AsyncRouter
-from serving.pb import router_pb2 as pb
 from tests.builders import digest_of, tiny_bundle, tiny_manifest, write_manifest
 from tests.gates import BLOCKER, GatedModel, until
 from tests.http_calls import HttpProcess, Reply, call, http_server, systemone
 from tests.running import lifecycle_of, route
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.client import AsyncRouter
+from turnout.serving.pb import router_pb2 as pb
 
 CANARY = "canary-in-the-mine"
 BODY = {"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Why is the sky blue?"}]}

@@ -16,12 +16,12 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from serving.bundle import Bundle
-from serving.errors import EXIT_PORT_TAKEN, EXIT_USAGE
-from serving.server.config import ServerSettings, SettingsRefused
 from tests.certificates import Authority, Leaf
 from tests.http_calls import call, http_address_in, http_server, systemone
 from tests.running import ANY_PORT, environment, run_to_exit, serve_command, server_process
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.errors import EXIT_PORT_TAKEN, EXIT_USAGE
+from turnout.serving.settings import ServerSettings, SettingsRefused
 
 AUTHORITY, STRANGER = Authority("authority"), Authority("stranger")
 SERVER = AUTHORITY.leaf("server")
@@ -173,6 +173,6 @@ def test_missing_extra_is_named_with_how_to_get_it(bundle_folder: Path, tmp_path
 
 
 def test_server_without_http_loads_nothing_of_it():
-    code = "import serving.server.running, sys; print({'starlette', 'uvicorn'} & sys.modules.keys() or 'none')"
+    code = "import turnout.serving.server.running, sys; print({'starlette', 'uvicorn'} & sys.modules.keys() or 'none')"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment())
     assert done.stdout.strip() == "none"

@@ -17,16 +17,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.bundle import Bundle
-from serving.errors import InvalidRequest
-from serving.gateways.open_inference import SERVICE_NAME, read_inference
-from serving.pb import open_inference_pb2 as v2
-from serving.pb import router_pb2 as pb
-from serving.server.config import ServerSettings
-from serving.server.status import PUSHBACK_KEY
 from tests.gates import BLOCKER, GatedModel, until
 from tests.http_calls import HttpProcess
 from tests.running import environment, route, server_in_loop
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.errors import InvalidRequest
+from turnout.serving.pb import open_inference_pb2 as v2
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.protocols.open_inference import SERVICE_NAME, read_inference
+from turnout.serving.service.status import PUSHBACK_KEY
+from turnout.serving.settings import ServerSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 CLIENTS = ROOT / "tests" / "gateways" / "clients"

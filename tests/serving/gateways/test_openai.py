@@ -10,10 +10,10 @@ import msgspec
 import openai
 import pytest
 
-from serving.client import AsyncRouter, Router
-from serving.gateways.openai import Answer, route_and_call, route_and_call_async
 from tests.fake_endpoint import FakeEndpoint, Fault, fake_endpoint
 from tests.http_calls import HttpProcess
+from turnout.serving.client import AsyncRouter, Router
+from turnout.serving.gateways.openai import Answer, route_and_call, route_and_call_async
 
 WEAK, STRONG = "gpt-4o-mini", "gpt-4o"
 NOBODY = "127.0.0.1:1"

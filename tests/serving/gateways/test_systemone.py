@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.gateways.http.systemone import request_of, weak_and_strong
-from serving.pb import router_pb2 as pb
 from tests.http_calls import HttpProcess, systemone
 from tests.running import route
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.protocols.http.systemone import request_of, weak_and_strong
 
 PAIR = ("gpt-4o-mini", "gpt-4o")
 WEAK, STRONG = "hello", "word " * 60

@@ -19,14 +19,14 @@ import pytest
 import yaml
 from prometheus_client import generate_latest
 
-import serving.observe
-from serving.observe import dashboard
-from serving.observe.catalog import METRICS, markdown_table, series_names
-from serving.observe.metrics import ServerMetrics
+import turnout.serving.observe
 from tests.running import route
 from tests.watching import debian_program, watched_server
+from turnout.serving.observe import dashboard
+from turnout.serving.observe.catalog import METRICS, markdown_table, series_names
+from turnout.serving.observe.metrics import ServerMetrics
 
-FOLDER = Path(serving.observe.__file__).parent
+FOLDER = Path(turnout.serving.observe.__file__).parent
 RULES = FOLDER / "alerts.yml"
 README = (FOLDER / "README.md").read_text()
 METRIC = re.compile(r"(?<![:\w])turnout_\w+")

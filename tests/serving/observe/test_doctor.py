@@ -16,19 +16,19 @@ import msgspec
 import pytest
 from packaging.requirements import Requirement
 
-from serving.bundle import GRAPH, Bundle
-from serving.observe.doctor.checkup import Patient, as_table, check_up, exit_code
-from serving.observe.doctor.finding import Finding, Level, fail, ok, warn
-from serving.observe.doctor.installation import check_installation, declared_requirements
-from serving.observe.doctor.machine import check_cores, check_descriptors, check_instructions, usable_cores
-from serving.observe.doctor.models import check_clock, check_golden, check_models, max_golden_deviation
-from serving.observe.doctor.server import check_listen, check_metrics, check_server
-from serving.observe.exposition import start_exposition
-from serving.observe.metrics import ServerMetrics
-from serving.tables import console
 from tests.builders import BUNDLE_ID, tiny_bundle
 from tests.running import ServerProcess, refusal
 from tests.watching import watched_server
+from turnout.serving.bundles.bundle import GRAPH, Bundle
+from turnout.serving.cli.doctor.checkup import Patient, as_table, check_up, exit_code
+from turnout.serving.cli.doctor.finding import Finding, Level, fail, ok, warn
+from turnout.serving.cli.doctor.installation import check_installation, declared_requirements
+from turnout.serving.cli.doctor.machine import check_cores, check_descriptors, check_instructions, usable_cores
+from turnout.serving.cli.doctor.models import check_clock, check_golden, check_models, max_golden_deviation
+from turnout.serving.cli.doctor.server import check_listen, check_metrics, check_server
+from turnout.serving.cli.tables import console
+from turnout.serving.observe.exposition import start_exposition
+from turnout.serving.observe.metrics import ServerMetrics
 
 NOBODY = "127.0.0.1:1"
 
@@ -86,7 +86,7 @@ def test_extra_is_installed_absent_or_broken():
 def test_requirements_come_from_the_metadata_where_there_is_no_checkout(tmp_path: Path):
     code = (
         "from pathlib import Path\n"
-        "from serving.observe.doctor.installation import declared_requirements\n"
+        "from turnout.serving.cli.doctor.installation import declared_requirements\n"
         f"print(len(declared_requirements(Path({str(tmp_path)!r}) / 'absent.toml')[1]))\n"
     )
     folder = tmp_path / "turnout-1.dist-info"
@@ -204,7 +204,7 @@ def test_table_shows_level_check_and_advice(capsys: pytest.CaptureFixture[str]):
 
 def run_doctor(*arguments: str) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-m", "serving.cli", "doctor", *arguments]
+    command = [sys.executable, "-m", "turnout.serving.cli.app", "doctor", *arguments]
     return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
 
 

@@ -10,15 +10,15 @@ from collections.abc import Iterator
 
 import pytest
 
-from serving.drift.limits import MIN_ROWS
-from serving.observe.exposition import Exposition, forget_worker, shared_folder, start_exposition
-from serving.observe.scrape import Snapshot, scrape
+from turnout.serving.bundles.limits import MIN_ROWS
+from turnout.serving.cli.scrape import Snapshot, scrape
+from turnout.serving.observe.exposition import Exposition, forget_worker, shared_folder, start_exposition
 
 WORKER = """
 import sys
 import numpy as np
-from serving.drift.window import RequestWindow
-from serving.observe.metrics import ServerMetrics
+from turnout.serving.observe.drift.window import RequestWindow
+from turnout.serving.observe.metrics import ServerMetrics
 from tests.drift_builders import made_up_baseline, traffic
 
 metrics, baseline = ServerMetrics(), made_up_baseline()

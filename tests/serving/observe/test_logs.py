@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from serving.observe.logs import LogFormat, set_up_logging
-from serving.pb import router_pb2 as pb
-from serving.server.incidents import report_incident
 from tests.running import refusal
 from tests.watching import watched_server
+from turnout.serving.observe.incidents import report_incident
+from turnout.serving.observe.logs import LogFormat, set_up_logging
+from turnout.serving.pb import router_pb2 as pb
 
 CANARY = "canary-in-the-mine"
 

@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
-from serving.bundle import Bundle
-from serving.decision import Decision, Reason, Route, decide, threshold_policy
-from serving.observe.catalog import METRICS, SECONDS_BUCKETS
-from serving.observe.exposition import FOLDER_VARIABLE
-from serving.observe.gathered import GatheredHistogram
-from serving.observe.metrics import ServerMetrics, policy_label
-from serving.prompt import Prompt
-from serving.wire import Timings
 from tests.builders import BUNDLE_ID
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.decision.decision import Decision, Reason, Route, decide, threshold_policy
+from turnout.serving.observe.catalog import METRICS, SECONDS_BUCKETS
+from turnout.serving.observe.exposition import FOLDER_VARIABLE
+from turnout.serving.observe.gathered import GatheredHistogram
+from turnout.serving.observe.metrics import ServerMetrics, policy_label
+from turnout.serving.router.prompt import Prompt
+from turnout.serving.wire.route import Timings
 
 TIMINGS = Timings(decode_ns=200_000, queue_ns=3_000_000, model_ns=900_000)
 
@@ -164,7 +164,7 @@ def test_folder_named_too_late_is_refused():
     code = (
         "import os, prometheus_client\n"
         f"os.environ[{FOLDER_VARIABLE!r}] = '.'\n"
-        "from serving.observe.metrics import ServerMetrics\n"
+        "from turnout.serving.observe.metrics import ServerMetrics\n"
         "ServerMetrics()\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}

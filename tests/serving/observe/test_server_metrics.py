@@ -13,21 +13,21 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serving.bundle import Bundle
-from serving.observe.exposition import MetricsPortTaken, start_exposition
-from serving.observe.logs import LogFormat
-from serving.observe.metrics import ServerMetrics
-from serving.observe.running import expose
-from serving.observe.scrape import NotScraped, Snapshot, scrape
-from serving.observe.settings import DEFAULT_METRICS, ObserveSettings, observe_settings
-from serving.pb import router_pb2 as pb
-from serving.server.config import SettingsRefused
-from serving.server.running import RouterServer
-from serving.wire import DESCRIBE_MODEL_METHOD, ROUTE_BATCH_METHOD, ROUTE_STREAM_METHOD
 from tests.builders import BUNDLE_ID
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import refusal, route, server_in_loop
 from tests.watching import watched_server
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.cli.scrape import NotScraped, Snapshot, scrape
+from turnout.serving.observe.exposition import MetricsPortTaken, start_exposition
+from turnout.serving.observe.logs import LogFormat
+from turnout.serving.observe.metrics import ServerMetrics
+from turnout.serving.observe.settings import DEFAULT_METRICS, ObserveSettings, observe_settings
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.server.observing import expose
+from turnout.serving.server.running import RouterServer
+from turnout.serving.settings import SettingsRefused
+from turnout.serving.wire.route import DESCRIBE_MODEL_METHOD, ROUTE_BATCH_METHOD, ROUTE_STREAM_METHOD
 
 PREFIX = "turnout_"
 

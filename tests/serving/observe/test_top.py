@@ -19,18 +19,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from serving.bundle import Bundle
-from serving.decision import decide
-from serving.observe.catalog import SECONDS_BUCKETS
-from serving.observe.exposition import start_exposition
-from serving.observe.metrics import ServerMetrics
-from serving.observe.overview import histogram_quantile, overview
-from serving.observe.scrape import NotScraped, Series, Snapshot, scrape
-from serving.observe.top import show_top
-from serving.prompt import Prompt
-from serving.wire import Timings
 from tests.builders import BUNDLE_ID
 from tests.watching import watched_server
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.cli.overview import histogram_quantile, overview
+from turnout.serving.cli.scrape import NotScraped, Series, Snapshot, scrape
+from turnout.serving.cli.top import show_top
+from turnout.serving.decision.decision import decide
+from turnout.serving.observe.catalog import SECONDS_BUCKETS
+from turnout.serving.observe.exposition import start_exposition
+from turnout.serving.observe.metrics import ServerMetrics
+from turnout.serving.router.prompt import Prompt
+from turnout.serving.wire.route import Timings
 
 TIMINGS = Timings(1000, 1000, 1000)
 
@@ -152,7 +152,7 @@ def test_live_view_says_when_the_server_goes_and_ends_at_ctrl_c(bundle_folder: P
 
     with watched_server(bundle_folder, tmp_path / "stderr.log") as (server, url):
         # Whoever runs the tests in the background ignores Ctrl-C, and so would the command.
-        command = ["env", "--default-signal=INT", sys.executable, "-m", "serving.cli"]
+        command = ["env", "--default-signal=INT", sys.executable, "-m", "turnout.serving.cli.app"]
         command += ["top", "--metrics", url, "--interval-s", "0.2"]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path), "TERM": "xterm", "COLUMNS": "120"}
         with subprocess.Popen(command, stdin=terminal, stdout=terminal, stderr=terminal, env=environment) as top:

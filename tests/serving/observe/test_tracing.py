@@ -20,16 +20,16 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from serving.bundle import Bundle
-from serving.observe.tracing import Tracing, wants_traces
-from serving.pb import router_pb2 as pb
-from serving.server.config import ServerSettings
-from serving.server.running import RouterServer
-from serving.wire import ROUTE_BATCH_METHOD, ROUTE_METHOD
 from tests.builders import BUNDLE_ID
 from tests.contract.test_imports import modules_after
 from tests.running import ANY_PORT, lifecycle_of, route
 from tests.watching import watched_server
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.observe.tracing import Tracing, wants_traces
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.server.running import RouterServer
+from turnout.serving.settings import ServerSettings
+from turnout.serving.wire.route import ROUTE_BATCH_METHOD, ROUTE_METHOD
 
 CANARY = "canary-in-the-mine"
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -132,7 +132,7 @@ def test_traces_are_off_unless_asked_for(asked: bool | None, environment: dict[s
 
 
 def test_a_server_without_traces_imports_nothing_of_opentelemetry():
-    assert "opentelemetry" not in modules_after("import serving.commands, serving.observe.running")
+    assert "opentelemetry" not in modules_after("import turnout.serving.cli.route, turnout.serving.server.observing")
 
 
 def test_server_sends_its_spans_to_the_endpoint_of_the_environment(
@@ -171,7 +171,7 @@ def test_traces_without_the_extra_say_how_to_get_it(bundle_folder: Path):
     code = (
         "import sys\n"
         "sys.modules['opentelemetry.exporter.otlp.proto.http'] = None\n"
-        "from serving.cli import main\n"
+        "from turnout.serving.cli.app import main\n"
         "main()\n"
     )
     ended = subprocess.run(

@@ -12,18 +12,24 @@ from pathlib import Path
 
 import pytest
 
-from serving.observe.exposition import FOLDER_VARIABLE, Exposition, forget_worker, shared_folder, start_exposition
-from serving.observe.scrape import Snapshot, scrape
+from turnout.serving.cli.scrape import Snapshot, scrape
+from turnout.serving.observe.exposition import (
+    FOLDER_VARIABLE,
+    Exposition,
+    forget_worker,
+    shared_folder,
+    start_exposition,
+)
 
 PREFIX = "turnout_"
 WORKER = """
 import sys
 from pathlib import Path
-from serving.bundle import read_manifest
-from serving.decision import Decision, Reason, Route
-from serving.model import Stage
-from serving.observe.metrics import ServerMetrics
-from serving.wire import Timings
+from turnout.serving.bundles.bundle import read_manifest
+from turnout.serving.decision.decision import Decision, Reason, Route
+from turnout.serving.router.model import Stage
+from turnout.serving.observe.metrics import ServerMetrics
+from turnout.serving.wire.route import Timings
 
 metrics = ServerMetrics()
 metrics.ready(is_ready=True)

@@ -1,7 +1,7 @@
 """Graders: each reads one kind of gold answer and scores an answer against it.
 
 Comes in: a `Question` (the prompt's text and its reference). Goes out: for a reference of the grader's kind,
-a `Grade`: a function from an answer's text to its score. `training.labels.reference` asks them in turn.
+a `Grade`: a function from an answer's text to its score. `turnout.training.labels.reference` asks them in turn.
 """
 
 from __future__ import annotations

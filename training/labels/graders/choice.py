@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from training.labels.choices import chosen_letter, gold_letter, options
-from training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.choices import chosen_letter, gold_letter, options
+from turnout.training.labels.graders import Grade, Grader, Question
 
 
 def _read(question: Question) -> Grade | None:

@@ -11,9 +11,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from training.labels.graders import Grade, Grader, Question
-from training.labels.sandbox import Limits, passes
-from training.labels.texts import json_value
+from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.sandbox import Limits, passes
+from turnout.training.labels.texts import json_value
 
 __all__ = ["Limits", "code_grader", "is_tests"]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.graders import Grade, Grader, Question
 
 
 def _read(question: Question) -> Grade | None:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from training.labels.graders import Grade, Grader, Question
-from training.labels.texts import embedded_json, is_label, json_value, normal_form
+from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.texts import embedded_json, is_label, json_value, normal_form
 
 
 def _read(question: Question) -> Grade | None:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from training.labels.graders import Grade, Grader, Question
-from training.labels.texts import is_label, normal_form, stated_answer
+from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.texts import is_label, normal_form, stated_answer
 
 _CLAUSE = re.compile(r"[\s*_\"'#>-]*([^\n.,:;!?()]+)")
 _VERDICTS = frozenset({"yes", "no", "true", "false"})

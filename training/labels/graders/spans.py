@@ -9,8 +9,8 @@ import re
 from collections import Counter
 from typing import Any
 
-from training.labels.graders import Grade, Grader, Question
-from training.labels.texts import embedded_json, json_value, normal_form
+from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.texts import embedded_json, json_value, normal_form
 
 _LINE = re.compile(
     r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S.*?)[ \t]*\(([^()\n]+)\)[ \t]*[.,;]?[ \t]*$", re.MULTILINE

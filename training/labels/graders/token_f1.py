@@ -10,8 +10,8 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from training.labels.graders import Grade, Grader, Question
-from training.labels.texts import normal_form
+from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.texts import normal_form
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff]")

@@ -5,9 +5,9 @@ from mlserver import MLModel
 from mlserver.codecs import NumpyCodec, StringCodec
 from mlserver.types import InferenceRequest, InferenceResponse
 
-from serving.bundle import load_bundle
-from serving.prompt import prompt_from_text
-from serving.registry import find_bundle
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.router.prompt import prompt_from_text
 
 
 class TurnoutRuntime(MLModel):

@@ -1,0 +1,371 @@
+"""The bundle: a folder with all that serving needs, and the checks it passes before it is served.
+
+    router.onnx  tokenizer.json  golden.jsonl  card.md  seen_groups.bin  report/  manifest.json  manifest.sha256
+    manifest.sig, dense_blocks.npz (optional)
+
+Loading reads each file once, checks the SHA-256 of those bytes, and builds the session from those
+same bytes: nothing that happens to the folder afterwards can reach a loaded bundle. (ONNX has no
+checksum: of 300 single-bit flips, 92 loaded and gave another answer.)
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline
+from turnout.serving.bundles.signing import is_signed_by, signature_of
+from turnout.serving.bundles.verdict import Verdict
+from turnout.serving.errors import BundleRefused, ModelFault, UnknownName
+from turnout.serving.router.exit_band import ExitBand
+from turnout.serving.router.features import SCHEMA_VERSION
+from turnout.serving.router.harness import HARNESS_RULES, LATEST_HARNESS_RULES
+from turnout.serving.router.model import RouterModel
+from turnout.serving.router.prompt import prompt_from_text
+
+FORMAT_VERSION = 3
+"""2: the graph may say `is_out_of_distribution`, and the policies count on it; a reader of format 1 would route such
+requests weak, and break their promise. 3: the manifest may name `harness_rules`; a reader of format 2 would feed the
+graph text that its training left out."""
+MANIFEST = "manifest.json"
+MANIFEST_DIGEST = "manifest.sha256"
+MANIFEST_SIGNATURE = "manifest.sig"
+GRAPH, TOKENIZER, GOLDEN, CARD, SEEN_GROUPS = (
+    "router.onnx",
+    "tokenizer.json",
+    "golden.jsonl",
+    "card.md",
+    "seen_groups.bin",
+)
+REQUIRED_FILES = (GRAPH, TOKENIZER, GOLDEN)
+
+MAX_MANIFEST_BYTES = 4 << 20
+MAX_FILE_BYTES = 512 << 20
+
+
+class FileDigest(msgspec.Struct, frozen=True):
+    """Size in bytes and SHA-256 (hex) of one file of the bundle."""
+
+    size: int
+    sha256: str
+
+
+class Pair(msgspec.Struct, frozen=True):
+    """The names of the two models, as they are to be put into the `model` field of a request."""
+
+    strong: str = "gpt-4o"
+    weak: str = "gpt-4o-mini"
+
+
+class Policy(msgspec.Struct, frozen=True):
+    """One business rule and the threshold it was solved to, on the policy split.
+
+    Attributes:
+        name: `kind=target`, such as `max_worse=0.01`.
+        kind: `max_worse`, `min_quality`, `max_strong_share`, `max_cost_usd_per_1k` or `threshold`.
+        target: what was asked for: USD of `max_cost_usd_per_1k`, else a share in [0, 1].
+        threshold: prompts with `p_match` at or above it go weak; 1 sends everything to the strong model.
+        is_met: False when no threshold could be shown to keep to it; everything goes strong then, but for
+            `max_strong_share`, where all goes weak that is not out of distribution.
+        share_weak: share of the policy split that goes weak.
+        quality_kept: mean score of that routing over the mean score of the strong model; None without scores.
+        share_worse: share of the policy split that gets a worse answer than the strong model's.
+        share_worse_bound: upper confidence bound of `share_worse` at level `1 - delta`; None where no promise is made.
+        delta: probability that the promise is broken; None where no promise is made.
+        cost_usd_per_1k: mean cost of 1,000 requests of the policy split at the prices of the day; None where unknown.
+    """
+
+    name: str
+    kind: str
+    target: float
+    threshold: float
+    is_met: bool
+    share_weak: float
+    quality_kept: float | None
+    share_worse: float
+    share_worse_bound: float | None = None
+    delta: float | None = None
+    cost_usd_per_1k: float | None = None
+
+
+class Encoder(msgspec.Struct, frozen=True):
+    """The encoder inside the graph: its name, the SHA-256 of its own ONNX file, and what it reads."""
+
+    name: str
+    sha256: str
+    max_tokens: int
+    dim: int
+
+
+class Training(msgspec.Struct, frozen=True):
+    """What the bundle was trained on, without any of it.
+
+    Attributes:
+        note: the operator's, for the card: intended use, origin and licences of the logs; Markdown.
+    """
+
+    data_sha256: str
+    rows: dict[str, int]
+    groups: dict[str, int]
+    group_salt: str
+    seed: int
+    match_rate: float
+    labellers: dict[str, int]
+    settings: dict[str, float | int | str]
+    libraries: dict[str, str]
+    note: str = ""
+
+
+class OutOfDistribution(msgspec.Struct, frozen=True):
+    """How the graph tells prompts unlike its training data: by the share of their n-grams that are rare there.
+
+    Attributes:
+        rare_below: an n-gram is rare when fewer rows of those learned from hold it.
+        limit: largest share, in [0, 1], of a prompt's distinct n-grams that may be rare.
+        share_calibrate: share beyond the limit of the rows that set it.
+        share_test: share of the rows that the figures are of.
+    """
+
+    rare_below: int
+    limit: float
+    share_calibrate: float
+    share_test: float
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What `manifest.json` holds; unknown fields of later formats are ignored.
+
+    Attributes:
+        exit_band: the widest half-width of the exit band, in calibrated log-odds.
+        exit_band_by_threshold: the band as it is; None where it is as wide at every threshold.
+        harness_rules: version of the rules by which prompts lose their harness text (`turnout.serving.router.harness`).
+    """
+
+    format_version: int
+    feature_schema: int
+    name: str
+    version: str
+    created: str
+    pair: Pair
+    encoder: Encoder
+    calibrator: str
+    exit_band: float
+    golden_tolerance: float
+    default_policy: str
+    policies: list[Policy]
+    metrics: dict[str, float | None]
+    intervals: dict[str, tuple[float, float]]
+    training: Training
+    files: dict[str, FileDigest]
+    synthetic: bool = False
+    parent: str | None = None
+    out_of_distribution: OutOfDistribution | None = None
+    exit_band_by_threshold: ExitBand | None = None
+    verdict: Verdict | None = None
+    harness_rules: int = 0
+
+    @property
+    def bundle_id(self) -> str:
+        """`name/version`: what every reply carries."""
+        return f"{self.name}/{self.version}"
+
+    def policy(self, name: str) -> Policy:
+        """Return the policy of that name, the default one for the empty name.
+
+        Raises:
+            UnknownName: the bundle has no such policy; the message lists those it has.
+        """
+        wanted = name or self.default_policy
+        for policy in self.policies:
+            if policy.name == wanted:
+                return policy
+        known = ", ".join(policy.name for policy in self.policies)
+        raise UnknownName(f"unknown policy; bundle {self.bundle_id} has: {known}")
+
+
+class Golden(msgspec.Struct, frozen=True):
+    """A prompt of the project's own and what the model must say of it: `p_match` of fast and full, in distribution."""
+
+    prompt: str
+    p_match: float
+    p_match_full: float
+    is_out_of_distribution: bool = False
+
+
+GOLDEN_THRESHOLD = 0.5
+"""Threshold at which the golden `p_match` was written; with the exit band it fixes the stage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """A bundle that passed its checks, in memory; `baseline` is None where it says of no traffic it was measured on."""
+
+    manifest: Manifest
+    model: RouterModel
+    golden: tuple[Golden, ...]
+    folder: Path
+    baseline: Baseline | None = None
+
+
+def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
+    """Read, check and open a bundle.
+
+    Args:
+        folder: where it lies.
+        trusted_key: PEM file with the Ed25519 public key that must have signed the manifest, and with it
+            the digest of every file; None asks for no signature.
+
+    Raises:
+        BundleRefused: a file is missing, damaged or unlisted, the signature is missing or another's, the
+            format is newer than this code, the graph does not load, or a golden prompt is missed. The message
+            names the file.
+        KeyRefused: `trusted_key` holds no such key.
+    """
+    manifest = read_manifest(folder, trusted_key)
+    contents = {name: _read_checked(folder, name, digest) for name, digest in manifest.files.items()}
+    for name in REQUIRED_FILES:
+        if name not in contents:
+            raise BundleRefused(
+                f"{folder / MANIFEST}: lists no {name}; the bundle is incomplete, train or copy it again"
+            )
+    try:
+        model = RouterModel(contents[GRAPH], contents[TOKENIZER], manifest.encoder.max_tokens, manifest.harness_rules)
+    except Exception as error:  # onnxruntime and tokenizers raise many types, all of which mean the same here
+        raise BundleRefused(f"{folder}: {GRAPH} or {TOKENIZER} does not load: {type(error).__name__}") from error
+    golden = _decode_golden(folder, contents[GOLDEN])
+    _check_golden(folder, manifest, model, golden)
+    return Bundle(manifest, model, golden, folder, read_baseline(contents.get(EVALUATION)))
+
+
+def read_file_of(bundle: Bundle, name: str) -> bytes:
+    """Return one file of a loaded bundle, as it was when it was loaded; raises `BundleRefused` when it no longer is."""
+    return _read_checked(bundle.folder, name, bundle.manifest.files[name])
+
+
+def sign_bundle(folder: Path, key: Path) -> Path:
+    """Sign the manifest with the private key in the file `key`, in place of an older signature.
+
+    Return the path of the signature. Raises `KeyRefused`, and `BundleRefused` when the manifest is damaged.
+    """
+    raw = _read_manifest_bytes(folder)
+    path = folder / MANIFEST_SIGNATURE
+    temporary = path.with_suffix(".tmp")
+    temporary.write_bytes(signature_of(raw, key))
+    temporary.replace(path)
+    return path
+
+
+def read_manifest(folder: Path, trusted_key: Path | None = None) -> Manifest:
+    """Read `manifest.json` against `manifest.sha256` and the trusted key; raises as `load_bundle` does."""
+    raw = _read_manifest_bytes(folder)
+    if trusted_key is not None:
+        _check_signature(folder, raw, trusted_key)
+    try:
+        version = msgspec.json.decode(raw, type=_FormatOnly).format_version
+        if version > FORMAT_VERSION:
+            raise BundleRefused(
+                f"{folder / MANIFEST}: format {version}, this Turnout reads up to {FORMAT_VERSION}; upgrade Turnout"
+            )
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BundleRefused(f"{folder / MANIFEST}: not a manifest: {error}") from error
+    if manifest.feature_schema != SCHEMA_VERSION:
+        raise BundleRefused(
+            f"{folder / MANIFEST}: feature schema {manifest.feature_schema}, "
+            f"this Turnout computes {SCHEMA_VERSION}; retrain"
+        )
+    if manifest.harness_rules not in HARNESS_RULES:
+        raise BundleRefused(
+            f"{folder / MANIFEST}: harness rules of version {manifest.harness_rules}, "
+            f"this Turnout has 0 to {LATEST_HARNESS_RULES}; upgrade Turnout"
+        )
+    return manifest
+
+
+def _read_manifest_bytes(folder: Path) -> bytes:
+    raw = _read_file(folder, MANIFEST, MAX_MANIFEST_BYTES)
+    expected = _read_file(folder, MANIFEST_DIGEST, 256).decode("ascii", "replace").strip()
+    _check_digest(folder / MANIFEST, raw, expected)
+    return raw
+
+
+def _check_signature(folder: Path, raw: bytes, trusted_key: Path) -> None:
+    if not is_signed_by(raw, _read_file(folder, MANIFEST_SIGNATURE, 256), trusted_key):
+        raise BundleRefused(
+            f"{folder / MANIFEST_SIGNATURE}: is not the signature of {MANIFEST} by the key in {trusted_key}; "
+            f"use a bundle of that key's owner, or sign this one: turnout bundle sign"
+        )
+
+
+class _FormatOnly(msgspec.Struct):
+    format_version: int
+
+
+def _read_checked(folder: Path, name: str, digest: FileDigest) -> bytes:
+    raw = _read_file(folder, name, MAX_FILE_BYTES)
+    if len(raw) != digest.size:
+        raise BundleRefused(f"{folder / name}: expected {digest.size} bytes, got {len(raw)}; copy the bundle again")
+    _check_digest(folder / name, raw, digest.sha256)
+    return raw
+
+
+def _read_file(folder: Path, name: str, max_bytes: int) -> bytes:
+    """Read one file below `folder`; no link, nothing outside, nothing larger than `max_bytes`."""
+    parts = name.split("/")
+    if name.startswith("/") or any(part in ("", ".", "..") for part in parts) or "\\" in name or "\0" in name:
+        raise BundleRefused(f"{folder / MANIFEST}: file name {name!r} leads outside the bundle")
+    path = folder / name
+    if any((folder / Path(*parts[: i + 1])).is_symlink() for i in range(len(parts))):
+        raise BundleRefused(f"{path}: is a symbolic link; bundles hold plain files only")
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(handle, "rb") as file:
+            stat = os.fstat(handle)
+            if stat.st_size > max_bytes:
+                raise BundleRefused(f"{path}: {stat.st_size} bytes, at most {max_bytes} are allowed")
+            return file.read(max_bytes + 1)
+    except OSError as error:
+        raise BundleRefused(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _check_digest(path: Path, raw: bytes, expected: str) -> None:
+    got = hashlib.sha256(raw).hexdigest()
+    if got != expected:
+        raise BundleRefused(f"{path}: SHA-256 expected {expected[:64]}, got {got}; the file is damaged, copy it again")
+
+
+def _decode_golden(folder: Path, raw: bytes) -> tuple[Golden, ...]:
+    try:
+        golden = tuple(msgspec.json.decode(line, type=Golden) for line in raw.splitlines() if line.strip())
+    except msgspec.MsgspecError as error:
+        raise BundleRefused(f"{folder / GOLDEN}: not golden prompts: {error}") from error
+    if not golden:
+        raise BundleRefused(f"{folder / GOLDEN}: holds no golden prompt")
+    return golden
+
+
+def _check_golden(folder: Path, manifest: Manifest, model: RouterModel, golden: tuple[Golden, ...]) -> None:
+    for index, item in enumerate(golden):
+        prompt = prompt_from_text(item.prompt)
+        for early_exit, expected in ((True, item.p_match), (False, item.p_match_full)):
+            try:
+                said = model.predict(prompt, GOLDEN_THRESHOLD, early_exit=early_exit)
+            except ModelFault as error:
+                raise BundleRefused(f"{folder / GOLDEN}: line {index + 1}: {error}") from error
+            except Exception as error:  # onnxruntime finds out here that inputs or sizes are impossible
+                raise BundleRefused(f"{folder}: {GRAPH} loads and does not run: {type(error).__name__}") from error
+            got = said.p_match
+            if said.is_out_of_distribution is not item.is_out_of_distribution:
+                raise BundleRefused(
+                    f"{folder / GOLDEN}: line {index + 1}: out of distribution expected "
+                    f"{item.is_out_of_distribution}, got {said.is_out_of_distribution}; copy the bundle again"
+                )
+            if abs(got - expected) > manifest.golden_tolerance:
+                raise BundleRefused(
+                    f"{folder / GOLDEN}: line {index + 1}: p_match expected {expected:.6f}, got {got:.6f}, "
+                    f"tolerance {manifest.golden_tolerance}; this machine or onnxruntime computes another answer"
+                )

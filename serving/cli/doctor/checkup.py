@@ -1,0 +1,70 @@
+"""All checks in order, and how they read: one line each, or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from rich.markup import escape
+from rich.table import Table
+
+from turnout.serving.cli.doctor.finding import Finding, Level
+from turnout.serving.cli.doctor.installation import check_installation
+from turnout.serving.cli.doctor.machine import check_cores, check_descriptors, check_instructions, usable_cores
+from turnout.serving.cli.doctor.models import check_models
+from turnout.serving.cli.doctor.server import check_listen, check_metrics, check_server
+
+COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
+
+
+@dataclass(frozen=True, slots=True)
+class Patient:
+    """What to look at.
+
+    Attributes:
+        bundle: folder of the bundle; None for the champion.
+        listen: `host:port` that a server would listen on.
+        server: `host:port` of a running server; empty for none, and then `listen` is checked.
+        metrics: URL of its metrics; empty for none.
+    """
+
+    bundle: Path | None
+    listen: str
+    server: str
+    metrics: str
+
+
+def check_up(patient: Patient) -> Iterator[Finding]:
+    """Yield what each check finds, as it finds it."""
+    yield from check_installation()
+    yield check_instructions()
+    seen, workers = check_metrics(patient.metrics) if patient.metrics else ([], None)
+    yield check_cores(usable_cores(), workers)
+    yield check_descriptors()
+    yield from check_models(patient.bundle)
+    if patient.server:
+        yield from check_server(patient.server)
+    else:
+        yield check_listen(patient.listen)
+    yield from seen
+
+
+def exit_code(findings: Sequence[Finding]) -> int:
+    """Return 1 when anything keeps the server from working, else 0."""
+    return int(any(finding.level is Level.FAIL for finding in findings))
+
+
+def as_json(findings: Sequence[Finding]) -> str:
+    """Return the findings as one JSON array."""
+    return msgspec.json.encode(findings).decode()
+
+
+def as_table(findings: Sequence[Finding]) -> Table:
+    """Return the findings for people: level, check, what is so, and below it what to do."""
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for finding in findings:
+        advice = f"\n-> {finding.advice}" if finding.advice else ""
+        table.add_row(f"[{COLOURS[finding.level]}]{finding.level}[/]", finding.check, escape(finding.found + advice))
+    return table

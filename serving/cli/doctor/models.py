@@ -1,0 +1,63 @@
+"""Checks of the bundle that would be served: where it lies, whether it loads, how near its golden answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+from turnout.serving.bundles.bundle import GOLDEN_THRESHOLD, Bundle, load_bundle
+from turnout.serving.bundles.registry import find_bundle, models_folder
+from turnout.serving.cli.doctor.finding import Finding, fail, ok, warn
+from turnout.serving.errors import BundleRefused
+from turnout.serving.router.prompt import prompt_from_text
+
+
+def check_models(bundle: Path | None, now: datetime | None = None) -> Iterator[Finding]:
+    """Check the registry, the champion or the bundle named, and the clock against the bundle's date."""
+    try:
+        if bundle is None:
+            yield ok("models folder", str(models_folder()))
+        folder = find_bundle(bundle)
+        yield ok("champion" if bundle is None else "bundle", str(folder))
+        loaded = load_bundle(folder)
+    except BundleRefused as error:
+        yield fail("bundle", str(error), "copy the bundle again, or name another one with --bundle")
+        return
+    manifest = loaded.manifest
+    yield ok("digests", f"{manifest.bundle_id}: {len(manifest.files)} files as the manifest says")
+    yield check_golden(loaded)
+    if manifest.synthetic:
+        yield warn(
+            "training data", "synthetic", "its figures say nothing of real traffic; train on your own: turnout train"
+        )
+    yield check_clock(manifest.created, now or datetime.now(UTC))
+
+
+def check_golden(bundle: Bundle) -> Finding:
+    """Compare this machine's answers to the golden prompts with those of the machine that made the bundle."""
+    tolerance = bundle.manifest.golden_tolerance
+    deviation = max_golden_deviation(bundle)
+    found = f"{len(bundle.golden)} prompts, p_match off by at most {deviation:.1e} (tolerance {tolerance:g})"
+    if deviation > tolerance / 2:
+        return warn("golden answers", found, "this CPU computes another answer; run turnout evaluate here")
+    return ok("golden answers", found)
+
+
+def max_golden_deviation(bundle: Bundle) -> float:
+    """Return the largest difference in p_match over the golden prompts, with and without early exit."""
+    return max(
+        abs(bundle.model.predict(prompt_from_text(item.prompt), GOLDEN_THRESHOLD, early_exit=early).p_match - expected)
+        for item in bundle.golden
+        for early, expected in ((True, item.p_match), (False, item.p_match_full))
+    )
+
+
+def check_clock(created: str, now: datetime) -> Finding:
+    """Compare the clock with the date of the bundle: a machine that thinks it is 1970 refuses all certificates."""
+    made = datetime.fromisoformat(created)
+    if made.tzinfo is None:
+        made = made.replace(tzinfo=UTC)
+    if now < made:
+        return fail("clock", f"{now:%Y-%m-%d %H:%M} UTC is before the bundle was made, {created}", "set the clock")
+    return ok("clock", f"{now:%Y-%m-%d %H:%M} UTC")

@@ -1,0 +1,201 @@
+"""What `turnout models` prints: versions with their lineage, and how two of them differ."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.table import Table
+
+from turnout.serving.bundles.bundle import Manifest, read_manifest
+from turnout.serving.bundles.entry import Change, Entry, names
+from turnout.serving.bundles.mlflow_registry import Published
+from turnout.serving.cli.tables import console, number
+from turnout.serving.errors import BundleRefused
+
+SHOWN = ("auroc", "apgr", "ece")
+
+
+class Version(msgspec.Struct, frozen=True):
+    """One version of a name, as it is listed."""
+
+    name: str
+    version: str
+    created: str
+    parent: str | None
+    is_current: bool
+    is_before: bool
+    rows: int
+    metrics: dict[str, float | None]
+
+
+class Difference(msgspec.Struct, frozen=True):
+    """One thing in which two bundles differ; None where a bundle lacks it."""
+
+    field: str
+    a: float | str | None
+    b: float | str | None
+
+
+def versions(models: Path, only: Sequence[str] = ()) -> list[Version]:
+    """Return all versions of the names, or of all names; the oldest of each name first."""
+    found = []
+    for name in only or names(models):
+        entry = Entry(models, name)
+        current, before = entry.current(), entry.before()
+        for version, manifest in entry.versions().items():
+            found.append(_version(name, version, manifest, current, before))
+    return found
+
+
+def _version(name: str, version: str, manifest: Manifest, current: str, before: str) -> Version:
+    return Version(
+        name=name,
+        version=version,
+        created=manifest.created,
+        parent=manifest.parent,
+        is_current=version == current,
+        is_before=version == before,
+        rows=sum(manifest.training.rows.values()),
+        metrics={figure: manifest.metrics.get(figure) for figure in SHOWN},
+    )
+
+
+def differences(a: Manifest, b: Manifest) -> list[Difference]:
+    """Return in what two bundles differ: settings, rows, figures, and thresholds by policy."""
+    sides = _flat(a), _flat(b)
+    fields = dict.fromkeys([*sides[0], *sides[1]])
+    return [
+        Difference(name, sides[0].get(name), sides[1].get(name))
+        for name in fields
+        if sides[0].get(name) != sides[1].get(name)
+    ]
+
+
+def find(models: Path, wanted: str) -> Path:
+    """Return the folder of `name/version`, of the version of `name` in service, or of a path.
+
+    Raises:
+        BundleRefused: there is none.
+    """
+    name, _, version = wanted.partition("/")
+    if (models / name).is_dir() and (version or Entry(models, name).current()):
+        folder = models / name / (version or Entry(models, name).current())
+        if folder.is_dir():
+            return folder
+    if Path(wanted).is_dir():
+        return Path(wanted)
+    raise BundleRefused(f"{wanted}: no such bundle; expected NAME, NAME/VERSION or a folder; see: turnout models list")
+
+
+def print_list(found: Sequence[Version], *, as_json: bool) -> None:
+    """Print versions, a line each."""
+    if as_json:
+        _print_json(found)
+        return
+    table = Table()
+    for column in ("bundle", "", "created", "parent", "rows", *SHOWN):
+        table.add_column(column, no_wrap=column not in ("bundle", "parent"), overflow="fold")
+    for one in found:
+        mark = "current" if one.is_current else "before" if one.is_before else ""
+        figures = (number(one.metrics[figure]) for figure in SHOWN)
+        table.add_row(f"{one.name}/{one.version}", mark, one.created[:16], one.parent or "", str(one.rows), *figures)
+    console().print(table)
+
+
+def print_entry(models: Path, name: str, *, as_json: bool) -> None:
+    """Print the versions of a name, the line from the one in service back through its parents, and all changes."""
+    entry = Entry(models, name)
+    found, lineage, history = versions(models, [name]), _lineage(entry), entry.history()
+    if as_json:
+        _print_json({"versions": found, "lineage": lineage, "history": history})
+        return
+    print_list(found, as_json=False)
+    print(f"lineage: {' <- '.join(lineage) or 'nothing in service'}")
+    for change in history:
+        print(change_line(name, change))
+
+
+def change_line(name: str, change: Change) -> str:
+    """Return a change as one line for people."""
+    moment = dt.datetime.fromtimestamp(change.at_s, dt.UTC)
+    return f"{moment:%Y-%m-%dT%H:%M:%SZ} {change.action} {name}: {change.before or 'none'} -> {change.version}"
+
+
+def print_change(name: str, change: Change, *, as_json: bool) -> None:
+    """Print a change."""
+    if as_json:
+        _print_json(change)
+    else:
+        print(change_line(name, change))
+
+
+def print_differences(models: Path, a: str, b: str, *, as_json: bool) -> None:
+    """Print in what two bundles differ."""
+    found = differences(*(read_manifest(find(models, wanted)) for wanted in (a, b)))
+    if as_json:
+        _print_json(found)
+        return
+    table = Table()
+    for column in ("field", a, b):
+        table.add_column(column)
+    for one in found:
+        table.add_row(one.field, _cell(one.a), _cell(one.b))
+    console().print(table)
+
+
+def print_pruned(name: str, gone: Iterable[str], *, as_json: bool) -> None:
+    """Print which versions are gone."""
+    if as_json:
+        _print_json(list(gone))
+    else:
+        print(f"{name}: deleted {', '.join(gone) or 'nothing'}")
+
+
+def print_published(found: Sequence[Published], *, as_json: bool) -> None:
+    """Print what stands in MLflow's registry, a line each."""
+    if as_json:
+        _print_json(found)
+        return
+    for one in found:
+        became = "published as" if one.is_new else "is there as"
+        print(f"{one.bundle} {became} version {one.version}{', champion' if one.is_champion else ''}")
+
+
+def _lineage(entry: Entry) -> list[str]:
+    """Return bundle ids from the version in service back through its parents; the last may not be here any more."""
+    by_id = {one.bundle_id: one for one in entry.versions().values()}
+    current = entry.versions().get(entry.current())
+    lineage = [] if current is None else [current.bundle_id]
+    while lineage and (one := by_id.get(lineage[-1])) and one.parent and one.parent not in lineage:
+        lineage.append(one.parent)
+    return lineage
+
+
+def _flat(manifest: Manifest) -> dict[str, float | str | None]:
+    training = manifest.training
+    plain = {
+        name: getattr(manifest, name)
+        for name in ("version", "created", "parent", "calibrator", "exit_band", "feature_schema", "default_policy")
+    }
+    return {
+        **plain,
+        "encoder": f"{manifest.encoder.name} {manifest.encoder.sha256[:16]}",
+        "data": training.data_sha256[:16],
+        **{f"rows {part}": count for part, count in training.rows.items()},
+        "match rate": training.match_rate,
+        **manifest.metrics,
+        **{f"threshold of {policy.name}": policy.threshold for policy in manifest.policies},
+        **{f"share to weak under {policy.name}": policy.share_weak for policy in manifest.policies},
+    }
+
+
+def _cell(value: float | str | None) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str("" if value is None else value)
+
+
+def _print_json(value: Any) -> None:
+    print(msgspec.json.encode(value).decode())

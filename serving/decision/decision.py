@@ -1,0 +1,163 @@
+"""From a prompt and a policy to a `Decision`; used by the service, the command line and `predict`.
+
+Guards come before the model: they need no probability, and the strong model is always a safe answer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+
+from turnout.serving.bundles.bundle import Bundle, Pair, Policy
+from turnout.serving.decision.routes import Reason, Route
+from turnout.serving.decision.rules.budget import Exploration
+from turnout.serving.decision.rules.exploring import After
+from turnout.serving.decision.rules.rules import Before, Facts, Rules
+from turnout.serving.errors import InvalidRequest
+from turnout.serving.router.model import Prediction, Stage
+from turnout.serving.router.prompt import Prompt
+
+NO_RULES = Rules()
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One routing decision.
+
+    Attributes:
+        route: the tier.
+        model: the model's name, from the bundle's pair.
+        p_match: calibrated probability of a match; None when the model did not run.
+        confidence: `p_match` when weak, `1 - p_match` when strong; None when the model did not run.
+            Below 0.5 is normal for strong under a cautious policy: insurance bought. None too where the reason is
+            OUT_OF_DISTRIBUTION: calibration holds for prompts like those of the training, so nothing says how sure
+            the route is. `p_match` stays: it is what the model said, and worth logging for the next training.
+        threshold: in [0, 1]; `p_match` at or above it goes weak.
+        policy: the policy's name, `threshold=...` for an override.
+        reason: what decided.
+        stage: the head that answered; None when the model did not run.
+        rule: name of the rule that applied; empty for none.
+        route_propensity: probability in (0, 1] that a request like this one takes this route; 1 without exploration.
+        wants_both: whether the caller is asked to obtain both models' answers; the one of `model` is to be shown.
+        pair_propensity: probability in [0, 1] that it is asked; 0 without such exploration.
+        exploration: whether the request could be explored, and if not, why.
+    """
+
+    route: Route
+    model: str
+    p_match: float | None
+    confidence: float | None
+    threshold: float
+    policy: str
+    reason: Reason
+    stage: Stage | None
+    rule: str = ""
+    route_propensity: float = 1.0
+    wants_both: bool = False
+    pair_propensity: float = 0.0
+    exploration: Exploration = Exploration.NONE
+
+
+def threshold_policy(threshold: float) -> Policy:
+    """Return the policy that a caller's plain threshold stands for.
+
+    Raises:
+        InvalidRequest: the threshold is NaN or outside [0, 1].
+    """
+    if not 0.0 <= threshold <= 1.0:
+        raise InvalidRequest(f"threshold: expected a number in [0, 1], got {threshold}")
+    return Policy(
+        name=f"threshold={threshold:g}",
+        kind="threshold",
+        target=threshold,
+        threshold=threshold,
+        is_met=True,
+        share_weak=float("nan"),
+        quality_kept=None,
+        share_worse=float("nan"),
+    )
+
+
+def check_content(prompt: Prompt) -> None:
+    """Raise `InvalidRequest` when there is nothing to route: no text, no image, no tool."""
+    if prompt.is_empty and not (prompt.images or prompt.tools):
+        raise InvalidRequest("the request has no content: expected text, messages or an OpenAI body with some text")
+
+
+def decide(bundle: Bundle, prompt: Prompt, policy: Policy, *, early_exit: bool = True) -> Decision:
+    """Route one prompt without a rules file; raises what `check_content` and `RouterModel.predict` raise."""
+    check_content(prompt)
+    before = NO_RULES.before(Facts(prompt))
+    if before.route is not None:
+        return ruled_decision(bundle.manifest.pair, policy, before)
+    prediction = bundle.model.predict(prompt, policy.threshold, early_exit=early_exit)
+    return model_decision(bundle.manifest.pair, policy, prediction)
+
+
+def ruled_decision(pair: Pair, policy: Policy, before: Before) -> Decision:
+    """Return what was decided before the model, by a rule or a guard, without any probability."""
+    route, reason = before.route or Route.STRONG, before.reason or Reason.RULE
+    return _decision(pair, policy, route, reason, None, before.rule)
+
+
+def model_decision(
+    pair: Pair, policy: Policy, prediction: Prediction, rule: str = "", *, falls_back: bool = True
+) -> Decision:
+    """Return the decision that `p_match` and the policy's threshold give.
+
+    Args:
+        pair: the bundle's.
+        policy: whose threshold holds.
+        prediction: what the model said.
+        rule: name of the rule that applied; empty for none.
+        falls_back: whether what is out of distribution goes strong whatever its `p_match` and the policy, which is
+            how the policies were solved.
+    """
+    if falls_back and prediction.is_out_of_distribution:
+        return _decision(pair, policy, Route.STRONG, Reason.OUT_OF_DISTRIBUTION, prediction, rule)
+    route = Route.WEAK if prediction.goes_weak(policy.threshold, falls_back=falls_back) else Route.STRONG
+    return _decision(pair, policy, route, Reason.MODEL, prediction, rule)
+
+
+def settled(decision: Decision, pair: Pair, after: After) -> Decision:
+    """Return what becomes of the model's decision, once session and exploration have been heard."""
+    if after.reason is decision.reason and after.exploration is Exploration.NONE:
+        return decision
+    return dataclasses.replace(
+        decision,
+        route=after.route,
+        model=_model(pair, after.route),
+        confidence=_confidence(decision.p_match, after.route, after.reason),
+        reason=after.reason,
+        route_propensity=after.route_propensity,
+        wants_both=after.wants_both,
+        pair_propensity=after.pair_propensity,
+        exploration=after.exploration,
+    )
+
+
+def _decision(
+    pair: Pair, policy: Policy, route: Route, reason: Reason, prediction: Prediction | None, rule: str
+) -> Decision:
+    p_match = None if prediction is None else prediction.p_match
+    return Decision(
+        route=route,
+        model=_model(pair, route),
+        p_match=p_match,
+        confidence=_confidence(p_match, route, reason),
+        threshold=policy.threshold,
+        policy=policy.name,
+        reason=reason,
+        stage=None if prediction is None else prediction.stage,
+        rule=rule,
+    )
+
+
+def _model(pair: Pair, route: Route) -> str:
+    return pair.weak if route is Route.WEAK else pair.strong
+
+
+def _confidence(p_match: float | None, route: Route, reason: Reason) -> float | None:
+    if p_match is None or reason is Reason.OUT_OF_DISTRIBUTION:
+        return None
+    return p_match if route is Route.WEAK else 1.0 - p_match

@@ -1,0 +1,154 @@
+"""What a rules file may say: its keys, their defaults and their ranges, as structs that msgspec fills.
+
+Every key is explained, with a complete example, in README.md beside this module.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from turnout.serving.decision.routes import MAX_ESTIMATED_TOKENS, Route
+
+MAX_EXPLORATION = 0.5
+"""At a half the tier says nothing of the policy any more; beyond it exploration would be the policy."""
+
+Decider = Literal["model", "strong"]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
+ExplorationRate = Annotated[float, msgspec.Meta(ge=0, le=MAX_EXPLORATION)]
+Usd = Annotated[float, msgspec.Meta(ge=0)]
+Name = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+Globs = Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+
+
+class RuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One entry of `[[rules]]`: whom it is for, and what happens to their requests.
+
+    Attributes:
+        name: told in the reply; no two rules share it.
+        tasks, tenants: shell patterns (`legal*`), case-sensitive; one of each must fit. None fits any.
+        route: sends them there without asking the model.
+        rollout_percent: share of sessions that the model may decide on; the others go strong.
+        policy, threshold: what the model's p_match is held against; at most one of them.
+        bundle: `name` or `name/version` that answers.
+        exploration: rate instead of that of the policy or the file.
+        both: likewise, of requests that both models are to answer.
+    """
+
+    name: Name
+    tasks: Globs | None = None
+    tenants: Globs | None = None
+    route: Route | None = None
+    rollout_percent: Percent = 100.0
+    policy: Name | None = None
+    threshold: Share | None = None
+    bundle: Name | None = None
+    exploration: ExplorationRate | None = None
+    both: Share | None = None
+
+
+class SessionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[session]`: when a session that is at the strong model stays there.
+
+    Attributes:
+        stay_strong: always.
+        count_switch_cost: where the weak model would cost as much or more, its cold cache counted.
+    """
+
+    stay_strong: bool = False
+    count_switch_cost: bool = True
+
+
+class PolicyExplorationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One entry of `[[exploration.policies]]`: rates instead of the file's where a policy decides.
+
+    Attributes:
+        policy: shell pattern over the policy's name (`max_worse=*`); `threshold=*` is a caller's own.
+        rate, both: as in `[exploration]`; None for those there.
+    """
+
+    policy: Name
+    rate: ExplorationRate | None = None
+    both: Share | None = None
+
+
+class ExplorationSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """`[exploration]`: requests sent to the other tier, or to both, so that there is something to learn from.
+
+    Attributes:
+        rate: share of sessions that take the other tier, at most a half.
+        both: share of sessions whose requests both models are to answer; costs the second answer, and no quality.
+        min_p_match: a request below it is never explored to the weak model. Exploring to the strong model costs
+            money, to the weak one quality: this bounds the second.
+        max_usd_per_hour: cap of each worker on the expected cost of exploration; None for no cap.
+        policies: the first whose pattern fits the policy applied.
+    """
+
+    rate: ExplorationRate = 0.0
+    both: Share = 0.0
+    min_p_match: Share = 0.0
+    max_usd_per_hour: Usd | None = None
+    policies: tuple[PolicyExplorationSpec, ...] = ()
+
+
+class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A whole rules file; the defaults are what holds without one.
+
+    Attributes:
+        salt: of all draws; another one draws anew.
+        policy: default policy instead of the bundle's.
+        otherwise: who decides on requests that no rule names; `strong` makes the rules an allow-list.
+        max_estimated_tokens: longer prompts go strong (UTF-8 bytes / 4).
+        images, tools: who decides on requests that hold them beside text.
+        out_of_distribution: who decides on requests unlike what the model was trained on; with `model` the
+            promises of the policies no longer hold, which were solved with these requests going strong.
+        rules: the first that fits applies.
+    """
+
+    salt: str = ""
+    policy: Name | None = None
+    otherwise: Decider = "model"
+    max_estimated_tokens: Annotated[int, msgspec.Meta(ge=1)] = MAX_ESTIMATED_TOKENS
+    images: Decider = "model"
+    tools: Decider = "model"
+    out_of_distribution: Decider = "strong"
+    rules: tuple[RuleSpec, ...] = ()
+    session: SessionSpec = SessionSpec()
+    exploration: ExplorationSpec = ExplorationSpec()
+
+
+EXPECTED = {
+    "salt": "text of at most 64 bytes",
+    "policy": "the name of a policy, such as 'max_worse=0.01'",
+    "otherwise": "'model' or 'strong'",
+    "max_estimated_tokens": "a whole number of tokens, 1 or more",
+    "images": "'model' or 'strong'",
+    "tools": "'model' or 'strong'",
+    "out_of_distribution": "'model' or 'strong'",
+    "rules": "tables headed [[rules]]",
+    "rules.name": "text of 1 to 200 characters",
+    "rules.tasks": "a list of one or more patterns, such as ['legal*'], or no such key for any task",
+    "rules.tenants": "a list of one or more patterns, such as ['acme'], or no such key for any tenant",
+    "rules.route": "'strong' or 'weak'",
+    "rules.rollout_percent": "a number from 0 to 100",
+    "rules.policy": "the name of a policy, such as 'max_worse=0.01'",
+    "rules.threshold": "a number from 0 to 1",
+    "rules.bundle": "the name of a bundle, 'name' or 'name/version'",
+    "rules.exploration": "a number from 0 to 0.5",
+    "rules.both": "a number from 0 to 1",
+    "session": "a table headed [session]",
+    "session.stay_strong": "true or false",
+    "session.count_switch_cost": "true or false",
+    "exploration": "a table headed [exploration]",
+    "exploration.rate": "a number from 0 to 0.5",
+    "exploration.both": "a number from 0 to 1",
+    "exploration.min_p_match": "a number from 0 to 1",
+    "exploration.max_usd_per_hour": "USD an hour, 0 or more",
+    "exploration.policies": "tables headed [[exploration.policies]]",
+    "exploration.policies.policy": "a pattern over names of policies, such as 'max_worse=*'",
+    "exploration.policies.rate": "a number from 0 to 0.5",
+    "exploration.policies.both": "a number from 0 to 1",
+}
+"""What each key takes, in the words of a refusal; array indices left out."""

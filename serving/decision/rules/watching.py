@@ -1,0 +1,95 @@
+"""A rules file while the server runs: looked at every second, taken over between two requests, or refused.
+
+Comes in: a path, and a check against what is served. Goes out: `RulesFile.rules`, always a valid set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from turnout.serving.decision.rules.names import Check, checked_rules
+from turnout.serving.errors import RulesRefused
+
+POLL_S = 1.0
+_log = logging.getLogger("turnout.rules")
+
+
+@dataclass(frozen=True, slots=True)
+class _Mark:
+    """What tells that a file is another one; a write of the same size in the same nanosecond goes unseen."""
+
+    mtime_ns: int
+    size: int
+    inode: int
+
+
+class RulesFile:
+    """The rules in force, from a file that may change.
+
+    Attributes:
+        path: of the file.
+        rules: in force now; replaced as one object, so that a request sees either the old or the new.
+        reloads: how often another content was taken over since the start.
+        refusals: how often the file was refused since the start.
+        refusal: why the file as it stands is refused; None while it is in force.
+    """
+
+    def __init__(self, path: Path, check: Check, poll_s: float = POLL_S) -> None:
+        """Read and check the file.
+
+        Args:
+            path: of the file; may be replaced, rewritten, or gone for a while.
+            check: called with rules before they come into force.
+            poll_s: seconds between two looks at the file.
+
+        Raises:
+            RulesRefused: the file, or `check`, is against it: nothing to go on with at the start.
+        """
+        self.path = path
+        self.reloads = 0
+        self.refusals = 0
+        self.refusal: str | None = None
+        self._check = check
+        self._poll_s = poll_s
+        self._taken = self._seen = _mark(path)
+        self.rules = checked_rules(path, check)
+
+    def reload(self) -> bool:
+        """Read the file now and say whether it is in force; a bad one is logged, counted, and the old rules go on."""
+        self._taken = _mark(self.path)
+        try:
+            rules = checked_rules(self.path, self._check)
+        except RulesRefused as error:
+            self.refusals += 1
+            self.refusal = str(error)
+            _log.error("rules refused, the old ones go on: %s", error)
+            return False
+        self.refusal = None
+        if rules.spec != self.rules.spec:
+            self.rules = rules
+            self.reloads += 1
+            _log.info("rules taken over from %s: %d rules", self.path, len(rules.spec.rules))
+        return True
+
+    async def watch(self) -> None:
+        """Look at the file until cancelled, and reload it once it has changed and then stood still for one look.
+
+        A file that is being written may end, for a moment, at a place where half of it is valid.
+        """
+        while True:
+            await asyncio.sleep(self._poll_s)
+            mark = await asyncio.to_thread(_mark, self.path)  # a file system over a network may hang
+            if mark == self._seen and mark != self._taken:
+                self.reload()
+            self._seen = mark
+
+
+def _mark(path: Path) -> _Mark | None:
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return _Mark(stat.st_mtime_ns, stat.st_size, stat.st_ino)

@@ -1,0 +1,68 @@
+"""`POST /v1/route`: the JSON twin of Route, in proto3's JSON mapping with the proto's own field names.
+
+Body in, bytes of a `RouteRequest` out; `RouteResponse` in, body out. One thing is easier than the mapping
+has it: `openai_body` may be the chat.completions body itself, instead of its bytes in base64.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from google.protobuf import json_format  # type: ignore[import-untyped]
+
+from turnout.serving.errors import InvalidRequest
+from turnout.serving.pb import router_pb2 as pb
+
+FIELDS = frozenset(name for field in pb.RouteRequest.DESCRIPTOR.fields for name in (field.name, field.json_name))
+OPENAI_BODY_NAMES = ("openai_body", "openaiBody")
+
+_decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+def read_route(body: bytes) -> bytes:
+    """Return the bytes of the `RouteRequest` that a JSON body stands for.
+
+    Raises:
+        InvalidRequest: not a JSON object, or a field that the request has not, or of another type. The message
+            names the field and never quotes a value.
+    """
+    try:
+        fields = _decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise InvalidRequest("the body is not a JSON object") from None
+    openai_bodies = [fields.pop(name) for name in OPENAI_BODY_NAMES if bytes(fields.get(name, b""))[:1] == b"{"]
+    request = _request(fields)
+    if openai_bodies and (len(openai_bodies) > 1 or request.WhichOneof("content")):
+        raise InvalidRequest("expected exactly one of text, messages, openai_body")
+    for openai_body in openai_bodies:
+        request.openai_body = bytes(openai_body)
+    return bytes(request.SerializeToString())
+
+
+def write_route(response: Any) -> dict[str, Any]:
+    """Return the JSON of a `RouteResponse`; 64-bit integers are strings, as proto3's mapping has it."""
+    named: dict[str, Any] = json_format.MessageToDict(
+        response, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    return named
+
+
+def _request(fields: dict[str, msgspec.Raw]) -> Any:
+    request = _parsed(fields)
+    if request is not None:
+        return request
+    unknown = fields.keys() - FIELDS
+    if unknown:
+        known = ", ".join(field.name for field in pb.RouteRequest.DESCRIPTOR.fields)
+        raise InvalidRequest(f"{len(unknown)} fields are unknown; known are {known}")
+    wrong = sorted(name for name in fields if _parsed({name: fields[name]}) is None)
+    raise InvalidRequest(f"{', '.join(wrong) or 'the fields'}: not what a turnout.v1.RouteRequest holds there")
+
+
+def _parsed(fields: dict[str, msgspec.Raw]) -> Any:
+    """Return the request of the fields; None when the mapping refuses them, with a text that may quote them."""
+    try:
+        return json_format.Parse(msgspec.json.encode(fields), pb.RouteRequest())
+    except (json_format.ParseError, ValueError, RecursionError):  # a lone surrogate is a UnicodeEncodeError
+        return None

@@ -1,0 +1,122 @@
+"""The router graph as a session: `Prompt` in, `Prediction` out.
+
+The graph holds the whole cascade: a fast head over the lexical and structural parts, and, inside an
+`If`, the encoder with the full head. `p_match` comes out of the fast head when it lies outside the
+exit band around the threshold, and of the full head otherwise. Beside it the graph says whether the prompt is
+unlike what it was trained on; one without that output (bundle format 1) never says so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+import numpy as np
+import onnxruntime as ort
+
+from turnout.serving.errors import ModelFault
+from turnout.serving.router.features import Features, Featurizer
+from turnout.serving.router.prompt import Prompt
+
+OUTPUTS = ("p_match", "is_full")
+OUT_OF_DISTRIBUTION = "is_out_of_distribution"
+"""The output that graphs of bundle format 1 lack."""
+
+
+class Stage(StrEnum):
+    """Which part of the model answered."""
+
+    FAST = "FAST"
+    FULL = "FULL"
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What the model says of one prompt.
+
+    Attributes:
+        p_match: calibrated probability in [1e-6, 1 - 1e-6] that the weak model does as well.
+        stage: the head that gave it.
+        is_out_of_distribution: whether the prompt is unlike the training data, so that no calibration vouches
+            for `p_match`; False from graphs that do not look.
+    """
+
+    p_match: float
+    stage: Stage
+    is_out_of_distribution: bool = False
+
+    def goes_weak(self, threshold: float, *, falls_back: bool = True) -> bool:
+        """Whether the request goes to the weak model.
+
+        Args:
+            threshold: the policy's, in [0, 1].
+            falls_back: whether what is out of distribution goes strong whatever its `p_match`.
+        """
+        return self.p_match >= threshold and not (falls_back and self.is_out_of_distribution)
+
+
+class RouterModel:
+    """A router graph with its tokenizer, ready to predict. Thread-safe; one ONNX thread a call."""
+
+    def __init__(self, graph: bytes, tokenizer_json: bytes, max_tokens: int, harness_rules: int = 0) -> None:
+        """Build the session from bytes, which also refuses every external data file.
+
+        Args:
+            graph: the bytes of `router.onnx`.
+            tokenizer_json: the bytes of `tokenizer.json`.
+            max_tokens: most word pieces the encoder reads, [CLS] and [SEP] included.
+            harness_rules: version of the rules by which harness text is left out (`turnout.serving.router.harness`).
+        """
+        self.featurize = Featurizer(tokenizer_json, max_tokens, harness_rules)
+        self._session = ort.InferenceSession(graph, session_options(), providers=["CPUExecutionProvider"])
+        looks = OUT_OF_DISTRIBUTION in (output.name for output in self._session.get_outputs())
+        self._outputs = (*OUTPUTS, OUT_OF_DISTRIBUTION) if looks else OUTPUTS
+
+    def predict(self, prompt: Prompt, threshold: float, *, early_exit: bool = True) -> Prediction:
+        """Return `p_match` of one prompt; always a batch of one.
+
+        Args:
+            prompt: any prompt, the empty one too.
+            threshold: the policy's threshold in [0, 1]; it places the exit band.
+            early_exit: False runs the encoder for every prompt.
+
+        Raises:
+            ModelFault: the graph gave NaN or a number outside [0, 1].
+        """
+        return self.predict_features(self.featurize(prompt), threshold, early_exit=early_exit)
+
+    def predict_features(self, features: Features, threshold: float, *, early_exit: bool = True) -> Prediction:
+        """Return `p_match` for features already extracted; otherwise as `predict`."""
+        p_match, is_full, *is_out_of_distribution = self._session.run(
+            self._outputs,
+            {
+                "token_ids": features.token_ids,
+                "buckets": features.buckets,
+                "counts": features.counts,
+                "structural": features.structural,
+                "threshold": np.array(threshold, np.float64),
+                "early_exit": np.array(early_exit),
+            },
+        )
+        value = float(p_match)
+        if not 0.0 <= value <= 1.0:  # False for NaN too, which would else choose a route in silence
+            raise ModelFault(f"the graph gave p_match = {value}, expected a number in [0, 1]")
+        stage = Stage.FULL if is_full else Stage.FAST
+        return Prediction(value, stage, any(map(bool, is_out_of_distribution)))
+
+
+def session_options() -> ort.SessionOptions:
+    """Return the options of every session, in training and in serving.
+
+    One thread, no spinning: spinning cost three times the CPU at 20 requests/s and gained nothing.
+    Basic optimisation only: ONNX Runtime fuses attention in a graph that stands alone but not inside an
+    `If`; the fused encoder differs by up to 0.03 a component (p_match by 1e-3). This costs 6 to 8 % of the
+    encoder's time (docs/decisions/serving/0001).
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = 3
+    return options

@@ -1,0 +1,197 @@
+"""The one path of every request, alone or among many: read, rules, bundle, admission, model, answer.
+
+Bytes of a `RouteRequest` in, `RouteResponse` or `RouteResult` out. The model runs on a thread of its
+own, one prompt at a time (a batch of one: another row would change the answer); it releases the
+interpreter lock, so that health checks are answered meanwhile.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from turnout.serving.access.access import check_tenant
+from turnout.serving.bundles.bundle import Policy
+from turnout.serving.decision.costs import ExpectedCosts
+from turnout.serving.decision.decision import NO_RULES, Decision, check_content, model_decision, ruled_decision, settled
+from turnout.serving.decision.routes import estimated_tokens
+from turnout.serving.decision.rules.budget import ExplorationBudget
+from turnout.serving.decision.rules.exploring import After
+from turnout.serving.decision.rules.rules import Rules
+from turnout.serving.observe.drift.watch import DriftWatch
+from turnout.serving.router.explain import parts_of
+from turnout.serving.service.admission import Admission
+from turnout.serving.service.asked import Asked, facts_of
+from turnout.serving.service.challengers import Challengers
+from turnout.serving.service.decision_log import Decided, DecisionLog
+from turnout.serving.service.items import failed_result, request_id_of, result
+from turnout.serving.service.lifecycle import Lifecycle
+from turnout.serving.service.lineup import Lineup, Served
+from turnout.serving.service.model_thread import Ask, ModelThread, Predicted, remaining_s
+from turnout.serving.service.status import failure_of
+from turnout.serving.settings import ServerSettings
+from turnout.serving.wire.route import Timings, read_request, response
+
+
+class Answering:
+    """Answers requests from the bundles of a lifecycle.
+
+    Attributes:
+        lifecycle: the bundles.
+        admission: the queue's limits and counts.
+        challengers: canary and shadow.
+    """
+
+    def __init__(
+        self,
+        lifecycle: Lifecycle,
+        settings: ServerSettings,
+        rules: Callable[[], Rules] = lambda: NO_RULES,
+        decision_log: DecisionLog | None = None,
+        drift: DriftWatch | None = None,
+    ) -> None:
+        """Take the bundles to answer from, the limits, where to find the rules in force, and what logs and watches."""
+        self.lifecycle = lifecycle
+        self.admission = Admission(settings.max_queue_items, settings.max_tenant_share, lifecycle.metrics.refused)
+        self.challengers = Challengers(lifecycle)
+        self._metrics = lifecycle.metrics
+        self._rules = rules
+        self._decision_log = decision_log
+        self._drift = drift
+        self._settings = settings
+        self._budget = ExplorationBudget()
+        self._model_thread = ModelThread(self.admission.observe, early_exit=settings.early_exit)
+
+    @property
+    def model_calls(self) -> int:
+        """Prompts handed to the model so far, warm-up left out."""
+        return self._model_thread.calls
+
+    @property
+    def _logs_features(self) -> bool:
+        return self._decision_log is not None and self._decision_log.wants_features
+
+    def close(self) -> None:
+        """Drop what waits for the model and let its threads end."""
+        self._model_thread.close()
+        self.challengers.close()
+
+    async def result(self, raw: bytes, deadline_s: float | None) -> Any:
+        """Return the `RouteResult` of one item: what `answer` returns, or the failure it raised."""
+        try:
+            return result(await self.answer(raw, deadline_s))
+        except Exception as error:  # noqa: BLE001  # a bad item fails alone, whatever is wrong with it
+            failure = failure_of(error)
+            self._metrics.failed(failure.code)
+            return failed_result(request_id_of(raw, self._settings.max_request_bytes), failure)
+
+    async def results(self, items: Iterable[bytes], deadline_s: float | None) -> list[Any]:
+        """Return the `RouteResult` of each item, in their order; the items wait for the model together."""
+        return list(await asyncio.gather(*(self.result(raw, deadline_s) for raw in items)))
+
+    async def answer(self, raw: bytes, deadline_s: float | None) -> Any:
+        """Return the `RouteResponse` to the bytes of one `RouteRequest`.
+
+        Args:
+            raw: the bytes.
+            deadline_s: when the caller stops waiting, on the monotonic clock; None for never.
+
+        Raises:
+            RequestError: any of them; another exception is a fault of ours.
+        """
+        received_ns = time.perf_counter_ns()
+        call = read_request(raw, self._settings.max_request_bytes)
+        check_tenant(call.tenant)
+        check_content(call.prompt)
+        lineup, rules = self.lifecycle.lineup, self._rules()  # taken once: the request sees one state in every phase
+        facts = facts_of(call)
+        asked = Asked(call, facts, rules.before(facts), deadline_s, time.perf_counter_ns())
+        served = lineup.find(asked.wanted_bundle)
+        tokens = estimated_tokens(call.prompt.text)
+        costs = served.prices.expected_costs(tokens, call.output_tokens, call.cached_tokens, call.previous)
+        decode_ns = asked.decoded_ns - received_ns
+        if asked.before.route is not None:  # no place in the queue, which keeps the longest texts out of it
+            decision = ruled_decision(served.manifest.pair, asked.policy(served), asked.before)
+            timings = Timings(decode_ns, 0, time.perf_counter_ns() - asked.decoded_ns)
+            self._decided(Decided(time.time(), call, decision, served.manifest, costs, tokens), timings)
+            return response(call, decision, served.manifest.bundle_id, costs, timings)
+        served, policy, predicted = await self._predicted(lineup, served, asked)
+        chosen = model_decision(
+            served.manifest.pair,
+            policy,
+            predicted.prediction,
+            asked.before.rule,
+            falls_back=asked.before.falls_back,
+        )
+        self.challengers.show(lineup, served, asked, chosen)
+        manifest = served.manifest
+        decision = settled(chosen, manifest.pair, self._after(rules, asked, chosen, predicted, costs))
+        if self._drift is not None:
+            self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction)
+        timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
+        features = predicted.features if self._logs_features else None
+        self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, features, served.bundle), timings)
+        return response(call, decision, manifest.bundle_id, costs, timings, predicted.contributions)
+
+    def _after(self, rules: Rules, asked: Asked, chosen: Decision, predicted: Predicted, costs: ExpectedCosts) -> After:
+        """Return what session and exploration make of the model's choice, and count what the latter costs."""
+        after = rules.after(
+            asked.facts,
+            asked.before,
+            chosen.route,
+            predicted.prediction.p_match,
+            costs,
+            chosen.reason,
+            policy=chosen.policy,
+            budget=self._budget,
+        )
+        self._metrics.explored(after)
+        return after
+
+    def _decided(self, decided: Decided, timings: Timings) -> None:
+        """Count a decision, and log it where a log is kept."""
+        self._metrics.decided(decided.decision, decided.manifest.bundle_id, timings)
+        if self._decision_log is not None:
+            self._decision_log.log(decided)
+
+    async def _predicted(self, lineup: Lineup, served: Served, asked: Asked) -> tuple[Served, Policy, Predicted]:
+        """Ask the canary, where it is its turn, and where it fails the bundle that always may."""
+        canary = self.challengers.canary_for(lineup, asked)
+        if canary is not None:
+            try:
+                policy = asked.policy(canary)
+                return canary, policy, await self._by(canary, policy, asked)
+            except Exception as error:  # noqa: BLE001  # no caller sees a fault of the canary
+                self.challengers.stand_in(canary, error)
+        policy = asked.policy(served)
+        return served, policy, await self._by(served, policy, asked)
+
+    async def _by(self, served: Served, policy: Policy, asked: Asked) -> Predicted:
+        """Ask one bundle: its cache, else its model."""
+        call = asked.call
+        key = served.cache.key(call.prompt, policy.threshold)
+        if key and not call.explain:
+            known = served.cache.get(key)
+            self._metrics.cache(hit=known is not None)
+            if known is not None:
+                return Predicted(known, asked.decoded_ns, time.perf_counter_ns())
+        parts = parts_of(call.prompt.text) if call.explain else []
+        with self.admission.slot(call.tenant, remaining_s(asked.deadline_s), 1 + len(parts)):
+            is_watched = self._drift is not None and served.bundle.baseline is not None
+            ask = Ask(
+                served.bundle.model,
+                call.prompt,
+                policy.threshold,
+                asked.deadline_s,
+                asked.decoded_ns,
+                parts,
+                wants_features=self._logs_features or is_watched,
+            )
+            predicted = await self._model_thread.ask(ask, self.admission.service_s)
+        served.cache.put(key, predicted.prediction)
+        self.challengers.took(served, predicted.model_ns // (1 + len(parts)))
+        if is_watched and self._drift is not None and predicted.features is not None:
+            self._drift.predicted(served.bundle, predicted.prediction, predicted.features.structural)
+        return predicted

@@ -1,0 +1,245 @@
+"""The decision log: decisions from the event loop to the spool, without the loop ever waiting.
+
+    loop: decision -> bounded queue          thread: queue -> digest, redaction, msgpack -> spool (Kind.DECISION)
+
+`log` takes about a microsecond on the loop; all the rest is done on a thread of its own, which looks into the
+queue ten times a second. A killed process loses at most that and the spool's `FLUSH_S`: less than a second.
+Where no text is kept, rows that can teach bring what that takes (`turnout.serving.service.lessons`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+import threading
+import time
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from turnout.serving.decision.routes import BYTES_PER_TOKEN, MAX_ESTIMATED_TOKENS
+from turnout.serving.router.features import SCHEMA_VERSION, Features
+from turnout.serving.router.redaction import RULES_VERSION, redact
+from turnout.serving.service.lessons import Lesson, Lessons
+from turnout.serving.spool.decision import DecisionRecord, LogDecisions, encode_decision
+from turnout.serving.spool.digests import prompt_digest
+from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.writer import SpoolWriter
+
+if TYPE_CHECKING:
+    from turnout.serving.bundles.bundle import Bundle, Manifest
+    from turnout.serving.decision.costs import ExpectedCosts
+    from turnout.serving.decision.decision import Decision
+    from turnout.serving.wire.route import RouteCall
+
+POLL_S = 0.1
+"""How often the thread looks: a wake-up for each decision would cost the loop more than the record does."""
+
+MAX_WAITING = 4096
+MAX_WAITING_CHARS = 16 << 20
+MAX_WAITING_TAUGHT = MAX_WAITING // 2
+"""With more waiting, decisions are written without their lesson: better a row that teaches nothing than one lost."""
+
+MAX_LATE_S = 0.3
+"""Likewise those that have waited so long: with `POLL_S` and the spool's `FLUSH_S` a killed process loses less than a
+second. Under full load the lessons' thread, of low priority, makes some 25 a second: without this limit, 900 calls a
+second with `both = 1.0` left decisions of 2.6 s before the kill out of the log."""
+
+MAX_TEXT_BYTES = MAX_ESTIMATED_TOKENS * BYTES_PER_TOKEN
+"""Longer texts are not kept: they go to the strong model unseen by the router, and no training uses them."""
+
+WORK_S = 3e-4
+BREATH_S = 1e-4
+"""After so long at work the thread sleeps: the loop gets the interpreter lock at once, not after a switch of 5 ms. With
+a sleep after every 8 records, some 0.1 ms, a decision took 20 us of CPU instead of 15 (`full`, server under load)."""
+
+_JOIN_S = 5.0
+LAST_LESSONS_S = 2.0
+"""How long a closing log makes lessons; what waits longer is written without, so that no decision is lost."""
+
+_log = logging.getLogger("turnout.decisions")
+
+
+class Decided(msgspec.Struct, frozen=True, gc=False):  # made on the event loop: a third of a dataclass's time
+    """A decision on its way to the log, as the event loop has it; `bundle` is None where no model was asked."""
+
+    decided_s: float
+    call: RouteCall
+    decision: Decision
+    manifest: Manifest
+    costs: ExpectedCosts
+    tokens: int
+    features: Features | None = None
+    bundle: Bundle | None = None
+
+
+class DecisionLog:
+    """Takes decisions in on one thread, the event loop's, and writes them from its own.
+
+    Attributes:
+        mode: what is kept of prompts.
+        offered: decisions handed in so far.
+        written: decisions that the spool took.
+        dropped: decisions that found no room here or in the spool, or could not be encoded.
+        untaught: decisions that were to bring a lesson, and were written without.
+    """
+
+    def __init__(self, spool: SpoolWriter, mode: LogDecisions, key: bytes) -> None:
+        """Start the thread; `key` is that of the digests."""
+        self.mode = mode
+        self.offered = self.written = self.untaught = 0
+        self._spool = spool
+        self._key = key
+        self._lessons = Lessons()
+        self._waiting: deque[Decided] = deque()
+        # Each count is written by one thread alone; their differences say what waits, without a lock.
+        self._chars_in = self._chars_out = 0
+        self._refused = self._failed = 0
+        self._closing = threading.Event()
+        self._teaches_until_s = math.inf
+        self._thread = threading.Thread(target=self._run, name="turnout-decisions", daemon=True)
+        self._thread.start()
+
+    @property
+    def dropped(self) -> int:
+        """Decisions that are lost."""
+        return self._refused + self._failed
+
+    @property
+    def wants_features(self) -> bool:
+        """Whether decisions are to bring the features of their prompt."""
+        return self.mode is LogDecisions.DIGEST
+
+    def log(self, decided: Decided) -> None:
+        """Queue a decision, or drop and count it where there is no room; never waits, never raises."""
+        self.offered += 1
+        n_chars = len(decided.call.prompt.text)
+        waiting_chars = self._chars_in - self._chars_out
+        if len(self._waiting) >= MAX_WAITING or waiting_chars + n_chars > MAX_WAITING_CHARS:
+            self._refused += 1
+            return
+        self._chars_in += n_chars
+        self._waiting.append(decided)
+
+    def close(self) -> None:
+        """Hand all that waits to the spool and end the thread; the spool stays open."""
+        self._teaches_until_s = time.monotonic() + LAST_LESSONS_S
+        self._closing.set()
+        self._thread.join(_JOIN_S)
+        self._lessons.close()
+        _log.info(
+            "decision log: %d written, %d dropped, %d without their lesson", self.written, self.dropped, self.untaught
+        )
+
+    def _run(self) -> None:
+        while not self._closing.wait(POLL_S):
+            self._work_off()
+        self._work_off()
+
+    def _work_off(self) -> None:
+        breathes_s = time.monotonic() + WORK_S
+        for _ in range(len(self._waiting)):
+            decided = self._waiting.popleft()
+            self._write(decided)
+            self._chars_out += len(decided.call.prompt.text)
+            if time.monotonic() >= breathes_s:
+                time.sleep(BREATH_S)
+                breathes_s = time.monotonic() + WORK_S
+
+    def _write(self, decided: Decided) -> None:
+        try:
+            record = record_of(decided, self.mode, self._key, self._lesson(decided))
+            is_taken = self._spool.offer(Kind.DECISION, encode_decision(record))
+        except Exception as error:  # noqa: BLE001  # one odd request must not end the log; its text may quote the prompt
+            _log.error("decision log: a decision could not be written: %s", type(error).__name__)
+            is_taken = False
+        if is_taken:
+            self.written += 1
+        else:
+            self._failed += 1
+
+    def _lesson(self, decided: Decided) -> Lesson | None:
+        """Return the lesson of a decision that can teach, where the mode keeps no text to learn from."""
+        if self.mode is not LogDecisions.DIGEST or decided.bundle is None or not decided.decision.wants_both:
+            return None
+        lesson = None
+        try:
+            if len(self._waiting) <= MAX_WAITING_TAUGHT and self._has_time_for(decided):
+                lesson = self._lessons.of(decided.bundle, decided.call.prompt, decided.features)
+        except Exception as error:  # noqa: BLE001  # the decision is worth keeping all the same
+            _log.error("decision log: a lesson could not be made: %s", type(error).__name__)
+        if lesson is None or not lesson.dense:
+            self.untaught += 1
+        return lesson
+
+    def _has_time_for(self, decided: Decided) -> bool:
+        """Whether a lesson keeps no decision waiting too long; a closing log has its own limit, for all together."""
+        if self._closing.is_set():
+            return time.monotonic() < self._teaches_until_s
+        return time.time() - decided.decided_s <= MAX_LATE_S
+
+
+def record_of(decided: Decided, mode: LogDecisions, key: bytes, lesson: Lesson | None = None) -> DecisionRecord:
+    """Return the record of a decision, with as much of the prompt as the mode keeps."""
+    call, decision = decided.call, decided.decision
+    features = decided.features if lesson is None else lesson.features
+    pair = decided.manifest.pair
+    text, is_left_out = _kept_text(call.prompt.text, decided.tokens, mode)
+    return DecisionRecord(
+        decided_s=decided.decided_s,
+        kept=mode,
+        digest=prompt_digest(call.prompt, key),
+        tokens=decided.tokens,
+        route=decision.route,
+        model=decision.model,
+        threshold=decision.threshold,
+        policy=decision.policy,
+        reason=decision.reason,
+        bundle=decided.manifest.bundle_id,
+        request_id=call.request_id,
+        tenant=call.tenant,
+        task=call.task,
+        session_id=call.session_id,
+        p_match=decision.p_match,
+        stage=decision.stage or "",
+        rule=decision.rule,
+        route_propensity=decision.route_propensity,
+        wants_both=decision.wants_both,
+        pair_propensity=decision.pair_propensity,
+        exploration=decision.exploration,
+        other_model=pair.weak if decision.model == pair.strong else pair.strong,
+        weak_cost_usd=decided.costs.weak_usd,
+        strong_cost_usd=decided.costs.strong_usd,
+        text=text,
+        is_left_out=is_left_out,
+        redaction=RULES_VERSION if mode is LogDecisions.REDACTED else 0,
+        turns=call.prompt.turns,
+        images=call.prompt.images,
+        tools=call.prompt.tools,
+        wants_json=call.prompt.wants_json,
+        buckets=b"" if features is None else features.buckets.astype("<u4").tobytes(),
+        counts=b"" if features is None else features.counts.astype("<u2").tobytes(),
+        structural=b"" if features is None else features.structural.astype("<f4").tobytes(),
+        feature_schema=0 if features is None else SCHEMA_VERSION,
+        harness_rules=decided.manifest.harness_rules if features is not None else 0,
+        **_taught(lesson),
+    )
+
+
+def _taught(lesson: Lesson | None) -> dict[str, Any]:
+    """Return the fields of a record that a lesson fills; none where there is no vector to learn from."""
+    if lesson is None or not lesson.dense:
+        return {}
+    names = (field.name for field in dataclasses.fields(lesson) if field.name != "features")
+    return {name: getattr(lesson, name) for name in names}
+
+
+def _kept_text(text: str, tokens: int, mode: LogDecisions) -> tuple[str | None, bool]:
+    """Return what is kept of a text, and whether it was left out for its length."""
+    if mode is LogDecisions.DIGEST:
+        return None, False
+    if tokens > MAX_ESTIMATED_TOKENS:
+        return None, True
+    return (redact(text) if mode is LogDecisions.REDACTED else text), False

@@ -1,0 +1,62 @@
+"""What `DescribeModel` says of a bundle: its manifest, as far as callers need it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from turnout.serving.bundles.bundle import Manifest, Policy
+from turnout.serving.errors import InvalidRequest
+from turnout.serving.pb import router_pb2 as pb
+
+
+def read_describe(raw: bytes) -> str:
+    """Return the bundle that the bytes of a `DescribeModelRequest` ask for, empty for the default.
+
+    Raises:
+        InvalidRequest: the bytes are undecodable.
+    """
+    try:
+        return str(pb.DescribeModelRequest.FromString(raw).bundle)
+    except DecodeError:
+        raise InvalidRequest("the request is not a turnout.v1.DescribeModelRequest") from None
+
+
+def description(manifest: Manifest, served: Sequence[str]) -> Any:
+    """Return the `DescribeModelResponse` of one of the bundles served; `served` are the ids of all."""
+    encoder = manifest.encoder
+    return pb.DescribeModelResponse(
+        bundle=manifest.bundle_id,
+        created=manifest.created,
+        synthetic=manifest.synthetic,
+        strong_model=manifest.pair.strong,
+        weak_model=manifest.pair.weak,
+        encoder=pb.Encoder(name=encoder.name, sha256=encoder.sha256, max_tokens=encoder.max_tokens, dim=encoder.dim),
+        calibrator=manifest.calibrator,
+        default_policy=manifest.default_policy,
+        policies=[_policy(policy) for policy in manifest.policies],
+        figures=[_figure(name, value, manifest.intervals.get(name)) for name, value in manifest.metrics.items()],
+        served=served,
+    )
+
+
+def _policy(policy: Policy) -> Any:
+    return pb.Policy(
+        name=policy.name,
+        kind=policy.kind,
+        target=policy.target,
+        threshold=policy.threshold,
+        is_met=policy.is_met,
+        share_weak=policy.share_weak,
+        quality_kept=policy.quality_kept,
+        share_worse=policy.share_worse,
+        share_worse_bound=policy.share_worse_bound,
+        delta=policy.delta,
+    )
+
+
+def _figure(name: str, value: float | None, interval: tuple[float, float] | None) -> Any:
+    low, high = interval or (None, None)
+    return pb.Figure(name=name, value=value, low=low, high=high)

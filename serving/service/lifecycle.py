@@ -1,0 +1,157 @@
+"""Bundles come and go while the server answers: load beside, check, warm up, swap; on any fault keep what is there.
+
+    CURRENT replaced, or SIGHUP -> resolve -> digests, golden answers -> warm up -> one reference swapped
+
+What is watched is the pointer file `CURRENT`, which is replaced atomically, and never a folder: a folder
+half written would be seen half written.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+from turnout.serving.bundles.bundle import Bundle, load_bundle, read_manifest
+from turnout.serving.bundles.registry import resolve
+from turnout.serving.decision.decision import decide
+from turnout.serving.errors import BundleRefused
+from turnout.serving.observe.metrics import ServerMetrics
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.serving.service.cache import PredictionCache
+from turnout.serving.service.lineup import Lineup, Served
+from turnout.serving.settings_sources import Sources
+
+WARM_UP_WORDS = (1, 16, 64, 256)
+"""Lengths of the warm-up prompts; onnxruntime plans its memory at the first run of each shape."""
+
+WATCH_INTERVAL_S = 1.0
+
+_log = logging.getLogger("turnout.lifecycle")
+
+
+@dataclass(frozen=True, slots=True)
+class Reloaded:
+    """What one look at the sources did: ids of the bundles that came in, and messages of those refused."""
+
+    loaded: tuple[str, ...] = ()
+    refused: tuple[str, ...] = ()
+
+
+class Lifecycle:
+    """Keeps a `Lineup` up to date with its sources.
+
+    Attributes:
+        lineup: what answers now; replaced as a whole.
+        metrics: what this worker counts.
+    """
+
+    def __init__(self, sources: Sources, metrics: ServerMetrics | None = None) -> None:
+        """Load all bundles; nothing is warm yet. `metrics` are told of every change.
+
+        Raises:
+            BundleRefused: one of them can't be served; at the start that ends it, later it does not.
+        """
+        self.sources = sources
+        self.metrics = metrics or ServerMetrics()
+        self._seen = self._pointers()  # before the loading: what changes meanwhile is seen as a change
+        self._held = {path: self._serve(load_bundle(resolve(path), sources.trusted_key)) for path in sources.paths}
+        self._without_canary: str | None = None
+        self._reloading = asyncio.Lock()
+        self.lineup = self._lineup()
+        self._tell()
+
+    async def warm_up(self) -> None:
+        """Run prompts of several lengths through all bundles, off the event loop."""
+        for one in self.lineup.everyone:
+            await asyncio.to_thread(warm_up, one.bundle)
+
+    async def reload(self) -> Reloaded:
+        """Look at all sources again, and take in what changed; what can't be served leaves its forerunner in place."""
+        async with self._reloading:
+            loaded, refused = [], []
+            self._seen = self._pointers()
+            for path in self.sources.paths:
+                try:
+                    bundle = await asyncio.to_thread(self._load_if_new, path)
+                except BundleRefused as error:
+                    refused.append(str(error))
+                    _log.error("reload refused, %s stays: %s", self._held[path].manifest.bundle_id, error)
+                    continue
+                if bundle is not None:
+                    self._held[path] = self._serve(bundle)
+                    loaded.append(bundle.manifest.bundle_id)
+            self.lineup = self._lineup()
+        for ok in (*(True for _ in loaded), *(False for _ in refused)):
+            self.metrics.reloaded("bundle", ok=ok)
+        if loaded:
+            self._tell()
+            _log.info("now serving %s", ", ".join(loaded))
+        return Reloaded(tuple(loaded), tuple(refused))
+
+    async def watch(self, interval_s: float = WATCH_INTERVAL_S) -> None:
+        """Reload whenever a pointer file changes; runs until cancelled."""
+        while True:
+            await asyncio.sleep(interval_s)
+            if self._pointers() != self._seen:
+                await self.reload()
+
+    def take_canary_back(self, why: str) -> None:
+        """Let the default answer the canary's share too, until another canary is there."""
+        if self.lineup.canary is None:
+            return
+        self._without_canary = self.lineup.canary.manifest.bundle_id
+        _log.error("canary %s taken back: %s", self._without_canary, why)
+        self.metrics.canary("rolled_back", 0.0)
+        self.lineup = self._lineup()
+
+    def hold(self, path: Path, bundle: Bundle) -> None:
+        """Serve this bundle for one of the sources from now on."""
+        self._held[path] = self._serve(bundle)
+        self.lineup = self._lineup()
+
+    def _load_if_new(self, path: Path) -> Bundle | None:
+        """Return the warm bundle that `path` leads to now; None when it is the one held already."""
+        held, folder = self._held[path].bundle, resolve(path)
+        if folder == held.folder and read_manifest(folder) == held.manifest:
+            return None
+        bundle = load_bundle(folder, self.sources.trusted_key)
+        warm_up(bundle)
+        return bundle
+
+    def _serve(self, bundle: Bundle) -> Served:
+        return Served(bundle, PredictionCache(self.sources.cache_items))
+
+    def _lineup(self) -> Lineup:
+        canary, shadow = (
+            None if path is None else self._held[path] for path in (self.sources.canary, self.sources.shadow)
+        )
+        if canary is not None and canary.manifest.bundle_id == self._without_canary:
+            canary = None
+        return Lineup(tuple(self._held[path] for path in self.sources.bundles), canary, shadow)
+
+    def _tell(self) -> None:
+        """Tell the metrics who serves now."""
+        self.metrics.serves([one.manifest for one in self.lineup.everyone])
+        if self.lineup.canary is not None:
+            self.metrics.canary("started", self.sources.canary_share)
+
+    def _pointers(self) -> tuple[str, ...]:
+        return tuple(_resolved(path) for path in self.sources.paths)
+
+
+def warm_up(bundle: Bundle) -> None:
+    """Run prompts of several lengths through the fast head and through the whole model."""
+    prompts = [prompt_from_text("word " * n_words) for n_words in WARM_UP_WORDS]
+    prompts += [prompt_from_text(golden.prompt) for golden in bundle.golden[:8]]
+    for prompt in prompts:
+        for early_exit in (True, False):
+            decide(bundle, prompt, bundle.manifest.policy(""), early_exit=early_exit)
+
+
+def _resolved(path: Path) -> str:
+    try:
+        return str(resolve(path))
+    except BundleRefused as error:
+        return str(error)  # a change all the same: reload reports it once

@@ -1,0 +1,103 @@
+"""The shadow: a challenger that scores the same traffic beside the champion, and changes nothing.
+
+It runs on a thread of its own, at low priority, behind a short queue: what finds no room is dropped and
+counted, so that the champion's callers never wait for it.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.errors import RequestError
+from turnout.serving.observe.incidents import report_incident
+from turnout.serving.router.prompt import Prompt
+
+MAX_WAITING = 64
+NICENESS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What the champion decided on one prompt: `p_match`, and whether it went weak.
+
+    Attributes:
+        falls_back: whether what is out of distribution goes strong, under the rules of the request.
+    """
+
+    bundle: Bundle
+    prompt: Prompt
+    policy: str
+    threshold: float
+    p_match: float
+    is_weak: bool
+    falls_back: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """What the challenger said of the same prompt: same route or not, and how far `p_match` is off."""
+
+    agrees: bool
+    distance: float
+
+
+class Shadow:
+    """Scores what it is shown, later.
+
+    Attributes:
+        compared, disagreed, dropped, failed: prompts so far.
+    """
+
+    def __init__(self, on_compared: Callable[[Comparison], None] = lambda _: None) -> None:
+        """Start the thread; `on_compared` is called on it, for the metrics."""
+        self.compared = self.disagreed = self.dropped = self.failed = 0
+        self._on_compared = on_compared
+        self._waiting: queue.Queue[Sighting | None] = queue.Queue(MAX_WAITING)
+        self._thread = threading.Thread(target=self._run, name="turnout-shadow", daemon=True)
+        self._thread.start()
+
+    def show(self, sighting: Sighting) -> bool:
+        """Take a decision to compare; False when it is dropped, since the challenger can't keep up."""
+        try:
+            self._waiting.put_nowait(sighting)
+        except queue.Full:
+            self.dropped += 1
+            return False
+        return True
+
+    def close(self) -> None:
+        """Let the thread end; what still waits is dropped."""
+        with suppress(queue.Empty):
+            while True:
+                self._waiting.get_nowait()
+        self._waiting.put(None)
+
+    def _run(self) -> None:
+        with suppress(OSError):  # a sandbox may forbid it
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
+        while (sighting := self._waiting.get()) is not None:
+            try:
+                comparison = compare(sighting)
+            except Exception as error:  # noqa: BLE001  # a fault of the challenger must not end the comparison
+                self.failed += 1
+                report_incident(error)
+                continue
+            self.compared += 1
+            self.disagreed += not comparison.agrees
+            self._on_compared(comparison)
+
+
+def compare(sighting: Sighting) -> Comparison:
+    """Ask the challenger, under its own threshold for the same policy where it has one."""
+    threshold = sighting.threshold
+    with suppress(RequestError):
+        threshold = sighting.bundle.manifest.policy(sighting.policy).threshold
+    said = sighting.bundle.model.predict(sighting.prompt, threshold)
+    goes_weak = said.goes_weak(threshold, falls_back=sighting.falls_back)
+    return Comparison(goes_weak == sighting.is_weak, abs(said.p_match - sighting.p_match))

@@ -1,0 +1,181 @@
+"""Settings of the server: one frozen dataclass, units in the names, refused when they contradict."""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+from turnout.serving.errors import EXIT_USAGE, TurnoutError
+from turnout.serving.ext_proc_mode import ExtProc
+from turnout.serving.spool.decision import LogDecisions
+
+DEFAULT_LISTEN = "127.0.0.1:50151"
+
+
+class SettingsRefused(TurnoutError):
+    """A setting that can't work; the message names it, what was expected and what was given."""
+
+    exit_code = EXIT_USAGE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    """How the server listens, limits and stops.
+
+    Attributes:
+        listen: `host:port`; port 0 takes a free one. Anything but loopback needs TLS or `insecure_public`.
+        http: `host:port` of the HTTP port, which needs the extra `http`; empty for none. As `listen`, anything but
+            loopback needs TLS or `insecure_public`.
+        max_request_bytes: a larger request is INVALID_ARGUMENT. Too low refuses long conversations.
+        max_batch_items: a `RouteBatch` of more is INVALID_ARGUMENT.
+        max_batch_bytes: a larger `RouteBatch` is INVALID_ARGUMENT; each item still has `max_request_bytes`.
+        max_stream_items: requests of one `RouteStream` read ahead of what its caller has taken. Higher lets one
+            stream hold more memory and more of the queue.
+        max_queue_items: items that wait for the model or run on it, per worker; more are RESOURCE_EXHAUSTED.
+            256 items at 0.3 ms (fast head) wait 0.1 s, at 3 ms (encoder) 0.8 s: hardly a caller has longer.
+            Higher means longer waits, not more answers.
+        max_unread_calls: calls that gRPC keeps for the event loop to read; beyond it drops some, beyond twice as many
+            all, as CANCELLED. Higher lets bursts in and has callers wait in vain: at gRPC's own 1,000, with a deadline
+            of 0.25 s, a worker offered four times what it can do did a sixth of it; at 256 a third (decisions/0002).
+        max_tenant_share: share of `max_queue_items`, in (0, 1], that one tenant may hold once the queue is half
+            full; calls without a tenant are one tenant. 1 lets one caller take all.
+        max_transport_bytes: a larger message is refused unread (RESOURCE_EXHAUSTED); above `max_request_bytes`.
+        lame_duck_s: how long a stopping server says NOT_SERVING while it still answers new calls. Below the
+            interval at which balancers look, they see refused connections.
+        grace_s: how long a stopping server waits for calls in flight before it breaks them off.
+        reflection: whether clients may list the services; tells strangers what runs here.
+        early_exit: whether the fast head may answer; without it the encoder runs for every request.
+        rules: TOML file of rules, read again when it changes; None leaves everything to model and guards.
+        spool: folder that outcomes are written to; made if need be, for its owner alone. None: outcomes are
+            refused (UNIMPLEMENTED). Put it on a disk of the machine: each answer to a report waits for its fsync.
+        spool_max_file_bytes: a file of the spool this long is sealed and the next one begun. Readers hold a file
+            in memory; much lower makes many files.
+        spool_max_age_s: likewise a file this old, so that what reads sealed files gets to see its outcomes.
+        spool_max_pending: outcomes that wait for the disk or are being written, per worker; more are
+            RESOURCE_EXHAUSTED. Higher costs memory and patience on a slow disk, and gains nothing on a fast one.
+        log_decisions: what the decision log in `spool` keeps of each prompt. Off unless asked for: prompts are personal
+            data, and an update must not begin to keep them. `digest` keeps no text, but counts of its word pieces
+            and, where both models' answers are wanted, a vector: what a router is learned from.
+        compact_to: folder that sealed files of `spool` are compacted into, as Parquet, by a process of its own at the
+            lowest priority; None leaves that to a timer of the operator's. Needs the extra `train`.
+        compact_keep_days: days that are kept there; None keeps all.
+        tls_cert: PEM file with the server's certificate chain, leaf first; None for plain text.
+        tls_key: PEM file with its private key, without a passphrase. Both are read again when they change.
+        tls_client_ca: PEM file with the authorities that clients' certificates must come from; None asks for none.
+        tokens: TOML file of the bearer tokens that are let in; None lets everybody in. Read again on change.
+        ext_proc: what Envoy's external processor may change in requests; off: the service is not there.
+        ext_proc_timeout_s: how long a decision for Envoy may take before the strong model is the answer. Below Envoy's
+            `message_timeout` (0.2 s unless set), after which Envoy fails the request or lets it pass undecided.
+        insecure_public: whether to listen beyond loopback without TLS: prompts and tokens can be read on the way.
+    """
+
+    listen: str = DEFAULT_LISTEN
+    http: str = ""
+    max_request_bytes: int = 4 << 20
+    max_batch_items: int = 100
+    max_batch_bytes: int = 8 << 20
+    max_stream_items: int = 32
+    max_queue_items: int = 256
+    max_unread_calls: int = 256
+    max_tenant_share: float = 0.5
+    max_transport_bytes: int = 16 << 20
+    lame_duck_s: float = 0.5
+    grace_s: float = 5.0
+    reflection: bool = False
+    early_exit: bool = True
+    rules: Path | None = None
+    spool: Path | None = None
+    spool_max_file_bytes: int = 64 << 20
+    spool_max_age_s: float = 3600.0
+    spool_max_pending: int = 4096
+    log_decisions: LogDecisions = LogDecisions.OFF
+    compact_to: Path | None = None
+    compact_keep_days: int | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    tokens: Path | None = None
+    ext_proc: ExtProc = ExtProc.OFF
+    ext_proc_timeout_s: float = 0.15
+    insecure_public: bool = False
+
+    def __post_init__(self) -> None:
+        for name in self._addresses():
+            split_address(getattr(self, name), name)
+        self._check_limits()
+        self._check_security()
+
+    def _check_limits(self) -> None:
+        if not 0 < self.max_request_bytes < self.max_transport_bytes:
+            raise SettingsRefused(
+                f"max_request_bytes: expected 0 < max_request_bytes < max_transport_bytes, "
+                f"got {self.max_request_bytes} and {self.max_transport_bytes}"
+            )
+        if not 0 < self.max_batch_bytes < self.max_transport_bytes:
+            raise SettingsRefused(
+                f"max_batch_bytes: expected 0 < max_batch_bytes < max_transport_bytes, "
+                f"got {self.max_batch_bytes} and {self.max_transport_bytes}"
+            )
+        self._check_spool()
+        if not (math.isfinite(self.ext_proc_timeout_s) and self.ext_proc_timeout_s > 0):
+            raise SettingsRefused(f"ext_proc_timeout_s: expected seconds above 0, got {self.ext_proc_timeout_s}")
+        for name in ("max_batch_items", "max_stream_items", "max_queue_items", "max_unread_calls", "spool_max_pending"):
+            if getattr(self, name) < 1:
+                raise SettingsRefused(f"{name}: expected 1 or more, got {getattr(self, name)}")
+        if not 0 < self.max_tenant_share <= 1:
+            raise SettingsRefused(f"max_tenant_share: expected a share in (0, 1], got {self.max_tenant_share}")
+        for name in ("lame_duck_s", "grace_s"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise SettingsRefused(f"{name}: expected seconds, 0 or more, got {value}")
+
+    def _check_spool(self) -> None:
+        if self.log_decisions is not LogDecisions.OFF and self.spool is None:
+            raise SettingsRefused(f"log_decisions: {self.log_decisions} needs a folder to write to; give spool as well")
+        if self.compact_keep_days is not None and (self.compact_to is None or self.compact_keep_days < 1):
+            raise SettingsRefused("compact_keep_days: expected 1 or more, and compact_to as well")
+        if not 1 << 10 <= self.spool_max_file_bytes <= 1 << 30:
+            raise SettingsRefused(f"spool_max_file_bytes: expected 1 KiB to 1 GiB, got {self.spool_max_file_bytes}")
+        if not (math.isfinite(self.spool_max_age_s) and self.spool_max_age_s > 0):
+            raise SettingsRefused(f"spool_max_age_s: expected seconds above 0, got {self.spool_max_age_s}")
+
+    def _check_security(self) -> None:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise SettingsRefused("tls_cert, tls_key: expected both or none; one is of no use without the other")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise SettingsRefused("tls_client_ca: expected tls_cert and tls_key as well; clients are known by TLS only")
+        public = [name for name in self._addresses() if not is_loopback(getattr(self, name))]
+        if self.tls_cert is None and not self.insecure_public and public:
+            at_stake = "prompts" if self.tokens is None else "prompts and tokens"
+            raise SettingsRefused(
+                f"{public[0]}: {getattr(self, public[0])} can be reached from other machines, and without TLS others "
+                f"can read {at_stake} on the way; give tls_cert and tls_key, or insecure_public where something else "
+                f"encrypts"
+            )
+
+    def _addresses(self) -> tuple[str, ...]:
+        return ("listen", "http") if self.http else ("listen",)
+
+
+def split_address(listen: str, name: str = "listen") -> tuple[str, int]:
+    """Split `host:port` or `[ipv6]:port`; a refusal calls it by its name among the settings.
+
+    Raises:
+        SettingsRefused: there is no host, or no port from 0 to 65535.
+    """
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
+        raise SettingsRefused(f"{name}: expected host:port such as {DEFAULT_LISTEN}, got {listen!r}")
+    return host, int(port)
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether only this machine can reach the address; host names other than `localhost` count as public."""
+    host, _ = split_address(listen)
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,154 @@
+"""Where the messages of one request meet the server's types: bytes to `RouteCall`, `Decision` to `RouteResponse`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from turnout.serving.decision.costs import ExpectedCosts
+from turnout.serving.decision.routes import Route
+from turnout.serving.errors import InvalidRequest
+from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.prompt import (
+    ChatBody,
+    Message,
+    Prompt,
+    prompt_from_chat,
+    prompt_from_json,
+    prompt_from_text,
+)
+
+if TYPE_CHECKING:
+    from turnout.serving.decision.decision import Decision  # brings onnxruntime
+    from turnout.serving.router.explain import Contribution
+
+SERVICE_NAME = "turnout.v1.RouterService"
+ROUTE_METHOD = f"/{SERVICE_NAME}/Route"
+ROUTE_BATCH_METHOD = f"/{SERVICE_NAME}/RouteBatch"
+ROUTE_STREAM_METHOD = f"/{SERVICE_NAME}/RouteStream"
+REPORT_OUTCOME_METHOD = f"/{SERVICE_NAME}/ReportOutcome"
+DESCRIBE_MODEL_METHOD = f"/{SERVICE_NAME}/DescribeModel"
+
+TIERS = {pb.TIER_WEAK: Route.WEAK, pb.TIER_STRONG: Route.STRONG}
+
+
+@dataclass(frozen=True, slots=True)
+class RouteCall:
+    """A `RouteRequest` in domain types.
+
+    Attributes:
+        request_id: echoed in the response.
+        prompt: what is to be routed; may be empty.
+        policy: name of a policy; empty for the default one.
+        threshold: the caller's own threshold, not checked yet; None when a policy rules.
+        bundle: `name` or `name/version`; empty for the one served.
+        tenant: on whose behalf; empty for the tenant without a name.
+        task: what kind of work; empty where unknown.
+        session_id: the conversation; empty where there is none.
+        previous: where the session's request before went; None where there is none.
+        cached_tokens: of the prompt, that the model of `previous` has cached; at least 0.
+        output_tokens: that the answer is expected to have; None where unknown.
+        explain: whether the response says which parts of the prompt decided.
+    """
+
+    request_id: str
+    prompt: Prompt
+    policy: str
+    threshold: float | None
+    bundle: str
+    tenant: str
+    task: str
+    session_id: str
+    previous: Route | None
+    cached_tokens: int
+    output_tokens: int | None
+    explain: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Timings:
+    """Where the time of one request went, in nanoseconds."""
+
+    decode_ns: int
+    queue_ns: int
+    model_ns: int
+
+
+def read_request(raw: bytes, max_bytes: int) -> RouteCall:
+    """Check and decode the bytes of a `RouteRequest`.
+
+    Raises:
+        InvalidRequest: more than `max_bytes`, undecodable, or without any content.
+    """
+    if len(raw) > max_bytes:
+        raise InvalidRequest(f"the request has {len(raw)} bytes, at most {max_bytes} are allowed")
+    try:
+        request = pb.RouteRequest.FromString(raw)
+    except DecodeError:  # its text may quote the bytes
+        raise InvalidRequest("the request is not a turnout.v1.RouteRequest: undecodable or not UTF-8") from None
+    if request.cached_tokens < 0 or request.expected_output_tokens < 0:
+        raise InvalidRequest("cached_tokens, expected_output_tokens: expected 0 or more")
+    return RouteCall(
+        request_id=request.request_id,
+        prompt=_prompt(request),
+        policy=request.policy,
+        threshold=request.threshold if request.HasField("threshold") else None,
+        bundle=request.bundle,
+        tenant=request.tenant,
+        task=request.task,
+        session_id=request.session_id,
+        previous=TIERS.get(request.previous_tier),
+        cached_tokens=request.cached_tokens,
+        output_tokens=request.expected_output_tokens if request.HasField("expected_output_tokens") else None,
+        explain=request.explain,
+    )
+
+
+def _prompt(request: Any) -> Prompt:
+    match request.WhichOneof("content"):
+        case "text":
+            return prompt_from_text(request.text)
+        case "messages":
+            messages = [Message(message.role or "user", message.text) for message in request.messages.messages]
+            return prompt_from_chat(ChatBody(messages))
+        case "openai_body":
+            return prompt_from_json(request.openai_body)
+        case _:
+            raise InvalidRequest("the request has no content: expected one of text, messages, openai_body")
+
+
+def response(
+    call: RouteCall,
+    decision: Decision,
+    bundle_id: str,
+    costs: ExpectedCosts,
+    timings: Timings,
+    contributions: Iterable[Contribution] = (),
+) -> Any:
+    """Return the `RouteResponse` of a decision."""
+    return pb.RouteResponse(
+        request_id=call.request_id,
+        tier=pb.Tier.Value(f"TIER_{decision.route.name}"),
+        model=decision.model,
+        p_match=decision.p_match,
+        confidence=decision.confidence,
+        threshold=decision.threshold,
+        policy=decision.policy,
+        reason=pb.Reason.Value(f"REASON_{decision.reason.name}"),
+        stage=pb.Stage.Value(f"STAGE_{decision.stage.name}") if decision.stage else pb.STAGE_UNSPECIFIED,
+        bundle=bundle_id,
+        timings=pb.Timings(decode_ns=timings.decode_ns, queue_ns=timings.queue_ns, model_ns=timings.model_ns),
+        route_propensity=decision.route_propensity,
+        weak_cost_usd=costs.weak_usd,
+        strong_cost_usd=costs.strong_usd,
+        rule=decision.rule,
+        contributions=[
+            pb.Contribution(start=part.start, end=part.end, p_match_without=part.p_match_without)
+            for part in contributions
+        ],
+        wants_both=decision.wants_both,
+        pair_propensity=decision.pair_propensity,
+    )

@@ -1,0 +1,85 @@
+"""Publish: files into a bundle folder, whole or not at all.
+
+Comes in: the content of every file and a manifest without digests. Goes out: a folder that appears
+under its final name only when all of it is on disk.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+import msgspec
+
+from turnout.serving.bundles.bundle import MANIFEST, MANIFEST_DIGEST, FileDigest, Manifest
+from turnout.training.errors import DataRefused
+
+
+def check_out(out: Path) -> None:
+    """Refuse a folder that holds anything but an earlier bundle, before hours of work end there."""
+    if out.exists() and not out.is_dir():
+        raise DataRefused(f"{out}: is a file; --out names the folder of the bundle")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists():
+        raise DataRefused(f"{out}: holds files that are no bundle; name a new or an empty folder")
+
+
+def publish(out: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Manifest:
+    """Write the bundle beside `out`, sync it, and rename it into place; an earlier bundle there is replaced.
+
+    Returns:
+        The manifest with size and SHA-256 of every file, as written.
+    """
+    check_out(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    digests = {name: FileDigest(len(raw), hashlib.sha256(raw).hexdigest()) for name, raw in sorted(contents.items())}
+    complete = msgspec.structs.replace(manifest, files=digests)
+    raw = msgspec.json.format(msgspec.json.encode(complete), indent=1) + b"\n"
+    digest = hashlib.sha256(raw).hexdigest().encode() + b"\n"
+    draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
+    try:
+        for name, content in {**contents, MANIFEST: raw, MANIFEST_DIGEST: digest}.items():
+            _write(draft / name, content)
+        draft.chmod(0o755)
+        for folder in {(draft / name).parent for name in contents} | {draft}:
+            _sync(folder)
+        _replace(out, draft)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+    _sync(out.parent)
+    return complete
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(exist_ok=True)
+    with path.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _replace(out: Path, draft: Path) -> None:
+    if not out.exists():
+        draft.rename(out)
+        return
+    retired = Path(tempfile.mkdtemp(prefix=f".{out.name}.old.", dir=out.parent))
+    out.rename(retired / "bundle")
+    try:
+        draft.rename(out)
+    except BaseException:
+        (retired / "bundle").rename(out)
+        retired.rmdir()
+        raise
+    shutil.rmtree(retired)
+
+
+def _sync(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,88 @@
+"""Reopen: the regression of a published bundle, read back from its graph.
+
+Comes in: a bundle. Goes out: its `LinearRouter`, whose log-odds are those of the fit it was exported from, and the
+weight from which its n-grams are rare. The names are those that `training.bundle.export` gives the initializers;
+nothing else about the graph is relied on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+from turnout.serving.bundles.bundle import GRAPH, TOKENIZER, Bundle
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused
+from turnout.training.fit.fit import Head, LinearRouter, Scaler
+
+_Constants = Mapping[str, NDArray[Any]]
+
+
+def reopen(bundle: Bundle) -> LinearRouter:
+    """Return the regression that a bundle's graph holds; log-odds agree with the exported one's to 1e-6.
+
+    Raises:
+        DataRefused: the graph lacks one of the constants, so this Turnout did not write it.
+    """
+    found = _constants(bundle)
+    try:
+        scaler = Scaler(
+            idf=found["idf"],
+            structural_mean=found["structural_mean"],
+            structural_factor=found["structural_factor"],
+            structural_clip=float(found["clip_high"]),
+            dense_scale=1.0,  # the exported weights hold it already
+        )
+        return LinearRouter(scaler, _head(found, "fast", None), _head(found, "full", found["dense_weights"]))
+    except KeyError as error:
+        raise DataRefused(
+            f"{bundle.folder / GRAPH}: no constant {error}; this Turnout can't recalibrate that graph, train again"
+        ) from error
+
+
+def reopen_rare_weight(bundle: Bundle) -> np.float32 | None:
+    """Return the weight from which an n-gram is rare; None for a bundle that calls nothing out of distribution."""
+    found = _constants(bundle).get("rare_idf")
+    return None if found is None else np.float32(found)
+
+
+def _constants(bundle: Bundle) -> _Constants:
+    initializers = onnx.load(bundle.folder / GRAPH).graph.initializer
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in initializers}
+
+
+def check_encoder(bundle: Bundle, encoder: EncoderModel) -> None:
+    """Refuse an encoder or tokenizer that is not the one inside the bundle.
+
+    Raises:
+        DataRefused: a digest differs.
+    """
+    manifest = bundle.manifest
+    for what, expected, got in (
+        ("encoder", manifest.encoder.sha256, encoder.card.sha256),
+        ("tokenizer", manifest.files[TOKENIZER].sha256, hashlib.sha256(encoder.tokenizer_json).hexdigest()),
+    ):
+        if got != expected:
+            raise DataRefused(
+                f"{bundle.folder}: holds {manifest.encoder.name} with {what} SHA-256 {expected}, the {what} of "
+                f"{encoder.card.name} has {got}; name the one it was trained with by --encoder, or train again"
+            )
+
+
+def _head(found: _Constants, name: str, dense: NDArray[np.float32] | None) -> Head:
+    match_classes, miss_classes = found["match_classes"], found["miss_classes"]
+    matches = np.zeros(match_classes.size + miss_classes.size, dtype=bool)
+    matches[match_classes] = True
+    return Head(
+        lexical=found[f"{name}_lexical"],
+        structural=found[f"{name}_structural"],
+        dense=dense,
+        intercept=found[f"{name}_intercept"],
+        matches=matches,
+    )

@@ -1,0 +1,119 @@
+"""What `turnout replay-policy` does: reads the log, replays policies, prints a table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+from rich.table import Table
+
+from turnout.serving.bundles.bundle import read_manifest
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.cli.tables import console
+from turnout.training.errors import DataRefused
+from turnout.training.offpolicy.candidates import Scored, candidates, named_policies, scored_by
+from turnout.training.offpolicy.estimators import Estimate, Estimates
+from turnout.training.offpolicy.log import read_decisions
+from turnout.training.offpolicy.replay import MIN_SESSIONS, PolicyReplay, Replay, replay
+from turnout.training.offpolicy.rows import LoggedRows, logged_rows
+from turnout.training.progress import Reporter
+
+
+def replay_policies(log: Path, policies: Sequence[str], bundle: Path | None, *, quiet: bool, as_json: bool) -> None:
+    """Print what policies would have cost and lost on a log.
+
+    Raises:
+        DataRefused: the log can't be read, or holds no decision that the bundle has a p_match for.
+        UnknownName: the bundle has no such policy.
+    """
+    folder = find_bundle(bundle)
+    manifest = read_manifest(folder)
+    wanted = named_policies(manifest, policies)
+    reporter = Reporter(quiet=quiet)
+    with reporter.stage("Reading the log"):
+        rows = rows_of(log)
+    with reporter.stage("Replaying"):
+        scored = scored_by(rows, folder, manifest, lambda: read_decisions(log, with_prompts=True))
+        found = replay(scored.rows, candidates(scored, wanted))
+    if as_json:
+        counts = {"bundle": manifest.bundle_id, "rescored": scored.rescored, "unscored": scored.unscored}
+        print(msgspec.json.encode(counts | msgspec.to_builtins(found)).decode())
+        return
+    console().print(_table(found))
+    for note in _notes(found, scored, manifest.bundle_id):
+        print(note)
+
+
+def rows_of(log: Path) -> LoggedRows:
+    """Return the rows of a log; raises `DataRefused` where there are none."""
+    rows = logged_rows(read_decisions(log))
+    if not len(rows):
+        raise DataRefused(f"{log}: all requests are outside of a rollout, and say nothing of any policy")
+    return rows
+
+
+def _table(found: Replay) -> Table:
+    title = f"{found.rows} requests in {found.sessions} sessions; value ± half of its 95 % interval over sessions"
+    table = Table(title=title, title_justify="left")
+    for name in ("policy", "by"):
+        table.add_column(name, no_wrap=True)
+    for name in ("to weak", "score", "score lost", "USD per 1,000", "USD saved per 1,000"):
+        table.add_column(name, justify="right")
+    for one in found.policies:
+        for cells in _lines(one):
+            table.add_row(*cells)
+        table.add_section()
+    return table
+
+
+def _lines(one: PolicyReplay) -> list[list[str]]:
+    """Return a line an estimator; what is lost and saved is doubly robust."""
+    nothing = Estimates(None, None, None)
+    score, usd = one.score or nothing, one.usd_per_1k or nothing
+    threshold = "" if one.threshold is None else f"  threshold {one.threshold:.3f}"
+    lost, saved = _shown(one.score_lost, 4), _shown(one.usd_saved_per_1k, 3)
+    return [
+        [one.policy, "DR", f"{one.share_weak:.1%}", _shown(score.dr, 3), lost, _shown(usd.dr, 3), saved],
+        [threshold, "SNIPS", "", _shown(score.snips, 3), "", _shown(usd.snips, 3), ""],
+        ["", "IPS", "", _shown(score.ips, 3), "", _shown(usd.ips, 3), ""],
+    ]
+
+
+def _shown(found: Estimate | None, digits: int) -> str:
+    if found is None:
+        return ""
+    if found.high is None:
+        return f"{found.value:.{digits}f}"
+    return f"{found.value:.{digits}f} ± {found.high - found.value:.{digits}f}"
+
+
+def _notes(found: Replay, scored: Scored, bundle_id: str) -> list[str]:
+    """What a reader must know beside the table."""
+    overlap = (
+        f"without overlap: {found.without_overlap} of {found.rows} requests had route propensity 1 and no chance of "
+        f"both answers; {found.ruled} were decided by a rule, a guard or a session, and stay there under any policy"
+    )
+    shares = [("weak", found.scored_weak), ("strong", found.scored_strong)]
+    judged = ", ".join(f"{share:.1%} of the {tier}" for tier, share in shares if share is not None)
+    notes = [overlap, f"judged: {judged} answers; which ones is taken as chance"]
+    if found.unpriced:
+        notes.append(
+            f"no costs: {found.unpriced} of {found.rows} requests were logged without; the price list lacked a model"
+        )
+    for one in found.policies:
+        if one.unknown:
+            notes.append(
+                f"{one.policy}: nothing is known of {one.unknown} requests that it would send to the other tier, and "
+                "the figures leave them out; explore (rules: [exploration]) to learn of them"
+            )
+        if one.is_thin:
+            notes.append(
+                f"{one.policy}: only {one.sessions_seen} sessions show an answer that it would have moved, intervals "
+                f"need some {MIN_SESSIONS}; wait for more of the log, or explore more"
+            )
+    if scored.rescored:
+        notes.append(f"{scored.rescored} requests were decided by other bundles and scored anew by {bundle_id}")
+    if scored.unscored:
+        notes.append(f"{scored.unscored} requests are left out: by other bundles, and their prompts were not kept")
+    return notes

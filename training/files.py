@@ -1,0 +1,33 @@
+"""One at a time: keeps two retrainings from the same name, or from the same store of kept rows."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from turnout.training.errors import RetrainUnderWay
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold `path` for one retraining, with a file `.<name>.retrain` beside it; the kernel lets go of it at a crash.
+
+    Raises:
+        RetrainUnderWay: another one holds it.
+    """
+    beside = path.parent / f".{path.name}.retrain"
+    beside.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(beside, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RetrainUnderWay(
+                f"{path}: another turnout retrain is at work on it; try again when it has ended"
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)

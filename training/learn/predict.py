@@ -1,0 +1,192 @@
+"""Predict and evaluate with a bundle, as it would be served: the graph, one prompt at a time.
+
+Comes in: a bundle and logs or prompts. Goes out: one prediction a row (Parquet), or an `Evaluation`.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+from scipy.special import logit
+
+from turnout.serving.bundles.bundle import SEEN_GROUPS, Bundle, Policy
+from turnout.serving.decision.decision import NO_RULES, check_content, model_decision, ruled_decision
+from turnout.serving.decision.routes import Reason, Route
+from turnout.serving.decision.rules.rules import Facts
+from turnout.serving.errors import InvalidRequest
+from turnout.serving.router.exit_band import ExitBand
+from turnout.serving.router.model import Prediction, RouterModel, Stage
+from turnout.serving.router.prompt import Prompt
+from turnout.training.dataset.dataset import Dataset
+from turnout.training.errors import DataRefused
+from turnout.training.evaluation.evaluate import evaluate
+from turnout.training.evaluation.evaluation import Evaluation
+from turnout.training.evaluation.threshold_table import Served
+from turnout.training.fit.router import HeadLogOdds, cascade
+from turnout.training.logs.quarantine import Rejected
+from turnout.training.logs.records import Record
+from turnout.training.parquet import write_parquet
+from turnout.training.progress import Reporter
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+DIGEST_BYTES = 8
+NOWHERE = 1.0
+"""A threshold so far from every `p_match` that the exit band around it holds none: the fast head answers alone."""
+
+SCHEMA = pa.schema(
+    [
+        ("id", pa.string()),
+        ("source", pa.string()),
+        ("p_match", pa.float64()),
+        ("route", pa.string()),
+        ("stage", pa.string()),
+        ("reason", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedRow:
+    """One line of the predictions; `p_match` and `stage` are None only with reason INVALID."""
+
+    id: str | None
+    source: str | None
+    p_match: float | None
+    route: Route
+    stage: str | None
+    reason: Reason
+
+
+def predict_rows(
+    bundle: Bundle, rows: Sequence[Record | Rejected], policy: Policy, *, early_exit: bool, reporter: Reporter
+) -> list[PredictedRow]:
+    """Return one prediction a row, in order; the model runs even where a guard decides."""
+
+    def predict_one(row: Record | Rejected) -> PredictedRow:
+        if isinstance(row, Rejected):
+            return PredictedRow(row.id, None, None, Route.STRONG, None, Reason.INVALID)
+        try:
+            check_content(row.prompt)
+        except InvalidRequest:
+            return PredictedRow(row.id, row.source, None, Route.STRONG, None, Reason.INVALID)
+        prediction = bundle.model.predict(row.prompt, policy.threshold, early_exit=early_exit)
+        pair, before = bundle.manifest.pair, NO_RULES.before(Facts(row.prompt))
+        decision = ruled_decision(pair, policy, before) if before.route else model_decision(pair, policy, prediction)
+        return PredictedRow(row.id, row.source, prediction.p_match, decision.route, prediction.stage, decision.reason)
+
+    with reporter.stage("Predicting", len(rows)) as advance:
+        return list(_in_threads(predict_one, rows, advance))
+
+
+def write_predictions(path: Path, rows: Sequence[PredictedRow]) -> None:
+    """Write the predictions as Parquet; `source` only where a row has one."""
+    columns = {name: [getattr(row, name) for row in rows] for name in SCHEMA.names}
+    columns["route"] = [str(row.route) for row in rows]
+    columns["reason"] = [str(row.reason) for row in rows]
+    if not any(columns["source"]):
+        del columns["source"]
+    schema = pa.schema([field for field in SCHEMA if field.name in columns])
+    write_parquet(path, pa.table(columns, schema=schema))
+
+
+def evaluate_bundle(
+    bundle: Bundle,
+    data: Dataset,
+    policy: Policy,
+    *,
+    early_exit: bool,
+    include_seen: bool,
+    seed: int,
+    reporter: Reporter,
+) -> Evaluation:
+    """Evaluate a bundle on labelled rows, those of groups it was trained on left out and counted.
+
+    Raises:
+        DataRefused: no row is left.
+    """
+    seen = seen_rows(bundle, data)
+    rows = np.flatnonzero(~seen) if not include_seen else np.arange(seen.size)
+    prompts = [data.rows[row].record.prompt for row in rows]
+
+    def answer(prompt: Prompt) -> _Answer:
+        return _answer(bundle.model, prompt, policy.threshold, early_exit=early_exit)
+
+    with reporter.stage("Predicting", len(prompts)) as advance:
+        answers = list(_in_threads(answer, prompts, advance))
+    p_match = np.array([one.served.p_match for one in answers])
+    is_full = np.array([one.served.stage == Stage.FULL for one in answers], dtype=bool)
+    heads = HeadLogOdds(logit([one.fast for one in answers]), logit([one.full for one in answers]))
+    band = bundle.manifest.exit_band_by_threshold or ExitBand.constant(bundle.manifest.exit_band)
+    served = Served(
+        policy.threshold,
+        tuple(one.threshold for one in bundle.manifest.policies),
+        lambda threshold: cascade(heads, threshold, band, early_exit=early_exit).p_match,
+    )
+    outcomes = data.outcomes(
+        rows,
+        p_match,
+        is_full,
+        is_out_of_distribution=np.array([one.served.is_out_of_distribution for one in answers], dtype=bool),
+        structural=np.array([one.structural for one in answers]),
+    )
+    with reporter.stage("Evaluating") as advance:
+        return evaluate(outcomes, n_seen=int(seen.sum()), seed=seed, on_progress=lambda *_: advance(1), served=served)
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    """What the graph says of one prompt: as served, by each head alone, and the measures it read."""
+
+    served: Prediction
+    fast: float
+    full: float
+    structural: NDArray[np.float32]
+
+
+def _answer(model: RouterModel, prompt: Prompt, threshold: float, *, early_exit: bool) -> _Answer:
+    features = model.featurize(prompt)
+    return _Answer(
+        served=model.predict_features(features, threshold, early_exit=early_exit),
+        fast=model.predict_features(features, NOWHERE).p_match,
+        full=model.predict_features(features, NOWHERE, early_exit=False).p_match,
+        structural=features.structural,
+    )
+
+
+def seen_rows(bundle: Bundle, data: Dataset) -> NDArray[np.bool_]:
+    """Return (n,) whether a row's group holds a row that the bundle was trained on.
+
+    Raises:
+        DataRefused: the rows are known by digests of another salt than the bundle's.
+    """
+    raw = (bundle.folder / SEEN_GROUPS).read_bytes()
+    known = {raw[start : start + DIGEST_BYTES] for start in range(0, len(raw), DIGEST_BYTES)}
+    salt, groups = bundle.manifest.training.group_salt, data.groups
+    if groups.salt not in (None, salt):
+        raise DataRefused(
+            f"{bundle.folder}: its digests of the rows it has seen have another salt than those of the rows, so that "
+            "nobody can tell which these are; name the bundle that logged them, or one retrained from it"
+        )
+    rows = np.arange(groups.group.size)
+    is_known = np.array([not known.isdisjoint(groups.digests(rows[row : row + 1], salt)) for row in rows], dtype=bool)
+    seen_groups = np.unique(groups.group[is_known])
+    return np.isin(groups.group, seen_groups)
+
+
+def _in_threads(
+    function: Callable[[Item], Result], items: Sequence[Item], advance: Callable[[int], None]
+) -> Iterator[Result]:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+        for result in pool.map(function, items):
+            advance(1)
+            yield result

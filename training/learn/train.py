@@ -1,0 +1,152 @@
+"""Train: logs in, bundle out. The whole flow, one step after the other.
+
+    logs -> labels -> groups -> split -> embed -> select -> fit -> calibrate -> policy -> evaluate -> export -> publish
+
+Settings, coefficients, calibrators and exit band see the fit and the calibration part (cross-fitted, so that
+no calibrator reads an answer from a fit that saw the row); only thresholds see the policy part, only figures
+the test part.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnout.serving.bundles.bundle import CARD, GOLDEN, GRAPH, SEEN_GROUPS, TOKENIZER, Manifest, load_bundle
+from turnout.serving.router.model import RouterModel
+from turnout.training.bundle.golden import golden_lines
+from turnout.training.bundle.publish import check_out, publish
+from turnout.training.dataset.dataset import Dataset, digest_files
+from turnout.training.dataset.load import load_rows
+from turnout.training.dataset.splits import Part, split_groups
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused
+from turnout.training.evaluation.dense_blocks import DENSE_BLOCKS, DenseBlocks
+from turnout.training.evaluation.evaluation import Evaluation, write_evaluation
+from turnout.training.learn.learn import Learned, TrainSettings, learn
+from turnout.training.logs.quarantine import write_quarantine
+from turnout.training.logs.stored_files import LogFile
+from turnout.training.progress import Reporter
+from turnout.training.report import render_report
+from turnout.training.report.card import render_card
+
+MIN_GROUPS = 200
+
+
+MIN_NON_MATCHES = 30
+"""Fewer leave the policy part with three cases of what costs quality: no bound can rest on that."""
+
+
+EVALUATION_JSON = "report/evaluation.json"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training run leaves.
+
+    Attributes:
+        manifest: as published.
+        evaluation: of the test part.
+        folder: the bundle.
+        n_quarantined: rows that could not be read.
+        unlabelled: rows without a label, by why.
+    """
+
+    manifest: Manifest
+    evaluation: Evaluation
+    folder: Path
+    n_quarantined: int
+    unlabelled: dict[str, int]
+
+
+def train(
+    paths: Sequence[LogFile], out: Path, encoder: EncoderModel, settings: TrainSettings, reporter: Reporter
+) -> Trained:
+    """Train a router on logs, or on files of features, and publish its bundle in `out`.
+
+    Raises:
+        DataRefused: the logs can't be read or labelled, are too few, `out` holds something else, or the
+            exported graph misses the Python path.
+    """
+    check_out(out)
+    loaded = load_rows(
+        paths, settings.pair, settings.reading, settings.margin, encoder, settings.harness_rules, reporter
+    )
+    data = loaded.dataset
+    refuse_too_little(data)
+    part = split_groups(data.records, data.groups.group, settings.seed)
+    _refuse_one_sided(data, part)
+    digest = digest_files([*paths, *(path for path in (settings.scores, settings.reading.labels) if path)])
+    learned = learn(data, part, encoder, settings, digest, reporter, loaded.table)
+    published = publish_learned(out, learned, encoder)
+    if loaded.read.quarantine:
+        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)
+    unlabelled = {str(why): count for why, count in loaded.labelled.unlabelled.items()}
+    return Trained(published, learned.evaluation, out, len(loaded.read.quarantine), unlabelled)
+
+
+def publish_learned(out: Path, learned: Learned, encoder: EncoderModel) -> Manifest:
+    """Publish what was learned, and load it again: what was written is what will be served."""
+    published = publish_trained(
+        out, learned.manifest, learned.evaluation, encoder, learned.graph, learned.seen, learned.blocks
+    )
+    load_bundle(out)
+    return published
+
+
+def refuse_too_little(data: Dataset) -> None:
+    """Refuse a dataset that no calibration can rest on; the message says what to collect."""
+    n_groups, n_non_matches = data.groups.n_groups, int((data.match == 0).sum())
+    if n_groups < MIN_GROUPS or n_non_matches < MIN_NON_MATCHES:
+        raise DataRefused(
+            f"{len(data.rows)} labelled rows in {n_groups} groups, {n_non_matches} with a worse weak answer; "
+            f"training needs at least {MIN_GROUPS} groups and {MIN_NON_MATCHES} such rows; log more requests "
+            "with both models' answers, of the kinds where the weak model fails"
+        )
+
+
+def _refuse_one_sided(data: Dataset, part: NDArray[np.int64]) -> None:
+    for one in (Part.FIT, Part.CALIBRATE):
+        if np.unique(data.match[part == one]).size < 2:
+            raise DataRefused(
+                f"the {one.name.lower()} part holds one outcome only; log more requests or try another seed"
+            )
+
+
+def publish_trained(
+    out: Path,
+    manifest: Manifest,
+    evaluation: Evaluation,
+    encoder: EncoderModel,
+    graph: bytes,
+    seen: bytes,
+    blocks: DenseBlocks | None = None,
+) -> Manifest:
+    """Publish the graph with tokenizer, golden prompts, report, card and the digests of the groups seen.
+
+    `blocks` is what the dense vectors of live traffic are compared with; None leaves that out.
+    """
+    model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens, manifest.harness_rules)
+    contents = report_files(manifest, evaluation) | {
+        GRAPH: graph,
+        TOKENIZER: encoder.tokenizer_json,
+        GOLDEN: golden_lines(model),
+        SEEN_GROUPS: seen,
+        CARD: render_card(manifest, evaluation).encode(),
+        **({} if blocks is None else {DENSE_BLOCKS: blocks.to_bytes()}),
+    }
+    return publish(out, manifest, contents)
+
+
+def report_files(manifest: Manifest, evaluation: Evaluation) -> dict[str, bytes]:
+    """Return the page, its figures and the evaluation, by their names in the bundle."""
+    with tempfile.TemporaryDirectory() as scratch:
+        report = Path(scratch)
+        render_report(manifest, evaluation, report)
+        write_evaluation(report / Path(EVALUATION_JSON).name, evaluation)
+        return {f"report/{file.name}": file.read_bytes() for file in sorted(report.iterdir())}

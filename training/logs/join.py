@@ -1,0 +1,105 @@
+"""Join: rows that hold one model's answer each, paired where they are the same request.
+
+Comes in: the records of all logs. Goes out: the same, a strong and a weak answer to one request in one record.
+Two logs, one of each model, and one log that holds both are the same to it, in any order.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnout.training.logs.reading import JoinBy
+from turnout.training.logs.records import Record
+
+DIGEST_BYTES = 16
+"""Of a join key: by chance, two of a billion different requests share one with a probability of 1e-21."""
+
+KEY = np.dtype([("key", "V16"), ("row", "i8"), ("is_weak", "?")])
+"""25 bytes a row are kept to join by, 58 while they are sorted, whatever the length of the prompt."""
+
+
+SHARED_FIELDS = (
+    "reference",
+    "preference",
+    "task",
+    "source",
+    "group_id",
+    "session_id",
+    "tenant",
+    "created",
+    "pair_propensity",
+    "route_propensity",
+)
+
+
+def join_answers(records: Sequence[Record], by: JoinBy) -> tuple[list[Record], int]:
+    """Pair records with a single answer; return all records in their order, and how many were merged into others.
+
+    Where one model answered the same request several times, the first strong answer goes with the first weak one,
+    the second with the second, in the order of files and lines; what is left over stays as it is. A pair stands at
+    the place of its strong row, with that row's fields, and the weak row's where the strong one has none.
+    """
+    if by is JoinBy.NONE:
+        return list(records), 0
+    partner = np.full(len(records), -1, dtype=np.int64)
+    for strong, weak in _pairs(_keys(records, by)):
+        partner[strong] = weak
+    merged = partner[partner >= 0]
+    is_merged = np.zeros(len(records), dtype=np.bool_)
+    is_merged[merged] = True
+    kept = (
+        record if other < 0 else _paired(record, records[int(other)])
+        for record, other, is_gone in zip(records, partner, is_merged, strict=True)
+        if not is_gone
+    )
+    return list(kept), merged.size
+
+
+def _keys(records: Sequence[Record], by: JoinBy) -> NDArray[np.void]:
+    """Return key, row and side of the rows that may join another, sorted by key, then row."""
+    single = (
+        (join_digest(record, by), row, record.strong is None)
+        for row, record in enumerate(records)
+        if may_join(record, by)
+    )
+    keys = np.fromiter(single, dtype=KEY)
+    return keys[np.argsort(keys["key"].view(f"S{DIGEST_BYTES}"), kind="stable")]
+
+
+def may_join(record: Record, by: JoinBy) -> bool:
+    """Whether another record may hold the other model's answer.
+
+    By prompt, none may for a request with images: records only count these, and "What is in this picture?" is asked of
+    many pictures.
+    """
+    has_one_answer = (record.strong is None) != (record.weak is None)
+    return has_one_answer and by is not JoinBy.NONE and not (by is JoinBy.PROMPT and record.prompt.images)
+
+
+def join_digest(record: Record, by: JoinBy) -> bytes:
+    """Return what two records that are the same request have in common, hashed to `DIGEST_BYTES`."""
+    prompt = record.prompt
+    facts = f"{prompt.turns} {prompt.tools} {prompt.wants_json}\n{prompt.text}"
+    key = record.id if by is JoinBy.ID else facts
+    return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
+
+
+def _pairs(keys: NDArray[np.void]) -> Iterator[tuple[int, int]]:
+    """Yield (strong row, weak row) of each key, the k-th with the k-th."""
+    ends = np.flatnonzero(keys["key"][1:] != keys["key"][:-1]) + 1
+    start = 0
+    for end in (*ends.tolist(), len(keys)):
+        if end - start > 1:
+            rows, is_weak = keys["row"][start:end], keys["is_weak"][start:end]
+            yield from zip(rows[~is_weak].tolist(), rows[is_weak].tolist(), strict=False)
+        start = end
+
+
+def _paired(strong: Record, weak: Record) -> Record:
+    missing = {name: getattr(weak, name) for name in SHARED_FIELDS if getattr(strong, name) is None}
+    return replace(strong, weak=weak.weak, **missing)

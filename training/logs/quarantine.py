@@ -1,0 +1,131 @@
+"""Quarantine: the rows that could not be read, each with where it stands and why.
+
+Comes in: rows refused by `training.logs.lines`, `training.logs.tables`, `training.logs.readers`, `training.logs.rows`
+or `turnout.training.logs.parts`. Goes out: a JSONL file of file, line and reason, never of the row's text: a log's
+damaged row is still a customer's row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+import msgspec
+
+from turnout.training.errors import DataRefused
+from turnout.training.replacing import replacing
+
+
+class Reason(StrEnum):
+    """Why a row was not read."""
+
+    INVALID_UTF8 = "invalid_utf8"
+    INVALID_JSON = "invalid_json"
+    INVALID_CSV = "invalid_csv"
+    WRONG_TYPE = "wrong_type"
+    """A field of the wrong type, a row that is no object, or one with too many or too few columns."""
+    NO_PROMPT = "no_prompt"
+    OUT_OF_RANGE = "out_of_range"
+    """A score outside 0 to 1 or NaN, or a propensity outside (0, 1]."""
+    TOO_LONG = "too_long"
+    TRUNCATED = "truncated"
+    """A compressed file, or a row group of a columnar one, is damaged from here on; the rows lost are not counted.
+
+    gzip notices late: where bytes were overwritten rather than cut off, some rows just before may be garbled too."""
+    WITHHELD = "withheld"
+    """The gateway blanked or shortened the text of the prompt or of the answer."""
+    NO_MODEL = "no_model"
+    """An answer without the name of the model that gave it."""
+    NO_REQUEST = "no_request"
+    """An answer or a score whose request is in none of the files."""
+    AMBIGUOUS = "ambiguous"
+    """Different requests stand under one key, so that nobody knows which of them an answer belongs to."""
+    NOT_CHAT = "not_chat"
+    """Not a chat completion: an embedding, a tool's span, a trace."""
+    FAILED = "failed"
+    """The call ended in an error: nothing to compare."""
+    OTHER_PAIR = "other_pair"
+    """The row compares two models other than the pair's."""
+    OTHER_SCORE = "other_score"
+    """A score of another name or kind than the one that counts."""
+
+
+LEFT_OUT = frozenset({Reason.NOT_CHAT, Reason.FAILED, Reason.OTHER_PAIR, Reason.OTHER_SCORE})
+"""Rows that were understood and are of no use: they don't speak against the log."""
+
+
+class RowRefused(Exception):
+    """Carries a reason from where a row is understood to where it is counted; no caller outside sees it."""
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def reason_of(error: Exception) -> Reason:
+    """Return why a row was not read, from what its decoding raised."""
+    if isinstance(error, RowRefused):
+        return error.reason
+    damaged = isinstance(error, msgspec.DecodeError) and not isinstance(error, msgspec.ValidationError)
+    return Reason.INVALID_JSON if damaged or isinstance(error, RecursionError) else Reason.WRONG_TYPE
+
+
+ROW_ERRORS = (RowRefused, msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
+"""What decoding a row may raise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rejected:
+    """A row in quarantine.
+
+    Attributes:
+        file, line: where the row stands (line counts from 1).
+        reason: why it was not read.
+        id: the row's own id, where at least that could be read.
+        index: which of the requests on that line, from 0.
+    """
+
+    file: str
+    line: int
+    reason: Reason
+    id: str | None = None
+    index: int = 0
+
+
+def refuse_mostly_bad(
+    counts: Mapping[Reason, int], first: Rejected | None, n_rows: int, max_share: float = 0.5
+) -> None:
+    """Refuse a log that was not understood; rows understood and left out don't count against it.
+
+    Args:
+        counts: rows in quarantine by reason, the most frequent first.
+        first: the first of them that is not of `LEFT_OUT`.
+        n_rows: rows read.
+        max_share: how many of the rows that count may be in quarantine.
+
+    Raises:
+        DataRefused: more are; the message counts them by reason.
+    """
+    n_left_out = sum(count for reason, count in counts.items() if reason in LEFT_OUT)
+    n_bad = sum(counts.values()) - n_left_out
+    if first is None or n_bad <= max_share * (n_rows - n_left_out):
+        return
+    told = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    raise DataRefused(
+        f"{n_bad} of {n_rows} rows can't be read ({told}), at most {max_share:.0%} may; "
+        f"the first is {first.file}, line {first.line}; check the format and the column map"
+    )
+
+
+def write_quarantine(path: Path, rejected: Iterable[Rejected]) -> None:
+    """Write file, line, index (where not 0) and reason of each rejected row as JSONL; replaces `path` in one step."""
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        file.writelines(map(quarantine_line, rejected))
+
+
+def quarantine_line(row: Rejected) -> bytes:
+    """Return the line that the quarantine holds for a row."""
+    place = {"file": row.file, "line": row.line} | ({"index": row.index} if row.index else {})
+    return msgspec.json.encode(place | {"reason": row.reason}) + b"\n"

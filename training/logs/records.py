@@ -1,0 +1,112 @@
+"""Records: what one row of a log says, whatever format it came in.
+
+Comes in: rows decoded by `turnout.training.logs.read`. Goes out: `Record`, the input of every later stage.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from turnout.serving.router.prompt import Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """What one model answered.
+
+    Attributes:
+        content: the answer's text; None when the log kept only its score.
+        score: 0 to 1, 1 is right; None when nobody scored it.
+        prompt_tokens, completion_tokens: as the provider counted them; None when unknown.
+    """
+
+    content: str | None = None
+    score: float | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One request with what each model of the pair answered; either may be missing.
+
+    Attributes:
+        id: the row's own id, or `file:line` where it has none.
+        prompt: the rendered request.
+        user_text: the last user message alone: what groups the row with its repetitions.
+        strong, weak: the answers; None when that model was not asked.
+        reference: gold answer.
+        preference: `strong`, `weak` or `tie`, as a person judged.
+        language: as the log names it, in any form; only shown.
+        group_id, session_id: rows sharing either never stand on both sides of a split.
+        tenant: on whose behalf the request came.
+        created: seconds since the epoch.
+        pair_propensity: probability in (0, 1] that both answers were obtained.
+        route_propensity: probability in (0, 1] that the router took the route it took; None where none routed.
+        file, line: where the row stands (line counts from 1).
+        index: which of the requests on that line, from 0; a line of OpenTelemetry spans holds many.
+    """
+
+    id: str
+    prompt: Prompt
+    user_text: str
+    strong: Response | None = None
+    weak: Response | None = None
+    reference: str | None = None
+    preference: str | None = None
+    task: str | None = None
+    source: str | None = None
+    language: str | None = None
+    group_id: str | None = None
+    session_id: str | None = None
+    tenant: str | None = None
+    created: float | None = None
+    pair_propensity: float | None = None
+    route_propensity: float | None = None
+    file: str = ""
+    line: int = 0
+    index: int = 0
+
+    @property
+    def place(self) -> tuple[str, int, int]:
+        """Where the record stands: file, line and index; no two records of one reading share it."""
+        return self.file, self.line, self.index
+
+    def with_score(self, score: float) -> Record:
+        """Return the record with this score, 0 to 1, for every answer it holds."""
+        return replace(self, strong=_scored(self.strong, score), weak=_scored(self.weak, score))
+
+
+def _scored(response: Response | None, score: float) -> Response | None:
+    return None if response is None else replace(response, score=score)
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """Whether the weak model was not worse than the strong one, and who says so.
+
+    Attributes:
+        match: 1 when the weak model was not worse, 0 when it was.
+        labeller: who spoke: `scores`, `preference`, `judge`, or a family and its member, as in `reference:choice`.
+        confidence: probability in (0, 1] that the label is right, as far as the labeller knows.
+        strong_score, weak_score: 0 to 1; None when the labeller compares without scoring.
+    """
+
+    match: int
+    labeller: str
+    confidence: float
+    strong_score: float | None = None
+    weak_score: float | None = None
+
+    @property
+    def family(self) -> str:
+        """The labeller without its member: `reference` of `reference:choice`."""
+        return self.labeller.partition(":")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class LabelledRecord:
+    """A record with its label; only these enter the fit."""
+
+    record: Record
+    label: Label

@@ -1,0 +1,310 @@
+"""Rows: from named fields to `Record`, for the gateway log and the flat table alike.
+
+Comes in: `RawRow`s whose fields `turnout.training.logs.readers` has named as ours, and the names of the pair. Goes out:
+`Record`, or `Rejected`.
+
+A row holds its request as `request` (an OpenAI chat.completions body), as a bare body (`messages`), or
+as text (`prompt`, with `prompt_turns` and its like in compacted logs); answers as `responses` by model name,
+or as `strong_*` and `weak_*` columns.
+Columns that hold structures may hold them as JSON text.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Any
+
+import msgspec
+
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.decision.model_names import is_model
+from turnout.serving.router.prompt import (
+    ChatBody,
+    ContentPart,
+    Message,
+    Prompt,
+    ResponseFormat,
+    clean_text,
+    prompt_from_chat,
+    prompt_from_text,
+)
+from turnout.training.errors import DataRefused
+from turnout.training.logs.cells import CellKind, cell, encode
+from turnout.training.logs.quarantine import ROW_ERRORS, Reason, Rejected, RowRefused, reason_of
+from turnout.training.logs.records import Record, Response
+from turnout.training.logs.tables import RawRow
+
+PROMPT_FIELDS = frozenset({"request", "messages", "prompt"})
+_KINDS = dict.fromkeys(("request", "messages", "tools", "response_format", "responses"), CellKind.STRUCTURE)
+_KINDS |= dict.fromkeys(
+    ("strong_score", "weak_score", "created", "pair_propensity", "route_propensity"), CellKind.NUMBER
+)
+
+MILLISECONDS_FROM = 1e11
+"""A `created` above this is in milliseconds: in seconds it would be the year 5138."""
+
+
+class Function(msgspec.Struct, frozen=True):
+    """The function a model called; `arguments` is JSON text."""
+
+    name: str = ""
+    arguments: str = ""
+
+
+class ToolCall(msgspec.Struct, frozen=True):
+    """One entry of `tool_calls`."""
+
+    function: Function = Function()
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens as the provider counted them."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """One model's entry under `responses`."""
+
+    content: str | list[ContentPart] | None = None
+    tool_calls: list[ToolCall] | None = None
+    usage: Usage | None = None
+    score: float | bool | None = None
+
+
+class Row(msgspec.Struct, frozen=True):
+    """All fields that are read, of either shape; others are ignored."""
+
+    id: str | int | None = None
+    prompt_id: str | int | None = None
+    request: ChatBody | None = None
+    messages: list[Message] | None = None
+    tools: list[msgspec.Raw] | None = None
+    response_format: ResponseFormat | None = None
+    prompt: str | None = None
+    prompt_turns: int | None = None
+    prompt_images: int | None = None
+    prompt_tools: int | None = None
+    prompt_wants_json: bool | None = None
+    question: str | None = None
+    responses: dict[str, Answer | None] | None = None
+    strong_response: str | None = None
+    weak_response: str | None = None
+    strong_score: float | bool | None = None
+    weak_score: float | bool | None = None
+    reference: Any = None
+    preference: str | None = None
+    task: str | None = None
+    source: str | None = None
+    language: str | None = None
+    group_id: str | int | None = None
+    session_id: str | int | None = None
+    tenant: str | int | None = None
+    created: float | str | None = None
+    pair_propensity: float | None = None
+    route_propensity: float | None = None
+
+
+KNOWN_FIELDS = frozenset(Row.__struct_fields__)
+
+
+def check_fields(columns: Mapping[str, str]) -> None:
+    """Refuse a column map that names a field of ours that there is not.
+
+    Raises:
+        DataRefused: the message lists the fields.
+    """
+    if unknown := sorted(columns.keys() - KNOWN_FIELDS):
+        raise DataRefused(
+            f"column map: unknown field {', '.join(unknown)}; known are: {', '.join(sorted(KNOWN_FIELDS))}"
+        )
+
+
+_decode_row = msgspec.json.Decoder(Row).decode
+
+
+def decode_row(raw: RawRow, file: str, pair: Pair) -> Record | Rejected:
+    """Return the row as a `Record`, or as `Rejected` with the reason; raises nothing on any row.
+
+    Args:
+        raw: a row whose fields are named as ours.
+        file: the name that the record carries.
+        pair: whose answers are the strong and the weak one.
+    """
+    if raw.reason:
+        return _rejected(raw, file, raw.reason)
+    fields = {
+        name: value if (kind := _KINDS.get(name)) is None else cell(value, kind)
+        for name, value in raw.fields.items()
+        if name in KNOWN_FIELDS
+    }
+    if _has_nan(fields):
+        return _rejected(raw, file, Reason.OUT_OF_RANGE)
+    try:
+        return _record(_decode_row(encode(fields)), file, raw, pair)
+    except ROW_ERRORS as error:
+        return _rejected(raw, file, reason_of(error))
+
+
+def _rejected(raw: RawRow, file: str, reason: Reason) -> Rejected:
+    return Rejected(file, raw.line, reason, _own_id(raw.fields), raw.index)
+
+
+def _has_nan(value: Any) -> bool:
+    # JSON can't say NaN: encoding would turn it into null, and a broken score into a missing one.
+    if isinstance(value, msgspec.Raw | str):  # most cells
+        return False
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    if isinstance(value, dict):
+        return any(map(_has_nan, value.values()))
+    return isinstance(value, list) and any(map(_has_nan, value))
+
+
+def _own_id(fields: Mapping[str, Any]) -> str | None:
+    for name in ("id", "prompt_id"):
+        value = fields.get(name)
+        if isinstance(value, msgspec.Raw):
+            try:
+                value = msgspec.json.decode(value)
+            except (msgspec.DecodeError, RecursionError):
+                continue
+        if isinstance(value, str | int):
+            return str(value)
+    return None
+
+
+def _record(row: Row, file: str, raw: RawRow, pair: Pair) -> Record:
+    prompt, user_text = _prompt(row)
+    if prompt is None or (prompt.is_empty and not (prompt.images or prompt.tools)):
+        raise RowRefused(Reason.NO_PROMPT)
+    own_id = row.prompt_id if row.id is None else row.id
+    place = f"{raw.line}.{raw.index}" if raw.index else f"{raw.line}"
+    return Record(
+        id=f"{PurePath(file).name}:{place}" if own_id is None else str(own_id),
+        prompt=prompt,
+        user_text=user_text,
+        strong=_answer(row, pair.strong) or _flat_answer(row.strong_response, row.strong_score),
+        weak=_answer(row, pair.weak) or _flat_answer(row.weak_response, row.weak_score),
+        reference=_text(row.reference),
+        preference=_preference(row.preference, pair),
+        task=row.task,
+        source=row.source,
+        language=row.language,
+        group_id=_optional_text(row.group_id),
+        session_id=_optional_text(row.session_id),
+        tenant=_optional_text(row.tenant),
+        created=_epoch_s(row.created),
+        pair_propensity=_propensity(row.pair_propensity),
+        route_propensity=_propensity(row.route_propensity),
+        file=file,
+        line=raw.line,
+        index=raw.index,
+    )
+
+
+def _prompt(row: Row) -> tuple[Prompt | None, str]:
+    body = row.request
+    if body is None and row.messages is not None:
+        body = ChatBody(row.messages, row.tools, row.response_format)
+    if body is None:
+        if row.prompt is None:
+            return None, ""
+        prompt = Prompt(
+            text=clean_text(row.prompt),
+            turns=max(1, row.prompt_turns or 1),
+            images=row.prompt_images or 0,
+            tools=row.prompt_tools or 0,
+            wants_json=bool(row.prompt_wants_json),
+        )
+        return prompt, prompt_from_text(row.question).text if row.question else prompt.text
+    prompt = prompt_from_chat(body)
+    asked = [message for message in body.messages if message.role == "user"]
+    if len(asked) == len(body.messages) == 1:
+        return prompt, prompt.text
+    return prompt, prompt_from_chat(ChatBody(asked[-1:])).text if asked else prompt.text
+
+
+def _answer(row: Row, model: str) -> Response | None:
+    """Return the answer of the exact name, else of the latest snapshot."""
+    responses = row.responses or {}
+    answer = responses.get(model)
+    if answer is None:
+        snapshots = sorted(name for name in responses if name != model and is_model(name, model))
+        answer = responses[snapshots[-1]] if snapshots else None
+    if answer is None:
+        return None
+    content = _content(answer)
+    score = _score(answer.score)
+    if content is None and score is None:
+        return None
+    usage = answer.usage or Usage()
+    return Response(content, score, usage.prompt_tokens, usage.completion_tokens)
+
+
+def _content(answer: Answer) -> str | None:
+    """Return the answer's text; tool calls without text as JSON, so that two answers can be compared."""
+    text = answer.content
+    if isinstance(text, list):
+        text = "\n".join(part.text for part in text if part.text)
+    if text or not answer.tool_calls:
+        return text
+    calls = [{call.function.name: _arguments(call.function.arguments)} for call in answer.tool_calls]
+    return msgspec.json.encode(calls, order="sorted").decode()
+
+
+def _arguments(text: str) -> Any:
+    try:
+        return msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError):
+        return text
+
+
+def _flat_answer(content: str | None, score: float | None) -> Response | None:
+    if content is None and score is None:
+        return None
+    return Response(content, _score(score))
+
+
+def _score(score: float | None) -> float | None:
+    if score is not None and not 0 <= score <= 1:
+        raise RowRefused(Reason.OUT_OF_RANGE)
+    return None if score is None else float(score)
+
+
+def _propensity(value: float | None) -> float | None:
+    if value is not None and not 0 < value <= 1:
+        raise RowRefused(Reason.OUT_OF_RANGE)
+    return value
+
+
+def _preference(value: str | None, pair: Pair) -> str | None:
+    if not value:
+        return None
+    names = {"strong": "strong", "weak": "weak", "tie": "tie", pair.strong: "strong", pair.weak: "weak"}
+    if value not in names:
+        raise RowRefused(Reason.WRONG_TYPE)
+    return names[value]
+
+
+def _text(value: Any) -> str | None:
+    if value is None or isinstance(value, str):
+        return value
+    return msgspec.json.encode(value).decode()
+
+
+def _optional_text(value: str | int | None) -> str | None:
+    return None if value is None else str(value)
+
+
+def _epoch_s(created: float | str | None) -> float | None:
+    if created is None:
+        return None
+    if isinstance(created, str):
+        moment = datetime.fromisoformat(created)
+        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
+    return created / 1000 if created > MILLISECONDS_FROM else created

@@ -1,0 +1,118 @@
+"""Savings: what routing spent against all-strong, with the router's own cost, switches and quality counted.
+
+Comes in: the decision log of some days, and what the machine costs. Goes out: `Savings`.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from turnout.serving.decision.routes import Route
+from turnout.training.errors import DataRefused
+from turnout.training.offpolicy.rows import logged_rows
+from turnout.training.offpolicy.savings.machine import Machine
+from turnout.training.offpolicy.savings.quality import Quality, quality
+from turnout.training.offpolicy.savings.spend import Spend, spend_of
+
+
+class Savings(msgspec.Struct, frozen=True):
+    """What some days spent and saved, in USD.
+
+    Attributes:
+        first, last: UTC days of the first and the last request.
+        requests: of the log in those days.
+        share_weak: of them that went weak.
+        unpriced: requests that no amount counts.
+        counted: of the others, those whose tokens the vendor counted; the rest is at expected cost.
+        length_ratio: tokens of a strong answer over those of a weak one, as all-strong assumes.
+        all_strong_usd: what the strong model alone would have cost, the caches of its sessions warm.
+        spent_usd: what was spent, all of the following included.
+        second_usd: of it, on second answers that exploration asked for.
+        switch_usd: of it, on caches that a switch of models left cold.
+        router_usd: of the machine, beside `spent_usd`.
+        saved_usd: net: all-strong less spent, less the router.
+        saved_share: of all-strong; None where that is 0.
+        quality: what it did to the answers; None where every request was outside a rollout.
+    """
+
+    first: dt.date
+    last: dt.date
+    requests: int
+    share_weak: float
+    unpriced: int
+    counted: int
+    length_ratio: float
+    all_strong_usd: float
+    spent_usd: float
+    second_usd: float
+    switch_usd: float
+    router_usd: float
+    saved_usd: float
+    saved_share: float | None
+    quality: Quality | None
+
+
+def between(table: pa.Table, first: dt.date | None, last: dt.date | None) -> pa.Table:
+    """Return the decisions of the UTC days from `first` to `last`, both included; None for no end.
+
+    Raises:
+        DataRefused: there is none.
+    """
+    created = table["created"]
+    kept = pc.is_valid(created)
+    if first is not None:
+        kept = pc.and_(kept, pc.greater_equal(created, _midnight_s(first)))
+    if last is not None:
+        kept = pc.and_(kept, pc.less(created, _midnight_s(last + dt.timedelta(days=1))))
+    found = table.filter(kept)
+    if not found.num_rows:
+        days = pc.min_max(created).as_py()
+        known = " to ".join(str(_day(days[end])) for end in ("min", "max"))
+        raise DataRefused(f"no decision from {first or 'the beginning'} to {last or 'the end'}; the log has {known}")
+    return found
+
+
+def savings(table: pa.Table, machine: Machine) -> Savings:
+    """Return what the decisions of a table, of which there is at least one, spent and saved."""
+    spend = spend_of(table)
+    rows = logged_rows(table)
+    days = pc.min_max(table["created"]).as_py()
+    router_usd = table.num_rows * machine.usd_per_decision
+    total = _totals(spend)
+    saved = total["all_strong_usd"] - total["spent_usd"] - router_usd
+    return Savings(
+        first=_day(days["min"]),
+        last=_day(days["max"]),
+        requests=table.num_rows,
+        share_weak=float(np.mean([route == Route.WEAK for route in table["route"].to_pylist()])),
+        unpriced=spend.n_unpriced,
+        counted=int(spend.is_counted.sum()),
+        length_ratio=spend.length_ratio,
+        **total,
+        router_usd=router_usd,
+        saved_usd=saved,
+        saved_share=saved / total["all_strong_usd"] if total["all_strong_usd"] > 0 else None,
+        quality=quality(rows) if len(rows) else None,
+    )
+
+
+def _totals(spend: Spend) -> dict[str, float]:
+    return {
+        "all_strong_usd": float(spend.all_strong.sum()),
+        "spent_usd": float(spend.spent.sum()),
+        "second_usd": float(spend.second.sum()),
+        "switch_usd": float(spend.switch.sum()),
+    }
+
+
+def _midnight_s(day: dt.date) -> float:
+    return dt.datetime.combine(day, dt.time(), dt.UTC).timestamp()
+
+
+def _day(created_s: float) -> dt.date:
+    return dt.datetime.fromtimestamp(created_s, dt.UTC).date()

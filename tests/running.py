@@ -18,8 +18,7 @@ from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.server.running import RouterServer
 from turnout.serving.service.lifecycle import Lifecycle
-from turnout.serving.settings import ServerSettings
-from turnout.serving.settings_sources import Sources
+from turnout.serving.settings import ServerSettings, Sources
 from turnout.serving.wire.route import ROUTE_METHOD, SERVICE_NAME
 
 ANY_PORT = "127.0.0.1:0"

@@ -1,4 +1,4 @@
-"""One at a time: keeps two retrainings from the same name, or from the same store of kept rows."""
+"""Files of results: tables under their final names only when complete, and one retraining at a time."""
 
 from __future__ import annotations
 
@@ -8,7 +8,17 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from turnout.serving.files import replacing
 from turnout.training.errors import RetrainUnderWay
+
+
+def write_parquet(path: Path, table: pa.Table) -> None:
+    """Write a table as Parquet (zstd), under the final name only when complete."""
+    with replacing(path) as draft:
+        pq.write_table(table, draft, compression="zstd")
 
 
 @contextlib.contextmanager

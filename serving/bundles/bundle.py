@@ -21,6 +21,7 @@ from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline
 from turnout.serving.bundles.signing import is_signed_by, signature_of
 from turnout.serving.bundles.verdict import Verdict
 from turnout.serving.errors import BundleRefused, ModelFault, UnknownName
+from turnout.serving.files import write_whole
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.serving.router.harness import HARNESS_RULES, LATEST_HARNESS_RULES
@@ -253,9 +254,7 @@ def sign_bundle(folder: Path, key: Path) -> Path:
     """
     raw = _read_manifest_bytes(folder)
     path = folder / MANIFEST_SIGNATURE
-    temporary = path.with_suffix(".tmp")
-    temporary.write_bytes(signature_of(raw, key))
-    temporary.replace(path)
+    write_whole(path, signature_of(raw, key))
     return path
 
 

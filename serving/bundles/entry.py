@@ -22,6 +22,7 @@ import msgspec
 from turnout.serving.bundles.bundle import MANIFEST, Manifest, load_bundle, read_manifest
 from turnout.serving.bundles.registry import CURRENT, ENCODERS
 from turnout.serving.errors import BundleRefused
+from turnout.serving.files import write_whole
 
 HISTORY = "HISTORY"
 _GOING = ".going-"
@@ -157,13 +158,7 @@ class Entry:
         return change
 
     def _replace(self, name: str, content: bytes) -> None:
-        draft = self.folder / f".{name}.new"
-        with draft.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(self.folder / name)
-        _sync(self.folder)
+        write_whole(self.folder / name, content)
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -183,11 +178,3 @@ def names(models: Path) -> list[str]:
         for folder in models.iterdir()
         if folder.is_dir() and folder.name != ENCODERS and any(folder.glob(f"*/{MANIFEST}"))
     )
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

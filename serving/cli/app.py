@@ -17,10 +17,9 @@ import typer
 from turnout.serving.cli.models_cli import models_app, rollback
 from turnout.serving.cli.scrape import DEFAULT_URL
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
-from turnout.serving.ext_proc_mode import ExtProc
 from turnout.serving.observe.logs import LogFormat
 from turnout.serving.server.launching import usable_cores
-from turnout.serving.settings import DEFAULT_LISTEN, ServerSettings, is_loopback
+from turnout.serving.settings import DEFAULT_LISTEN, ExtProc, ServerSettings, is_loopback
 from turnout.serving.spool.decision import LogDecisions
 
 app = typer.Typer(
@@ -171,7 +170,7 @@ def serve(
     from turnout.serving.bundles.registry import locate
     from turnout.serving.observe.settings import observe_settings
     from turnout.serving.server.launching import serve as serve_bundles
-    from turnout.serving.settings_sources import Sources
+    from turnout.serving.settings import Sources
 
     sources = Sources(
         bundles=tuple(map(locate, bundle)) if bundle else (locate(),),

@@ -1,1 +1,4 @@
-"""Where callers are that speak other protocols than RouterService: HTTP, LiteLLM, open inference. README.md."""
+"""Gateways: plug-ins and clients that run in the caller's process. README.md lists them.
+
+Comes in: a gateway's own request. Goes out: the model to call, the strong one whenever routing fails.
+"""

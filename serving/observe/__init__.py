@@ -1,1 +1,4 @@
-"""The server seen from outside: metrics, traces, logs, alerts, a live view, and a check of the installation."""
+"""The server seen from outside: metrics, traces, logs, alerts and drift.
+
+Comes in: what the service did. Goes out: counts and spans, without a word of any prompt.
+"""

@@ -9,8 +9,7 @@ import os
 
 from turnout.serving.observe.logs import set_up_logging
 from turnout.serving.observe.settings import ObserveSettings
-from turnout.serving.settings import ServerSettings
-from turnout.serving.settings_sources import Sources
+from turnout.serving.settings import ServerSettings, Sources
 
 
 def usable_cores() -> int:

@@ -10,8 +10,7 @@ from typing import Any
 import msgspec
 
 from turnout.serving.observe.settings import ObserveSettings
-from turnout.serving.settings import ServerSettings
-from turnout.serving.settings_sources import Sources
+from turnout.serving.settings import ServerSettings, Sources
 
 
 class Order(msgspec.Struct, frozen=True):

@@ -40,8 +40,7 @@ from turnout.serving.server.launching import ready_line
 from turnout.serving.server.observing import Observation, announce, keep_sampling, observation
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.service import RouterService
-from turnout.serving.settings import ServerSettings
-from turnout.serving.settings_sources import Sources
+from turnout.serving.settings import ServerSettings, Sources
 from turnout.serving.wire.route import SERVICE_NAME
 
 if TYPE_CHECKING:

@@ -25,8 +25,7 @@ from turnout.serving.server.launching import ready_line
 from turnout.serving.server.observing import announce, expose
 from turnout.serving.server.orders import Order, Refused
 from turnout.serving.server.worker_process import WorkerProcess
-from turnout.serving.settings import ServerSettings
-from turnout.serving.settings_sources import Sources
+from turnout.serving.settings import ServerSettings, Sources
 
 QUICK_DEATH_S = 60.0
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 30.0

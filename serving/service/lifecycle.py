@@ -21,7 +21,7 @@ from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.serving.service.cache import PredictionCache
 from turnout.serving.service.lineup import Lineup, Served
-from turnout.serving.settings_sources import Sources
+from turnout.serving.settings import Sources
 
 WARM_UP_WORDS = (1, 16, 64, 256)
 """Lengths of the warm-up prompts; onnxruntime plans its memory at the first run of each shape."""

@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from turnout.serving.files import sync_folder
 from turnout.serving.spool.framing import HEADER_BYTES, file_header, framed
 
 OPEN = ".open"
@@ -87,7 +88,7 @@ class SpoolFile:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX)
         try:
             self._write(file_header(self._salt))
-            _sync_folder(folder)
+            sync_folder(folder)
         except OSError:
             self.seal()
             raise
@@ -126,14 +127,6 @@ def _seal(path: Path, size_bytes: int) -> None:
         path.rename(path.with_suffix(SEALED))
     else:
         path.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

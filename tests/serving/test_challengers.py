@@ -17,7 +17,7 @@ from turnout.serving.router.prompt import prompt_from_text
 from turnout.serving.service.canary import MAX_FAULTS, WINDOW, CanaryWatch
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.shadow import MAX_WAITING, Shadow, Sighting
-from turnout.serving.settings_sources import Sources
+from turnout.serving.settings import Sources
 
 MILLISECOND_NS = 1_000_000
 

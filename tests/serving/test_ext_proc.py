@@ -32,12 +32,11 @@ from tests.envoy import (
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import SERVING, health_of, lifecycle_of, server_in_loop
 from turnout.serving.bundles.bundle import Bundle
-from turnout.serving.ext_proc_mode import ExtProc
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.protocols.ext_proc.processor import SERVICE_NAME
 from turnout.serving.server.running import RouterServer
 from turnout.serving.service.service import RouterService
-from turnout.serving.settings import ServerSettings, SettingsRefused
+from turnout.serving.settings import ExtProc, ServerSettings, SettingsRefused
 from turnout.serving.spool.decision import LogDecisions
 from turnout.serving.wire.route import ROUTE_METHOD
 

@@ -21,8 +21,7 @@ from turnout.serving.client import AsyncRouter
 from turnout.serving.errors import BundleRefused, UnknownName
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.service.lifecycle import Lifecycle
-from turnout.serving.settings import SettingsRefused
-from turnout.serving.settings_sources import Sources
+from turnout.serving.settings import SettingsRefused, Sources
 from turnout.serving.wire.route import ROUTE_METHOD
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 
-from turnout.training.evaluation.metrics import Floats, Ints, log_loss
+from turnout.training.arrays import Floats, Ints
+from turnout.training.evaluation.metrics import log_loss
 from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
 
 DISTANCE = 0.02

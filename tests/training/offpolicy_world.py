@@ -11,8 +11,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
+from turnout.training.arrays import Bools, Floats
 from turnout.training.offpolicy.answers import STRONG, WEAK
-from turnout.training.offpolicy.rows import Bools, Floats, LoggedRows, asked_propensity
+from turnout.training.offpolicy.rows import LoggedRows, asked_propensity
 
 LOGGED_AT = 0.9
 TARGET = 0.75

@@ -28,6 +28,7 @@ from turnout.training.dataset.features.schema import FIELDS, METADATA_KEY, Featu
 from turnout.training.dataset.load import load_rows
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
+from turnout.training.files import write_parquet
 from turnout.training.labels import label_records
 from turnout.training.labels.ledger import LABEL_SCHEMA, labels_table
 from turnout.training.labels.stored import METADATA_KEY as LABELS_KEY
@@ -37,7 +38,6 @@ from turnout.training.learn.predict import seen_rows
 from turnout.training.learn.train import train
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import JoinBy, Reading
-from turnout.training.parquet import write_parquet
 from turnout.training.pipeline import flow
 from turnout.training.pipeline.engine import Engine
 

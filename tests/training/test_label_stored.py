@@ -18,9 +18,9 @@ from turnout.serving.bundles.bundle import Pair
 from turnout.training.cli.labelling import label_logs
 from turnout.training.dataset.dataset import Loaded, load_dataset
 from turnout.training.errors import DataRefused
+from turnout.training.files import write_parquet
 from turnout.training.labels.stored import METADATA_KEY
 from turnout.training.logs.reading import JoinBy, Reading
-from turnout.training.parquet import write_parquet
 from turnout.training.progress import Reporter
 
 

@@ -114,7 +114,10 @@ def test_created_rises_and_stays_within_a_week(sample: list[dict]):
 
 
 def test_the_same_seed_gives_the_same_bytes_in_another_process(tmp_path: Path):
-    program = "import sys, pathlib; from turnout.training.sample.sample import write_sample; write_sample(pathlib.Path(sys.argv[1]), 50, 9)"
+    program = """if True:
+        import pathlib, sys
+        from turnout.training.sample.sample import write_sample
+        write_sample(pathlib.Path(sys.argv[1]), 50, 9)"""
     subprocess.run([sys.executable, "-c", program, tmp_path / "a.jsonl.gz"], check=True, env={"PYTHONHASHSEED": "123"})
     write_sample(tmp_path / "b.jsonl.gz", 50, 9)
     write_sample(tmp_path / "c.jsonl", 50, 10)

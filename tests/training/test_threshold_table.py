@@ -11,7 +11,7 @@ from sklearn.metrics import roc_auc_score
 
 from tests.training.outcomes import full_outcomes, served
 from turnout.serving.router.features import STRUCTURAL
-from turnout.training.drift import distribution, drift_baseline
+from turnout.training.evaluation.drift_baseline import distribution, drift_baseline
 from turnout.training.evaluation.label_noise import label_noise
 from turnout.training.evaluation.threshold_table import Served, threshold_table
 from turnout.training.policy.policy import DELTA, one_row_a_group

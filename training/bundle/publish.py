@@ -16,6 +16,7 @@ from pathlib import Path
 import msgspec
 
 from turnout.serving.bundles.bundle import MANIFEST, MANIFEST_DIGEST, FileDigest, Manifest
+from turnout.serving.files import sync_folder
 from turnout.training.errors import DataRefused
 
 
@@ -45,12 +46,12 @@ def publish(out: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Man
             _write(draft / name, content)
         draft.chmod(0o755)
         for folder in {(draft / name).parent for name in contents} | {draft}:
-            _sync(folder)
+            sync_folder(folder)
         _replace(out, draft)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    _sync(out.parent)
+    sync_folder(out.parent)
     return complete
 
 
@@ -75,11 +76,3 @@ def _replace(out: Path, draft: Path) -> None:
         retired.rmdir()
         raise
     shutil.rmtree(retired)
-
-
-def _sync(folder: Path) -> None:
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

@@ -19,6 +19,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from turnout.serving.files import sync_folder
 from turnout.serving.spool.decision import DecisionRecord, decode_decision
 from turnout.serving.spool.files import SEALED, seal_left_behind, spool_files
 from turnout.serving.spool.framing import Kind
@@ -26,7 +27,7 @@ from turnout.serving.spool.outcome import Outcome, decode_outcome
 from turnout.serving.spool.reader import Damage, Record, read_file
 from turnout.training.compaction.joining import by_request, joined
 from turnout.training.compaction.rows import day, decision_table, outcome_table, outcomes_of
-from turnout.training.compaction.store import Store, day_of, read_table, replace_table, sync_folder, write_table
+from turnout.training.compaction.store import Store, day_of, read_table, replace_table, write_table
 
 
 @dataclass(slots=True)

@@ -8,7 +8,6 @@ file: no listing is needed, and a run that is killed sends some files again.
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,8 @@ import msgspec
 import pyarrow as pa
 from pyarrow import fs
 
-from turnout.training.compaction.store import Store, sync_folder
+from turnout.serving.files import write_whole
+from turnout.training.compaction.store import Store
 from turnout.training.errors import DataRefused
 
 _CHUNK_BYTES = 1 << 20
@@ -95,7 +95,4 @@ def _read(record: Path) -> dict[str, _Sent]:
 
 
 def _write(record: Path, now: dict[str, _Sent]) -> None:
-    draft = record.with_name(f"{record.name}.{os.getpid()}")
-    draft.write_bytes(msgspec.json.encode(now))
-    draft.replace(record)
-    sync_folder(record.parent)
+    write_whole(record, msgspec.json.encode(now))

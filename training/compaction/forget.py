@@ -6,7 +6,6 @@ rows went. What a living server still writes to can't be rewritten; the rows fou
 
 from __future__ import annotations
 
-import os
 import secrets
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,12 +14,13 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from turnout.serving.files import write_whole
 from turnout.serving.spool.decision import DecisionRecord, decode_decision
 from turnout.serving.spool.files import SEALED, seal_left_behind, spool_files
 from turnout.serving.spool.framing import Kind, file_header, framed
 from turnout.serving.spool.outcome import Outcome, decode_outcome
 from turnout.serving.spool.reader import Damage, Record, read_file
-from turnout.training.compaction.store import Store, read_table, replace_table, sync_folder, write_table
+from turnout.training.compaction.store import Store, read_table, replace_table, write_table
 
 _DRAFT = ".tmp"
 
@@ -194,14 +194,7 @@ def _write_spool(path: Path, records: list[Record]) -> None:
     for record in records:
         parts.append(framed(record.kind, record.payload, salt, offset))
         offset += len(parts[-1])
-    draft = path.with_name(f".{path.name}{_DRAFT}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(b"".join(parts))
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync_folder(path.parent)
+    write_whole(path, b"".join(parts), mode=0o600)
 
 
 def _records(path: Path) -> list[Record]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from turnout.serving.files import replacing, sync_folder
 from turnout.training.errors import DataRefused
 
 PARQUET = ".parquet"
@@ -84,14 +85,8 @@ def opened(folder: Path, *, make: bool = False) -> Iterator[Store]:
 def write_table(path: Path, table: pa.Table) -> None:
     """Write a table as Parquet (zstd), synced, under its name only when complete; for its owner alone."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}{_DRAFT}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        pq.write_table(table, file, compression="zstd")
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
-    sync_folder(path.parent)
+    with replacing(path, mode=0o600) as draft:
+        pq.write_table(table, draft, compression="zstd")
 
 
 def replace_table(path: Path, table: pa.Table) -> None:
@@ -112,12 +107,3 @@ def read_table(path: Path, columns: list[str] | None = None) -> pa.Table:
             return file.read(columns)
     except (OSError, pa.ArrowException) as error:
         raise DataRefused(f"{path}: not a readable Parquet file: {error}; restore it or remove it") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Return once the names in a folder are on the disk."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from turnout.training.arrays import Floats, Ints
 from turnout.training.errors import DataRefused
-from turnout.training.evaluation.metrics import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,4 @@
-"""Drift: the baseline that a bundle keeps of its test part, and `turnout drift`, which holds a log against it."""
+"""Drift: a log held against the baseline that a bundle keeps of the rows it was measured on.
 
-from turnout.training.evaluation.drift_baseline import distribution, drift_baseline, p_match_by_task
-
-__all__ = ["distribution", "drift_baseline", "p_match_by_task"]
+Comes in: a log, or its decisions. Goes out: a report of what has moved, as page and as table.
+"""

@@ -12,7 +12,6 @@ no time, and keep CPUs without VNNI from saturating, so that they give the same 
 from __future__ import annotations
 
 import hashlib
-import os
 import tempfile
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,6 +24,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from turnout.serving.bundles.bundle import Encoder
+from turnout.serving.files import write_whole
 from turnout.serving.router.model import session_options
 from turnout.training.errors import DataRefused, MissingExtra
 
@@ -136,7 +136,7 @@ def export_encoder(
         (TOKENIZER, tokenizer_json),
         (CARD, msgspec.json.format(msgspec.json.encode(card))),
     ):
-        _write_atomically(out / file, content)
+        write_whole(out / file, content)
     return card
 
 
@@ -190,12 +190,3 @@ def _stripped(path: Path) -> bytes:
         del noted.metadata_props[:]
         noted.doc_string = ""
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def _write_atomically(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 
-from turnout.training.evaluation.metrics import Floats, Ints
+from turnout.training.arrays import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from turnout.training.evaluation.metrics import Floats, Ints
+from turnout.training.arrays import Floats, Ints
 
 TAILS = (0.025, 0.975)
 MIN_DEFINED = 0.9

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 
 from turnout.serving.router.features import STRUCTURAL
+from turnout.training.arrays import Floats
 from turnout.training.dataset.outcomes import Outcomes
 from turnout.training.evaluation.evaluation import Distribution
-from turnout.training.evaluation.metrics import Floats
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 N_BINS = 24

@@ -13,11 +13,12 @@ from dataclasses import dataclass, field, replace
 import msgspec
 import numpy as np
 
+from turnout.training.arrays import Floats, Ints
 from turnout.training.dataset.outcomes import Outcomes, refuse_outside_unit
-from turnout.training.drift import drift_baseline, p_match_by_task
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation import bootstrap, metrics
 from turnout.training.evaluation.baselines import Baseline, standard_baselines
+from turnout.training.evaluation.drift_baseline import drift_baseline, p_match_by_task
 from turnout.training.evaluation.evaluation import (
     CostQuality,
     Curves,
@@ -32,7 +33,7 @@ from turnout.training.evaluation.evaluation import (
     write_evaluation,
 )
 from turnout.training.evaluation.label_noise import label_noise
-from turnout.training.evaluation.metrics import Floats, Ints, QualityCurve, Ranking, SourceRanking
+from turnout.training.evaluation.metrics import QualityCurve, Ranking, SourceRanking
 from turnout.training.evaluation.slices import slice_all
 from turnout.training.evaluation.threshold_table import Served, threshold_table
 

@@ -5,11 +5,11 @@ Made by `training.evaluation.evaluate`, read by `training.report`. Definitions s
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 import msgspec
+
+from turnout.serving.files import write_whole
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -233,19 +233,4 @@ def flat(found: Metrics) -> dict[str, float | None]:
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:
     """Write `evaluation` as JSON; a reader sees the old file or the whole new one, also after a power cut."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(evaluation), indent=2) + b"\n")
-            file.flush()
-            os.fchmod(file.fileno(), 0o644)
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(evaluation), indent=2) + b"\n")

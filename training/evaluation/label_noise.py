@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from turnout.training.arrays import Floats, Ints
 from turnout.training.evaluation.evaluation import LabelNoise
-from turnout.training.evaluation.metrics import Floats, Ints
 
 
 def label_noise(match: Ints, confidence: Floats | None) -> LabelNoise | None:

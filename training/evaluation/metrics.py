@@ -16,8 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from turnout.training.arrays import Floats, Ints
 
 MIN_GAP = 0.01
 """Below this gap between the models' mean scores, ratios over the gap are noise: PGR is None."""

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from turnout.training.arrays import Floats
 from turnout.training.dataset.outcomes import Outcomes
 from turnout.training.evaluation import bootstrap, metrics
 from turnout.training.evaluation.evaluation import Slice, Slices
-from turnout.training.evaluation.metrics import Floats, Ranking, SourceRanking
+from turnout.training.evaluation.metrics import Ranking, SourceRanking
 
 N_BOOTSTRAPS = 200
 """At most: an interval for each of some seventy slices is to be read at a glance, not quoted."""

@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.serving.bundles.bundle import Policy
+from turnout.training.arrays import Floats
 from turnout.training.dataset.outcomes import Outcomes
 from turnout.training.evaluation import bootstrap
 from turnout.training.evaluation.evaluation import ThresholdTable
-from turnout.training.evaluation.metrics import Floats
 from turnout.training.policy.guarantees import binomial_upper_bound
 from turnout.training.policy.policy import DELTA, one_row_a_group
 

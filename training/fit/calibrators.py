@@ -16,8 +16,7 @@ from scipy.special import expit, log_expit, logit
 from sklearn.isotonic import IsotonicRegression
 from sklearn.linear_model import LogisticRegression
 
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from turnout.training.arrays import Floats, Ints
 
 P_MIN = 1e-6
 """p_match stays in [1e-6, 1 - 1e-6]: nothing learned from thousands of rows justifies more."""

@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import numpy as np
 from joblib import Parallel, delayed
-from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold
 
+from turnout.training.arrays import Floats, Ints
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.fit.calibrate import exit_band, fit_calibrator
 from turnout.training.fit.calibrators import fit_platt
@@ -24,9 +24,6 @@ from turnout.training.fit.unfamiliar import Familiarity, rare_weight, share_with
 
 N_FOLDS = 5
 """Each out-of-fold fit sees 80 % of the rows: near enough to all of them for its calibration to carry over."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 def fit_calibrated(

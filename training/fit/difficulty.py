@@ -18,11 +18,11 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
 from turnout.serving.bundles.bundle import Pair
+from turnout.training.arrays import Floats, Ints
 from turnout.training.errors import DataRefused
 from turnout.training.logs.records import Record
 from turnout.training.logs.tables import RawRow, read_rows
@@ -39,9 +39,6 @@ N_FOLDS = 5
 OPINION_C = 0.3
 COVERAGE = 0.5
 """A model counts for a source when it scored more than this share of its scored rows."""
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
 
 
 class ScoreRow(msgspec.Struct, frozen=True):

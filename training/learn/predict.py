@@ -30,10 +30,10 @@ from turnout.training.errors import DataRefused
 from turnout.training.evaluation.evaluate import evaluate
 from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.evaluation.threshold_table import Served
+from turnout.training.files import write_parquet
 from turnout.training.fit.router import HeadLogOdds, cascade
 from turnout.training.logs.quarantine import Rejected
 from turnout.training.logs.records import Record
-from turnout.training.parquet import write_parquet
 from turnout.training.progress import Reporter
 
 Item = TypeVar("Item")

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import msgspec
 
+from turnout.serving.files import replacing
 from turnout.training.errors import DataRefused
-from turnout.training.replacing import replacing
 
 
 class Reason(StrEnum):

@@ -19,9 +19,10 @@ from turnout.serving.bundles.bundle import Manifest, Policy, load_bundle
 from turnout.serving.decision.decision import threshold_policy
 from turnout.serving.errors import ModelFault, UnknownName
 from turnout.serving.router.prompt import Prompt
+from turnout.training.arrays import Bools, Floats
 from turnout.training.errors import DataRefused
 from turnout.training.offpolicy.replay import Candidate
-from turnout.training.offpolicy.rows import Bools, Floats, LoggedRows
+from turnout.training.offpolicy.rows import LoggedRows
 
 OWN_THRESHOLD = "threshold="
 

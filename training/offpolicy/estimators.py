@@ -16,7 +16,7 @@ import msgspec
 import numpy as np
 from scipy import stats
 
-from turnout.training.offpolicy.rows import Bools, Floats, Ints
+from turnout.training.arrays import Bools, Floats, Ints
 
 CONFIDENCE = 0.95
 

@@ -13,7 +13,8 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GroupKFold
 from sklearn.preprocessing import SplineTransformer
 
-from turnout.training.offpolicy.rows import Bools, Floats, LoggedRows
+from turnout.training.arrays import Bools, Floats
+from turnout.training.offpolicy.rows import LoggedRows
 
 N_FOLDS = 5
 MIN_ROWS = 50

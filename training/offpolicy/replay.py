@@ -15,9 +15,10 @@ from dataclasses import dataclass
 import msgspec
 import numpy as np
 
+from turnout.training.arrays import Bools, Floats
 from turnout.training.offpolicy.estimators import Estimate, Estimates, Sample, estimates, mean, robust_terms, sample
 from turnout.training.offpolicy.outcome_model import predicted_scores, predicted_usd
-from turnout.training.offpolicy.rows import Bools, Floats, LoggedRows
+from turnout.training.offpolicy.rows import LoggedRows
 
 AS_LOGGED = "as logged"
 ALL_STRONG = "all strong"

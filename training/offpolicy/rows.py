@@ -16,11 +16,8 @@ from numpy.typing import NDArray
 
 from turnout.serving.decision.prices import load_prices
 from turnout.serving.decision.routes import Reason, Route
+from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.offpolicy.answers import STRONG, WEAK, Answer, Decided, answers_of, cost_usd
-
-Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Ints = NDArray[np.int64]
 
 RULED = frozenset({Reason.RULE, Reason.TOO_LONG, Reason.SESSION})
 """Reasons that hold under every policy and bundle."""

@@ -1,5 +1,7 @@
 """The pipeline of `turnout label`: logs to labels, and to vectors, in pieces, on one machine or on a cluster.
 
+Comes in: files and settings. Goes out: rows in the order of the logs, the same on every engine and after a kill.
+
     files -> survey -> stretches of lines -> [ read, label, embed ] -> sorted rows -> labels.parquet
                                                    |        ^
                                                    v        |

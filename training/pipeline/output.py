@@ -17,9 +17,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from turnout.serving.files import replacing
 from turnout.training.labels.ledger import LABEL_SCHEMA, Tally
 from turnout.training.logs.quarantine import LEFT_OUT, Reason, Rejected, quarantine_line, refuse_mostly_bad
-from turnout.training.replacing import replacing
 
 ROW_GROUP_ROWS, VECTOR_ROW_GROUP_ROWS = 50_000, 5_000
 """Rows of a row group, which is held whole: some 5 MB without vectors and 10 MB with them."""

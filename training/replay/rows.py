@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -12,6 +11,7 @@ from typing import Any
 import msgspec
 
 from turnout.serving.bundles.bundle import Pair
+from turnout.serving.files import replacing
 from turnout.serving.router.redaction import redact_json
 from turnout.training.logs.cells import encode
 from turnout.training.logs.entries import read_entries
@@ -117,17 +117,10 @@ def _decoded(raw: bytes, otherwise: Any = None) -> Any:
 
 def write_rows(path: Path, rows: Iterable[Answered], *, redacts: bool = False) -> None:
     """Write rows as JSONL, under the final name only when complete and on disk; `redacts` replaces personal data."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            for row in rows:
-                written = redact_json(_row(row)) if redacts else _row(row)
-                file.write(msgspec.json.encode(written) + b"\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as draft, draft.open("wb") as file:
+        for row in rows:
+            written = redact_json(_row(row)) if redacts else _row(row)
+            file.write(msgspec.json.encode(written) + b"\n")
 
 
 def _row(row: Answered) -> dict[str, Any]:

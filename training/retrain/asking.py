@@ -14,7 +14,7 @@ import numpy as np
 
 from turnout.serving.router.model import RouterModel
 from turnout.serving.router.prompt import Prompt
-from turnout.training.evaluation.metrics import Floats
+from turnout.training.arrays import Floats
 from turnout.training.retrain.gate import Answers
 
 WARM_UP_PROMPTS = 5

@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from turnout.training.arrays import Floats, Ints
 from turnout.training.dataset.splits import Part
-from turnout.training.evaluation.metrics import Floats, Ints
 
 POLICY_SHARE = 0.125
 """Of the old groups, and of the fresh ones that are not the test: what `training.dataset.splits` takes (0.1 of 0.8)."""

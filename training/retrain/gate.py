@@ -18,8 +18,9 @@ from scipy.stats import norm
 
 from turnout.serving.bundles.bundle import Policy
 from turnout.serving.bundles.verdict import Check
+from turnout.training.arrays import Floats, Ints
 from turnout.training.evaluation import bootstrap, metrics
-from turnout.training.evaluation.metrics import Floats, Ints, Ranking
+from turnout.training.evaluation.metrics import Ranking
 
 N_BOOTSTRAPS = 1000
 QUALITY = 0.01

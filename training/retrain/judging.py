@@ -11,10 +11,10 @@ from turnout.serving.bundles.bundle import GRAPH, Bundle, read_file_of
 from turnout.serving.bundles.verdict import Check, Verdict
 from turnout.serving.router.model import RouterModel
 from turnout.serving.router.prompt import Prompt, prompt_from_json
+from turnout.training.arrays import Ints
 from turnout.training.dataset.measures import PromptMeasures
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.encoders.encoders import EncoderModel
-from turnout.training.evaluation.metrics import Ints
 from turnout.training.learn.learn import Learned
 from turnout.training.logs.cells import encode
 from turnout.training.progress import Reporter

@@ -17,12 +17,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
+from turnout.training.arrays import Floats
 from turnout.training.dataset.dataset import Dataset, group_rows, load_dataset, usable_rows
 from turnout.training.dataset.digests.making import Making, of_making
 from turnout.training.dataset.digests.rows import digest_dataset, label_table, numbers_of, refuse_labels
 from turnout.training.dataset.digests.table import are_digests, read_teaching
 from turnout.training.encoders.embeddings import FeatureTable
-from turnout.training.evaluation.metrics import Floats
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.progress import Reporter

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from turnout.serving.ext_proc_mode import ExtProc
 from turnout.serving.observe.tracing import Tracing
 from turnout.serving.protocols.ext_proc.processor import SERVICE_NAME, Processor
 from turnout.serving.service.service import RouterService
-from turnout.serving.settings import ServerSettings
+from turnout.serving.settings import ExtProc, ServerSettings
 
 
 def add_ext_proc(server: Any, service: RouterService, settings: ServerSettings, tracing: Tracing | None) -> list[str]:

@@ -12,12 +12,11 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from turnout.serving.errors import DeadlineSpent, InvalidRequest
-from turnout.serving.ext_proc_mode import ExtProc
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.protocols.ext_proc.chat_body import AskedModel, read_asked_model, with_model
 from turnout.serving.service.answering import Answering
 from turnout.serving.service.status import failure_of
-from turnout.serving.settings import ServerSettings
+from turnout.serving.settings import ExtProc, ServerSettings
 
 AUTO = "auto"
 """Asks for either model; so does the name of a model of the pair, which needs no server to be understood."""

@@ -11,8 +11,9 @@ from turnout.serving.bundles.bundle import Pair, Policy
 from turnout.serving.decision.decision import model_decision
 from turnout.serving.decision.routes import Route
 from turnout.serving.router.model import Prediction, Stage
+from turnout.training.arrays import Floats, Ints
 from turnout.training.evaluation import metrics
-from turnout.training.evaluation.metrics import Floats, Ints, Ranking
+from turnout.training.evaluation.metrics import Ranking
 from turnout.training.fit.crossfit import fit_calibrated
 from turnout.training.fit.router import Router
 from turnout.training.policy.policy import PolicyRows, solve_policies

@@ -29,9 +29,10 @@ from tests.bench.retraining.learner import Figures, Learned, figures_of, learn_r
 from tests.bench.retraining.rows import RealRows, read_rows
 from tests.bench.retraining.told import print_tables, write_plot
 from turnout.serving.decision.rules.draws import Purpose, draw
+from turnout.training.arrays import Ints
 from turnout.training.dataset.splits import Part
 from turnout.training.evaluation import bootstrap, metrics
-from turnout.training.evaluation.metrics import Ints, Ranking
+from turnout.training.evaluation.metrics import Ranking
 from turnout.training.progress import Reporter
 from turnout.training.retrain.division import divide
 from turnout.training.retrain.gate import GateRows, Limits, compare

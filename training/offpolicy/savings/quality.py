@@ -9,9 +9,10 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
+from turnout.training.arrays import Bools
 from turnout.training.offpolicy.estimators import CONFIDENCE, Estimate, mean, ratio, robust_terms, sample
 from turnout.training.offpolicy.outcome_model import predicted_scores
-from turnout.training.offpolicy.rows import Bools, LoggedRows
+from turnout.training.offpolicy.rows import LoggedRows
 
 ALPHA = (1.0 - CONFIDENCE) / 2
 """Probability left at either end of an interval."""

@@ -19,10 +19,10 @@ from numpy.typing import NDArray
 from turnout.serving.decision.prices import Price, load_prices
 from turnout.serving.decision.routes import Route
 from turnout.serving.errors import PriceUnknown
+from turnout.training.arrays import Floats
 from turnout.training.offpolicy.answers import STRONG, WEAK, Answer, Decided, answers_of
 from turnout.training.offpolicy.savings.caches import Turn, warm_tokens
 
-Floats = NDArray[np.float64]
 COLUMNS = ("created", "route", "model", "other_model", "session_id", "responses", "weak_cost_usd", "strong_cost_usd")
 MIN_PAIRS = 30
 """Requests answered by both models below which their answers are taken to be equally long."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from turnout.serving.errors import InvalidRequest, UnknownName
 from turnout.serving.observe.calls import CODES

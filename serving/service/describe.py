@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from turnout.serving.bundles.bundle import Manifest, Policy
 from turnout.serving.errors import InvalidRequest

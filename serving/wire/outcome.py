@@ -9,7 +9,7 @@ import math
 import re
 from typing import Any, TypedDict
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import router_pb2 as pb

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from turnout.serving.decision.costs import ExpectedCosts
 from turnout.serving.decision.routes import Route
@@ -131,14 +131,14 @@ def response(
     """Return the `RouteResponse` of a decision."""
     return pb.RouteResponse(
         request_id=call.request_id,
-        tier=pb.Tier.Value(f"TIER_{decision.route.name}"),
+        tier=f"TIER_{decision.route.name}",
         model=decision.model,
         p_match=decision.p_match,
         confidence=decision.confidence,
         threshold=decision.threshold,
         policy=decision.policy,
-        reason=pb.Reason.Value(f"REASON_{decision.reason.name}"),
-        stage=pb.Stage.Value(f"STAGE_{decision.stage.name}") if decision.stage else pb.STAGE_UNSPECIFIED,
+        reason=f"REASON_{decision.reason.name}",
+        stage=f"STAGE_{decision.stage.name}" if decision.stage else pb.STAGE_UNSPECIFIED,
         bundle=bundle_id,
         timings=pb.Timings(decode_ns=timings.decode_ns, queue_ns=timings.queue_ns, model_ns=timings.model_ns),
         route_propensity=decision.route_propensity,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import ext_proc_pb2 as ext

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
-from google.protobuf import json_format  # type: ignore[import-untyped]
+from google.protobuf import json_format
 
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import router_pb2 as pb

@@ -25,7 +25,7 @@ TOKEN_IDS, DENSE, LIKE_DENSE = "token_ids", "dense", "counts"
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _STRING, _BYTES, _MESSAGE = _Field.TYPE_STRING, _Field.TYPE_BYTES, _Field.TYPE_MESSAGE
-_FIELDS: dict[str, tuple[tuple[str, int, int, bool, str], ...]] = {
+_FIELDS: dict[str, tuple[tuple[str, int, _Field.Type.ValueType, bool, str], ...]] = {
     "Model": (("graph", 7, _MESSAGE, False, "Graph"),),
     "Graph": (
         ("node", 1, _MESSAGE, True, "Node"),

@@ -200,6 +200,9 @@ class Sources:
         shadow: challenger that scores `shadow_share` of the traffic and changes nothing.
         shadow_share: as `canary_share`.
         cache_items: predictions kept in memory for each bundle, by digest of the prompt; 0 for none.
+        allow_other_pair: whether a challenger, or a bundle that a `CURRENT` comes to name, may be of another pair of
+            models than what it stands beside or follows: callers are then told other models than before.
+        allow_synthetic: whether one that was trained on synthetic data may stand beside or follow one that was not.
         trusted_key: PEM file with the Ed25519 public key that must have signed every bundle; None asks for none.
     """
 
@@ -210,6 +213,8 @@ class Sources:
     shadow_share: float = 1.0
     cache_items: int = 10_000
     trusted_key: Path | None = None
+    allow_other_pair: bool = False
+    allow_synthetic: bool = False
 
     def __post_init__(self) -> None:
         if not self.bundles:

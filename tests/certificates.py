@@ -41,24 +41,28 @@ class Authority:
         certificate = builder.add_extension(basic, critical=True).sign(self._key, hashes.SHA256())
         self.pem = certificate.public_bytes(Encoding.PEM)
 
-    def leaf(self, name: str) -> Leaf:
-        """Return a certificate for 127.0.0.1 and localhost."""
+    def leaf(self, name: str, begins_days: float = -1, ends_days: float = 7) -> Leaf:
+        """Return a certificate for 127.0.0.1 and localhost that holds between these days from now."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
-        builder = self._builder(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key())
+        builder = self._builder(
+            x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)]), key.public_key(), begins_days, ends_days
+        )
         certificate = builder.add_extension(x509.SubjectAlternativeName(names), critical=False).sign(
             self._key, hashes.SHA256()
         )
         private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return Leaf(certificate.public_bytes(Encoding.PEM), private)
 
-    def _builder(self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey) -> x509.CertificateBuilder:
+    def _builder(
+        self, subject: x509.Name, public_key: ec.EllipticCurvePublicKey, begins_days: float = -1, ends_days: float = 7
+    ) -> x509.CertificateBuilder:
         now = dt.datetime.now(dt.UTC)
         return x509.CertificateBuilder(
             issuer_name=self._name,
             subject_name=subject,
             public_key=public_key,
             serial_number=x509.random_serial_number(),
-            not_valid_before=now - dt.timedelta(days=1),
-            not_valid_after=now + dt.timedelta(days=7),
+            not_valid_before=now + dt.timedelta(days=begins_days),
+            not_valid_after=now + dt.timedelta(days=ends_days),
         )

@@ -8,13 +8,15 @@ a check in the handler, 380 us with the interceptor). Calls over HTTP are let in
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 from collections.abc import Awaitable, Callable, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import grpc
 
-from turnout.serving.access.tokens import Token, TokensFile
+from turnout.serving.access.tokens import LOOK_EVERY_S, Token, TokensFile
 from turnout.serving.errors import PermissionRefused, TokenRefused
 from turnout.serving.wire.route import SERVICE_NAME
 
@@ -49,10 +51,32 @@ class TokenGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
             return await continuation(details)
         shown = [value for key, value in details.invocation_metadata if key == AUTHORIZATION]
         try:
-            admit(self._tokens, shown, method_of(details.method))
+            token = admit(self._tokens, shown, method_of(details.method))
         except (TokenRefused, PermissionRefused) as refusal:
             return _refusing(refusal)
-        return await continuation(details)
+        handler = await continuation(details)
+        if handler is None or not handler.request_streaming or not inspect.iscoroutinefunction(handler.stream_stream):
+            return handler
+        return self._ending_with(token, shown[0].removeprefix(SCHEME), handler)
+
+    def _ending_with(self, token: Token, presented: str, handler: Any) -> Any:
+        """Return a handler of streams that ends when the token is taken out of the file, or its rights change."""
+
+        async def watched(requests: Any, context: Any) -> None:
+            answering = asyncio.ensure_future(handler.stream_stream(requests, context))
+            try:
+                while not (await asyncio.wait((answering,), timeout=LOOK_EVERY_S))[0]:
+                    if self._tokens.find(presented) != token:
+                        break
+                else:
+                    await answering
+                    return
+            finally:
+                answering.cancel()
+            await asyncio.wait((answering,))
+            await context.abort(TokenRefused.code, f"token {token.name} was revoked or changed; connect again")
+
+        return grpc.stream_stream_rpc_method_handler(watched, handler.request_deserializer, handler.response_serializer)
 
 
 def method_of(path: str) -> str | None:
@@ -60,7 +84,7 @@ def method_of(path: str) -> str | None:
     return path.removeprefix(SERVICE_PATH) if path.startswith(SERVICE_PATH) else STANDS_FOR.get(path)
 
 
-def admit(tokens: TokensFile, shown: Sequence[str], method: str | None) -> None:
+def admit(tokens: TokensFile, shown: Sequence[str], method: str | None) -> Token:
     """Let a call in on its token, which is also whose tenants `check_tenant` goes by from here on.
 
     Args:
@@ -71,6 +95,9 @@ def admit(tokens: TokensFile, shown: Sequence[str], method: str | None) -> None:
     Raises:
         TokenRefused: not exactly one bearer token, or an unknown one.
         PermissionRefused: the token is not good for the method.
+
+    Returns:
+        The token as it stands in the file.
     """
     if len(shown) != 1 or not shown[0].startswith(SCHEME):
         raise TokenRefused("expected the metadata authorization: Bearer <token>, once")
@@ -80,6 +107,7 @@ def admit(tokens: TokensFile, shown: Sequence[str], method: str | None) -> None:
     if method is not None and not token.allows(method):
         raise PermissionRefused(f"token {token.name} may not call {method}")
     _caller.set(token)
+    return token
 
 
 def check_tenant(tenant: str) -> None:

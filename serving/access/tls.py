@@ -2,13 +2,15 @@
 
 gRPC and the HTTP port ask before every handshake; a look at the files' times costs some ten microseconds. A
 certificate that does not go with its key, as when only one of the two has been copied yet, is left
-alone, and new connections go on with the last good pair.
+alone, and so is one that has expired or does not hold yet: new connections go on with the last good pair.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +18,15 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
+from turnout.serving.access.validity import Validity, validities
+from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.settings import ServerSettings, SettingsRefused
 
 _log = logging.getLogger("turnout.tls")
+
+KINDS = ("server", "client_ca")
+LOOKS_AGAIN_S = 60.0
+"""A certificate that was refused may begin to hold without its file changing."""
 
 T = TypeVar("T")
 FileState = tuple[tuple[int, int, int], ...]
@@ -42,8 +50,10 @@ class TlsFiles:
         """Return the context of a server with the files as they are now.
 
         Raises:
-            SettingsRefused: a file is unreadable, or certificate and key do not belong together.
+            SettingsRefused: a file is unreadable, certificate and key do not belong together, a certificate of the
+                chain does not hold now, or none of the clients' authorities does.
         """
+        self.check_validity()
         try:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.cert, self.key, password="")  # never asks for one
@@ -55,6 +65,35 @@ class TlsFiles:
             files = ", ".join(str(path) for path in (self.cert, self.key, self.client_ca) if path is not None)
             raise SettingsRefused(f"tls: {files}: can't be used: {reason}") from None
         return context
+
+    def check_validity(self) -> None:
+        """Refuse a chain or authorities that do not hold now; raises `SettingsRefused`."""
+        now_s = time.time()
+        for found in self.validity("server"):
+            if trouble := found.trouble(now_s):
+                raise SettingsRefused(f"tls: {self.cert}: {trouble}; clients would refuse it")
+        troubles = [found.trouble(now_s) for found in self.validity("client_ca")]
+        if troubles and all(troubles):
+            raise SettingsRefused(f"tls: {self.client_ca}: {troubles[0]}; no client could come in")
+        if any(troubles):
+            _log.warning(
+                "tls: %s: %d of %d authorities do not hold now",
+                self.client_ca,
+                len(list(filter(None, troubles))),
+                len(troubles),
+            )
+
+    def validity(self, kind: str) -> list[Validity]:
+        """Return the validity of each certificate of `server` or `client_ca`; raises `SettingsRefused`."""
+        path = self.cert if kind == "server" else self.client_ca
+        if path is None:
+            return []
+        try:
+            return validities(path.read_text(encoding="latin-1"))
+        except OSError as error:
+            raise SettingsRefused(f"tls: {path}: can't be used: {error.strerror}") from None
+        except ValueError as error:
+            raise SettingsRefused(f"tls: {path}: can't be used: {error}") from None
 
     def configuration(self) -> Any:
         """Return gRPC's configuration of the files as they are now; raises what `context` does, and `OSError`."""
@@ -70,33 +109,66 @@ class Certificates(Generic[T]):
         latest: made of the last good files.
     """
 
-    def __init__(self, files: TlsFiles, make: Callable[[], T]) -> None:
-        """Make it for the first time.
+    def __init__(self, files: TlsFiles, make: Callable[[], T], metrics: ServerMetrics | None = None) -> None:
+        """Make it for the first time; `metrics` are told of expiry and of each change, taken or refused.
 
         Raises:
             SettingsRefused: a file is unreadable, or certificate and key do not belong together.
         """
         self._files = files
         self._make = make
+        self._metrics = metrics
+        self._looks_again_s = math.inf
         try:
             self._seen = files.state()
             self.latest = make()
         except OSError as error:
             raise SettingsRefused(f"tls: {error.filename}: cannot be read: {error.strerror}") from None
+        self._tell()
 
     def changed(self) -> T | None:
         """Return what was made of files that changed since the last look; None where `latest` still holds."""
         try:
             state = self._files.state()
-            if state == self._seen:
-                return None
+        except OSError as error:
+            state = ()
+            if self._seen:
+                _log.warning("the last good certificate stays: %s: %s", error.filename, error.strerror)
+        is_new = state != self._seen
+        if not state or not (is_new or time.monotonic() >= self._looks_again_s):
             self._seen = state
+            return None
+        self._seen = state
+        try:
             self.latest = self._make()
         except (OSError, SettingsRefused) as error:
-            _log.warning("the last good certificate stays: %s", error)
+            self._looks_again_s = time.monotonic() + LOOKS_AGAIN_S
+            if is_new:
+                _log.warning("the last good certificate stays: %s", error)
+                self._reloaded(ok=False)
             return None
+        self._looks_again_s = math.inf
         _log.info("new certificate from %s", self._files.cert)
+        self._reloaded(ok=True)
+        self._tell()
         return self.latest
+
+    def _reloaded(self, *, ok: bool) -> None:
+        if self._metrics is not None:
+            self._metrics.reloaded("tls", ok=ok)
+
+    def _tell(self) -> None:
+        """Say what expires soon, and state it in the metrics."""
+        now_s = time.time()
+        for kind in KINDS:
+            found = self._files.validity(kind)
+            if not found:
+                continue
+            first = min(found, key=lambda one: one.ends_s)
+            if first.ends_soon(now_s):
+                _log.warning("tls: a certificate of %s expires in %.1f days", kind, (first.ends_s - now_s) / 86_400)
+            if self._metrics is not None:
+                self._metrics.certificate(kind, first.begins_s, first.ends_s)
 
 
 def tls_files(settings: ServerSettings) -> TlsFiles | None:
@@ -106,7 +178,7 @@ def tls_files(settings: ServerSettings) -> TlsFiles | None:
     return TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
 
 
-def server_credentials(settings: ServerSettings) -> Any:
+def server_credentials(settings: ServerSettings, metrics: ServerMetrics | None = None) -> Any:
     """Return gRPC's credentials for a server with these settings; None without TLS.
 
     Raises:
@@ -115,7 +187,7 @@ def server_credentials(settings: ServerSettings) -> Any:
     files = tls_files(settings)
     if files is None:
         return None
-    certificates = Certificates(files, files.configuration)
+    certificates = Certificates(files, files.configuration, metrics)
     return grpc.dynamic_ssl_server_credentials(
         certificates.latest, certificates.changed, require_client_authentication=files.client_ca is not None
     )

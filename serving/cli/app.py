@@ -151,6 +151,13 @@ def serve(
         float, typer.Option(help="Seconds after which Envoy is told the strong model; below Envoy's message_timeout.")
     ] = DEFAULTS.ext_proc_timeout_s,
     trusted_key: TrustedKeyOption = None,
+    allow_other_pair: Annotated[
+        bool, typer.Option("--allow-other-pair", help="Take a canary, shadow or CURRENT of another pair of models.")
+    ] = False,
+    allow_synthetic: Annotated[
+        bool,
+        typer.Option("--allow-synthetic", help="Take one trained on synthetic data beside or after one that is not."),
+    ] = False,
     metrics: Annotated[
         str | None,
         typer.Option(
@@ -180,6 +187,8 @@ def serve(
         shadow_share=shadow_share,
         cache_items=cache_items,
         trusted_key=trusted_key,
+        allow_other_pair=allow_other_pair,
+        allow_synthetic=allow_synthetic,
     )
     settings = ServerSettings(
         listen=listen,
@@ -347,6 +356,13 @@ def doctor(
     listen: Annotated[str, typer.Option(help="HOST:PORT that a server is to listen on.")] = DEFAULT_LISTEN,
     server: Annotated[str, typer.Option(help="HOST:PORT of a running server to ask.")] = "",
     metrics: Annotated[str, typer.Option(help="URL of a running server's metrics.")] = "",
+    tls_ca: Annotated[Path | None, typer.Option(help="Speak TLS with --server, trusting this authority (PEM).")] = None,
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM file with a certificate to check, or to show it.")] = None,
+    tls_key: Annotated[
+        Path | None, typer.Option(help="PEM file with its key: shown to a --server with mutual TLS.")
+    ] = None,
+    token_file: Annotated[Path | None, typer.Option(help="File with the bearer token for --server.")] = None,
+    tokens: Annotated[Path | None, typer.Option(help="Tokens file of a server (TOML) to check.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
     """Say what is wrong with this installation and what to do; exit code 1 when something keeps it from serving."""
@@ -355,7 +371,7 @@ def doctor(
     from turnout.serving.cli.doctor.checkup import as_table as findings_table
     from turnout.serving.cli.tables import console
 
-    findings = list(check_up(Patient(bundle, listen, server, metrics)))
+    findings = list(check_up(Patient(bundle, listen, server, metrics, tls_ca, tls_cert, tls_key, token_file, tokens)))
     if as_json:
         print(findings_json(findings))
     else:

@@ -146,14 +146,31 @@ METRICS = (
         "counter",
         "1",
         ("kind", "result"),
-        "Reloads of `bundle`, `rules` or `tokens`: `ok`, or `refused` while the old one serves on.",
+        "Reloads of `bundle`, `rules`, `tokens` or `tls`: `ok`, or `refused` while the old one serves on.",
+    ),
+    Metric(
+        "tls_begin_timestamp_seconds",
+        "gauge",
+        "s",
+        ("kind",),
+        "When the certificate of `tls_expiry_timestamp_seconds` began to hold, in Unix time.",
+        joined="livemin",
+    ),
+    Metric(
+        "tls_expiry_timestamp_seconds",
+        "gauge",
+        "s",
+        ("kind",),
+        "When the first certificate of the chain served (`server`), or of clients' authorities (`client_ca`), expires.",
+        joined="livemin",
     ),
     Metric(
         "decision_log_total",
         "counter",
         "1",
         ("result",),
-        "Decisions of the decision log: `written` to the spool, or `dropped` for lack of room or a failed write; "
+        "Decisions of the decision log: `written`, counted once they are on the disk, or `dropped` for lack of room "
+        "or a write or sync that failed; "
         "`untaught` of those written: both answers were wanted, and no vector to learn from could be made.",
     ),
     Metric(

@@ -48,7 +48,7 @@ OWN_THRESHOLD = "threshold"
 ALERTED = (
     ("failures_total", "INTERNAL"),
     ("canary_events_total", "rolled_back"),
-    *(("reloads_total", kind, "refused") for kind in ("bundle", "rules", "tokens")),
+    *(("reloads_total", kind, "refused") for kind in ("bundle", "rules", "tokens", "tls")),
     ("decision_log_total", "dropped"),
     *(("exploration_withheld_total", state) for state in (Exploration.CAPPED, Exploration.UNPRICED)),
 )
@@ -195,9 +195,14 @@ class ServerMetrics:
         self._count("canary_events_total", event)
         self._made["canary_share_ratio"].set(share)
 
-    def reloaded(self, kind: Literal["bundle", "rules", "tokens"], *, ok: bool) -> None:
+    def reloaded(self, kind: Literal["bundle", "rules", "tokens", "tls"], *, ok: bool) -> None:
         """Count a reload that was taken or refused."""
         self._count("reloads_total", kind, "ok" if ok else "refused")
+
+    def certificate(self, kind: str, begins_s: float, ends_s: float) -> None:
+        """State from when to when the first of these certificates to expire holds, in Unix time."""
+        self._made["tls_begin_timestamp_seconds"].labels(kind).set(begins_s)
+        self._made["tls_expiry_timestamp_seconds"].labels(kind).set(ends_s)
 
     def logged(self, written: int, dropped: int, untaught: int) -> None:
         """State how many decisions this worker's log has written, dropped, and written to no use of training."""

@@ -7,15 +7,17 @@ imported or called.
 
 from __future__ import annotations
 
+import logging
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
 
-from turnout.serving.errors import EXIT_USAGE, TurnoutError
 from turnout.serving.observe.metrics import policy_label
+from turnout.serving.observe.otel import provider_and_propagator
 from turnout.serving.wire.asking import routed_of
 from turnout.serving.wire.route import SERVICE_NAME
 
@@ -26,7 +28,6 @@ SWITCHES = (
 )
 """Any of these in the environment turns traces on."""
 
-SERVICE = "turnout"
 SERVER_FAULTS = frozenset(
     {
         grpc.StatusCode.INTERNAL,
@@ -38,17 +39,18 @@ SERVER_FAULTS = frozenset(
 """Codes that OpenTelemetry's conventions for gRPC servers count as errors, as far as they occur here."""
 
 
-class TracesUnavailable(TurnoutError):
-    """Traces were asked for and can't be made; exit code 2."""
+FLUSH_S = 1.0
+"""Longest time that an ending server gives its last spans."""
 
-    exit_code = EXIT_USAGE
+_log = logging.getLogger("turnout.observe")
 
 
 def wants_traces(asked: bool | None, environment: Mapping[str, str] = os.environ) -> bool:
     """Whether spans are to be made: what was asked for on the command line, else what the environment says."""
     if asked is not None:
         return asked
-    if environment.get("OTEL_SDK_DISABLED", "").lower() == "true" or environment.get(SWITCHES[0]) == "none":
+    is_disabled = environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true"
+    if is_disabled or environment.get(SWITCHES[0], "").strip().lower() == "none":
         return False
     return any(environment.get(name) for name in SWITCHES)
 
@@ -56,20 +58,21 @@ def wants_traces(asked: bool | None, environment: Mapping[str, str] = os.environ
 class Tracing:
     """Makes the spans of one worker."""
 
-    def __init__(self, provider: Any) -> None:
-        """Take an OpenTelemetry tracer provider."""
+    def __init__(self, provider: Any, propagator: Any = None) -> None:
+        """Take an OpenTelemetry tracer provider, and what reads callers' traces; None for the W3C's `traceparent`."""
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator  # noqa: PLC0415  # extra
 
         self._provider = provider
+        self._is_closed = False
         self._tracer = provider.get_tracer("turnout")
-        self._extract = TraceContextTextMapPropagator().extract
+        self._extract = (propagator or TraceContextTextMapPropagator()).extract
 
     @contextmanager
     def span(self, method: str, metadata: Any) -> Iterator[Any]:
-        """Hold the span of one call open; it hangs below the `traceparent` of the caller's metadata."""
+        """Hold the span of one call open; it hangs below the trace that the caller's metadata names."""
         from opentelemetry.trace import SpanKind  # noqa: PLC0415  # extra
 
-        carrier = {key: value for key, value in metadata or () if key in ("traceparent", "tracestate")}
+        carrier = {key: value for key, value in metadata or () if isinstance(value, str)}
         attributes = {"rpc.system": "grpc", "rpc.service": SERVICE_NAME, "rpc.method": method}
         with self._tracer.start_as_current_span(
             f"{SERVICE_NAME}/{method}",
@@ -81,28 +84,24 @@ class Tracing:
         ) as span:
             yield span
 
-    def close(self) -> None:
-        """Send what is still held back."""
-        self._provider.shutdown()
+    def close(self, within_s: float = FLUSH_S) -> None:
+        """Send what is still held back, within `within_s`; a second call does nothing.
+
+        On a daemon thread: an exporter waits and tries again for up to a minute where its collector hangs or refuses.
+        """
+        if self._is_closed:
+            return
+        self._is_closed = True
+        flushing = threading.Thread(target=self._provider.shutdown, name="turnout-spans", daemon=True)
+        flushing.start()
+        flushing.join(within_s)
+        if flushing.is_alive():
+            _log.warning("traces: the exporter did not take the last spans within %.1f s; they are lost", within_s)
 
 
 def tracing_to_exporter() -> Tracing:
-    """Return the tracing that sends its spans over OTLP/HTTP, in batches, on a thread of its own.
-
-    Raises:
-        TracesUnavailable: the extra `otel` is not installed.
-    """
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter  # noqa: PLC0415  # extra
-        from opentelemetry.sdk.resources import Resource  # noqa: PLC0415
-        from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
-        from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
-    except ModuleNotFoundError as error:
-        raise TracesUnavailable(f"traces need {error.name}; get it with: pip install 'turnout[otel]'") from None
-    name = os.environ.get("OTEL_SERVICE_NAME", SERVICE)
-    provider = TracerProvider(resource=Resource.create({"service.name": name}), shutdown_on_exit=False)
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    return Tracing(provider)
+    """Return the tracing that sends its spans where the `OTEL_` variables say; raises `TracesUnavailable`."""
+    return Tracing(*provider_and_propagator())
 
 
 def describe_answer(span: Any, reply: Any) -> None:

@@ -41,6 +41,7 @@ from turnout.serving.server.observing import Observation, announce, keep_samplin
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.service import RouterService
 from turnout.serving.settings import ServerSettings, Sources
+from turnout.serving.spool.writer import CLOSE_S as SPOOL_CLOSE_S
 from turnout.serving.wire.route import SERVICE_NAME
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ if TYPE_CHECKING:
 
 FLUSH_S = 0.05
 """Time for gRPC's threads to send the last answers."""
+
+CLOSE_S = 1.0
+CLOSE_SHARE = 0.2
+"""What is kept of the grace for spool and spans, at most: a disk or a collector that hangs ends no later than calls."""
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
@@ -101,7 +106,7 @@ class RouterServer:
         self._shares_port = shares_port
         self._is_warm = False
         self._health = health.aio.HealthServicer()
-        self._credentials = server_credentials(settings)
+        self._credentials = server_credentials(settings, self.service.metrics)
         self._tokens = self._tokens_file()
         self.http = self._http_port()
         self._server = grpc.aio.server(
@@ -118,6 +123,7 @@ class RouterServer:
             (self.service.handlers(), open_inference.OpenInference(self.service, settings).handlers())
         )
         more = add_ext_proc(self._server, self.service, settings, tracing)
+        self._tracing = tracing
         self._names = [SERVICE_NAME, open_inference.SERVICE_NAME, *more]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflection:
@@ -207,11 +213,13 @@ class RouterServer:
         await self._health.enter_graceful_shutdown()
         await asyncio.sleep(settings.lame_duck_s)
         self.service.refuse()
-        give_up_at = time.monotonic() + settings.grace_s
+        ends_s = time.monotonic() + settings.grace_s
+        closing_s = min(CLOSE_S, CLOSE_SHARE * settings.grace_s) if settings.spool or self._tracing else 0.0
+        give_up_at = ends_s - closing_s
         while self.service.n_calls and time.monotonic() < give_up_at:  # noqa: ASYNC110  # the count is a plain int
             await asyncio.sleep(0.01)
         await asyncio.sleep(FLUSH_S)
-        await self._close()
+        await self._close(max(closing_s, ends_s - time.monotonic() - FLUSH_S))
 
     async def stop(self, grace_s: float) -> None:
         """Take no new calls and cancel those still in flight after `grace_s`; those over HTTP at once."""
@@ -220,11 +228,15 @@ class RouterServer:
             await self.http.stop()
         await self._close()
 
-    async def _close(self) -> None:
+    async def _close(self, within_s: float = SPOOL_CLOSE_S) -> None:
+        """Write and send what is held back, off the loop: it goes on answering UNAVAILABLE meanwhile."""
         for watching in self._watching:
             watching.cancel()
         await asyncio.gather(*self._watching, return_exceptions=True)
-        self.service.close()
+        closing = [asyncio.to_thread(self.service.close, within_s)]
+        if self._tracing is not None:
+            closing.append(asyncio.to_thread(self._tracing.close, min(within_s, CLOSE_S)))
+        await asyncio.gather(*closing)
 
     async def _set_health(self, status: int) -> None:
         for name in ("", *self._names):

@@ -4,6 +4,7 @@
 
 `log` takes about a microsecond on the loop; all the rest is done on a thread of its own, which looks into the
 queue ten times a second. A killed process loses at most that and the spool's `FLUSH_S`: less than a second.
+`written` counts what is synced and nothing else; once the log is settled, all other decisions are `dropped`.
 Where no text is kept, rows that can teach bring what that takes (`turnout.serving.service.lessons`).
 """
 
@@ -26,7 +27,7 @@ from turnout.serving.service.lessons import Lesson, Lessons
 from turnout.serving.spool.decision import DecisionRecord, LogDecisions, encode_decision
 from turnout.serving.spool.digests import prompt_digest
 from turnout.serving.spool.framing import Kind
-from turnout.serving.spool.writer import SpoolWriter
+from turnout.serving.spool.writer import CLOSE_S, SpoolWriter
 
 if TYPE_CHECKING:
     from turnout.serving.bundles.bundle import Bundle, Manifest
@@ -55,7 +56,6 @@ BREATH_S = 1e-4
 """After so long at work the thread sleeps: the loop gets the interpreter lock at once, not after a switch of 5 ms. With
 a sleep after every 8 records, some 0.1 ms, a decision took 20 us of CPU instead of 15 (`full`, server under load)."""
 
-_JOIN_S = 5.0
 LAST_LESSONS_S = 2.0
 """How long a closing log makes lessons; what waits longer is written without, so that no decision is lost."""
 
@@ -81,15 +81,13 @@ class DecisionLog:
     Attributes:
         mode: what is kept of prompts.
         offered: decisions handed in so far.
-        written: decisions that the spool took.
-        dropped: decisions that found no room here or in the spool, or could not be encoded.
         untaught: decisions that were to bring a lesson, and were written without.
     """
 
     def __init__(self, spool: SpoolWriter, mode: LogDecisions, key: bytes) -> None:
         """Start the thread; `key` is that of the digests."""
         self.mode = mode
-        self.offered = self.written = self.untaught = 0
+        self.offered = self.untaught = 0
         self._spool = spool
         self._key = key
         self._lessons = Lessons()
@@ -97,15 +95,23 @@ class DecisionLog:
         # Each count is written by one thread alone; their differences say what waits, without a lock.
         self._chars_in = self._chars_out = 0
         self._refused = self._failed = 0
+        self._is_settled = False
         self._closing = threading.Event()
         self._teaches_until_s = math.inf
         self._thread = threading.Thread(target=self._run, name="turnout-decisions", daemon=True)
         self._thread.start()
 
     @property
+    def written(self) -> int:
+        """Decisions that are on the disk: counted after the sync of their bytes."""
+        return self._spool.counts.offered_records
+
+    @property
     def dropped(self) -> int:
-        """Decisions that are lost."""
-        return self._refused + self._failed
+        """Decisions that are lost: no room here or in the spool, not to be encoded, or a write or sync that failed."""
+        if self._is_settled:
+            return self.offered - self.written
+        return self._refused + self._failed + self._spool.counts.dropped
 
     @property
     def wants_features(self) -> bool:
@@ -123,12 +129,16 @@ class DecisionLog:
         self._chars_in += n_chars
         self._waiting.append(decided)
 
-    def close(self) -> None:
-        """Hand all that waits to the spool and end the thread; the spool stays open."""
-        self._teaches_until_s = time.monotonic() + LAST_LESSONS_S
+    def close(self, within_s: float = CLOSE_S) -> None:
+        """Hand all that waits to the spool, within `within_s`, and end the thread; the spool stays open."""
+        self._teaches_until_s = time.monotonic() + min(LAST_LESSONS_S, 0.5 * within_s)
         self._closing.set()
-        self._thread.join(_JOIN_S)
+        self._thread.join(within_s)
         self._lessons.close()
+
+    def settle(self) -> None:
+        """Say how it ended, once the spool is closed: what is not known to be on the disk by now is dropped."""
+        self._is_settled = True
         _log.info(
             "decision log: %d written, %d dropped, %d without their lesson", self.written, self.dropped, self.untaught
         )
@@ -151,14 +161,12 @@ class DecisionLog:
     def _write(self, decided: Decided) -> None:
         try:
             record = record_of(decided, self.mode, self._key, self._lesson(decided))
-            is_taken = self._spool.offer(Kind.DECISION, encode_decision(record))
+            payload = encode_decision(record)
         except Exception as error:  # noqa: BLE001  # one odd request must not end the log; its text may quote the prompt
             _log.error("decision log: a decision could not be written: %s", type(error).__name__)
-            is_taken = False
-        if is_taken:
-            self.written += 1
-        else:
             self._failed += 1
+            return
+        self._spool.offer(Kind.DECISION, payload)  # which counts it, written or dropped
 
     def _lesson(self, decided: Decided) -> Lesson | None:
         """Return the lesson of a decision that can teach, where the mode keeps no text to learn from."""

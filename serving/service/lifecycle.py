@@ -13,7 +13,7 @@ import logging
 from dataclasses import dataclass
 from pathlib import Path
 
-from turnout.serving.bundles.bundle import Bundle, load_bundle, read_manifest
+from turnout.serving.bundles.bundle import Bundle, Manifest, load_bundle, read_manifest
 from turnout.serving.bundles.registry import resolve
 from turnout.serving.decision.decision import decide
 from turnout.serving.errors import BundleRefused
@@ -57,6 +57,7 @@ class Lifecycle:
         self.metrics = metrics or ServerMetrics()
         self._seen = self._pointers()  # before the loading: what changes meanwhile is seen as a change
         self._held = {path: self._serve(load_bundle(resolve(path), sources.trusted_key)) for path in sources.paths}
+        self._check_challengers()
         self._without_canary: str | None = None
         self._reloading = asyncio.Lock()
         self.lineup = self._lineup()
@@ -117,8 +118,33 @@ class Lifecycle:
         if folder == held.folder and read_manifest(folder) == held.manifest:
             return None
         bundle = load_bundle(folder, self.sources.trusted_key)
+        is_challenger = path in (self.sources.canary, self.sources.shadow) and path not in self.sources.bundles
+        beside = self._held[self.sources.bundles[0]].bundle if is_challenger else held
+        self._check_fits(bundle.manifest, beside.manifest)
         warm_up(bundle)
         return bundle
+
+    def _check_challengers(self) -> None:
+        """Refuse a canary or shadow that does not fit the default; a synthetic default is said aloud."""
+        default = self._held[self.sources.bundles[0]].manifest
+        if default.synthetic:
+            _log.warning("%s was trained on synthetic data: for trying Turnout out, not for traffic", default.bundle_id)
+        for path in (self.sources.canary, self.sources.shadow):
+            if path is not None:
+                self._check_fits(self._held[path].manifest, default)
+
+    def _check_fits(self, new: Manifest, old: Manifest) -> None:
+        """Refuse a bundle that would name other models than callers had, or comes from a demonstration."""
+        if new.pair != old.pair and not self.sources.allow_other_pair:
+            raise BundleRefused(
+                f"{new.bundle_id} is of the pair {new.pair.strong} / {new.pair.weak}, and {old.bundle_id} of "
+                f"{old.pair.strong} / {old.pair.weak}; where that is meant: --allow-other-pair"
+            )
+        if new.synthetic and not old.synthetic and not self.sources.allow_synthetic:
+            raise BundleRefused(
+                f"{new.bundle_id} was trained on synthetic data, and {old.bundle_id} was not; "
+                "where that is meant: --allow-synthetic"
+            )
 
     def _serve(self, bundle: Bundle) -> Served:
         return Served(bundle, PredictionCache(self.sources.cache_items))

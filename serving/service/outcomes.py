@@ -23,7 +23,7 @@ from turnout.serving.spool.decision import LogDecisions
 from turnout.serving.spool.digests import digest_key
 from turnout.serving.spool.framing import Kind
 from turnout.serving.spool.outcome import Outcome, encode_outcome
-from turnout.serving.spool.writer import SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
+from turnout.serving.spool.writer import CLOSE_S, SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
 from turnout.serving.wire.outcome import read_outcome
 
 MAX_PUSHBACK_MS = 5_000
@@ -134,9 +134,9 @@ class OutcomeIntake:
         else:
             del self._waiters[group]
 
-    def close(self) -> None:
-        """Write what waits and seal the file."""
+    def close(self, within_s: float = CLOSE_S) -> None:
+        """Write what waits and seal the file; what the disk does not take within `within_s` is given up."""
         if self.spool is not None:
-            self.spool.close()
+            self.spool.close(within_s)
             counts = self.spool.counts
             _log.info("spool: %d records with %d fsyncs in %d files", counts.records, counts.syncs, counts.files)

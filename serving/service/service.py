@@ -27,6 +27,7 @@ from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.outcomes import OutcomeIntake
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
+from turnout.serving.spool.writer import CLOSE_S
 from turnout.serving.wire.route import SERVICE_NAME
 
 
@@ -103,14 +104,20 @@ class RouterService:
         """Answer calls that are in flight, and new ones with UNAVAILABLE."""
         self.is_warm = False
 
-    def close(self) -> None:
-        """Drop what waits for the model, write what waits for the disk, and let all threads end."""
+    def close(self, within_s: float = CLOSE_S) -> None:
+        """Drop what waits for the model, write what waits for the disk, and let all threads end.
+
+        What the disk has not taken within `within_s` is given up, and counted so.
+        """
+        ends_s = time.monotonic() + within_s
         self.answering.close()
-        if self.decision_log is not None:
-            self.decision_log.close()
-            log = self.decision_log
+        log = self.decision_log
+        if log is not None:
+            log.close(0.5 * within_s)
+        self.outcomes.close(max(0.0, ends_s - time.monotonic()))
+        if log is not None:
+            log.settle()
             self.metrics.logged(log.written, log.dropped, log.untaught)
-        self.outcomes.close()
 
     async def route(self, raw: bytes, context: Any) -> Any:
         """Answer one `Route` call."""

@@ -72,6 +72,7 @@ class SpoolFile:
     Attributes:
         path: where it is until it is sealed.
         size_bytes: bytes written to it, header included.
+        synced_bytes: those of them that are on the disk; the header, which holds no record, counts as such.
         opened_s: when it was made, on the monotonic clock.
     """
 
@@ -79,6 +80,7 @@ class SpoolFile:
         """Make the file, so that it is still there after a power failure; raises `OSError` when it can't be."""
         self.path = folder / f"{worker}-{sequence:06d}{OPEN}"
         self.size_bytes = 0
+        self.synced_bytes = HEADER_BYTES
         self.opened_s = time.monotonic()
         self._salt = secrets.randbits(32)
         # Under the folder's lock: nobody sees the file before its own lock is held and takes it for left behind.
@@ -104,7 +106,15 @@ class SpoolFile:
 
     def sync(self) -> None:
         """Return once all that was appended is on the disk; raises `OSError` when that is not so."""
+        size_bytes = self.size_bytes
         os.fdatasync(self._descriptor)
+        self.synced_bytes = size_bytes
+
+    def cut_unsynced(self) -> None:
+        """Take back what was appended since the last sync; where the disk refuses even that, it stays."""
+        with contextlib.suppress(OSError):
+            os.ftruncate(self._descriptor, self.synced_bytes)
+            self.size_bytes = self.synced_bytes
 
     def seal(self) -> None:
         """Close the file and give it its final name; without any record it is removed."""

@@ -2,7 +2,8 @@
 
 Kinds and payloads in, records on disk out. `append` is for what must not be lost: its future is done
 once the record is on the disk. `offer` is for what may be lost: it never waits, a full queue drops the
-record, and a killed process loses at most the last `FLUSH_S`.
+record, and a killed process loses at most the last `FLUSH_S`. Nothing is counted as written before the
+sync of its bytes, and what could not be synced is cut off the file again: counts and file agree.
 """
 
 from __future__ import annotations
@@ -28,7 +29,15 @@ RETRY_S = 1.0
 MAX_OFFERED_SHARE = 0.5
 """Share of the queue's bytes that offered records may take: they never keep out what must not be lost."""
 
-_JOIN_S = 5.0
+STALLED_S = 5.0
+"""A group that takes longer hangs: until it is through, records are refused or dropped at once, and that is said."""
+
+CLOSE_S = 5.0
+"""Longest time that closing waits for the disk, unless told otherwise."""
+
+_CUT_S = 0.3
+"""Longest time for cutting unsynced bytes off: a disk that hangs in a sync may hang there as well."""
+
 _log = logging.getLogger("turnout.spool")
 
 
@@ -66,16 +75,18 @@ class SpoolCounts:
     """What one writer has done so far.
 
     Attributes:
-        records: records written; those of `append` are on the disk.
+        records: records that are on the disk.
+        offered_records: those of them that came by `offer`.
         syncs: fsyncs that succeeded; far fewer than records under load.
         files: files begun.
         failures: writes or fsyncs that failed, each with a whole group.
         failed: records of `append` whose future failed.
         refused: records that `append` had no room for.
-        dropped: records of `offer` that found no room, or whose write failed.
+        dropped: records of `offer` that found no room, or that are not known to be on the disk.
     """
 
     records: int = 0
+    offered_records: int = 0
     syncs: int = 0
     files: int = 0
     failures: int = 0
@@ -92,6 +103,10 @@ class _Group:
     done: Future[None] = field(default_factory=Future)
     n_bytes: int = 0
     n_appended: int = 0
+
+    @property
+    def n_offered(self) -> int:
+        return len(self.records) - self.n_appended
 
     def __post_init__(self) -> None:
         self.done.set_running_or_notify_cancel()  # a caller that gives up can't cancel it for the others
@@ -126,6 +141,9 @@ class SpoolWriter:
         self._waiting = _Group()
         self._writing = _Group()
         self._is_closing = False
+        self._is_abandoned = False
+        self._began_s: float | None = None
+        self._says_stall = True
         self._file: SpoolFile | None = None
         self._retry_at_s = 0.0
         self._group_s = 1e-3
@@ -140,7 +158,7 @@ class SpoolWriter:
 
         Raises:
             SpoolFull: there is no room in the queue.
-            SpoolFailed: the writer is closed.
+            SpoolFailed: the writer is closed, or the disk hangs.
             ValueError: the payload is longer than `MAX_PAYLOAD_BYTES`.
         """
         if len(payload) > MAX_PAYLOAD_BYTES:
@@ -148,6 +166,9 @@ class SpoolWriter:
         with self._condition:
             if self._is_closing:
                 raise SpoolFailed("the spool is closed")
+            if self._is_stalled():
+                self.counts.refused += 1
+                raise SpoolFailed("the disk of the spool hangs")
             if not self._has_room(len(payload), 1.0):
                 self.counts.refused += 1
                 raise SpoolFull("the queue of the spool is full", 2 * self._group_s)
@@ -160,18 +181,69 @@ class SpoolWriter:
         """Queue a record that may be lost; return whether there was room. Never waits for the disk, never raises."""
         with self._condition:
             is_too_long = len(payload) > MAX_PAYLOAD_BYTES
-            if self._is_closing or is_too_long or not self._has_room(len(payload), MAX_OFFERED_SHARE):
+            has_room = self._has_room(len(payload), MAX_OFFERED_SHARE)
+            if self._is_closing or is_too_long or self._is_stalled() or not has_room:
                 self.counts.dropped += 1
                 return False
             self._waiting.add(kind, payload)
             return True
 
-    def close(self) -> None:
-        """Write what is queued, seal the file and end the thread."""
+    def close(self, within_s: float = CLOSE_S) -> None:
+        """Write what is queued, seal the file and end the thread; all that is not synced within `within_s` is given up.
+
+        What is given up counts as dropped or failed, its futures fail, and its bytes are cut off the file.
+        """
         with self._condition:
             self._is_closing = True
             self._condition.notify()
-        self._thread.join(_JOIN_S)
+        self._thread.join(within_s)
+        if self._thread.is_alive():
+            self._abandon(within_s)
+
+    def _abandon(self, waited_s: float) -> None:
+        """Settle the counts without the thread, which hangs in a call to the disk and touches them no more."""
+        with self._condition:
+            if not (self._writing.records or self._waiting.records):
+                return  # all is on the disk; only the sealing of the file hangs, which the next start does
+            self._is_abandoned = True
+            groups = (self._writing, self._waiting)
+            self._writing, self._waiting = _Group(), _Group()
+            for group in groups:
+                self._count_lost(group)
+        cutting = threading.Thread(target=self._cut, name="turnout-spool-cut", daemon=True)
+        cutting.start()
+        cutting.join(_CUT_S)
+        n_lost = sum(len(group.records) for group in groups)
+        _log.error(
+            "spool: %s did not take %d records within %.1f s; they are given up%s",
+            self._folder,
+            n_lost,
+            waited_s,
+            "" if not cutting.is_alive() else ", though the file may hold some of them",
+        )
+        for group in groups:
+            group.done.set_exception(SpoolFailed("the record could not be written to the disk"))
+
+    def _cut(self) -> None:
+        file = self._file
+        if file is not None:
+            file.cut_unsynced()
+
+    def _count_lost(self, group: _Group) -> None:
+        self.counts.failed += group.n_appended
+        self.counts.dropped += group.n_offered
+
+    def _is_stalled(self) -> bool:
+        """Whether the disk hangs; says so in the log once each time."""
+        is_stalled = self._began_s is not None and time.monotonic() - self._began_s > STALLED_S
+        if is_stalled and self._says_stall:
+            self._says_stall = False
+            _log.error(
+                "spool: %s hangs for more than %g s; outcomes are refused and decisions dropped until it goes on",
+                self._folder,
+                STALLED_S,
+            )
+        return is_stalled
 
     def _has_room(self, n_bytes: int, share: float) -> bool:
         n_pending = len(self._waiting.records) + len(self._writing.records)
@@ -186,79 +258,87 @@ class SpoolWriter:
         while self._take_group():
             started_s = time.monotonic()
             is_written = self._commit(self._writing)
-            self._finish(time.monotonic() - started_s, is_written=is_written)
+            if not self._finish(time.monotonic() - started_s, is_written=is_written):
+                return
             self._rotate()
         self._seal()
 
     def _take_group(self) -> bool:
-        """Wait for something to do and make it the group being written; False once closed and empty."""
+        """Wait for something to do and make it the group being written; False once closed and empty, or given up."""
         with self._condition:
             self._condition.wait_for(lambda: self._waiting.n_appended or self._is_closing, FLUSH_S)
+            if self._is_abandoned:
+                return False
             self._writing, self._waiting = self._waiting, _Group()
+            self._began_s = time.monotonic() if self._writing.records else None
             return bool(self._writing.records) or not self._is_closing
 
     def _commit(self, group: _Group) -> bool:
-        """Write the group, synced when someone waits for it; return whether that succeeded."""
+        """Write the group and sync it; return whether that succeeded."""
         if not group.records:
             return True
         if time.monotonic() < self._retry_at_s:
             return False
         try:
-            self._write(group.records, is_synced=group.n_appended > 0)
+            self._write(group.records)
         except Exception as error:  # noqa: BLE001  # whatever it is, nobody may wait for a thread that is gone
             self._give_up(error)
             return False
         return True
 
-    def _write(self, records: Sequence[tuple[int, bytes]], *, is_synced: bool) -> None:
+    def _write(self, records: Sequence[tuple[int, bytes]]) -> None:
         if self._file is None:
             self.counts.files += 1
             self._file = SpoolFile(self._folder, self._worker, self.counts.files)
         self._file.append(records)
-        if is_synced:
-            self._file.sync()
-            self.counts.syncs += 1
+        self._file.sync()
+        self.counts.syncs += 1
 
     def _give_up(self, error: Exception) -> None:
         """Leave the file: after a failed fsync nobody knows what is on the disk, and a second one would lie."""
         what = error.strerror if isinstance(error, OSError) else type(error).__name__
         _log.error(
-            "spool: can't write to %s: %s; outcomes are refused, tried again every %g s", self._folder, what, RETRY_S
+            "spool: can't write to %s: %s; outcomes are refused and decisions dropped, tried again every %g s",
+            self._folder,
+            what,
+            RETRY_S,
         )
         self.counts.failures += 1
         self._retry_at_s = time.monotonic() + RETRY_S
+        self._cut()
         self._seal()
 
-    def _finish(self, took_s: float, *, is_written: bool) -> None:
+    def _finish(self, took_s: float, *, is_written: bool) -> bool:
+        """Count the group and tell who waits for it; False when it was given up meanwhile, and counted then."""
         with self._condition:
+            if self._is_abandoned:
+                return False
             group, self._writing = self._writing, _Group()
+            self._began_s, self._says_stall = None, True
             if is_written:
                 self.counts.records += len(group.records)
+                self.counts.offered_records += group.n_offered
                 self._group_s += 0.2 * (took_s - self._group_s) if group.n_appended else 0.0
             else:
-                self.counts.failed += group.n_appended
-                self.counts.dropped += len(group.records) - group.n_appended
+                self._count_lost(group)
         if is_written:
             group.done.set_result(None)
         else:
             group.done.set_exception(SpoolFailed("the record could not be written to the disk"))
+        return True
 
     def _rotate(self) -> None:
         file = self._file
         if file is not None and (
             file.size_bytes >= self._limits.max_file_bytes or time.monotonic() - file.opened_s >= self._limits.max_age_s
         ):
-            self._seal(is_synced=True)
+            self._seal()
 
-    def _seal(self, *, is_synced: bool = False) -> None:
+    def _seal(self) -> None:
         file, self._file = self._file, None
         if file is None:
             return
         try:
-            try:
-                if is_synced:
-                    file.sync()
-            finally:
-                file.seal()
+            file.seal()
         except OSError as error:
             _log.error("spool: can't seal %s: %s", file.path, error.strerror)

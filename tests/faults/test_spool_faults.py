@@ -112,8 +112,7 @@ def test_full_disk_refuses_outcomes_keeps_routing_and_recovers(bundle_folder: Pa
         time.sleep(1.1 * RETRY_S)
         assert router.report_outcome("after", timeout_s=PATIENT_S)
     assert [outcome.request_id for outcome in outcomes_of(spool)] == ["before", "after"]
-    (damage,) = damages_of(spool)
-    assert (damage.n_bytes, damage.is_torn_tail) == (30, True)
+    assert damages_of(spool) == []  # the half record is cut off
 
 
 def test_outcomes_in_flight_are_kept_by_a_server_that_is_told_to_stop(bundle_folder: Path, tmp_path: Path):

@@ -6,13 +6,15 @@ import asyncio
 import dataclasses
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from tests.builders import tiny_bundle
+from tests.builders import tiny_bundle, tiny_manifest, write_manifest
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import server_in_loop
-from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.bundle import Bundle, Pair, load_bundle
 from turnout.serving.client import AsyncRouter
+from turnout.serving.errors import BundleRefused
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.serving.service.canary import MAX_FAULTS, WINDOW, CanaryWatch
 from turnout.serving.service.lifecycle import Lifecycle
@@ -154,3 +156,16 @@ def test_fault_of_the_shadow_is_counted_and_does_not_end_it(tmp_path: Path):
     shadow._waiting.put(None)
     shadow._thread.join(5)
     assert (shadow.failed, shadow.compared) == (1, 1)
+
+
+@pytest.mark.parametrize("role", ["canary", "shadow"])
+@pytest.mark.parametrize("what", ["pair", "synthetic"])
+def test_a_challenger_of_another_kind_is_refused_unless_that_is_meant(tmp_path: Path, role: str, what: str):
+    default, other = tiny_bundle(tmp_path / "default"), tiny_bundle(tmp_path / "other")
+    changed = {"pair": Pair(strong="other-strong", weak="other-weak")} if what == "pair" else {}
+    write_manifest(default, msgspec.structs.replace(tiny_manifest(default), synthetic=False))
+    write_manifest(other, msgspec.structs.replace(tiny_manifest(other), synthetic=what == "synthetic", **changed))
+    option = {"pair": "allow_other_pair", "synthetic": "allow_synthetic"}[what]
+    with pytest.raises(BundleRefused, match=f"--{option.replace('_', '-')}"):
+        Lifecycle(Sources(bundles=(default,), **{role: other}))
+    Lifecycle(Sources(bundles=(default,), **{role: other}, **{option: True}))

@@ -90,7 +90,7 @@ def test_failed_fsync_is_never_tried_again_on_the_same_file(folder: Path, monkey
     time.sleep(RETRY_S)
     append(writer, b"after").result(PATIENT_S)
     assert [path.suffix for path in spool_files(folder)] == [".spool", ".open"]
-    assert payloads_of(folder) == [b"before", b"uncertain", b"after"]
+    assert payloads_of(folder) == [b"before", b"after"]  # what was refused is not in the file either
     writer.close()
 
 
@@ -144,13 +144,14 @@ def test_offered_records_never_keep_out_appended_ones_and_drops_are_counted(fold
     writer.close()
 
 
-def test_offered_record_is_written_without_an_fsync_and_within_the_flush_time(folder: Path):
+def test_offered_records_share_an_fsync_within_the_flush_time_and_are_counted_after_it(folder: Path):
     writer = SpoolWriter(folder, SpoolLimits())
     started_s = time.monotonic()
-    assert writer.offer(Kind.DECISION, b"d")
-    wait_until(lambda: payloads_of(folder) == [b"d"])
+    assert [writer.offer(Kind.DECISION, b"d") for _ in range(20)] == [True] * 20
+    wait_until(lambda: payloads_of(folder) == [b"d"] * 20)
     assert time.monotonic() - started_s < 2 * FLUSH_S + 0.5
-    assert writer.counts.syncs == 0
+    wait_until(lambda: writer.counts.offered_records == 20)
+    assert writer.counts.syncs <= 2
     writer.close()
     assert not writer.offer(Kind.DECISION, b"late")
 
@@ -225,3 +226,36 @@ def test_too_long_payload_is_refused_by_name(folder: Path):
     with pytest.raises(ValueError, match=f"at most {MAX_PAYLOAD_BYTES}"):
         append(writer, b"x" * (MAX_PAYLOAD_BYTES + 1))
     writer.close()
+
+
+def test_a_disk_that_hangs_has_records_refused_and_dropped_until_it_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("turnout.serving.spool.writer.STALLED_S", 0.05)
+    writer = SpoolWriter(folder, SpoolLimits())
+    with stuck_disk(folder):
+        first = append(writer, b"first")
+        wait_until(lambda: writer._writing.records != [])
+        time.sleep(0.1)
+        with pytest.raises(SpoolFailed, match="hangs"):
+            append(writer, b"refused")
+        assert not writer.offer(Kind.DECISION, b"dropped")
+    first.result(PATIENT_S)
+    append(writer, b"second").result(PATIENT_S)
+    writer.close()
+    assert payloads_of(folder) == [b"first", b"second"]
+    assert (writer.counts.refused, writer.counts.dropped) == (1, 1)
+    assert caplog.text.count("hangs for more than") == 1
+
+
+def test_what_a_closing_writer_gives_up_is_counted_once_and_its_callers_are_told(folder: Path):
+    writer = SpoolWriter(folder, SpoolLimits())
+    with stuck_disk(folder):
+        appended = append(writer, b"o")
+        wait_until(lambda: writer._writing.records != [])
+        offered = [writer.offer(Kind.DECISION, b"d") for _ in range(7)]
+        writer.close(0.05)
+        assert isinstance(appended.exception(PATIENT_S), SpoolFailed)
+        assert (writer.counts.failed, writer.counts.dropped, writer.counts.records) == (1, len(offered), 0)
+    writer._thread.join(PATIENT_S)
+    assert (writer.counts.failed, writer.counts.dropped, writer.counts.records) == (1, len(offered), 0)

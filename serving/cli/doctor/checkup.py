@@ -10,6 +10,7 @@ import msgspec
 from rich.markup import escape
 from rich.table import Table
 
+from turnout.serving.cli.doctor.access import Way, check_certificate, check_tokens
 from turnout.serving.cli.doctor.finding import Finding, Level
 from turnout.serving.cli.doctor.installation import check_installation
 from turnout.serving.cli.doctor.machine import check_cores, check_descriptors, check_instructions, usable_cores
@@ -28,12 +29,27 @@ class Patient:
         listen: `host:port` that a server would listen on.
         server: `host:port` of a running server; empty for none, and then `listen` is checked.
         metrics: URL of its metrics; empty for none.
+        tls_ca: authority to trust when asking the server; None for plain text.
+        tls_cert: certificate chain to check, and shown to the server where `tls_key` is given.
+        tls_key: its private key.
+        token_file: file with the bearer token to ask with.
+        tokens: tokens file of a server, to check.
     """
 
     bundle: Path | None
     listen: str
     server: str
     metrics: str
+    tls_ca: Path | None = None
+    tls_cert: Path | None = None
+    tls_key: Path | None = None
+    token_file: Path | None = None
+    tokens: Path | None = None
+
+    @property
+    def way(self) -> Way:
+        """How to come to the server."""
+        return Way(self.server, self.tls_ca, self.tls_cert, self.tls_key, self.token_file)
 
 
 def check_up(patient: Patient) -> Iterator[Finding]:
@@ -44,8 +60,13 @@ def check_up(patient: Patient) -> Iterator[Finding]:
     yield check_cores(usable_cores(), workers)
     yield check_descriptors()
     yield from check_models(patient.bundle)
+    for path in (patient.tls_ca, patient.tls_cert):
+        if path is not None:
+            yield check_certificate(path)
+    if patient.tokens is not None:
+        yield check_tokens(patient.tokens)
     if patient.server:
-        yield from check_server(patient.server)
+        yield from check_server(patient.way)
     else:
         yield check_listen(patient.listen)
     yield from seen

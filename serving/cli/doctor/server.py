@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from turnout.serving.access.listening import PortTaken, check_free
+from turnout.serving.cli.doctor.access import Way, why_unreachable
 from turnout.serving.cli.doctor.finding import Finding, fail, ok, warn
 from turnout.serving.cli.scrape import NotScraped, Snapshot, scrape
 from turnout.serving.observe.catalog import PREFIX
@@ -17,6 +18,7 @@ from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.settings import SettingsRefused, is_loopback
 from turnout.serving.wire.route import DESCRIBE_MODEL_METHOD, SERVICE_NAME
 
+EXPIRES_SOON_DAYS = 3.0
 TIMEOUT_S = 2.0
 MAX_SKEW_S = 5.0
 """Beyond it the times of logs and spans of two machines can't be put in order; HTTP dates are whole seconds."""
@@ -27,7 +29,7 @@ def check_listen(listen: str) -> Finding:
     try:
         check_free(listen)
     except PortTaken:
-        status = health_of(listen)
+        status = health_of(Way(listen))
         if status == "SERVING":
             return ok("port", f"{listen} is taken by a server that says SERVING")
         return fail("port", f"{listen} is taken by another process", "stop it, or choose another with --listen")
@@ -36,24 +38,45 @@ def check_listen(listen: str) -> Finding:
     return ok("port", f"{listen} is free" + ("" if is_loopback(listen) else "; reachable by others, without TLS"))
 
 
-def check_server(address: str) -> Iterator[Finding]:
-    """Ask a running server for its health and its bundles."""
-    status = health_of(address)
-    if status != "SERVING":
-        yield fail("server", f"{address}: {status}", "look at its log; callers use the strong model meanwhile")
-        return
-    yield ok("server", f"{address}: {status}")
+def check_server(way: Way | str) -> Iterator[Finding]:
+    """Ask a running server for its health and its bundles, by TLS and with a token where the way has them."""
+    way = Way(way) if isinstance(way, str) else way
     try:
-        described = describe(address)
-    except grpc.RpcError as error:
-        yield fail("server's bundle", f"DescribeModel: {error.code().name}", "look at its log")
+        way.metadata()
+        status = health_of(way)
+    except OSError as error:
+        yield fail("server", f"{error.filename}: {error.strerror}", "name files that this user can read")
         return
-    yield ok("server's bundle", f"{described.bundle}, made {described.created}")
+    if status in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNKNOWN"):
+        yield why_unreachable(way)
+        return
+    if status != "SERVING":
+        yield fail("server", f"{way.address}: {status}", "look at its log; callers use the strong model meanwhile")
+        return
+    yield ok("server", f"{way.address}: {status}" + ("" if way.tls_ca is None else ", over TLS"))
+    yield _bundle(way)
 
 
-def health_of(address: str) -> str:
+def _bundle(way: Way) -> Finding:
+    try:
+        described = describe(way)
+    except grpc.RpcError as error:
+        code, said = error.code(), error.details()
+        if code == grpc.StatusCode.UNAUTHENTICATED and way.token_file is None:
+            return warn(
+                "token", f"{way.address} is well and lets in by token only", "give --token-file to look further"
+            )
+        if code == grpc.StatusCode.UNAUTHENTICATED:
+            return fail("token", f"{way.token_file}: {said}", "take the token whose digest is in the server's --tokens")
+        if code == grpc.StatusCode.PERMISSION_DENIED:
+            return warn("token", str(said), "let it call DescribeModel, to see the bundle")
+        return fail("server's bundle", f"DescribeModel: {code.name}", "look at its log")
+    return ok("server's bundle", f"{described.bundle}, made {described.created}")
+
+
+def health_of(way: Way) -> str:
     """Return the health that a server says of the routing service, or the gRPC code of the failure."""
-    with grpc.insecure_channel(address) as channel:
+    with way.channel() as channel:
         request = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
         try:
             reply = health_pb2_grpc.HealthStub(channel).Check(request, timeout=TIMEOUT_S)
@@ -62,15 +85,15 @@ def health_of(address: str) -> str:
     return str(health_pb2.HealthCheckResponse.ServingStatus.Name(reply.status))
 
 
-def describe(address: str) -> Any:
+def describe(way: Way) -> Any:
     """Return the `DescribeModelResponse` of a server; raises `grpc.RpcError`."""
-    with grpc.insecure_channel(address) as channel:
+    with way.channel() as channel:
         call = channel.unary_unary(
             DESCRIBE_MODEL_METHOD,
             request_serializer=pb.DescribeModelRequest.SerializeToString,
             response_deserializer=pb.DescribeModelResponse.FromString,
         )
-        return call(pb.DescribeModelRequest(), timeout=TIMEOUT_S)
+        return call(pb.DescribeModelRequest(), timeout=TIMEOUT_S, metadata=way.metadata())
 
 
 def check_metrics(url: str) -> tuple[list[Finding], int | None]:
@@ -85,13 +108,52 @@ def check_metrics(url: str) -> tuple[list[Finding], int | None]:
     n_ready = round(sum(worker.value for worker in workers))
     found = f"{url}: {n_ready} of {len(workers)} workers ready"
     level = ok("metrics", found) if n_ready == len(workers) else warn("metrics", found, "look at the server's log")
-    return [level, *_incidents(seen), *_skew(seen)], n_ready
+    return [level, *_incidents(seen), *_lost(seen), *_weak(seen), *_expiry(seen), *_skew(seen)], n_ready
 
 
 def _incidents(seen: Snapshot) -> Iterator[Finding]:
     incidents = round(seen.total(f"{PREFIX}failures_total", code="INTERNAL"))
     if incidents:
         yield warn("incidents", f"{incidents} since the server started", "look for `incident` in its log")
+
+
+def _lost(seen: Snapshot) -> Iterator[Finding]:
+    lost = round(seen.total(f"{PREFIX}decision_log_total", result="dropped"))
+    if lost:
+        written = round(seen.total(f"{PREFIX}decision_log_total", result="written"))
+        found = f"{lost} decisions lost, {written} written since the server started"
+        yield warn("decision log", found, "look at the disk of --spool: full, broken or slow")
+
+
+def _weak(seen: Snapshot) -> Iterator[Finding]:
+    """Say what share of the traffic goes weak, and why the rest does not."""
+    total = seen.total(f"{PREFIX}decisions_total")
+    if not total:
+        return
+    weak = seen.total(f"{PREFIX}decisions_total", route="weak")
+    strong: dict[str, float] = {}
+    for one in seen.matching(f"{PREFIX}decisions_total", route="strong"):
+        strong[one.labels["reason"]] = strong.get(one.labels["reason"], 0.0) + one.value
+    causes = ", ".join(
+        f"{n / total:.0%} {reason}" for reason, n in sorted(strong.items(), key=lambda one: -one[1]) if n
+    )
+    found = f"{weak / total:.0%} of {total:.0f} decisions go weak" + (f"; strong: {causes}" if causes else "")
+    if weak:
+        yield ok("weak share", found)
+    else:
+        yield warn("weak share", found, "nothing is saved: look at policy, rules and --explain of turnout route")
+
+
+def _expiry(seen: Snapshot) -> Iterator[Finding]:
+    for one in seen.matching(f"{PREFIX}tls_expiry_timestamp_seconds"):
+        days = (one.value - time.time()) / 86_400
+        name = f"served, {one.labels['kind']}"
+        if days < 0:
+            yield fail("certificate", f"{name}: expired {-days:.1f} days ago", "renew it: every client fails")
+        elif days < EXPIRES_SOON_DAYS:
+            yield warn("certificate", f"{name}: {days:.1f} days left", "renew it soon")
+        else:
+            yield ok("certificate", f"{name}: {days:.1f} days left")
 
 
 def _skew(seen: Snapshot) -> Iterator[Finding]:

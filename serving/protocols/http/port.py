@@ -17,6 +17,7 @@ import uvicorn
 from turnout.serving.access.listening import PortTaken, check_free, resolved
 from turnout.serving.access.tls import Certificates, TlsFiles, tls_files
 from turnout.serving.access.tokens import TokensFile
+from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.protocols.http.app import HttpPaths
 from turnout.serving.service.service import RouterService
 from turnout.serving.settings import ServerSettings
@@ -47,7 +48,7 @@ class HttpPort:
         self._settings = settings
         self._shares_port = shares_port
         files = tls_files(settings)
-        context = None if files is None else _context(files)
+        context = None if files is None else _context(files, service.metrics)
         config = uvicorn.Config(
             HttpPaths(service, settings, tokens).app(),
             lifespan="off",
@@ -120,9 +121,9 @@ def _bound(listen: str, *, shares_port: bool) -> list[socket.socket]:
     return sockets
 
 
-def _context(files: TlsFiles) -> ssl.SSLContext:
+def _context(files: TlsFiles, metrics: ServerMetrics) -> ssl.SSLContext:
     """Return a context that takes new certificates up for the next handshake, as the gRPC port does."""
-    certificates = Certificates(files, files.context)
+    certificates = Certificates(files, files.context, metrics)
 
     def before_handshake(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
         certificates.changed()

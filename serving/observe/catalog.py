@@ -15,7 +15,7 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder in which workers share their counts; unset when one process serves."""
 
 Kind = Literal["counter", "gauge", "histogram"]
-Joined = Literal["", "livesum", "liveall", "livemax", "derived"]
+Joined = Literal["", "livesum", "liveall", "livemax", "livemin", "derived"]
 
 SECONDS_BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 """From a fast head (0.1 to 0.3 ms) over the encoder (1 to 6 ms) to the deadline of a patient caller."""

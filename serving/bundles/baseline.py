@@ -58,6 +58,11 @@ class Bins:
     cuts: NDArray[np.float64]
     n: tuple[float, ...]
 
+    def holds_only(self, value: float) -> bool:
+        """Whether the measure was this value in every row."""
+        is_single = len(self.n) == 3 and self.n[0] == self.n[2] == 0.0
+        return is_single and self.cuts[0] == value and self.cuts[1] == np.nextafter(value, np.inf)
+
     def codes(self, values: NDArray[np.floating]) -> NDArray[np.uint8]:
         """Return the bin of each of (r,) values."""
         return np.searchsorted(self.cuts, values, side="right").astype(np.uint8)

@@ -27,6 +27,7 @@ from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.serving.router.harness import HARNESS_RULES, LATEST_HARNESS_RULES
 from turnout.serving.router.model import RouterModel
 from turnout.serving.router.prompt import prompt_from_text
+from turnout.serving.unseen import unseen_in
 
 FORMAT_VERSION = 3
 """2: the graph may say `is_out_of_distribution`, and the policies count on it; a reader of format 1 would route such
@@ -211,6 +212,11 @@ class Bundle:
     folder: Path
     baseline: Baseline | None = None
 
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What its training never had, of `turnout.serving.unseen`; requests with it are out of distribution."""
+        return unseen_in(self.baseline)
+
 
 def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
     """Read, check and open a bundle.
@@ -233,13 +239,15 @@ def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
             raise BundleRefused(
                 f"{folder / MANIFEST}: lists no {name}; the bundle is incomplete, train or copy it again"
             )
+    baseline = read_baseline(contents.get(EVALUATION))
+    reads = manifest.encoder.max_tokens, manifest.harness_rules
     try:
-        model = RouterModel(contents[GRAPH], contents[TOKENIZER], manifest.encoder.max_tokens, manifest.harness_rules)
+        model = RouterModel(contents[GRAPH], contents[TOKENIZER], *reads, unseen_in(baseline))
     except Exception as error:  # onnxruntime and tokenizers raise many types, all of which mean the same here
         raise BundleRefused(f"{folder}: {GRAPH} or {TOKENIZER} does not load: {type(error).__name__}") from error
     golden = _decode_golden(folder, contents[GOLDEN])
     _check_golden(folder, manifest, model, golden)
-    return Bundle(manifest, model, golden, folder, read_baseline(contents.get(EVALUATION)))
+    return Bundle(manifest, model, golden, folder, baseline)
 
 
 def read_file_of(bundle: Bundle, name: str) -> bytes:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from turnout.serving.decision.prices import Price, PriceList, load_prices
+from turnout.serving.content import IMAGE_TOKENS
+from turnout.serving.decision.prices import SNAPSHOT, Price, PriceList, load_prices
 from turnout.serving.decision.routes import Route
 from turnout.serving.errors import PriceUnknown
 
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 DEFAULT_OUTPUT_TOKENS = 200
 """Length of an answer when the caller does not say what it expects."""
+
+MINI_IMAGE_TOKENS = 25_501
+"""OpenAI's guide to images and vision: gpt-4o-mini counts a picture of 1024 x 1024 as 2,833 + 4 x 5,667 tokens, so that
+it costs about twice what it does at gpt-4o, whose figure is `IMAGE_TOKENS`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,26 +59,39 @@ class PairPrices:
         output_tokens: int | None = None,
         cached_tokens: int = 0,
         previous: Route | None = None,
+        *,
+        images: int = 0,
     ) -> ExpectedCosts:
         """Return what a request is expected to cost at both models.
 
         Args:
-            prompt_tokens: estimated tokens of the prompt.
+            prompt_tokens: estimated tokens of the prompt, its images left out.
             output_tokens: of the answer; None for 200.
             cached_tokens: of the prompt, held in the cache of the model of `previous`; the other model's cache is
                 cold. More than the prompt has counts as all of it.
             previous: tier of the session's request before; None for no session: both caches are cold.
+            images: how many of them there are; each counts as `image_tokens` of the model.
 
         Raises:
             ValueError: a count is negative.
         """
         output = DEFAULT_OUTPUT_TOKENS if output_tokens is None else output_tokens
-        warm = min(cached_tokens, prompt_tokens)
-        at_weak, at_strong = warm * (previous is Route.WEAK), warm * (previous is Route.STRONG)
         return ExpectedCosts(
-            weak_usd=None if self.weak is None else self.weak.cost_usd(prompt_tokens, output, at_weak),
-            strong_usd=None if self.strong is None else self.strong.cost_usd(prompt_tokens, output, at_strong),
+            weak_usd=_usd(self.weak, prompt_tokens, output, cached_tokens * (previous is Route.WEAK), images),
+            strong_usd=_usd(self.strong, prompt_tokens, output, cached_tokens * (previous is Route.STRONG), images),
         )
+
+
+def image_tokens(model: str) -> int:
+    """Return what one picture counts as at a model."""
+    return MINI_IMAGE_TOKENS if SNAPSHOT.sub("", model) == "gpt-4o-mini" else IMAGE_TOKENS
+
+
+def _usd(price: Price | None, tokens: int, output: int, cached: int, images: int) -> float | None:
+    if price is None:
+        return None
+    prompt = tokens + (images * image_tokens(price.model) if images else 0)
+    return price.cost_usd(prompt, output, min(cached, prompt))
 
 
 def _price(prices: PriceList, model: str) -> Price | None:

@@ -79,8 +79,8 @@ def threshold_policy(threshold: float) -> Policy:
 
 
 def check_content(prompt: Prompt) -> None:
-    """Raise `InvalidRequest` when there is nothing to route: no text, no image, no tool."""
-    if prompt.is_empty and not (prompt.images or prompt.tools):
+    """Raise `InvalidRequest` when there is nothing to route: no text, no part of any kind, no tool."""
+    if prompt.is_nothing:
         raise InvalidRequest("the request has no content: expected text, messages or an OpenAI body with some text")
 
 

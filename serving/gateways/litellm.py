@@ -32,6 +32,13 @@ LOGGED_METADATA = "spend_logs_metadata"
 METADATA_KEY = "turnout"
 """Where the decision stands in it."""
 
+CONVERSATIONS = frozenset(
+    {"completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses"}
+    | {"anthropic_messages", "aanthropic_messages", "generate_content", "agenerate_content"}
+    | {"generate_content_stream", "agenerate_content_stream"}
+)
+"""Call types that carry a conversation; `auto` for any other, such as an embedding, is the strong model unasked."""
+
 _body: ContextVar[Mapping[str, Any]] = ContextVar("body")
 """The request on its way through the proxy: classifiers are not shown its tools and response format."""
 
@@ -111,12 +118,13 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
         call_type: str,
     ) -> dict[str, Any]:
         """Put the model's name in the place of an alias; LiteLLM's own signature."""
-        del cache, call_type
+        del cache
         _body.set(data)
         alias = alias_of(data.get("model"))
         if alias is not None:
             tenant = getattr(user_api_key_dict, "team_id", None) or ""
-            routed = await self._routed(data, alias, tenant)
+            asked = data if call_type in CONVERSATIONS else {}
+            routed = await self._routed(asked, alias, tenant)
             data["model"] = routed.model
             _keep(data, routed)
         return data
@@ -127,7 +135,8 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
         Tools and response format are known where the plug-in is registered as a callback as well.
         """
         whole = _body.get({})
-        data = {**whole, "messages": context.raw_messages or context.structured_messages}
+        messages = context.raw_messages or context.structured_messages
+        data = whole if whole.keys() & {"input", "prompt"} else {**whole, "messages": messages}
         routed = await self._routed(data, Alias(), "")
         if isinstance(whole, dict):
             _keep(whole, routed)
@@ -137,7 +146,11 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
     async def _routed(self, data: Mapping[str, Any], alias: Alias, tenant: str) -> Routed:
         try:
             body = routing_body(data)
-        except (TypeError, ValueError):  # no JSON: the router answers an empty body with the strong model
+        except (
+            TypeError,
+            ValueError,
+            RecursionError,
+        ):  # no JSON: the router answers an empty body with the strong model
             body = b""
         return await self.router.route(
             openai_body=body,

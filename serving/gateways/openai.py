@@ -100,7 +100,11 @@ async def route_and_call_async(
 def _item(messages: Messages, parameters: Mapping[str, Any], route: RouteFields | None) -> RouteFields:
     try:
         body = routing_body({**parameters, "messages": messages})
-    except (TypeError, ValueError):  # no JSON; the SDK says what is wrong with it, the router falls back
+    except (
+        TypeError,
+        ValueError,
+        RecursionError,
+    ):  # no JSON; the SDK says what is wrong with it, the router falls back
         body = b""
     item: RouteFields = {**(route or {}), "openai_body": body}
     return item

@@ -45,11 +45,12 @@ STAGE_FAST: Stage
 STAGE_FULL: Stage
 
 class RouteRequest(_message.Message):
-    __slots__ = ("request_id", "text", "messages", "openai_body", "policy", "threshold", "bundle", "tenant", "task", "session_id", "previous_tier", "cached_tokens", "expected_output_tokens", "explain")
+    __slots__ = ("request_id", "text", "messages", "openai_body", "anthropic_body", "policy", "threshold", "bundle", "tenant", "task", "session_id", "previous_tier", "cached_tokens", "expected_output_tokens", "explain")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
     OPENAI_BODY_FIELD_NUMBER: _ClassVar[int]
+    ANTHROPIC_BODY_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     THRESHOLD_FIELD_NUMBER: _ClassVar[int]
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
@@ -64,6 +65,7 @@ class RouteRequest(_message.Message):
     text: str
     messages: Messages
     openai_body: bytes
+    anthropic_body: bytes
     policy: str
     threshold: float
     bundle: str
@@ -74,7 +76,7 @@ class RouteRequest(_message.Message):
     cached_tokens: int
     expected_output_tokens: int
     explain: bool
-    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., openai_body: _Optional[bytes] = ..., policy: _Optional[str] = ..., threshold: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., task: _Optional[str] = ..., session_id: _Optional[str] = ..., previous_tier: _Optional[_Union[Tier, str]] = ..., cached_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., explain: _Optional[bool] = ...) -> None: ...
+    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., openai_body: _Optional[bytes] = ..., anthropic_body: _Optional[bytes] = ..., policy: _Optional[str] = ..., threshold: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., task: _Optional[str] = ..., session_id: _Optional[str] = ..., previous_tier: _Optional[_Union[Tier, str]] = ..., cached_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., explain: _Optional[bool] = ...) -> None: ...
 
 class Messages(_message.Message):
     __slots__ = ("messages",)
@@ -227,7 +229,7 @@ class DescribeModelRequest(_message.Message):
     def __init__(self, bundle: _Optional[str] = ...) -> None: ...
 
 class DescribeModelResponse(_message.Message):
-    __slots__ = ("bundle", "created", "synthetic", "strong_model", "weak_model", "encoder", "calibrator", "default_policy", "policies", "figures", "served")
+    __slots__ = ("bundle", "created", "synthetic", "strong_model", "weak_model", "encoder", "calibrator", "default_policy", "policies", "figures", "served", "unseen")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
@@ -239,6 +241,7 @@ class DescribeModelResponse(_message.Message):
     POLICIES_FIELD_NUMBER: _ClassVar[int]
     FIGURES_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
+    UNSEEN_FIELD_NUMBER: _ClassVar[int]
     bundle: str
     created: str
     synthetic: bool
@@ -250,7 +253,8 @@ class DescribeModelResponse(_message.Message):
     policies: _containers.RepeatedCompositeFieldContainer[Policy]
     figures: _containers.RepeatedCompositeFieldContainer[Figure]
     served: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, bundle: _Optional[str] = ..., created: _Optional[str] = ..., synthetic: _Optional[bool] = ..., strong_model: _Optional[str] = ..., weak_model: _Optional[str] = ..., encoder: _Optional[_Union[Encoder, _Mapping]] = ..., calibrator: _Optional[str] = ..., default_policy: _Optional[str] = ..., policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., figures: _Optional[_Iterable[_Union[Figure, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ...) -> None: ...
+    unseen: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, bundle: _Optional[str] = ..., created: _Optional[str] = ..., synthetic: _Optional[bool] = ..., strong_model: _Optional[str] = ..., weak_model: _Optional[str] = ..., encoder: _Optional[_Union[Encoder, _Mapping]] = ..., calibrator: _Optional[str] = ..., default_policy: _Optional[str] = ..., policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., figures: _Optional[_Iterable[_Union[Figure, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ..., unseen: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Encoder(_message.Message):
     __slots__ = ("name", "sha256", "max_tokens", "dim")

@@ -8,6 +8,7 @@ unlike what it was trained on; one without that output (bundle format 1) never s
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -17,6 +18,7 @@ import onnxruntime as ort
 from turnout.serving.errors import ModelFault
 from turnout.serving.router.features import Features, Featurizer
 from turnout.serving.router.prompt import Prompt
+from turnout.serving.unseen import places_of
 
 OUTPUTS = ("p_match", "is_full")
 OUT_OF_DISTRIBUTION = "is_out_of_distribution"
@@ -58,7 +60,14 @@ class Prediction:
 class RouterModel:
     """A router graph with its tokenizer, ready to predict. Thread-safe; one ONNX thread a call."""
 
-    def __init__(self, graph: bytes, tokenizer_json: bytes, max_tokens: int, harness_rules: int = 0) -> None:
+    def __init__(
+        self,
+        graph: bytes,
+        tokenizer_json: bytes,
+        max_tokens: int,
+        harness_rules: int = 0,
+        unseen: Iterable[str] = (),
+    ) -> None:
         """Build the session from bytes, which also refuses every external data file.
 
         Args:
@@ -66,7 +75,9 @@ class RouterModel:
             tokenizer_json: the bytes of `tokenizer.json`.
             max_tokens: most word pieces the encoder reads, [CLS] and [SEP] included.
             harness_rules: version of the rules by which harness text is left out (`turnout.serving.router.harness`).
+            unseen: what the training never had, of `turnout.serving.unseen`; prompts with it are out of distribution.
         """
+        self._unseen = places_of(unseen)
         self.featurize = Featurizer(tokenizer_json, max_tokens, harness_rules)
         self._session = ort.InferenceSession(graph, session_options(), providers=["CPUExecutionProvider"])
         looks = OUT_OF_DISTRIBUTION in (output.name for output in self._session.get_outputs())
@@ -102,7 +113,8 @@ class RouterModel:
         if not 0.0 <= value <= 1.0:  # False for NaN too, which would else choose a route in silence
             raise ModelFault(f"the graph gave p_match = {value}, expected a number in [0, 1]")
         stage = Stage.FULL if is_full else Stage.FAST
-        return Prediction(value, stage, any(map(bool, is_out_of_distribution)))
+        is_unlike = any(map(bool, is_out_of_distribution)) or any(features.structural[place] for place in self._unseen)
+        return Prediction(value, stage, is_unlike)
 
 
 def session_options() -> ort.SessionOptions:

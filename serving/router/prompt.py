@@ -1,6 +1,6 @@
 """From a request to the one `Prompt` that training and serving both see.
 
-Comes in: plain text, chat messages, or the raw JSON body of an OpenAI chat.completions call.
+Comes in: plain text, chat messages, or the raw JSON body of a call in any shape of `turnout.serving.bodies`.
 Goes out: `Prompt`, the rendered text with the few facts about the request that the text does not carry.
 
 One user message renders to its own text. A conversation renders to its messages in order, each
@@ -13,7 +13,12 @@ from dataclasses import dataclass
 
 import msgspec
 
+from turnout.serving.bodies import Conversation, Message, ResponseFormat, add_messages, read_body
+from turnout.serving.content import IMAGE_TOKENS, Kind, embedded_in
 from turnout.serving.errors import InvalidRequest
+
+__all__ = ["ChatBody", "ContentPart", "Message", "Prompt", "ResponseFormat", "clean_text", "prompt_from_chat"]
+__all__ += ["prompt_from_json", "prompt_from_text", "prompt_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +28,14 @@ class Prompt:
     Attributes:
         text: the messages rendered to one string; valid Unicode without lone surrogates.
         turns: number of user messages, at least 1.
-        images: number of image parts.
+        images: number of images.
         tools: number of tools offered.
         wants_json: whether the request asks for JSON output.
+        audio, files, videos, unknown: numbers of such parts; the router reads none of them, and no feature counts them.
+        wants_other_output: whether something else than text is asked for.
+        is_stored: whether some of the content is at the vendor only, such as the turns before.
+        embedded_images: pictures as data URLs inside the text, which `images`, a feature, has never counted.
+        extra_tokens: estimate for tools, audio, files, videos and unknown parts.
     """
 
     text: str
@@ -33,43 +43,60 @@ class Prompt:
     images: int = 0
     tools: int = 0
     wants_json: bool = False
+    audio: int = 0
+    files: int = 0
+    videos: int = 0
+    unknown: int = 0
+    wants_other_output: bool = False
+    is_stored: bool = False
+    embedded_images: int = 0
+    extra_tokens: int = 0
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing is left of the text after trimming white space."""
         return not self.text.strip()
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing to route: no text, no part of any kind, no tool, nothing stored at the vendor."""
+        return self.is_empty and not (self.images or self.tools or self.is_beyond_features)
+
+    @property
+    def is_beyond_features(self) -> bool:
+        """Whether it holds or asks for what neither the text nor any feature tells of."""
+        return bool(
+            self.audio
+            or self.files
+            or self.videos
+            or self.unknown
+            or self.embedded_images
+            or self.wants_other_output
+            or self.is_stored
+        )
+
+    @property
+    def has_images(self) -> bool:
+        """Whether it holds pictures, in parts or inside the text."""
+        return bool(self.images or self.embedded_images)
+
+    @property
+    def tokens_beside(self) -> int:
+        """Estimated tokens of all that is not text, images at gpt-4o's figure."""
+        return self.extra_tokens + IMAGE_TOKENS * self.images
+
 
 class ContentPart(msgspec.Struct, frozen=True):
-    """One part of a multi-part message; only `type` and `text` matter to the router."""
+    """One part of a message, as readers of logs make them."""
 
     type: str = "text"
     text: str | None = None
 
 
-class Message(msgspec.Struct, frozen=True):
-    """One chat message of the OpenAI shape; unknown fields are ignored."""
-
-    role: str
-    content: str | list[ContentPart] | None = None
-
-
-class ResponseFormat(msgspec.Struct, frozen=True):
-    """`response_format` of the OpenAI shape."""
-
-    type: str = "text"
-
-
 class ChatBody(msgspec.Struct, frozen=True):
-    """The fields of a chat.completions body that routing depends on; the others are ignored."""
+    """A chat that is in memory already; what comes as JSON is read by `prompt_from_json`."""
 
     messages: list[Message]
-    tools: list[msgspec.Raw] | None = None
-    response_format: ResponseFormat | None = None
-
-
-_decode_body = msgspec.json.Decoder(ChatBody).decode
-IMAGE_PARTS = frozenset({"image_url", "input_image", "image"})
 
 
 def clean_text(text: str) -> str:
@@ -83,45 +110,49 @@ def clean_text(text: str) -> str:
 
 def prompt_from_text(text: str) -> Prompt:
     """Return the prompt of one plain user message."""
-    return Prompt(clean_text(text))
+    return prompt_of(Conversation([("user", text)]))
 
 
 def prompt_from_chat(body: ChatBody) -> Prompt:
-    """Render a chat body (its messages, tools and response format) to a `Prompt`."""
-    texts = [(message.role, _message_text(message)) for message in body.messages]
-    images = sum(
-        part.type in IMAGE_PARTS
-        for message in body.messages
-        if isinstance(message.content, list)
-        for part in message.content
-    )
-    wants_json = body.response_format is not None and body.response_format.type.startswith("json")
-    return Prompt(
-        text=clean_text(_render(texts)),
-        turns=max(1, sum(role == "user" for role, _ in texts)),
-        images=images,
-        tools=len(body.tools or ()),
-        wants_json=wants_json,
-    )
+    """Render messages to a `Prompt`."""
+    found = Conversation()
+    add_messages(found, body.messages)
+    return prompt_of(found)
 
 
-def prompt_from_json(body: bytes) -> Prompt:
-    """Decode the raw JSON body of an OpenAI chat.completions call.
+def prompt_from_json(body: bytes, name: str = "openai_body") -> Prompt:
+    """Read the raw JSON body of a call in any shape of `turnout.serving.bodies`; `name` heads the message of a refusal.
 
     Raises:
-        InvalidRequest: the body is not JSON, or not of the chat.completions shape.
+        InvalidRequest: the body is not JSON, or of no such shape.
     """
     try:
-        return prompt_from_chat(_decode_body(body))
+        return prompt_of(read_body(body))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         # msgspec's text names the field and the expected type, never the value.
-        raise InvalidRequest(f"openai_body is not a chat.completions body: {error}") from None
+        raise InvalidRequest(f"{name} is not a chat, Responses, completions or Messages body: {error}") from None
 
 
-def _message_text(message: Message) -> str:
-    if isinstance(message.content, str):
-        return message.content
-    return "\n".join(part.text for part in message.content or () if part.text)
+def prompt_of(found: Conversation) -> Prompt:
+    """Render a conversation; data URLs inside its texts count as what they hold."""
+    text = clean_text(_render(found.texts))
+    embedded = embedded_in(text)
+    counts = found.counts + embedded
+    return Prompt(
+        text=text,
+        turns=max(1, sum(role == "user" for role, _ in found.texts)),
+        images=found.counts[Kind.IMAGE],
+        tools=found.tools,
+        wants_json=found.wants_json,
+        audio=counts[Kind.AUDIO],
+        files=counts[Kind.FILE],
+        videos=counts[Kind.VIDEO],
+        unknown=counts[Kind.UNKNOWN],
+        wants_other_output=found.wants_other_output,
+        is_stored=found.is_stored,
+        embedded_images=embedded[Kind.IMAGE],
+        extra_tokens=found.tokens,
+    )
 
 
 def _render(texts: list[tuple[str, str]]) -> str:

@@ -109,8 +109,10 @@ class Answering:
         facts = facts_of(call)
         asked = Asked(call, facts, rules.before(facts), deadline_s, time.perf_counter_ns())
         served = lineup.find(asked.wanted_bundle)
-        tokens = estimated_tokens(call.prompt.text)
-        costs = served.prices.expected_costs(tokens, call.output_tokens, call.cached_tokens, call.previous)
+        tokens = estimated_tokens(call.prompt.text) + call.prompt.extra_tokens
+        costs = served.prices.expected_costs(
+            tokens, call.output_tokens, call.cached_tokens, call.previous, images=call.prompt.images
+        )
         decode_ns = asked.decoded_ns - received_ns
         if asked.before.route is not None:  # no place in the queue, which keeps the longest texts out of it
             decision = ruled_decision(served.manifest.pair, asked.policy(served), asked.before)

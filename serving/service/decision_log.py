@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from turnout.serving.bundles.bundle import Bundle, Manifest
     from turnout.serving.decision.costs import ExpectedCosts
     from turnout.serving.decision.decision import Decision
+    from turnout.serving.router.prompt import Prompt
     from turnout.serving.wire.route import RouteCall
 
 POLL_S = 0.1
@@ -172,6 +173,8 @@ class DecisionLog:
         """Return the lesson of a decision that can teach, where the mode keeps no text to learn from."""
         if self.mode is not LogDecisions.DIGEST or decided.bundle is None or not decided.decision.wants_both:
             return None
+        if decided.call.prompt.is_beyond_features:  # nobody may learn from a caption what the file was answered with
+            return None
         lesson = None
         try:
             if len(self._waiting) <= MAX_WAITING_TAUGHT and self._has_time_for(decided):
@@ -193,8 +196,9 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes, lesson: Lesson |
     """Return the record of a decision, with as much of the prompt as the mode keeps."""
     call, decision = decided.call, decided.decision
     features = decided.features if lesson is None else lesson.features
+    features = None if call.prompt.is_beyond_features else features
     pair = decided.manifest.pair
-    text, is_left_out = _kept_text(call.prompt.text, decided.tokens, mode)
+    text, is_left_out = _kept_text(call.prompt, decided.tokens, mode)
     return DecisionRecord(
         decided_s=decided.decided_s,
         kept=mode,
@@ -244,10 +248,11 @@ def _taught(lesson: Lesson | None) -> dict[str, Any]:
     return {name: getattr(lesson, name) for name in names}
 
 
-def _kept_text(text: str, tokens: int, mode: LogDecisions) -> tuple[str | None, bool]:
-    """Return what is kept of a text, and whether it was left out for its length."""
+def _kept_text(prompt: Prompt, tokens: int, mode: LogDecisions) -> tuple[str | None, bool]:
+    """Return what is kept of a text, and whether it was left out: too long, or the caption of what is not kept."""
+    text = prompt.text
     if mode is LogDecisions.DIGEST:
         return None, False
-    if tokens > MAX_ESTIMATED_TOKENS:
+    if tokens > MAX_ESTIMATED_TOKENS or prompt.is_beyond_features:
         return None, True
     return (redact(text) if mode is LogDecisions.REDACTED else text), False

@@ -24,8 +24,14 @@ def read_describe(raw: bytes) -> str:
         raise InvalidRequest("the request is not a turnout.v1.DescribeModelRequest") from None
 
 
-def description(manifest: Manifest, served: Sequence[str]) -> Any:
-    """Return the `DescribeModelResponse` of one of the bundles served; `served` are the ids of all."""
+def description(manifest: Manifest, served: Sequence[str], unseen: Sequence[str] = ()) -> Any:
+    """Return the `DescribeModelResponse` of one of the bundles served; `served` are the ids of all.
+
+    Args:
+        manifest: of the bundle.
+        served: ids of all bundles that this server answers from.
+        unseen: what the bundle's training never had.
+    """
     encoder = manifest.encoder
     return pb.DescribeModelResponse(
         bundle=manifest.bundle_id,
@@ -39,6 +45,7 @@ def description(manifest: Manifest, served: Sequence[str]) -> Any:
         policies=[_policy(policy) for policy in manifest.policies],
         figures=[_figure(name, value, manifest.intervals.get(name)) for name, value in manifest.metrics.items()],
         served=served,
+        unseen=unseen,
     )
 
 

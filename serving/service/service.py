@@ -200,7 +200,8 @@ class RouterService:
     async def _describe_model(self, raw: bytes) -> Any:
         lineup = self.answering.lifecycle.lineup
         served = [one.manifest.bundle_id for one in lineup.served]
-        return description(lineup.find(read_describe(raw)).manifest, served)
+        found = lineup.find(read_describe(raw))
+        return description(found.manifest, served, found.bundle.unseen)
 
     def check_warm(self) -> None:
         """Raise `NotServing` before the model is warm, and while the server ends."""

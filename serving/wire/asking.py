@@ -11,6 +11,7 @@ from typing import Any, Literal, TypedDict
 
 import msgspec
 
+from turnout.serving.bodies import BESIDE_TEXT
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.prompt import clean_text
@@ -24,9 +25,10 @@ class RouteItem:
     """One request to route; None takes the router's own default.
 
     Attributes:
-        text: the text of one user message; exactly one of the three contents is given.
+        text: the text of one user message; exactly one of the four contents is given.
         messages: OpenAI messages, `{"role": ..., "content": ...}`, content plain or in parts.
-        openai_body: the raw JSON body of a chat.completions call.
+        openai_body: the raw JSON body of a chat.completions, Responses or completions call.
+        anthropic_body: the raw JSON body of an Anthropic Messages call.
         policy: name of a policy.
         threshold: threshold in [0, 1] instead of any policy.
         request_id: any string, to report the outcome under, and for the server's records.
@@ -43,6 +45,7 @@ class RouteItem:
     text: str | None = None
     messages: Sequence[Mapping[str, Any]] | None = None
     openai_body: bytes | None = None
+    anthropic_body: bytes | None = None
     policy: str | None = None
     threshold: float | None = None
     request_id: str = ""
@@ -62,6 +65,7 @@ class RouteFields(TypedDict, total=False):
     text: str | None
     messages: Sequence[Mapping[str, Any]] | None
     openai_body: bytes | None
+    anthropic_body: bytes | None
     policy: str | None
     threshold: float | None
     request_id: str
@@ -134,11 +138,12 @@ def request_of(item: RouteItem, policy: str, bundle: str) -> Any:
     """Return the `RouteRequest` of an item; `policy` and `bundle` stand in where it names none.
 
     Raises:
-        InvalidRequest: not exactly one of `text`, `messages` and `openai_body`.
+        InvalidRequest: not exactly one of `text`, `messages`, `openai_body` and `anthropic_body`.
         TypeError, ValueError: a value that the field can't hold.
     """
-    if sum(content is not None for content in (item.text, item.messages, item.openai_body)) != 1:
-        raise InvalidRequest("expected exactly one of text, messages, openai_body")
+    contents = (item.text, item.messages, item.openai_body, item.anthropic_body)
+    if sum(content is not None for content in contents) != 1:
+        raise InvalidRequest("expected exactly one of text, messages, openai_body, anthropic_body")
     request = pb.RouteRequest(
         request_id=item.request_id,
         bundle=bundle if item.bundle is None else item.bundle,
@@ -164,6 +169,8 @@ def _set_content(request: Any, item: RouteItem) -> None:
         request.text = clean_text(item.text)
     elif item.openai_body is not None:
         request.openai_body = item.openai_body
+    elif item.anthropic_body is not None:
+        request.anthropic_body = item.anthropic_body
     elif item.messages is not None and _are_plain(item.messages):
         request.messages.messages.extend(_plain_message(message) for message in item.messages)
         request.messages.SetInParent()
@@ -172,7 +179,9 @@ def _set_content(request: Any, item: RouteItem) -> None:
 
 
 def _are_plain(messages: Iterable[Mapping[str, Any]]) -> bool:
-    return all(isinstance(message.get("content"), str | None) for message in messages)
+    return all(
+        isinstance(message.get("content"), str | None) and not message.keys() & BESIDE_TEXT for message in messages
+    )
 
 
 def _plain_message(message: Mapping[str, Any]) -> Any:

@@ -116,8 +116,12 @@ def _prompt(request: Any) -> Prompt:
             return prompt_from_chat(ChatBody(messages))
         case "openai_body":
             return prompt_from_json(request.openai_body)
+        case "anthropic_body":
+            return prompt_from_json(request.anthropic_body, "anthropic_body")
         case _:
-            raise InvalidRequest("the request has no content: expected one of text, messages, openai_body")
+            raise InvalidRequest(
+                "the request has no content: expected one of text, messages, openai_body, anthropic_body"
+            )
 
 
 def response(

@@ -44,6 +44,8 @@ class Reason(StrEnum):
     """Different requests stand under one key, so that nobody knows which of them an answer belongs to."""
     NOT_CHAT = "not_chat"
     """Not a chat completion: an embedding, a tool's span, a trace."""
+    NOT_TEXT = "not_text"
+    """The request holds or asks for what the router can't read, such as a file: its caption must teach nothing."""
     FAILED = "failed"
     """The call ended in an error: nothing to compare."""
     OTHER_PAIR = "other_pair"
@@ -52,7 +54,7 @@ class Reason(StrEnum):
     """A score of another name or kind than the one that counts."""
 
 
-LEFT_OUT = frozenset({Reason.NOT_CHAT, Reason.FAILED, Reason.OTHER_PAIR, Reason.OTHER_SCORE})
+LEFT_OUT = frozenset({Reason.NOT_CHAT, Reason.NOT_TEXT, Reason.FAILED, Reason.OTHER_PAIR, Reason.OTHER_SCORE})
 """Rows that were understood and are of no use: they don't speak against the log."""
 
 

@@ -3,7 +3,7 @@
 Comes in: `RawRow`s whose fields `turnout.training.logs.readers` has named as ours, and the names of the pair. Goes out:
 `Record`, or `Rejected`.
 
-A row holds its request as `request` (an OpenAI chat.completions body), as a bare body (`messages`), or
+A row holds its request as `request` (a body in any shape of `turnout.serving.bodies`), as a bare body (`messages`), or
 as text (`prompt`, with `prompt_turns` and its like in compacted logs); answers as `responses` by model name,
 or as `strong_*` and `weak_*` columns.
 Columns that hold structures may hold them as JSON text.
@@ -19,18 +19,10 @@ from typing import Any
 
 import msgspec
 
+from turnout.serving.bodies import read_body
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.decision.model_names import is_model
-from turnout.serving.router.prompt import (
-    ChatBody,
-    ContentPart,
-    Message,
-    Prompt,
-    ResponseFormat,
-    clean_text,
-    prompt_from_chat,
-    prompt_from_text,
-)
+from turnout.serving.router.prompt import ContentPart, Prompt, clean_text, prompt_from_text, prompt_of
 from turnout.training.errors import DataRefused
 from turnout.training.logs.cells import CellKind, cell, encode
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, Rejected, RowRefused, reason_of
@@ -45,6 +37,9 @@ _KINDS |= dict.fromkeys(
 
 MILLISECONDS_FROM = 1e11
 """A `created` above this is in milliseconds: in seconds it would be the year 5138."""
+
+
+_NULL = msgspec.Raw(b"null")
 
 
 class Function(msgspec.Struct, frozen=True):
@@ -81,10 +76,10 @@ class Row(msgspec.Struct, frozen=True):
 
     id: str | int | None = None
     prompt_id: str | int | None = None
-    request: ChatBody | None = None
-    messages: list[Message] | None = None
-    tools: list[msgspec.Raw] | None = None
-    response_format: ResponseFormat | None = None
+    request: msgspec.Raw = _NULL
+    messages: msgspec.Raw = _NULL
+    tools: msgspec.Raw = _NULL
+    response_format: msgspec.Raw = _NULL
     prompt: str | None = None
     prompt_turns: int | None = None
     prompt_images: int | None = None
@@ -180,8 +175,10 @@ def _own_id(fields: Mapping[str, Any]) -> str | None:
 
 def _record(row: Row, file: str, raw: RawRow, pair: Pair) -> Record:
     prompt, user_text = _prompt(row)
-    if prompt is None or (prompt.is_empty and not (prompt.images or prompt.tools)):
+    if prompt is None or prompt.is_nothing:
         raise RowRefused(Reason.NO_PROMPT)
+    if prompt.is_beyond_features:
+        raise RowRefused(Reason.NOT_TEXT)
     own_id = row.prompt_id if row.id is None else row.id
     place = f"{raw.line}.{raw.index}" if raw.index else f"{raw.line}"
     return Record(
@@ -208,25 +205,31 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair) -> Record:
 
 
 def _prompt(row: Row) -> tuple[Prompt | None, str]:
-    body = row.request
-    if body is None and row.messages is not None:
-        body = ChatBody(row.messages, row.tools, row.response_format)
-    if body is None:
-        if row.prompt is None:
-            return None, ""
-        prompt = Prompt(
-            text=clean_text(row.prompt),
-            turns=max(1, row.prompt_turns or 1),
-            images=row.prompt_images or 0,
-            tools=row.prompt_tools or 0,
-            wants_json=bool(row.prompt_wants_json),
-        )
-        return prompt, prompt_from_text(row.question).text if row.question else prompt.text
-    prompt = prompt_from_chat(body)
-    asked = [message for message in body.messages if message.role == "user"]
-    if len(asked) == len(body.messages) == 1:
-        return prompt, prompt.text
-    return prompt, prompt_from_chat(ChatBody(asked[-1:])).text if asked else prompt.text
+    body = _body(row)
+    if body is not None:
+        found = read_body(body)
+        prompt = prompt_of(found)
+        asked = [text for role, text in found.texts if role == "user"]
+        return prompt, clean_text(asked[-1]) if asked and len(found.texts) > 1 else prompt.text
+    if row.prompt is None:
+        return None, ""
+    prompt = Prompt(
+        text=clean_text(row.prompt),
+        turns=max(1, row.prompt_turns or 1),
+        images=row.prompt_images or 0,
+        tools=row.prompt_tools or 0,
+        wants_json=bool(row.prompt_wants_json),
+    )
+    return prompt, prompt_from_text(row.question).text if row.question else prompt.text
+
+
+def _body(row: Row) -> bytes | None:
+    """Return the JSON of the request, of whichever shape; None where the row holds a text."""
+    if bytes(row.request) != b"null":
+        return bytes(row.request)
+    if bytes(row.messages) == b"null":
+        return None
+    return encode({"messages": row.messages, "tools": row.tools, "response_format": row.response_format})
 
 
 def _answer(row: Row, model: str) -> Response | None:

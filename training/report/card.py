@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from turnout.serving.bundles.bundle import Manifest, Policy
+from turnout.serving.unseen import said_of, unseen_among
 from turnout.training.evaluation.evaluation import Evaluation, Slice, Slices
 from turnout.training.policy.policy import DELTA
 
@@ -61,8 +62,15 @@ calibrated by {manifest.calibrator}. Prompts lose harness text by rules of versi
 
 ## Limits
 A router learns the traffic that it has seen: on other traffic expect little better than chance, and retrain.
-{_fallback(manifest)}Whatever fails, the caller uses {pair.strong}: that costs money, never quality.
+{_unseen(evaluation)}{_fallback(manifest)}Whatever fails, the caller uses {pair.strong}: that costs money, never \
+quality.
 """
+
+
+def _unseen(evaluation: Evaluation) -> str:
+    spreads = {one.name: tuple(one.edges) for one in evaluation.drift}
+    said = said_of(unseen_among(spreads))
+    return f"{said}\n" if said else ""
 
 
 def _note(note: str) -> str:

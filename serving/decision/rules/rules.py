@@ -4,7 +4,7 @@ Comes in: `Facts` of one request. Goes out: `Before` (decided without the model,
 bundle it decides), then `After` (the tier taken, and how probable that was). Pure: no clock, and no state but that
 of the cap on exploration, which the caller holds.
 
-    no text -> first rule that fits (route, rollout) -> length -> images, tools -> [model] -> out of distribution
+    no text -> first rule that fits (route, rollout) -> length -> kinds of content -> [model] -> out of distribution
     -> session -> exploration
 """
 
@@ -17,19 +17,31 @@ from fnmatch import translate
 import msgspec
 
 from turnout.serving.decision.costs import ExpectedCosts
-from turnout.serving.decision.routes import BYTES_PER_TOKEN, Reason, Route, utf8_bytes
+from turnout.serving.decision.routes import BYTES_PER_TOKEN, Reason, Route, estimated_tokens, utf8_bytes
 from turnout.serving.decision.rules.budget import ExplorationBudget
 from turnout.serving.decision.rules.draws import Purpose, draw
 from turnout.serving.decision.rules.exploring import After, Chosen, Rates, explored
 from turnout.serving.decision.rules.spec import PolicyExplorationSpec, RuleSpec, RulesSpec
 from turnout.serving.router.prompt import Prompt
 
+HELD = {
+    "images": "has_images",
+    "audio": "audio",
+    "files": "files",
+    "video": "videos",
+    "unknown_content": "unknown",
+    "other_output": "wants_other_output",
+    "stored_content": "is_stored",
+    "tools": "tools",
+}
+"""Keys of a rules file for what a request holds beside text, and the attribute of `Prompt` that says so."""
+
 
 class Facts(msgspec.Struct, frozen=True, gc=False):
     """What rules may look at in a request.
 
     Attributes:
-        prompt: has text, an image or a tool; requests without any are refused earlier.
+        prompt: has text, some other content or a tool; requests without any are refused earlier.
         tenant, task: as the caller named them; empty for none.
         session_id, request_id: empty for none.
         bundle: the bundle that the caller asked for; empty for none.
@@ -112,8 +124,8 @@ class Rules:
         self._file_rates = Rates(exploration.rate, exploration.both)
         self._policy_rates = tuple(_policy_rates(one, self._file_rates) for one in exploration.policies)
         self._otherwise = _strong(unnamed, Reason.RULE) if self.spec.otherwise == "strong" else unnamed
-        self._images_go_strong = self.spec.images == "strong"
-        self._tools_go_strong = self.spec.tools == "strong"
+        self._max_tokens = self.spec.max_estimated_tokens
+        self._go_strong = tuple(held for key, held in HELD.items() if getattr(self.spec, key) == "strong")
 
     def before(self, facts: Facts) -> Before:
         """Return what holds for a request before the model is asked."""
@@ -125,8 +137,10 @@ class Rules:
             return named
         if len(prompt.text) * 4 > self._max_bytes and utf8_bytes(prompt.text) > self._max_bytes:
             return _strong(named, Reason.TOO_LONG)
-        if (self._images_go_strong and prompt.images) or (self._tools_go_strong and prompt.tools):
+        if any(getattr(prompt, held) for held in self._go_strong):
             return _strong(named, Reason.RULE)
+        if prompt.tokens_beside and estimated_tokens(prompt.text) + prompt.tokens_beside > self._max_tokens:
+            return _strong(named, Reason.TOO_LONG)
         return named
 
     def after(

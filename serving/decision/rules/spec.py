@@ -101,7 +101,11 @@ class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         policy: default policy instead of the bundle's.
         otherwise: who decides on requests that no rule names; `strong` makes the rules an allow-list.
         max_estimated_tokens: longer prompts go strong (UTF-8 bytes / 4).
-        images, tools: who decides on requests that hold them beside text.
+        images, audio, files, video, unknown_content: who decides on requests that hold them beside text; the model
+            reads the text alone.
+        other_output: likewise on requests for another output than text.
+        stored_content: likewise on requests whose content is in part at the vendor, such as the turns before.
+        tools: likewise on requests that offer tools.
         out_of_distribution: who decides on requests unlike what the model was trained on; with `model` the
             promises of the policies no longer hold, which were solved with these requests going strong.
         rules: the first that fits applies.
@@ -111,7 +115,13 @@ class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     policy: Name | None = None
     otherwise: Decider = "model"
     max_estimated_tokens: Annotated[int, msgspec.Meta(ge=1)] = MAX_ESTIMATED_TOKENS
-    images: Decider = "model"
+    images: Decider = "strong"
+    audio: Decider = "strong"
+    files: Decider = "strong"
+    video: Decider = "strong"
+    unknown_content: Decider = "strong"
+    other_output: Decider = "strong"
+    stored_content: Decider = "strong"
     tools: Decider = "model"
     out_of_distribution: Decider = "strong"
     rules: tuple[RuleSpec, ...] = ()
@@ -125,6 +135,12 @@ EXPECTED = {
     "otherwise": "'model' or 'strong'",
     "max_estimated_tokens": "a whole number of tokens, 1 or more",
     "images": "'model' or 'strong'",
+    "audio": "'model' or 'strong'",
+    "files": "'model' or 'strong'",
+    "video": "'model' or 'strong'",
+    "unknown_content": "'model' or 'strong'",
+    "other_output": "'model' or 'strong'",
+    "stored_content": "'model' or 'strong'",
     "tools": "'model' or 'strong'",
     "out_of_distribution": "'model' or 'strong'",
     "rules": "tables headed [[rules]]",

@@ -1,20 +1,33 @@
-"""The body of an HTTP request as far as a gateway needs it: is it a chat, for which model; the same with another model.
+"""The body of an HTTP request as far as a gateway needs it: for which model it is; the same with another model.
 
-Raw bytes in, `AskedModel` or other bytes out. What the prompt is, `serving.router.prompt` reads from the same bytes.
+Raw bytes in, `AskedModel` or other bytes out. What the prompt is, `turnout.serving.bodies` reads from the same bytes.
 """
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 import msgspec
 
-_UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_AUTO = re.compile(rb'"model"\s*:\s*"auto"')
 
 
 class AskedModel(msgspec.Struct, frozen=True):
-    """The model that a chat.completions body asks for; None where it names none."""
+    """The model that a JSON object asks for, None where it names none, and whether it holds a conversation."""
 
-    messages: msgspec.Raw
     model: str | None = None
+    messages: msgspec.Raw | None = None
+    input: msgspec.Raw | None = None
+    prompt: msgspec.Raw | None = None
+    previous_response_id: msgspec.Raw | None = None
+
+    @property
+    def is_conversation(self) -> bool:
+        """Whether it has one of the fields that hold one."""
+        held = (self.messages, self.input, self.prompt, self.previous_response_id)
+        return any(one is not None and bytes(one) != b"null" for one in held)
 
 
 _decode = msgspec.json.Decoder(AskedModel).decode
@@ -22,19 +35,28 @@ _decode_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 def read_asked_model(body: bytes) -> AskedModel | None:
-    """Return what the body asks for; None when it is not JSON, or has no messages."""
+    """Return what the body asks for; None when it is no JSON object."""
     try:
         return _decode(body)
-    except _UNREADABLE:
+    except UNREADABLE:
         return None
 
 
+def asks_for_auto(body: bytes) -> bool:
+    """Whether a body that `read_asked_model` can't read asks for `auto`, as far as its letters say."""
+    return _AUTO.search(body) is not None
+
+
 def with_model(body: bytes, model: str) -> bytes:
-    """Return a body that `read_asked_model` could read with another model in it.
+    """Return the body with another model in it.
 
     All other fields keep their order and their very bytes; white space between them goes. A field that
-    comes twice is there once, with its last value, as most readers of JSON take it.
+    comes twice is there once, with its last value, as most readers of JSON take it. In a body that is no JSON
+    object the letters of `"model": "auto"` are replaced.
     """
-    fields = _decode_fields(body)
+    try:
+        fields: dict[str, Any] = _decode_fields(body)
+    except UNREADABLE:
+        return _AUTO.sub(lambda _: b'"model":' + msgspec.json.encode(model), body)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from turnout.serving.errors import DeadlineSpent, InvalidRequest
 from turnout.serving.pb import router_pb2 as pb
-from turnout.serving.protocols.ext_proc.chat_body import AskedModel, read_asked_model, with_model
+from turnout.serving.protocols.ext_proc.chat_body import AskedModel, asks_for_auto, read_asked_model, with_model
 from turnout.serving.service.answering import Answering
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ExtProc, ServerSettings
@@ -69,19 +69,17 @@ class Deciding:
         """Return what is to become of a request, or None to leave it as it is.
 
         Args:
-            body: of the HTTP request, whole, or longer than the limit.
+            body: of the HTTP request, whole, or, where it is observed only, its beginning, longer than the limit.
             told: what its headers say.
             deadline_s: when Envoy gives up the stream, on the monotonic clock; None for never.
         """
         asked = self._asked(body)
         if not isinstance(asked, AskedModel):
-            self._metrics.untouched(asked)
-            return None
+            return self._unread(body, asked)
         try:
             reply = await self._answer(body, told, deadline_s)
-        except InvalidRequest:  # messages of another shape, or none
-            self._metrics.untouched("not_chat")
-            return None
+        except InvalidRequest:  # a conversation of another shape, or none
+            return self._unread(body, "not_chat")
         except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach Envoy
             self._metrics.failed(failure_of(error).code)
             return self._fallback(body, asked.model)
@@ -94,9 +92,16 @@ class Deciding:
         if len(body) > self._max_bytes:
             return "too_large"
         asked = read_asked_model(body)
-        if asked is None:
+        if asked is None or not asked.is_conversation:
             return "not_chat"
         return asked if asked.model is None or asked.model in self._routable() else "other_model"
+
+    def _unread(self, body: bytes, why: Untouched) -> Verdict | None:
+        """Leave a request that is not ours to decide; `auto`, which no vendor knows, becomes the strong model."""
+        self._metrics.untouched(why)
+        asked = read_asked_model(body)
+        is_auto = asks_for_auto(body) if asked is None else asked.model == AUTO
+        return self._fallback(body, AUTO) if is_auto else None
 
     async def _answer(self, body: bytes, told: Told, deadline_s: float | None) -> Any:
         """Return the `RouteResponse`, in time for Envoy to use it."""

@@ -59,7 +59,7 @@ class Processor:
 class _Stream:
     """One HTTP request on its way through Envoy.
 
-    At most `max_bytes` + 1 bytes of its body are kept: enough to know that it is too long.
+    Of a body that is observed only, at most `max_bytes` + 1 bytes are kept: enough to know that it is too long.
     """
 
     def __init__(self, deciding: Deciding, deadline_s: float | None, max_bytes: int) -> None:
@@ -79,7 +79,10 @@ class _Stream:
                 self._told = messages.told_by(content)
                 return messages.without_forgeries(content)
             case "request_body":
-                self._body += content.body[: self._room - len(self._body)]
+                # A body that may be rewritten is kept whole: it comes in one message, within gRPC's own limit.
+                self._body += (
+                    content.body[: self._room - len(self._body)] if message.observability_mode else content.body
+                )
                 # A buffered body comes in one message, and does not say that it is the end when trailers follow.
                 return await self._decided(is_whole=content.end_of_stream or not message.observability_mode)
             case "request_trailers" if message.observability_mode:

@@ -1,7 +1,7 @@
 """`POST /v1/route`: the JSON twin of Route, in proto3's JSON mapping with the proto's own field names.
 
 Body in, bytes of a `RouteRequest` out; `RouteResponse` in, body out. One thing is easier than the mapping
-has it: `openai_body` may be the chat.completions body itself, instead of its bytes in base64.
+has it: `openai_body` and `anthropic_body` may be the body itself, instead of its bytes in base64.
 """
 
 from __future__ import annotations
@@ -15,7 +15,12 @@ from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import router_pb2 as pb
 
 FIELDS = frozenset(name for field in pb.RouteRequest.DESCRIPTOR.fields for name in (field.name, field.json_name))
-OPENAI_BODY_NAMES = ("openai_body", "openaiBody")
+BODY_NAMES = {
+    "openai_body": "openai_body",
+    "openaiBody": "openai_body",
+    "anthropic_body": "anthropic_body",
+    "anthropicBody": "anthropic_body",
+}
 
 _decode = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -31,12 +36,12 @@ def read_route(body: bytes) -> bytes:
         fields = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         raise InvalidRequest("the body is not a JSON object") from None
-    openai_bodies = [fields.pop(name) for name in OPENAI_BODY_NAMES if bytes(fields.get(name, b""))[:1] == b"{"]
+    given = [(own, fields.pop(name)) for name, own in BODY_NAMES.items() if bytes(fields.get(name, b""))[:1] == b"{"]
     request = _request(fields)
-    if openai_bodies and (len(openai_bodies) > 1 or request.WhichOneof("content")):
-        raise InvalidRequest("expected exactly one of text, messages, openai_body")
-    for openai_body in openai_bodies:
-        request.openai_body = bytes(openai_body)
+    if given and (len(given) > 1 or request.WhichOneof("content")):
+        raise InvalidRequest("expected exactly one of text, messages, openai_body, anthropic_body")
+    for name, raw in given:
+        setattr(request, name, bytes(raw))
     return bytes(request.SerializeToString())
 
 

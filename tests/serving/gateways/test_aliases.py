@@ -72,5 +72,25 @@ def test_router_sees_the_same_prompt_in_fewer_bytes(call: dict[str, Any]):
     assert not any(word in sent for word in (b"sk-secret", b"Ada", b"AAAA", b"secret_name"))
 
 
-def test_call_without_messages_has_none():
-    assert msgspec.json.decode(routing_body({"input": "hello"})) == {"messages": []}
+@pytest.mark.parametrize(
+    "call",
+    [
+        {"input": "Why?", "instructions": "Be brief."},
+        {"input": [{"role": "user", "content": [{"type": "input_file", "file_data": "A" * 9000}]}]},
+        {"prompt": "Once upon a time"},
+        {"system": [{"type": "text", "text": "Be brief."}], "messages": [QUESTION]},
+        {"messages": [QUESTION], "modalities": ["text", "audio"], "audio": {"voice": "a"}},
+        {"messages": [{"role": "user", "content": [{"type": "hologram", "data": "AAAA"}]}]},
+        {"input": "Go on.", "previous_response_id": "resp_1"},
+    ],
+    ids=["responses", "file", "completions", "messages", "sound asked for", "unknown", "stored"],
+)
+def test_router_sees_the_same_prompt_of_any_shape(call: dict[str, Any]):
+    sent = routing_body(call)
+    assert prompt_from_json(sent) == prompt_from_json(msgspec.json.encode(call))
+    assert b"AAAA" not in sent
+
+
+def test_call_of_no_shape_is_refused():
+    with pytest.raises(ValueError, match="none of the fields"):
+        routing_body({"file": "x"})

@@ -18,7 +18,7 @@ from turnout.training.logs.quarantine import Reason, RowRefused
 from turnout.training.logs.readers.completion import Completion, completion_answer, responses
 from turnout.training.logs.readers.form import Entry, Fields, Form, Part
 
-CHAT_URL = "/v1/chat/completions"
+URLS = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/completions"})
 FAILED_FROM = 400
 
 
@@ -56,7 +56,7 @@ def _entries(fields: Fields, pair: Pair) -> list[Entry]:
 
 def _request(fields: Fields, pair: Pair) -> Entry:
     row = decode_fields(fields, _Input, _KINDS)
-    if row.url != CHAT_URL:
+    if row.url not in URLS:
         raise RowRefused(Reason.NOT_CHAT)
     if not row.body.model:
         raise RowRefused(Reason.NO_MODEL)
@@ -70,7 +70,7 @@ def _answer(fields: Fields, pair: Pair) -> Entry:
         raise RowRefused(Reason.FAILED)
     completion = row.response.body
     answer = completion_answer(completion)
-    if answer is None:  # the output line of an embedding or of the Responses API has no choices
+    if answer is None:  # the output line of an embedding
         raise RowRefused(Reason.NOT_CHAT)
     found = responses((completion.model,), answer, pair)
     (model,) = found

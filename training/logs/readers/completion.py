@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from turnout.serving.bundles.bundle import Pair
-from turnout.serving.router.prompt import ContentPart, Message
+from turnout.serving.content import Content, read_content
+from turnout.serving.router.prompt import Message
 from turnout.training.logs.quarantine import Reason, RowRefused
 from turnout.training.logs.readers.models import model_of
 
@@ -19,7 +20,7 @@ WITHHELD_MARKS = ("redacted-by-litellm", "litellm_truncated")
 class Reply(msgspec.Struct, frozen=True):
     """The message of a choice."""
 
-    content: str | list[ContentPart] | None = None
+    content: str | list[Any] | None = None
     refusal: str | None = None
     tool_calls: Any = None
 
@@ -28,10 +29,17 @@ class Choice(msgspec.Struct, frozen=True):
     """One of `choices`; only the first is read."""
 
     message: Reply | None = None
+    text: str | None = None
 
 
 class Completion(msgspec.Struct, frozen=True):
-    """The fields of a chat.completion that labels depend on; the others are ignored."""
+    """The fields of an answer that labels depend on; the others are ignored.
+
+    Attributes:
+        choices: of chat.completions and completions.
+        output: items of a Responses answer.
+        content: blocks of a Messages answer.
+    """
 
     id: str | None = None
     model: str | None = None
@@ -39,14 +47,43 @@ class Completion(msgspec.Struct, frozen=True):
     choices: list[Choice] | None = None
     usage: Any = None
     error: Any = None
+    output: list[Any] | None = None
+    content: str | list[Any] | None = None
 
 
 def completion_answer(completion: Completion) -> dict[str, Any] | None:
-    """Return the first choice as an entry of `responses`; None where there is none."""
-    message = completion.choices[0].message if completion.choices else None
-    if message is None:
+    """Return the first choice, or the items or blocks, as an entry of `responses`; None where there is none."""
+    reply = _reply(completion)
+    if reply is None:
         return None
-    return reply_answer(message) | ({} if completion.usage is None else {"usage": completion.usage})
+    return reply_answer(reply) | ({} if completion.usage is None else {"usage": _usage(completion.usage)})
+
+
+def _reply(completion: Completion) -> Reply | None:
+    if completion.choices:
+        first = completion.choices[0]
+        return Reply(first.text) if first.message is None and first.text is not None else first.message
+    parts = completion.output if completion.output is not None else completion.content
+    if parts is None:
+        return None
+    calls = [call for part in parts if isinstance(part, dict) and (call := _call(part))]
+    return Reply(read_content(parts, Content()).text or None, tool_calls=calls or None)
+
+
+def _call(part: dict[str, Any]) -> dict[str, Any] | None:
+    """Return a call of a tool, of either vendor's shape, as an entry of `tool_calls`."""
+    if part.get("type") not in {"function_call", "tool_use"}:
+        return None
+    arguments = part.get("arguments", part.get("input"))
+    text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+    return {"function": {"name": part.get("name") or "", "arguments": text}}
+
+
+def _usage(usage: Any) -> Any:
+    """Return counts under the names of chat.completions."""
+    if not isinstance(usage, dict) or "input_tokens" not in usage:
+        return usage
+    return {"prompt_tokens": usage.get("input_tokens"), "completion_tokens": usage.get("output_tokens")}
 
 
 def reply_answer(reply: Reply) -> dict[str, Any]:
@@ -76,7 +113,7 @@ def refuse_withheld(messages: Iterable[Message]) -> None:
         raise RowRefused(Reason.WITHHELD)
 
 
-def is_withheld(content: str | list[ContentPart] | None) -> bool:
+def is_withheld(content: Any) -> bool:
     """Whether the gateway put a mark of its own in place of the text."""
-    texts = [content] if isinstance(content, str) else [part.text or "" for part in content or ()]
-    return any(mark in text for text in texts for mark in WITHHELD_MARKS)
+    text = read_content(content, Content()).text
+    return any(mark in text for mark in WITHHELD_MARKS)

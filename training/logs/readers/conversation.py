@@ -15,7 +15,7 @@ import msgspec
 
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.decision.model_names import is_model
-from turnout.serving.router.prompt import ContentPart, Message
+from turnout.serving.router.prompt import Message
 from turnout.training.logs.cells import CellKind, decode_fields, encode
 from turnout.training.logs.quarantine import Reason
 from turnout.training.logs.readers.completion import Reply
@@ -28,7 +28,7 @@ _OF_A_TURN = frozenset({CONVERSATION, "responses", "reference", "preference"})
 
 class _Turn(msgspec.Struct, frozen=True):
     role: str
-    content: str | list[ContentPart] | None = None
+    content: str | list[Any] | None = None
     responses: dict[str, msgspec.Raw] | None = None
     reference: Any = None
     preference: str | None = None
@@ -83,7 +83,7 @@ def session_of(conversation: Sequence[msgspec.Struct]) -> str:
     return f"conversation-{blake2b(encode(conversation), digest_size=16).hexdigest()}"
 
 
-def _answer(turn: _Turn, model: str) -> str | list[ContentPart] | None:
+def _answer(turn: _Turn, model: str) -> str | list[Any] | None:
     for name, answer in (turn.responses or {}).items():
         if is_model(name, model):
             reply = msgspec.json.decode(answer, type=Reply | None)

@@ -15,10 +15,22 @@ from turnout.serving.bundles.bundle import Pair
 from turnout.serving.router.prompt import Message
 from turnout.training.logs.cells import CellKind, decode_fields
 from turnout.training.logs.quarantine import Reason, RowRefused
-from turnout.training.logs.readers.completion import Completion, completion_answer, refuse_withheld, responses
+from turnout.training.logs.readers.completion import (
+    Completion,
+    completion_answer,
+    is_withheld,
+    refuse_withheld,
+    responses,
+)
 from turnout.training.logs.readers.form import Entry, Fields, Form
 
-CHAT_CALLS = frozenset({"completion", "acompletion"})
+CHAT_CALLS = frozenset(
+    {"completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses"}
+    | {"anthropic_messages", "aanthropic_messages"}
+)
+_NULL = msgspec.Raw(b"null")
+
+
 _NULL = msgspec.Raw(b"null")
 
 
@@ -26,9 +38,11 @@ class _Asked(msgspec.Struct, frozen=True):
     """The body of the request, or what of it stands beside the messages; older proxies nest it under `body`."""
 
     messages: list[Message] | None = None
+    input: Any = None
+    prompt: Any = None
     tools: list[msgspec.Raw] | None = None
     response_format: Any = None
-    body: _Asked | None = None
+    body: msgspec.Raw = _NULL
 
 
 class _Row(msgspec.Struct, frozen=True):
@@ -79,9 +93,21 @@ def _entries(fields: Fields, pair: Pair) -> list[Entry]:
     return [Entry(own)]
 
 
-def _request(row: _Row) -> dict[str, Any]:
-    asked = _decode_asked(row.proxy_server_request) or _Asked()
-    asked = asked.body or asked
+def _request(row: _Row) -> Any:
+    raw = row.proxy_server_request
+    asked = _decode_asked(raw) or _Asked()
+    if bytes(asked.body) != b"null":
+        raw = asked.body
+        asked = _decode_asked(raw) or _Asked()
+    if asked.messages is None and (asked.input is not None or asked.prompt is not None):
+        if is_withheld(asked.input) or is_withheld(asked.prompt):
+            raise RowRefused(Reason.WITHHELD)
+        return raw
+    if asked.messages is not None and bytes(row.messages)[:1] not in (b"[", b'"'):
+        if not asked.messages:
+            raise RowRefused(Reason.NO_PROMPT)
+        refuse_withheld(asked.messages)
+        return raw
     parameters = _decode_asked(row.model_parameters) or _Asked()
     messages = _messages(row.messages) or asked.messages
     if not messages:

@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
+from turnout.serving.content import IGNORED
 from turnout.serving.router.prompt import ContentPart, Message
 from turnout.training.logs.readers.completion import Reply, reply_answer
 
 Attributes = Mapping[str, Any]
 Events = Sequence[tuple[str, Attributes]]
 
-IMAGE = "image"
 MESSAGE_ROLES = {f"gen_ai.{role}.message": role for role in ("system", "user", "assistant", "tool")}
 CHOICE_EVENT = "gen_ai.choice"
 
@@ -94,7 +94,9 @@ def _content_part(part: _Part) -> ContentPart | None:
         return ContentPart("text", _text(part.content))
     if part.type == "tool_call_response":
         return ContentPart("text", _text(part.response))
-    return ContentPart("image_url") if part.modality == IMAGE else None
+    if part.type in IGNORED:
+        return None
+    return ContentPart(part.modality or part.type)
 
 
 def _text(value: Any) -> str | None:

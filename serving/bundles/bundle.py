@@ -27,7 +27,7 @@ from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.serving.router.harness import HARNESS_RULES, LATEST_HARNESS_RULES
 from turnout.serving.router.model import RouterModel
 from turnout.serving.router.prompt import prompt_from_text
-from turnout.serving.unseen import unseen_in
+from turnout.serving.router.unseen import unseen_in
 
 FORMAT_VERSION = 3
 """2: the graph may say `is_out_of_distribution`, and the policies count on it; a reader of format 1 would route such
@@ -214,7 +214,7 @@ class Bundle:
 
     @property
     def unseen(self) -> tuple[str, ...]:
-        """What its training never had, of `turnout.serving.unseen`; requests with it are out of distribution."""
+        """What its training never had, of `turnout.serving.router.unseen`; requests with it are out of distribution."""
         return unseen_in(self.baseline)
 
 

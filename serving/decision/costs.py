@@ -9,10 +9,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from turnout.serving.content import IMAGE_TOKENS
 from turnout.serving.decision.prices import SNAPSHOT, Price, PriceList, load_prices
 from turnout.serving.decision.routes import Route
 from turnout.serving.errors import PriceUnknown
+from turnout.serving.router.content import IMAGE_TOKENS
 
 if TYPE_CHECKING:
     from turnout.serving.bundles.bundle import Pair  # brings onnxruntime

@@ -45,5 +45,5 @@ def utf8_bytes(text: str) -> int:
 
 
 def estimated_tokens(text: str) -> int:
-    """Return UTF-8 bytes / 4, rounded up; what is not text is estimated by `turnout.serving.content`."""
+    """Return UTF-8 bytes / 4, rounded up; what is not text is estimated by `turnout.serving.router.content`."""
     return -(-utf8_bytes(text) // BYTES_PER_TOKEN)

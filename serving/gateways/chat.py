@@ -1,7 +1,7 @@
 """From the arguments of a call, as gateways and SDKs hold them, to the body that is sent to the router.
 
 What does not matter to the route stays here: pictures, files and tools go as a mark without their bytes, and
-parameters, metadata and keys do not go at all. The shape may be any that `turnout.serving.bodies` reads.
+parameters, metadata and keys do not go at all. The shape may be any that `turnout.serving.router.bodies` reads.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bodies import FIELDS, call_body, read_body
+from turnout.serving.router.bodies import FIELDS, call_body, read_body
 
 
 def routing_body(call: Mapping[str, Any]) -> bytes:

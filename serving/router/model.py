@@ -18,7 +18,7 @@ import onnxruntime as ort
 from turnout.serving.errors import ModelFault
 from turnout.serving.router.features import Features, Featurizer
 from turnout.serving.router.prompt import Prompt
-from turnout.serving.unseen import places_of
+from turnout.serving.router.unseen import places_of
 
 OUTPUTS = ("p_match", "is_full")
 OUT_OF_DISTRIBUTION = "is_out_of_distribution"
@@ -75,7 +75,7 @@ class RouterModel:
             tokenizer_json: the bytes of `tokenizer.json`.
             max_tokens: most word pieces the encoder reads, [CLS] and [SEP] included.
             harness_rules: version of the rules by which harness text is left out (`turnout.serving.router.harness`).
-            unseen: what the training never had, of `turnout.serving.unseen`; prompts with it are out of distribution.
+            unseen: what the training never had, of `turnout.serving.router.unseen`; prompts with it are out of distribution.
         """
         self._unseen = places_of(unseen)
         self.featurize = Featurizer(tokenizer_json, max_tokens, harness_rules)

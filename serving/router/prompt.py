@@ -1,6 +1,6 @@
 """From a request to the one `Prompt` that training and serving both see.
 
-Comes in: plain text, chat messages, or the raw JSON body of a call in any shape of `turnout.serving.bodies`.
+Comes in: plain text, chat messages, or the raw JSON body of a call in any shape of `turnout.serving.router.bodies`.
 Goes out: `Prompt`, the rendered text with the few facts about the request that the text does not carry.
 
 One user message renders to its own text. A conversation renders to its messages in order, each
@@ -13,9 +13,9 @@ from dataclasses import dataclass
 
 import msgspec
 
-from turnout.serving.bodies import Conversation, Message, ResponseFormat, add_messages, read_body
-from turnout.serving.content import IMAGE_TOKENS, Kind, embedded_in
 from turnout.serving.errors import InvalidRequest
+from turnout.serving.router.bodies import Conversation, Message, ResponseFormat, add_messages, read_body
+from turnout.serving.router.content import IMAGE_TOKENS, Kind, embedded_in
 
 __all__ = ["ChatBody", "ContentPart", "Message", "Prompt", "ResponseFormat", "clean_text", "prompt_from_chat"]
 __all__ += ["prompt_from_json", "prompt_from_text", "prompt_of"]
@@ -121,7 +121,7 @@ def prompt_from_chat(body: ChatBody) -> Prompt:
 
 
 def prompt_from_json(body: bytes, name: str = "openai_body") -> Prompt:
-    """Read the raw JSON body of a call in any shape of `turnout.serving.bodies`; `name` heads the message of a refusal.
+    """Read the raw JSON body of a call in any shape of `turnout.serving.router.bodies`; `name` heads the message of a refusal.
 
     Raises:
         InvalidRequest: the body is not JSON, or of no such shape.

@@ -11,9 +11,9 @@ from typing import Any, Literal, TypedDict
 
 import msgspec
 
-from turnout.serving.bodies import BESIDE_TEXT
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.router.bodies import BESIDE_TEXT
 from turnout.serving.router.prompt import clean_text
 
 Tier = Literal["weak", "strong"]

@@ -3,7 +3,7 @@
 Comes in: `RawRow`s whose fields `turnout.training.logs.readers` has named as ours, and the names of the pair. Goes out:
 `Record`, or `Rejected`.
 
-A row holds its request as `request` (a body in any shape of `turnout.serving.bodies`), as a bare body (`messages`), or
+A row holds its request as `request` (a body in any shape of `turnout.serving.router.bodies`), as a bare body (`messages`), or
 as text (`prompt`, with `prompt_turns` and its like in compacted logs); answers as `responses` by model name,
 or as `strong_*` and `weak_*` columns.
 Columns that hold structures may hold them as JSON text.
@@ -19,9 +19,9 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bodies import read_body
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.decision.model_names import is_model
+from turnout.serving.router.bodies import read_body
 from turnout.serving.router.prompt import ContentPart, Prompt, clean_text, prompt_from_text, prompt_of
 from turnout.training.errors import DataRefused
 from turnout.training.logs.cells import CellKind, cell, encode

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from turnout.serving.bundles.bundle import Manifest, Policy
-from turnout.serving.unseen import said_of, unseen_among
+from turnout.serving.router.unseen import said_of, unseen_among
 from turnout.training.evaluation.evaluation import Evaluation, Slice, Slices
 from turnout.training.policy.policy import DELTA
 

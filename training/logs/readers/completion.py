@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from turnout.serving.bundles.bundle import Pair
-from turnout.serving.content import Content, read_content
+from turnout.serving.router.content import Content, read_content
 from turnout.serving.router.prompt import Message
 from turnout.training.logs.quarantine import Reason, RowRefused
 from turnout.training.logs.readers.models import model_of

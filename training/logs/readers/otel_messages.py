@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.content import IGNORED
+from turnout.serving.router.content import IGNORED
 from turnout.serving.router.prompt import ContentPart, Message
 from turnout.training.logs.readers.completion import Reply, reply_answer
 

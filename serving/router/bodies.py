@@ -17,7 +17,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from turnout.serving.content import Content, Kind, read_beside, read_content
+from turnout.serving.router.content import Content, Kind, read_beside, read_content
 
 BYTES_PER_TOKEN = 4
 SHAPES = frozenset({"messages", "input", "prompt"})

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from turnout.serving.bundles.limits import OUT_OF_DISTRIBUTION, P_MATCH
 from turnout.serving.router.features import STRUCTURAL
+from turnout.serving.router.unseen import MEASURES
 
 EVALUATION = "report/evaluation.json"
 
@@ -115,3 +116,11 @@ def bins_of(name: str, edges: Sequence[float], n: Sequence[int]) -> Bins:
         held += counts.pop()
     counts.append(held)
     return Bins(name, np.array(cuts), tuple(counts))
+
+
+def unseen_in(baseline: Baseline | None) -> tuple[str, ...]:
+    """Return what none of the rows behind a baseline had; nothing where there is no baseline to tell by."""
+    if baseline is None:
+        return ()
+    bins = {one.name: one for one in baseline.bins}
+    return tuple(name for name, measure in MEASURES.items() if bins[measure].holds_only(0.0))

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import msgspec
 
-from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline
+from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline, unseen_in
 from turnout.serving.bundles.signing import is_signed_by, signature_of
 from turnout.serving.bundles.verdict import Verdict
 from turnout.serving.errors import BundleRefused, ModelFault, UnknownName
@@ -27,7 +27,6 @@ from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.serving.router.harness import HARNESS_RULES, LATEST_HARNESS_RULES
 from turnout.serving.router.model import RouterModel
 from turnout.serving.router.prompt import prompt_from_text
-from turnout.serving.router.unseen import unseen_in
 
 FORMAT_VERSION = 3
 """2: the graph may say `is_out_of_distribution`, and the policies count on it; a reader of format 1 would route such

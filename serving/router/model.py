@@ -75,7 +75,7 @@ class RouterModel:
             tokenizer_json: the bytes of `tokenizer.json`.
             max_tokens: most word pieces the encoder reads, [CLS] and [SEP] included.
             harness_rules: version of the rules by which harness text is left out (`turnout.serving.router.harness`).
-            unseen: what the training never had, of `turnout.serving.router.unseen`; prompts with it are out of distribution.
+            unseen: what the training never had, of `serving.router.unseen`; prompts with it are out of distribution.
         """
         self._unseen = places_of(unseen)
         self.featurize = Featurizer(tokenizer_json, max_tokens, harness_rules)

@@ -121,7 +121,7 @@ def prompt_from_chat(body: ChatBody) -> Prompt:
 
 
 def prompt_from_json(body: bytes, name: str = "openai_body") -> Prompt:
-    """Read the raw JSON body of a call in any shape of `turnout.serving.router.bodies`; `name` heads the message of a refusal.
+    """Read the raw JSON body of a call in any shape of `serving.router.bodies`; `name` heads the message of a refusal.
 
     Raises:
         InvalidRequest: the body is not JSON, or of no such shape.

@@ -8,23 +8,11 @@ the model, which calls a prompt that has any of them unlike its training.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
 
 from turnout.serving.router.features import STRUCTURAL
 
-if TYPE_CHECKING:
-    from turnout.serving.bundles.baseline import Baseline
-
 MEASURES = {"images": "log_images", "tools": "log_tools", "json": "wants_json"}
 """The name of each, and the structural measure that is 0 without it."""
-
-
-def unseen_in(baseline: Baseline | None) -> tuple[str, ...]:
-    """Return what none of the rows behind a baseline had; nothing where there is no baseline to tell by."""
-    if baseline is None:
-        return ()
-    bins = {one.name: one for one in baseline.bins}
-    return tuple(name for name, measure in MEASURES.items() if bins[measure].holds_only(0.0))
 
 
 def unseen_among(edges: Mapping[str, Sequence[float]]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 Comes in: `RawRow`s whose fields `turnout.training.logs.readers` has named as ours, and the names of the pair. Goes out:
 `Record`, or `Rejected`.
 
-A row holds its request as `request` (a body in any shape of `turnout.serving.router.bodies`), as a bare body (`messages`), or
+A row holds its request as `request` (a body in any shape of `serving.router.bodies`), as a bare body (`messages`), or
 as text (`prompt`, with `prompt_turns` and its like in compacted logs); answers as `responses` by model name,
 or as `strong_*` and `weak_*` columns.
 Columns that hold structures may hold them as JSON text.

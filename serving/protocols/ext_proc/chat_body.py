@@ -1,6 +1,6 @@
 """The body of an HTTP request as far as a gateway needs it: for which model it is; the same with another model.
 
-Raw bytes in, `AskedModel` or other bytes out. What the prompt is, `turnout.serving.router.bodies` reads from the same bytes.
+Raw bytes in, `AskedModel` or other bytes out. What the prompt is, `serving.router.bodies` reads from the same bytes.
 """
 
 from __future__ import annotations

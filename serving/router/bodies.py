@@ -221,7 +221,7 @@ def _add_prompt(found: Conversation, body: _Body) -> None:
 
 def _add_tools(found: Conversation, tools: Sequence[msgspec.Raw]) -> None:
     found.tools += len(tools)
-    found.tokens += sum(-(-len(bytes(tool)) // BYTES_PER_TOKEN) for tool in tools)
+    found.tokens += sum(-(-len(msgspec.json.format(bytes(tool), indent=-1)) // BYTES_PER_TOKEN) for tool in tools)
     for tool in tools:
         try:
             name = _decode_tool(tool).type

@@ -133,7 +133,7 @@ def test_body_without_its_headers_is_routed(bundle: Bundle):
         post(b"not json"),
         post(b"\x1f\x8b\x08\x00 packed"),
         post(b"[1, 2]"),
-        post(json.dumps({"model": "gpt-4o", "input": "hello"}).encode()),
+        post(json.dumps({"model": "gpt-4o", "input": 7}).encode()),
         post(json.dumps({"model": "gpt-4o", "messages": "hello"}).encode()),
         post(json.dumps({"model": "gpt-4o", "messages": []}).encode()),
         post(b'{"model": "gpt-4o", "messages": ' + b"[" * 100_000),

@@ -46,11 +46,11 @@ def test_reasons_are_those_of_the_proto():
 
 
 @given(st.text(max_size=50), st.text(max_size=5), st.text(max_size=5), st.integers(0, 2), st.integers(0, 2))
-def test_without_a_file_only_requests_without_text_are_decided(
+def test_without_a_file_only_requests_without_text_or_with_images_are_decided(
     text: str, tenant: str, task: str, images: int, tools: int
 ):
     request = facts(text, images=images, tools=tools, tenant=tenant, task=task)
-    assert Rules().before(request) == (Before() if text.strip() else Before(STRONG, Reason.RULE))
+    assert Rules().before(request) == (Before() if text.strip() and not images else Before(STRONG, Reason.RULE))
 
 
 def test_without_a_file_the_limit_is_50_000_tokens_of_four_bytes():

@@ -14,20 +14,23 @@ UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _AUTO = re.compile(rb'"model"\s*:\s*"auto"')
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 class AskedModel(msgspec.Struct, frozen=True):
     """The model that a JSON object asks for, None where it names none, and whether it holds a conversation."""
 
     model: str | None = None
-    messages: msgspec.Raw | None = None
-    input: msgspec.Raw | None = None
-    prompt: msgspec.Raw | None = None
-    previous_response_id: msgspec.Raw | None = None
+    messages: msgspec.Raw = _NULL
+    input: msgspec.Raw = _NULL
+    prompt: msgspec.Raw = _NULL
+    previous_response_id: msgspec.Raw = _NULL
 
     @property
     def is_conversation(self) -> bool:
         """Whether it has one of the fields that hold one."""
         held = (self.messages, self.input, self.prompt, self.previous_response_id)
-        return any(one is not None and bytes(one) != b"null" for one in held)
+        return any(bytes(one) != b"null" for one in held)
 
 
 _decode = msgspec.json.Decoder(AskedModel).decode

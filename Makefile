@@ -28,9 +28,9 @@ demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen reques
 	@echo "bundle: $(DEMO)/bundle"
 	@echo "report: $(DEMO)/bundle/report/index.html"
 
-system-deps:  ## install the Debian programs that some tests need, and skip without: prometheus (with promtool), chromium, nginx
+system-deps:  ## install the Debian programs that some tests need, and skip without: prometheus (with promtool), chromium, nginx, strace
 	apt-get update -qq
-	apt-get install -y -qq prometheus chromium nginx
+	apt-get install -y -qq prometheus chromium nginx strace
 
 # It brings an old copy of OpenTelemetry's messages, which must not stand over ours: a folder of its own, without it.
 .venv-envoy/.ready: $(VENV)/.dev

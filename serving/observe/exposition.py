@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from turnout.serving.errors import EXIT_PORT_TAKEN, TurnoutError
 from turnout.serving.observe.catalog import FOLDER_VARIABLE
 from turnout.serving.observe.drift.derived import WithDrift
+from turnout.serving.observe.owned_folder import owned_folder
 from turnout.serving.settings import SettingsRefused, split_address
 
 if TYPE_CHECKING:
@@ -90,13 +90,13 @@ def workers_registry(folder: str) -> Any:
 def shared_folder() -> Iterator[Path]:
     """Give the workers started within a new folder for their counts, named in the environment; removed at the end.
 
-    A folder of a server that is gone would add its counts to those of the new one.
+    A folder of a server that is gone would add its counts to those of the new one. Such folders are removed here.
     """
-    with tempfile.TemporaryDirectory(prefix="turnout-metrics-") as name:
+    with owned_folder() as name:
         before = os.environ.get(FOLDER_VARIABLE)
-        os.environ[FOLDER_VARIABLE] = name
+        os.environ[FOLDER_VARIABLE] = str(name)
         try:
-            yield Path(name)
+            yield name
         finally:
             os.environ.pop(FOLDER_VARIABLE)
             if before is not None:

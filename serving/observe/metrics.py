@@ -90,6 +90,12 @@ class ServerMetrics:
             raise MetricsMisplaced(
                 f"{FOLDER_VARIABLE} was set after prometheus_client had been imported; set it before the worker starts"
             )
+        self._share_again: Callable[[], None] = lambda: None
+        if FOLDER_VARIABLE in os.environ:
+            from turnout.serving.observe.counts_file import share_again, take_room_first  # noqa: PLC0415  # the same
+
+            take_room_first()
+            self._share_again = share_again
         prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nothing reads
         self.registry = prometheus.CollectorRegistry()
         self.in_flight = 0
@@ -248,6 +254,7 @@ class ServerMetrics:
         """Write the histograms, and what is measured from time to time: queue, calls in flight, CPU and memory."""
         for gathered in (self._p_match, self._decode, self._queue, self._model, *self._rpc_seconds.values()):
             gathered.flush()
+        self._share_again()
         self._made["queue_items"].set(queue_items)
         self._made["rpcs_in_flight"].set(self.in_flight)
         cpu_s = time.process_time()

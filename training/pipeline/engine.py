@@ -2,7 +2,7 @@
 
 Comes in: what to do with a unit, and units as bytes. Goes out: pieces as bytes, in any order: Ray gives them back as
 they are done. Neither Daft nor Ray tells anybody what it is used for, unless the environment says that it may
-(`DAFT_ANALYTICS_ENABLED=1`, `RAY_USAGE_STATS_ENABLED=1`).
+(`turnout.serving.quiet`).
 """
 
 from __future__ import annotations
@@ -18,9 +18,7 @@ from typing import Any
 from turnout.training.errors import EngineRefused, MissingExtra
 from turnout.training.pipeline.choice import EngineChoice, EngineName
 
-os.environ.setdefault("DAFT_ANALYTICS_ENABLED", "0")  # read when Daft is imported
-os.environ.setdefault("DAFT_PROGRESS_BAR", "0")  # ours stays
-os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+os.environ.setdefault("DAFT_PROGRESS_BAR", "0")  # ours stays; read when Daft is imported
 
 import daft
 from daft.runners import get_or_infer_runner_type

@@ -1,0 +1,82 @@
+"""What a command says to the network and leaves in its home, seen by the kernel (strace) and not by the command."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.watching import debian_program
+from turnout.serving.quiet import SWITCHES
+
+_ADDRESS = re.compile(r'inet_(?:addr\("|pton\(AF_INET6, ")([^"]+)"')
+_CACHES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "MPLCONFIGDIR", "TURNOUT_CACHE")
+
+
+@dataclass(frozen=True)
+class Traced:
+    """A command under strace, with a home and a folder for temporary files that were empty.
+
+    Attributes:
+        home: its `$HOME`.
+        temporary: its `$TMPDIR`.
+        calls: what strace writes.
+    """
+
+    home: Path
+    temporary: Path
+    calls: Path
+
+    def command(self, *words: object) -> list[str]:
+        """Return the command line that runs `words` seen by strace, its threads and children too."""
+        calls = "trace=connect,sendto,sendmsg,sendmmsg"
+        strace = [debian_program("strace"), "--follow-forks", "-qq", "-e", calls, "-e", "signal=none"]
+        return [*strace, "-o", str(self.calls), *map(str, words)]
+
+    def environment(self, **more: str) -> dict[str, str]:
+        """Return the environment of a stranger: no cache folder named, and none of our switches set."""
+        theirs = {*_CACHES, *(switch.variable for switch in SWITCHES)}
+        kept = {name: value for name, value in os.environ.items() if name not in theirs}
+        paths = {"HOME": str(self.home), "TMPDIR": str(self.temporary), "PYTHONPATH": os.pathsep.join(sys.path)}
+        return kept | paths | more
+
+    def addresses(self) -> set[str]:
+        """Return every address of another machine that something was sent or connected to."""
+        said = self.calls.read_text(errors="replace") if self.calls.exists() else ""
+        return {found for found in _ADDRESS.findall(said) if not ipaddress.ip_address(found).is_loopback}
+
+    def left(self) -> set[str]:
+        """Return the files below home and temporary folder, relative to either."""
+        return {
+            str(path.relative_to(top))
+            for top in (self.home, self.temporary)
+            for path in top.rglob("*")
+            if path.is_file()
+        }
+
+
+def traced(folder: Path) -> Traced:
+    """Return where a command runs; skips where strace is missing or may not look."""
+    run = Traced(folder / "home", folder / "temporary", folder / "calls")
+    for path in (run.home, run.temporary):
+        path.mkdir(parents=True)
+    if subprocess.run(run.command("true"), capture_output=True, check=False).returncode:
+        import pytest
+
+        pytest.skip("strace may not trace here")
+    return run
+
+
+def running_for(process: subprocess.Popen[str], seconds: float) -> Iterator[None]:
+    """Yield some ten times a second until the time is over; fails when the process ends before."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        assert process.poll() is None
+        yield
+        time.sleep(0.1)

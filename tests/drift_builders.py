@@ -12,7 +12,7 @@ from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline
 from turnout.serving.bundles.bundle import MANIFEST, Manifest, load_bundle
 from turnout.serving.router.features import STRUCTURAL
 from turnout.serving.router.prompt import prompt_from_text
-from turnout.training.drift import distribution
+from turnout.training.evaluation.drift_baseline import distribution
 
 N_MEASURED = 4000
 

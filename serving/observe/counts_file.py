@@ -42,10 +42,10 @@ def share_again() -> None:
 
 def take_room_first() -> None:
     """Have prometheus_client share counts by `CountsFile` from now on; before the first instrument is made."""
-    values.MmapedDict = CountsFile  # type: ignore[attr-defined, misc]  # the name under which it looks it up
+    values.MmapedDict = CountsFile  # type: ignore[attr-defined]  # the name under which it looks it up
 
 
-class CountsFile(MmapedDict):  # type: ignore[misc]
+class CountsFile(MmapedDict):
     """A dict of series in a mapped file that has its room; for one thread, as its base."""
 
     def __init__(self, filename: str, read_mode: bool = False) -> None:  # the base's signature

@@ -17,7 +17,7 @@ from turnout.serving.client import Routed, Router
 from turnout.training.sample.sample import make_sample
 
 ASK = Path(__file__).with_name("ask.mjs")
-CLIENT = Path(__file__).resolve().parents[2] / "serving" / "clients" / "typescript" / "dist" / "index.js"
+CLIENT = Path(__file__).resolve().parents[2] / "serving" / "gateways" / "typescript" / "dist" / "index.js"
 PATIENT_MS = 5000
 
 

@@ -59,8 +59,9 @@ def decision_log(folder: Path, bundle: Bundle, texts: Sequence[str], mode: str, 
             outcome = Outcome(received_s=NOON_S + number, request_id=f"r{number}", model=model, score=score)
             writer.append(Kind.OUTCOME, encode_outcome(outcome))
     log.close()
-    assert (log.written, log.dropped, log.untaught) == (len(texts), 0, 0)
     writer.close()
+    log.settle()
+    assert (log.written, log.dropped, log.untaught) == (len(texts), 0, 0)
     compacted(spool, folder / "logs")
     with opened(folder / "logs") as store:
         return store.decision_files()

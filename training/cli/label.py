@@ -157,7 +157,6 @@ def label_logs(
     *,
     run_code: bool,
     similarity: str,
-    embedding: str = "",
     engine: EngineChoice = NATIVE,
     quiet: bool,
     as_json: bool,
@@ -171,7 +170,7 @@ def label_logs(
 
     reporter = Reporter(quiet=quiet)
     limits = Limits() if run_code else None
-    job = Job(pair, reading, tuple(map(str, logs)), margin, limits, similarity, embedding, keeping)
+    job = Job(pair, reading, tuple(map(str, logs)), margin, limits, similarity, keeping)
     made = _labelled(logs, out, job, engine, judge, reporter, as_json=as_json)
     if made is None:
         return

@@ -93,9 +93,8 @@ def main() -> int:
             write_log(log, rows_of(options.log, rows, is_short=options.short), is_single=options.single)
             logs = [str(path) for path in (log, log.with_name(f"weak-{log.name}")) if path.stat().st_size]
             n_bytes = sum(Path(path).stat().st_size for path in logs)
-            more = []
             out = ["--out", str(Path(name) / "labels.parquet"), "--engine", options.engine]
-            more += ["--keep", options.keep, "--no-cache"]
+            more = ["--keep", options.keep, "--no-cache"]
             peak, took_s, ledger = peak_bytes([*LABEL, *logs, *out, *more])
             peaks.append(peak)
             print(

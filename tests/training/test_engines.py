@@ -76,7 +76,7 @@ def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_1(
 @pytest.mark.parametrize(("given", "says"), [({}, "0 0"), ({"DAFT_ANALYTICS_ENABLED": "1"}, "1 0")])
 def test_engines_are_loaded_late_and_tell_nobody_unless_they_may(given: dict[str, str], says: str):
     script = (
-        "import os, sys, turnout.training.cli.app; assert not {'daft', 'ray'} & sys.modules.keys();"
+        "import os, sys, turnout.serving.cli.app; assert not {'daft', 'ray'} & sys.modules.keys();"
         "import turnout.training.pipeline.engine;"
         "print(os.environ['DAFT_ANALYTICS_ENABLED'], os.environ['RAY_USAGE_STATS_ENABLED'])"
     )

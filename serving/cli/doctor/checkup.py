@@ -25,7 +25,7 @@ from turnout.serving.settings import DEFAULT_LISTEN
 COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True)
 class Patient:
     """What to look at.
 

@@ -22,6 +22,7 @@ from turnout.serving.bundles.signing import is_signed_by, signature_of
 from turnout.serving.bundles.verdict import Verdict
 from turnout.serving.errors import BundleRefused, ModelFault, UnknownName
 from turnout.serving.files import write_whole
+from turnout.serving.router.checker import CheckerModel
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.serving.router.harness import HARNESS_RULES, LATEST_HARNESS_RULES
@@ -248,13 +249,19 @@ GOLDEN_THRESHOLD = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Bundle:
-    """A bundle that passed its checks, in memory; `baseline` is None where it says of no traffic it was measured on."""
+    """A bundle that passed its checks, in memory.
+
+    Attributes:
+        baseline: the traffic it was measured on; None where it does not say.
+        checker: its second look; None where it has none.
+    """
 
     manifest: Manifest
     model: RouterModel
     golden: tuple[Golden, ...]
     folder: Path
     baseline: Baseline | None = None
+    checker: CheckerModel | None = None
 
     @property
     def unseen(self) -> tuple[str, ...]:

@@ -15,7 +15,15 @@ from typing import Any
 from turnout.serving.access.access import check_tenant
 from turnout.serving.bundles.bundle import Policy
 from turnout.serving.decision.costs import ExpectedCosts
-from turnout.serving.decision.decision import NO_RULES, Decision, check_content, model_decision, ruled_decision, settled
+from turnout.serving.decision.decision import (
+    NO_RULES,
+    Decision,
+    check_content,
+    exit_thresholds,
+    model_decision,
+    ruled_decision,
+    settled,
+)
 from turnout.serving.decision.routes import estimated_tokens
 from turnout.serving.decision.rules.budget import ExplorationBudget
 from turnout.serving.decision.rules.exploring import After
@@ -126,11 +134,13 @@ class Answering:
             predicted.prediction,
             asked.before.rule,
             falls_back=asked.before.falls_back,
+            checked=asked.checked(served, policy),
         )
         self.challengers.show(lineup, served, asked, chosen)
         manifest = served.manifest
         decision = settled(chosen, manifest.pair, self._after(rules, asked, chosen, predicted, costs))
-        if self._drift is not None:
+        # Of a tried request only what was escalated or accepted gets an outcome: no fair sample of the first look.
+        if self._drift is not None and (decision.wants_both or not decision.is_tried):
             self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
         features = predicted.features if self._logs_features else None
@@ -173,7 +183,8 @@ class Answering:
     async def _by(self, served: Served, policy: Policy, asked: Asked) -> Predicted:
         """Ask one bundle: its cache, else its model."""
         call = asked.call
-        key = served.cache.key(call.prompt, policy.threshold)
+        threshold, also = exit_thresholds(policy, asked.checked(served, policy))
+        key = served.cache.key(call.prompt, threshold, also)
         if key and not call.explain:
             known = served.cache.get(key)
             self._metrics.cache(hit=known is not None)
@@ -185,11 +196,12 @@ class Answering:
             ask = Ask(
                 served.bundle.model,
                 call.prompt,
-                policy.threshold,
+                threshold,
                 asked.deadline_s,
                 asked.decoded_ns,
                 parts,
                 wants_features=self._logs_features or is_watched,
+                also=also,
             )
             predicted = await self._model_thread.ask(ask, self.admission.service_s)
         served.cache.put(key, predicted.prediction)

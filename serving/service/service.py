@@ -201,7 +201,9 @@ class RouterService:
         lineup = self.answering.lifecycle.lineup
         served = [one.manifest.bundle_id for one in lineup.served]
         found = lineup.find(read_describe(raw))
-        return description(found.manifest, served, found.bundle.unseen)
+        return description(
+            found.manifest, served, found.bundle.unseen, has_second_look=found.bundle.checker is not None
+        )
 
     def check_warm(self) -> None:
         """Raise `NotServing` before the model is warm, and while the server ends."""

@@ -6,7 +6,6 @@ left out. What is wrong with a number is never an error: it is left out, and the
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,7 +54,7 @@ def _logprob(value: float) -> float | None:
 
 def _logprobs(values: Sequence[float]) -> tuple[float, ...] | None:
     """Return them all; None where there is none, or one of them is no log-probability."""
-    if not values or math.isnan(math.fsum(max(LEAST, value) for value in values)) or max(values) > ROUNDING:
+    if not values or not all(value <= ROUNDING for value in values):  # False for NaN as well
         return None
     return tuple(min(0.0, max(LEAST, value)) for value in values)
 

@@ -37,7 +37,8 @@ NUMBERS = {
     "Timings": "decode_ns=1 queue_ns=2 model_ns=3",
     "WeakAnswer": "text=1 tool_calls=2 is_refusal=3 finish_reason=4",
     "AnswerSignals": "token_logprobs=1 alternative_logprobs=2 mean_logprob=3 self_check=4",
-    "CheckRequest": "request=1 request_id=2 answer=3 signals=4 prompt_tokens=5 completion_tokens=6 latency_ms=7 tenant=8",
+    "CheckRequest": "request=1 request_id=2 answer=3 signals=4 prompt_tokens=5 completion_tokens=6 "
+    "latency_ms=7 tenant=8",
     "CheckResponse": "request_id=1 verdict=2 model=3 p_match=4 confidence=5 threshold=6 policy=7 reason=8 head=9 "
     "bundle=10 timings=11 verdict_propensity=12 accept_cost_usd=13 escalate_cost_usd=14 rule=15 signals_used=16 "
     "signals_ignored=17",

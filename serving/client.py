@@ -17,9 +17,10 @@ import grpc
 
 from turnout.serving.routed import OUTCOME_TIMEOUT_S, ChannelOptions, RouterBase, why_failed
 from turnout.serving.wire.asking import Routed, RouteFields, RouteItem
+from turnout.serving.wire.asking_check import AnswerItem, Judged
 from turnout.serving.wire.outcome import OutcomeFields, outcome_request
 
-__all__ = ["AsyncRouter", "RouteItem", "Routed", "Router"]
+__all__ = ["AnswerItem", "AsyncRouter", "Judged", "RouteItem", "Routed", "Router"]
 
 
 class Router(RouterBase):
@@ -28,6 +29,7 @@ class Router(RouterBase):
     Attributes:
         fallbacks: how often each reason made it answer with the strong model.
         unreported: how often each reason made `report_outcome` return False.
+        unchecked: how often each reason made `check` escalate.
     """
 
     def _open(self, target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> Any:
@@ -63,6 +65,31 @@ class Router(RouterBase):
             return self._routed_batch(reply, excluded, started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
             return self._all_fall_back(excluded, why_failed(error), started)
+
+    def check(
+        self,
+        answer: AnswerItem,
+        routed: Routed | None = None,
+        *,
+        timeout_s: float | None = None,
+        **request: Unpack[RouteFields],
+    ) -> Judged:
+        """Return what is to become of the weak model's answer; `escalate` whenever checking fails.
+
+        Args:
+            answer: the answer with its signals.
+            routed: the decision that asked for it, so that the same bundle checks it.
+            timeout_s: deadline of this call in seconds; None for the router's own default.
+            **request: the request, with the fields of `RouteItem`, as it was routed; only its `request_id` (and
+                `tenant`) where the server is to remember it, which it does for about two minutes.
+        """
+        started = time.perf_counter()
+        try:
+            asked = self._check_request(answer, routed, RouteItem(**request))
+            reply = self._check(asked, timeout=self.timeout_s if timeout_s is None else timeout_s)
+            return self._judged(reply, started)
+        except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is a verdict
+            return self._escalated(why_failed(error), started)
 
     def report_outcome(
         self, request_id: str, *, timeout_s: float = OUTCOME_TIMEOUT_S, **fields: Unpack[OutcomeFields]
@@ -130,6 +157,26 @@ class AsyncRouter(RouterBase):
             return self._all_fall_back(excluded, "cancelled", started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
             return self._all_fall_back(excluded, why_failed(error), started)
+
+    async def check(
+        self,
+        answer: AnswerItem,
+        routed: Routed | None = None,
+        *,
+        timeout_s: float | None = None,
+        **request: Unpack[RouteFields],
+    ) -> Judged:
+        """Return what is to become of the weak model's answer; as `Router.check`. A cancelled caller stays so."""
+        started = time.perf_counter()
+        try:
+            asked = self._check_request(answer, routed, RouteItem(**request))
+            reply = await self._check(asked, timeout=self.timeout_s if timeout_s is None else timeout_s)
+            return self._judged(reply, started)
+        except asyncio.CancelledError:
+            _raise_if_own()
+            return self._escalated("cancelled", started)
+        except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is a verdict
+            return self._escalated(why_failed(error), started)
 
     async def report_outcome(
         self, request_id: str, *, timeout_s: float = OUTCOME_TIMEOUT_S, **fields: Unpack[OutcomeFields]

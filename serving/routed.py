@@ -20,7 +20,8 @@ from turnout.serving.errors import RequestError
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.settings import DEFAULT_LISTEN
 from turnout.serving.wire.asking import Routed, RouteItem, request_of, routed_of
-from turnout.serving.wire.route import REPORT_OUTCOME_METHOD, ROUTE_BATCH_METHOD, ROUTE_METHOD
+from turnout.serving.wire.asking_check import AnswerItem, Judged, check_request, judged_of
+from turnout.serving.wire.route import CHECK_METHOD, REPORT_OUTCOME_METHOD, ROUTE_BATCH_METHOD, ROUTE_METHOD
 
 ChannelOptions = tuple[tuple[str, str | int], ...]
 
@@ -47,6 +48,7 @@ class RouterBase(abc.ABC):
     Attributes:
         fallbacks: how often each reason made it answer with the strong model.
         unreported: how often each reason kept an outcome from being known to be on the server's disk.
+        unchecked: how often each reason made it escalate an answer that nobody checked.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class RouterBase(abc.ABC):
         self.bundle = bundle
         self.fallbacks: Counter[str] = Counter()
         self.unreported: Counter[str] = Counter()
+        self.unchecked: Counter[str] = Counter()
         self._lock = threading.Lock()
         options = CHANNEL_OPTIONS if watch_health else (*CHANNEL_OPTIONS, WITHOUT_HEALTH)
         self._channel = self._open(target, credentials, options)
@@ -97,6 +100,7 @@ class RouterBase(abc.ABC):
 
         self._route = method(ROUTE_METHOD, pb.RouteRequest, pb.RouteResponse)
         self._route_batch = method(ROUTE_BATCH_METHOD, pb.RouteBatchRequest, pb.RouteBatchResponse)
+        self._check = method(CHECK_METHOD, pb.CheckRequest, pb.CheckResponse)
         self._report_outcome = method(REPORT_OUTCOME_METHOD, pb.ReportOutcomeRequest, pb.ReportOutcomeResponse)
 
     @abc.abstractmethod
@@ -146,6 +150,24 @@ class RouterBase(abc.ABC):
         return Routed(
             model=self.strong_model,
             tier="strong",
+            reason="FALLBACK",
+            latency_ms=ms_since(started),
+            fallback_reason=why,
+        )
+
+    def _check_request(self, answer: AnswerItem, routed: Routed | None, item: RouteItem) -> Any:
+        """Return the `CheckRequest` of an answer; raises what `check_request` raises."""
+        return check_request(answer, item, self.policy, self.bundle, routed)
+
+    def _judged(self, reply: Any, started: float) -> Judged:
+        return judged_of(reply, ms_since(started)) or self._escalated("bad_response", started)
+
+    def _escalated(self, why: str, started: float) -> Judged:
+        with self._lock:
+            self.unchecked[why] += 1
+        return Judged(
+            verdict="escalate",
+            model=self.strong_model,
             reason="FALLBACK",
             latency_ms=ms_since(started),
             fallback_reason=why,

@@ -34,7 +34,9 @@ PREFIX = "turnout_"
 
 _log = logging.getLogger("turnout.tokens")
 
-Method = Literal["Route", "RouteBatch", "RouteStream", "ReportOutcome", "DescribeModel", "*"]
+Method = Literal[
+    "Route", "RouteBatch", "RouteStream", "ReportOutcome", "DescribeModel", "Check", "CheckBatch", "CheckStream", "*"
+]
 NAME = r"\A[A-Za-z0-9._-]{1,100}\Z"
 Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 

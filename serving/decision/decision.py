@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 
-from turnout.serving.bundles.bundle import Bundle, Pair, Policy
-from turnout.serving.decision.routes import Reason, Route
+from turnout.serving.bundles.bundle import NEVER, Bundle, CheckedPolicy, Pair, Policy
+from turnout.serving.decision.routes import Action, Reason, Route
 from turnout.serving.decision.rules.budget import Exploration
 from turnout.serving.decision.rules.exploring import After
 from turnout.serving.decision.rules.rules import Before, Facts, Rules
@@ -41,6 +41,7 @@ class Decision:
         wants_both: whether the caller is asked to obtain both models' answers; the one of `model` is to be shown.
         pair_propensity: probability in [0, 1] that it is asked; 0 without such exploration.
         exploration: whether the request could be explored, and if not, why.
+        is_tried: whether the weak model's answer is to be checked before anybody sees it.
     """
 
     route: Route
@@ -56,6 +57,12 @@ class Decision:
     wants_both: bool = False
     pair_propensity: float = 0.0
     exploration: Exploration = Exploration.NONE
+    is_tried: bool = False
+
+    @property
+    def action(self) -> Action:
+        """What the caller is to do."""
+        return Action.TRY if self.is_tried else Action(self.route)
 
 
 def threshold_policy(threshold: float) -> Policy:
@@ -84,6 +91,39 @@ def check_content(prompt: Prompt) -> None:
         raise InvalidRequest("the request has no content: expected text, messages or an OpenAI body with some text")
 
 
+def rule_of_three(bundle: Bundle, policy: Policy, *, can_check: bool) -> CheckedPolicy | None:
+    """Return the thresholds over three actions, where they hold: for callers that check, and only if they were met.
+
+    Where they could not keep the promise, the rule over two tiers holds, with its own. None then, and for everybody
+    else: an answer that nobody will check is never routed as if it were checked.
+    """
+    checked = policy.checked
+    is_usable = can_check and checked is not None and checked.is_met and bundle.checker is not None
+    return checked if is_usable else None
+
+
+def action_of(
+    policy: Policy, prediction: Prediction, checked: CheckedPolicy | None = None, *, falls_back: bool = True
+) -> Action:
+    """Return the action that `p_match` and the thresholds give; arguments as in `model_decision`."""
+    if checked is None:
+        return Action.WEAK if prediction.goes_weak(policy.threshold, falls_back=falls_back) else Action.STRONG
+    if not (falls_back and prediction.is_out_of_distribution):
+        if prediction.p_match < checked.t_strong:
+            return Action.STRONG
+        if prediction.p_match >= checked.t_weak:
+            return Action.WEAK
+    return Action.TRY if checked.t_accept < NEVER else Action.STRONG  # nothing is tried that could not be accepted
+
+
+def exit_thresholds(policy: Policy, checked: CheckedPolicy | None) -> tuple[float, float | None]:
+    """Return the thresholds near which the fast head may not answer: one, or both that part three actions."""
+    if checked is None:
+        return policy.threshold, None
+    within = [threshold for threshold in (checked.t_weak, checked.t_strong) if 0.0 < threshold <= 1.0]
+    return (within[0] if within else 1.0), (within[1] if len(within) > 1 else None)
+
+
 def decide(bundle: Bundle, prompt: Prompt, policy: Policy, *, early_exit: bool = True) -> Decision:
     """Route one prompt without a rules file; raises what `check_content` and `RouterModel.predict` raise."""
     check_content(prompt)
@@ -101,9 +141,15 @@ def ruled_decision(pair: Pair, policy: Policy, before: Before) -> Decision:
 
 
 def model_decision(
-    pair: Pair, policy: Policy, prediction: Prediction, rule: str = "", *, falls_back: bool = True
+    pair: Pair,
+    policy: Policy,
+    prediction: Prediction,
+    rule: str = "",
+    *,
+    falls_back: bool = True,
+    checked: CheckedPolicy | None = None,
 ) -> Decision:
-    """Return the decision that `p_match` and the policy's threshold give.
+    """Return the decision that `p_match` and the policy's thresholds give.
 
     Args:
         pair: the bundle's.
@@ -111,12 +157,17 @@ def model_decision(
         prediction: what the model said.
         rule: name of the rule that applied; empty for none.
         falls_back: whether what is out of distribution goes strong whatever its `p_match` and the policy, which is
-            how the policies were solved.
+            how the policies were solved. Where three actions are open it is tried, and never weak unchecked.
+        checked: the thresholds over three actions, where they hold (`rule_of_three`); else None.
     """
-    if falls_back and prediction.is_out_of_distribution:
-        return _decision(pair, policy, Route.STRONG, Reason.OUT_OF_DISTRIBUTION, prediction, rule)
-    route = Route.WEAK if prediction.goes_weak(policy.threshold, falls_back=falls_back) else Route.STRONG
-    return _decision(pair, policy, route, Reason.MODEL, prediction, rule)
+    is_unlike = falls_back and prediction.is_out_of_distribution
+    reason = Reason.OUT_OF_DISTRIBUTION if is_unlike else Reason.MODEL
+    action = action_of(policy, prediction, checked, falls_back=falls_back)
+    decision = _decision(pair, policy, action.route, reason, prediction, rule)
+    if checked is None:
+        return decision
+    threshold = checked.t_strong if action is Action.STRONG else checked.t_weak
+    return dataclasses.replace(decision, threshold=threshold, is_tried=action is Action.TRY)
 
 
 def settled(decision: Decision, pair: Pair, after: After) -> Decision:
@@ -133,6 +184,7 @@ def settled(decision: Decision, pair: Pair, after: After) -> Decision:
         wants_both=after.wants_both,
         pair_propensity=after.pair_propensity,
         exploration=after.exploration,
+        is_tried=decision.is_tried and after.route is Route.WEAK,
     )
 
 

@@ -26,6 +26,26 @@ class Route(StrEnum):
         return Route.STRONG if self is Route.WEAK else Route.WEAK
 
 
+class Action(StrEnum):
+    """What the caller is to do: as the tier says, or have the weak model answer and ask for a verdict on that."""
+
+    WEAK = "weak"
+    TRY = "try"
+    STRONG = "strong"
+
+    @property
+    def route(self) -> Route:
+        """The tier that answers first."""
+        return Route.STRONG if self is Action.STRONG else Route.WEAK
+
+
+class Verdict(StrEnum):
+    """What is to become of the weak model's answer."""
+
+    ACCEPT = "accept"
+    ESCALATE = "escalate"
+
+
 class Reason(StrEnum):
     """What decided; the proto's names, and INVALID for log rows without content."""
 
@@ -36,6 +56,7 @@ class Reason(StrEnum):
     SESSION = "SESSION"
     EXPLORATION = "EXPLORATION"
     ROLLOUT = "ROLLOUT"
+    NO_ANSWER = "NO_ANSWER"
     INVALID = "INVALID"
 
 

@@ -69,6 +69,28 @@ METRICS = (
         "Decisions made. `policy` folds callers' own thresholds into `threshold`; `stage` is NONE without the model.",
     ),
     Metric(
+        "tries_total",
+        "counter",
+        "1",
+        ("result",),
+        "Requests answered with TRY, once their end is known: `checked`, or `unchecked` when no Check came to this "
+        "worker within two minutes. One that went to another worker counts in `checks_total` there.",
+    ),
+    Metric(
+        "checks_total",
+        "counter",
+        "1",
+        ("verdict", "head", "reason"),
+        "Verdicts on answers of the weak model, by the head that gave them; `OFF` where the second look did not run.",
+    ),
+    Metric(
+        "check_signals_total",
+        "counter",
+        "1",
+        ("signal", "use"),
+        "Signals of checked answers: `used`, `ignored` (not to be true, or of a kind that training lacked), `absent`.",
+    ),
+    Metric(
         "failures_total",
         "counter",
         "1",

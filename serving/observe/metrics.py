@@ -39,9 +39,15 @@ if TYPE_CHECKING:  # a supervisor counts without the model's libraries
     from turnout.serving.bundles.bundle import Manifest
     from turnout.serving.decision.decision import Decision
     from turnout.serving.decision.rules.exploring import After
+    from turnout.serving.router.answer import Signals
+    from turnout.serving.wire.check import Judgement
     from turnout.serving.wire.route import Timings
 
 NO_STAGE = "NONE"
+NO_HEAD = "OFF"
+"""Label of a verdict that was given without the second look."""
+SIGNALS = ("token_logprobs", "top_margins", "mean_logprob", "self_check")
+"""Kinds of signals that are counted, as `turnout.serving.router.answer.Signals` names them."""
 OWN_THRESHOLD = "threshold"
 """Label of every policy that is a caller's own threshold: `threshold=0.123` would be a series for each number."""
 
@@ -50,6 +56,7 @@ ALERTED = (
     ("canary_events_total", "rolled_back"),
     *(("reloads_total", kind, "refused") for kind in ("bundle", "rules", "tokens", "tls")),
     ("decision_log_total", "dropped"),
+    ("tries_total", "unchecked"),
     *(("exploration_withheld_total", state) for state in (Exploration.CAPPED, Exploration.UNPRICED)),
 )
 """Series there from the start: Prometheus sees no increase in one that is born with the value 1."""
@@ -144,6 +151,19 @@ class ServerMetrics:
             self._p_match.observe(decision.p_match)
             self._queue.observe(timings.queue_ns / 1e9)
             self._model.observe(timings.model_ns / 1e9)
+
+    def tried(self, result: str, n: int) -> None:
+        """Count requests that were tried, once it is known whether their answer was `checked` or `unchecked`."""
+        self._made["tries_total"].labels(result).inc(n)
+
+    def checked(self, judged: Judgement, signals: Signals) -> None:
+        """Count a verdict, and which signals it had to go by."""
+        self._count("checks_total", judged.verdict, judged.head or NO_HEAD, judged.reason)
+        for name in SIGNALS:
+            use = "used" if name in judged.used else "ignored" if name in judged.ignored else "absent"
+            if use == "absent" and getattr(signals, name) is not None:
+                use = "ignored"
+            self._count("check_signals_total", name, use)
 
     def explored(self, after: After) -> None:
         """Count what exploration did to a decision, what that is expected to cost, or why it did nothing."""

@@ -23,12 +23,33 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_SESSION: _ClassVar[Reason]
     REASON_EXPLORATION: _ClassVar[Reason]
     REASON_ROLLOUT: _ClassVar[Reason]
+    REASON_NO_ANSWER: _ClassVar[Reason]
 
 class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     STAGE_UNSPECIFIED: _ClassVar[Stage]
     STAGE_FAST: _ClassVar[Stage]
     STAGE_FULL: _ClassVar[Stage]
+
+class Action(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ACTION_UNSPECIFIED: _ClassVar[Action]
+    ACTION_WEAK: _ClassVar[Action]
+    ACTION_TRY: _ClassVar[Action]
+    ACTION_STRONG: _ClassVar[Action]
+
+class Verdict(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VERDICT_UNSPECIFIED: _ClassVar[Verdict]
+    VERDICT_ACCEPT: _ClassVar[Verdict]
+    VERDICT_ESCALATE: _ClassVar[Verdict]
+
+class CheckHead(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    CHECK_HEAD_UNSPECIFIED: _ClassVar[CheckHead]
+    CHECK_HEAD_CHECKER: _ClassVar[CheckHead]
+    CHECK_HEAD_SIGNALS: _ClassVar[CheckHead]
+    CHECK_HEAD_NONE: _ClassVar[CheckHead]
 TIER_UNSPECIFIED: Tier
 TIER_WEAK: Tier
 TIER_STRONG: Tier
@@ -40,12 +61,24 @@ REASON_OUT_OF_DISTRIBUTION: Reason
 REASON_SESSION: Reason
 REASON_EXPLORATION: Reason
 REASON_ROLLOUT: Reason
+REASON_NO_ANSWER: Reason
 STAGE_UNSPECIFIED: Stage
 STAGE_FAST: Stage
 STAGE_FULL: Stage
+ACTION_UNSPECIFIED: Action
+ACTION_WEAK: Action
+ACTION_TRY: Action
+ACTION_STRONG: Action
+VERDICT_UNSPECIFIED: Verdict
+VERDICT_ACCEPT: Verdict
+VERDICT_ESCALATE: Verdict
+CHECK_HEAD_UNSPECIFIED: CheckHead
+CHECK_HEAD_CHECKER: CheckHead
+CHECK_HEAD_SIGNALS: CheckHead
+CHECK_HEAD_NONE: CheckHead
 
 class RouteRequest(_message.Message):
-    __slots__ = ("request_id", "text", "messages", "openai_body", "anthropic_body", "policy", "threshold", "bundle", "tenant", "task", "session_id", "previous_tier", "cached_tokens", "expected_output_tokens", "explain")
+    __slots__ = ("request_id", "text", "messages", "openai_body", "anthropic_body", "policy", "threshold", "bundle", "tenant", "task", "session_id", "previous_tier", "cached_tokens", "expected_output_tokens", "explain", "can_check")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +94,7 @@ class RouteRequest(_message.Message):
     CACHED_TOKENS_FIELD_NUMBER: _ClassVar[int]
     EXPECTED_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    CAN_CHECK_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     text: str
     messages: Messages
@@ -76,7 +110,8 @@ class RouteRequest(_message.Message):
     cached_tokens: int
     expected_output_tokens: int
     explain: bool
-    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., openai_body: _Optional[bytes] = ..., anthropic_body: _Optional[bytes] = ..., policy: _Optional[str] = ..., threshold: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., task: _Optional[str] = ..., session_id: _Optional[str] = ..., previous_tier: _Optional[_Union[Tier, str]] = ..., cached_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., explain: _Optional[bool] = ...) -> None: ...
+    can_check: bool
+    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., openai_body: _Optional[bytes] = ..., anthropic_body: _Optional[bytes] = ..., policy: _Optional[str] = ..., threshold: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., task: _Optional[str] = ..., session_id: _Optional[str] = ..., previous_tier: _Optional[_Union[Tier, str]] = ..., cached_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., explain: _Optional[bool] = ..., can_check: _Optional[bool] = ...) -> None: ...
 
 class Messages(_message.Message):
     __slots__ = ("messages",)
@@ -93,7 +128,7 @@ class Message(_message.Message):
     def __init__(self, role: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class RouteResponse(_message.Message):
-    __slots__ = ("request_id", "tier", "model", "p_match", "confidence", "threshold", "policy", "reason", "stage", "bundle", "timings", "route_propensity", "weak_cost_usd", "strong_cost_usd", "rule", "contributions", "wants_both", "pair_propensity")
+    __slots__ = ("request_id", "tier", "model", "p_match", "confidence", "threshold", "policy", "reason", "stage", "bundle", "timings", "route_propensity", "weak_cost_usd", "strong_cost_usd", "rule", "contributions", "wants_both", "pair_propensity", "check_wanted", "action")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -112,6 +147,8 @@ class RouteResponse(_message.Message):
     CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     WANTS_BOTH_FIELD_NUMBER: _ClassVar[int]
     PAIR_PROPENSITY_FIELD_NUMBER: _ClassVar[int]
+    CHECK_WANTED_FIELD_NUMBER: _ClassVar[int]
+    ACTION_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     tier: Tier
     model: str
@@ -130,7 +167,123 @@ class RouteResponse(_message.Message):
     contributions: _containers.RepeatedCompositeFieldContainer[Contribution]
     wants_both: bool
     pair_propensity: float
-    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., route_propensity: _Optional[float] = ..., weak_cost_usd: _Optional[float] = ..., strong_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., wants_both: _Optional[bool] = ..., pair_propensity: _Optional[float] = ...) -> None: ...
+    check_wanted: bool
+    action: Action
+    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., route_propensity: _Optional[float] = ..., weak_cost_usd: _Optional[float] = ..., strong_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., wants_both: _Optional[bool] = ..., pair_propensity: _Optional[float] = ..., check_wanted: _Optional[bool] = ..., action: _Optional[_Union[Action, str]] = ...) -> None: ...
+
+class WeakAnswer(_message.Message):
+    __slots__ = ("text", "tool_calls", "is_refusal", "finish_reason")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TOOL_CALLS_FIELD_NUMBER: _ClassVar[int]
+    IS_REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    tool_calls: int
+    is_refusal: bool
+    finish_reason: str
+    def __init__(self, text: _Optional[str] = ..., tool_calls: _Optional[int] = ..., is_refusal: _Optional[bool] = ..., finish_reason: _Optional[str] = ...) -> None: ...
+
+class AnswerSignals(_message.Message):
+    __slots__ = ("token_logprobs", "alternative_logprobs", "mean_logprob", "self_check")
+    TOKEN_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVE_LOGPROBS_FIELD_NUMBER: _ClassVar[int]
+    MEAN_LOGPROB_FIELD_NUMBER: _ClassVar[int]
+    SELF_CHECK_FIELD_NUMBER: _ClassVar[int]
+    token_logprobs: _containers.RepeatedScalarFieldContainer[float]
+    alternative_logprobs: _containers.RepeatedScalarFieldContainer[float]
+    mean_logprob: float
+    self_check: float
+    def __init__(self, token_logprobs: _Optional[_Iterable[float]] = ..., alternative_logprobs: _Optional[_Iterable[float]] = ..., mean_logprob: _Optional[float] = ..., self_check: _Optional[float] = ...) -> None: ...
+
+class CheckRequest(_message.Message):
+    __slots__ = ("request", "request_id", "answer", "signals", "prompt_tokens", "completion_tokens", "latency_ms", "tenant")
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ANSWER_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETION_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    LATENCY_MS_FIELD_NUMBER: _ClassVar[int]
+    TENANT_FIELD_NUMBER: _ClassVar[int]
+    request: RouteRequest
+    request_id: str
+    answer: WeakAnswer
+    signals: AnswerSignals
+    prompt_tokens: int
+    completion_tokens: int
+    latency_ms: float
+    tenant: str
+    def __init__(self, request: _Optional[_Union[RouteRequest, _Mapping]] = ..., request_id: _Optional[str] = ..., answer: _Optional[_Union[WeakAnswer, _Mapping]] = ..., signals: _Optional[_Union[AnswerSignals, _Mapping]] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., latency_ms: _Optional[float] = ..., tenant: _Optional[str] = ...) -> None: ...
+
+class CheckResponse(_message.Message):
+    __slots__ = ("request_id", "verdict", "model", "p_match", "confidence", "threshold", "policy", "reason", "head", "bundle", "timings", "verdict_propensity", "accept_cost_usd", "escalate_cost_usd", "rule", "signals_used", "signals_ignored")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    P_MATCH_FIELD_NUMBER: _ClassVar[int]
+    CONFIDENCE_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    POLICY_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    HEAD_FIELD_NUMBER: _ClassVar[int]
+    BUNDLE_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    VERDICT_PROPENSITY_FIELD_NUMBER: _ClassVar[int]
+    ACCEPT_COST_USD_FIELD_NUMBER: _ClassVar[int]
+    ESCALATE_COST_USD_FIELD_NUMBER: _ClassVar[int]
+    RULE_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_USED_FIELD_NUMBER: _ClassVar[int]
+    SIGNALS_IGNORED_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    verdict: Verdict
+    model: str
+    p_match: float
+    confidence: float
+    threshold: float
+    policy: str
+    reason: Reason
+    head: CheckHead
+    bundle: str
+    timings: Timings
+    verdict_propensity: float
+    accept_cost_usd: float
+    escalate_cost_usd: float
+    rule: str
+    signals_used: _containers.RepeatedScalarFieldContainer[str]
+    signals_ignored: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, request_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., head: _Optional[_Union[CheckHead, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., verdict_propensity: _Optional[float] = ..., accept_cost_usd: _Optional[float] = ..., escalate_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., signals_used: _Optional[_Iterable[str]] = ..., signals_ignored: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class CheckBatchRequest(_message.Message):
+    __slots__ = ("requests",)
+    REQUESTS_FIELD_NUMBER: _ClassVar[int]
+    requests: _containers.RepeatedCompositeFieldContainer[CheckRequest]
+    def __init__(self, requests: _Optional[_Iterable[_Union[CheckRequest, _Mapping]]] = ...) -> None: ...
+
+class CheckBatchResponse(_message.Message):
+    __slots__ = ("results",)
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[CheckResult]
+    def __init__(self, results: _Optional[_Iterable[_Union[CheckResult, _Mapping]]] = ...) -> None: ...
+
+class CheckStreamRequest(_message.Message):
+    __slots__ = ("request",)
+    REQUEST_FIELD_NUMBER: _ClassVar[int]
+    request: CheckRequest
+    def __init__(self, request: _Optional[_Union[CheckRequest, _Mapping]] = ...) -> None: ...
+
+class CheckStreamResponse(_message.Message):
+    __slots__ = ("result",)
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    result: CheckResult
+    def __init__(self, result: _Optional[_Union[CheckResult, _Mapping]] = ...) -> None: ...
+
+class CheckResult(_message.Message):
+    __slots__ = ("response", "failure")
+    RESPONSE_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
+    response: CheckResponse
+    failure: RouteFailure
+    def __init__(self, response: _Optional[_Union[CheckResponse, _Mapping]] = ..., failure: _Optional[_Union[RouteFailure, _Mapping]] = ...) -> None: ...
 
 class Contribution(_message.Message):
     __slots__ = ("start", "end", "p_match_without")
@@ -229,7 +382,7 @@ class DescribeModelRequest(_message.Message):
     def __init__(self, bundle: _Optional[str] = ...) -> None: ...
 
 class DescribeModelResponse(_message.Message):
-    __slots__ = ("bundle", "created", "synthetic", "strong_model", "weak_model", "encoder", "calibrator", "default_policy", "policies", "figures", "served", "unseen")
+    __slots__ = ("bundle", "created", "synthetic", "strong_model", "weak_model", "encoder", "calibrator", "default_policy", "policies", "figures", "served", "unseen", "has_second_look")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
@@ -242,6 +395,7 @@ class DescribeModelResponse(_message.Message):
     FIGURES_FIELD_NUMBER: _ClassVar[int]
     SERVED_FIELD_NUMBER: _ClassVar[int]
     UNSEEN_FIELD_NUMBER: _ClassVar[int]
+    HAS_SECOND_LOOK_FIELD_NUMBER: _ClassVar[int]
     bundle: str
     created: str
     synthetic: bool
@@ -254,7 +408,8 @@ class DescribeModelResponse(_message.Message):
     figures: _containers.RepeatedCompositeFieldContainer[Figure]
     served: _containers.RepeatedScalarFieldContainer[str]
     unseen: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, bundle: _Optional[str] = ..., created: _Optional[str] = ..., synthetic: _Optional[bool] = ..., strong_model: _Optional[str] = ..., weak_model: _Optional[str] = ..., encoder: _Optional[_Union[Encoder, _Mapping]] = ..., calibrator: _Optional[str] = ..., default_policy: _Optional[str] = ..., policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., figures: _Optional[_Iterable[_Union[Figure, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ..., unseen: _Optional[_Iterable[str]] = ...) -> None: ...
+    has_second_look: bool
+    def __init__(self, bundle: _Optional[str] = ..., created: _Optional[str] = ..., synthetic: _Optional[bool] = ..., strong_model: _Optional[str] = ..., weak_model: _Optional[str] = ..., encoder: _Optional[_Union[Encoder, _Mapping]] = ..., calibrator: _Optional[str] = ..., default_policy: _Optional[str] = ..., policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., figures: _Optional[_Iterable[_Union[Figure, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ..., unseen: _Optional[_Iterable[str]] = ..., has_second_look: _Optional[bool] = ...) -> None: ...
 
 class Encoder(_message.Message):
     __slots__ = ("name", "sha256", "max_tokens", "dim")
@@ -269,7 +424,7 @@ class Encoder(_message.Message):
     def __init__(self, name: _Optional[str] = ..., sha256: _Optional[str] = ..., max_tokens: _Optional[int] = ..., dim: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("name", "kind", "target", "threshold", "is_met", "share_weak", "quality_kept", "share_worse", "share_worse_bound", "delta")
+    __slots__ = ("name", "kind", "target", "threshold", "is_met", "share_weak", "quality_kept", "share_worse", "share_worse_bound", "delta", "checked")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
@@ -280,6 +435,7 @@ class Policy(_message.Message):
     SHARE_WORSE_FIELD_NUMBER: _ClassVar[int]
     SHARE_WORSE_BOUND_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
+    CHECKED_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     target: float
@@ -290,7 +446,38 @@ class Policy(_message.Message):
     share_worse: float
     share_worse_bound: float
     delta: float
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., target: _Optional[float] = ..., threshold: _Optional[float] = ..., is_met: _Optional[bool] = ..., share_weak: _Optional[float] = ..., quality_kept: _Optional[float] = ..., share_worse: _Optional[float] = ..., share_worse_bound: _Optional[float] = ..., delta: _Optional[float] = ...) -> None: ...
+    checked: CheckedPolicy
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., target: _Optional[float] = ..., threshold: _Optional[float] = ..., is_met: _Optional[bool] = ..., share_weak: _Optional[float] = ..., quality_kept: _Optional[float] = ..., share_worse: _Optional[float] = ..., share_worse_bound: _Optional[float] = ..., delta: _Optional[float] = ..., checked: _Optional[_Union[CheckedPolicy, _Mapping]] = ...) -> None: ...
+
+class CheckedPolicy(_message.Message):
+    __slots__ = ("t_strong", "t_weak", "t_accept", "is_met", "share_weak", "share_tried", "share_escalated", "share_answered_weak", "quality_kept", "share_worse", "share_worse_bound", "delta", "cost_ratio")
+    T_STRONG_FIELD_NUMBER: _ClassVar[int]
+    T_WEAK_FIELD_NUMBER: _ClassVar[int]
+    T_ACCEPT_FIELD_NUMBER: _ClassVar[int]
+    IS_MET_FIELD_NUMBER: _ClassVar[int]
+    SHARE_WEAK_FIELD_NUMBER: _ClassVar[int]
+    SHARE_TRIED_FIELD_NUMBER: _ClassVar[int]
+    SHARE_ESCALATED_FIELD_NUMBER: _ClassVar[int]
+    SHARE_ANSWERED_WEAK_FIELD_NUMBER: _ClassVar[int]
+    QUALITY_KEPT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_WORSE_FIELD_NUMBER: _ClassVar[int]
+    SHARE_WORSE_BOUND_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    COST_RATIO_FIELD_NUMBER: _ClassVar[int]
+    t_strong: float
+    t_weak: float
+    t_accept: float
+    is_met: bool
+    share_weak: float
+    share_tried: float
+    share_escalated: float
+    share_answered_weak: float
+    quality_kept: float
+    share_worse: float
+    share_worse_bound: float
+    delta: float
+    cost_ratio: float
+    def __init__(self, t_strong: _Optional[float] = ..., t_weak: _Optional[float] = ..., t_accept: _Optional[float] = ..., is_met: _Optional[bool] = ..., share_weak: _Optional[float] = ..., share_tried: _Optional[float] = ..., share_escalated: _Optional[float] = ..., share_answered_weak: _Optional[float] = ..., quality_kept: _Optional[float] = ..., share_worse: _Optional[float] = ..., share_worse_bound: _Optional[float] = ..., delta: _Optional[float] = ..., cost_ratio: _Optional[float] = ...) -> None: ...
 
 class Figure(_message.Message):
     __slots__ = ("name", "value", "low", "high")

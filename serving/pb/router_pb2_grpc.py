@@ -80,6 +80,21 @@ class RouterServiceStub:
                 request_serializer=turnout_dot_v1_dot_router__pb2.RouteStreamRequest.SerializeToString,
                 response_deserializer=turnout_dot_v1_dot_router__pb2.RouteStreamResponse.FromString,
                 _registered_method=True)
+        self.Check = channel.unary_unary(
+                '/turnout.v1.RouterService/Check',
+                request_serializer=turnout_dot_v1_dot_router__pb2.CheckRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_router__pb2.CheckResponse.FromString,
+                _registered_method=True)
+        self.CheckBatch = channel.unary_unary(
+                '/turnout.v1.RouterService/CheckBatch',
+                request_serializer=turnout_dot_v1_dot_router__pb2.CheckBatchRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_router__pb2.CheckBatchResponse.FromString,
+                _registered_method=True)
+        self.CheckStream = channel.stream_stream(
+                '/turnout.v1.RouterService/CheckStream',
+                request_serializer=turnout_dot_v1_dot_router__pb2.CheckStreamRequest.SerializeToString,
+                response_deserializer=turnout_dot_v1_dot_router__pb2.CheckStreamResponse.FromString,
+                _registered_method=True)
         self.ReportOutcome = channel.unary_unary(
                 '/turnout.v1.RouterService/ReportOutcome',
                 request_serializer=turnout_dot_v1_dot_router__pb2.ReportOutcomeRequest.SerializeToString,
@@ -155,6 +170,31 @@ class RouterServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Check(self, request, context):
+        """Decides on an answer of the weak model: is it to be shown, or is the strong model
+        to be asked as well? For requests that Route answered with ACTION_TRY. Needs no
+        encoder. NOT_FOUND when only a request_id is given and the server does not
+        remember it: ask again with the request. UNIMPLEMENTED when the bundle has no
+        second look. On any error the caller uses the strong model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckBatch(self, request, context):
+        """Decides on many answers at once, as RouteBatch does on requests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def CheckStream(self, request_iterator, context):
+        """Decides on answers as they come, as RouteStream does on requests.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ReportOutcome(self, request, context):
         """Takes in what became of a routed request: the food of the next training.
         Answered once the outcome is on the disk of the server: from then on neither a
@@ -197,6 +237,21 @@ def add_RouterServiceServicer_to_server(servicer, server):
                     servicer.RouteStream,
                     request_deserializer=turnout_dot_v1_dot_router__pb2.RouteStreamRequest.FromString,
                     response_serializer=turnout_dot_v1_dot_router__pb2.RouteStreamResponse.SerializeToString,
+            ),
+            'Check': grpc.unary_unary_rpc_method_handler(
+                    servicer.Check,
+                    request_deserializer=turnout_dot_v1_dot_router__pb2.CheckRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_router__pb2.CheckResponse.SerializeToString,
+            ),
+            'CheckBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckBatch,
+                    request_deserializer=turnout_dot_v1_dot_router__pb2.CheckBatchRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_router__pb2.CheckBatchResponse.SerializeToString,
+            ),
+            'CheckStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.CheckStream,
+                    request_deserializer=turnout_dot_v1_dot_router__pb2.CheckStreamRequest.FromString,
+                    response_serializer=turnout_dot_v1_dot_router__pb2.CheckStreamResponse.SerializeToString,
             ),
             'ReportOutcome': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportOutcome,
@@ -321,6 +376,87 @@ class RouterService:
             '/turnout.v1.RouterService/RouteStream',
             turnout_dot_v1_dot_router__pb2.RouteStreamRequest.SerializeToString,
             turnout_dot_v1_dot_router__pb2.RouteStreamResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Check(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.RouterService/Check',
+            turnout_dot_v1_dot_router__pb2.CheckRequest.SerializeToString,
+            turnout_dot_v1_dot_router__pb2.CheckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/turnout.v1.RouterService/CheckBatch',
+            turnout_dot_v1_dot_router__pb2.CheckBatchRequest.SerializeToString,
+            turnout_dot_v1_dot_router__pb2.CheckBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/turnout.v1.RouterService/CheckStream',
+            turnout_dot_v1_dot_router__pb2.CheckStreamRequest.SerializeToString,
+            turnout_dot_v1_dot_router__pb2.CheckStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -191,6 +191,7 @@ class RouterServer:
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
 
     def _watch_drift(self) -> None:
+        self.service.answering.pending.sweep()
         self.service.drift.sample(one.bundle for one in self._lifecycle.lineup.everyone)
 
     async def reload(self) -> None:

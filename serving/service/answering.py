@@ -10,12 +10,20 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, TypeVar
 
 from turnout.serving.access.access import check_tenant
 from turnout.serving.bundles.bundle import Policy
 from turnout.serving.decision.costs import ExpectedCosts
-from turnout.serving.decision.decision import NO_RULES, Decision, check_content, model_decision, ruled_decision, settled
+from turnout.serving.decision.decision import (
+    NO_RULES,
+    Decision,
+    check_content,
+    exit_thresholds,
+    model_decision,
+    ruled_decision,
+    settled,
+)
 from turnout.serving.decision.routes import estimated_tokens
 from turnout.serving.decision.rules.budget import ExplorationBudget
 from turnout.serving.decision.rules.exploring import After
@@ -30,9 +38,12 @@ from turnout.serving.service.items import failed_result, request_id_of, result
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.lineup import Lineup, Served
 from turnout.serving.service.model_thread import Ask, ModelThread, Predicted, remaining_s
+from turnout.serving.service.pending import Pending
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
 from turnout.serving.wire.route import Timings, read_request, response
+
+T = TypeVar("T")
 
 
 class Answering:
@@ -42,6 +53,8 @@ class Answering:
         lifecycle: the bundles.
         admission: the queue's limits and counts.
         challengers: canary and shadow.
+        decision_log: where decisions go; None where none are kept.
+        pending: requests that were tried, until their `Check` comes.
     """
 
     def __init__(
@@ -58,7 +71,8 @@ class Answering:
         self.challengers = Challengers(lifecycle)
         self._metrics = lifecycle.metrics
         self._rules = rules
-        self._decision_log = decision_log
+        self.decision_log = decision_log
+        self.pending = Pending(self._metrics.tried)
         self._drift = drift
         self._settings = settings
         self._budget = ExplorationBudget()
@@ -71,12 +85,16 @@ class Answering:
 
     @property
     def _logs_features(self) -> bool:
-        return self._decision_log is not None and self._decision_log.wants_features
+        return self.decision_log is not None and self.decision_log.wants_features
 
     def close(self) -> None:
         """Drop what waits for the model and let its threads end."""
         self._model_thread.close()
         self.challengers.close()
+
+    async def work(self, job: Callable[[], T], asked: Asked) -> tuple[T, int, int]:
+        """Run a job of the model's in its turn; as `ModelThread.work`."""
+        return await self._model_thread.work(job, asked.deadline_s, asked.decoded_ns)
 
     async def result(self, raw: bytes, deadline_s: float | None) -> Any:
         """Return the `RouteResult` of one item: what `answer` returns, or the failure it raised."""
@@ -126,12 +144,16 @@ class Answering:
             predicted.prediction,
             asked.before.rule,
             falls_back=asked.before.falls_back,
+            checked=asked.checked(served, policy),
         )
         self.challengers.show(lineup, served, asked, chosen)
         manifest = served.manifest
         decision = settled(chosen, manifest.pair, self._after(rules, asked, chosen, predicted, costs))
-        if self._drift is not None:
+        # Of a tried request only what was escalated or accepted gets an outcome: no fair sample of the first look.
+        if self._drift is not None and (decision.wants_both or not decision.is_tried):
             self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction)
+        if decision.is_tried:
+            self.pending.put(asked, served)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
         features = predicted.features if self._logs_features else None
         self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, features, served.bundle), timings)
@@ -155,8 +177,8 @@ class Answering:
     def _decided(self, decided: Decided, timings: Timings) -> None:
         """Count a decision, and log it where a log is kept."""
         self._metrics.decided(decided.decision, decided.manifest.bundle_id, timings)
-        if self._decision_log is not None:
-            self._decision_log.log(decided)
+        if self.decision_log is not None:
+            self.decision_log.log(decided)
 
     async def _predicted(self, lineup: Lineup, served: Served, asked: Asked) -> tuple[Served, Policy, Predicted]:
         """Ask the canary, where it is its turn, and where it fails the bundle that always may."""
@@ -173,7 +195,8 @@ class Answering:
     async def _by(self, served: Served, policy: Policy, asked: Asked) -> Predicted:
         """Ask one bundle: its cache, else its model."""
         call = asked.call
-        key = served.cache.key(call.prompt, policy.threshold)
+        threshold, also = exit_thresholds(policy, asked.checked(served, policy))
+        key = served.cache.key(call.prompt, threshold, also)
         if key and not call.explain:
             known = served.cache.get(key)
             self._metrics.cache(hit=known is not None)
@@ -185,11 +208,12 @@ class Answering:
             ask = Ask(
                 served.bundle.model,
                 call.prompt,
-                policy.threshold,
+                threshold,
                 asked.deadline_s,
                 asked.decoded_ns,
                 parts,
                 wants_features=self._logs_features or is_watched,
+                also=also,
             )
             predicted = await self._model_thread.ask(ask, self.admission.service_s)
         served.cache.put(key, predicted.prediction)

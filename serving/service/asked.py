@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from turnout.serving.bundles.bundle import Policy
-from turnout.serving.decision.decision import threshold_policy
+from turnout.serving.bundles.bundle import CheckedPolicy, Policy
+from turnout.serving.decision.decision import rule_of_three, threshold_policy
 from turnout.serving.decision.rules.rules import Before, Facts
 from turnout.serving.service.lineup import Served
 from turnout.serving.wire.route import RouteCall
@@ -33,6 +33,10 @@ class Asked:
     def wanted_bundle(self) -> str:
         """The bundle that the caller names, else that of the rules; empty for the default."""
         return self.call.bundle or self.before.bundle
+
+    def checked(self, served: Served, policy: Policy) -> CheckedPolicy | None:
+        """Return the thresholds over three actions, where they hold for this caller; else None."""
+        return rule_of_three(served.bundle, policy, can_check=self.call.can_check)
 
     def policy(self, served: Served) -> Policy:
         """Return the policy to apply: the caller's own, else that of the rules, else the bundle's default.

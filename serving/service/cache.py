@@ -32,12 +32,14 @@ class PredictionCache:
     def __len__(self) -> int:
         return len(self._predictions)
 
-    def key(self, prompt: Prompt, threshold: float) -> bytes:
+    def key(self, prompt: Prompt, threshold: float, also: float | None = None) -> bytes:
         """Return what a prediction depends on, as a digest; empty where nothing is kept."""
         if not self._max_items:
             return b""
         digest = blake2b(prompt.text.encode(), digest_size=KEY_BYTES, key=self._secret)
         digest.update(repr((prompt.turns, prompt.images, prompt.tools, prompt.wants_json, threshold)).encode())
+        if also is not None:
+            digest.update(repr(also).encode())
         return digest.digest()
 
     def get(self, key: bytes) -> Prediction | None:

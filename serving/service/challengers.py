@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from turnout.serving.decision.decision import Decision
-from turnout.serving.decision.routes import Route
 from turnout.serving.decision.rules.draws import Purpose, draw
 from turnout.serving.errors import ModelFault, RequestError, UnknownName
 from turnout.serving.observe.incidents import report_incident
@@ -72,8 +71,9 @@ class Challengers:
                     policy=chosen.policy,
                     threshold=chosen.threshold,
                     p_match=chosen.p_match,
-                    is_weak=chosen.route is Route.WEAK,
+                    action=chosen.action,
                     falls_back=asked.before.falls_back,
+                    can_check=asked.call.can_check,
                 )
             )
             if not taken:

@@ -24,6 +24,7 @@ from turnout.serving.decision.routes import BYTES_PER_TOKEN, MAX_ESTIMATED_TOKEN
 from turnout.serving.router.features import SCHEMA_VERSION, Features
 from turnout.serving.router.redaction import RULES_VERSION, redact
 from turnout.serving.service.lessons import Lesson, Lessons
+from turnout.serving.spool.check import MAX_REASON_CHARS, CheckRecord, encode_check, packed
 from turnout.serving.spool.decision import DecisionRecord, LogDecisions, encode_decision
 from turnout.serving.spool.digests import prompt_digest
 from turnout.serving.spool.framing import Kind
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from turnout.serving.decision.costs import ExpectedCosts
     from turnout.serving.decision.decision import Decision
     from turnout.serving.router.prompt import Prompt
+    from turnout.serving.wire.check import CheckCall, Judgement
     from turnout.serving.wire.route import RouteCall
 
 POLL_S = 0.1
@@ -75,6 +77,26 @@ class Decided(msgspec.Struct, frozen=True, gc=False):  # made on the event loop:
     features: Features | None = None
     bundle: Bundle | None = None
 
+    @property
+    def n_chars(self) -> int:
+        """Characters that wait with it."""
+        return len(self.call.prompt.text)
+
+
+class CheckedAnswer(msgspec.Struct, frozen=True, gc=False):
+    """A verdict on its way to the log: of which request, on which answer, by which bundle."""
+
+    checked_s: float
+    call: RouteCall
+    check: CheckCall
+    judged: Judgement
+    bundle_id: str
+
+    @property
+    def n_chars(self) -> int:
+        """Characters that wait with it."""
+        return len(self.call.prompt.text) + len(self.check.answer.text)
+
 
 class DecisionLog:
     """Takes decisions in on one thread, the event loop's, and writes them from its own.
@@ -92,7 +114,7 @@ class DecisionLog:
         self._spool = spool
         self._key = key
         self._lessons = Lessons()
-        self._waiting: deque[Decided] = deque()
+        self._waiting: deque[Decided | CheckedAnswer] = deque()
         # Each count is written by one thread alone; their differences say what waits, without a lock.
         self._chars_in = self._chars_out = 0
         self._refused = self._failed = 0
@@ -121,14 +143,20 @@ class DecisionLog:
 
     def log(self, decided: Decided) -> None:
         """Queue a decision, or drop and count it where there is no room; never waits, never raises."""
+        self._queue(decided)
+
+    def log_check(self, checked: CheckedAnswer) -> None:
+        """Queue a verdict; as `log`."""
+        self._queue(checked)
+
+    def _queue(self, one: Decided | CheckedAnswer) -> None:
         self.offered += 1
-        n_chars = len(decided.call.prompt.text)
         waiting_chars = self._chars_in - self._chars_out
-        if len(self._waiting) >= MAX_WAITING or waiting_chars + n_chars > MAX_WAITING_CHARS:
+        if len(self._waiting) >= MAX_WAITING or waiting_chars + one.n_chars > MAX_WAITING_CHARS:
             self._refused += 1
             return
-        self._chars_in += n_chars
-        self._waiting.append(decided)
+        self._chars_in += one.n_chars
+        self._waiting.append(one)
 
     def close(self, within_s: float = CLOSE_S) -> None:
         """Hand all that waits to the spool, within `within_s`, and end the thread; the spool stays open."""
@@ -154,12 +182,15 @@ class DecisionLog:
         for _ in range(len(self._waiting)):
             decided = self._waiting.popleft()
             self._write(decided)
-            self._chars_out += len(decided.call.prompt.text)
+            self._chars_out += decided.n_chars
             if time.monotonic() >= breathes_s:
                 time.sleep(BREATH_S)
                 breathes_s = time.monotonic() + WORK_S
 
-    def _write(self, decided: Decided) -> None:
+    def _write(self, decided: Decided | CheckedAnswer) -> None:
+        if isinstance(decided, CheckedAnswer):
+            self._write_check(decided)
+            return
         try:
             record = record_of(decided, self.mode, self._key, self._lesson(decided))
             payload = encode_decision(record)
@@ -168,6 +199,15 @@ class DecisionLog:
             self._failed += 1
             return
         self._spool.offer(Kind.DECISION, payload)  # which counts it, written or dropped
+
+    def _write_check(self, checked: CheckedAnswer) -> None:
+        try:
+            payload = encode_check(check_record_of(checked, self.mode, self._key))
+        except Exception as error:  # noqa: BLE001  # as above
+            _log.error("decision log: a verdict could not be written: %s", type(error).__name__)
+            self._failed += 1
+            return
+        self._spool.offer(Kind.CHECK, payload)
 
     def _lesson(self, decided: Decided) -> Lesson | None:
         """Return the lesson of a decision that can teach, where the mode keeps no text to learn from."""
@@ -206,6 +246,7 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes, lesson: Lesson |
         tokens=decided.tokens,
         route=decision.route,
         model=decision.model,
+        action=decision.action,
         threshold=decision.threshold,
         policy=decision.policy,
         reason=decision.reason,
@@ -237,6 +278,53 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes, lesson: Lesson |
         feature_schema=0 if features is None else SCHEMA_VERSION,
         harness_rules=decided.manifest.harness_rules if features is not None else 0,
         **_taught(lesson),
+    )
+
+
+def check_record_of(checked: CheckedAnswer, mode: LogDecisions, key: bytes) -> CheckRecord:
+    """Return the record of a verdict, with as much of the answer as the mode keeps."""
+    call, check, judged = checked.call, checked.check, checked.judged
+    answer, signals = check.answer, check.signals
+    text, is_left_out = None, False
+    if mode is not LogDecisions.DIGEST:
+        is_left_out = len(answer.text) * 4 > MAX_TEXT_BYTES and len(answer.text.encode()) > MAX_TEXT_BYTES
+        kept = redact(answer.text) if mode is LogDecisions.REDACTED else answer.text
+        text = None if is_left_out else kept
+    return CheckRecord(
+        checked_s=checked.checked_s,
+        kept=mode,
+        digest=prompt_digest(call.prompt, key),
+        verdict=judged.verdict,
+        model=judged.model,
+        threshold=judged.threshold,
+        policy=judged.policy,
+        reason=judged.reason,
+        bundle=checked.bundle_id,
+        head=judged.head,
+        p_match_checked=judged.p_match,
+        request_id=call.request_id,
+        tenant=call.tenant,
+        task=call.task,
+        session_id=call.session_id,
+        rule=judged.rule,
+        accept_cost_usd=judged.accept_usd,
+        escalate_cost_usd=judged.escalate_usd,
+        signals_used=judged.used,
+        signals_ignored=judged.ignored,
+        text=text,
+        is_left_out=is_left_out,
+        redaction=RULES_VERSION if mode is LogDecisions.REDACTED else 0,
+        characters=len(answer.text),
+        tool_calls=answer.tool_calls,
+        is_refusal=answer.is_refusal,
+        finish_reason=answer.finish_reason[:MAX_REASON_CHARS],
+        token_logprobs=packed(signals.token_logprobs),
+        top_margins=packed(signals.top_margins),
+        mean_logprob=signals.mean_logprob,
+        self_check=signals.self_check,
+        prompt_tokens=check.prompt_tokens,
+        completion_tokens=check.completion_tokens,
+        latency_ms=check.latency_ms,
     )
 
 

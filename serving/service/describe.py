@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from turnout.serving.bundles.bundle import Manifest, Policy
@@ -24,13 +25,16 @@ def read_describe(raw: bytes) -> str:
         raise InvalidRequest("the request is not a turnout.v1.DescribeModelRequest") from None
 
 
-def description(manifest: Manifest, served: Sequence[str], unseen: Sequence[str] = ()) -> Any:
+def description(
+    manifest: Manifest, served: Sequence[str], unseen: Sequence[str] = (), *, has_second_look: bool = False
+) -> Any:
     """Return the `DescribeModelResponse` of one of the bundles served; `served` are the ids of all.
 
     Args:
         manifest: of the bundle.
         served: ids of all bundles that this server answers from.
         unseen: what the bundle's training never had.
+        has_second_look: whether it can check answers.
     """
     encoder = manifest.encoder
     return pb.DescribeModelResponse(
@@ -46,6 +50,7 @@ def description(manifest: Manifest, served: Sequence[str], unseen: Sequence[str]
         figures=[_figure(name, value, manifest.intervals.get(name)) for name, value in manifest.metrics.items()],
         served=served,
         unseen=unseen,
+        has_second_look=has_second_look,
     )
 
 
@@ -61,6 +66,7 @@ def _policy(policy: Policy) -> Any:
         share_worse=policy.share_worse,
         share_worse_bound=policy.share_worse_bound,
         delta=policy.delta,
+        checked=None if policy.checked is None else pb.CheckedPolicy(**msgspec.structs.asdict(policy.checked)),
     )
 
 

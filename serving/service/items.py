@@ -30,15 +30,15 @@ def _items_class() -> Any:
 _Items = _items_class()
 
 
-def read_batch(raw: bytes, max_bytes: int, max_items: int) -> list[bytes]:
-    """Return the undecoded items of a `RouteBatchRequest`.
+def read_batch(raw: bytes, max_bytes: int, max_items: int, name: str = "RouteBatchRequest") -> list[bytes]:
+    """Return the undecoded items of a `RouteBatchRequest`, or of the message of that name and shape.
 
     Raises:
         InvalidRequest: more than `max_bytes` or `max_items`, or the bytes around the items are undecodable.
     """
     if len(raw) > max_bytes:
         raise InvalidRequest(f"the batch has {len(raw)} bytes, at most {max_bytes} are allowed")
-    items = _read_items(raw, "RouteBatchRequest")
+    items = _read_items(raw, name)
     if len(items) > max_items:
         raise InvalidRequest(f"the batch has {len(items)} items, at most {max_items} are allowed")
     return items
@@ -89,6 +89,11 @@ def batch_response(results: Sequence[Any]) -> Any:
 def stream_response(result: Any) -> Any:
     """Return the `RouteStreamResponse` of a result."""
     return pb.RouteStreamResponse(result=result)
+
+
+def check_stream_response(result: Any) -> Any:
+    """Return the `CheckStreamResponse` of a result."""
+    return pb.CheckStreamResponse(result=result)
 
 
 def _read_items(raw: bytes, name: str) -> list[bytes]:

@@ -21,14 +21,25 @@ from turnout.serving.observe.drift.watch import DriftWatch
 from turnout.serving.observe.tracing import Tracing
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.service.answering import Answering
+from turnout.serving.service.checking import Checking
 from turnout.serving.service.describe import description, read_describe
-from turnout.serving.service.items import batch_response, failed_result, read_batch, read_stream_item, stream_response
+from turnout.serving.service.items import (
+    batch_response,
+    check_stream_response,
+    failed_result,
+    read_batch,
+    read_stream_item,
+    stream_response,
+)
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.outcomes import OutcomeIntake
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
 from turnout.serving.spool.writer import CLOSE_S
 from turnout.serving.wire.route import SERVICE_NAME
+
+Answer = Callable[[bytes, float | None], Awaitable[Any]]
+"""From the bytes of one item and a deadline to its result."""
 
 
 class RouterService:
@@ -39,6 +50,7 @@ class RouterService:
         is_ready: whether callers are to come; no longer after `retire`, though calls are still answered.
         n_calls: calls that are being answered, refusals among them.
         answering: the path of every request, with queue and model thread.
+        checking: the path of every answer that is checked, over the same queue and thread.
         outcomes: the path of every outcome, with its spool.
         decision_log: where decisions go, into the same spool; None when they are not kept.
         metrics: what this worker counts.
@@ -61,6 +73,7 @@ class RouterService:
         self.outcomes = OutcomeIntake(settings, self.drift.reported)
         self.decision_log = self.outcomes.decision_log(settings)
         self.answering = Answering(lifecycle, settings, rules, self.decision_log, self.drift)
+        self.checking = Checking(self.answering, settings, rules)
         self._tracing = tracing
         self._settings = settings
 
@@ -76,6 +89,9 @@ class RouterService:
             "Route": (unary, self.route, pb.RouteResponse),
             "RouteBatch": (unary, self.route_batch, pb.RouteBatchResponse),
             "RouteStream": (stream, self.route_stream, pb.RouteStreamResponse),
+            "Check": (unary, self.check, pb.CheckResponse),
+            "CheckBatch": (unary, self.check_batch, pb.CheckBatchResponse),
+            "CheckStream": (stream, self.check_stream, pb.CheckStreamResponse),
             "ReportOutcome": (unary, self.report_outcome, pb.ReportOutcomeResponse),
             "DescribeModel": (unary, self.describe_model, pb.DescribeModelResponse),
         }
@@ -129,7 +145,21 @@ class RouterService:
 
     async def route_stream(self, requests: AsyncIterable[bytes], context: Any) -> None:
         """Answer one `RouteStream`, in the order of its requests; its items fail alone."""
-        await self.or_status(self._route_stream(requests, context), context)
+        answer = self._stream(requests, context, self.answering.result, stream_response)
+        await self.or_status(answer, context)
+
+    async def check(self, raw: bytes, context: Any) -> Any:
+        """Answer one `Check` call."""
+        return await self.or_status(self.judge(raw, deadline_of(context)), context)
+
+    async def check_batch(self, raw: bytes, context: Any) -> Any:
+        """Answer one `CheckBatch` call; its items fail alone."""
+        return await self.or_status(self._check_batch(raw, context), context)
+
+    async def check_stream(self, requests: AsyncIterable[bytes], context: Any) -> None:
+        """Answer one `CheckStream`, in the order of its requests; its items fail alone."""
+        answer = self._stream(requests, context, self.checking.result, check_stream_response)
+        await self.or_status(answer, context)
 
     async def report_outcome(self, raw: bytes, context: Any) -> Any:
         """Answer one `ReportOutcome` call; it needs no model, and waits for the disk alone."""
@@ -164,13 +194,26 @@ class RouterService:
         self.check_warm()
         return await self.answering.answer(raw, deadline_s)
 
+    async def judge(self, raw: bytes, deadline_s: float | None) -> Any:
+        """Return the `CheckResponse` to the bytes of one `CheckRequest`; as `decide`."""
+        self.check_warm()
+        return await self.checking.check(raw, deadline_s)
+
+    async def _check_batch(self, raw: bytes, context: Any) -> Any:
+        deadline_s = deadline_of(context)
+        self.check_warm()
+        items = read_batch(raw, self._settings.max_batch_bytes, self._settings.max_batch_items, "CheckBatchRequest")
+        return pb.CheckBatchResponse(results=await self.checking.results(items, deadline_s))
+
     async def _route_batch(self, raw: bytes, context: Any) -> Any:
         deadline_s = deadline_of(context)
         self.check_warm()
         items = read_batch(raw, self._settings.max_batch_bytes, self._settings.max_batch_items)
         return batch_response(await self.answering.results(items, deadline_s))
 
-    async def _route_stream(self, requests: AsyncIterable[bytes], context: Any) -> None:
+    async def _stream(
+        self, requests: AsyncIterable[bytes], context: Any, answer: Answer, write: Callable[[Any], Any]
+    ) -> None:
         deadline_s = deadline_of(context)
         self.check_warm()
         # Room is given back after the write, which waits for a caller that does not read: so does the reading.
@@ -179,29 +222,32 @@ class RouterService:
 
         async def write_all() -> None:
             while (answering := await in_order.get()) is not None:
-                await context.write(stream_response(await answering))
+                await context.write(write(await answering))
                 room.release()
 
         async with asyncio.TaskGroup() as tasks:  # a stream that ends early takes its work along
             tasks.create_task(write_all())
             async for raw in requests:
                 await room.acquire()
-                in_order.put_nowait(tasks.create_task(self._stream_result(raw, deadline_s)))
+                in_order.put_nowait(tasks.create_task(self._stream_result(raw, deadline_s, answer)))
             in_order.put_nowait(None)
 
-    async def _stream_result(self, raw: bytes, deadline_s: float | None) -> Any:
+    async def _stream_result(self, raw: bytes, deadline_s: float | None, answer: Answer) -> Any:
         try:
             item = read_stream_item(raw)
         except InvalidRequest as error:
             self.metrics.failed(error.code)
-            return failed_result("", failure_of(error))
-        return await self.answering.result(item, deadline_s)
+            failed = failed_result("", failure_of(error))
+            return failed if answer == self.answering.result else pb.CheckResult(failure=failed.failure)
+        return await answer(item, deadline_s)
 
     async def _describe_model(self, raw: bytes) -> Any:
         lineup = self.answering.lifecycle.lineup
         served = [one.manifest.bundle_id for one in lineup.served]
         found = lineup.find(read_describe(raw))
-        return description(found.manifest, served, found.bundle.unseen)
+        return description(
+            found.manifest, served, found.bundle.unseen, has_second_look=found.bundle.checker is not None
+        )
 
     def check_warm(self) -> None:
         """Raise `NotServing` before the model is warm, and while the server ends."""

@@ -14,6 +14,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.decision.decision import action_of, exit_thresholds, rule_of_three, threshold_policy
+from turnout.serving.decision.routes import Action
 from turnout.serving.errors import RequestError
 from turnout.serving.observe.incidents import report_incident
 from turnout.serving.router.prompt import Prompt
@@ -24,9 +26,10 @@ NICENESS = 10
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What the champion decided on one prompt: `p_match`, and whether it went weak.
+    """What the champion decided on one prompt: `p_match`, and what the caller was to do.
 
     Attributes:
+        can_check: whether the caller can have answers checked, so that three actions were open.
         falls_back: whether what is out of distribution goes strong, under the rules of the request.
     """
 
@@ -35,13 +38,14 @@ class Sighting:
     policy: str
     threshold: float
     p_match: float
-    is_weak: bool
+    action: Action
     falls_back: bool = True
+    can_check: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """What the challenger said of the same prompt: same route or not, and how far `p_match` is off."""
+    """What the challenger said of the same prompt: same action or not, and how far `p_match` is off."""
 
     agrees: bool
     distance: float
@@ -94,10 +98,12 @@ class Shadow:
 
 
 def compare(sighting: Sighting) -> Comparison:
-    """Ask the challenger, under its own threshold for the same policy where it has one."""
-    threshold = sighting.threshold
-    with suppress(RequestError):
-        threshold = sighting.bundle.manifest.policy(sighting.policy).threshold
-    said = sighting.bundle.model.predict(sighting.prompt, threshold)
-    goes_weak = said.goes_weak(threshold, falls_back=sighting.falls_back)
-    return Comparison(goes_weak == sighting.is_weak, abs(said.p_match - sighting.p_match))
+    """Ask the challenger, under its own thresholds for the same policy where it has one."""
+    try:
+        policy = sighting.bundle.manifest.policy(sighting.policy)
+    except RequestError:
+        policy = threshold_policy(min(1.0, sighting.threshold))
+    checked = rule_of_three(sighting.bundle, policy, can_check=sighting.can_check)
+    said = sighting.bundle.model.predict(sighting.prompt, exit_thresholds(policy, checked)[0])
+    action = action_of(policy, said, checked, falls_back=sighting.falls_back)
+    return Comparison(action is sighting.action, abs(said.p_match - sighting.p_match))

@@ -52,6 +52,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         key_salt: its salt, that of `bundle`.
         characters: of the prompt.
         script: its writing system, as `turnout.serving.router.languages` names it.
+        action: `weak`, `try` or `strong`; empty in logs of before, where it is the route.
     """
 
     decided_s: float
@@ -97,6 +98,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     key_salt: str = ""
     characters: int = 0
     script: str = ""
+    action: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -32,6 +32,7 @@ class Kind(enum.IntEnum):
 
     OUTCOME = 1
     DECISION = 2
+    CHECK = 3
 
 
 @dataclass(frozen=True, slots=True)

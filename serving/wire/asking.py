@@ -19,6 +19,9 @@ from turnout.serving.router.prompt import clean_text
 Tier = Literal["weak", "strong"]
 TIERS: dict[int, Tier] = {pb.TIER_WEAK: "weak", pb.TIER_STRONG: "strong"}
 
+ActionName = Literal["weak", "try", "strong"]
+ACTIONS: dict[int, ActionName] = {pb.ACTION_WEAK: "weak", pb.ACTION_TRY: "try", pb.ACTION_STRONG: "strong"}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteItem:
@@ -40,6 +43,7 @@ class RouteItem:
         cached_tokens: of the prompt, in the cache of the model of `previous_tier`.
         expected_output_tokens: of the answer, for the expected costs; None for the server's assumption.
         explain: whether to be told which parts of the prompt decided; costs a run of the model for each part.
+        can_check: whether the weak model's answer will be shown to `check` when asked to; allows the action `try`.
     """
 
     text: str | None = None
@@ -57,6 +61,7 @@ class RouteItem:
     cached_tokens: int = 0
     expected_output_tokens: int | None = None
     explain: bool = False
+    can_check: bool = False
 
 
 class RouteFields(TypedDict, total=False):
@@ -77,6 +82,7 @@ class RouteFields(TypedDict, total=False):
     cached_tokens: int
     expected_output_tokens: int | None
     explain: bool
+    can_check: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +101,8 @@ class Routed:
     Attributes:
         model: name to put into the `model` field of the request.
         tier: `weak` or `strong`.
+        action: `weak`, `try` or `strong`: what to do. With `try`, have `model` answer and show the answer to `check`
+            before anybody sees it; only where `can_check` was said.
         p_match: calibrated probability that the weak model does as well; None when the model did not run.
         confidence: `p_match` when weak, `1 - p_match` when strong; None when the model did not run.
         threshold: what `p_match` was compared with; None on fallback.
@@ -116,6 +124,7 @@ class Routed:
 
     model: str
     tier: Tier
+    action: ActionName = "strong"
     p_match: float | None = None
     confidence: float | None = None
     threshold: float | None = None
@@ -154,6 +163,7 @@ def request_of(item: RouteItem, policy: str, bundle: str) -> Any:
         cached_tokens=item.cached_tokens,
         expected_output_tokens=item.expected_output_tokens,
         explain=item.explain,
+        can_check=item.can_check,
     )
     wanted = policy if item.policy is None else item.policy
     if item.threshold is not None:
@@ -195,17 +205,18 @@ def routed_of(reply: Any, latency_ms: float) -> Routed | None:
     return Routed(
         model=reply.model,
         tier=TIERS[reply.tier],
-        p_match=_optional(reply, "p_match"),
-        confidence=_optional(reply, "confidence"),
+        action=ACTIONS.get(reply.action, TIERS[reply.tier]),  # a server from before the field
+        p_match=optional(reply, "p_match"),
+        confidence=optional(reply, "confidence"),
         threshold=reply.threshold,
         policy=reply.policy,
-        reason=_short_name(pb.Reason, reply.reason) or "RULE",  # a later server may know more reasons
-        stage=_short_name(pb.Stage, reply.stage),
+        reason=short_name(pb.Reason, reply.reason) or "RULE",  # a later server may know more reasons
+        stage=short_name(pb.Stage, reply.stage),
         bundle=reply.bundle,
         rule=reply.rule,
         route_propensity=reply.route_propensity or None,  # 0: a server from before the field
-        weak_cost_usd=_optional(reply, "weak_cost_usd"),
-        strong_cost_usd=_optional(reply, "strong_cost_usd"),
+        weak_cost_usd=optional(reply, "weak_cost_usd"),
+        strong_cost_usd=optional(reply, "strong_cost_usd"),
         wants_both=reply.wants_both,
         pair_propensity=reply.pair_propensity,
         parts=tuple(Part(part.start, part.end, part.p_match_without) for part in reply.contributions),
@@ -213,11 +224,12 @@ def routed_of(reply: Any, latency_ms: float) -> Routed | None:
     )
 
 
-def _optional(reply: Any, field: str) -> float | None:
+def optional(reply: Any, field: str) -> float | None:
+    """Return a number that a reply may lack; None where it does."""
     return getattr(reply, field) if reply.HasField(field) else None
 
 
-def _short_name(enum: Any, number: int) -> str | None:
+def short_name(enum: Any, number: int) -> str | None:
     """Return `MODEL` for `REASON_MODEL`; None for the unspecified and for numbers of a later proto."""
     if number not in enum.values() or number == 0:
         return None

@@ -30,6 +30,9 @@ ROUTE_METHOD = f"/{SERVICE_NAME}/Route"
 ROUTE_BATCH_METHOD = f"/{SERVICE_NAME}/RouteBatch"
 ROUTE_STREAM_METHOD = f"/{SERVICE_NAME}/RouteStream"
 REPORT_OUTCOME_METHOD = f"/{SERVICE_NAME}/ReportOutcome"
+CHECK_METHOD = f"/{SERVICE_NAME}/Check"
+CHECK_BATCH_METHOD = f"/{SERVICE_NAME}/CheckBatch"
+CHECK_STREAM_METHOD = f"/{SERVICE_NAME}/CheckStream"
 DESCRIBE_MODEL_METHOD = f"/{SERVICE_NAME}/DescribeModel"
 
 TIERS = {pb.TIER_WEAK: Route.WEAK, pb.TIER_STRONG: Route.STRONG}
@@ -52,6 +55,7 @@ class RouteCall:
         cached_tokens: of the prompt, that the model of `previous` has cached; at least 0.
         output_tokens: that the answer is expected to have; None where unknown.
         explain: whether the response says which parts of the prompt decided.
+        can_check: whether the caller will have the weak model's answer checked when asked to.
     """
 
     request_id: str
@@ -66,6 +70,7 @@ class RouteCall:
     cached_tokens: int
     output_tokens: int | None
     explain: bool
+    can_check: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +94,11 @@ def read_request(raw: bytes, max_bytes: int) -> RouteCall:
         request = pb.RouteRequest.FromString(raw)
     except DecodeError:  # its text may quote the bytes
         raise InvalidRequest("the request is not a turnout.v1.RouteRequest: undecodable or not UTF-8") from None
+    return call_of(request)
+
+
+def call_of(request: Any) -> RouteCall:
+    """Return what a `RouteRequest` asks; raises `InvalidRequest` where it has no content, or a count below 0."""
     if request.cached_tokens < 0 or request.expected_output_tokens < 0:
         raise InvalidRequest("cached_tokens, expected_output_tokens: expected 0 or more")
     return RouteCall(
@@ -104,6 +114,7 @@ def read_request(raw: bytes, max_bytes: int) -> RouteCall:
         cached_tokens=request.cached_tokens,
         output_tokens=request.expected_output_tokens if request.HasField("expected_output_tokens") else None,
         explain=request.explain,
+        can_check=request.can_check,
     )
 
 
@@ -155,4 +166,6 @@ def response(
         ],
         wants_both=decision.wants_both,
         pair_propensity=decision.pair_propensity,
+        check_wanted=decision.is_tried,
+        action=f"ACTION_{decision.action.name}",
     )

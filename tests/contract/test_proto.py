@@ -14,11 +14,11 @@ from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.pb.generate import PROTO, PROTO_FOLDER, STUBS, generate
 
 NUMBERS = {
-    "RouteRequest": "request_id=1 text=2 messages=3 openai_body=4 policy=5 threshold=6 bundle=7 tenant=8",
+    "RouteRequest": "request_id=1 text=2 messages=3 openai_body=4 policy=5 threshold=6 bundle=7 tenant=8 can_check=16",
     "Messages": "messages=1",
     "Message": "role=1 text=2",
     "RouteResponse": "request_id=1 tier=2 model=3 p_match=4 confidence=5 threshold=6 policy=7 reason=8 stage=9 "
-    "bundle=10 timings=11",
+    "bundle=10 timings=11 check_wanted=19 action=20",
     "ReportOutcomeRequest": "request_id=1 tier=2 model=3 score=4 preference=5 error_code=6 prompt_tokens=7 "
     "completion_tokens=8 cached_tokens=9 latency_ms=10 bundle=11 tenant=12 session_id=13 task=14",
     "RouteBatchRequest": "requests=1",
@@ -35,6 +35,23 @@ NUMBERS = {
     "share_worse_bound=9 delta=10",
     "Figure": "name=1 value=2 low=3 high=4",
     "Timings": "decode_ns=1 queue_ns=2 model_ns=3",
+    "WeakAnswer": "text=1 tool_calls=2 is_refusal=3 finish_reason=4",
+    "AnswerSignals": "token_logprobs=1 alternative_logprobs=2 mean_logprob=3 self_check=4",
+    "CheckRequest": "request=1 request_id=2 answer=3 signals=4 prompt_tokens=5 completion_tokens=6 "
+    "latency_ms=7 tenant=8",
+    "CheckResponse": "request_id=1 verdict=2 model=3 p_match=4 confidence=5 threshold=6 policy=7 reason=8 head=9 "
+    "bundle=10 timings=11 verdict_propensity=12 accept_cost_usd=13 escalate_cost_usd=14 rule=15 signals_used=16 "
+    "signals_ignored=17",
+    "CheckBatchRequest": "requests=1",
+    "CheckBatchResponse": "results=1",
+    "CheckStreamRequest": "request=1",
+    "CheckStreamResponse": "result=1",
+    "CheckResult": "response=1 failure=2",
+    "CheckedPolicy": "t_strong=1 t_weak=2 t_accept=3 is_met=4 share_weak=5 share_tried=6 share_escalated=7 "
+    "share_answered_weak=8 quality_kept=9 share_worse=10 share_worse_bound=11 delta=12 cost_ratio=13",
+    "Action": "ACTION_UNSPECIFIED=0 ACTION_WEAK=1 ACTION_TRY=2 ACTION_STRONG=3",
+    "Verdict": "VERDICT_UNSPECIFIED=0 VERDICT_ACCEPT=1 VERDICT_ESCALATE=2",
+    "CheckHead": "CHECK_HEAD_UNSPECIFIED=0 CHECK_HEAD_CHECKER=1 CHECK_HEAD_SIGNALS=2 CHECK_HEAD_NONE=3",
     "Tier": "TIER_UNSPECIFIED=0 TIER_WEAK=1 TIER_STRONG=2",
     "Reason": "REASON_UNSPECIFIED=0 REASON_MODEL=1 REASON_RULE=2 REASON_TOO_LONG=3",
     "Stage": "STAGE_UNSPECIFIED=0 STAGE_FAST=1 STAGE_FULL=2",

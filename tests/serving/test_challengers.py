@@ -14,6 +14,7 @@ from tests.gates import BLOCKER, GatedModel, until
 from tests.running import server_in_loop
 from turnout.serving.bundles.bundle import Bundle, Pair, load_bundle
 from turnout.serving.client import AsyncRouter
+from turnout.serving.decision.routes import Action
 from turnout.serving.errors import BundleRefused
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.serving.service.canary import MAX_FAULTS, WINDOW, CanaryWatch
@@ -135,7 +136,7 @@ def test_shadow_that_cannot_keep_up_drops_and_counts(bundle: Bundle):
     shadow = Shadow()
 
     def sighting(text: str) -> Sighting:
-        return Sighting(held, prompt_from_text(text), "", 0.5, 0.9, is_weak=True)
+        return Sighting(held, prompt_from_text(text), "", 0.5, 0.9, action=Action.WEAK)
 
     shadow.show(sighting(BLOCKER))
     gated.at_gate.wait(5)
@@ -152,7 +153,7 @@ def test_fault_of_the_shadow_is_counted_and_does_not_end_it(tmp_path: Path):
     broken = load_bundle(tiny_bundle(tmp_path / "broken", nan_on_digits=True))
     shadow = Shadow()
     for text in ("digit 7", "none"):
-        shadow.show(Sighting(broken, prompt_from_text(text), "", 0.5, 0.9, is_weak=True))
+        shadow.show(Sighting(broken, prompt_from_text(text), "", 0.5, 0.9, action=Action.WEAK))
     shadow._waiting.put(None)
     shadow._thread.join(5)
     assert (shadow.failed, shadow.compared) == (1, 1)

@@ -15,7 +15,7 @@ from turnout.serving.bundles.bundle import GOLDEN, MANIFEST, Bundle, load_bundle
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.cli.route import decision_line
 from turnout.serving.decision.decision import decide, threshold_policy
-from turnout.serving.decision.routes import Reason, Route
+from turnout.serving.decision.routes import Action, Reason, Route
 from turnout.serving.errors import BundleRefused
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.prompt import prompt_from_text
@@ -96,7 +96,7 @@ def test_shadow_that_falls_back_disagrees_with_a_champion_that_went_weak(
     strict: Bundle, falls_back: bool, agrees: bool
 ):
     said = strict.model.predict(prompt_from_text(STRANGE), 0.5).p_match
-    sighting = Sighting(strict, prompt_from_text(STRANGE), "", 0.5, said, is_weak=True, falls_back=falls_back)
+    sighting = Sighting(strict, prompt_from_text(STRANGE), "", 0.5, said, action=Action.WEAK, falls_back=falls_back)
     assert compare(sighting).agrees is agrees
     assert compare(dataclasses.replace(sighting, prompt=prompt_from_text(FAMILIAR))).agrees
 

@@ -159,6 +159,8 @@ class Rules:
 
         What is out of distribution goes strong for certain: no session moves it, and no draw, since nobody knows
         what the weak model would make of it. Both answers may be asked for: that shows it, and nobody sees it.
+        Where it is tried instead (its route is weak, and its answer will be checked), no draw moves it either, but a
+        session that stays strong does.
 
         Args:
             facts: of the request.
@@ -171,13 +173,17 @@ class Rules:
             budget: counts towards the cap on exploration; None where nothing is capped.
         """
         rates = self._rates(before, policy)
-        if reason is Reason.OUT_OF_DISTRIBUTION:
+        if reason is Reason.OUT_OF_DISTRIBUTION and route is Route.STRONG:
             rates = Rates(0.0, rates.both)
         elif facts.previous is Route.STRONG and self._stays_strong(costs):
             # Strong whatever the model and the draw say: nothing to explore, and never weak for a session's sake.
             reason = Reason.MODEL if route is Route.STRONG else Reason.SESSION
             route, rates = Route.STRONG, Rates(0.0, rates.both)
-        elif self._is_settled(facts) or (route is Route.STRONG and p_match < self.spec.exploration.min_p_match):
+        elif (
+            reason is Reason.OUT_OF_DISTRIBUTION
+            or self._is_settled(facts)
+            or (route is Route.STRONG and p_match < self.spec.exploration.min_p_match)
+        ):
             rates = Rates(0.0, rates.both)
         limit = self.spec.exploration.max_usd_per_hour
         return explored(Chosen(route, reason, costs), rates, self.spec.salt, facts.draw_key, limit, budget)

@@ -1,0 +1,98 @@
+"""From what the second look says of an answer to what becomes of it: the threshold, and both ways' costs.
+
+Comes in: a bundle, a policy, the answer with its signals. Goes out: the first look's log-odds, the verdict, USD.
+"""
+
+from __future__ import annotations
+
+import math
+
+from turnout.serving.bundles.bundle import NEVER, Bundle, Policy
+from turnout.serving.decision.costs import PairPrices
+from turnout.serving.decision.routes import Verdict, estimated_tokens
+from turnout.serving.errors import ModelFault, NotEnabled
+from turnout.serving.router.answer import Answer, Signals
+from turnout.serving.router.checker import Checked, CheckHead
+from turnout.serving.router.model import Prediction, RouterModel, Stage
+from turnout.serving.router.prompt import Prompt
+
+LEAST_P = 1e-6
+"""Probabilities are held within [this, 1 - this], as those of the first look are: log-odds stay finite."""
+SELF_CHECK_TOKENS = 40
+"""Of the question that a self-check adds to prompt and answer; its own answer is one token."""
+
+
+def first_look(model: RouterModel, prompt: Prompt) -> Prediction:
+    """Return what the fast head says; no encoder runs.
+
+    The band in which the fast head may not answer lies around the threshold: an answer that lies in it at the one
+    end of the scale does not at the other.
+    """
+    features = model.featurize(prompt)
+    said = model.predict_features(features, 1.0)
+    return said if said.stage is Stage.FAST else model.predict_features(features, 0.0)
+
+
+def look_again(bundle: Bundle, prompt: Prompt, answer: Answer, signals: Signals, *, falls_back: bool = True) -> Checked:
+    """Return what the bundle's second look says of an answer.
+
+    Raises:
+        NotEnabled: the bundle has no second look.
+        ModelFault: one of both looks gave NaN or a number outside [0, 1].
+    """
+    if bundle.checker is None:
+        raise NotEnabled(f"bundle {bundle.manifest.bundle_id} has no second look; use the strong model")
+    first = first_look(bundle.model, prompt)
+    p_match = min(1.0 - LEAST_P, max(LEAST_P, first.p_match))
+    log_odds = math.log(p_match / (1.0 - p_match))
+    is_unlike = falls_back and first.is_out_of_distribution
+    checked = bundle.checker.check(prompt.text, answer, signals, log_odds, is_unlike)
+    if checked.head is not CheckHead.NONE and not 0.0 <= checked.p_match <= 1.0:
+        raise ModelFault(f"the checker gave p_match = {checked.p_match}, expected a number in [0, 1]")
+    return checked
+
+
+def accept_threshold(policy: Policy, own_threshold: float | None = None) -> float:
+    """Return what the second look's p_match has to reach: the caller's own threshold, else the policy's.
+
+    `NEVER` where the policy has no rule over three actions, or could not keep its promise with one.
+    """
+    if own_threshold is not None:
+        return own_threshold
+    return NEVER if policy.checked is None or not policy.checked.is_met else policy.checked.t_accept
+
+
+def verdict_of(checked: Checked, threshold: float) -> Verdict:
+    """Return the verdict; what nothing vouches for is escalated."""
+    is_accepted = checked.head is not CheckHead.NONE and checked.p_match >= threshold
+    return Verdict.ACCEPT if is_accepted else Verdict.ESCALATE
+
+
+def both_costs(
+    prices: PairPrices,
+    prompt: Prompt,
+    answer: Answer,
+    signals: Signals,
+    prompt_tokens: int | None = None,
+    completion_tokens: int | None = None,
+) -> tuple[float | None, float | None]:
+    """Return USD of accepting, which is spent, and of escalating: that and the strong model's expected answer.
+
+    Args:
+        prices: of the pair.
+        prompt: the request.
+        answer: of the weak model; the strong one's is taken to be as long.
+        signals: a self-check among them was one more call of the weak model.
+        prompt_tokens: as the vendor counted them; None for an estimate.
+        completion_tokens: likewise.
+    """
+    estimated = estimated_tokens(prompt.text) + prompt.extra_tokens
+    n_prompt = estimated if prompt_tokens is None else prompt_tokens
+    n_answer = estimated_tokens(answer.text) if completion_tokens is None else completion_tokens
+    images = prompt.images if prompt_tokens is None else 0  # the vendor's count holds them
+    costs = prices.expected_costs(n_prompt, n_answer, images=images)
+    accept = costs.weak_usd
+    if accept is not None and signals.self_check is not None:
+        accept += prices.expected_costs(n_prompt + n_answer + SELF_CHECK_TOKENS, 1, images=images).weak_usd or 0.0
+    escalate = None if accept is None or costs.strong_usd is None else accept + costs.strong_usd
+    return accept, escalate

@@ -150,6 +150,16 @@ def serve(
     ext_proc_timeout_s: Annotated[
         float, typer.Option(help="Seconds after which Envoy is told the strong model; below Envoy's message_timeout.")
     ] = DEFAULTS.ext_proc_timeout_s,
+    upstream: Annotated[
+        str,
+        typer.Option(help="Base URL of an OpenAI-compatible server: POST /v1/chat/completions on --http goes there."),
+    ] = DEFAULTS.upstream,
+    upstream_timeout_s: Annotated[
+        float, typer.Option(help="Seconds that a chat completion may take, both models' answers included.")
+    ] = DEFAULTS.upstream_timeout_s,
+    self_check: Annotated[
+        bool, typer.Option("--self-check", help="Ask the weak model whether its answer is right: one call more.")
+    ] = False,
     trusted_key: TrustedKeyOption = None,
     allow_other_pair: Annotated[
         bool, typer.Option("--allow-other-pair", help="Take a canary, shadow or CURRENT of another pair of models.")
@@ -213,6 +223,9 @@ def serve(
         insecure_public=insecure_public,
         ext_proc=ext_proc,
         ext_proc_timeout_s=ext_proc_timeout_s,
+        upstream=upstream,
+        upstream_timeout_s=upstream_timeout_s,
+        self_check=self_check,
     )
     observe = observe_settings(metrics, log_format, traces)
     n_workers = usable_cores() if workers is None else workers

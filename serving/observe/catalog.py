@@ -91,6 +91,14 @@ METRICS = (
         "Signals of checked answers: `used`, `ignored` (not to be true, or of a kind that training lacked), `absent`.",
     ),
     Metric(
+        "upstream_calls_total",
+        "counter",
+        "1",
+        ("tier", "result"),
+        "Calls of the upstream for chat completions: `ok`, the status of HTTP, `timeout`, `unreachable`, `too_large` "
+        "or `not_json`.",
+    ),
+    Metric(
         "failures_total",
         "counter",
         "1",

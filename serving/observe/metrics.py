@@ -165,6 +165,10 @@ class ServerMetrics:
                 use = "ignored"
             self._count("check_signals_total", name, use)
 
+    def upstream(self, tier: str, result: str) -> None:
+        """Count a call of the upstream: `ok`, the status of HTTP, or why there was none."""
+        self._count("upstream_calls_total", tier, result)
+
     def explored(self, after: After) -> None:
         """Count what exploration did to a decision, what that is expected to cost, or why it did nothing."""
         if after.exploration is Exploration.NONE:

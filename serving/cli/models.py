@@ -1,22 +1,32 @@
-"""What `turnout models` prints: versions with their lineage, and how two of them differ."""
+"""`turnout models`: bundles of the registry listed, compared, put into service, taken back, cleared away."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
+from cyclopts import Parameter, validators
 from rich.table import Table
 
 from turnout.serving.bundles.bundle import Manifest, read_manifest
 from turnout.serving.bundles.entry import Change, Entry, names
-from turnout.serving.bundles.mlflow_registry import Published
+from turnout.serving.bundles.mlflow_registry import Published, publish_versions
+from turnout.serving.bundles.registry import models_folder
+from turnout.serving.cli.options import AsJson, TrustedKey
 from turnout.serving.cli.tables import console, number
 from turnout.serving.errors import BundleRefused
 
 SHOWN = ("auroc", "apgr", "ece")
+
+
+Name = Annotated[str, Parameter(help="Name in the registry: models/NAME/VERSION/.")]
+Models = Annotated[
+    Path | None,
+    Parameter(name="--models", help="Folder of the registry; without it $TURNOUT_MODELS, else our own."),
+]
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -38,6 +48,73 @@ class Difference(msgspec.Struct, frozen=True):
     field: str
     a: float | str | None
     b: float | str | None
+
+
+def list_models(*, models: Models = None, as_json: AsJson = False) -> None:
+    """List all versions of all names, with parent and figures."""
+    print_list(versions(_folder(models)), as_json=as_json)
+
+
+def show(name: Name, /, *, models: Models = None, as_json: AsJson = False) -> None:
+    """Show the versions of a name, the lineage of the one in service, and what was promoted when."""
+    print_entry(_folder(models), name, as_json=as_json)
+
+
+def diff(a: str, b: str, /, *, models: Models = None, as_json: AsJson = False) -> None:
+    """Show in what two bundles differ: data, settings, figures, thresholds.
+
+    Args:
+        a: NAME (the version in service), NAME/VERSION, or a folder.
+        b: The same.
+    """
+    print_differences(_folder(models), a, b, as_json=as_json)
+
+
+def promote(
+    name: Name, version: str, /, *, models: Models = None, trusted_key: TrustedKey = None, as_json: AsJson = False
+) -> None:
+    """Check a version as `bundle verify` does, then point CURRENT to it; servers follow within a second.
+
+    Args:
+        version: Version to put into service.
+    """
+    print_change(name, Entry(_folder(models), name).promote(version, trusted_key), as_json=as_json)
+
+
+def rollback(name: Name, /, *, models: Models = None, trusted_key: TrustedKey = None, as_json: AsJson = False) -> None:
+    """Point CURRENT back to the version of before; each further rollback takes back one more promotion."""
+    print_change(name, Entry(_folder(models), name).rollback(trusted_key), as_json=as_json)
+
+
+def prune(
+    name: Name,
+    /,
+    *,
+    keep: Annotated[int, Parameter(validator=validators.Number(gte=0))],
+    models: Models = None,
+    as_json: AsJson = False,
+) -> None:
+    """Delete old versions; never the one in service, its parent, or the one that a rollback leads to.
+
+    Args:
+        keep: How many of the newest versions stay.
+    """
+    print_pruned(name, Entry(_folder(models), name).prune(keep), as_json=as_json)
+
+
+def publish(name: Name, /, *, mlflow: str, models: Models = None, as_json: AsJson = False) -> None:
+    """Put all versions of a name into MLflow's registry, with files, figures and lineage; again adds what is new.
+
+    Needs the extra `mlflow`. The alias `champion` there names the version in service here.
+
+    Args:
+        mlflow: URI of an MLflow tracking server.
+    """
+    print_published(publish_versions(Entry(_folder(models), name), mlflow), as_json=as_json)
+
+
+def _folder(models: Path | None) -> Path:
+    return models_folder() if models is None else models
 
 
 def versions(models: Path, only: Sequence[str] = ()) -> list[Version]:

@@ -1,23 +1,57 @@
-"""What the serving commands do, as plain functions; the command line only reads arguments and prints."""
+"""`turnout route`: one prompt, asked of a server or in this process; the decision as a line."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import sys
 from pathlib import Path
+from typing import Annotated
 
 import grpc
 import msgspec
+from cyclopts import Parameter
 
-from turnout.serving.bundles.bundle import load_bundle, read_manifest
-from turnout.serving.cli.tables import console, figures_table, policies_table
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.cli.options import AsJson, ChampionOr
 from turnout.serving.client import Router
 from turnout.serving.decision.decision import Decision, decide, threshold_policy
-from turnout.serving.decision.rules.names import check_names, checked_rules
 from turnout.serving.router.prompt import prompt_from_text
 
 ONE_SHOT_TIMEOUT_S = 2.0
 """A one-off command also pays for connecting; a gateway keeps the client's 0.1 s."""
+
+
+def route(
+    text: Annotated[str, Parameter(allow_leading_hyphen=True)],
+    /,
+    *,
+    server: str | None = None,
+    bundle: ChampionOr = None,
+    policy: str = "",
+    threshold: float | None = None,
+    early_exit: bool = True,
+    tls_ca: Path | None = None,
+    token_file: Path | None = None,
+    as_json: AsJson = False,
+) -> None:
+    """Route one prompt and print the decision, with a server or in this process.
+
+    Args:
+        text: The prompt; - reads it from standard input.
+        server: HOST:PORT of a running server to ask.
+        policy: Name of a policy of the bundle, such as max_worse=0.01.
+        threshold: Plain threshold in [0, 1] instead of a policy.
+        early_exit: Let the fast head answer where it is sure (in-process only).
+        tls_ca: Speak TLS with --server, trusting certificates of this authority (PEM).
+        token_file: File with the bearer token for --server, on one line.
+    """
+    prompt = sys.stdin.read() if text == "-" else text
+    if server is not None:
+        with open_router(server, tls_ca, token_file) as router:
+            print(route_remotely(router, prompt, policy, threshold, as_json=as_json))
+        return
+    print(route_locally(find_bundle(bundle), prompt, policy, threshold, early_exit=early_exit, as_json=as_json))
 
 
 def decision_line(decision: Decision) -> str:
@@ -76,25 +110,3 @@ def route_remotely(router: Router, text: str, policy: str, threshold: float | No
     known = "" if routed.p_match is None else f"p_match {routed.p_match:.3f}  "
     known += "" if routed.confidence is None else f"confidence {routed.confidence:.3f}  "
     return f"{routed.model} ({routed.tier})  {known}{why}  {routed.latency_ms:.1f} ms"
-
-
-def show_bundle(folder: Path, *, as_json: bool) -> None:
-    """Print the manifest of a bundle, as tables or as JSON."""
-    manifest = read_manifest(folder)
-    if as_json:
-        print(msgspec.json.format(msgspec.json.encode(manifest)).decode())
-        return
-    synthetic = "  (trained on SYNTHETIC data)" if manifest.synthetic else ""
-    rows = sum(manifest.training.rows.values())
-    print(f"{manifest.bundle_id}  {manifest.pair.strong} / {manifest.pair.weak}{synthetic}")
-    print(f"{rows} rows, match rate {manifest.training.match_rate:.3f}, calibrated by {manifest.calibrator}")
-    if (rule := manifest.out_of_distribution) is not None:
-        print(f"out of distribution: more than {rule.limit:.1%} rare n-grams; {rule.share_test:.1%} of the test part")
-    console().print(figures_table("Test part", manifest.metrics, manifest.intervals), policies_table(manifest))
-
-
-def check_rules(file: Path, folders: Sequence[Path]) -> str:
-    """Check a rules file against bundles and return the line to print; raises `RulesRefused`."""
-    manifests = [read_manifest(folder) for folder in folders]
-    rules = checked_rules(file, lambda rules: check_names(rules, manifests))
-    return f"{file}: ok for {', '.join(one.bundle_id for one in manifests)}; rules: {len(rules.spec.rules)}"

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 from rich.table import Table
 
+from turnout.serving.cli.options import AsJson
 from turnout.serving.cli.tables import console
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_OK
 from turnout.serving.spool.files import spool_files
@@ -42,11 +43,14 @@ class Counts:
     damaged_bytes: int = 0
 
 
-def show(folder: Path, *, as_json: bool) -> int:
-    """Print what a spool folder holds and return the exit code: 1 when there is damage, else 0.
+def show(folder: Path, /, *, as_json: AsJson = False) -> int:
+    """Count what a spool holds, or print its outcomes; exit code 1 when bytes between records are damaged.
 
-    Damage goes to stderr by file and offset. With `as_json` the outcomes go to stdout, one a line, and the
-    counts to stderr. Raises `OSError` when the folder can't be read.
+    A torn tail is what a killed server leaves behind: nothing that was acknowledged is in it.
+
+    Args:
+        folder: Folder of a spool, also of one that is being written to.
+        as_json: Print the outcomes, one line of JSON each; the counts go to stderr.
     """
     counts = Counts()
     for path in spool_files(folder):

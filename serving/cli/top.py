@@ -5,15 +5,37 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterator
+from typing import Annotated
 
 import msgspec
+from cyclopts import Parameter, validators
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from turnout.serving.cli.options import AsJson, Flag
 from turnout.serving.cli.overview import Overview, overview
-from turnout.serving.cli.scrape import NotScraped, Snapshot, scrape
+from turnout.serving.cli.scrape import DEFAULT_URL, NotScraped, Snapshot, scrape
+from turnout.serving.cli.tables import console
+
+
+def top(
+    *,
+    metrics: str = DEFAULT_URL,
+    interval_s: Annotated[float, Parameter(validator=validators.Number(gte=0.1))] = 2.0,
+    once: Flag = False,
+    as_json: AsJson = False,
+) -> None:
+    """Watch a running server: requests, shares, latency, queue, refusals, bundles. Ctrl-C ends it.
+
+    Args:
+        metrics: URL of the server's metrics.
+        interval_s: Seconds between two scrapes; rates are over them.
+        once: Print one interval and end.
+        as_json: Print one line of JSON an interval.
+    """
+    show_top(metrics, interval_s, once=once, as_json=as_json, console=console())
 
 
 def show_top(url: str, interval_s: float, *, once: bool, as_json: bool, console: Console) -> None:

@@ -124,6 +124,11 @@ class Featurizer:
         buckets, counts = hash_ngrams(_ends(ids, LEXICAL_HEAD, LEXICAL_TAIL))
         return Features(self._encoder_ids(ids), buckets, counts, structural_features(prompt, text, ids.size))
 
+    def ngrams(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+        """Return the hashed uni- and bigrams of any text, an answer's for example, as `Features` has a prompt's."""
+        ids = np.array(self._word_pieces(head_and_tail(text)), dtype=np.int64)
+        return hash_ngrams(_ends(ids, LEXICAL_HEAD, LEXICAL_TAIL))
+
     def _encoder_ids(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         return np.concatenate(([self._first], _ends(ids, self._head, self._tail), [self._last]))
 

@@ -1,6 +1,6 @@
 """Peak memory of `turnout label`, all its processes together, at one size of log and at ten times that.
 
-    python -m tests.bench.label_memory LOG [--rows 100000] [--embed ENCODER | --keep features] [--single] [--short]
+    python -m tests.bench.label_memory LOG [--rows 100000] [--keep features] [--single] [--short]
         [--engine ray]
 
 LOG is a Parquet table with both answers and references. Its rows, repeated with distinct ids, are written as a gateway
@@ -81,7 +81,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("log", type=Path)
     parser.add_argument("--rows", type=int, default=100_000, help="of the smaller log")
-    parser.add_argument("--embed", default="")
     parser.add_argument("--keep", default="prompts")
     parser.add_argument("--engine", default="native")
     parser.add_argument("--single", action="store_true")
@@ -94,9 +93,8 @@ def main() -> int:
             write_log(log, rows_of(options.log, rows, is_short=options.short), is_single=options.single)
             logs = [str(path) for path in (log, log.with_name(f"weak-{log.name}")) if path.stat().st_size]
             n_bytes = sum(Path(path).stat().st_size for path in logs)
-            more = ["--embed", options.embed] if options.embed else []
             out = ["--out", str(Path(name) / "labels.parquet"), "--engine", options.engine]
-            more += ["--keep", options.keep, "--no-cache"]
+            more = ["--keep", options.keep, "--no-cache"]
             peak, took_s, ledger = peak_bytes([*LABEL, *logs, *out, *more])
             peaks.append(peak)
             print(

@@ -30,9 +30,9 @@ Turnout = Callable[..., Ended]
 @pytest.fixture
 def turnout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Turnout:
     """Return a function that runs `turnout` in this process as its entry point does."""
-    monkeypatch.setenv("COLUMNS", "240")
 
-    def run(*arguments: object, stdin: str = "") -> Ended:
+    def run(*arguments: object, stdin: str = "", columns: int = 240) -> Ended:
+        monkeypatch.setenv("COLUMNS", str(columns))
         monkeypatch.setattr(sys, "argv", ["turnout", *map(str, arguments)])
         monkeypatch.setattr(sys, "stdin", io.StringIO(stdin))
         capsys.readouterr()

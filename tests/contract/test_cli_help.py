@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from typing import Any
+import tomllib
+from importlib import metadata
+from pathlib import Path
 
 import pytest
-import typer
 
 from tests.contract.conftest import Turnout
 from turnout.serving.cli import app as cli
-from turnout.serving.cli.models_cli import models_app, rollback
-from turnout.training.cli.app import add_commands
 
 COMMANDS = [
     "assess",
@@ -63,48 +61,68 @@ COMMANDS = [
 ]
 
 
-def commands_of(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, command in group.commands.items():
-        yield f"{prefix}{name}", command
-        if hasattr(command, "commands"):
-            yield from commands_of(command, f"{name} ")
-
-
-def whole_app() -> dict[str, Any]:
-    app = typer.Typer()
-    app.add_typer(cli.bundle_app, name="bundle")
-    app.add_typer(cli.rules_app, name="rules")
-    app.add_typer(cli.spool_app, name="spool")
-    app.add_typer(models_app, name="models")
-    app.command()(rollback)
-    app.add_typer(cli.key_app, name="key")
-    app.add_typer(cli.token_app, name="token")
-    app.command()(cli.serve)
-    app.command()(cli.route)
-    app.command()(cli.top)
-    app.command()(cli.doctor)
-    add_commands(app, cli.rules_app)
-    return dict(commands_of(typer.main.get_command(app)))
-
-
 def test_all_commands_are_there():
-    assert sorted(whole_app()) == COMMANDS
+    whole = [*cli.COMMANDS, *cli.FOLDERS]
+    assert sorted(whole) == COMMANDS
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_help_names_every_option_and_says_what_it_is_for(turnout: Turnout, command: str):
-    ended = turnout(*command.split(), "--help")
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_help_says_what_every_option_is_for_and_cuts_none_off(turnout: Turnout, command: str):
+    ended = turnout(*command.split(), "--help", columns=80)
     assert ended.code == 0
-    assert ended.out.count("Usage: turnout") == 1
-    for parameter in whole_app()[command].params:
-        if parameter.name != "help":
-            assert max(parameter.opts, key=len) in ended.out.lower()
-            assert parameter.help, parameter.name
+    assert ended.out.startswith(f"Usage: turnout {command}")
+    assert "…" not in ended.out
+    root = app = cli.build(command.split())
+    for word in command.split():
+        app = app[word]
+    for argument in app.assemble_argument_collection(default_parameter=root.default_parameter, parse_docstring=True):
+        if not argument.show:
+            continue
+        assert argument.parameter.help, argument.name
+        assert max(argument.names, key=len) in ended.out
+    assert max(map(len, ended.out.splitlines())) <= 80
 
 
-def test_help_of_all_lists_the_commands(turnout: Turnout):
+def test_help_of_all_lists_the_commands_by_job(turnout: Turnout):
     ended = turnout("--help")
     assert ended.code == 0
+    for group in ("Route", "Train", "Operate", "Bundle"):
+        assert f"─ {group} ─" in ended.out
     for command in COMMANDS:
         if " " not in command:
             assert re.search(rf"\b{command}\b", ended.out)
+
+
+def test_version_is_the_installed_one(turnout: Turnout):
+    ended = turnout("--version")
+    assert (ended.code, ended.out.strip()) == (0, metadata.version("turnout"))
+
+
+def test_flag_outranks_environment_outranks_file_outranks_default(
+    turnout: Turnout, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    file = tmp_path / "turnout.toml"
+    file.write_text('[serve]\nlisten = "127.0.0.1:1"\nhttp = "127.0.0.1:2"\ngrace_s = 9.0\nmax_queue_items = 7\n')
+    monkeypatch.setenv("TURNOUT_LISTEN", "127.0.0.1:3")
+    monkeypatch.setenv("TURNOUT_GRACE_S", "8.0")
+    ended = turnout("serve", "--print-config", "--config", file, "--listen", "127.0.0.1:4")
+    assert ended.code == 0
+    lines = ended.out.splitlines()
+    assert 'listen = "127.0.0.1:4"  # flag' in lines
+    assert "grace_s = 8.0  # environment" in lines
+    assert 'http = "127.0.0.1:2"  # file' in lines
+    assert "max_queue_items = 7  # file" in lines
+    assert "lame_duck_s = 0.5  # default" in lines
+    again = tmp_path / "again.toml"
+    again.write_text(ended.out)
+    assert tomllib.loads(ended.out)["serve"]["grace_s"] == 8.0
+    monkeypatch.delenv("TURNOUT_LISTEN")
+    assert 'listen = "127.0.0.1:4"  # file' in turnout("serve", "--print-config", "--config", again).out
+
+
+def test_setting_of_a_file_that_no_command_has_is_refused(turnout: Turnout, tmp_path: Path):
+    file = tmp_path / "turnout.toml"
+    file.write_text('[serve]\nlissten = "127.0.0.1:1"\n')
+    ended = turnout("serve", "--print-config", "--config", file)
+    assert ended.code == 2
+    assert "lissten" in ended.err

@@ -109,9 +109,10 @@ class Ended:
 
 def arguments(endpoint: FakeEndpoint, *more: object) -> list[str]:
     """Return the options that lead `label` to the fake endpoint."""
-    given = ["--judge", "judge-1", "--judge-url", endpoint.url, "--judge-key-env", KEY_ENV]
-    prices = ["--price-input", PRICE_INPUT, "--price-output", PRICE_OUTPUT]
-    return [str(argument) for argument in (*given, *prices, *more)]
+    given = {"--judge-url": endpoint.url, "--judge-key-env": KEY_ENV}
+    given |= {"--price-input": PRICE_INPUT, "--price-output": PRICE_OUTPUT}
+    ours = [word for name, value in given.items() if name not in more for word in (name, value)]
+    return [str(argument) for argument in ("--judge", "judge-1", *ours, *more)]
 
 
 def turnout(monkeypatch: Any, capsys: Any, *given: object) -> Ended:

@@ -37,17 +37,14 @@ def written(out: Path) -> tuple[bytes, bytes]:
 
 @needs_ray
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "beside", [("--keep", "features"), pytest.param(("--embed", "minilm-l3-int8"), marks=pytest.mark.bench)]
-)
-def test_a_ray_cluster_writes_the_bytes_that_one_machine_writes(tmp_path: Path, beside: tuple[str, str]):
-    """Two workers, two logs that have to be joined, vectors, and a judge who is asked by both."""
+def test_a_ray_cluster_writes_the_bytes_that_one_machine_writes(tmp_path: Path):
+    """Two workers, two logs that have to be joined, features, and a judge who is asked by both."""
     (tmp_path / "logs").mkdir()
     write_logs(tmp_path / "logs", [*GATEWAY_KINDS, STRONG, WEAK] * 40, ["input", "output"] * 5)
     log = tmp_path / "stderr"
     with fake_endpoint(answer=first_shown) as endpoint:
         judge = arguments(endpoint, "--judge-all", 20)
-        command = ["label", tmp_path / "logs", "--quiet", *beside, *judge, "--out"]
+        command = ["label", tmp_path / "logs", "--quiet", "--keep", "features", *judge, "--out"]
         native = start(*command, tmp_path / "native.parquet")
         assert native.wait(60) == 0
         bill = endpoint.n_billed
@@ -79,7 +76,7 @@ def test_a_cluster_that_is_not_there_is_one_line_and_exit_code_1(
 @pytest.mark.parametrize(("given", "says"), [({}, "0 0"), ({"DAFT_ANALYTICS_ENABLED": "1"}, "1 0")])
 def test_engines_are_loaded_late_and_tell_nobody_unless_they_may(given: dict[str, str], says: str):
     script = (
-        "import os, sys, turnout.training.cli.app; assert not {'daft', 'ray'} & sys.modules.keys();"
+        "import os, sys, turnout.serving.cli.app; assert not {'daft', 'ray'} & sys.modules.keys();"
         "import turnout.training.pipeline.engine;"
         "print(os.environ['DAFT_ANALYTICS_ENABLED'], os.environ['RAY_USAGE_STATS_ENABLED'])"
     )
@@ -96,7 +93,6 @@ def test_options_that_contradict_one_another_are_refused(tmp_path: Path, monkeyp
     for more, says in (
         (["--ray-address", "127.0.0.1:1"], "--ray-address needs --engine ray"),
         (["--engine", "spark"], "spark"),
-        (["--keep", "features", "--embed", "minilm-l3-int8"], "--keep features writes the vectors"),
     ):
         ended = turnout(monkeypatch, capsys, *command, *more)
         assert (ended.code, says in " ".join(ended.err.split())) == (2, True), ended.err

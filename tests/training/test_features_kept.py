@@ -18,7 +18,7 @@ from tests.training.pipelines import GATEWAY_KINDS, found_in_pieces, write_logs
 from tests.training.runs import QUIET, TrainingRun
 from turnout.serving.bundles.bundle import GRAPH, SEEN_GROUPS, Pair, load_bundle
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
-from turnout.training.cli.labelling import label_logs
+from turnout.training.cli.label import label_logs
 from turnout.training.dataset.dataset import Loaded, load_dataset
 from turnout.training.dataset.features.columns import kept_columns
 from turnout.training.dataset.features.keep import Keeping

@@ -144,15 +144,6 @@ def test_rows_that_are_similar_enough_are_not_asked(endpoint, run, tmp_path):
     assert endpoint.n_billed == 10
 
 
-def test_vectors_stand_beside_the_labels_of_judges_and_beside_no_row_without_one(endpoint, run, tmp_path):
-    log, out = undecided_log(tmp_path / "log.jsonl", 8), tmp_path / "l.parquet"
-    run("label", log, "--out", out, "--embed", DEFAULT_ENCODER, *arguments(endpoint, "--judge-max-calls", 6))
-    rows = rows_of(out)
-    assert sum(row["match"] is not None for row in rows) == 3
-    for name in ("dense", "structural", "lexical_buckets", "lexical_counts"):
-        assert [row[name] is None for row in rows] == [row["match"] is None for row in rows]
-
-
 def test_features_are_kept_of_rows_that_judges_labelled(endpoint, run, tmp_path):
     rows = [undecided_row(row, row % 5, row * 3 % 7) for row in range(6)]
     known = undecided_row(6, 5, 1)

@@ -14,7 +14,7 @@ from tests.training.spools import compacted, decision, sealed
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.errors import EXIT_OK
 from turnout.serving.router.prompt import Prompt
-from turnout.training.cli.compaction import forget_rows
+from turnout.training.cli.logs import forget_rows
 from turnout.training.compaction.forget import Whom, forget_kept
 from turnout.training.errors import DataRefused, RetrainUnderWay
 from turnout.training.files import alone

@@ -16,7 +16,7 @@ from rich.console import Console
 from tests.log_builders import as_lines, gateway_row
 from tests.training.pipelines import ledger_of
 from turnout.serving.bundles.bundle import Pair
-from turnout.training.cli.labelling import label_logs
+from turnout.training.cli.label import label_logs
 from turnout.training.labels import label_records
 from turnout.training.labels.ledger import Ledger, labels_table, ledger_table
 from turnout.training.logs.read import read_records

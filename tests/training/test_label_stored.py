@@ -15,7 +15,7 @@ import pytest
 
 from tests.log_builders import gateway_row, write_log
 from turnout.serving.bundles.bundle import Pair
-from turnout.training.cli.labelling import label_logs
+from turnout.training.cli.label import label_logs
 from turnout.training.dataset.dataset import Loaded, load_dataset
 from turnout.training.errors import DataRefused
 from turnout.training.files import write_parquet

@@ -6,7 +6,6 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -25,8 +24,6 @@ from tests.training.pipelines import (
     write_logs,
 )
 from turnout.serving.bundles.bundle import Pair
-from turnout.serving.router.prompt import prompt_from_text
-from turnout.training.encoders.embeddings import embed
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, EncoderModel
 from turnout.training.labels.stored import origin_of, stored_labels
 from turnout.training.logs.read import read_records
@@ -160,20 +157,6 @@ def test_similar_answers_are_labelled_by_the_same_threshold_as_in_memory(tmp_pat
     assert pieces == found_in_memory([log], Reading(), similarity_encoder=encoder)
     assert pieces.ledger is not None
     assert pieces.ledger.labelled == {"scores": 360, "agreement:similar": 10}
-
-
-def test_vectors_of_labelled_rows_stand_beside_the_labels(tmp_path: Path, encoder: EncoderModel):
-    logs, out = write_logs(tmp_path, ["reference", "undecided", "invalid_json", "agreement"]), tmp_path / "l.parquet"
-    found_in_pieces(logs, out, Reading(), embedding=DEFAULT_ENCODER)
-    rows = pq.read_table(out).to_pylist()
-    assert [row["dense"] is None for row in rows] == [False, True, False]
-    texts = [prompt_from_text(f"How many are {number}?") for number in (0, 3)]
-    expected = embed(texts, encoder, cache_dir=None)
-    for number, row in enumerate((rows[0], rows[2])):
-        np.testing.assert_array_equal(np.array(row["dense"], np.float32), expected.dense[number])
-        np.testing.assert_array_equal(np.array(row["structural"], np.float32), expected.structural[number])
-        assert row["lexical_buckets"] == expected.counts[number].indices.tolist()
-        assert row["lexical_counts"] == expected.counts[number].data.tolist()
 
 
 def test_what_a_killed_run_left_goes_with_the_next_run_and_a_living_run_keeps_its_own(tmp_path: Path):

@@ -19,7 +19,7 @@ from turnout.serving.bundles.bundle import CARD, SEEN_GROUPS, Pair, load_bundle,
 from turnout.serving.bundles.entry import Entry
 from turnout.serving.bundles.verdict import Check, Verdict
 from turnout.serving.errors import BundleRefused
-from turnout.training.cli.retrain_commands import outcome_line, result_json, verdict_table
+from turnout.training.cli.retrain import outcome_line, result_json, verdict_table
 from turnout.training.dataset.dataset import load_dataset
 from turnout.training.dataset.splits import group_records, key_digests
 from turnout.training.encoders.encoders import EncoderModel

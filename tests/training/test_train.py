@@ -19,7 +19,7 @@ from turnout.serving.decision.decision import decide
 from turnout.serving.decision.routes import MAX_ESTIMATED_TOKENS
 from turnout.serving.errors import EXIT_DATA_REFUSED
 from turnout.serving.router.prompt import prompt_from_text
-from turnout.training.cli.train import predict_file
+from turnout.training.cli.predict import predict_file
 from turnout.training.dataset.dataset import Dataset, load_dataset
 from turnout.training.dataset.splits import Part, split_groups
 from turnout.training.encoders.encoders import EncoderModel

@@ -1,72 +1,101 @@
-"""What `turnout frontier` does: logs in, a table and a figure out."""
+"""`turnout assess`: is a log enough, and what would a router on it be worth?"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from typing import Annotated
 
 import msgspec
-import numpy as np
 from rich.table import Table
 
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.bundles.registry import find_encoder
-from turnout.serving.cli.tables import console, number
+from turnout.serving.cli.tables import console
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
-from turnout.training.assess.frontier import FrontierPoint, FrontierRows, cheapest_within_error, measure_frontier
-from turnout.training.dataset.dataset import load_dataset
-from turnout.training.encoders.encoders import load_encoder
-from turnout.training.learn.learn import embed_dataset
+from turnout.training.assess.assess import KEPT_QUALITY, Assessment
+from turnout.training.assess.assess import assess as assess_rows
+from turnout.training.cli.options import (
+    LEARNING,
+    OUTPUT,
+    PAIR,
+    Cache,
+    EncoderName,
+    Flat,
+    LearningOptions,
+    Logs,
+    Margin,
+    Output,
+    PairOptions,
+    Seed,
+    cache_dir,
+)
+from turnout.training.dataset.load import load_rows
+from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
+from turnout.training.evaluation.evaluation import CurvePoint
+from turnout.training.learn.learn import features_of
 from turnout.training.learn.train import refuse_too_little
-from turnout.training.logs.reading import Reading
-from turnout.training.logs.stored_files import LogFile
+from turnout.training.logs.sources import find_logs
 from turnout.training.progress import Reporter
-from turnout.training.report.frontier import named, write_frontier
 
 
-def frontier_of_logs(
-    logs: Sequence[LogFile],
-    encoders: Sequence[str],
-    out: Path | None,
-    pair: Pair,
-    reading: Reading,
-    margin: float,
-    seed: int,
-    cache_dir: Path | None,
+def assess(
+    logs: Logs,
+    /,
     *,
-    quiet: bool,
-    as_json: bool,
+    seed: Seed = 0,
+    margin: Margin = 0.0,
+    pair: Annotated[PairOptions, Flat] = PAIR,
+    data: Annotated[LearningOptions, Flat] = LEARNING,
+    encoder: EncoderName = DEFAULT_ENCODER,
+    cache: Cache = True,
+    output: Annotated[Output, Flat] = OUTPUT,
 ) -> None:
-    """Fit every union of parts out of fold, time it, print the table and draw it into `out`."""
-    reporter = Reporter(quiet=quiet)
-    data = load_dataset(logs, pair, reading, margin, reporter, LATEST_HARNESS_RULES).dataset
-    refuse_too_little(data)
-    models = [load_encoder(find_encoder(name)) for name in encoders]
-    tables = [(model, embed_dataset(data, model, cache_dir, reporter, LATEST_HARNESS_RULES)) for model in models]
-    points = measure_frontier(FrontierRows.of(data, np.arange(len(data.rows))), tables, seed, reporter)
-    if out is not None:
-        write_frontier(points, out)
-    if as_json:
-        print(msgspec.json.encode(points).decode())
+    """Say, before any commitment, whether these logs are enough and what a router on them would be worth."""
+    models, reporter = pair.pair, Reporter(quiet=output.quiet)
+    rules, model = LATEST_HARNESS_RULES, load_encoder(find_encoder(encoder))
+    loaded = load_rows(find_logs(logs), models, data.reading, margin, model, rules, reporter)
+    refuse_too_little(loaded.dataset)
+    table = features_of(loaded, model, cache_dir(cache), reporter, rules)
+    found = assess_rows(loaded.dataset, table, models, seed=seed, reporter=reporter)
+    if output.as_json:
+        print(msgspec.json.encode(found).decode())
     else:
-        _print_points(points, out)
+        _print_assessment(found, models)
 
 
-def _print_points(points: Sequence[FrontierPoint], out: Path | None) -> None:
-    several = len({point.encoder for point in points if point.encoder}) > 1
-    table = Table(title="Out of fold, default settings; * is beaten by none in both", title_justify="left")
-    table.add_column("parts", no_wrap=True)
-    for name in ("µs a prompt", "AUROC", "APGR", "log loss above the best"):
+def _print_assessment(found: Assessment, pair: Pair) -> None:
+    print(
+        f"{found.labelled} usable rows in {found.groups} groups, {found.non_matches} with a worse weak answer; "
+        f"{found.test_rows} rows kept apart to measure on"
+    )
+    table = Table(title="Learning curve (95 % intervals)", title_justify="left")
+    for name in ("rows fitted", "AUROC", "APGR", f"to {pair.weak} at 99 % quality", "excess log loss"):
         table.add_column(name, justify="right")
-    for point in points:
-        table.add_row(
-            named(point, several_encoders=several) + " *" * point.is_on_frontier,
-            f"{point.us:.0f}",
-            number(point.auroc),
-            number(point.apgr),
-            f"{point.excess_loss:.4f} ± {point.excess_loss_se:.4f}",
-        )
+    for point in found.curve:
+        cells = [_with_interval(point, name) for name in ("auroc", "apgr", "share_at_quality.0.99")]
+        table.add_row(str(point.rows), *cells, f"{point.excess_loss:+.4f} ± {point.excess_loss_se:.4f}")
     console().print(table)
-    print(f"Fastest within one standard error: {named(cheapest_within_error(points), several_encoders=several)}")
-    if out is not None:
-        print(f"figure: {out / 'frontier.png'}, {out / 'frontier.svg'}")
+    if found.enough_rows is None:
+        print("Every step still helped: more rows are likely to help further.")
+    else:
+        print(f"Some {found.enough_rows} rows to fit on do as well as {found.curve[-1].rows}, within the noise.")
+    print(_savings_sentence(found, pair))
+
+
+def _savings_sentence(found: Assessment, pair: Pair) -> str:
+    savings = found.savings
+    if savings is None:
+        return f"Savings can't be said: {found.savings_unknown or f'no answer of {pair.strong} scored above 0'}."
+    bounds = savings.interval
+    between = f" ({bounds[0]:.3g} to {bounds[1]:.3g})" if bounds else ""
+    return (
+        f"At {KEPT_QUALITY:.0%} of {pair.strong}'s quality, in hindsight, {savings.saved_usd_per_1k:.3g}{between} of "
+        f"{savings.strong_usd_per_1k:.3g} USD per 1,000 requests would be saved, the router paid for; a policy that "
+        "promises something saves less."
+    )
+
+
+def _with_interval(point: CurvePoint, name: str) -> str:
+    value, bounds = point.figures[name], point.intervals[name]
+    if value is None or bounds is None:
+        return "undefined"
+    return f"{value:.3f} ({bounds[0]:.3f} to {bounds[1]:.3f})"

@@ -1,22 +1,27 @@
-"""What `turnout drift` does: reads the log, compares, prints a table or JSON, writes the page."""
+"""`turnout drift`: is recent traffic still that on which a bundle was measured? A table, JSON, or a page."""
 
 from __future__ import annotations
 
+import dataclasses
+import datetime as dt
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 import numpy as np
 from rich.table import Table
 
 from turnout.serving.bundles.bundle import Bundle, load_bundle
-from turnout.serving.bundles.registry import find_encoder
+from turnout.serving.bundles.registry import find_bundle, find_encoder
+from turnout.serving.cli.options import ChampionOr
 from turnout.serving.cli.tables import console
 from turnout.serving.errors import EXIT_OK
 from turnout.serving.router.prompt import Prompt
 from turnout.training.bundle.reopen import check_encoder
+from turnout.training.cli.options import FILES, OUTPUT, Cache, EncoderInside, FileOptions, Flat, Output, Seed, cache_dir
 from turnout.training.drift.compare import NO_BASELINE, DriftReport, compare
-from turnout.training.drift.live import LiveRow, Span, read_live
+from turnout.training.drift.live import LiveRow, Span, named_files, read_live
 from turnout.training.drift.page import render_drift
 from turnout.training.encoders.embeddings import embed
 from turnout.training.encoders.encoders import load_encoder
@@ -43,6 +48,48 @@ class _ByTask(msgspec.Struct, frozen=True):
     drift_by_task: dict[str, Distribution] = {}
 
 
+def drift(
+    log: list[str],
+    /,
+    *,
+    bundle: ChampionOr = None,
+    since: dt.datetime | None = None,
+    until: dt.datetime | None = None,
+    out: Path | None = None,
+    encoder: EncoderInside = "",
+    seed: Seed = 0,
+    cache: Cache = True,
+    files: Annotated[FileOptions, Flat] = FILES,
+    score_name: str = "",
+    output: Annotated[Output, Flat] = OUTPUT,
+) -> int:
+    """Say whether recent traffic is still that on which a bundle was measured, measure by measure and task by task.
+
+    Args:
+        log: Folder of compacted decision logs, its files, or any log that turnout label reads; again for more.
+        since: Only rows from this time on (UTC), such as 2026-11-01 or 2026-11-01T08:00.
+        until: Only rows from before this time (UTC).
+        out: HTML page to write, with plots.
+        score_name: Name of the scores that count, where a log has several (Langfuse).
+    """
+    return drift_of_logs(
+        named_files(log),
+        find_bundle(bundle),
+        dataclasses.replace(files.reading, score=score_name),
+        Span(_seconds(since), _seconds(until)),
+        out,
+        encoder,
+        seed,
+        cache_dir(cache),
+        quiet=output.quiet,
+        as_json=output.as_json,
+    )
+
+
+def _seconds(moment: dt.datetime | None) -> float | None:
+    return None if moment is None else moment.replace(tzinfo=dt.UTC).timestamp()
+
+
 def drift_of_logs(
     logs: Sequence[LogFile],
     folder: Path,
@@ -51,7 +98,7 @@ def drift_of_logs(
     out: Path | None,
     encoder: str,
     seed: int,
-    cache_dir: Path | None,
+    vectors: Path | None,
     *,
     quiet: bool,
     as_json: bool,
@@ -64,7 +111,7 @@ def drift_of_logs(
     reporter, bundle = Reporter(quiet=quiet), load_bundle(folder)
     with reporter.stage("Reading logs"):
         live = read_live(logs, bundle, reading, span)
-    dense = _dense(bundle, live.rows, encoder, seed, cache_dir, reporter)
+    dense = _dense(bundle, live.rows, encoder, seed, vectors, reporter)
     report = compare(bundle, live, _by_task(bundle), dense)
     if out is not None:
         out.write_text(render_drift(report), encoding="utf-8")
@@ -83,7 +130,7 @@ def _by_task(bundle: Bundle) -> dict[str, Distribution]:
 
 
 def _dense(
-    bundle: Bundle, rows: Sequence[LiveRow], encoder: str, seed: int, cache_dir: Path | None, reporter: Reporter
+    bundle: Bundle, rows: Sequence[LiveRow], encoder: str, seed: int, vectors: Path | None, reporter: Reporter
 ) -> DenseDistance | str:
     """Return the distance of the dense means, or why there is none."""
     if DENSE_BLOCKS not in bundle.manifest.files:
@@ -98,7 +145,7 @@ def _dense(
     model = load_encoder(find_encoder(encoder or bundle.manifest.encoder.name))
     check_encoder(bundle, model)
     with reporter.stage("Embedding prompts", len(prompts)) as advance:
-        table = embed(prompts, model, cache_dir=cache_dir, on_progress=advance)
+        table = embed(prompts, model, cache_dir=vectors, on_progress=advance)
     group = np.unique([texts[number][1] for number in drawn], return_inverse=True)[1]
     return dense_distance(blocks, table.dense, group, seed) or NO_BASELINE
 

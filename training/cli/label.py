@@ -1,245 +1,220 @@
-"""Commands of `turnout` that make labels and answers: `label` and `replay`."""
+"""`turnout label`: from log files to a file of labels and a ledger."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import typer
+import msgspec
 
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.cli.options import Flag
+from turnout.serving.cli.tables import console
+from turnout.serving.errors import UsageRefused
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
-from turnout.training.cli import paid_options as paid
 from turnout.training.cli.options import (
-    AsJson,
-    Columns,
-    Format,
+    OUTPUT,
+    PAIR,
+    PAIRING,
+    Cache,
+    EncoderName,
+    Flat,
     HarnessRules,
-    Join,
     Logs,
     Margin,
-    Quiet,
-    Score,
+    Output,
+    PairingOptions,
+    PairOptions,
     Seed,
-    Strong,
-    Weak,
-    named_pair,
-    reading_of,
+    cache_dir,
 )
-from turnout.training.dataset.features.keep import MAX_SALT_BYTES, Keep
-from turnout.training.logs.reading import AUTO, JoinBy
+from turnout.training.cli.paid_options import JudgeOptions, PriceOptions
+from turnout.training.dataset.features.keep import MAX_SALT_BYTES, Keep, Keeping
+from turnout.training.encoders.encoders import DEFAULT_ENCODER
+from turnout.training.judge.settings import JudgeSettings
+from turnout.training.labels import Unlabelled
+from turnout.training.labels.graders.code import Limits
+from turnout.training.labels.ledger import Ledger, ledger_table
+from turnout.training.logs.reading import Reading
 from turnout.training.logs.sources import check_out, find_logs
+from turnout.training.logs.stored_files import LogFile
 from turnout.training.pipeline.choice import EngineChoice, EngineName
+from turnout.training.progress import Reporter
 
 if TYPE_CHECKING:
-    from turnout.training.dataset.features.keep import Keeping
+    from turnout.training.judge.summary import Summary
+    from turnout.training.pipeline.job import Job
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineOptions:
+    """Where the work is done.
+
+    Attributes:
+        engine: Work in processes of this machine, or on a Ray cluster.
+        ray_address: Ray cluster, as HOST:PORT or ray://HOST:PORT; when empty, one found or started here.
+    """
+
+    engine: EngineName = EngineName.NATIVE
+    ray_address: str = ""
+
+    @property
+    def choice(self) -> EngineChoice:
+        """The engine; raises `UsageRefused` for an address without Ray."""
+        if self.ray_address and self.engine is not EngineName.RAY:
+            raise UsageRefused("--ray-address needs --engine ray")
+        return EngineChoice(self.engine, self.ray_address)
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeepOptions:
+    """What is written beside the labels.
+
+    Attributes:
+        keep: features: write vectors, counts and salted digests beside the labels, so that training needs neither logs
+            nor prompts; prompts: labels only, training reads the logs again.
+        salt: Salt of the digests of --keep features, 64 bytes at most. Files that are to be trained from together need
+            the same; when empty it follows from the logs.
+    """
+
+    keep: Keep = Keep.PROMPTS
+    encoder: EncoderName = DEFAULT_ENCODER
+    harness_rules: HarnessRules = LATEST_HARNESS_RULES
+    salt: str = ""
+    cache: Cache = True
+
+    def keeping(self, *, redacts: bool) -> Keeping | None:
+        """Return what to keep; None for labels alone. Raises `UsageRefused` for a salt that is too long."""
+        if self.keep is not Keep.FEATURES:
+            return None
+        if (n_bytes := len(self.salt.encode())) > MAX_SALT_BYTES:
+            raise UsageRefused(f"--salt: expected at most {MAX_SALT_BYTES} bytes, got {n_bytes}")
+        return Keeping(self.encoder, self.harness_rules, self.salt, cache_dir(self.cache), redacts)
+
+
+JUDGES, PRICES, KEEPS, ENGINE = JudgeOptions(), PriceOptions(), KeepOptions(), EngineOptions()
 
 
 def label(
     logs: Logs,
-    out: Annotated[Path, typer.Option(help="Parquet file to write: one row a record, match 0, 1 or null.")],
+    /,
+    *,
+    out: Path,
     margin: Margin = 0.0,
-    run_code: Annotated[
-        bool,
-        typer.Option(
-            "--run-code", help="Run the code in answers against tests given as reference, in a limited subprocess."
-        ),
-    ] = False,
-    similarity: Annotated[
-        str,
-        typer.Option(
-            help="Encoder, such as minilm-l3-int8, that also labels answers which say nearly the same; the threshold "
-            "is fitted on rows whose truth is known. Off when empty."
-        ),
-    ] = "",
-    embed: Annotated[
-        str,
-        typer.Option(
-            help="Encoder, such as minilm-l3-int8, whose vectors of the prompts are written beside the labels. "
-            "Off when empty."
-        ),
-    ] = "",
-    engine: Annotated[
-        EngineName, typer.Option(help="Work in processes of this machine, or on a Ray cluster.")
-    ] = EngineName.NATIVE,
-    ray_address: Annotated[
-        str,
-        typer.Option(help="Ray cluster, as HOST:PORT or ray://HOST:PORT; when empty, one found or started here."),
-    ] = "",
-    strong: Strong = "gpt-4o",
-    weak: Weak = "gpt-4o-mini",
-    column: Columns = None,
-    log_format: Format = AUTO,
-    join: Join = JoinBy.PROMPT,
-    score: Score = "",
-    judge: paid.JudgeModels = None,
-    judge_url: paid.JudgeUrl = paid.DEFAULT_URL,
-    judge_key_env: paid.KeyEnv = paid.DEFAULT_KEY_ENV,
-    judge_max_usd: paid.MaxUsd = paid.DEFAULT_MAX_USD,
-    judge_max_calls: paid.MaxCalls = None,
-    judge_dry_run: paid.DryRun = False,
-    judge_cache: paid.Cache = None,
-    judge_all: paid.JudgeAll = 0,
-    judge_force: paid.JudgeForce = False,
-    judge_reasons: paid.JudgeReasons = False,
-    judge_rubric: paid.JudgeRubric = None,
-    keep: Annotated[
-        Keep,
-        typer.Option(
-            help="features: write vectors, counts and salted digests beside the labels, so that training needs neither "
-            "logs nor prompts; prompts: labels only, training reads the logs again."
-        ),
-    ] = Keep.PROMPTS,
-    encoder: Annotated[str, typer.Option(help="Name or folder of the encoder of --keep features.")] = "minilm-l3-int8",
-    harness_rules: HarnessRules = LATEST_HARNESS_RULES,
-    salt: Annotated[
-        str,
-        typer.Option(
-            help="Salt of the digests of --keep features, 64 bytes at most. Files that are to be trained from together "
-            "need the same; when empty it follows from the logs."
-        ),
-    ] = "",
-    cache: Annotated[
-        bool,
-        typer.Option(help="Keep dense vectors of --keep features on disk ($TURNOUT_CACHE, else ~/.cache/turnout)."),
-    ] = True,
-    redact: paid.Redact = False,
-    judge_concurrency: paid.Concurrency = 8,
-    judge_timeout_s: paid.TimeoutS = 120.0,
-    judge_batch: paid.JudgeBatch = False,
-    judge_batch_wait_s: paid.JudgeBatchWait = 0.0,
-    judge_batch_poll_s: paid.JudgeBatchPoll = 30.0,
-    price_input: paid.PriceInput = None,
-    price_output: paid.PriceOutput = None,
+    run_code: Flag = False,
+    similarity: str = "",
+    pair: Annotated[PairOptions, Flat] = PAIR,
+    files: Annotated[PairingOptions, Flat] = PAIRING,
+    judging: Annotated[JudgeOptions, Flat] = JUDGES,
+    prices: Annotated[PriceOptions, Flat] = PRICES,
+    keeps: Annotated[KeepOptions, Flat] = KEEPS,
+    engine: Annotated[EngineOptions, Flat] = ENGINE,
     seed: Seed = 0,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+    output: Annotated[Output, Flat] = OUTPUT,
 ) -> None:
     """Label a log by whether the weak model matched the strong one, and count who said so.
 
     With --judge, a language model compares the answers of rows that nothing else decides. Exit code 5: a batch is
     not done, run the same command later.
+
+    Args:
+        out: Parquet file to write: one row a record, match 0, 1 or null.
+        run_code: Run the code in answers against tests given as reference, in a limited subprocess.
+        similarity: Encoder, such as minilm-l3-int8, that also labels answers which say nearly the same; the threshold
+            is fitted on rows whose truth is known. Off when empty.
     """
-    from turnout.training.cli.labelling import label_logs
-
-    if ray_address and engine is not EngineName.RAY:
-        raise typer.BadParameter("--ray-address needs --engine ray")
-    if embed and keep is Keep.FEATURES:
-        raise typer.BadParameter("--keep features writes the vectors of --encoder; leave --embed out")
-    if not judge:
-        paid.refuse_without_judge(
-            {
-                "--judge-dry-run": judge_dry_run,
-                "--judge-all": judge_all,
-                "--judge-force": judge_force,
-                "--judge-reasons": judge_reasons,
-                "--judge-rubric": judge_rubric,
-                "--judge-batch": judge_batch,
-            }
-        )
-    judges = None
-    if judge:
-        from turnout.training.cli.judging import default_cache
-        from turnout.training.judge.settings import BatchSettings, JudgeSettings
-
-        judges = JudgeSettings(
-            models=tuple(judge),
-            address=paid.address(judge_url, judge_key_env, judge_timeout_s),
-            cache=judge_cache or default_cache(out),
-            caps=paid.caps(judge_max_usd, judge_max_calls),
-            known_rows=judge_all,
-            is_forced=judge_force,
-            keeps_reasons=judge_reasons,
-            is_dry_run=judge_dry_run,
-            rubric=judge_rubric,
-            redacts=redact,
-            concurrency=judge_concurrency,
-            prices=paid.prices(price_input, price_output),
-            batch=BatchSettings(judge_batch_wait_s, judge_batch_poll_s) if judge_batch else None,
-            seed=seed,
-        )
+    judges = judging.settings(out, prices, seed)
     found = find_logs(logs)
     check_out(out, found)
     label_logs(
         found,
         out,
-        named_pair(strong, weak),
-        reading_of(column, log_format, join, score),
+        pair.pair,
+        files.reading,
         margin,
         judges,
         run_code=run_code,
         similarity=similarity,
-        embedding=embed,
-        engine=EngineChoice(engine, ray_address),
-        quiet=quiet,
-        as_json=as_json,
-        keeping=_keeping(encoder, harness_rules, salt, cache=cache, redact=redact) if keep is Keep.FEATURES else None,
+        engine=engine.choice,
+        quiet=output.quiet,
+        as_json=output.as_json,
+        keeping=keeps.keeping(redacts=prices.redact),
     )
 
 
-def _keeping(encoder: str, harness_rules: int, salt: str, *, cache: bool, redact: bool) -> Keeping:
-    from turnout.training.dataset.features.keep import Keeping
-    from turnout.training.encoders.embeddings import default_cache_dir
-
-    if len(salt.encode()) > MAX_SALT_BYTES:
-        raise typer.BadParameter(f"--salt: expected at most {MAX_SALT_BYTES} bytes, got {len(salt.encode())}")
-    cache_dir = default_cache_dir() if cache else None
-    return Keeping(encoder, harness_rules, salt, cache_dir, redact)
+NATIVE = EngineChoice()
 
 
-def replay(
-    logs: Logs,
-    out: Annotated[Path, typer.Option(help="JSONL file to write: the rows sampled, with both answers.")],
-    model: Annotated[str, typer.Option(help="Weak model to ask, as the endpoint knows it; --weak when empty.")] = "",
-    base_url: paid.ReplayUrl = paid.DEFAULT_URL,
-    key_env: paid.KeyEnv = paid.DEFAULT_KEY_ENV,
-    sample: Annotated[int, typer.Option(min=1, help="Rows to replay.")] = 500,
-    plan: paid.Plan = "uniform",
-    bundle: Annotated[
-        Path | None, typer.Option(help="Bundle whose p_match says what is uncertain; the champion when not given.")
-    ] = None,
-    max_usd: paid.MaxUsd = paid.DEFAULT_MAX_USD,
-    max_calls: paid.MaxCalls = None,
-    max_answer_tokens: Annotated[int, typer.Option(min=1, help="Longest answer, where a request sets none.")] = 4096,
-    dry_run: paid.DryRun = False,
-    redact: paid.Redact = False,
-    cache: paid.Cache = None,
-    concurrency: paid.Concurrency = 8,
-    timeout_s: paid.TimeoutS = 120.0,
-    price_input: paid.PriceInput = None,
-    price_output: paid.PriceOutput = None,
-    strong: Strong = "gpt-4o",
-    weak: Weak = "gpt-4o-mini",
-    column: Columns = None,
-    log_format: Format = AUTO,
-    join: Join = JoinBy.PROMPT,
-    score: Score = "",
-    seed: Seed = 0,
-    quiet: Quiet = False,
-    as_json: AsJson = False,
+def label_logs(
+    logs: Sequence[LogFile],
+    out: Path,
+    pair: Pair,
+    reading: Reading,
+    margin: float,
+    judge: JudgeSettings | None = None,
+    *,
+    run_code: bool,
+    similarity: str,
+    engine: EngineChoice = NATIVE,
+    quiet: bool,
+    as_json: bool,
+    keeping: Keeping | None = None,
 ) -> None:
-    """Send rows that hold only the strong answer to the weak model, and write them with both answers.
+    """Label logs, write one row a record, and print the ledger; with `keeping`, features beside the labels.
 
-    Each row carries its pair_propensity: the probability that it was sampled, which weighs it in training.
+    Rows in = labelled + abstained + quarantined + merged into the row that holds the other answer, or the request.
     """
-    from turnout.training.cli.replay import replay_logs
-    from turnout.training.replay.replay import ReplaySettings, default_cache
+    from turnout.training.pipeline.job import Job  # takes a while
 
-    settings = ReplaySettings(
-        model=model or weak,
-        address=paid.address(base_url, key_env, timeout_s),
-        cache=cache or default_cache(out),
-        caps=paid.caps(max_usd, max_calls),
-        rows=sample,
-        plan=plan,
-        bundle=bundle,
-        max_answer_tokens=max_answer_tokens,
-        is_dry_run=dry_run,
-        redacts=redact,
-        concurrency=concurrency,
-        prices=paid.prices(price_input, price_output),
-        seed=seed,
-    )
-    reading = reading_of(column, log_format, join, score)
-    found = find_logs(logs)
-    check_out(out, found)
-    replay_logs(found, out, named_pair(strong, weak), reading, settings, quiet=quiet, as_json=as_json)
+    reporter = Reporter(quiet=quiet)
+    limits = Limits() if run_code else None
+    job = Job(pair, reading, tuple(map(str, logs)), margin, limits, similarity, keeping)
+    made = _labelled(logs, out, job, engine, judge, reporter, as_json=as_json)
+    if made is None:
+        return
+    ledger, judging = made
+    if ledger.abstained.keys() == {Unlabelled.NO_ANSWER} and not ledger.labelled:
+        reporter.say(f"no row has an answer of {pair.strong} or {pair.weak}: name the models with --strong and --weak")
+    if as_json:
+        print(msgspec.json.encode(msgspec.to_builtins(ledger) | ({"judge": judging} if judging else {})).decode())
+        return
+    if judging is not None:
+        from turnout.training.cli.judging import print_judging  # needs the extra `judge`
+
+        print_judging(judging, out)
+    console().print(ledger_table(ledger))
+    print(out)
+
+
+def _labelled(
+    logs: Sequence[LogFile],
+    out: Path,
+    job: Job,
+    engine: EngineChoice,
+    judge: JudgeSettings | None,
+    reporter: Reporter,
+    *,
+    as_json: bool,
+) -> tuple[Ledger, Summary | None] | None:
+    """Label in the pipeline, and ask the judges for what it leaves undecided; None after a dry run."""
+    from turnout.training.pipeline.engine import open_engine
+    from turnout.training.pipeline.flow import label_stream, labelled
+
+    if judge is None:
+        return label_stream(logs, out, job, open_engine(engine), reporter), None
+    from turnout.training.cli.judging import label_by_judges, print_estimate  # needs the extra `judge`
+    from turnout.training.judge.labelling import Panel
+
+    panel = Panel.of(judge, job.pair)
+    job = replace(job, asks_judges=True, judges_known=judge.known_rows > 0)
+    with labelled(logs, out, job, open_engine(engine), reporter) as flow:
+        asked = flow.asked(judge.known_rows, judge.seed)
+        if judge.is_dry_run:
+            print_estimate(asked, panel, judge, as_json=as_json)
+            return None
+        judged = label_by_judges(asked, panel, judge, out, flow.spool.folder / "verdicts", reporter)
+        from turnout.training.judge.summary import summarise  # takes a second
+
+        return flow.write(judged.labels), summarise(judged)

@@ -1,16 +1,19 @@
-"""What `turnout replay-policy` does: reads the log, replays policies, prints a table."""
+"""`turnout replay-policy`: what other policies would have cost and lost on a log, as a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from cyclopts import Parameter
 from rich.table import Table
 
 from turnout.serving.bundles.bundle import read_manifest
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.cli.tables import console
+from turnout.training.cli.options import OUTPUT, Flat, Output
 from turnout.training.errors import DataRefused
 from turnout.training.offpolicy.candidates import Scored, candidates, named_policies, scored_by
 from turnout.training.offpolicy.estimators import Estimate, Estimates
@@ -18,6 +21,29 @@ from turnout.training.offpolicy.log import read_decisions
 from turnout.training.offpolicy.replay import MIN_SESSIONS, PolicyReplay, Replay, replay
 from turnout.training.offpolicy.rows import LoggedRows, logged_rows
 from turnout.training.progress import Reporter
+
+DecisionLog = Annotated[
+    Path, Parameter(help="Decision log: folder of turnout logs compact, one of its files, or a server's spool.")
+]
+
+
+def replay_policy(
+    log: DecisionLog,
+    /,
+    *,
+    policy: tuple[str, ...] = (),
+    bundle: Path | None = None,
+    output: Annotated[Output, Flat] = OUTPUT,
+) -> None:
+    """Say what other policies would have cost and lost on logged traffic, with intervals; it needs exploration.
+
+    Inverse propensity, self-normalised and doubly robust estimates, from decisions and reported outcomes alone.
+
+    Args:
+        policy: Policy of the bundle, or threshold=0.9; again for more. Without it the bundle's default.
+        bundle: Folder of the bundle that has the policies. Without it: the champion.
+    """
+    replay_policies(log, policy, bundle, quiet=output.quiet, as_json=output.as_json)
 
 
 def replay_policies(log: Path, policies: Sequence[str], bundle: Path | None, *, quiet: bool, as_json: bool) -> None:

@@ -1,113 +1,169 @@
-"""Options that several training commands of `turnout` share, and what they stand for."""
+"""Options that several training commands share, each named once; what they stand for is made here too."""
 
 from __future__ import annotations
 
+import dataclasses
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated, Any
 
-import typer
+from cyclopts import Parameter, validators
 
-from turnout.serving.errors import EXIT_USAGE
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.cli.options import AsJson, Flag
+from turnout.serving.errors import EXIT_USAGE, UsageRefused
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
-from turnout.training.logs.reading import JoinBy, Reading
-
-if TYPE_CHECKING:
-    from turnout.serving.bundles.bundle import Pair
+from turnout.training.encoders.embeddings import default_cache_dir
+from turnout.training.logs.reading import AUTO, JoinBy, Reading
 
 Logs = Annotated[
     list[str],
-    typer.Argument(
+    Parameter(
         help="Logs: files, folders or patterns such as 'logs/*.jsonl.gz'. JSONL, JSON, CSV or Parquet, plain or "
         "compressed; which gateway wrote a file is found from its rows."
     ),
 ]
-BundleArgument = Annotated[Path, typer.Argument(help="Folder of the bundle.")]
-Columns = Annotated[
-    list[str] | None,
-    typer.Option("--column", help="OURS=THEIRS, such as prompt=question, where the files name a column otherwise."),
-]
-Format = Annotated[
-    str,
-    typer.Option(
-        "--format",
-        help="Format of every file: turnout, openai, openai-batch, litellm, langfuse, otel, arena, routerbench "
-        "or routellm; auto finds it file by file.",
-    ),
-]
-Join = Annotated[
-    JoinBy,
-    typer.Option(help="Pair rows with one model's answer each by the rendered prompt, by their ids, or not at all."),
-]
-Score = Annotated[
-    str, typer.Option("--score-name", help="Name of the scores that count, where a log has several (Langfuse).")
-]
-Labels = Annotated[
-    Path | None,
-    typer.Option(help="Labels of these very logs, as `turnout label` wrote them, judges' included; else made anew."),
-]
-AllowRouted = Annotated[
-    bool,
-    typer.Option(
-        "--allow-routed",
-        help="Learn also from rows with both answers that carry a route_propensity and no pair_propensity; each "
-        "counts once, although a router chose which requests they are.",
-    ),
-]
-HarnessRules = Annotated[
-    int,
-    typer.Option(
-        min=0,
-        max=LATEST_HARNESS_RULES,
-        help="Version of the rules by which prompts lose what agent harnesses add to them; 0 leaves all text.",
-    ),
-]
-Strong = Annotated[str, typer.Option(help="Name of the strong model.")]
-Weak = Annotated[str, typer.Option(help="Name of the weak model.")]
+BundleFolder = Annotated[Path, Parameter(help="Folder of the bundle.")]
 
 
-def _margin(value: float) -> float:
-    if not 0 <= value <= 1:  # NaN too, which a range of the option would let pass: then no row is a match
-        raise typer.BadParameter(f"expected a number from 0 to 1, as scores are, got {value}")
-    return value
+def _check_margin(_type: Any, value: float | None) -> None:
+    if value is not None and not 0 <= value <= 1:  # NaN too: then no row is a match
+        raise ValueError(f"Expected a number from 0 to 1, as scores are, got {value}.")
 
 
 Margin = Annotated[
     float,
-    typer.Option(
-        help="By how much the weak score may be lower and still match, 0 to 1; 0 for right/wrong.", callback=_margin
+    Parameter(
+        validator=_check_margin,
+        help="By how much the weak score may be lower and still match, 0 to 1; 0 for right/wrong.",
     ),
 ]
-Seed = Annotated[int, typer.Option(help="Same logs and seed give the same result.")]
-Quiet = Annotated[bool, typer.Option("--quiet", help="No progress on stderr.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]
-PolicyName = Annotated[str, typer.Option(help="Policy of the bundle; its default one when empty.")]
-EarlyExit = Annotated[bool, typer.Option(help="Let the fast head answer where it is sure, as served.")]
+Seed = Annotated[int, Parameter(help="Same logs and seed give the same result.")]
+PolicyName = Annotated[str, Parameter(help="Policy of the bundle; its default one when empty.")]
+EarlyExit = Annotated[bool, Parameter(help="Let the fast head answer where it is sure, as served.")]
+HarnessRules = Annotated[
+    int,
+    Parameter(
+        validator=validators.Number(gte=0, lte=LATEST_HARNESS_RULES),
+        help="Version of the rules by which prompts lose what agent harnesses add to them; 0 leaves all text.",
+    ),
+]
+EncoderName = Annotated[str, Parameter(help="Name or folder of the encoder.")]
+EncoderInside = Annotated[
+    str, Parameter(help="Name or folder of the encoder inside the bundle; the name it has there when empty.")
+]
+Cache = Annotated[bool, Parameter(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")]
+NonNegative = Parameter(validator=validators.Number(gte=0))
 
 
-def named_pair(strong: str, weak: str) -> Pair:
-    """Return the pair that the operator names; the two must differ."""
-    from turnout.serving.bundles.bundle import Pair
-
-    if strong == weak:
-        raise typer.BadParameter(f"--strong and --weak both name {strong}")
-    return Pair(strong=strong, weak=weak)
+def cache_dir(cache: bool) -> Path | None:
+    """Return the folder of the dense cache; None for none."""
+    return default_cache_dir() if cache else None
 
 
-def reading_of(
-    column: list[str] | None,
-    log_format: str,
-    join: JoinBy = JoinBy.PROMPT,
-    score: str = "",
-    *,
-    labels: Path | None = None,
-    allow_routed: bool = False,
-) -> Reading:
-    """Return how the operator wants logs to be read."""
-    return Reading(_columns(column), log_format, join, score, labels, allow_routed)
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """What is printed.
+
+    Attributes:
+        quiet: No progress on stderr.
+    """
+
+    quiet: Flag = False
+    as_json: AsJson = False
 
 
-def _columns(column: list[str] | None) -> dict[str, str]:
-    pairs = [one.partition("=") for one in column or ()]
+@dataclass(frozen=True, kw_only=True)
+class PairOptions:
+    """The two models.
+
+    Attributes:
+        strong: Name of the strong model.
+        weak: Name of the weak model.
+    """
+
+    strong: str = "gpt-4o"
+    weak: str = "gpt-4o-mini"
+
+    @property
+    def pair(self) -> Pair:
+        """The pair; raises `UsageRefused` where the two are one."""
+        if self.strong == self.weak:
+            raise UsageRefused(f"--strong and --weak both name {self.strong}")
+        return Pair(strong=self.strong, weak=self.weak)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FileOptions:
+    """What can't be seen in the files."""
+
+    column: Annotated[
+        tuple[str, ...],
+        Parameter(help="OURS=THEIRS, such as prompt=question, where the files name a column otherwise."),
+    ] = ()
+    log_format: Annotated[
+        str,
+        Parameter(
+            name="--format",
+            help="Format of every file: turnout, openai, openai-batch, litellm, langfuse, otel, arena, routerbench "
+            "or routellm; auto finds it file by file.",
+        ),
+    ] = AUTO
+
+    @property
+    def reading(self) -> Reading:
+        """How the files are to be read; raises `UsageRefused` for a column that is no pair of names."""
+        return Reading(_columns(self.column), self.log_format)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PairingOptions(FileOptions):
+    """The same, and how rows are put together."""
+
+    join: Annotated[
+        JoinBy,
+        Parameter(help="Pair rows with one model's answer each by the rendered prompt, by their ids, or not at all."),
+    ] = JoinBy.PROMPT
+    score_name: Annotated[str, Parameter(help="Name of the scores that count, where a log has several (Langfuse).")] = (
+        ""
+    )
+
+    @property
+    def reading(self) -> Reading:
+        """How the files are to be read; raises `UsageRefused` for a column that is no pair of names."""
+        return dataclasses.replace(super().reading, join=self.join, score=self.score_name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LearningOptions(PairingOptions):
+    """The same, and which rows teach."""
+
+    labels: Annotated[
+        Path | None,
+        Parameter(help="Labels of these very logs, as `turnout label` wrote them, judges' included; else made anew."),
+    ] = None
+    allow_routed: Annotated[
+        bool,
+        Parameter(
+            negative=(),
+            help="Learn also from rows with both answers that carry a route_propensity and no pair_propensity; each "
+            "counts once, although a router chose which requests they are.",
+        ),
+    ] = False
+
+    @property
+    def reading(self) -> Reading:
+        """How the files are to be read; raises `UsageRefused` for a column that is no pair of names."""
+        return dataclasses.replace(super().reading, labels=self.labels, allows_routed=self.allow_routed)
+
+
+Flat = Parameter(name="*")
+"""A group of options whose names stand alone."""
+FILES, PAIRING, LEARNING, PAIR, OUTPUT = FileOptions(), PairingOptions(), LearningOptions(), PairOptions(), Output()
+
+
+def _columns(column: tuple[str, ...]) -> dict[str, str]:
+    pairs = [one.partition("=") for one in column]
     if bad := [ours for ours, equals, theirs in pairs if not (ours and equals and theirs)]:
-        raise typer.BadParameter(f"--column expects OURS=THEIRS, got {bad[0]!r} (exit code {EXIT_USAGE})")
+        raise UsageRefused(f"--column expects OURS=THEIRS, got {bad[0]!r} (exit code {EXIT_USAGE})")
     return {ours: theirs for ours, _, theirs in pairs}

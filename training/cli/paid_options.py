@@ -1,105 +1,121 @@
-"""Options of the commands that pay for calls, `label --judge` and `replay`; imports nothing heavy."""
+"""Options of the commands that pay for calls, `label --judge` and `replay`."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
-import typer
+from cyclopts import Parameter, validators
 
-if TYPE_CHECKING:  # its modules need the extra `train`, and options are read before any command is chosen
-    from turnout.training.calls.address import Address
-    from turnout.training.calls.budget import Caps
-    from turnout.training.calls.tariff import GivenPrices
+from turnout.serving.cli.options import Flag
+from turnout.serving.errors import UsageRefused
+from turnout.training.calls.address import Address
+from turnout.training.calls.budget import Caps
+from turnout.training.calls.tariff import GivenPrices
+from turnout.training.cli.options import NonNegative
+from turnout.training.judge.settings import BatchSettings, JudgeSettings
 
 DEFAULT_URL = "https://api.openai.com/v1"
 DEFAULT_KEY_ENV = "OPENAI_API_KEY"
 DEFAULT_MAX_USD = 5.0
 
-KeyEnv = Annotated[
-    str, typer.Option(help="Environment variable that holds the API key; empty where the endpoint needs none.")
-]
-MaxUsd = Annotated[float, typer.Option(min=0, help="Most USD that these rows may cost, over all runs.")]
-MaxCalls = Annotated[int | None, typer.Option(min=0, help="Most billed calls for these rows, over all runs.")]
-DryRun = Annotated[bool, typer.Option(help="Print calls and cost; send and write nothing.")]
-Cache = Annotated[
-    Path | None, typer.Option(help="SQLite file that remembers what was paid for; beside --out when not given.")
-]
-Redact = Annotated[
-    bool,
-    typer.Option(
-        "--redact",
-        help="Replace e-mail addresses, telephone, IBAN and card numbers and IP addresses in every text that is kept "
-        "or written; calls go out as logged.",
-    ),
-]
-Concurrency = Annotated[int, typer.Option(min=1, max=256, help="Rows asked at a time.")]
-TimeoutS = Annotated[float, typer.Option(min=0.1, help="Seconds for one call.")]
-PriceInput = Annotated[
-    float | None, typer.Option(min=0, help="USD per million prompt tokens, where the price list lacks the model.")
-]
-PriceOutput = Annotated[
-    float | None, typer.Option(min=0, help="USD per million completion tokens; goes with --price-input.")
-]
-ReplayUrl = Annotated[str, typer.Option(help="OpenAI-compatible endpoint of the weak model.")]
-Plan = Annotated[
-    str, typer.Option(help="Which rows to sample: uniform, task (as many of each), uncertainty (p_match near 0.5).")
-]
-JudgeModels = Annotated[
-    list[str] | None,
-    typer.Option(help="Model that compares the answers nothing else decides; given several times, a majority."),
-]
-JudgeUrl = Annotated[str, typer.Option(help="OpenAI-compatible endpoint of the judges.")]
-JudgeAll = Annotated[
-    int, typer.Option(min=0, help="Judge this many rows with a known label too, to measure the judge.")
-]
-JudgeForce = Annotated[bool, typer.Option("--judge-force", help="Let a model of the pair judge.")]
-JudgeReasons = Annotated[
-    bool, typer.Option("--judge-reasons", help="Keep the judge's reasons, which may quote prompts.")
-]
-JudgeRubric = Annotated[Path | None, typer.Option(help="TOML file with another rubric than Turnout's.")]
-JudgeBatch = Annotated[
-    bool, typer.Option("--judge-batch", help="Use the Batch API: submit, and collect when run again.")
-]
-JudgeBatchWait = Annotated[float, typer.Option(min=0, help="Seconds to wait for batches before leaving.")]
-JudgeBatchPoll = Annotated[float, typer.Option(min=0.1, help="Seconds between two looks at a batch.")]
+Seconds = Annotated[float, Parameter(validator=validators.Number(gte=0.1))]
+RowsAtATime = Annotated[int, Parameter(validator=validators.Number(gte=1, lte=256))]
 
 
-def refuse_without_judge(given: Mapping[str, object]) -> None:
-    """Refuse options, by name, that say something to judges nobody named; those that are off pass.
+@dataclass(frozen=True, kw_only=True)
+class PriceOptions:
+    """What calls cost where the price list lacks the model, and what is kept of them.
 
-    Raises:
-        typer.BadParameter: any is given; a dry run without a judge would write labels.
+    Attributes:
+        price_input: USD per million prompt tokens, where the price list lacks the model.
+        price_output: USD per million completion tokens; goes with --price-input.
+        redact: Replace e-mail addresses, telephone, IBAN and card numbers and IP addresses in every text that is kept
+            or written; calls go out as logged.
     """
-    if named := [name for name, value in given.items() if value]:
-        raise typer.BadParameter(f"{', '.join(named)}: name the judge with --judge MODEL")
+
+    price_input: Annotated[float | None, NonNegative] = None
+    price_output: Annotated[float | None, NonNegative] = None
+    redact: Flag = False
+
+    @property
+    def prices(self) -> GivenPrices | None:
+        """The prices given; None when the list is to be read. Raises `UsageRefused` when only one of the two is."""
+        if (self.price_input is None) != (self.price_output is None):
+            raise UsageRefused("--price-input and --price-output go together: give both or neither")
+        if self.price_input is None or self.price_output is None:
+            return None
+        return GivenPrices(self.price_input, self.price_output)
 
 
-def address(url: str, key_env: str, timeout_s: float) -> Address:
-    """Return where the endpoint is."""
-    from turnout.training.calls.address import Address
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """A language model that compares the answers which nothing else decides.
 
-    return Address(url, key_env, timeout_s)
-
-
-def caps(max_usd: float, max_calls: int | None) -> Caps:
-    """Return the caps."""
-    from turnout.training.calls.budget import Caps
-
-    return Caps(max_usd, max_calls)
-
-
-def prices(price_input: float | None, price_output: float | None) -> GivenPrices | None:
-    """Return the prices given; None when the list is to be read.
-
-    Raises:
-        typer.BadParameter: only one of the two is given.
+    Attributes:
+        judge: Model that compares the answers nothing else decides; given several times, a majority.
+        judge_url: OpenAI-compatible endpoint of the judges.
+        judge_key_env: Environment variable that holds the API key; empty where the endpoint needs none.
+        judge_max_usd: Most USD that these rows may cost, over all runs.
+        judge_max_calls: Most billed calls for these rows, over all runs.
+        judge_dry_run: Print calls and cost; send and write nothing.
+        judge_cache: SQLite file that remembers what was paid for; beside --out when not given.
+        judge_all: Judge this many rows with a known label too, to measure the judge.
+        judge_force: Let a model of the pair judge.
+        judge_reasons: Keep the judge's reasons, which may quote prompts.
+        judge_rubric: TOML file with another rubric than Turnout's.
+        judge_concurrency: Rows asked at a time.
+        judge_timeout_s: Seconds for one call.
+        judge_batch: Use the Batch API: submit, and collect when run again.
+        judge_batch_wait_s: Seconds to wait for batches before leaving.
+        judge_batch_poll_s: Seconds between two looks at a batch.
     """
-    if (price_input is None) != (price_output is None):
-        raise typer.BadParameter("--price-input and --price-output go together: give both or neither")
-    if price_input is None or price_output is None:
-        return None
-    from turnout.training.calls.tariff import GivenPrices
 
-    return GivenPrices(price_input, price_output)
+    judge: tuple[str, ...] = ()
+    judge_url: str = DEFAULT_URL
+    judge_key_env: str = DEFAULT_KEY_ENV
+    judge_max_usd: Annotated[float, NonNegative] = DEFAULT_MAX_USD
+    judge_max_calls: Annotated[int | None, NonNegative] = None
+    judge_dry_run: Flag = False
+    judge_cache: Path | None = None
+    judge_all: Annotated[int, NonNegative] = 0
+    judge_force: Flag = False
+    judge_reasons: Flag = False
+    judge_rubric: Path | None = None
+    judge_concurrency: RowsAtATime = 8
+    judge_timeout_s: Seconds = 120.0
+    judge_batch: Flag = False
+    judge_batch_wait_s: Annotated[float, NonNegative] = 0.0
+    judge_batch_poll_s: Seconds = 30.0
+
+    def settings(self, out: Path, prices: PriceOptions, seed: int) -> JudgeSettings | None:
+        """Return how to judge; None where no judge is named.
+
+        Raises:
+            UsageRefused: options say something to judges that nobody named; a dry run without one would write labels.
+        """
+        if not self.judge:
+            self._refuse_without_judge()
+            return None
+        return JudgeSettings(
+            models=self.judge,
+            address=Address(self.judge_url, self.judge_key_env, self.judge_timeout_s),
+            cache=self.judge_cache or out.with_name(f"{out.name}.judge.sqlite"),
+            caps=Caps(self.judge_max_usd, self.judge_max_calls),
+            known_rows=self.judge_all,
+            is_forced=self.judge_force,
+            keeps_reasons=self.judge_reasons,
+            is_dry_run=self.judge_dry_run,
+            rubric=self.judge_rubric,
+            redacts=prices.redact,
+            concurrency=self.judge_concurrency,
+            prices=prices.prices,
+            batch=BatchSettings(self.judge_batch_wait_s, self.judge_batch_poll_s) if self.judge_batch else None,
+            seed=seed,
+        )
+
+    def _refuse_without_judge(self) -> None:
+        names = ("judge_dry_run", "judge_all", "judge_force", "judge_reasons", "judge_rubric", "judge_batch")
+        if named := [f"--{name.replace('_', '-')}" for name in names if getattr(self, name)]:
+            raise UsageRefused(f"{', '.join(named)}: name the judge with --judge MODEL")

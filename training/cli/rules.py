@@ -1,25 +1,52 @@
-"""What `turnout rules try` does: reads rules, bundles and logs, tries, and prints a table by rule."""
+"""`turnout rules try`: what a rules file would change on a log, as a table by rule."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 from rich.table import Table
 
 from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.cli.options import Bundles, folders_of
 from turnout.serving.cli.tables import console
 from turnout.serving.decision.rules import Rules
 from turnout.serving.decision.rules.names import check_names, checked_rules
+from turnout.training.cli.options import FILES, OUTPUT, EarlyExit, FileOptions, Flat, Logs, Output
 from turnout.training.errors import DataRefused
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import Reading
+from turnout.training.logs.sources import find_logs
 from turnout.training.logs.stored_files import LogFile
-from turnout.training.offpolicy.rules_trial import RuleEffect, RulesTrial, try_rules
+from turnout.training.offpolicy.rules_trial import RuleEffect, RulesTrial
+from turnout.training.offpolicy.rules_trial import try_rules as trial_of
 from turnout.training.progress import Reporter
 
 NO_RULE = "(no rule)"
+
+
+def try_rules(
+    file: Path,
+    logs: Logs,
+    /,
+    *,
+    bundle: Bundles = (),
+    against: Path | None = None,
+    early_exit: EarlyExit = True,
+    files: Annotated[FileOptions, Flat] = FILES,
+    output: Annotated[Output, Flat] = OUTPUT,
+) -> None:
+    """Say what a rules file would change on a log: by rule, where requests go, why, and at what expected cost.
+
+    Args:
+        file: Rules file, TOML.
+        against: Rules in force now; without it, none.
+    """
+    reading, found, folders = files.reading, find_logs(logs), folders_of(bundle)
+    quiet, as_json = output.quiet, output.as_json
+    try_rules_on_logs(file, found, folders, against, reading, early_exit=early_exit, quiet=quiet, as_json=as_json)
 
 
 def try_rules_on_logs(
@@ -47,7 +74,7 @@ def try_rules_on_logs(
     if not read.records:
         raise DataRefused(f"{', '.join(map(str, logs))}: no request to try the rules on")
     with Reporter(quiet=quiet).stage("Trying", len(read.records)) as advance:
-        trial = try_rules(read.records, bundles, new, old, early_exit=early_exit, on_progress=advance)
+        trial = trial_of(read.records, bundles, new, old, early_exit=early_exit, on_progress=advance)
     if as_json:
         print(msgspec.json.encode(trial).decode())
         return

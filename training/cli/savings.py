@@ -1,20 +1,49 @@
-"""What `turnout savings` does: reads the log of some days, counts, prints."""
+"""`turnout savings`: what routing really spent and saved on some days of a log."""
 
 from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from cyclopts import Parameter
 from rich.table import Table
 
 from turnout.serving.cli.tables import console
+from turnout.training.cli.offpolicy import DecisionLog
+from turnout.training.cli.options import OUTPUT, Flat, NonNegative, Output
 from turnout.training.offpolicy.estimators import Estimate
 from turnout.training.offpolicy.log import read_decisions
 from turnout.training.offpolicy.savings.machine import Machine
-from turnout.training.offpolicy.savings.savings import Savings, between, savings
+from turnout.training.offpolicy.savings.savings import Savings, between
+from turnout.training.offpolicy.savings.savings import savings as savings_of
 from turnout.training.progress import Reporter
+
+
+def savings(
+    log: DecisionLog,
+    /,
+    *,
+    first: Annotated[dt.date | None, Parameter(name="--from")] = None,
+    last: Annotated[dt.date | None, Parameter(name="--to")] = None,
+    cpu_s_per_decision: Annotated[float, NonNegative] = 0.003,
+    usd_per_core_hour: Annotated[float, NonNegative] = 0.0408,
+    output: Annotated[Output, Flat] = OUTPUT,
+) -> None:
+    """Say what routing really spent and saved against sending all to the strong model, and what it did to quality.
+
+    Net: cached tokens, cold caches after a switch, second answers and the router itself are counted.
+
+    Args:
+        first: First day (UTC); without it the log's.
+        last: Last day (UTC), included.
+        cpu_s_per_decision: CPU seconds of one decision; turnout_worker_cpu_seconds_total says yours.
+        usd_per_core_hour: What a core of the router's machine costs.
+    """
+    machine = Machine(cpu_s_per_decision, usd_per_core_hour)
+    show_savings(log, first, last, machine, quiet=output.quiet, as_json=output.as_json)
 
 
 def show_savings(
@@ -27,7 +56,7 @@ def show_savings(
     """
     with Reporter(quiet=quiet).stage("Reading the log"):
         table = between(read_decisions(log), first, last)
-    found = savings(table, machine)
+    found = savings_of(table, machine)
     if as_json:
         print(msgspec.json.encode(msgspec.to_builtins(found) | {"machine": msgspec.to_builtins(machine)}).decode())
         return

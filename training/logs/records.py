@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from turnout.serving.router.answer import NO_SIGNALS, Signals
 from turnout.serving.router.prompt import Prompt
 
 
@@ -18,12 +19,14 @@ class Response:
         content: the answer's text; None when the log kept only its score.
         score: 0 to 1, 1 is right; None when nobody scored it.
         prompt_tokens, completion_tokens: as the provider counted them; None when unknown.
+        signals: what came with the answer.
     """
 
     content: str | None = None
     score: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    signals: Signals = NO_SIGNALS
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ import msgspec
 
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.decision.model_names import is_model
+from turnout.serving.router.answer import Signals
 from turnout.serving.router.bodies import read_body
 from turnout.serving.router.prompt import ContentPart, Prompt, clean_text, prompt_from_text, prompt_of
 from turnout.training.errors import DataRefused
@@ -31,8 +32,20 @@ from turnout.training.logs.tables import RawRow
 
 PROMPT_FIELDS = frozenset({"request", "messages", "prompt"})
 _KINDS = dict.fromkeys(("request", "messages", "tools", "response_format", "responses"), CellKind.STRUCTURE)
+_KINDS |= dict.fromkeys(("strong_token_logprobs", "weak_token_logprobs"), CellKind.STRUCTURE)
 _KINDS |= dict.fromkeys(
-    ("strong_score", "weak_score", "created", "pair_propensity", "route_propensity"), CellKind.NUMBER
+    (
+        "strong_score",
+        "weak_score",
+        "created",
+        "pair_propensity",
+        "route_propensity",
+        "strong_mean_logprob",
+        "weak_mean_logprob",
+        "strong_self_check",
+        "weak_self_check",
+    ),
+    CellKind.NUMBER,
 )
 
 MILLISECONDS_FROM = 1e11
@@ -89,6 +102,12 @@ class Row(msgspec.Struct, frozen=True):
     responses: dict[str, Answer | None] | None = None
     strong_response: str | None = None
     weak_response: str | None = None
+    strong_token_logprobs: list[float | None] | None = None
+    weak_token_logprobs: list[float | None] | None = None
+    strong_mean_logprob: float | None = None
+    weak_mean_logprob: float | None = None
+    strong_self_check: float | None = None
+    weak_self_check: float | None = None
     strong_score: float | bool | None = None
     weak_score: float | bool | None = None
     reference: Any = None
@@ -185,8 +204,8 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair) -> Record:
         id=f"{PurePath(file).name}:{place}" if own_id is None else str(own_id),
         prompt=prompt,
         user_text=user_text,
-        strong=_answer(row, pair.strong) or _flat_answer(row.strong_response, row.strong_score),
-        weak=_answer(row, pair.weak) or _flat_answer(row.weak_response, row.weak_score),
+        strong=_answer(row, pair.strong) or _flat_answer(row, "strong"),
+        weak=_answer(row, pair.weak) or _flat_answer(row, "weak"),
         reference=_text(row.reference),
         preference=_preference(row.preference, pair),
         task=row.task,
@@ -267,10 +286,18 @@ def _arguments(text: str) -> Any:
         return text
 
 
-def _flat_answer(content: str | None, score: float | None) -> Response | None:
+def _flat_answer(row: Row, tier: str) -> Response | None:
+    content, score = getattr(row, f"{tier}_response"), getattr(row, f"{tier}_score")
     if content is None and score is None:
         return None
-    return Response(content, _score(score))
+    return Response(content, _score(score), signals=_signals(row, tier))
+
+
+def _signals(row: Row, tier: str) -> Signals:
+    """Return what came with a flat answer; one token without a log-probability makes the others unusable."""
+    tokens = getattr(row, f"{tier}_token_logprobs")
+    values = tuple(math.nan if token is None else token for token in tokens) if tokens else None
+    return Signals(values, getattr(row, f"{tier}_mean_logprob"), getattr(row, f"{tier}_self_check"))
 
 
 def _score(score: float | None) -> float | None:

@@ -25,7 +25,7 @@ from turnout.training.logs.tables import RawRow
 from turnout.training.pipeline.job import Job
 from turnout.training.pipeline.judged import is_question, question_rows
 from turnout.training.pipeline.messages import HeldRow, Piece, Stage
-from turnout.training.pipeline.rows import PLACE, record_rows, rejected_rows, row_schema, spread, vector_columns
+from turnout.training.pipeline.rows import PLACE, record_rows, rejected_rows, row_schema, spread
 
 LABELLED_AT_ONCE = 1000
 """Records held while a unit is worked on."""
@@ -36,7 +36,7 @@ class Encoders:
     """Encoders that a job names; None where it names none."""
 
     similarity: EncoderModel | None
-    embedding: EncoderModel | None
+    features: EncoderModel | None
 
 
 @dataclass
@@ -93,7 +93,7 @@ class Desk:
         found = label_records(records, margin=self.job.margin, code_limits=self.job.code_limits)
         similarity = self._similarity(records, found.decisions)
         asked = self._asked(records, found.decisions)
-        vectors = self._vectors(records, found.decisions, similarity, asked)
+        vectors = self._features(records, found.decisions, similarity, asked)
         self.tables.append(record_rows(places, records, found.decisions, similarity, asked, vectors))
         if any(asked):
             self.questions.append(question_rows(places, records, found.decisions, similarity, asked))
@@ -119,32 +119,24 @@ class Desk:
         found = dict(zip(rows, cosines([records[row] for row in rows], encoder, n_threads=1).tolist(), strict=True))
         return [found.get(row) for row in range(len(records))]
 
-    def _vectors(
+    def _features(
         self,
         records: Sequence[Record],
         decisions: Sequence[Decision],
         similarity: Sequence[float | None],
         asked: Sequence[bool],
     ) -> dict[str, pa.Array]:
-        encoder = self.encoders.embedding
-        if encoder is None:
+        encoder, keeping = self.encoders.features, self.job.keeping
+        if encoder is None or keeping is None:
             return {}
         rows = [
             row
             for row, (made, cosine, is_asked) in enumerate(zip(decisions, similarity, asked, strict=True))
             if isinstance(made, Label) or cosine is not None or is_asked
         ]
-        return spread(self._embedded([records[row] for row in rows], encoder), rows, len(records))
+        from turnout.training.dataset.features.columns import kept_columns  # noqa: PLC0415  # the same
 
-    def _embedded(self, records: Sequence[Record], encoder: EncoderModel) -> dict[str, pa.Array]:
-        if self.job.keeping is not None:
-            from turnout.training.dataset.features.columns import kept_columns  # noqa: PLC0415  # the same
-
-            return kept_columns(records, self.job.keeping, encoder, n_threads=1)
-        from turnout.training.encoders.embeddings import embed  # noqa: PLC0415  # the same
-
-        table = embed([record.prompt for record in records], encoder, cache_dir=None, n_threads=1)
-        return vector_columns(table)
+        return spread(kept_columns([records[row] for row in rows], keeping, encoder, n_threads=1), rows, len(records))
 
     def piece(self, number: int) -> Piece:
         """Return what became of all rows taken."""

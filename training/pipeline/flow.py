@@ -44,7 +44,6 @@ from turnout.training.pipeline.messages import (
     encode,
 )
 from turnout.training.pipeline.output import Output, refuse_before_paying
-from turnout.training.pipeline.rows import without_idle_vectors
 from turnout.training.pipeline.similar import Similarity, with_similar
 from turnout.training.pipeline.spool import Spool, spool_beside
 from turnout.training.pipeline.work import Worker
@@ -222,8 +221,7 @@ class Flow:
             from turnout.training.dataset.features.repeats import with_repeats  # noqa: PLC0415  # rensa is for those who ask for it
 
             return with_repeats(partial(self._labelled, judged), self.spool.folder)
-        tables = self._labelled(judged)
-        return map(without_idle_vectors, tables) if self.job.embedding else tables
+        return self._labelled(judged)
 
     def _labelled(self, judged: JudgeLabels | None) -> Iterator[pa.Table]:
         rule = self.similarity.rule()

@@ -11,7 +11,6 @@ from turnout.training.dataset.features.keep import Keeping
 from turnout.training.dataset.features.schema import MADE_FIELDS
 from turnout.training.labels.graders.code import Limits
 from turnout.training.logs.reading import Reading
-from turnout.training.pipeline.rows import VECTOR_FIELDS
 
 
 @dataclass(frozen=True)
@@ -23,7 +22,6 @@ class Job:
         margin: by how much the weak score may fall below the strong one and still match.
         code_limits: within what answers' code may be run; None runs none.
         similarity: encoder that compares answers, as the operator names it; empty compares none.
-        embedding: encoder that embeds prompts; empty embeds none.
         keeping: how features are made that training needs instead of prompts; None makes none.
         asks_judges: whether judges are asked about rows that nobody else decides.
         judges_known: whether they are asked about some of the others too.
@@ -38,7 +36,6 @@ class Job:
     margin: float = 0.0
     code_limits: Limits | None = None
     similarity: str = ""
-    embedding: str = ""
     keeping: Keeping | None = None
     asks_judges: bool = False
     judges_known: bool = False
@@ -49,9 +46,9 @@ class Job:
     @property
     def encoder(self) -> str:
         """Encoder of prompts, as the operator names it; empty for none."""
-        return self.keeping.encoder if self.keeping else self.embedding
+        return self.keeping.encoder if self.keeping else ""
 
     @property
     def beside(self) -> list[pa.Field]:
         """The columns that a worker writes beside the labels."""
-        return MADE_FIELDS if self.keeping else VECTOR_FIELDS if self.embedding else []
+        return MADE_FIELDS if self.keeping else []

@@ -1,4 +1,4 @@
-"""Rows: what became of each row of the logs, as a table with its place, its label and its vectors.
+"""Rows: what became of each row of the logs, as a table with its place, its label and its features.
 
 Comes in: records with their decisions, and rows in quarantine. Goes out: tables of `row_schema`, sorted by place; from
 their columns `turnout.training.pipeline.output` writes the labels, the quarantine and the ledger.
@@ -7,21 +7,15 @@ their columns `turnout.training.pipeline.output` writes the labels, the quaranti
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
-from numpy.typing import NDArray
 
 from turnout.training.labels import Decision
 from turnout.training.labels.ledger import LABEL_SCHEMA, labels_table
 from turnout.training.logs.parts import Place
 from turnout.training.logs.quarantine import Rejected
 from turnout.training.logs.records import Record
-
-if TYPE_CHECKING:
-    from turnout.training.encoders.embeddings import FeatureTable
 
 PLACE = ["file_number", "line", "index"]
 OWN_FIELDS = [
@@ -33,16 +27,6 @@ OWN_FIELDS = [
 ]
 """Columns that are not written: which file, the row's task, why it is in quarantine, the cosine of its answers, whether
 judges may be asked about it."""
-
-
-VECTOR_FIELDS = [
-    # Lists of no fixed size: Arrow 25 can't read those back from Parquet where some are null.
-    pa.field("dense", pa.list_(pa.float32())),
-    pa.field("structural", pa.list_(pa.float32())),
-    pa.field("lexical_buckets", pa.list_(pa.uint32())),
-    pa.field("lexical_counts", pa.list_(pa.uint16())),
-]
-"""Columns of the vectors: null where a row has no label."""
 
 
 def row_schema(beside: Sequence[pa.Field]) -> pa.Schema:
@@ -86,32 +70,9 @@ def rejected_rows(places: Sequence[Place], rejected: Sequence[Rejected], schema:
     return pa.Table.from_arrays(columns, schema=schema)
 
 
-def vector_columns(table: FeatureTable) -> dict[str, pa.Array]:
-    """Return the columns of the vectors."""
-    dense, structural = map(_lists, (table.dense, table.structural))
-    ends = pa.array(table.counts.indptr, pa.int32())
-    buckets = pa.ListArray.from_arrays(ends, pa.array(table.counts.indices.astype(np.uint32)))
-    counts = pa.ListArray.from_arrays(ends, pa.array(table.counts.data.astype(np.uint16)))
-    return dict(zip((field.name for field in VECTOR_FIELDS), (dense, structural, buckets, counts), strict=True))
-
-
 def spread(columns: dict[str, pa.Array], rows: Sequence[int], n_rows: int) -> dict[str, pa.Array]:
     """Return columns of `n_rows` rows, given for `rows` of them in rising order; the others are null."""
     where = np.full(n_rows, -1, dtype=np.int64)
     where[list(rows)] = np.arange(len(rows))
     taken = pa.array(where, mask=where < 0)
     return {name: column.take(taken) for name, column in columns.items()}
-
-
-def without_idle_vectors(table: pa.Table) -> pa.Table:
-    """Return rows whose vectors are null where there is no label: some are made before it is known who gets one."""
-    rows = pa.array(np.arange(table.num_rows), mask=pc.is_null(table["match"]).to_numpy())
-    for field in VECTOR_FIELDS:
-        column = table.schema.get_field_index(field.name)
-        table = table.set_column(column, field, table.column(column).take(rows))
-    return table
-
-
-def _lists(block: NDArray[np.float32]) -> pa.ListArray:
-    ends = np.arange(0, block.size + 1, block.shape[1], dtype=np.int32)
-    return pa.ListArray.from_arrays(pa.array(ends), pa.array(block.ravel(), pa.float32()))

@@ -25,6 +25,8 @@ FORMAT_VERSION = 1
 _PLAIN = ("task", "source", "language", "group_id", "session_id", "tenant")
 _NUMBERS = ("created", "pair_propensity", "route_propensity")
 
+_MEASURES = ("turns", "images", "tools", "wants_json")
+"""Of a prompt, beside its text, what features are made of; what else it has, such as a cost estimate, is not kept."""
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -65,7 +67,7 @@ class KeptRow:
     def identity(self) -> tuple[object, ...]:
         """What is the same when the same row of a log is read again."""
         record = self.row.record
-        return record.id, record.created, record.prompt
+        return record.id, record.created, record.prompt.text, *(getattr(record.prompt, name) for name in _MEASURES)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -115,7 +117,7 @@ def _fields(one: KeptRow) -> dict[str, Any]:
     return {
         "id": record.id,
         "prompt": record.prompt.text,
-        **{f"prompt_{name}": getattr(record.prompt, name) for name in ("turns", "images", "tools", "wants_json")},
+        **{f"prompt_{name}": getattr(record.prompt, name) for name in _MEASURES},
         "user_text": record.user_text,
         "match": label.match,
         "labeller": label.labeller,
@@ -136,7 +138,7 @@ def _tokens(answer: Response | None) -> list[int | None] | None:
 def _row(fields: dict[str, Any]) -> LabelledRecord:
     prompt = Prompt(
         text=fields["prompt"],
-        **{name: fields[f"prompt_{name}"] for name in ("turns", "images", "tools", "wants_json")},
+        **{name: fields[f"prompt_{name}"] for name in _MEASURES},
     )
     record = Record(
         id=fields["id"],
@@ -151,4 +153,4 @@ def _row(fields: dict[str, Any]) -> LabelledRecord:
 
 
 def _response(score: float | None, tokens: list[int | None] | None) -> Response | None:
-    return None if tokens is None else Response(None, score, *tokens)
+    return None if tokens is None else Response(None, score, tokens[0], tokens[1])

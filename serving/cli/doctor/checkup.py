@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
+from cyclopts import Parameter
 from rich.markup import escape
 from rich.table import Table
 
@@ -16,6 +18,9 @@ from turnout.serving.cli.doctor.installation import check_installation
 from turnout.serving.cli.doctor.machine import check_cores, check_descriptors, check_instructions, usable_cores
 from turnout.serving.cli.doctor.models import check_models
 from turnout.serving.cli.doctor.server import check_listen, check_metrics, check_server
+from turnout.serving.cli.options import AsJson
+from turnout.serving.cli.tables import console
+from turnout.serving.settings import DEFAULT_LISTEN
 
 COLOURS = {Level.OK: "green", Level.WARN: "yellow", Level.FAIL: "red"}
 
@@ -36,10 +41,10 @@ class Patient:
         tokens: tokens file of a server, to check.
     """
 
-    bundle: Path | None
-    listen: str
-    server: str
-    metrics: str
+    bundle: Path | None = None
+    listen: str = DEFAULT_LISTEN
+    server: str = ""
+    metrics: str = ""
     tls_ca: Path | None = None
     tls_cert: Path | None = None
     tls_key: Path | None = None
@@ -50,6 +55,19 @@ class Patient:
     def way(self) -> Way:
         """How to come to the server."""
         return Way(self.server, self.tls_ca, self.tls_cert, self.tls_key, self.token_file)
+
+
+EVERYTHING = Patient()
+
+
+def doctor(*, patient: Annotated[Patient, Parameter(name="*")] = EVERYTHING, as_json: AsJson = False) -> int:
+    """Say what is wrong with this installation and what to do; exit code 1 when something keeps it from serving."""
+    findings = list(check_up(patient))
+    if as_json:
+        print(findings_json(findings))
+    else:
+        console().print(as_table(findings))
+    return exit_code(findings)
 
 
 def check_up(patient: Patient) -> Iterator[Finding]:
@@ -77,7 +95,7 @@ def exit_code(findings: Sequence[Finding]) -> int:
     return int(any(finding.level is Level.FAIL for finding in findings))
 
 
-def as_json(findings: Sequence[Finding]) -> str:
+def findings_json(findings: Sequence[Finding]) -> str:
     """Return the findings as one JSON array."""
     return msgspec.json.encode(findings).decode()
 

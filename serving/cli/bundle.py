@@ -1,0 +1,52 @@
+"""`turnout bundle`: look into a bundle, check it, or sign it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+
+from turnout.serving.bundles.bundle import load_bundle, read_manifest, sign_bundle
+from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.cli.options import AsJson, TrustedKey
+from turnout.serving.cli.tables import console, figures_table, policies_table
+
+
+def verify(bundle: Path, /, *, trusted_key: TrustedKey = None) -> None:
+    """Check every file's digest, open the graph and answer the golden prompts; exit code 3 when refused.
+
+    Args:
+        bundle: Folder of the bundle.
+    """
+    loaded = load_bundle(bundle, trusted_key)
+    print(f"{loaded.manifest.bundle_id}: {len(loaded.manifest.files)} files and {len(loaded.golden)} golden prompts ok")
+
+
+def sign(bundle: Path, /, *, key: Path) -> None:
+    """Check a bundle as `verify` does, then write manifest.sig; `serve --trusted-key` asks for it.
+
+    Args:
+        bundle: Folder of the bundle.
+        key: PEM file with the Ed25519 private key (turnout key new).
+    """
+    load_bundle(bundle)
+    print(sign_bundle(bundle, key))
+
+
+def show(bundle: Path | None = None, /, *, as_json: AsJson = False) -> None:
+    """Print what a bundle is: pair, figures with intervals, policies, training.
+
+    Args:
+        bundle: Folder of the bundle; without it the champion.
+    """
+    manifest = read_manifest(find_bundle(bundle))
+    if as_json:
+        print(msgspec.json.format(msgspec.json.encode(manifest)).decode())
+        return
+    synthetic = "  (trained on SYNTHETIC data)" if manifest.synthetic else ""
+    rows = sum(manifest.training.rows.values())
+    print(f"{manifest.bundle_id}  {manifest.pair.strong} / {manifest.pair.weak}{synthetic}")
+    print(f"{rows} rows, match rate {manifest.training.match_rate:.3f}, calibrated by {manifest.calibrator}")
+    if (rule := manifest.out_of_distribution) is not None:
+        print(f"out of distribution: more than {rule.limit:.1%} rare n-grams; {rule.share_test:.1%} of the test part")
+    console().print(figures_table("Test part", manifest.metrics, manifest.intervals), policies_table(manifest))

@@ -1,0 +1,56 @@
+"""How training commands show what they made: figures, policies, and where everything lies."""
+
+from __future__ import annotations
+
+import msgspec
+
+from turnout.serving.cli.tables import console, figures_table, policies_table
+from turnout.training.evaluation.evaluation import Evaluation, flat
+from turnout.training.learn.train import Trained
+
+SHOWN_BASELINES: tuple[str, ...] = ("parent", "encoder_lr", "prompt_length", "random", "oracle")
+
+
+def print_evaluation(evaluation: Evaluation) -> None:
+    """Print the figures with their intervals, the baselines beside them."""
+    shown = [name for name in SHOWN_BASELINES if name in evaluation.baselines]
+    seen = f"{evaluation.n_seen_in_training} rows seen in training"
+    out = f"{evaluation.share_out_of_distribution:.1%}"
+    title = f"{evaluation.n} rows, match rate {evaluation.match_rate:.3f}; {seen}; {out} out of distribution"
+    baselines = {name: flat(evaluation.baselines[name]) for name in shown}
+    console().print(figures_table(title, flat(evaluation), evaluation.intervals, baselines))
+
+
+def print_trained(trained: Trained, *, as_json: bool) -> None:
+    """Print figures, policies and where everything lies, as tables or as JSON."""
+    out = trained.folder
+    if as_json:
+        print(_result_json(trained))
+        return
+    manifest = trained.manifest
+    print_evaluation(trained.evaluation)
+    console().print(policies_table(manifest))
+    if trained.n_quarantined:
+        print(f"{trained.n_quarantined} rows in quarantine: {out.parent / f'{out.name}.quarantine.jsonl'}")
+    if trained.unlabelled:
+        print("without a label: " + ", ".join(f"{why} {count}" for why, count in trained.unlabelled.items()))
+    if manifest.synthetic:
+        print("Trained on SYNTHETIC rows: these figures say nothing of real traffic.")
+    if manifest.parent and manifest.verdict is None:
+        print(f"recalibrated from {manifest.parent} by {manifest.calibrator}; ece, brier and log loss are cross-fitted")
+    print(f"bundle {manifest.bundle_id}: {out}\nreport: {out / 'report' / 'index.html'}")
+
+
+def _result_json(trained: Trained) -> str:
+    result = {
+        "bundle": str(trained.folder),
+        "bundle_id": trained.manifest.bundle_id,
+        "parent": trained.manifest.parent,
+        "n_seen_in_training": trained.evaluation.n_seen_in_training,
+        "metrics": trained.manifest.metrics,
+        "intervals": trained.manifest.intervals,
+        "policies": trained.manifest.policies,
+        "quarantined": trained.n_quarantined,
+        "unlabelled": trained.unlabelled,
+    }
+    return msgspec.json.encode(result).decode()

@@ -39,15 +39,17 @@ if TYPE_CHECKING:  # a supervisor counts without the model's libraries
     from turnout.serving.bundles.bundle import Manifest
     from turnout.serving.decision.decision import Decision
     from turnout.serving.decision.rules.exploring import After
-    from turnout.serving.router.answer import Signals
     from turnout.serving.wire.check import Judgement
     from turnout.serving.wire.route import Timings
 
 NO_STAGE = "NONE"
 NO_HEAD = "OFF"
 """Label of a verdict that was given without the second look."""
-SIGNALS = ("token_logprobs", "top_margins", "mean_logprob", "self_check")
-"""Kinds of signals that are counted, as `turnout.serving.router.answer.Signals` names them."""
+SIGNALS = {
+    "mean_logprob": frozenset({"mean_logprob", "token_logprobs"}),
+    "self_check": frozenset({"self_check"}),
+}
+"""Kinds of signals that are counted, and the names under which a verdict may say that one was ignored."""
 OWN_THRESHOLD = "threshold"
 """Label of every policy that is a caller's own threshold: `threshold=0.123` would be a series for each number."""
 
@@ -156,14 +158,12 @@ class ServerMetrics:
         """Count requests that were tried, once it is known whether their answer was `checked` or `unchecked`."""
         self._made["tries_total"].labels(result).inc(n)
 
-    def checked(self, judged: Judgement, signals: Signals) -> None:
-        """Count a verdict, and which signals it had to go by."""
+    def checked(self, judged: Judgement) -> None:
+        """Count a verdict, and which kinds of signals it had to go by."""
         self._count("checks_total", judged.verdict, judged.head or NO_HEAD, judged.reason)
-        for name in SIGNALS:
-            use = "used" if name in judged.used else "ignored" if name in judged.ignored else "absent"
-            if use == "absent" and getattr(signals, name) is not None:
-                use = "ignored"
-            self._count("check_signals_total", name, use)
+        for kind, names in SIGNALS.items():
+            use = "used" if kind in judged.used else "ignored" if names & set(judged.ignored) else "absent"
+            self._count("check_signals_total", kind, use)
 
     def upstream(self, tier: str, result: str) -> None:
         """Count a call of the upstream: `ok`, the status of HTTP, or why there was none."""

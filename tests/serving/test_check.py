@@ -134,7 +134,7 @@ def test_sure_answers_are_accepted_and_others_escalated(bundle: Bundle):
     assert (unsure.verdict, unsure.model) == ("escalate", "gpt-4o")
     assert sure.threshold == T_ACCEPT <= sure.p_match == sure.confidence
     assert unsure.confidence == pytest.approx(1 - unsure.p_match)
-    assert (sure.signals_used, sure.verdict_propensity) == (("token_logprobs",), 1.0)
+    assert (sure.signals_used, sure.verdict_propensity) == (("mean_logprob",), 1.0)
     assert 0 < sure.accept_cost_usd < sure.escalate_cost_usd
 
 
@@ -328,7 +328,7 @@ def test_too_few_tokens_for_a_text_are_not_its_tokens(bundle: Bundle):
 @pytest.mark.parametrize("value", [-math.inf, -9999.0])
 def test_minus_infinity_is_a_log_probability(bundle: Bundle, value: float):
     (said,) = raw_check(bundle, check_of(token_logprobs=[0.0, value]))
-    assert (said.verdict, list(said.signals_used)) == (pb.VERDICT_ESCALATE, ["token_logprobs"])
+    assert (said.verdict, list(said.signals_used)) == (pb.VERDICT_ESCALATE, ["mean_logprob"])
 
 
 def test_alternatives_of_another_length_are_left_out(bundle: Bundle):

@@ -9,6 +9,7 @@ from scipy.sparse import csr_matrix, hstack, random_array
 from scipy.special import expit, softmax
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
+
 from turnout.training.fit.solver import Design, SparseBlock, fit_logistic
 
 

@@ -53,6 +53,9 @@ SIGNALS = {
 OWN_THRESHOLD = "threshold"
 """Label of every policy that is a caller's own threshold: `threshold=0.123` would be a series for each number."""
 
+OVER_THREE = "+check"
+"""Ends the label of a policy where its rule over three actions decided; what is tried counts as weak there."""
+
 ALERTED = (
     ("failures_total", "INTERNAL"),
     ("canary_events_total", "rolled_back"),
@@ -147,7 +150,8 @@ class ServerMetrics:
     def decided(self, decision: Decision, bundle_id: str, timings: Timings) -> None:
         """Count one decision and where its time went."""
         stage = decision.stage or NO_STAGE
-        self._count("decisions_total", decision.route, decision.reason, policy_label(decision.policy), bundle_id, stage)
+        policy = policy_label(decision.policy) + (OVER_THREE if decision.over_three else "")
+        self._count("decisions_total", decision.route, decision.reason, policy, bundle_id, stage)
         self._decode.observe(timings.decode_ns / 1e9)
         if decision.p_match is not None:
             self._p_match.observe(decision.p_match)
@@ -250,6 +254,10 @@ class ServerMetrics:
         for manifest in served.values():
             for policy in manifest.policies:
                 expected.labels(manifest.bundle_id, policy.name).set(policy.share_weak)
+                checked = policy.checked
+                if checked is not None and checked.is_met:
+                    share = checked.share_weak + checked.share_tried
+                    expected.labels(manifest.bundle_id, policy.name + OVER_THREE).set(share)
 
     def drift_baseline(self, bundle_id: str, baseline: Baseline) -> None:
         """State what is expected of the traffic of a bundle."""

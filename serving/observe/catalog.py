@@ -66,8 +66,8 @@ METRICS = (
         "counter",
         "1",
         ("route", "reason", "policy", "bundle", "stage"),
-        "Decisions made. `policy` folds callers' own thresholds into `threshold`, and ends in `+check` for callers that "
-        "check answers, whose tries count as weak; `stage` is NONE without the model.",
+        "Decisions made. `policy` folds callers' own thresholds into `threshold`, and ends in `+check` where callers "
+        "check answers and what is tried counts as weak; `stage` is NONE without the model.",
     ),
     Metric(
         "tries_total",

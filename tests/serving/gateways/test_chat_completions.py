@@ -13,9 +13,12 @@ import pytest
 
 from tests.builders import tiny_bundle
 from tests.checkers import with_second_look
-from tests.http_calls import Reply, call, http_server
+from tests.http_calls import Reply, call, http_address_in, http_server
+from tests.running import ANY_PORT, server_process
 from tests.stub_upstream import SURE, UNSURE, Said, Script, StubUpstream, stub_upstream
+from turnout.serving.access.tokens import new_token_lines
 from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.settings import ServerSettings, SettingsRefused
 from turnout.serving.spool.framing import Kind
 from turnout.serving.spool.outcome import Outcome
 from turnout.serving.spool.reader import Record, read_spool
@@ -325,6 +328,56 @@ def test_what_is_no_json_object_is_a_400_in_openais_form(bundle: Bundle, body: b
 
     reply, models = using(bundle, script(Said()), use)
     assert (reply.status, reply.json()["error"]["type"], models) == (400, "invalid_request_error", [])
+
+
+def test_tokens_of_the_server_go_beside_the_key_of_the_upstream(bundle: Bundle, tmp_path: Path):
+    token, lines = new_token_lines("gateway")
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text(lines)
+
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        with pytest.raises(openai.AuthenticationError):
+            await whole(client)
+        assert stub.models == []
+        await whole(client, extra_headers={"x-turnout-authorization": f"Bearer {token}"})
+        return stub.headers
+
+    (seen,) = using(bundle, script(Said()), use, tokens=tokens)
+    assert seen["authorization"] == f"Bearer {KEY}"
+    assert not any(token in value for value in seen.values())
+
+
+def test_a_caller_that_leaves_takes_the_calls_of_the_upstream_along(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        with pytest.raises(openai.APITimeoutError):
+            await client.with_options(timeout=1).chat.completions.create(**asking())
+        await asyncio.sleep(3)
+        return stub.models
+
+    assert using(bundle, script(Said(hang_s=2, logprob=UNSURE)), use) == [WEAK]
+
+
+def test_the_command_line_serves_chat_completions_in_every_worker(plain: Bundle, tmp_path: Path):
+    with stub_upstream(script(Said())) as stub:
+        options = ("--http", ANY_PORT, "--upstream", stub.url)
+        with server_process(plain.folder, tmp_path / "log", *options, workers=2):
+            http = http_address_in(tmp_path / "log")
+            with openai.OpenAI(base_url=f"http://{http}/v1", api_key=KEY, max_retries=0, timeout=60) as client:
+                answers = [client.chat.completions.create(**asking()) for _ in range(4)]
+        assert [answer.choices[0].message.content for answer in answers] == ["Paris."] * 4
+        assert stub.models == [WEAK] * 4
+
+
+@pytest.mark.parametrize("url", ["ftp://x/v1", "api.openai.com/v1", "http://", "http://x/v1?key=1"])
+def test_an_upstream_that_is_no_base_url_is_refused(url: str):
+    with pytest.raises(SettingsRefused, match="upstream"):
+        ServerSettings(http=ANY_PORT, upstream=url)
+
+
+@pytest.mark.parametrize("settings", [{"upstream": "http://x/v1"}, {"self_check": True}, {"upstream_timeout_s": 0.0}])
+def test_settings_that_can_not_work_are_refused(settings: dict[str, Any]):
+    with pytest.raises(SettingsRefused):
+        ServerSettings(**settings)
 
 
 def test_nothing_of_prompts_answers_or_keys_is_logged(bundle: Bundle, caplog: pytest.LogCaptureFixture):

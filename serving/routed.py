@@ -135,7 +135,7 @@ class RouterBase(abc.ABC):
 
     def _routed_result(self, result: Any, started: float) -> Routed:
         if result.HasField("failure"):
-            return self._fallback(_code_name(result.failure.code), started)
+            return self._fallback(code_name(result.failure.code), started)
         return self._routed(result.response, started)
 
     def _all_fall_back(self, excluded: Sequence[str | None], why: str, started: float) -> list[Routed]:
@@ -189,7 +189,7 @@ def why_failed(error: Exception) -> str:
     return "client_error"
 
 
-def _code_name(number: int) -> str:
+def code_name(number: int) -> str:
     """Return `not_found` for 5; a number that is no code of gRPC is a bad response."""
     names = {code.value[0]: str(code.name).lower() for code in grpc.StatusCode if code is not grpc.StatusCode.OK}
     return names.get(number, "bad_response")

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from turnout.serving.errors import EXIT_USAGE, TurnoutError
 from turnout.serving.spool.decision import LogDecisions
@@ -76,6 +77,12 @@ class ServerSettings:
         ext_proc: what Envoy's external processor may change in requests; off: the service is not there.
         ext_proc_timeout_s: how long a decision for Envoy may take before the strong model is the answer. Below Envoy's
             `message_timeout` (0.2 s unless set), after which Envoy fails the request or lets it pass undecided.
+        upstream: base URL of an OpenAI-compatible server that holds both models, such as https://api.openai.com/v1:
+            chat completions at the HTTP port are answered through it; empty for none.
+        upstream_timeout_s: how long one chat completion may take in all, both models' answers included. The weak model
+            gets half of it at most, so that the strong one still can answer.
+        self_check: whether the weak model is asked once more if its answer is right, where it is to be checked: one
+            call and one token more, and a signal for models that give no log-probabilities of their answers.
         insecure_public: whether to listen beyond loopback without TLS: prompts and tokens can be read on the way.
     """
 
@@ -107,6 +114,9 @@ class ServerSettings:
     tokens: Path | None = None
     ext_proc: ExtProc = ExtProc.OFF
     ext_proc_timeout_s: float = 0.15
+    upstream: str = ""
+    upstream_timeout_s: float = 300.0
+    self_check: bool = False
     insecure_public: bool = False
 
     def __post_init__(self) -> None:
@@ -132,6 +142,7 @@ class ServerSettings:
                 f"got {self.max_batch_bytes} and {self.max_transport_bytes}"
             )
         self._check_spool()
+        self._check_upstream()
         if not (math.isfinite(self.ext_proc_timeout_s) and self.ext_proc_timeout_s > 0):
             raise SettingsRefused(f"ext_proc_timeout_s: expected seconds above 0, got {self.ext_proc_timeout_s}")
         for name in ("max_batch_items", "max_stream_items", "max_queue_items", "max_unread_calls", "spool_max_pending"):
@@ -143,6 +154,19 @@ class ServerSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsRefused(f"{name}: expected seconds, 0 or more, got {value}")
+
+    def _check_upstream(self) -> None:
+        if not (math.isfinite(self.upstream_timeout_s) and self.upstream_timeout_s > 0):
+            raise SettingsRefused(f"upstream_timeout_s: expected seconds above 0, got {self.upstream_timeout_s}")
+        if not self.upstream:
+            if self.self_check:
+                raise SettingsRefused("self_check: expected upstream as well; nobody else can be asked")
+            return
+        if not self.http:
+            raise SettingsRefused("upstream: expected http as well; chat completions are answered at the HTTP port")
+        parts = urlsplit(self.upstream)
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
+            raise SettingsRefused("upstream: expected a base URL such as https://api.openai.com/v1")
 
     def _check_spool(self) -> None:
         if self.log_decisions is not LogDecisions.OFF and self.spool is None:

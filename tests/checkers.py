@@ -1,51 +1,62 @@
-"""A small second look for tests: a logistic regression over an answer's signals and length, with a bundle that has it.
+"""A small second look for tests: a real graph, a logistic regression over an answer's signals, in a bundle that has it.
 
 Its p_match rises with the mean log-probability of the answer's tokens, or with the self-check:
 
-    log-probabilities of 0      accepted          -0.5 and less      escalated (at a threshold of 0.7)
+    log-probabilities of 0      accepted          -0.5 and less, or no signal      escalated (at a threshold of 0.7)
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
+from functools import cache
 
 import msgspec
+import numpy as np
+from onnx import checker, parser
 
 from turnout.serving.bundles.bundle import Bundle, CheckedPolicy
-from turnout.serving.router.answer import Answer, Signals
-from turnout.serving.router.checker import Checked, CheckHead
+from turnout.serving.router.answer_features import SIGNALS, STRUCTURE
+from turnout.serving.router.checker import CheckerModel
 
 T_STRONG, T_WEAK, T_ACCEPT = 0.05, 0.99, 0.7
 
+_GRAPH = f"""
+<ir_version: 10, opset_import: ["" : 18]>
+checker (int64[k] buckets, float[k] counts, float[{len(STRUCTURE)}] structure, int64 shape, float first,
+         float[{len(SIGNALS)}] signals) => (float p_checker, float p_signals, bool[{len(SIGNALS)}] is_used)
+<float zero = {{0.0}}, float slope = {{8.0}}, float start = {{3.0}}, float low = {{-1.0}}, float tenth = {{0.1}}>
+{{
+    is_absent = IsNaN (signals)
+    is_used = Not (is_absent)
+    known = Where (is_absent, zero, signals)
+    sum = ReduceSum <keepdims = 0> (known)
+    sloped = Mul (sum, slope)
+    line = Add (sloped, start)
+    p_signals = Sigmoid (line)
+    used = Cast <to = 1> (is_used)
+    most = ReduceMax <keepdims = 0> (used)
+    has_any = Greater (most, zero)
+    of_signal = Where (has_any, line, low)
+    of_prompt = Mul (first, tenth)
+    whole = Add (of_signal, of_prompt)
+    p_checker = Sigmoid (whole)
+}}
+"""
+"""Logit 3 + 8 x signal, or -1 without one, and a tenth of the first look's."""
 
-class SignalChecker:
-    """p_match = sigmoid(3 + 8 x signal + 0.1 x log-odds of the first look), and low without a signal."""
 
-    def check(
-        self,
-        prompt_text: str,
-        answer: Answer,
-        signals: Signals,
-        first_log_odds: float,
-        is_out_of_distribution: bool,
-    ) -> Checked:
-        name, value = _first_of(signals)
-        if value is None and is_out_of_distribution:
-            return Checked(0.0, CheckHead.NONE)
-        head = CheckHead.SIGNALS if is_out_of_distribution else CheckHead.CHECKER
-        line = 3.0 + 8.0 * value if value is not None else -1.0 - 0.001 * math.log1p(len(prompt_text))
-        line += 0.1 * first_log_odds - (1.0 if answer.is_refusal else 0.0)
-        return Checked(1.0 / (1.0 + math.exp(-line)), head, (name,) if name else ())
+@cache
+def tiny_checker_graph() -> bytes:
+    """Return the bytes of the graph."""
+    model = parser.parse_model(_GRAPH)
+    checker.check_model(model, full_check=True)
+    return model.SerializeToString()
 
 
-def _first_of(signals: Signals) -> tuple[str, float | None]:
-    if signals.token_logprobs:
-        return "token_logprobs", math.fsum(signals.token_logprobs) / len(signals.token_logprobs)
-    for name in ("mean_logprob", "self_check"):
-        if getattr(signals, name) is not None:
-            return name, getattr(signals, name)
-    return "", None
+def signal_checker() -> CheckerModel:
+    """Return the second look; it reads no word of an answer."""
+    none = np.zeros(0, np.int64), np.zeros(0, np.float32)
+    return CheckerModel(tiny_checker_graph(), lambda _: none)
 
 
 def checked_policy(**changes: object) -> CheckedPolicy:
@@ -73,4 +84,4 @@ def with_second_look(bundle: Bundle, **changes: object) -> Bundle:
     checked = checked_policy(**changes)
     policies = [msgspec.structs.replace(policy, checked=checked) for policy in bundle.manifest.policies]
     manifest = msgspec.structs.replace(bundle.manifest, policies=policies)
-    return dataclasses.replace(bundle, manifest=manifest, checker=SignalChecker())
+    return dataclasses.replace(bundle, manifest=manifest, checker=signal_checker())

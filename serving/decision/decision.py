@@ -42,6 +42,7 @@ class Decision:
         pair_propensity: probability in [0, 1] that it is asked; 0 without such exploration.
         exploration: whether the request could be explored, and if not, why.
         is_tried: whether the weak model's answer is to be checked before anybody sees it.
+        over_three: whether the rule over three actions decided.
     """
 
     route: Route
@@ -58,6 +59,7 @@ class Decision:
     pair_propensity: float = 0.0
     exploration: Exploration = Exploration.NONE
     is_tried: bool = False
+    over_three: bool = False
 
     @property
     def action(self) -> Action:
@@ -167,7 +169,7 @@ def model_decision(
     if checked is None:
         return decision
     threshold = checked.t_strong if action is Action.STRONG else checked.t_weak
-    return dataclasses.replace(decision, threshold=threshold, is_tried=action is Action.TRY)
+    return dataclasses.replace(decision, threshold=threshold, is_tried=action is Action.TRY, over_three=True)
 
 
 def settled(decision: Decision, pair: Pair, after: After) -> Decision:

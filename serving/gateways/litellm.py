@@ -5,6 +5,9 @@ Two ways in, one object (`turnout`) for both; serving/gateways/README.md has the
     callbacks: turnout.serving.gateways.litellm.turnout              requests for `auto` and the other aliases
     classifier_plugin: turnout.serving.gateways.litellm.turnout      the tiers of LiteLLM's own auto router
 
+With `TURNOUT_CHECK=1` answers of the weak model are checked before anybody sees them, and escalated: chat completions
+that do not stream, by callback. Their calls ask for log-probabilities, which the deployment must take.
+
 Whatever goes wrong, a spent deadline included, the request goes to the strong model. Runs in LiteLLM's
 process and environment; read from LiteLLM 1.106. Imports no inference library.
 """
@@ -12,6 +15,7 @@ process and environment; read from LiteLLM 1.106. Imports no inference library.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -24,8 +28,10 @@ from litellm.integrations.custom_logger import CustomLogger
 from turnout.serving.client import AsyncRouter
 from turnout.serving.gateways.aliases import Alias, alias_of
 from turnout.serving.gateways.chat import routing_body
+from turnout.serving.gateways.completions import TOP_LOGPROBS, answer_item
 from turnout.serving.settings import DEFAULT_LISTEN
-from turnout.serving.wire.asking import Routed
+from turnout.serving.wire.asking import Routed, RouteFields
+from turnout.serving.wire.asking_check import Judged
 
 LOGGED_METADATA = "spend_logs_metadata"
 """What of a request's metadata LiteLLM writes to its logs as it is."""
@@ -39,8 +45,25 @@ CONVERSATIONS = frozenset(
 )
 """Call types that carry a conversation; `auto` for any other, such as an embedding, is the strong model unasked."""
 
+CHECKABLE = frozenset({"completion", "acompletion"})
+"""Call types whose answers can be checked, unless they stream."""
+
+_tried: ContextVar[_Tried | None] = ContextVar("tried", default=None)
+"""The request of this task that the weak model is tried on: LiteLLM runs both hooks of a request in one task."""
+
 _body: ContextVar[Mapping[str, Any]] = ContextVar("body")
 """The request on its way through the proxy: classifiers are not shown its tools and response format."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Tried:
+    """A request between its two hooks: the decision, what was asked, the strong model's call, and since when."""
+
+    routed: Routed
+    item: RouteFields
+    call: dict[str, Any]
+    began: float
+    adds_logprobs: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +77,7 @@ class PluginSettings:
         tiers: `TURNOUT_TIERS`, names of the auto router's tiers for the weak and the strong model, with a comma.
         policy: `TURNOUT_POLICY`, where an alias names none; empty for the server's own.
         token: the bearer token in the file that `TURNOUT_TOKEN_FILE` names; empty for none.
+        checks: whether `TURNOUT_CHECK` is `1`: answers of the weak model are checked where Turnout asks for it.
         credentials: TLS with the authorities in the PEM file that `TURNOUT_TLS_CA` names; None for plain text.
     """
 
@@ -63,6 +87,7 @@ class PluginSettings:
     tiers: tuple[str, str] = ("SIMPLE", "REASONING")
     policy: str = ""
     token: str = ""
+    checks: bool = False
     credentials: grpc.ChannelCredentials | None = None
 
     @classmethod
@@ -81,6 +106,7 @@ class PluginSettings:
             strong_model=environment.get("TURNOUT_STRONG_MODEL", "gpt-4o"),
             tiers=(weak.strip(), strong.strip()),
             policy=environment.get("TURNOUT_POLICY", ""),
+            checks=environment.get("TURNOUT_CHECK") == "1",
             token=Path(token_file).read_text("utf-8").strip() if token_file else "",
             credentials=grpc.ssl_channel_credentials(Path(tls_ca).read_bytes()) if tls_ca else None,
         )
@@ -120,14 +146,37 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
         """Put the model's name in the place of an alias; LiteLLM's own signature."""
         del cache
         _body.set(data)
+        _tried.set(None)
         alias = alias_of(data.get("model"))
         if alias is not None:
             tenant = getattr(user_api_key_dict, "team_id", None) or ""
             asked = data if call_type in CONVERSATIONS else {}
-            routed = await self._routed(asked, alias, tenant)
+            can_check = self._settings.checks and call_type in CHECKABLE and is_checkable(data)
+            item = _item(asked, alias, tenant, can_check=can_check)
+            routed = await self.router.route(**item)
             data["model"] = routed.model
+            if routed.action == "try":
+                _try(data, routed, item)
             _keep(data, routed)
         return data
+
+    async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> Any:
+        """Check the answer of a request that was tried, and escalate; LiteLLM's own signature."""
+        del user_api_key_dict
+        tried = _tried.get()
+        _tried.set(None)
+        if tried is None:
+            return response
+        dump = getattr(response, "model_dump", None)
+        answer = answer_item(dump() if callable(dump) else {}, (time.perf_counter() - tried.began) * 1e3)
+        judged = await self.router.check(answer, tried.routed, **tried.item)
+        _keep(data, tried.routed, judged)
+        if not judged.is_accepted:
+            return await _call_strong(tried, judged.model)
+        if tried.adds_logprobs:
+            for choice in getattr(response, "choices", None) or ():
+                choice.logprobs = None
+        return response
 
     async def classify(self, context: Any) -> str:
         """Return the name of the auto router's tier; LiteLLM's own signature.
@@ -137,35 +186,59 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
         whole = _body.get({})
         messages = context.raw_messages or context.structured_messages
         data = whole if whole.keys() & {"input", "prompt"} else {**whole, "messages": messages}
-        routed = await self._routed(data, Alias(), "")
+        routed = await self.router.route(**_item(data, Alias(), ""))
         if isinstance(whole, dict):
             _keep(whole, routed)
         weak, strong = self._settings.tiers
         return weak if routed.tier == "weak" else strong
 
-    async def _routed(self, data: Mapping[str, Any], alias: Alias, tenant: str) -> Routed:
-        try:
-            body = routing_body(data)
-        except (
-            TypeError,
-            ValueError,
-            RecursionError,
-        ):  # no JSON: the router answers an empty body with the strong model
-            body = b""
-        return await self.router.route(
-            openai_body=body,
-            request_id=_text(data.get("litellm_call_id")),
-            session_id=_text(data.get("litellm_session_id")),
-            tenant=tenant,
-            policy=alias.policy,
-            threshold=alias.threshold,
-            bundle=alias.bundle,
-        )
+
+def is_checkable(data: Mapping[str, Any]) -> bool:
+    """Whether a call's answer comes whole and alone, so that it can be checked before anybody sees it."""
+    return not data.get("stream") and data.get("n") in (None, 1)
 
 
-def decision_of(routed: Routed) -> dict[str, Any]:
-    """Return what LiteLLM's logs keep of a decision; nothing of the prompt."""
+def _item(data: Mapping[str, Any], alias: Alias, tenant: str, *, can_check: bool = False) -> RouteFields:
+    try:
+        body = routing_body(data)
+    except (TypeError, ValueError, RecursionError):  # no JSON: the router answers an empty body with the strong model
+        body = b""
     return {
+        "openai_body": body,
+        "request_id": _text(data.get("litellm_call_id")),
+        "session_id": _text(data.get("litellm_session_id")),
+        "tenant": tenant,
+        "policy": alias.policy,
+        "threshold": alias.threshold,
+        "bundle": alias.bundle,
+        "can_check": can_check,
+    }
+
+
+def _try(data: dict[str, Any], routed: Routed, item: RouteFields) -> None:
+    """Remember what the strong model is to be asked, and ask the weak one for log-probabilities."""
+    sent = data.get("proxy_server_request")
+    body = sent.get("body") if isinstance(sent, dict) else None
+    names = body.keys() if isinstance(body, dict) else ()
+    call = {name: data[name] for name in names if name in data and name != "model"}
+    adds = "logprobs" not in data
+    _tried.set(_Tried(routed, item, call | {"messages": data.get("messages")}, time.perf_counter(), adds))
+    if adds:
+        data["logprobs"], data["top_logprobs"] = True, TOP_LOGPROBS
+
+
+async def _call_strong(tried: _Tried, model: str) -> Any:
+    """Return the strong model's answer, from the proxy's own deployments."""
+    from litellm.proxy.proxy_server import llm_router  # noqa: PLC0415  # made when the proxy starts
+
+    return await llm_router.acompletion(**{**tried.call, "model": model})
+
+
+def decision_of(routed: Routed, judged: Judged | None = None) -> dict[str, Any]:
+    """Return what LiteLLM's logs keep of a decision; nothing of the prompt or of an answer."""
+    checked = {} if judged is None else {"verdict": judged.verdict, "p_match_checked": judged.p_match}
+    return {
+        "action": routed.action,
         "tier": routed.tier,
         "model": routed.model,
         "reason": routed.reason,
@@ -175,15 +248,16 @@ def decision_of(routed: Routed) -> dict[str, Any]:
         "bundle": routed.bundle,
         "latency_ms": round(routed.latency_ms, 3),
         "fallback_reason": routed.fallback_reason,
+        **checked,
     }
 
 
-def _keep(data: dict[str, Any], routed: Routed) -> None:
+def _keep(data: dict[str, Any], routed: Routed, judged: Judged | None = None) -> None:
     """Put the decision where LiteLLM logs it; some of its endpoints keep metadata under another name."""
     name = "litellm_metadata" if isinstance(data.get("litellm_metadata"), dict) else "metadata"
     if not isinstance(data.get(name), dict):
         data[name] = {}
-    data[name][LOGGED_METADATA] = {**(data[name].get(LOGGED_METADATA) or {}), METADATA_KEY: decision_of(routed)}
+    data[name][LOGGED_METADATA] = {**(data[name].get(LOGGED_METADATA) or {}), METADATA_KEY: decision_of(routed, judged)}
 
 
 def _text(value: object) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,11 +18,15 @@ from typing import Any
 
 from turnout.serving.client import AsyncRouter, Router
 from turnout.serving.gateways.chat import routing_body
-from turnout.serving.routed import RouterBase
+from turnout.serving.gateways.completions import TOP_LOGPROBS, answer_item
+from turnout.serving.routed import RouterBase, ms_since
 from turnout.serving.wire.asking import Routed, RouteFields
+from turnout.serving.wire.asking_check import AnswerItem, Judged
 
 CALLERS_FAULT = frozenset({400, 401, 403, 413, 422})
 """Statuses with which the strong model would refuse the same call."""
+REFUSES_SIGNALS = frozenset({400, 422})
+"""Statuses of a model that gives no log-probabilities; it is asked again without."""
 
 Messages = Sequence[Mapping[str, Any]]
 _routers: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, AsyncRouter] = weakref.WeakKeyDictionary()
@@ -34,17 +39,25 @@ class Answer:
     Attributes:
         completion: a completion, or a stream of chunks with `stream=True`.
         routed: the decision.
-        model: the model that answered: the routed one, or the strong one where the weak one failed.
+        model: the model that answered: the routed one, or the strong one where the weak one failed or was escalated.
+        judged: the verdict on the weak model's answer; None where it was not tried.
+        tried: the weak model's completion that was escalated, for its usage; None for none.
     """
 
     completion: Any
     routed: Routed
     model: str
+    judged: Judged | None = None
+    tried: Any = None
 
     @property
     def fell_back(self) -> bool:
-        """Whether the router gave no answer, or the weak model none."""
-        return self.routed.fallback_reason is not None or self.model != self.routed.model
+        """Whether the router gave no answer, the weak model none, or nobody could check it."""
+        if self.routed.fallback_reason is not None:
+            return True
+        if self.judged is not None:
+            return self.judged.fallback_reason is not None
+        return self.model != self.routed.model
 
 
 def route_and_call(
@@ -56,6 +69,10 @@ def route_and_call(
     **parameters: Any,
 ) -> Answer:
     """Return the answer of the model that the router names; of the strong one where that fails.
+
+    Where the router says so, the weak model is tried: it answers whole, with log-probabilities unless
+    `logprobs=False`, the answer is checked, and the strong model answers where it is not accepted. A call with
+    `stream=True`, or for several choices, is routed by the prompt alone: nobody could check what is shown already.
 
     Args:
         client: an `openai.OpenAI`, or what has its `chat.completions.create`.
@@ -69,13 +86,28 @@ def route_and_call(
             403, 413, 422). No failure of routing raises.
     """
     asked = router or _default_router()
-    routed = asked.route(**_item(messages, parameters, route))
+    item = _item(messages, parameters, route)
+    routed = asked.route(**item)
     create = client.chat.completions.create
-    try:
-        return Answer(create(model=routed.model, messages=messages, **parameters), routed, routed.model)
-    except Exception as error:  # noqa: BLE001  # of the client's own; what strong can't mend is raised again
-        _raise_unless_strong_may_help(error, routed, asked)
-    return Answer(create(model=asked.strong_model, messages=messages, **parameters), routed, asked.strong_model)
+    judged = tried = None
+    for asks in _attempts(routed, parameters):
+        started = time.perf_counter()
+        try:
+            completion = create(model=routed.model, messages=messages, **asks)
+        except Exception as error:  # noqa: BLE001  # of the client's own; what strong can't mend is raised again
+            if asks is not parameters and getattr(error, "status_code", None) in REFUSES_SIGNALS:
+                continue
+            _raise_unless_strong_may_help(error, routed, asked)
+            break
+        if routed.action != "try":
+            return Answer(completion, routed, routed.model)
+        judged = asked.check(_answer_item(completion, started), routed, **item)
+        if judged.is_accepted:
+            return Answer(_shown(completion, parameters), routed, routed.model, judged)
+        tried = completion
+        break
+    strong = _strong_of(asked, judged)
+    return Answer(create(model=strong, messages=messages, **parameters), routed, strong, judged, tried)
 
 
 async def route_and_call_async(
@@ -88,13 +120,56 @@ async def route_and_call_async(
 ) -> Answer:
     """Do the same with an `openai.AsyncOpenAI`; as `route_and_call`. The default router is one an event loop."""
     asked = router or _default_async_router()
-    routed = await asked.route(**_item(messages, parameters, route))
+    item = _item(messages, parameters, route)
+    routed = await asked.route(**item)
     create = client.chat.completions.create
-    try:
-        return Answer(await create(model=routed.model, messages=messages, **parameters), routed, routed.model)
-    except Exception as error:  # noqa: BLE001  # of the client's own; what strong can't mend is raised again
-        _raise_unless_strong_may_help(error, routed, asked)
-    return Answer(await create(model=asked.strong_model, messages=messages, **parameters), routed, asked.strong_model)
+    judged = tried = None
+    for asks in _attempts(routed, parameters):
+        started = time.perf_counter()
+        try:
+            completion = await create(model=routed.model, messages=messages, **asks)
+        except Exception as error:  # noqa: BLE001  # of the client's own; what strong can't mend is raised again
+            if asks is not parameters and getattr(error, "status_code", None) in REFUSES_SIGNALS:
+                continue
+            _raise_unless_strong_may_help(error, routed, asked)
+            break
+        if routed.action != "try":
+            return Answer(completion, routed, routed.model)
+        judged = await asked.check(_answer_item(completion, started), routed, **item)
+        if judged.is_accepted:
+            return Answer(_shown(completion, parameters), routed, routed.model, judged)
+        tried = completion
+        break
+    strong = _strong_of(asked, judged)
+    return Answer(await create(model=strong, messages=messages, **parameters), routed, strong, judged, tried)
+
+
+def _attempts(routed: Routed, parameters: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the parameters to call the routed model with, one after the other while it refuses them.
+
+    What is tried is asked for log-probabilities, unless the caller forbade them or asks for them himself.
+    """
+    if routed.action != "try" or "logprobs" in parameters:
+        return [parameters]
+    return [{**parameters, "logprobs": True, "top_logprobs": TOP_LOGPROBS}, parameters]
+
+
+def _answer_item(completion: Any, started: float) -> AnswerItem:
+    """Return what is checked of an SDK's completion."""
+    dump = getattr(completion, "model_dump", None)
+    return answer_item(dump() if callable(dump) else completion, ms_since(started))
+
+
+def _shown(completion: Any, parameters: Mapping[str, Any]) -> Any:
+    """Take log-probabilities that the caller did not ask for out of the SDK's own object."""
+    if not parameters.get("logprobs"):
+        for choice in getattr(completion, "choices", None) or ():
+            choice.logprobs = None
+    return completion
+
+
+def _strong_of(router: RouterBase, judged: Judged | None) -> str:
+    return router.strong_model if judged is None else judged.model
 
 
 def _item(messages: Messages, parameters: Mapping[str, Any], route: RouteFields | None) -> RouteFields:
@@ -106,7 +181,8 @@ def _item(messages: Messages, parameters: Mapping[str, Any], route: RouteFields 
         RecursionError,
     ):  # no JSON; the SDK says what is wrong with it, the router falls back
         body = b""
-    item: RouteFields = {**(route or {}), "openai_body": body}
+    can_check = not parameters.get("stream") and parameters.get("n") in (None, 1)
+    item: RouteFields = {"can_check": can_check, **(route or {}), "openai_body": body}
     return item
 
 

@@ -66,7 +66,8 @@ METRICS = (
         "counter",
         "1",
         ("route", "reason", "policy", "bundle", "stage"),
-        "Decisions made. `policy` folds callers' own thresholds into `threshold`; `stage` is NONE without the model.",
+        "Decisions made. `policy` folds callers' own thresholds into `threshold`, and ends in `+check` where callers "
+        "check answers and what is tried counts as weak; `stage` is NONE without the model.",
     ),
     Metric(
         "tries_total",
@@ -89,6 +90,14 @@ METRICS = (
         "1",
         ("signal", "use"),
         "Signals of checked answers: `used`, `ignored` (not to be true, or of a kind that training lacked), `absent`.",
+    ),
+    Metric(
+        "upstream_calls_total",
+        "counter",
+        "1",
+        ("tier", "result"),
+        "Calls of the upstream for chat completions: `ok`, the status of HTTP, `timeout`, `unreachable`, `too_large` "
+        "or `not_json`.",
     ),
     Metric(
         "failures_total",

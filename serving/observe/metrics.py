@@ -39,17 +39,22 @@ if TYPE_CHECKING:  # a supervisor counts without the model's libraries
     from turnout.serving.bundles.bundle import Manifest
     from turnout.serving.decision.decision import Decision
     from turnout.serving.decision.rules.exploring import After
-    from turnout.serving.router.answer import Signals
     from turnout.serving.wire.check import Judgement
     from turnout.serving.wire.route import Timings
 
 NO_STAGE = "NONE"
 NO_HEAD = "OFF"
 """Label of a verdict that was given without the second look."""
-SIGNALS = ("token_logprobs", "top_margins", "mean_logprob", "self_check")
-"""Kinds of signals that are counted, as `turnout.serving.router.answer.Signals` names them."""
+SIGNALS = {
+    "mean_logprob": frozenset({"mean_logprob", "token_logprobs"}),
+    "self_check": frozenset({"self_check"}),
+}
+"""Kinds of signals that are counted, and the names under which a verdict may say that one was ignored."""
 OWN_THRESHOLD = "threshold"
 """Label of every policy that is a caller's own threshold: `threshold=0.123` would be a series for each number."""
+
+OVER_THREE = "+check"
+"""Ends the label of a policy where its rule over three actions decided; what is tried counts as weak there."""
 
 ALERTED = (
     ("failures_total", "INTERNAL"),
@@ -145,7 +150,8 @@ class ServerMetrics:
     def decided(self, decision: Decision, bundle_id: str, timings: Timings) -> None:
         """Count one decision and where its time went."""
         stage = decision.stage or NO_STAGE
-        self._count("decisions_total", decision.route, decision.reason, policy_label(decision.policy), bundle_id, stage)
+        policy = policy_label(decision.policy) + (OVER_THREE if decision.over_three else "")
+        self._count("decisions_total", decision.route, decision.reason, policy, bundle_id, stage)
         self._decode.observe(timings.decode_ns / 1e9)
         if decision.p_match is not None:
             self._p_match.observe(decision.p_match)
@@ -156,14 +162,16 @@ class ServerMetrics:
         """Count requests that were tried, once it is known whether their answer was `checked` or `unchecked`."""
         self._made["tries_total"].labels(result).inc(n)
 
-    def checked(self, judged: Judgement, signals: Signals) -> None:
-        """Count a verdict, and which signals it had to go by."""
+    def checked(self, judged: Judgement) -> None:
+        """Count a verdict, and which kinds of signals it had to go by."""
         self._count("checks_total", judged.verdict, judged.head or NO_HEAD, judged.reason)
-        for name in SIGNALS:
-            use = "used" if name in judged.used else "ignored" if name in judged.ignored else "absent"
-            if use == "absent" and getattr(signals, name) is not None:
-                use = "ignored"
-            self._count("check_signals_total", name, use)
+        for kind, names in SIGNALS.items():
+            use = "used" if kind in judged.used else "ignored" if names & set(judged.ignored) else "absent"
+            self._count("check_signals_total", kind, use)
+
+    def upstream(self, tier: str, result: str) -> None:
+        """Count a call of the upstream: `ok`, the status of HTTP, or why there was none."""
+        self._count("upstream_calls_total", tier, result)
 
     def explored(self, after: After) -> None:
         """Count what exploration did to a decision, what that is expected to cost, or why it did nothing."""
@@ -246,6 +254,10 @@ class ServerMetrics:
         for manifest in served.values():
             for policy in manifest.policies:
                 expected.labels(manifest.bundle_id, policy.name).set(policy.share_weak)
+                checked = policy.checked
+                if checked is not None and checked.is_met:
+                    share = checked.share_weak + checked.share_tried
+                    expected.labels(manifest.bundle_id, policy.name + OVER_THREE).set(share)
 
     def drift_baseline(self, bundle_id: str, baseline: Baseline) -> None:
         """State what is expected of the traffic of a bundle."""

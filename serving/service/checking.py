@@ -75,7 +75,7 @@ class Checking:
         timings = Timings(
             asked.decoded_ns - received_ns, max(0, began_ns - asked.decoded_ns), max(0, ended_ns - began_ns)
         )
-        self._metrics.checked(judged, call.signals)
+        self._metrics.checked(judged)
         log = self._answering.decision_log
         if log is not None:
             bundle_id = served.manifest.bundle_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 import socket
@@ -11,9 +12,11 @@ from typing import Any
 
 import pytest
 
-from tests.running import ServerProcess, server_process
+from tests.checkers import with_second_look
+from tests.running import ServerProcess, server_in_loop, server_process
+from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.registry import find_bundle
-from turnout.serving.client import Routed, Router
+from turnout.serving.client import AnswerItem, AsyncRouter, Judged, Routed, Router
 from turnout.training.sample.sample import make_sample
 
 ASK = Path(__file__).with_name("ask.mjs")
@@ -46,6 +49,7 @@ def comparable(routed: Routed) -> dict[str, Any]:
     fields = {
         "model": routed.model,
         "tier": routed.tier,
+        "action": routed.action,
         "pMatch": routed.p_match,
         "confidence": routed.confidence,
         "threshold": routed.threshold,
@@ -142,3 +146,30 @@ def test_outcomes_are_reported_or_counted(node: str, server: ServerProcess, bund
     (refused,), counts = ask(node, server.address, [question])
     assert refused is False
     assert counts["unreported"] == {"unimplemented": 1}
+
+
+def test_answers_are_judged_as_from_python(node: str, bundle: Bundle):
+    tokens = {"sure": [-0.001, -0.001], "unsure": [-2.0, -2.0]}
+    content, options = {"text": "hello"}, {"canCheck": True, "requestId": "r"}
+
+    async def run() -> tuple[list[Any], list[Judged]]:
+        async with (
+            server_in_loop(with_second_look(bundle)) as (_, address),
+            AsyncRouter(address, timeout_s=60) as router,
+        ):
+            questions: list[dict[str, Any]] = [{"content": content, "options": options}]
+            answers = [{"text": "Paris.", "tokenLogprobs": one} for one in tokens.values()]
+            questions += [{"answer": answer, "content": content, "options": options} for answer in answers]
+            questions += [{"answer": answers[0], "options": options}, {"answer": answers[0]}]
+            said, counts = await asyncio.to_thread(ask, node, address, questions)
+            items = [AnswerItem(text="Paris.", token_logprobs=one) for one in tokens.values()]
+            return [*said, counts], [await router.check(item, text="hello") for item in items]
+
+    (tried, sure, unsure, by_id, unasked, counts), expected = asyncio.run(run())
+    assert (tried["action"], tried["tier"]) == ("try", "weak")
+    for judged, python in ((sure, expected[0]), (unsure, expected[1]), (by_id, expected[0])):
+        assert (judged["verdict"], judged["model"], judged["pMatch"]) == (python.verdict, python.model, python.p_match)
+        assert (judged["head"], tuple(judged["signalsUsed"])) == (python.head, python.signals_used)
+    assert [sure["verdict"], unsure["verdict"]] == ["accept", "escalate"]
+    assert (unasked["verdict"], unasked["fallbackReason"]) == ("escalate", "invalid_argument")
+    assert counts["unchecked"] == {"invalid_argument": 1}

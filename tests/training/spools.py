@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from turnout.serving.spool.check import CheckRecord, encode_check, packed
 from turnout.serving.spool.decision import DecisionRecord, encode_decision
 from turnout.serving.spool.files import SpoolFile, make_folder
 from turnout.serving.spool.framing import Kind
@@ -44,7 +45,34 @@ def outcome(request_id: str, **fields: Any) -> Outcome:
     return Outcome(request_id=request_id, **{"received_s": NOON_S + 60, "score": 1.0} | fields)
 
 
-def sealed(spool: Path, records: Sequence[DecisionRecord | Outcome], sequence: int = 1) -> Path:
+def check(request_id: str, **fields: Any) -> CheckRecord:
+    """Return a verdict of today, half a minute past noon, with the whole answer."""
+    given = {
+        "checked_s": NOON_S + 30,
+        "kept": "full",
+        "digest": b"d" * 16,
+        "verdict": "accept",
+        "model": "gpt-4o-mini",
+        "threshold": 0.7,
+        "policy": "max_worse=0.01",
+        "reason": "MODEL",
+        "bundle": "tiny/1",
+        "head": "CHECKER",
+        "p_match_checked": 0.9,
+        "text": f"The answer to {request_id}.",
+        "token_logprobs": packed([-0.5, -0.25]),
+    }
+    return CheckRecord(request_id=request_id, **given | fields)
+
+
+def check_rows(out: Path) -> list[dict[str, Any]]:
+    """Return all rows of verdicts, by id."""
+    with opened(out) as store:
+        found = [row for path in store.check_files() for row in read_table(path).to_pylist()]
+    return sorted(found, key=lambda row: row["id"])
+
+
+def sealed(spool: Path, records: Sequence[DecisionRecord | Outcome | CheckRecord], sequence: int = 1) -> Path:
     """Write a sealed file; return its path."""
     make_folder(spool)
     file = SpoolFile(spool, "worker-test", sequence)
@@ -71,7 +99,9 @@ def outcome_rows(out: Path) -> list[dict[str, Any]]:
         return [row for path in store.outcome_files() for row in read_table(path).to_pylist()]
 
 
-def _framed(one: DecisionRecord | Outcome) -> tuple[int, bytes]:
+def _framed(one: DecisionRecord | Outcome | CheckRecord) -> tuple[int, bytes]:
+    if isinstance(one, CheckRecord):
+        return Kind.CHECK, encode_check(one)
     if isinstance(one, DecisionRecord):
         return Kind.DECISION, encode_decision(one)
     return Kind.OUTCOME, encode_outcome(one)

@@ -13,7 +13,18 @@ import numpy as np
 import pytest
 
 from tests.running import environment
-from tests.training.spools import DAY_S, NOON_S, compacted, decision, outcome, outcome_rows, rows, sealed
+from tests.training.spools import (
+    DAY_S,
+    NOON_S,
+    check,
+    check_rows,
+    compacted,
+    decision,
+    outcome,
+    outcome_rows,
+    rows,
+    sealed,
+)
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.spool.framing import HEADER_BYTES, RECORD_BYTES
 from turnout.training.compaction.forget import Forgotten, Whom, forget
@@ -198,6 +209,33 @@ def test_killed_at_any_moment_the_next_run_ends_with_the_same_rows(tmp_path: Pat
 def forgotten(out: Path, spool: Path | None = None, **whom: str) -> Forgotten:
     with opened(out) as store:
         return forget(store, spool, Whom(**whom))
+
+
+def test_verdicts_are_rows_of_their_own_and_old_ones_go(spool: Path, out: Path):
+    old = check("old", checked_s=NOON_S - 9 * DAY_S)
+    sealed(spool, [decision("a", action="try"), check("a"), check("b", kept="digest", text=None), old])
+    done = compacted(spool, out, keep_days=5)
+    assert (done.decisions, done.checks, done.expired, done.unknown) == (1, 2, 1, 0)
+    assert list(spool.glob("*.spool")) == []
+    first, second = check_rows(out)
+    assert (first["id"], first["verdict"], first["weak_response"]) == ("a", "accept", "The answer to a.")
+    assert first["weak_token_logprobs"] == [-0.5, -0.25]
+    assert (second["id"], second["weak_response"], second["answer_kept"]) == ("b", None, "digest")
+    assert rows(out)[0]["action"] == "try"
+
+
+def test_forgetting_takes_verdicts_and_answers_along(spool: Path, out: Path):
+    canary = "canary-of-the-answer"
+    ours = [decision("1", tenant="acme"), check("1", text=canary), check("1", tenant="acme", text=canary)]
+    theirs = [decision("2", tenant="other"), check("2", tenant="other")]
+    sealed(spool, [*ours, *theirs], 1)
+    compacted(spool, out)
+    sealed(spool, [*ours, *theirs], 2)
+    assert forgotten(out, spool, tenant="acme") == Forgotten(decisions=2, checks=4)
+    assert not [name for name, raw in {**files_of(out), **files_of(spool)}.items() if canary.encode() in raw]
+    assert [row["id"] for row in check_rows(out)] == ["2"]
+    compacted(spool, out)
+    assert [row["id"] for row in check_rows(out)] == ["2", "2"]
 
 
 def test_forgetting_passes_over_a_file_without_any_outcome(spool: Path, out: Path):

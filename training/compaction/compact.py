@@ -1,6 +1,6 @@
 """Compaction: sealed files of a spool into the store of Parquet, each once, whatever is killed in between.
 
-    sealed file -> decisions joined, written by day -> older days joined with its outcomes -> its outcomes written
+    sealed file -> decisions joined, verdicts, by day -> older days joined with its outcomes -> its outcomes written
                 -> spool file removed
 
 Writing its outcomes commits a spool file. Killed before that, the next run does all of it again and overwrites the
@@ -20,11 +20,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from turnout.serving.files import sync_folder
+from turnout.serving.spool.check import CheckRecord, decode_check
 from turnout.serving.spool.decision import DecisionRecord, decode_decision
 from turnout.serving.spool.files import SEALED, seal_left_behind, spool_files
 from turnout.serving.spool.framing import Kind
 from turnout.serving.spool.outcome import Outcome, decode_outcome
 from turnout.serving.spool.reader import Damage, Record, read_file
+from turnout.training.compaction.checks import check_table
 from turnout.training.compaction.joining import by_request, joined
 from turnout.training.compaction.rows import day, decision_table, outcome_table, outcomes_of
 from turnout.training.compaction.store import Store, day_of, read_table, replace_table, write_table
@@ -38,6 +40,7 @@ class Compacted:
         files: spool files compacted.
         decisions: decisions written.
         outcomes: outcomes written.
+        checks: verdicts written.
         outcomes_repeated: outcomes left out as their caller repeated them, word for word.
         joined_late: files of earlier runs that got outcomes.
         expired: records left out or deleted for their age.
@@ -57,6 +60,7 @@ class Compacted:
     torn_tails: int = 0
     unknown: int = 0
     unsealed: int = 0
+    checks: int = 0
 
 
 @dataclass(slots=True)
@@ -65,6 +69,7 @@ class _Content:
 
     decisions: list[DecisionRecord] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
+    checks: list[CheckRecord] = field(default_factory=list)
     damages: int = 0
     torn_tails: int = 0
     unknown: int = 0
@@ -106,7 +111,7 @@ def compact(spool: Path, store: Store, keep_days: int | None, today: dt.date) ->
 def expire(store: Store, oldest: dt.date) -> int:
     """Delete decisions and outcomes of days before `oldest`; return how many rows went."""
     n_rows = 0
-    for path in store.decision_files():
+    for path in (*store.decision_files(), *store.check_files()):
         if day_of(path) < oldest:
             table = read_table(path, ["created"])
             n_rows += table.num_rows
@@ -137,18 +142,32 @@ def _compact_file(path: Path, store: Store, oldest: dt.date, known: pa.Table, do
         if date >= oldest:
             write_table(store.decision_file(date, path.stem), _joined(decision_table(decisions), known))
             n_written += len(decisions)
+    n_verdicts = _write_checks(store, path.stem, content.checks, oldest)
     done.joined_late += _join_late(store, path.stem, kept_outcomes, known)
     write_table(store.outcome_file(path.stem), outcome_table(kept_outcomes))
     _remove(path, content)
     done.files += 1
     done.decisions += n_written
+    done.checks += n_verdicts
     done.outcomes += len(kept_outcomes)
     done.outcomes_repeated += len(content.outcomes) - len(outcomes)
     done.expired += len(content.decisions) - n_written + len(outcomes) - len(kept_outcomes)
+    done.expired += len(content.checks) - n_verdicts
     done.damages += content.damages
     done.torn_tails += content.torn_tails
     done.unknown += content.unknown
     return known
+
+
+def _write_checks(store: Store, stem: str, checks: list[CheckRecord], oldest: dt.date) -> int:
+    """Write the verdicts of one spool file by day; return how many were."""
+    by_day: dict[dt.date, list[CheckRecord]] = defaultdict(list)
+    for check in checks:
+        by_day[day(check.checked_s)].append(check)
+    kept = {date: of_day for date, of_day in by_day.items() if date >= oldest}
+    for date, of_day in kept.items():
+        write_table(store.check_file(date, stem), check_table(of_day))
+    return sum(map(len, kept.values()))
 
 
 def _distinct(outcomes: Iterable[Outcome]) -> list[Outcome]:
@@ -191,6 +210,9 @@ def _take(record: Record, content: _Content) -> None:
     try:
         if record.kind == Kind.DECISION:
             content.decisions.append(decode_decision(record.payload))
+            return
+        if record.kind == Kind.CHECK:
+            content.checks.append(decode_check(record.payload))
             return
         if record.kind == Kind.OUTCOME:
             content.outcomes.append(decode_outcome(record.payload))

@@ -67,7 +67,7 @@ def copy_to(store: Store, uri: str) -> Copied:
 
 
 def _files(store: Store) -> list[Path]:
-    return [*store.decision_files(), *store.outcome_files()]
+    return [*store.decision_files(), *store.check_files(), *store.outcome_files()]
 
 
 def _state(path: Path) -> _Sent:

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from turnout.serving.files import write_whole
+from turnout.serving.spool.check import CheckRecord, decode_check
 from turnout.serving.spool.decision import DecisionRecord, decode_decision
 from turnout.serving.spool.files import SEALED, seal_left_behind, spool_files
 from turnout.serving.spool.framing import Kind, file_header, framed
@@ -70,6 +71,7 @@ class Forgotten:
         damaged_bytes: bytes of spool files that held no record, gone with the rewriting of their file.
         left: records in files that a living server writes to: still there.
         kept: rows gone from the store of `turnout retrain`.
+        checks: verdicts that are gone, with what was kept of the answers.
     """
 
     decisions: int = 0
@@ -77,6 +79,7 @@ class Forgotten:
     damaged_bytes: int = 0
     left: int = 0
     kept: int = 0
+    checks: int = 0
 
 
 def forget_kept(path: Path, whom: Whom) -> int:
@@ -118,7 +121,9 @@ def forget(store: Store, spool: Path | None, whom: Whom) -> Forgotten:
     # tenant nor session.
     for path in store.outcome_files():
         done.outcomes += _filter(path, whom, "request_id", gone)
-    for kind in (Kind.OUTCOME, Kind.DECISION):
+    for path in store.check_files():
+        done.checks += _filter(path, whom, "id", gone)
+    for kind in (Kind.OUTCOME, Kind.CHECK, Kind.DECISION):
         for path in paths:
             _rewrite_spool(path, kind, whom, gone, done)
     for path in store.decision_files():
@@ -181,6 +186,8 @@ def _rewrite_spool(path: Path, kind: Kind, whom: Whom, requests: _Gone, done: Fo
         return
     if kind == Kind.DECISION:
         done.decisions += len(gone)
+    elif kind == Kind.CHECK:
+        done.checks += len(gone)
     else:
         done.outcomes += len(gone)
     done.damaged_bytes += sum(one.n_bytes for one in found if isinstance(one, Damage))
@@ -201,8 +208,10 @@ def _records(path: Path) -> list[Record]:
     return [one for one in read_file(path) if isinstance(one, Record)]
 
 
-def _decoded(record: Record) -> DecisionRecord | Outcome | None:
+def _decoded(record: Record) -> DecisionRecord | Outcome | CheckRecord | None:
     try:
+        if record.kind == Kind.CHECK:
+            return decode_check(record.payload)
         if record.kind == Kind.DECISION:
             return decode_decision(record.payload)
         return decode_outcome(record.payload) if record.kind == Kind.OUTCOME else None
@@ -214,10 +223,10 @@ def _goes(record: Record, whom: Whom, requests: _Gone) -> bool:
     one = _decoded(record)
     if one is None:
         return False
-    return _is_meant(one, whom) or (isinstance(one, Outcome) and requests.holds(one.request_id, one.tenant))
+    return _is_meant(one, whom) or (not isinstance(one, DecisionRecord) and requests.holds(one.request_id, one.tenant))
 
 
-def _is_meant(one: DecisionRecord | Outcome, whom: Whom) -> bool:
+def _is_meant(one: DecisionRecord | Outcome | CheckRecord, whom: Whom) -> bool:
     wanted = (
         (whom.tenant, one.tenant),
         (whom.session_id, one.session_id),

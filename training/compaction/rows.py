@@ -66,6 +66,7 @@ DECISIONS = pa.schema(
         ("key_salt", pa.string()),
         ("prompt_characters", pa.int64()),
         ("prompt_script", pa.string()),
+        ("action", pa.string()),
     ]
 )
 """New columns come last: files of before lack them, and whoever reads several fills them with null."""
@@ -148,6 +149,7 @@ def _decision_row(one: DecisionRecord) -> dict[str, object]:
         "pair_propensity": one.pair_propensity or None,  # null: both answers were never asked for
         "exploration": one.exploration or None,
         "other_model": one.other_model or None,
+        "action": one.action or None,
         "harness_rules": one.harness_rules if has_features else None,
         **_lesson_columns(one),
     }

@@ -1,6 +1,7 @@
 """The folder of compacted logs: names, atomic writing, one writer at a time.
 
     decisions/day=2026-11-21/<spool file>.parquet    decisions of that UTC day, joined with their outcomes
+    checks/day=2026-11-21/<spool file>.parquet       verdicts of that UTC day on answers of the weak model
     outcomes/<spool file>.parquet                    outcomes; written last: the spool file is compacted once it exists
 
 Names come from the spool's, so that a run repeated after a crash overwrites its own files and adds nothing.
@@ -33,10 +34,15 @@ class Store:
         self.folder = folder
         self.outcomes = folder / "outcomes"
         self.decisions = folder / "decisions"
+        self.checks = folder / "checks"
 
     def decision_files(self) -> list[Path]:
         """Return the files of decisions, in the order of days and names."""
         return sorted(self.decisions.glob(f"{_DAY}*/*{PARQUET}"))
+
+    def check_files(self) -> list[Path]:
+        """Return the files of verdicts, in the order of days and names."""
+        return sorted(self.checks.glob(f"{_DAY}*/*{PARQUET}"))
 
     def outcome_files(self) -> list[Path]:
         """Return the files of outcomes, in the order of names."""
@@ -46,13 +52,17 @@ class Store:
         """Return where the decisions of a day from the spool file `stem` belong."""
         return self.decisions / f"{_DAY}{day:%Y-%m-%d}" / f"{stem}{PARQUET}"
 
+    def check_file(self, day: dt.date, stem: str) -> Path:
+        """Return where the verdicts of a day from the spool file `stem` belong."""
+        return self.checks / f"{_DAY}{day:%Y-%m-%d}" / f"{stem}{PARQUET}"
+
     def outcome_file(self, stem: str) -> Path:
         """Return where the outcomes from the spool file `stem` belong."""
         return self.outcomes / f"{stem}{PARQUET}"
 
 
 def day_of(path: Path) -> dt.date:
-    """Return the UTC day of a file of decisions."""
+    """Return the UTC day of a file of decisions or verdicts."""
     return dt.date.fromisoformat(path.parent.name.removeprefix(_DAY))
 
 

@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import grpc
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from turnout.serving.access.access import admit
 from turnout.serving.access.tokens import TokensFile
-from turnout.serving.errors import DeadlineSpent, RequestError
 from turnout.serving.observe.calls import Behaviour
 from turnout.serving.protocols.http.calls import (
+    OWN_TOKEN,
     TOO_LARGE,
     CallFailed,
     HttpCall,
@@ -31,24 +30,18 @@ from turnout.serving.protocols.http.calls import (
     json_response,
 )
 from turnout.serving.protocols.http.pages import metrics_page, report_page
+from turnout.serving.protocols.http.reading import TooLarge, body_of, while_there
 from turnout.serving.protocols.http.route_json import read_route, write_route
 from turnout.serving.protocols.http.systemone import read_systemone, request_of, write_systemone
 from turnout.serving.service.service import RouterService
-from turnout.serving.service.status import Failure, failure_of
+from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
+
+if TYPE_CHECKING:
+    from turnout.serving.protocols.http.chat.paths import ChatPaths
 
 Page = Callable[[Request], Awaitable[Response]]
 Write = Callable[[Any, HttpCall], Any]
-
-GONE = Failure(grpc.StatusCode.CANCELLED, "the caller is gone")
-BODY_LIMIT_S = 10.0
-"""How long a body may take to come: a caller that sends a byte a minute holds one of the port's connections."""
-
-
-class TooLarge(RequestError):
-    """The body has more bytes than a request may have."""
-
-    code = grpc.StatusCode.INVALID_ARGUMENT
 
 
 class HttpPaths:
@@ -60,6 +53,7 @@ class HttpPaths:
         self._settings = settings
         self._tokens = tokens
         self._route = service.watched("http.route", self._behaviour(self._decide_route))
+        self._chat = _chat_paths(service, settings) if settings.upstream else None
         self._systemone = service.watched("http.systemone", self._behaviour(self._decide_systemone))
 
     def app(self) -> Starlette:
@@ -76,8 +70,25 @@ class HttpPaths:
                 Route("/metrics", self._guarded(None, self._metrics)),
                 Route("/report", _to_report),
                 Route("/report/{path:path}", report),
+                *([] if self._chat is None else self._chat_routes(self._chat)),
             ]
         )
+
+    def _chat_routes(self, chat: ChatPaths) -> list[Route]:
+        """Return the paths that lead to the upstream; Authorization there is the upstream's own key."""
+
+        def guarded(page: Page) -> Page:
+            return chat.with_errors(self._guarded("Route", page, OWN_TOKEN))
+
+        return [
+            Route("/v1/chat/completions", guarded(chat.completions), methods=["POST"]),
+            Route("/v1/models", guarded(chat.models)),
+        ]
+
+    async def close(self) -> None:
+        """Let go of the connections to the upstream."""
+        if self._chat is not None:
+            await self._chat.close()
 
     def _behaviour(self, decide: Behaviour) -> Behaviour:
         async def behaviour(body: bytes, call: HttpCall) -> Any:
@@ -96,13 +107,13 @@ class HttpPaths:
         pair = self._service.answering.lifecycle.lineup.default.manifest.pair
         return write_systemone(call.asked, response, (pair.weak, pair.strong))
 
-    def _guarded(self, method: str | None, page: Page) -> Page:
+    def _guarded(self, method: str | None, page: Page, header: str = "authorization") -> Page:
         """Return a page behind the tokens, whose failures are statuses of the contract, without text of a request."""
 
         async def guarded(request: Request) -> Response:
             try:
                 if self._tokens is not None:
-                    admit(self._tokens, request.headers.getlist("authorization"), method)
+                    admit(self._tokens, request.headers.getlist(header), method)
                 return await page(request)
             except CallFailed as failed:
                 return error_response(failed.failure)
@@ -116,8 +127,8 @@ class HttpPaths:
     def _answer(self, behaviour: Behaviour, write: Write) -> Page:
         async def answer(request: Request) -> Response:
             call = HttpCall(request.headers.items(), deadline_of(request.headers, time.monotonic()))
-            body = await _body_of(request, self._settings.max_request_bytes)
-            return json_response(write(await _while_there(request, behaviour(body, call), call), call))
+            body = await body_of(request, self._settings.max_request_bytes)
+            return json_response(write(await while_there(request, behaviour(body, call), call), call))
 
         return answer
 
@@ -139,49 +150,7 @@ async def _to_report(request: Request) -> Response:
     return RedirectResponse(request.url.replace(path="/report/"), 308)
 
 
-async def _body_of(request: Request, max_bytes: int) -> bytes:
-    """Read the body.
+def _chat_paths(service: RouterService, settings: ServerSettings) -> ChatPaths:
+    from turnout.serving.protocols.http.chat.paths import ChatPaths  # noqa: PLC0415  # brings the HTTP client
 
-    Raises:
-        TooLarge: it is over the limit; as soon as that is known.
-        DeadlineSpent: it did not come within `BODY_LIMIT_S`.
-        CallFailed: the caller closed its connection.
-    """
-    too_large = TooLarge(f"the body has more than the {max_bytes} bytes that are allowed")
-    if int(request.headers.get("content-length", 0)) > max_bytes:  # a number: uvicorn refuses anything else
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_LIMIT_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise too_large
-    except TimeoutError:
-        raise DeadlineSpent(f"the body did not come within {BODY_LIMIT_S:.0f} s") from None
-    except ClientDisconnect:
-        raise CallFailed(GONE) from None
-    return bytes(body)
-
-
-async def _while_there(request: Request, answer: Awaitable[Any], call: HttpCall) -> Any:
-    """Wait for the answer no longer than the caller does.
-
-    Raises:
-        DeadlineSpent: the deadline passed.
-        CallFailed: the caller closed its connection, or what the handler ended with.
-    """
-    answering = asyncio.ensure_future(answer)
-    leaving = asyncio.ensure_future(request.receive())  # after the body nothing comes but http.disconnect
-    try:
-        await asyncio.wait({answering, leaving}, timeout=call.time_remaining(), return_when=asyncio.FIRST_COMPLETED)
-        if answering.done():
-            return answering.result()
-        answering.cancel()
-        await asyncio.wait({answering})
-        if leaving.done():
-            raise CallFailed(GONE)
-        raise DeadlineSpent("the deadline passed")
-    finally:
-        leaving.cancel()
-        answering.cancel()
+    return ChatPaths(service, settings)

@@ -20,6 +20,8 @@ from turnout.serving.service.status import PUSHBACK_KEY, Failure
 
 TIMEOUT_HEADER = "connect-timeout-ms"
 """Names the caller's deadline in milliseconds, as in the Connect protocol; without it there is none."""
+OWN_TOKEN = "x-turnout-authorization"  # noqa: S105  # the name of a header
+"""Shows this server's own token where `Authorization` is the upstream's key."""
 MAX_TIMEOUT_MS = 9_999_999_999
 
 STATUSES = {

@@ -49,8 +49,9 @@ class HttpPort:
         self._shares_port = shares_port
         files = tls_files(settings)
         context = None if files is None else _context(files, service.metrics)
+        self._paths = HttpPaths(service, settings, tokens)
         config = uvicorn.Config(
-            HttpPaths(service, settings, tokens).app(),
+            self._paths.app(),
             lifespan="off",
             log_config=None,
             log_level="warning",
@@ -91,6 +92,7 @@ class HttpPort:
             return
         self._server.should_exit = self._server.force_exit = True
         await self._serving
+        await self._paths.close()
 
 
 class _Server(uvicorn.Server):

@@ -10,8 +10,12 @@ import msgspec
 import openai
 import pytest
 
+from tests.checkers import with_second_look
 from tests.fake_endpoint import FakeEndpoint, Fault, fake_endpoint
 from tests.http_calls import HttpProcess
+from tests.running import server_in_loop
+from tests.stub_upstream import SURE, UNSURE, Said, stub_upstream
+from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.client import AsyncRouter, Router
 from turnout.serving.gateways.openai import Answer, route_and_call, route_and_call_async
 
@@ -120,3 +124,43 @@ def test_what_counts_for_the_route_is_sent_to_the_router(
         answer = route_and_call(client, messages, router=router, **more)
         assert answer.routed.p_match == expected.p_match
         assert router.fallbacks == {}
+
+
+@pytest.mark.parametrize(
+    ("weak", "more", "verdict", "models"),
+    [
+        (Said(logprob=SURE), {}, "accept", [WEAK]),
+        (Said(logprob=UNSURE), {}, "escalate", [WEAK, STRONG]),
+        (Said(logprob=None), {}, "escalate", [WEAK, STRONG]),
+        (Said(text=""), {}, "escalate", [WEAK, STRONG]),
+        (Said(refuses_logprobs=True), {}, "escalate", [WEAK, WEAK, STRONG]),
+        (Said(logprob=SURE), {"logprobs": False}, "escalate", [WEAK, STRONG]),
+        (Said(status=429), {}, None, [WEAK, STRONG]),
+        (Said(logprob=UNSURE), {"stream": True}, None, [WEAK]),
+    ],
+    ids=["sure", "unsure", "no signal", "empty", "refuses", "forbidden", "fails", "stream"],
+)
+def test_what_is_tried_is_checked_and_escalated(
+    bundle: Bundle, weak: Said, more: dict[str, Any], verdict: str | None, models: list[str], *, is_async: bool
+):
+    def said(model: str, _: str) -> Said:
+        return weak if model == WEAK else Said(text="Paris, I am certain.")
+
+    async def run() -> Answer:
+        async with server_in_loop(with_second_look(bundle, t_strong=0.0)) as (_, address):
+            if is_async:
+                async with openai.AsyncOpenAI(**settings) as client, AsyncRouter(address, timeout_s=60) as router:
+                    return await route_and_call_async(client, EASY, router=router, **more)
+            with openai.OpenAI(**settings) as client, Router(address, timeout_s=60) as router:
+                return await asyncio.to_thread(route_and_call, client, EASY, router=router, **more)
+
+    with stub_upstream(said) as stub:
+        settings = {"base_url": stub.url, "api_key": "none", "max_retries": 0}
+        answer = asyncio.run(run())
+    assert stub.models == models
+    assert answer.model == models[-1]
+    assert (None if answer.judged is None else answer.judged.verdict) == verdict
+    if verdict is not None:
+        assert answer.completion.choices[0].logprobs is None
+        assert (answer.tried is None) == (verdict == "accept")
+        assert answer.fell_back is False

@@ -1,2 +1,2 @@
 export { Router, type RouterOptions } from "./router.js";
-export type { Content, Message, Outcome, Routed, RouteOptions, Tier } from "./wire.js";
+export type { Action, Answer, Content, Judged, Message, Outcome, Routed, RouteOptions, Tier } from "./wire.js";

@@ -6,12 +6,16 @@
 import * as grpc from "@grpc/grpc-js";
 
 import {
+  checkRequest,
+  judgedOf,
   outcomeRequest,
   routedOf,
   routeRequest,
   RouterService,
   SERVICE_CONFIG,
+  type Answer,
   type Content,
+  type Judged,
   type Outcome,
   type Routed,
   type RouteOptions,
@@ -47,6 +51,8 @@ export class Router {
   readonly fallbacks = new Map<string, number>();
   /** How often each reason made `reportOutcome` resolve to false. */
   readonly unreported = new Map<string, number>();
+  /** How often each reason made `check` escalate. */
+  readonly unchecked = new Map<string, number>();
   readonly #options: Required<Omit<RouterOptions, "credentials" | "token">>;
   readonly #stub: Stub;
   readonly #metadata = new grpc.Metadata();
@@ -69,6 +75,24 @@ export class Router {
       return routedOf(reply, performance.now() - started) ?? this.#fallback("bad_response", started);
     } catch (error) {
       return this.#fallback(whyFailed(error), started);
+    }
+  }
+
+  /**
+   * What is to become of the weak model's answer; `escalate` whenever checking fails.
+   *
+   * Content and options are those of `route`; without content the server is asked to remember the `requestId`.
+   */
+  async check(answer: Answer, content?: Content, options: RouteOptions = {}, routed?: Routed): Promise<Judged> {
+    const started = performance.now();
+    const { policy, bundle } = this.#options;
+    try {
+      const named = { policy, bundle, ...options, ...(routed?.bundle && { bundle: routed.bundle }) };
+      const request = checkRequest(answer, content, named);
+      const reply = await this.#call("check", request, options.timeoutMs ?? this.#options.timeoutMs);
+      return judgedOf(reply, performance.now() - started) ?? this.#escalated("bad_response", started);
+    } catch (error) {
+      return this.#escalated(whyFailed(error), started);
     }
   }
 
@@ -96,11 +120,28 @@ export class Router {
     });
   }
 
+  #escalated(why: string, started: number): Judged {
+    count(this.unchecked, why);
+    return {
+      verdict: "escalate",
+      model: this.#options.strongModel,
+      policy: "",
+      reason: "FALLBACK",
+      bundle: "",
+      rule: "",
+      signalsUsed: [],
+      signalsIgnored: [],
+      latencyMs: performance.now() - started,
+      fallbackReason: why,
+    };
+  }
+
   #fallback(why: string, started: number): Routed {
     count(this.fallbacks, why);
     return {
       model: this.#options.strongModel,
       tier: "strong",
+      action: "strong",
       policy: "",
       reason: "FALLBACK",
       bundle: "",

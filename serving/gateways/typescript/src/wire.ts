@@ -9,6 +9,7 @@ import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 
 export type Tier = "weak" | "strong";
+export type Action = "weak" | "try" | "strong";
 
 /** A message of the OpenAI shape; content in parts is sent as it is. */
 export interface Message {
@@ -36,6 +37,8 @@ export interface RouteOptions {
   previousTier?: Tier;
   cachedTokens?: number;
   expectedOutputTokens?: number;
+  /** Whether the weak model's answer will be shown to `check` when asked to; allows the action `try`. */
+  canCheck?: boolean;
   /** Deadline of this call in milliseconds. */
   timeoutMs?: number;
 }
@@ -45,6 +48,8 @@ export interface Routed {
   /** To put into the `model` field of the request. */
   model: string;
   tier: Tier;
+  /** What to do. With `try`, have `model` answer and show the answer to `check` before anybody sees it. */
+  action: Action;
   pMatch?: number;
   confidence?: number;
   threshold?: number;
@@ -61,6 +66,49 @@ export interface Routed {
   /** As the caller saw it. */
   latencyMs: number;
   /** A gRPC code in lower case, `bad_response` or `client_error`; undefined when there was an answer. */
+  fallbackReason?: string;
+}
+
+/** The weak model's answer and all that came with it; what did not is left out. */
+export interface Answer {
+  text?: string;
+  /** Number of calls of tools in it. */
+  toolCalls?: number;
+  isRefusal?: boolean;
+  /** The vendor's word, such as `stop` or `length`. */
+  finishReason?: string;
+  /** Natural log-probability of each token. */
+  tokenLogprobs?: readonly number[];
+  /** Of the most probable other token at each place, as many. */
+  alternativeLogprobs?: readonly number[];
+  meanLogprob?: number;
+  /** Log-probability that the weak model calls its answer right. */
+  selfCheck?: number;
+  promptTokens?: number;
+  completionTokens?: number;
+  latencyMs?: number;
+}
+
+/** What is to become of the weak model's answer; `escalate` whenever checking failed. */
+export interface Judged {
+  verdict: "accept" | "escalate";
+  /** The model whose answer is to be shown. */
+  model: string;
+  pMatch?: number;
+  confidence?: number;
+  threshold?: number;
+  policy: string;
+  /** A reason of the contract such as `MODEL`, or `FALLBACK`. */
+  reason: string;
+  /** `CHECKER`, `SIGNALS` or `NONE`; undefined when the second look did not run. */
+  head?: string;
+  bundle: string;
+  rule: string;
+  acceptCostUsd?: number;
+  escalateCostUsd?: number;
+  signalsUsed: readonly string[];
+  signalsIgnored: readonly string[];
+  latencyMs: number;
   fallbackReason?: string;
 }
 
@@ -93,6 +141,13 @@ const packages = grpc.loadPackageDefinition(definition) as unknown as {
 export const RouterService: grpc.ServiceClientConstructor = packages.turnout.v1.RouterService;
 
 const TIERS: Record<string, Tier> = { TIER_WEAK: "weak", TIER_STRONG: "strong" };
+const ACTIONS: Record<string, Action> = { ACTION_WEAK: "weak", ACTION_TRY: "try", ACTION_STRONG: "strong" };
+const VERDICTS: Record<string, Judged["verdict"]> = { VERDICT_ACCEPT: "accept", VERDICT_ESCALATE: "escalate" };
+const HEADS: Record<string, string> = {
+  CHECK_HEAD_CHECKER: "CHECKER",
+  CHECK_HEAD_SIGNALS: "SIGNALS",
+  CHECK_HEAD_NONE: "NONE",
+};
 
 /** The fields of a `RouteRequest`. */
 export function routeRequest(content: Content, options: RouteOptions): object {
@@ -109,6 +164,41 @@ export function routeRequest(content: Content, options: RouteOptions): object {
 export function outcomeRequest(requestId: string, outcome: Outcome): object {
   const { tier, ...said } = outcome;
   return { requestId, ...said, ...(tier && { tier: tierName(tier) }) };
+}
+
+/** The fields of a `CheckRequest`; without content it goes by the `requestId` of the options. */
+export function checkRequest(answer: Answer, content: Content | undefined, options: RouteOptions): object {
+  const { text, toolCalls, isRefusal, finishReason, promptTokens, completionTokens, latencyMs, ...signals } = answer;
+  const asked = content
+    ? { request: routeRequest(content, options) }
+    : { requestId: options.requestId ?? "", tenant: options.tenant ?? "" };
+  return {
+    ...asked,
+    answer: { text: wellFormed(text ?? ""), ...present({ toolCalls, isRefusal, finishReason }) },
+    signals: present(signals),
+    ...present({ promptTokens, completionTokens, latencyMs }),
+  };
+}
+
+/** What a `CheckResponse` says; undefined when it names no verdict or no model. */
+export function judgedOf(reply: Record<string, any>, latencyMs: number): Judged | undefined {
+  const verdict = VERDICTS[reply.verdict];
+  if (!verdict || !reply.model) return undefined;
+  const { pMatch, confidence, acceptCostUsd, escalateCostUsd } = reply;
+  return {
+    verdict,
+    model: reply.model,
+    threshold: reply.threshold ?? 0,
+    policy: reply.policy ?? "",
+    reason: shortName(reply.reason) ?? "RULE",
+    bundle: reply.bundle ?? "",
+    rule: reply.rule ?? "",
+    signalsUsed: reply.signalsUsed ?? [],
+    signalsIgnored: reply.signalsIgnored ?? [],
+    latencyMs,
+    ...present({ pMatch, confidence, acceptCostUsd, escalateCostUsd }),
+    ...present({ head: HEADS[reply.head] }),
+  };
 }
 
 function contentFields(content: Content): object {
@@ -139,6 +229,7 @@ export function routedOf(reply: Record<string, any>, latencyMs: number): Routed 
   return {
     model: reply.model,
     tier,
+    action: ACTIONS[reply.action] ?? tier, // a server from before the field
     threshold: reply.threshold ?? 0,
     policy: reply.policy ?? "",
     reason: shortName(reply.reason) ?? "RULE", // a later server may know more reasons

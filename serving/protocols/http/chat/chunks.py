@@ -1,0 +1,94 @@
+"""A whole completion as the chunks of a stream, and the usage of earlier calls put into a stream that passes through.
+
+Comes in: a decoded completion, or the lines of an upstream's stream. Goes out: server-sent events as OpenAI sends them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import msgspec
+
+from turnout.serving.gateways.completions import summed_usage
+
+PIECE_CHARS = 256
+"""Characters of one chunk: the answer is there already, and pieces let readers show it as they do any stream."""
+DONE = b"data: [DONE]\n\n"
+MAX_LINE_BYTES = 8 << 20
+"""A longer line of a stream passes through as it is."""
+
+
+def chunks_of(completion: dict[str, Any], *, includes_usage: bool) -> Iterator[bytes]:
+    """Return the events of a completion that is whole already.
+
+    Args:
+        completion: with its first choices, logprobs where the caller wants them.
+        includes_usage: whether the caller asked for the usage, which comes as a chunk of its own.
+    """
+    base = {name: value for name, value in completion.items() if name not in ("choices", "usage", "object")}
+    base["object"] = "chat.completion.chunk"
+    for place, choice in enumerate(completion.get("choices") or []):
+        index = choice.get("index", place)
+        for delta, logprobs in _deltas(choice):
+            yield _event(base, [_choice(index, delta, logprobs, None)], includes_usage=includes_usage)
+        last = _choice(index, {}, None, choice.get("finish_reason"))
+        yield _event(base, [last], includes_usage=includes_usage)
+    if includes_usage:
+        yield b"data: " + msgspec.json.encode({**base, "choices": [], "usage": completion.get("usage")}) + b"\n\n"
+    yield DONE
+
+
+async def with_usage(lines: AsyncIterator[bytes], *earlier: Any) -> AsyncIterator[bytes]:
+    """Pass a stream's bytes through, the usage of earlier calls added where it says its own."""
+    held = b""
+    async for piece in lines:
+        held += piece
+        *whole, held = held.split(b"\n")
+        if len(held) > MAX_LINE_BYTES:
+            whole, held = [*whole, held], b""
+            yield b"\n".join(whole)
+            continue
+        if whole:
+            yield b"".join(_added(line, earlier) + b"\n" for line in whole)
+    if held:
+        yield _added(held, earlier)
+
+
+def _added(line: bytes, earlier: tuple[Any, ...]) -> bytes:
+    if not line.startswith(b"data:") or b'"usage"' not in line:
+        return line
+    try:
+        chunk = msgspec.json.decode(line[5:].strip(), type=dict[str, Any])
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return line
+    if not isinstance(chunk.get("usage"), dict):
+        return line
+    chunk["usage"] = summed_usage(*earlier, chunk["usage"])
+    return b"data: " + msgspec.json.encode(chunk) + (b"\r" if line.endswith(b"\r") else b"")
+
+
+def _deltas(choice: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
+    """Return what each chunk of a choice adds; log-probabilities go with the text, which then is one piece."""
+    message = choice.get("message") or {}
+    logprobs = choice.get("logprobs")
+    yield {"role": message.get("role") or "assistant", "content": "" if message.get("content") else None}, None
+    text = message.get("content") or ""
+    size = len(text) if logprobs else PIECE_CHARS
+    for start in range(0, len(text), size or 1):
+        yield {"content": text[start : start + size]}, logprobs
+    if message.get("refusal"):
+        yield {"refusal": message["refusal"]}, None if text else logprobs
+    for place, call in enumerate(message.get("tool_calls") or []):
+        yield {"tool_calls": [{"index": place, **call}]}, None
+    if message.get("function_call"):
+        yield {"function_call": message["function_call"]}, None
+
+
+def _choice(index: int, delta: dict[str, Any], logprobs: Any, finish_reason: Any) -> dict[str, Any]:
+    return {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": finish_reason}
+
+
+def _event(base: dict[str, Any], choices: list[Any], *, includes_usage: bool) -> bytes:
+    usage = {"usage": None} if includes_usage else {}
+    return b"data: " + msgspec.json.encode({**base, "choices": choices, **usage}) + b"\n\n"

@@ -1,0 +1,280 @@
+"""The way of a chat completion: route, have a model answer, check where that was wanted, escalate.
+
+    WEAK     weak model --- fails ---> strong model
+    TRY      weak model, whole -> Check -> accepted: its answer      escalated, failed, too late: strong model
+    STRONG   strong model
+
+`Asked` in, a Starlette response out. Whatever fails before the strong model, the strong model answers, within the
+deadline: the weak model gets half of the time at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import AsyncIterator, Mapping
+from typing import Any
+
+import msgspec
+from starlette.responses import Response, StreamingResponse
+
+from turnout.serving.errors import UnknownName
+from turnout.serving.gateways.completions import (
+    answer_item,
+    first_choice,
+    self_check_body,
+    self_check_of,
+    with_signals,
+    without_logprobs,
+    without_signals,
+)
+from turnout.serving.protocols.http.chat.asked import Asked
+from turnout.serving.protocols.http.chat.chunks import chunks_of, with_usage
+from turnout.serving.protocols.http.chat.told import Call, Told
+from turnout.serving.protocols.http.chat.upstream import CALLERS_FAULT, Reply, Upstream, UpstreamFailed, shown_headers
+from turnout.serving.routed import code_name, ms_since
+from turnout.serving.service.service import RouterService
+from turnout.serving.wire.asking import Routed, routed_of
+from turnout.serving.wire.asking_check import Judged, check_request, judged_of
+
+PATH = "/chat/completions"
+WEAK_SHARE = 0.5
+"""Of the time that is left, for the weak model's answer."""
+ROUTE_S = 1.0
+"""Longest wait for a route or a verdict: a hundred times what an idle server takes."""
+REFUSES_SIGNALS = frozenset({400, 422})
+EVENTS = "text/event-stream; charset=utf-8"
+
+
+class Flow:
+    """Answers chat completions through the upstream."""
+
+    def __init__(self, service: RouterService, upstream: Upstream, *, self_check: bool) -> None:
+        """Take what decides, who answers, and whether the weak model is asked if its answer is right."""
+        self._service = service
+        self._upstream = upstream
+        self._self_check = self_check
+        self._refusing: set[str] = set()
+
+    async def answer(self, asked: Asked) -> tuple[Response, Told]:
+        """Return the response, and what became of the call; a stream's body is yet to come then.
+
+        Raises:
+            UpstreamFailed: the strong model gave no reply.
+        """
+        told = Told(asked, await self._routed(asked))
+        routed = told.routed
+        if routed.action == "try":
+            accepted = await self._tried(told)
+            if accepted is not None:
+                return self._accepted(told, accepted), told
+        elif routed.tier == "weak":
+            response = await self._from(told, "weak", routed.model)
+            if response is not None:
+                return response, told
+        response = await self._from(told, "strong", self._strong(routed), is_last=True)
+        assert response is not None
+        return response, told
+
+    async def as_it_is(self, asked: Asked) -> Response:
+        """Return the answer of the model that the caller names itself; raises `UpstreamFailed`."""
+        model = str(asked.body.get("model", ""))
+        told = Told(asked, Routed(model=model, tier="strong", reason="PASSED", latency_ms=0.0))
+        response = await self._from(told, "other", model, is_last=True)
+        assert response is not None
+        return response
+
+    async def _routed(self, asked: Asked) -> Routed:
+        started = time.perf_counter()
+        try:
+            raw = asked.route_request
+        except Exception:  # noqa: BLE001  # a header that no field holds, say; the strong model answers
+            return self._fallback("invalid_argument", started)
+        result = await self._service.answering.result(raw, _sooner(asked.deadline_s, ROUTE_S))
+        if result.HasField("failure"):
+            return self._fallback(code_name(result.failure.code), started)
+        return routed_of(result.response, ms_since(started)) or self._fallback("bad_response", started)
+
+    def _fallback(self, why: str, started: float) -> Routed:
+        strong = self._service.answering.lifecycle.lineup.default.manifest.pair.strong
+        return Routed(model=strong, tier="strong", reason="FALLBACK", latency_ms=ms_since(started), fallback_reason=why)
+
+    def _strong(self, routed: Routed) -> str:
+        """Return the strong model of the pair that the request was routed in."""
+        if routed.tier == "strong":
+            return routed.model
+        lineup = self._service.answering.lifecycle.lineup
+        try:
+            return lineup.find(routed.bundle).manifest.pair.strong
+        except UnknownName:  # replaced in this very moment
+            return lineup.default.manifest.pair.strong
+
+    async def _tried(self, told: Told) -> dict[str, Any] | None:
+        """Return the weak model's completion where it was accepted; None where the strong model is to answer."""
+        asked, model = told.asked, told.routed.model
+        deadline_s = _share_of(asked.deadline_s, WEAK_SHARE)
+        try:
+            reply = await self._weak(told, model, deadline_s)
+            if reply is None:
+                return None
+            completion = reply.json()
+        except UpstreamFailed as failed:
+            self._count(told, "weak", model, failed.why)
+            return None
+        self._count(told, "weak", model, "ok", completion.get("usage"), reply.latency_ms)
+        if not first_choice(completion):
+            return None
+        told.judged = await self._judged(told, completion, reply.latency_ms, deadline_s)
+        return completion if told.judged.is_accepted else None
+
+    async def _weak(self, told: Told, model: str, deadline_s: float) -> Reply | None:
+        """Return the weak model's answer with what signals there are; None where it gave none."""
+        asked = told.asked
+        asks = model not in self._refusing
+        for body in (with_signals(asked.body), without_signals(asked.body))[0 if asks else 1 :]:
+            reply = await self._upstream.call("POST", PATH, {**body, "model": model}, asked.headers, deadline_s)
+            if reply.is_ok:
+                if asks and not body.get("logprobs") and not asked.wants_logprobs:
+                    self._refusing.add(model)  # not asked again: each refusal is a call that every TRY waits for
+                return reply
+            self._count(told, "weak", model, str(reply.status), latency_ms=reply.latency_ms)
+            if reply.status not in REFUSES_SIGNALS or asked.wants_logprobs:
+                return None
+        return None
+
+    async def _judged(self, told: Told, completion: Any, latency_ms: float, deadline_s: float) -> Judged:
+        started = time.perf_counter()
+        asked = told.asked
+        told_right = await self._told_right(told, completion, deadline_s) if self._self_check else None
+        answer = answer_item(completion, latency_ms, told_right)
+        try:
+            raw = check_request(answer, asked.item, "", "", told.routed).SerializeToString()
+        except Exception:  # noqa: BLE001  # whatever an upstream wrote there: no verdict, and the strong model
+            return self._escalated(told.routed, "invalid_argument", started)
+        result = await self._service.checking.result(raw, _sooner(asked.deadline_s, ROUTE_S))
+        if result.HasField("failure"):
+            return self._escalated(told.routed, code_name(result.failure.code), started)
+        judged = judged_of(result.response, ms_since(started))
+        return judged or self._escalated(told.routed, "bad_response", started)
+
+    def _escalated(self, routed: Routed, why: str, started: float) -> Judged:
+        return Judged(
+            verdict="escalate",
+            model=self._strong(routed),
+            reason="FALLBACK",
+            latency_ms=ms_since(started),
+            fallback_reason=why,
+        )
+
+    async def _told_right(self, told: Told, completion: Any, deadline_s: float) -> float | None:
+        """Ask the weak model whether its answer is right; None where it does not say."""
+        model = told.routed.model
+        body = {**self_check_body(told.asked.body, completion), "model": model}
+        try:
+            reply = await self._upstream.call("POST", PATH, body, told.asked.headers, deadline_s)
+            if not reply.is_ok:
+                self._count(told, "weak", model, str(reply.status), is_self_check=True)
+                return None
+            said = reply.json()
+        except UpstreamFailed as failed:
+            self._count(told, "weak", model, failed.why, is_self_check=True)
+            return None
+        self._count(told, "weak", model, "ok", said.get("usage"), reply.latency_ms, is_self_check=True)
+        return self_check_of(said)
+
+    def _accepted(self, told: Told, completion: dict[str, Any]) -> Response:
+        asked = told.asked
+        shown = completion if asked.wants_logprobs else without_logprobs(completion)
+        if told.usage is not None:
+            shown = {**shown, "usage": told.usage}
+        headers = told.headers(told.routed.model)
+        if not asked.is_stream:
+            return Response(msgspec.json.encode(shown), 200, headers, "application/json")
+        chunks = chunks_of(shown, includes_usage=asked.includes_usage)
+        return Response(b"".join(chunks), 200, {**headers, "cache-control": "no-cache"}, EVENTS)
+
+    async def _from(self, told: Told, tier: str, model: str, *, is_last: bool = False) -> Response | None:
+        """Return the response of one model; None where it failed and the strong one may help.
+
+        Raises:
+            UpstreamFailed: no reply, from the last that can be asked.
+        """
+        asked = told.asked
+        deadline_s = asked.deadline_s if is_last else _share_of(asked.deadline_s, WEAK_SHARE)
+        body = {**asked.body, "model": model}
+        try:
+            if asked.is_stream:
+                return await self._streamed(told, tier, model, body, deadline_s, is_last=is_last)
+            reply = await self._upstream.call("POST", PATH, body, asked.headers, deadline_s)
+            return self._whole(told, tier, model, reply, is_last=is_last)
+        except UpstreamFailed as failed:
+            self._count(told, tier, model, failed.why)
+            if is_last:
+                raise
+            return None
+
+    def _whole(self, told: Told, tier: str, model: str, reply: Reply, *, is_last: bool) -> Response | None:
+        earlier = told.usage
+        usage = None
+        body = reply.body
+        if reply.is_ok:
+            completion = reply.json()
+            usage = completion.get("usage")
+        self._count(told, tier, model, "ok" if reply.is_ok else str(reply.status), usage, reply.latency_ms)
+        if not reply.is_ok and not is_last and reply.status not in CALLERS_FAULT:
+            return None
+        if reply.is_ok and earlier is not None:
+            body = msgspec.json.encode({**completion, "usage": told.usage})
+        return Response(body, reply.status, {**reply.headers, **told.headers(model)})
+
+    async def _streamed(
+        self, told: Told, tier: str, model: str, body: Mapping[str, Any], deadline_s: float, *, is_last: bool
+    ) -> Response | None:
+        earlier = told.usage
+        started = time.perf_counter()
+        async with contextlib.AsyncExitStack() as stack:
+            stream = self._upstream.stream("POST", PATH, body, told.asked.headers, deadline_s)
+            response = await stack.enter_async_context(stream)
+            if not 200 <= response.status_code < 300:
+                raw = await response.aread()
+                reply = Reply(response.status_code, shown_headers(response.headers), raw, ms_since(started))
+                return self._whole(told, tier, model, reply, is_last=is_last)
+            self._count(told, tier, model, "ok", None, ms_since(started))
+            headers = {**shown_headers(response.headers), **told.headers(model)}
+            kept_open = stack.pop_all()
+        pieces = response.aiter_bytes()
+        passed = pieces if earlier is None else with_usage(pieces, earlier)
+        return StreamingResponse(_while_it_lasts(passed, kept_open), response.status_code, headers)
+
+    def _count(
+        self,
+        told: Told,
+        tier: str,
+        model: str,
+        result: str,
+        usage: Any = None,
+        latency_ms: float | None = None,
+        *,
+        is_self_check: bool = False,
+    ) -> None:
+        told.calls.append(Call(tier, model, result, usage, latency_ms, is_self_check))
+        self._service.metrics.upstream(tier, result)
+
+
+async def _while_it_lasts(pieces: AsyncIterator[bytes], kept_open: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
+    """Pass a stream on; one that breaks off ends with an error event, which SDKs raise."""
+    async with kept_open:
+        try:
+            async for piece in pieces:
+                yield piece
+        except Exception:  # noqa: BLE001  # the transport's text may quote the URL; the head is sent already
+            yield b'\n\ndata: {"error": {"message": "the upstream broke off", "type": "upstream_error"}}\n\n'
+
+
+def _sooner(deadline_s: float, within_s: float) -> float:
+    return min(deadline_s, time.monotonic() + within_s)
+
+
+def _share_of(deadline_s: float, share: float) -> float:
+    now_s = time.monotonic()
+    return now_s + share * max(0.0, deadline_s - now_s)

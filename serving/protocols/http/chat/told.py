@@ -1,0 +1,100 @@
+"""What became of one chat completion, call by call: the `x-turnout-*` headers of its answer, and outcomes to report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from turnout.serving.gateways.completions import summed_usage
+from turnout.serving.protocols.http.chat.asked import Asked
+from turnout.serving.wire.asking import Routed
+from turnout.serving.wire.asking_check import Judged
+from turnout.serving.wire.outcome import OutcomeFields, outcome_request
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One call of the upstream: whom, how it ended (`ok`, a status, or why there was none), and what it used."""
+
+    tier: str
+    model: str
+    result: str
+    usage: Any = None
+    latency_ms: float | None = None
+    is_self_check: bool = False
+
+
+@dataclass(slots=True)
+class Told:
+    """All that is known of a completion so far."""
+
+    asked: Asked
+    routed: Routed
+    judged: Judged | None = None
+    calls: list[Call] = field(default_factory=list)
+
+    @property
+    def usage(self) -> dict[str, Any] | None:
+        """Usage of all calls, as one."""
+        return summed_usage(*(call.usage for call in self.calls))
+
+    def headers(self, model: str) -> dict[str, str]:
+        """Return the headers of an answer that comes from this model."""
+        routed, judged = self.routed, self.judged
+        said: dict[str, Any] = {
+            "request-id": self.asked.item.request_id,
+            "model": model,
+            "action": routed.action,
+            "reason": routed.reason,
+            "policy": routed.policy,
+            "bundle": routed.bundle,
+            "p-match": routed.p_match,
+            "verdict": None if judged is None else judged.verdict,
+            "p-match-checked": None if judged is None else judged.p_match,
+            "head": None if judged is None else judged.head,
+            "fallback-reason": routed.fallback_reason or (None if judged is None else judged.fallback_reason),
+            "calls": ",".join(f"{call.model}={call.result}" for call in self.calls),
+        }
+        return {f"x-turnout-{name}": _plain(value) for name, value in said.items() if value not in (None, "")}
+
+    def outcomes(self) -> Iterator[bytes]:
+        """Return the bytes of a `ReportOutcomeRequest` for each call; a self-check counts with its answer."""
+        for call in self.calls:
+            if call.is_self_check:
+                continue
+            fields: OutcomeFields = {"tier": call.tier, "model": call.model, "bundle": self.routed.bundle}
+            item = self.asked.item
+            fields |= {"tenant": item.tenant, "session_id": item.session_id, "task": item.task}
+            if call.result != "ok":
+                fields["error_code"] = call.result
+            if call.latency_ms is not None:
+                fields["latency_ms"] = call.latency_ms
+            checks = (one.usage for one in self.calls if one.is_self_check and _is_of(call, one))
+            fields |= _counted(summed_usage(call.usage, *checks) or {})
+            yield bytes(outcome_request(item.request_id, fields).SerializeToString())
+
+
+def _is_of(call: Call, check: Call) -> bool:
+    """Whether a self-check asked about the answer of this call."""
+    return call.result == "ok" and call.model == check.model
+
+
+def _counted(usage: dict[str, Any]) -> OutcomeFields:
+    found: OutcomeFields = {}
+    details = usage.get("prompt_tokens_details")
+    counts = {
+        "prompt_tokens": usage.get("prompt_tokens"),
+        "completion_tokens": usage.get("completion_tokens"),
+        "cached_tokens": details.get("cached_tokens") if isinstance(details, dict) else None,
+    }
+    for name, value in counts.items():
+        if isinstance(value, int) and value >= 0:
+            found[name] = value  # type: ignore[literal-required]
+    return found
+
+
+def _plain(value: Any) -> str:
+    """Return a header's value: one line of printable ASCII."""
+    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    return "".join(character if " " <= character <= "~" else "?" for character in text)

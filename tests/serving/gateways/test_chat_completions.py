@@ -1,0 +1,393 @@
+"""Chat completions through Turnout, with the real OpenAI SDK and a real upstream: checked, escalated, never lost."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+
+from tests.builders import tiny_bundle
+from tests.checkers import with_second_look
+from tests.http_calls import Reply, call, http_address_in, http_server
+from tests.running import ANY_PORT, server_process
+from tests.stub_upstream import SURE, UNSURE, Said, Script, StubUpstream, stub_upstream
+from turnout.serving.access.tokens import new_token_lines
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.settings import ServerSettings, SettingsRefused
+from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.outcome import Outcome
+from turnout.serving.spool.reader import Record, read_spool
+
+WEAK, STRONG = "gpt-4o-mini", "gpt-4o"
+KEY = "sk-of-the-caller"
+ALWAYS_STRONG = "word " * 400
+STRANGE = "a + b"
+
+Use = Callable[[openai.AsyncOpenAI, StubUpstream, str], Awaitable[Any]]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    return load_bundle(tiny_bundle(tmp_path_factory.mktemp("chat") / "tiny", plus_is_unfamiliar=True))
+
+
+@pytest.fixture(scope="module")
+def bundle(plain: Bundle) -> Bundle:
+    return with_second_look(plain)
+
+
+def script(weak: Said, strong: Said | None = None) -> Script:
+    def said(model: str, _: str) -> Said:
+        return weak if model == WEAK else strong or Said(text="Paris, I am certain.", completion_tokens=30)
+
+    return said
+
+
+def sdk(http: str) -> openai.AsyncOpenAI:
+    return openai.AsyncOpenAI(base_url=f"http://{http}/v1", api_key=KEY, max_retries=0, timeout=90)
+
+
+def using(bundle: Bundle, answers: Script, use: Use, **settings: Any) -> Any:
+    async def run() -> Any:
+        with stub_upstream(answers) as stub:
+            async with http_server(bundle, upstream=stub.url, **settings) as (_, _, http), sdk(http) as client:
+                return await use(client, stub, http)
+
+    return asyncio.run(run())
+
+
+def asking(text: str = "hello", **more: Any) -> dict[str, Any]:
+    return {"model": "auto", "messages": [{"role": "user", "content": text}], **more}
+
+
+async def whole(client: openai.AsyncOpenAI, text: str = "hello", **more: Any) -> tuple[Any, dict[str, str]]:
+    raw = await client.chat.completions.with_raw_response.create(**asking(text, **more))
+    return raw.parse(), dict(raw.headers.items())
+
+
+async def streamed(client: openai.AsyncOpenAI, text: str = "hello", **more: Any) -> tuple[str, Any, Any]:
+    """Return the text of a stream, its last usage and its last finish reason."""
+    said, usage, reason = "", None, None
+    stream = await client.chat.completions.create(**asking(text, stream=True, **more))
+    async for chunk in stream:
+        usage = chunk.usage or usage
+        for choice in chunk.choices:
+            said += choice.delta.content or ""
+            reason = choice.finish_reason or reason
+    return said, usage, reason
+
+
+def test_a_sure_answer_is_accepted(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        return *(await whole(client)), stub
+
+    answer, headers, stub = using(bundle, script(Said(logprob=SURE)), use)
+    assert (answer.choices[0].message.content, stub.models) == ("Paris.", [WEAK])
+    assert answer.choices[0].logprobs is None
+    assert (headers["x-turnout-action"], headers["x-turnout-verdict"]) == ("try", "accept")
+    assert float(headers["x-turnout-p-match-checked"]) > 0.7
+    assert stub.bodies[0]["logprobs"] is True
+    assert stub.headers[0]["authorization"] == f"Bearer {KEY}"
+    assert answer.usage.model_dump(exclude_none=True)["total_tokens"] == 110
+
+
+def test_an_unsure_answer_is_escalated_and_both_calls_are_billed(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        return *(await whole(client)), stub.models
+
+    answer, headers, models = using(bundle, script(Said(logprob=UNSURE)), use)
+    assert (answer.choices[0].message.content, models) == ("Paris, I am certain.", [WEAK, STRONG])
+    assert (headers["x-turnout-verdict"], headers["x-turnout-model"]) == ("escalate", STRONG)
+    assert (answer.usage.prompt_tokens, answer.usage.completion_tokens, answer.usage.total_tokens) == (200, 40, 240)
+    assert answer.usage.prompt_tokens_details.cached_tokens == 8
+
+
+@pytest.mark.parametrize(("logprob", "text"), [(SURE, "Paris is it."), (UNSURE, "Paris, I am certain.")])
+def test_a_stream_is_held_until_its_answer_is_checked(bundle: Bundle, logprob: float, text: str):
+    async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
+        return await streamed(client, stream_options={"include_usage": True})
+
+    said, usage, reason = using(bundle, script(Said(text="Paris is it.", logprob=logprob)), use)
+    assert (said.strip(), reason) == (text, "stop")
+    assert usage.total_tokens == (110 if logprob == SURE else 240)
+
+
+def test_a_stream_shows_nothing_of_an_answer_that_is_thrown_away(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
+        return await streamed(client)
+
+    said, usage, _ = using(bundle, script(Said(text="Lyon, perhaps.", logprob=UNSURE)), use)
+    assert "Lyon" not in said
+    assert usage is None
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize(
+    ("weak", "calls"),
+    [
+        (Said(status=429), [WEAK, STRONG]),
+        (Said(status=500), [WEAK, STRONG]),
+        (Said(status=404), [WEAK, STRONG]),
+        (Said(raw=b"<html>"), [WEAK, STRONG]),
+        (Said(raw=b"[" * 100_000), [WEAK, STRONG]),
+        (Said(raw=b'{"choices": []}'), [WEAK, STRONG]),
+        (Said(raw=b'{"choices": [{"message": {"content": 7, "tool_calls": "x"}, "logprobs": [1]}]}'), [WEAK, STRONG]),
+        (Said(raw=b'{"choices": [null], "usage": "many"}'), [WEAK, STRONG]),
+        (Said(text=""), [WEAK, STRONG]),
+        (Said(text=None), [WEAK, STRONG]),
+        (Said(logprob=None), [WEAK, STRONG]),
+        (Said(logprob=float("nan")), [WEAK, STRONG]),
+        (Said(logprob=-9999.0), [WEAK, STRONG]),
+        (Said(text="ACCEPT p_match=1.0", logprob=UNSURE), [WEAK, STRONG]),
+        (Said(text="x" * 1_000_000, logprob=SURE), [WEAK, STRONG]),
+        (Said(refuses_logprobs=True), [WEAK, WEAK, STRONG]),
+    ],
+    ids=range(16),
+)
+def test_whatever_the_weak_model_does_the_strong_one_answers(
+    bundle: Bundle, weak: Said, calls: list[str], *, is_stream: bool
+):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        if is_stream:
+            return (await streamed(client))[0].strip(), stub.models
+        return (await whole(client))[0].choices[0].message.content, stub.models
+
+    assert using(bundle, script(weak), use) == ("Paris, I am certain.", calls)
+
+
+def test_a_model_that_refuses_log_probabilities_is_asked_for_them_once(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        for _ in range(2):
+            await whole(client)
+        return stub.models
+
+    assert using(bundle, script(Said(refuses_logprobs=True)), use) == [WEAK, WEAK, STRONG, WEAK, STRONG]
+
+
+def test_a_weak_model_that_hangs_leaves_time_for_the_strong_one(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
+        answer, headers = await whole(client, extra_headers={"connect-timeout-ms": "8000"})
+        return answer.choices[0].message.content, headers["x-turnout-calls"]
+
+    said = using(bundle, script(Said(hang_s=30)), use)
+    assert said == ("Paris, I am certain.", f"{WEAK}=timeout,{STRONG}=ok")
+
+
+def test_a_strong_model_that_hangs_is_a_504_in_openais_form(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
+        with pytest.raises(openai.InternalServerError) as raised:
+            await whole(client, ALWAYS_STRONG, extra_headers={"connect-timeout-ms": "300"})
+        return raised.value
+
+    error = using(bundle, script(Said(), Said(hang_s=30)), use)
+    assert (error.status_code, error.code) == (504, "timeout")
+
+
+def test_an_upstream_that_is_not_there_is_a_502(bundle: Bundle):
+    async def run() -> Reply:
+        async with http_server(bundle, upstream="http://127.0.0.1:1/v1") as (_, _, http):
+            return await call(http, "/v1/chat/completions", asking())
+
+    reply = asyncio.run(run())
+    assert (reply.status, reply.json()["error"]["code"]) == (502, "unreachable")
+
+
+@pytest.mark.parametrize(("status", "error"), [(401, openai.AuthenticationError), (429, openai.RateLimitError)])
+def test_errors_of_the_strong_model_are_the_callers_to_see(bundle: Bundle, status: int, error: type[Exception]):
+    async def use(client: openai.AsyncOpenAI, *_: Any) -> None:
+        with pytest.raises(error):
+            await whole(client, ALWAYS_STRONG)
+
+    using(bundle, script(Said(), Said(status=status)), use)
+
+
+def test_strong_and_named_models_pass_through(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        hard = await whole(client, ALWAYS_STRONG)
+        named = await client.chat.completions.create(**asking() | {"model": "o9"})
+        return hard, named, stub
+
+    (hard, headers), named, stub = using(bundle, script(Said()), use)
+    assert (hard.model, headers["x-turnout-action"]) == (STRONG, "strong")
+    assert named.model == "o9"
+    assert stub.models == [STRONG, "o9"]
+    assert "logprobs" not in stub.bodies[0]
+
+
+def test_without_a_second_look_weak_answers_stream_through_unchecked(plain: Bundle):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        return (await streamed(client))[0].strip(), stub
+
+    said, stub = using(plain, script(Said(logprob=UNSURE)), use)
+    assert (said, stub.models) == ("Paris.", [WEAK])
+    assert "logprobs" not in stub.bodies[0]
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("weak", [Said(status=429), Said(status=503), Said(hang_s=30)], ids=["429", "503", "hangs"])
+def test_an_unchecked_weak_model_that_fails_is_stood_in_for(plain: Bundle, weak: Said, *, is_stream: bool):
+    more = {"extra_headers": {"connect-timeout-ms": "8000"}}
+
+    async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
+        if is_stream:
+            return (await streamed(client, **more))[0].strip()
+        return (await whole(client, **more))[0].choices[0].message.content
+
+    assert using(plain, script(weak), use) == "Paris, I am certain."
+
+
+def test_log_probabilities_are_the_callers_where_he_asked(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        asked = await whole(client, logprobs=True)
+        forbidden = await whole(client, logprobs=False)
+        return asked[0], forbidden[1], stub.bodies
+
+    asked, headers, bodies = using(bundle, script(Said()), use)
+    assert asked.choices[0].logprobs.content[0].logprob == SURE
+    assert bodies[1]["logprobs"] is False
+    assert headers["x-turnout-verdict"] == "escalate"
+
+
+def test_several_choices_are_never_tried(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
+        return (await whole(client, n=2))[1]
+
+    assert using(bundle, script(Said()), use)["x-turnout-action"] != "try"
+
+
+def test_calls_of_tools_arrive_whole_and_in_chunks(bundle: Bundle):
+    calls = [{"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": 1}'}}]
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}
+
+    async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
+        answer, _headers = await whole(client, tools=[tool])
+        stream = await client.chat.completions.create(**asking(stream=True, tools=[tool]))
+        deltas = [chunk.choices[0].delta async for chunk in stream if chunk.choices]
+        return answer.choices[0].message.tool_calls, [one.tool_calls for one in deltas if one.tool_calls]
+
+    weak = Said(text=None, tool_calls=calls, finish_reason="tool_calls", logprob=SURE)
+    (answered,), ((streamed_call,),) = using(bundle, script(weak), use)
+    assert answered.function.arguments == streamed_call.function.arguments == '{"at": 1}'
+    assert streamed_call.index == 0
+
+
+def test_a_self_check_is_one_call_more_and_counts(bundle: Bundle):
+    def answers(model: str, text: str) -> Said:
+        if "Yes or No" in text:
+            return Said(text="Yes", logprob=-0.01, completion_tokens=1)
+        return script(Said(logprob=None))(model, text)
+
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        return *(await whole(client)), stub
+
+    answer, headers, stub = using(bundle, answers, use, self_check=True)
+    assert (headers["x-turnout-verdict"], stub.models) == ("accept", [WEAK, WEAK])
+    assert stub.bodies[1]["max_tokens"] == 1
+    assert answer.usage.total_tokens == 110 + 101
+
+
+def test_what_each_call_used_is_in_the_ledger(bundle: Bundle, tmp_path: Path):
+    async def use(client: openai.AsyncOpenAI, *_: Any) -> None:
+        await whole(client, extra_headers={"x-request-id": "r-1", "x-turnout-tenant": "shop"})
+
+    using(bundle, script(Said(logprob=UNSURE)), use, spool=tmp_path)
+    records = [one for one in read_spool(tmp_path) if isinstance(one, Record) and one.kind == Kind.OUTCOME]
+    outcomes = [_outcome(one.payload) for one in records]
+    assert [(one.tier, one.model, one.completion_tokens) for one in outcomes] == [
+        ("weak", WEAK, 10),
+        ("strong", STRONG, 30),
+    ]
+    assert {(one.request_id, one.tenant, one.prompt_tokens, one.cached_tokens) for one in outcomes} == {
+        ("r-1", "shop", 100, 4)
+    }
+
+
+def _outcome(payload: bytes) -> Outcome:
+    from turnout.serving.spool.outcome import decode_outcome
+
+    return decode_outcome(payload)
+
+
+def test_models_are_listed_with_the_names_that_route(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, *_: Any) -> list[str]:
+        return [model.id async for model in client.models.list()]
+
+    names = using(bundle, script(Said()), use)
+    assert {"auto", "turnout-max_worse=0.01", "gpt-4o"} <= set(names)
+
+
+@pytest.mark.parametrize("body", [b"", b"no JSON", b"[]", b'"x"', b"[" * 100_000, b"\xff"])
+def test_what_is_no_json_object_is_a_400_in_openais_form(bundle: Bundle, body: bytes):
+    async def use(_client: Any, stub: StubUpstream, http: str) -> Any:
+        return await call(http, "/v1/chat/completions", body), stub.models
+
+    reply, models = using(bundle, script(Said()), use)
+    assert (reply.status, reply.json()["error"]["type"], models) == (400, "invalid_request_error", [])
+
+
+def test_tokens_of_the_server_go_beside_the_key_of_the_upstream(bundle: Bundle, tmp_path: Path):
+    token, lines = new_token_lines("gateway")
+    tokens = tmp_path / "tokens.toml"
+    tokens.write_text(lines)
+
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        with pytest.raises(openai.AuthenticationError):
+            await whole(client)
+        assert stub.models == []
+        await whole(client, extra_headers={"x-turnout-authorization": f"Bearer {token}"})
+        return stub.headers
+
+    (seen,) = using(bundle, script(Said()), use, tokens=tokens)
+    assert seen["authorization"] == f"Bearer {KEY}"
+    assert not any(token in value for value in seen.values())
+
+
+def test_a_caller_that_leaves_takes_the_calls_of_the_upstream_along(bundle: Bundle):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        with pytest.raises(openai.APITimeoutError):
+            await client.with_options(timeout=1).chat.completions.create(**asking())
+        await asyncio.sleep(3)
+        return stub.models
+
+    assert using(bundle, script(Said(hang_s=2, logprob=UNSURE)), use) == [WEAK]
+
+
+def test_the_command_line_serves_chat_completions_in_every_worker(plain: Bundle, tmp_path: Path):
+    with stub_upstream(script(Said())) as stub:
+        options = ("--http", ANY_PORT, "--upstream", stub.url)
+        with server_process(plain.folder, tmp_path / "log", *options, workers=2):
+            http = http_address_in(tmp_path / "log")
+            with openai.OpenAI(base_url=f"http://{http}/v1", api_key=KEY, max_retries=0, timeout=60) as client:
+                answers = [client.chat.completions.create(**asking()) for _ in range(4)]
+        assert [answer.choices[0].message.content for answer in answers] == ["Paris."] * 4
+        assert stub.models == [WEAK] * 4
+
+
+@pytest.mark.parametrize("url", ["ftp://x/v1", "api.openai.com/v1", "http://", "http://x/v1?key=1"])
+def test_an_upstream_that_is_no_base_url_is_refused(url: str):
+    with pytest.raises(SettingsRefused, match="upstream"):
+        ServerSettings(http=ANY_PORT, upstream=url)
+
+
+@pytest.mark.parametrize("settings", [{"upstream": "http://x/v1"}, {"self_check": True}, {"upstream_timeout_s": 0.0}])
+def test_settings_that_can_not_work_are_refused(settings: dict[str, Any]):
+    with pytest.raises(SettingsRefused):
+        ServerSettings(**settings)
+
+
+def test_nothing_of_prompts_answers_or_keys_is_logged(bundle: Bundle, caplog: pytest.LogCaptureFixture):
+    secret, said = "the secret of the prompt", "the secret of the answer"
+
+    async def use(client: openai.AsyncOpenAI, *_: Any) -> None:
+        for text in (secret, secret * 3):
+            await whole(client, text)
+
+    caplog.set_level("DEBUG", "turnout")
+    using(bundle, script(Said(text=said, logprob=UNSURE), Said(raw=json.dumps({"x": said}).encode())), use)
+    logged = "".join(record.getMessage() for record in caplog.records if record.name.startswith("turnout"))
+    assert not any(word in logged for word in (secret, said, KEY))

@@ -12,6 +12,8 @@ from turnout.serving.errors import EXIT_USAGE, TurnoutError
 from turnout.serving.spool.decision import LogDecisions
 
 DEFAULT_LISTEN = "127.0.0.1:50151"
+MAX_CONNECTION_S = 86_400.0
+"""Bound of the times of a connection: gRPC takes milliseconds in 31 bits."""
 
 
 class SettingsRefused(TurnoutError):
@@ -36,6 +38,19 @@ class ServerSettings:
         listen: `host:port`; port 0 takes a free one. Anything but loopback needs TLS or `insecure_public`.
         http: `host:port` of the HTTP port, which needs the extra `http`; empty for none. As `listen`, anything but
             loopback needs TLS or `insecure_public`.
+        http_head_s: how long a request line with its headers may take over HTTP, and the first request of a connection.
+        http_keep_alive_s: how long a connection over HTTP may be idle between requests. Let gateways keep theirs
+            shorter, or give more here: a request on its way to a connection that this side closes is lost.
+        max_http_connections: held at once over HTTP, per worker; beyond it the one that has waited longest on its
+            caller is closed. Capped at half of the descriptors that the process may have.
+        max_http_requests: being answered at once over HTTP, per worker, once their bodies are there; more are
+            UNAVAILABLE. Idle connections and health do not count.
+        min_ping_interval_s: pings of gRPC clients without data may come as often; twice oftener, and their connection
+            is closed (ENHANCE_YOUR_CALM). Envoy, grpc-go and our own clients send one every 10 s.
+        keepalive_s: gRPC connections that are silent this long are asked for a sign of life, and closed without one.
+        max_connection_age_s: gRPC connections this old, give or take a tenth, are to be made anew, and HTTP ones end
+            with their next answer, so that a worker that was replaced gets its share; a `RouteStream` this old is
+            ended, answered to its last request read. 0 for never.
         max_request_bytes: a larger request is INVALID_ARGUMENT. Too low refuses long conversations.
         max_batch_items: a `RouteBatch` of more is INVALID_ARGUMENT.
         max_batch_bytes: a larger `RouteBatch` is INVALID_ARGUMENT; each item still has `max_request_bytes`.
@@ -81,6 +96,13 @@ class ServerSettings:
 
     listen: str = DEFAULT_LISTEN
     http: str = ""
+    http_head_s: float = 10.0
+    http_keep_alive_s: float = 20.0
+    max_http_connections: int = 4096
+    max_http_requests: int = 512
+    min_ping_interval_s: float = 5.0
+    keepalive_s: float = 60.0
+    max_connection_age_s: float = 300.0
     max_request_bytes: int = 4 << 20
     max_batch_items: int = 100
     max_batch_bytes: int = 8 << 20
@@ -138,6 +160,21 @@ class ServerSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsRefused(f"{name}: expected seconds, 0 or more, got {value}")
+        self._check_connections()
+
+    def _check_connections(self) -> None:
+        for name in ("http_head_s", "http_keep_alive_s", "min_ping_interval_s", "keepalive_s"):
+            value = getattr(self, name)
+            if not 0 < value <= MAX_CONNECTION_S:
+                raise SettingsRefused(f"{name}: expected seconds above 0, at most {MAX_CONNECTION_S:.0f}, got {value}")
+        if not 0 <= self.max_connection_age_s <= MAX_CONNECTION_S:
+            raise SettingsRefused(
+                f"max_connection_age_s: expected seconds, at most {MAX_CONNECTION_S:.0f}, or 0 for never, "
+                f"got {self.max_connection_age_s}"
+            )
+        for name in ("max_http_connections", "max_http_requests"):
+            if getattr(self, name) < 1:
+                raise SettingsRefused(f"{name}: expected 1 or more, got {getattr(self, name)}")
 
     def _check_spool(self) -> None:
         if self.log_decisions is not LogDecisions.OFF and self.spool is None:

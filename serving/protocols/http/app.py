@@ -1,8 +1,9 @@
 """The paths of the HTTP port: decisions, health, metrics, the bundle's report.
 
-    body -> size, token, deadline -> bytes of a RouteRequest -> RouterService.decide -> JSON
+    body -> size, token, deadline -> room -> bytes of a RouteRequest -> RouterService.decide -> JSON
 
-A caller that closes its connection takes its request out of the queue, as a cancelled RPC does.
+A caller that closes its connection takes its request out of the queue, as a cancelled RPC does. A request takes
+room once its body is there: bodies that are slow to come keep nobody out. Health takes none.
 """
 
 from __future__ import annotations
@@ -14,15 +15,18 @@ from typing import Any
 
 import grpc
 from starlette.applications import Starlette
-from starlette.requests import ClientDisconnect, Request
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from turnout.serving.access.access import admit
 from turnout.serving.access.tokens import TokensFile
-from turnout.serving.errors import DeadlineSpent, RequestError
+from turnout.serving.errors import DeadlineSpent
 from turnout.serving.observe.calls import Behaviour
+from turnout.serving.protocols.http.bodies import Bodies, Room, TooLarge
 from turnout.serving.protocols.http.calls import (
+    GONE,
     TOO_LARGE,
     CallFailed,
     HttpCall,
@@ -40,15 +44,7 @@ from turnout.serving.settings import ServerSettings
 Page = Callable[[Request], Awaitable[Response]]
 Write = Callable[[Any, HttpCall], Any]
 
-GONE = Failure(grpc.StatusCode.CANCELLED, "the caller is gone")
-BODY_LIMIT_S = 10.0
-"""How long a body may take to come: a caller that sends a byte a minute holds one of the port's connections."""
-
-
-class TooLarge(RequestError):
-    """The body has more bytes than a request may have."""
-
-    code = grpc.StatusCode.INVALID_ARGUMENT
+METHOD_NOT_ALLOWED = 405
 
 
 class HttpPaths:
@@ -59,6 +55,8 @@ class HttpPaths:
         self._service = service
         self._settings = settings
         self._tokens = tokens
+        self._room = Room(settings.max_http_requests)
+        self._bodies = Bodies(settings.max_request_bytes)
         self._route = service.watched("http.route", self._behaviour(self._decide_route))
         self._systemone = service.watched("http.systemone", self._behaviour(self._decide_systemone))
 
@@ -66,17 +64,18 @@ class HttpPaths:
         """Return the application."""
         route = self._guarded("Route", self._answer(self._route, lambda response, _: write_route(response)))
         systemone = self._guarded("Route", self._answer(self._systemone, self._write_systemone))
-        report = self._guarded("DescribeModel", self._report)
+        report = self._guarded("DescribeModel", self._with_room(self._report))
         return Starlette(
             routes=[
                 Route("/v1/route", route, methods=["POST"]),
                 Route("/v1/systemone", systemone, methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
-                Route("/metrics", self._guarded(None, self._metrics)),
+                Route("/metrics", self._guarded(None, self._with_room(self._metrics))),
                 Route("/report", _to_report),
                 Route("/report/{path:path}", report),
-            ]
+            ],
+            exception_handlers={HTTPException: _no_such_call},
         )
 
     def _behaviour(self, decide: Behaviour) -> Behaviour:
@@ -116,10 +115,18 @@ class HttpPaths:
     def _answer(self, behaviour: Behaviour, write: Write) -> Page:
         async def answer(request: Request) -> Response:
             call = HttpCall(request.headers.items(), deadline_of(request.headers, time.monotonic()))
-            body = await _body_of(request, self._settings.max_request_bytes)
-            return json_response(write(await _while_there(request, behaviour(body, call), call), call))
+            body = await self._bodies.read(request)
+            with self._room.taken():
+                return json_response(write(await _while_there(request, behaviour(body, call), call), call))
 
         return answer
+
+    def _with_room(self, page: Page) -> Page:
+        async def roomy(request: Request) -> Response:
+            with self._room.taken():
+                return await page(request)
+
+        return roomy
 
     async def _healthz(self, _: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -139,29 +146,11 @@ async def _to_report(request: Request) -> Response:
     return RedirectResponse(request.url.replace(path="/report/"), 308)
 
 
-async def _body_of(request: Request, max_bytes: int) -> bytes:
-    """Read the body.
-
-    Raises:
-        TooLarge: it is over the limit; as soon as that is known.
-        DeadlineSpent: it did not come within `BODY_LIMIT_S`.
-        CallFailed: the caller closed its connection.
-    """
-    too_large = TooLarge(f"the body has more than the {max_bytes} bytes that are allowed")
-    if int(request.headers.get("content-length", 0)) > max_bytes:  # a number: uvicorn refuses anything else
-        raise too_large
-    body = bytearray()
-    try:
-        async with asyncio.timeout(BODY_LIMIT_S):
-            async for chunk in request.stream():
-                body += chunk
-                if len(body) > max_bytes:
-                    raise too_large
-    except TimeoutError:
-        raise DeadlineSpent(f"the body did not come within {BODY_LIMIT_S:.0f} s") from None
-    except ClientDisconnect:
-        raise CallFailed(GONE) from None
-    return bytes(body)
+async def _no_such_call(_: Request, error: Exception) -> Response:
+    """Return what Starlette has no path or method for in the shape of all errors: 404 and 405."""
+    status, headers = getattr(error, "status_code", 500), getattr(error, "headers", None)
+    message = "this path does not take that method" if status == METHOD_NOT_ALLOWED else "there is nothing at this path"
+    return error_response(Failure(grpc.StatusCode.UNIMPLEMENTED, message), status, headers)
 
 
 async def _while_there(request: Request, answer: Awaitable[Any], call: HttpCall) -> Any:

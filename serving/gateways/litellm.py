@@ -22,6 +22,7 @@ import grpc
 from litellm.integrations.custom_logger import CustomLogger
 
 from turnout.serving.client import AsyncRouter
+from turnout.serving.connecting import PING_S, PING_TIMEOUT_S
 from turnout.serving.gateways.aliases import Alias, alias_of
 from turnout.serving.gateways.chat import routing_body
 from turnout.serving.settings import DEFAULT_LISTEN
@@ -55,6 +56,8 @@ class PluginSettings:
         policy: `TURNOUT_POLICY`, where an alias names none; empty for the server's own.
         token: the bearer token in the file that `TURNOUT_TOKEN_FILE` names; empty for none.
         credentials: TLS with the authorities in the PEM file that `TURNOUT_TLS_CA` names; None for plain text.
+        ping_s: `TURNOUT_PING_S`, seconds of silence after which the server is asked for a sign of life; 0 for never.
+        ping_timeout_s: `TURNOUT_PING_TIMEOUT_S`, seconds that the sign may take.
     """
 
     server: str = DEFAULT_LISTEN
@@ -64,6 +67,8 @@ class PluginSettings:
     policy: str = ""
     token: str = ""
     credentials: grpc.ChannelCredentials | None = None
+    ping_s: float = PING_S
+    ping_timeout_s: float = PING_TIMEOUT_S
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> PluginSettings:
@@ -71,7 +76,7 @@ class PluginSettings:
 
         Raises:
             OSError: a file can't be read.
-            ValueError: the time is no number, or the tiers are not two.
+            ValueError: a time is no number, or the tiers are not two.
         """
         weak, strong = environment.get("TURNOUT_TIERS", "SIMPLE,REASONING").split(",")
         token_file, tls_ca = environment.get("TURNOUT_TOKEN_FILE"), environment.get("TURNOUT_TLS_CA")
@@ -83,6 +88,8 @@ class PluginSettings:
             policy=environment.get("TURNOUT_POLICY", ""),
             token=Path(token_file).read_text("utf-8").strip() if token_file else "",
             credentials=grpc.ssl_channel_credentials(Path(tls_ca).read_bytes()) if tls_ca else None,
+            ping_s=float(environment.get("TURNOUT_PING_S", PING_S)),
+            ping_timeout_s=float(environment.get("TURNOUT_PING_TIMEOUT_S", PING_TIMEOUT_S)),
         )
 
 
@@ -90,7 +97,7 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
     """Callback and classifier in one."""
 
     def __init__(self, settings: PluginSettings) -> None:
-        """Take the settings; the connection is made at the first request, in the proxy's event loop."""
+        """Take the settings; the connection is made at the first request, one an event loop."""
         super().__init__()
         self._settings = settings
         self._router: AsyncRouter | None = None
@@ -107,6 +114,8 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
                 policy=settings.policy,
                 credentials=settings.credentials,
                 token=settings.token,
+                ping_s=settings.ping_s,
+                ping_timeout_s=settings.ping_timeout_s,
             )
         return self._router
 

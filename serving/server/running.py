@@ -36,6 +36,7 @@ from turnout.serving.observe.tracing import Tracing
 from turnout.serving.protocols import open_inference
 from turnout.serving.protocols.ext_proc.adding import add_ext_proc
 from turnout.serving.server.compacting import Compacting
+from turnout.serving.server.connections import transport_options
 from turnout.serving.server.launching import ready_line
 from turnout.serving.server.observing import Observation, announce, keep_sampling, observation
 from turnout.serving.service.lifecycle import Lifecycle
@@ -111,13 +112,7 @@ class RouterServer:
         self.http = self._http_port()
         self._server = grpc.aio.server(
             interceptors=() if self._tokens is None else (TokenGate(self._tokens),),
-            options=(
-                # With SO_REUSEPORT, gRPC's default, a second server takes half of the calls in silence.
-                ("grpc.so_reuseport", int(shares_port)),
-                ("grpc.max_receive_message_length", settings.max_transport_bytes),
-                ("grpc.server.max_pending_requests", settings.max_unread_calls),
-                ("grpc.server.max_pending_requests_hard_limit", 2 * settings.max_unread_calls),
-            ),
+            options=transport_options(settings, shares_port=shares_port),
         )
         self._server.add_generic_rpc_handlers(
             (self.service.handlers(), open_inference.OpenInference(self.service, settings).handlers())

@@ -85,6 +85,18 @@ def serve(
     early_exit: Annotated[
         bool, typer.Option(help="Let the fast head answer where it is sure; without it the encoder always runs.")
     ] = True,
+    http_head_s: Annotated[
+        float, typer.Option(help="Seconds that a request line with its headers may take over HTTP.")
+    ] = DEFAULTS.http_head_s,
+    http_keep_alive_s: Annotated[
+        float, typer.Option(help="Seconds between two requests of an HTTP connection; gateways' own should be shorter.")
+    ] = DEFAULTS.http_keep_alive_s,
+    min_ping_interval_s: Annotated[
+        float, typer.Option(help="Seconds between pings of a gRPC client below which its connection is closed.")
+    ] = DEFAULTS.min_ping_interval_s,
+    max_connection_age_s: Annotated[
+        float, typer.Option(help="Seconds after which connections and streams are to be made anew; 0 for never.")
+    ] = DEFAULTS.max_connection_age_s,
     max_queue_items: Annotated[
         int, typer.Option(help="Requests that wait or run; more are refused at once (RESOURCE_EXHAUSTED).")
     ] = DEFAULTS.max_queue_items,
@@ -197,6 +209,10 @@ def serve(
         grace_s=grace_s,
         reflection=is_loopback(listen) if reflection is None else reflection,
         early_exit=early_exit,
+        http_head_s=http_head_s,
+        http_keep_alive_s=http_keep_alive_s,
+        min_ping_interval_s=min_ping_interval_s,
+        max_connection_age_s=max_connection_age_s,
         max_queue_items=max_queue_items,
         max_tenant_share=max_tenant_share,
         rules=rules,
@@ -238,13 +254,16 @@ def route(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one line of JSON.")] = False,
 ) -> None:
-    """Route one prompt and print the decision, with a server or in this process."""
+    """Route one prompt and print the decision, with a server or in this process; exit code 1 when none was had."""
     from turnout.serving.cli import route as commands
 
     prompt = sys.stdin.read() if text == "-" else text
     if server is not None:
         with commands.open_router(server, tls_ca, token_file) as router:
-            print(commands.route_remotely(router, prompt, policy, threshold, as_json=as_json))
+            line, is_answered = commands.route_remotely(router, prompt, policy, threshold, as_json=as_json)
+        print(line)
+        if not is_answered:  # the reason is on stderr, in the words of the server
+            raise typer.Exit(EXIT_DATA_REFUSED)
         return
     from turnout.serving.bundles.registry import find_bundle
 

@@ -67,15 +67,18 @@ def open_router(server: str, tls_ca: Path | None, token_file: Path | None) -> Ro
     return Router(server, timeout_s=ONE_SHOT_TIMEOUT_S, credentials=credentials, token=token)
 
 
-def route_remotely(router: Router, text: str, policy: str, threshold: float | None, *, as_json: bool) -> str:
-    """Route one prompt with a server and return the line to print; a failure prints the fallback."""
+def route_remotely(
+    router: Router, text: str, policy: str, threshold: float | None, *, as_json: bool
+) -> tuple[str, bool]:
+    """Route one prompt with a server and return the line to print, and whether the server answered."""
     routed = router.route(text=text, policy=policy, threshold=threshold)
+    is_answered = routed.fallback_reason is None
     if as_json:
-        return msgspec.json.encode(dataclasses.asdict(routed)).decode()
+        return msgspec.json.encode(dataclasses.asdict(routed)).decode(), is_answered
     why = f"fallback: {routed.fallback_reason}" if routed.fallback_reason else f"{routed.reason} {routed.stage}"
     known = "" if routed.p_match is None else f"p_match {routed.p_match:.3f}  "
     known += "" if routed.confidence is None else f"confidence {routed.confidence:.3f}  "
-    return f"{routed.model} ({routed.tier})  {known}{why}  {routed.latency_ms:.1f} ms"
+    return f"{routed.model} ({routed.tier})  {known}{why}  {routed.latency_ms:.1f} ms", is_answered
 
 
 def show_bundle(folder: Path, *, as_json: bool) -> None:

@@ -214,6 +214,8 @@ def split_address(listen: str, name: str = "listen") -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
         raise SettingsRefused(f"{name}: expected host:port such as {DEFAULT_LISTEN}, got {listen!r}")
+    if host == "*":  # which the resolver takes for loopback, and gRPC for nothing
+        raise SettingsRefused(f"{name}: expected a host, got *; all addresses are 0.0.0.0:{port} or [::]:{port}")
     return host, int(port)
 
 

@@ -23,6 +23,10 @@ if TYPE_CHECKING:
     from turnout.serving.observe.metrics import ServerMetrics
 
 
+SILENCE_S = 10.0
+"""How long a caller of the metrics port may say nothing in the middle of a request."""
+
+
 class MetricsPortTaken(TurnoutError):
     """Another process listens where the metrics were to be read; exit code 4."""
 
@@ -72,6 +76,8 @@ def start_exposition(listen: str, metrics: ServerMetrics | None = None) -> Expos
         if error.errno == errno.EADDRINUSE:
             raise MetricsPortTaken(f"metrics: {listen} is taken by another process; choose another address") from None
         raise SettingsRefused(f"metrics: can't listen on {listen}: {error.strerror}") from None
+    # A caller that says nothing holds a thread for so long and no longer; the library lets it for ever.
+    server.RequestHandlerClass = type("Bounded", (server.RequestHandlerClass,), {"timeout": SILENCE_S})
     return Exposition(server, thread, host)
 
 

@@ -12,7 +12,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from turnout.serving.errors import EXIT_PORT_TAKEN, TurnoutError
 from turnout.serving.observe.catalog import FOLDER_VARIABLE
@@ -77,7 +77,7 @@ def start_exposition(listen: str, metrics: ServerMetrics | None = None) -> Expos
             raise MetricsPortTaken(f"metrics: {listen} is taken by another process; choose another address") from None
         raise SettingsRefused(f"metrics: can't listen on {listen}: {error.strerror}") from None
     # A caller that says nothing holds a thread for so long and no longer; the library lets it for ever.
-    server.RequestHandlerClass = type("Bounded", (server.RequestHandlerClass,), {"timeout": SILENCE_S})
+    server.RequestHandlerClass = type("Bounded", (cast("type", server.RequestHandlerClass),), {"timeout": SILENCE_S})
     return Exposition(server, thread, host)
 
 

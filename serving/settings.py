@@ -12,6 +12,9 @@ from turnout.serving.errors import EXIT_USAGE, TurnoutError
 from turnout.serving.spool.decision import LogDecisions
 
 DEFAULT_LISTEN = "127.0.0.1:50151"
+UNIX = "unix:"
+MAX_UNIX_BYTES = 107
+"""What Linux takes for the path of a socket."""
 MAX_CONNECTION_S = 86_400.0
 """Bound of the times of a connection: gRPC takes milliseconds in 31 bits."""
 
@@ -35,7 +38,8 @@ class ServerSettings:
     """How the server listens, limits and stops.
 
     Attributes:
-        listen: `host:port`; port 0 takes a free one. Anything but loopback needs TLS or `insecure_public`.
+        listen: `host:port`; port 0 takes a free one. Anything but loopback needs TLS or `insecure_public`. Or
+            `unix:/path` of a socket, for callers on this machine that its folder lets in, and for one worker.
         http: `host:port` of the HTTP port, which needs the extra `http`; empty for none. As `listen`, anything but
             loopback needs TLS or `insecure_public`.
         http_head_s: how long a request line with its headers may take over HTTP, and the first request of a connection.
@@ -133,7 +137,8 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         for name in self._addresses():
-            split_address(getattr(self, name), name)
+            if name != "listen" or unix_path(self.listen) is None:
+                split_address(getattr(self, name), name)
         self._check_limits()
         self._check_security()
 
@@ -219,8 +224,27 @@ def split_address(listen: str, name: str = "listen") -> tuple[str, int]:
     return host, int(port)
 
 
+def unix_path(listen: str) -> Path | None:
+    """Return the path of `unix:/path` or `unix:///path`; None for an address of another kind.
+
+    Raises:
+        SettingsRefused: the path is not absolute, or longer than a socket's may be.
+    """
+    if not listen.startswith(UNIX):
+        return None
+    path = listen.removeprefix(UNIX)
+    path = path.removeprefix("//") if path.startswith("///") else path
+    if not path.startswith("/") or path.startswith("//") or len(path.encode()) > MAX_UNIX_BYTES:
+        raise SettingsRefused(
+            f"listen: expected unix:/path, absolute and at most {MAX_UNIX_BYTES} bytes long, got {listen!r}"
+        )
+    return Path(path)
+
+
 def is_loopback(listen: str) -> bool:
     """Whether only this machine can reach the address; host names other than `localhost` count as public."""
+    if unix_path(listen) is not None:
+        return True
     host, _ = split_address(listen)
     try:
         return ipaddress.ip_address(host).is_loopback

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from turnout.serving.errors import EXIT_PORT_TAKEN, TurnoutError
-from turnout.serving.settings import SettingsRefused, split_address
+from turnout.serving.settings import SettingsRefused, split_address, unix_path
 
 _log = logging.getLogger("turnout.listening")
 
@@ -47,6 +47,10 @@ def check_free(listen: str) -> None:
         PortTaken: another process holds the port.
         SettingsRefused: the host is unknown or not of this machine.
     """
+    path = unix_path(listen)
+    if path is not None:
+        _check_unix(path, listen)
+        return
     addresses = resolved(listen)
     failures = [failure for address in addresses if (failure := _failure(address)) is not None]
     if any(failure.errno == errno.EADDRINUSE for failure in failures):
@@ -78,6 +82,23 @@ def held_port(listen: str) -> Iterator[str]:
                     continue  # one of several addresses of the name, such as ::1 without IPv6
                 port = held.getsockname()[1]
         yield f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _check_unix(path: Path, listen: str) -> None:
+    """Refuse a path where somebody listens, or where no socket can be; gRPC takes away one that nobody listens on."""
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
+            probe.connect(str(path))
+    except (ConnectionRefusedError, FileNotFoundError):
+        if path.exists() and not path.is_socket():
+            raise SettingsRefused(f"listen: {path} is there already, and is no socket") from None
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise SettingsRefused(f"listen: can't make a socket in {path.parent}") from None
+    except OSError as error:
+        raise SettingsRefused(f"listen: can't listen on {listen}: {error.strerror or error}") from None
+    else:
+        raise PortTaken(listen)
 
 
 def resolved(listen: str) -> list[tuple[Any, ...]]:

@@ -19,7 +19,7 @@ from turnout.serving.cli.scrape import DEFAULT_URL
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
 from turnout.serving.observe.logs import LogFormat
 from turnout.serving.server.launching import usable_cores
-from turnout.serving.settings import DEFAULT_LISTEN, ExtProc, ServerSettings, is_loopback
+from turnout.serving.settings import DEFAULT_LISTEN, ExtProc, ServerSettings, is_loopback, unix_path
 from turnout.serving.spool.decision import LogDecisions
 
 app = typer.Typer(
@@ -66,7 +66,9 @@ def serve(
             "the first is the default. Without it: the champion that ships with Turnout.",
         ),
     ] = None,
-    listen: Annotated[str, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one.")] = DEFAULT_LISTEN,
+    listen: Annotated[
+        str, typer.Option(help="HOST:PORT to listen on; port 0 takes a free one. Or unix:/PATH, for one worker.")
+    ] = DEFAULT_LISTEN,
     http: Annotated[
         str,
         typer.Option(help="HOST:PORT for decisions over HTTP (POST /v1/route, /v1/systemone); needs turnout[http]."),
@@ -231,7 +233,8 @@ def serve(
         ext_proc_timeout_s=ext_proc_timeout_s,
     )
     observe = observe_settings(metrics, log_format, traces)
-    n_workers = usable_cores() if workers is None else workers
+    n_default = 1 if unix_path(listen) is not None else usable_cores()
+    n_workers = n_default if workers is None else workers
     raise typer.Exit(serve_bundles(sources, settings, observe, n_workers))
 
 

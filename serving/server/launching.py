@@ -10,7 +10,7 @@ import resource
 
 from turnout.serving.observe.logs import set_up_logging
 from turnout.serving.observe.settings import ObserveSettings
-from turnout.serving.settings import ServerSettings, Sources
+from turnout.serving.settings import ServerSettings, SettingsRefused, Sources, unix_path
 
 
 def usable_cores() -> int:
@@ -28,6 +28,8 @@ def serve(sources: Sources, settings: ServerSettings, observe: ObserveSettings, 
         BundleRefused: a bundle can't be served.
         PortTaken: another process listens on that address.
     """
+    if workers > 1 and unix_path(settings.listen) is not None:
+        raise SettingsRefused("listen: a unix: address is for one worker: no two processes can share it")
     set_up_logging(observe.log_format)
     _allow_descriptors()
     if workers == 1:

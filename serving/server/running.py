@@ -41,7 +41,7 @@ from turnout.serving.server.launching import ready_line
 from turnout.serving.server.observing import Observation, announce, keep_sampling, observation
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.service import RouterService
-from turnout.serving.settings import ServerSettings, SettingsRefused, Sources
+from turnout.serving.settings import ServerSettings, SettingsRefused, Sources, unix_path
 from turnout.serving.spool.writer import CLOSE_S as SPOOL_CLOSE_S
 from turnout.serving.wire.route import SERVICE_NAME
 
@@ -265,9 +265,13 @@ async def _serve_until_signal(lifecycle: Lifecycle, settings: ServerSettings, ob
     await server.warm_up()
     announce(observed.exposition, "" if server.http is None else server.http.address)
     bundle_id = lifecycle.lineup.default.manifest.bundle_id
-    print(ready_line(bundle_id, f"{settings.listen.rpartition(':')[0]}:{server.port}"), flush=True)
+    path = unix_path(settings.listen)
+    listen = settings.listen if path is not None else f"{settings.listen.rpartition(':')[0]}:{server.port}"
+    print(ready_line(bundle_id, listen), flush=True)
     await stopping.wait()
     await server.drain()
+    if path is not None:
+        path.unlink(missing_ok=True)
 
 
 def reload_on_hangup(server: RouterServer, reloaded: Callable[[], None] = lambda: None) -> None:

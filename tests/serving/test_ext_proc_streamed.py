@@ -1,4 +1,4 @@
-"""Envoy's external processor where bodies come in pieces, FULL_DUPLEX_STREAMED or STREAMED, as the filter sends them."""
+"""Envoy's external processor where bodies come in pieces, FULL_DUPLEX_STREAMED or STREAMED, as Envoy sends them."""
 
 from __future__ import annotations
 

@@ -8,7 +8,6 @@ element is one item of the queue and runs alone, so that its answer is that of R
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import struct
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from turnout.serving.errors import InvalidRequest, UnknownName
 from turnout.serving.observe.calls import CODES
+from turnout.serving.observe.metrics import installed
 from turnout.serving.pb import open_inference_pb2 as v2
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.service.service import RouterService, deadline_of
@@ -93,7 +93,7 @@ class OpenInference:
         return v2.ServerReadyResponse(ready=self._service.is_ready)
 
     async def _server_metadata(self, _raw: bytes, _context: Any) -> Any:
-        return v2.ServerMetadataResponse(name=SERVER_NAME, version=_version())
+        return v2.ServerMetadataResponse(name=SERVER_NAME, version=installed(SERVER_NAME))
 
     async def _model_ready(self, raw: bytes, context: Any) -> Any:
         return await self._service.or_status(self._readiness(raw), context)
@@ -216,13 +216,6 @@ def _response(inference: Inference, responses: Sequence[Any]) -> Any:
         else:
             output.contents.bytes_contents.extend(models)
     return reply
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version(SERVER_NAME)
-    except importlib.metadata.PackageNotFoundError:  # run from its sources
-        return ""
 
 
 def _bundle(name: str, version: str) -> str:

@@ -17,7 +17,7 @@ import resource
 import ssl
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,8 +74,9 @@ class Connections:
         open_now: those that are open.
     """
 
-    def __init__(self, limits: ConnectionLimits) -> None:
-        """Take the limits of each connection."""
+    def __init__(self, limits: ConnectionLimits, count: Callable[[str], None]) -> None:
+        """Take the limits of each connection, and what counts the reasons why connections are ended."""
+        self._count = count
         self.limits = limits
         self.ended: Counter[str] = Counter()
         self.open_now: set[BoundedProtocol] = set()
@@ -105,6 +106,7 @@ class Connections:
     def count(self, reason: str) -> None:
         """Count a connection that was ended; at most one line of the log a minute says so."""
         self.ended[reason] += 1
+        self._count(reason)
         now_s = time.monotonic()
         if reason != "idle" and now_s - self._logged_s >= LOG_EVERY_S:
             new = self.ended - self._logged

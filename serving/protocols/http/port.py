@@ -61,7 +61,7 @@ class HttpPort:
             # Tells callers that heed it (undici, Apache's client) to let go first: no request crosses our closing.
             headers=[("keep-alive", f"timeout={max(1, int(limits.keep_alive_s) - 1)}")],
         )
-        self.connections = Connections(limits)
+        self.connections = Connections(limits, service.metrics.http_ended)
         self._server = BoundedServer(config, self.connections, context)
         self._serving: asyncio.Task[None] | None = None
 

@@ -153,6 +153,9 @@ def test_caller_that_never_reads_is_ended(bundle: Bundle, monkeypatch: pytest.Mo
             pairs[0][1].transport.pause_reading()
             async with asyncio.timeout(LONG_S):
                 await until(lambda: server.http.connections.ended["unread"] == 1)
+                shown = (await call(http, "/metrics")).body
+                assert b'turnout_http_connections_ended_total{reason="unread"} 1.0' in shown
+                assert b'turnout_build_info{onnxruntime="1.' in shown
                 assert await statuses(http) == [200, 200, 200]
                 await until(lambda: not server.http.connections.open_now)
 

@@ -200,14 +200,16 @@ def test_killed_worker_is_replaced_while_the_other_answers(two_workers: ServerPr
 
 def listens(pid: int) -> bool:
     """Whether the process has a listening socket."""
-    tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
-    rows = [row.split() for row in tables.splitlines()]
-    listening = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
-    links = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            links.add(str(link.readlink()))
-    return bool(links & listening)
+    with contextlib.suppress(FileNotFoundError):  # the worker ends just now
+        tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
+        rows = [row.split() for row in tables.splitlines()]
+        listening = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
+        links = set()
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                links.add(str(link.readlink()))
+        return bool(links & listening)
+    return False
 
 
 def test_killed_supervisor_takes_its_workers_along_and_frees_the_port(

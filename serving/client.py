@@ -9,18 +9,32 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, Self, Unpack
 
 import grpc
 
-from turnout.serving.routed import OUTCOME_TIMEOUT_S, ChannelOptions, RouterBase, why_failed
+from turnout.serving.failures import text_of, why_failed
+from turnout.serving.routed import OUTCOME_TIMEOUT_S, Calls, RouterBase
 from turnout.serving.wire.asking import Routed, RouteFields, RouteItem
 from turnout.serving.wire.asking_check import AnswerItem, Judged
 from turnout.serving.wire.outcome import OutcomeFields, outcome_request
 
 __all__ = ["AnswerItem", "AsyncRouter", "Judged", "RouteItem", "Routed", "Router"]
+
+
+class Broken(grpc.RpcError):  # type: ignore[misc]  # grpc has no types
+    """A call whose channel was closed under it."""
+
+    def code(self) -> grpc.StatusCode:
+        """Return what gRPC would say of it."""
+        return grpc.StatusCode.CANCELLED
+
+    def details(self) -> str:
+        """Return what happened."""
+        return "the channel was closed while the call was on its way"
 
 
 class Router(RouterBase):
@@ -32,10 +46,17 @@ class Router(RouterBase):
         unchecked: how often each reason made `check` escalate.
     """
 
-    def _open(self, target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> Any:
-        if credentials is None:
-            return grpc.insecure_channel(target, options=options)
-        return grpc.secure_channel(target, credentials, options=options)
+    def _prepare(self) -> None:
+        self._channel = (
+            grpc.insecure_channel(self.target, options=self._options)
+            if self._credentials is None
+            else grpc.secure_channel(self.target, self._credentials, options=self._options)
+        )
+        self._own_calls = self._calls_of(self._channel)
+
+    def _calls(self) -> Calls:
+        self._check_usable()
+        return self._own_calls
 
     def route(self, *, timeout_s: float | None = None, **request: Unpack[RouteFields]) -> Routed:
         """Return where the request is to go.
@@ -45,12 +66,11 @@ class Router(RouterBase):
             **request: the request, with the fields of `RouteItem`.
         """
         started = time.perf_counter()
-        item = RouteItem(**request)
         try:
-            reply = self._route(self._request(item), timeout=self.timeout_s if timeout_s is None else timeout_s)
+            reply = self._calls().route(self._item(request), timeout=self.timeout_s if timeout_s is None else timeout_s)
             return self._routed(reply, started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
-            return self._fallback(why_failed(error), started)
+            return self._failed(error, started)
 
     def route_batch(self, items: Sequence[RouteItem], *, timeout_s: float | None = None) -> list[Routed]:
         """Return where each request is to go, in their order, with one call.
@@ -61,10 +81,10 @@ class Router(RouterBase):
         started = time.perf_counter()
         request, excluded = self._batch(items)
         try:
-            reply = self._route_batch(request, timeout=self.timeout_s if timeout_s is None else timeout_s)
+            reply = self._calls().route_batch(request, timeout=self.timeout_s if timeout_s is None else timeout_s)
             return self._routed_batch(reply, excluded, started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
-            return self._all_fall_back(excluded, why_failed(error), started)
+            return self._all_fall_back(excluded, error, started)
 
     def check(
         self,
@@ -86,10 +106,10 @@ class Router(RouterBase):
         started = time.perf_counter()
         try:
             asked = self._check_request(answer, routed, RouteItem(**request))
-            reply = self._check(asked, timeout=self.timeout_s if timeout_s is None else timeout_s)
+            reply = self._calls().check(asked, timeout=self.timeout_s if timeout_s is None else timeout_s)
             return self._judged(reply, started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is a verdict
-            return self._escalated(why_failed(error), started)
+            return self._escalated(why_failed(error), started, text_of(error))
 
     def report_outcome(
         self, request_id: str, *, timeout_s: float = OUTCOME_TIMEOUT_S, **fields: Unpack[OutcomeFields]
@@ -106,13 +126,14 @@ class Router(RouterBase):
             counts why, with the words of `fallbacks`.
         """
         try:
-            self._report_outcome(outcome_request(request_id, fields), timeout=timeout_s)
+            self._calls().report_outcome(outcome_request(request_id, fields), timeout=timeout_s)
         except Exception as error:  # noqa: BLE001  # a report is never worth a failure of its caller
-            return self._unreported(why_failed(error))
+            return self._unreported(error)
         return True
 
     def close(self) -> None:
         """Close the channel; later calls fall back."""
+        self._is_closed = True
         self._channel.close()
 
     def __enter__(self) -> Self:
@@ -125,38 +146,53 @@ class Router(RouterBase):
 
 
 class AsyncRouter(RouterBase):
-    """The same for asyncio; made and used inside one running event loop."""
+    """The same for asyncio. It may be made anywhere, and used in any event loop: each has a channel of its own."""
 
-    def _open(self, target: str, credentials: grpc.ChannelCredentials | None, options: ChannelOptions) -> Any:
-        if credentials is None:
-            return grpc.aio.insecure_channel(target, options=options)
-        return grpc.aio.secure_channel(target, credentials, options=options)
+    def _prepare(self) -> None:
+        self._by_loop: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[Any, Calls]] = (
+            weakref.WeakKeyDictionary()
+        )
+
+    def _calls(self) -> Calls:
+        self._check_usable()
+        loop = asyncio.get_running_loop()
+        with self._lock:
+            if loop not in self._by_loop:
+                channel = self._open()
+                self._by_loop[loop] = channel, self._calls_of(channel)
+            return self._by_loop[loop][1]
+
+    def _open(self) -> Any:
+        if self._credentials is None:
+            return grpc.aio.insecure_channel(self.target, options=self._options)
+        return grpc.aio.secure_channel(self.target, self._credentials, options=self._options)
 
     async def route(self, *, timeout_s: float | None = None, **request: Unpack[RouteFields]) -> Routed:
         """Return where the request is to go; as `Router.route`. A cancelled caller stays cancelled."""
         started = time.perf_counter()
-        item = RouteItem(**request)
         try:
-            reply = await self._route(self._request(item), timeout=self.timeout_s if timeout_s is None else timeout_s)
+            reply = await self._calls().route(
+                self._item(request), timeout=self.timeout_s if timeout_s is None else timeout_s
+            )
             return self._routed(reply, started)
         except asyncio.CancelledError:
             _raise_if_own()
-            return self._fallback("cancelled", started)
+            return self._failed(Broken(), started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
-            return self._fallback(why_failed(error), started)
+            return self._failed(error, started)
 
     async def route_batch(self, items: Sequence[RouteItem], *, timeout_s: float | None = None) -> list[Routed]:
         """Return where each request is to go; as `Router.route_batch`. A cancelled caller stays cancelled."""
         started = time.perf_counter()
         request, excluded = self._batch(items)
         try:
-            reply = await self._route_batch(request, timeout=self.timeout_s if timeout_s is None else timeout_s)
+            reply = await self._calls().route_batch(request, timeout=self.timeout_s if timeout_s is None else timeout_s)
             return self._routed_batch(reply, excluded, started)
         except asyncio.CancelledError:
             _raise_if_own()
-            return self._all_fall_back(excluded, "cancelled", started)
+            return self._all_fall_back(excluded, Broken(), started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is an answer
-            return self._all_fall_back(excluded, why_failed(error), started)
+            return self._all_fall_back(excluded, error, started)
 
     async def check(
         self,
@@ -170,30 +206,35 @@ class AsyncRouter(RouterBase):
         started = time.perf_counter()
         try:
             asked = self._check_request(answer, routed, RouteItem(**request))
-            reply = await self._check(asked, timeout=self.timeout_s if timeout_s is None else timeout_s)
+            reply = await self._calls().check(asked, timeout=self.timeout_s if timeout_s is None else timeout_s)
             return self._judged(reply, started)
         except asyncio.CancelledError:
             _raise_if_own()
             return self._escalated("cancelled", started)
         except Exception as error:  # noqa: BLE001  # the promise: whatever fails, there is a verdict
-            return self._escalated(why_failed(error), started)
+            return self._escalated(why_failed(error), started, text_of(error))
 
     async def report_outcome(
         self, request_id: str, *, timeout_s: float = OUTCOME_TIMEOUT_S, **fields: Unpack[OutcomeFields]
     ) -> bool:
         """Tell the server what became of a routed request; as `Router.report_outcome`. A cancelled caller stays so."""
         try:
-            await self._report_outcome(outcome_request(request_id, fields), timeout=timeout_s)
+            await self._calls().report_outcome(outcome_request(request_id, fields), timeout=timeout_s)
         except asyncio.CancelledError:
             _raise_if_own()
-            return self._unreported("cancelled")
+            return self._unreported(Broken())
         except Exception as error:  # noqa: BLE001  # a report is never worth a failure of its caller
-            return self._unreported(why_failed(error))
+            return self._unreported(error)
         return True
 
     async def close(self) -> None:
-        """Close the channel; later calls fall back."""
-        await self._channel.close()
+        """Close the channel of this event loop, and let go those of others; later calls fall back in all of them."""
+        self._is_closed = True
+        with self._lock:
+            own = self._by_loop.get(asyncio.get_running_loop())
+            self._by_loop.clear()
+        if own is not None:
+            await own[0].close()
 
     async def __aenter__(self) -> Self:
         return self

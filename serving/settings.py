@@ -13,6 +13,11 @@ from turnout.serving.errors import EXIT_USAGE, TurnoutError
 from turnout.serving.spool.decision import LogDecisions
 
 DEFAULT_LISTEN = "127.0.0.1:50151"
+UNIX = "unix:"
+MAX_UNIX_BYTES = 107
+"""What Linux takes for the path of a socket."""
+MAX_CONNECTION_S = 86_400.0
+"""Bound of the times of a connection: gRPC takes milliseconds in 31 bits."""
 
 
 class SettingsRefused(TurnoutError):
@@ -34,9 +39,23 @@ class ServerSettings:
     """How the server listens, limits and stops.
 
     Attributes:
-        listen: `host:port`; port 0 takes a free one. Anything but loopback needs TLS or `insecure_public`.
+        listen: `host:port`; port 0 takes a free one. Anything but loopback needs TLS or `insecure_public`. Or
+            `unix:/path` of a socket, for callers on this machine that its folder lets in, and for one worker.
         http: `host:port` of the HTTP port, which needs the extra `http`; empty for none. As `listen`, anything but
             loopback needs TLS or `insecure_public`.
+        http_head_s: how long a request line with its headers may take over HTTP, and the first request of a connection.
+        http_keep_alive_s: how long a connection over HTTP may be idle between requests. Let gateways keep theirs
+            shorter, or give more here: a request on its way to a connection that this side closes is lost.
+        max_http_connections: held at once over HTTP, per worker; beyond it the one that has waited longest on its
+            caller is closed. Capped at half of the descriptors that the process may have.
+        max_http_requests: being answered at once over HTTP, per worker, once their bodies are there; more are
+            UNAVAILABLE. Idle connections and health do not count.
+        min_ping_interval_s: pings of gRPC clients without data may come as often; twice oftener, and their connection
+            is closed (ENHANCE_YOUR_CALM). Envoy, grpc-go and our own clients send one every 10 s.
+        keepalive_s: gRPC connections that are silent this long are asked for a sign of life, and closed without one.
+        max_connection_age_s: gRPC connections this old, give or take a tenth, are to be made anew, and HTTP ones end
+            with their next answer, so that a worker that was replaced gets its share; a `RouteStream` this old is
+            ended, answered to its last request read. 0 for never.
         max_request_bytes: a larger request is INVALID_ARGUMENT. Too low refuses long conversations.
         max_batch_items: a `RouteBatch` of more is INVALID_ARGUMENT.
         max_batch_bytes: a larger `RouteBatch` is INVALID_ARGUMENT; each item still has `max_request_bytes`.
@@ -88,6 +107,13 @@ class ServerSettings:
 
     listen: str = DEFAULT_LISTEN
     http: str = ""
+    http_head_s: float = 10.0
+    http_keep_alive_s: float = 20.0
+    max_http_connections: int = 4096
+    max_http_requests: int = 512
+    min_ping_interval_s: float = 5.0
+    keepalive_s: float = 60.0
+    max_connection_age_s: float = 300.0
     max_request_bytes: int = 4 << 20
     max_batch_items: int = 100
     max_batch_bytes: int = 8 << 20
@@ -121,7 +147,8 @@ class ServerSettings:
 
     def __post_init__(self) -> None:
         for name in self._addresses():
-            split_address(getattr(self, name), name)
+            if name != "listen" or unix_path(self.listen) is None:
+                split_address(getattr(self, name), name)
         self._check_limits()
         self._check_security()
 
@@ -154,6 +181,21 @@ class ServerSettings:
             value = getattr(self, name)
             if not (math.isfinite(value) and value >= 0):
                 raise SettingsRefused(f"{name}: expected seconds, 0 or more, got {value}")
+        self._check_connections()
+
+    def _check_connections(self) -> None:
+        for name in ("http_head_s", "http_keep_alive_s", "min_ping_interval_s", "keepalive_s"):
+            value = getattr(self, name)
+            if not 0 < value <= MAX_CONNECTION_S:
+                raise SettingsRefused(f"{name}: expected seconds above 0, at most {MAX_CONNECTION_S:.0f}, got {value}")
+        if not 0 <= self.max_connection_age_s <= MAX_CONNECTION_S:
+            raise SettingsRefused(
+                f"max_connection_age_s: expected seconds, at most {MAX_CONNECTION_S:.0f}, or 0 for never, "
+                f"got {self.max_connection_age_s}"
+            )
+        for name in ("max_http_connections", "max_http_requests"):
+            if getattr(self, name) < 1:
+                raise SettingsRefused(f"{name}: expected 1 or more, got {getattr(self, name)}")
 
     def _check_upstream(self) -> None:
         if not (math.isfinite(self.upstream_timeout_s) and self.upstream_timeout_s > 0):
@@ -206,11 +248,32 @@ def split_address(listen: str, name: str = "listen") -> tuple[str, int]:
     host = host.removeprefix("[").removesuffix("]")
     if not (host and port.isascii() and port.isdigit() and int(port) <= 65535):
         raise SettingsRefused(f"{name}: expected host:port such as {DEFAULT_LISTEN}, got {listen!r}")
+    if host == "*":  # which the resolver takes for loopback, and gRPC for nothing
+        raise SettingsRefused(f"{name}: expected a host, got *; all addresses are 0.0.0.0:{port} or [::]:{port}")
     return host, int(port)
+
+
+def unix_path(listen: str) -> Path | None:
+    """Return the path of `unix:/path` or `unix:///path`; None for an address of another kind.
+
+    Raises:
+        SettingsRefused: the path is not absolute, or longer than a socket's may be.
+    """
+    if not listen.startswith(UNIX):
+        return None
+    path = listen.removeprefix(UNIX)
+    path = path.removeprefix("//") if path.startswith("///") else path
+    if not path.startswith("/") or path.startswith("//") or len(path.encode()) > MAX_UNIX_BYTES:
+        raise SettingsRefused(
+            f"listen: expected unix:/path, absolute and at most {MAX_UNIX_BYTES} bytes long, got {listen!r}"
+        )
+    return Path(path)
 
 
 def is_loopback(listen: str) -> bool:
     """Whether only this machine can reach the address; host names other than `localhost` count as public."""
+    if unix_path(listen) is not None:
+        return True
     host, _ = split_address(listen)
     try:
         return ipaddress.ip_address(host).is_loopback

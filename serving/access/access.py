@@ -21,7 +21,8 @@ from turnout.serving.errors import PermissionRefused, TokenRefused
 from turnout.serving.wire.route import SERVICE_NAME
 
 AUTHORIZATION = "authorization"
-SCHEME = "Bearer "
+SCHEME = "bearer"
+"""In any case of letters, as RFC 9110 has it for every scheme."""
 OPEN_PATHS = (
     "/grpc.health.v1.Health/",
     *(f"/inference.GRPCInferenceService/{name}" for name in ("ServerLive", "ServerReady", "ModelReady")),
@@ -57,7 +58,7 @@ class TokenGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
         handler = await continuation(details)
         if handler is None or not handler.request_streaming or not inspect.iscoroutinefunction(handler.stream_stream):
             return handler
-        return self._ending_with(token, shown[0].removeprefix(SCHEME), handler)
+        return self._ending_with(token, presented_in(shown), handler)
 
     def _ending_with(self, token: Token, presented: str, handler: Any) -> Any:
         """Return a handler of streams that ends when the token is taken out of the file, or its rights change."""
@@ -99,15 +100,21 @@ def admit(tokens: TokensFile, shown: Sequence[str], method: str | None) -> Token
     Returns:
         The token as it stands in the file.
     """
-    if len(shown) != 1 or not shown[0].startswith(SCHEME):
-        raise TokenRefused("expected the metadata authorization: Bearer <token>, once")
-    token = tokens.find(shown[0].removeprefix(SCHEME))
+    token = tokens.find(presented_in(shown))
     if token is None:
         raise TokenRefused("unknown token")
     if method is not None and not token.allows(method):
         raise PermissionRefused(f"token {token.name} may not call {method}")
     _caller.set(token)
     return token
+
+
+def presented_in(shown: Sequence[str]) -> str:
+    """Return the token in `authorization`; raises `TokenRefused` for anything but one bearer token."""
+    scheme, _, presented = shown[0].partition(" ") if len(shown) == 1 else ("", "", "")
+    if scheme.lower() != SCHEME or not presented.strip(" "):
+        raise TokenRefused("expected the metadata authorization: Bearer <token>, once")
+    return presented.strip(" ")
 
 
 def check_tenant(tenant: str) -> None:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import logging
 import os
 import socket
 import tempfile
@@ -22,7 +23,9 @@ from pathlib import Path
 from typing import Any
 
 from turnout.serving.errors import EXIT_PORT_TAKEN, TurnoutError
-from turnout.serving.settings import SettingsRefused, split_address
+from turnout.serving.settings import SettingsRefused, split_address, unix_path
+
+_log = logging.getLogger("turnout.listening")
 
 LOCK_WAIT_S = 5.0
 """The lock is held for about a millisecond; whoever holds it this long has been stopped."""
@@ -44,6 +47,10 @@ def check_free(listen: str) -> None:
         PortTaken: another process holds the port.
         SettingsRefused: the host is unknown or not of this machine.
     """
+    path = unix_path(listen)
+    if path is not None:
+        _check_unix(path, listen)
+        return
     addresses = resolved(listen)
     failures = [failure for address in addresses if (failure := _failure(address)) is not None]
     if any(failure.errno == errno.EADDRINUSE for failure in failures):
@@ -77,6 +84,23 @@ def held_port(listen: str) -> Iterator[str]:
         yield f"{listen.rpartition(':')[0]}:{port}"
 
 
+def _check_unix(path: Path, listen: str) -> None:
+    """Refuse a path where somebody listens, or where no socket can be; gRPC takes away one that nobody listens on."""
+    try:
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1.0)
+            probe.connect(str(path))
+    except (ConnectionRefusedError, FileNotFoundError):
+        if path.exists() and not path.is_socket():
+            raise SettingsRefused(f"listen: {path} is there already, and is no socket") from None
+        if not os.access(path.parent, os.W_OK | os.X_OK):
+            raise SettingsRefused(f"listen: can't make a socket in {path.parent}") from None
+    except OSError as error:
+        raise SettingsRefused(f"listen: can't listen on {listen}: {error.strerror or error}") from None
+    else:
+        raise PortTaken(listen)
+
+
 def resolved(listen: str) -> list[tuple[Any, ...]]:
     """Return the addresses of `host:port`, as `getaddrinfo` does; raises `SettingsRefused` for an unknown host."""
     host, port = split_address(listen)
@@ -104,7 +128,13 @@ def _turn_of(port: int, listen: str) -> Iterator[None]:
     if port == 0:
         yield
         return
-    handle = os.open(_runtime_folder() / f"port-{port}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    lock = _runtime_folder() / f"port-{port}.lock"
+    try:
+        handle = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+    except OSError as error:
+        raise SettingsRefused(
+            f"{lock}: can't be made: {error.strerror}; set XDG_RUNTIME_DIR or TMPDIR to a folder of this user"
+        ) from None
     with os.fdopen(handle, "rb") as file:
         give_up_at = time.monotonic() + LOCK_WAIT_S
         while not _is_locked(file.fileno()):
@@ -123,11 +153,30 @@ def _is_locked(handle: int) -> bool:
 
 
 def _runtime_folder() -> Path:
-    """Return a folder that only this user can write to: a lock that others can hold is a way to stop us."""
+    """Return a folder that only this user can write to: a lock that others can hold is a way to stop us.
+
+    A service user often inherits an XDG_RUNTIME_DIR of another user, from sudo or systemd; then it is the folder for
+    temporary files, as without the variable.
+    """
     base = os.environ.get("XDG_RUNTIME_DIR")
-    folder = Path(base) / "turnout" if base else Path(tempfile.gettempdir()) / f"turnout-{os.getuid()}"
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = folder.lstat()
-    if folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o022:
-        raise SettingsRefused(f"{folder}: expected a folder of this user alone; remove it or set XDG_RUNTIME_DIR")
-    return folder
+    folders = [Path(base) / "turnout"] if base else []
+    folders.append(Path(tempfile.gettempdir()) / f"turnout-{os.getuid()}")
+    troubles = []
+    for folder in folders:
+        try:
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            status = folder.lstat()
+        except OSError as error:
+            troubles.append(f"{folder}: {error.strerror}")
+            continue
+        if folder.is_symlink() or status.st_uid != os.getuid() or status.st_mode & 0o022:
+            troubles.append(f"{folder}: not a folder of this user alone")
+        elif not os.access(folder, os.W_OK | os.X_OK):
+            troubles.append(f"{folder}: this user can't write there")
+        else:
+            if troubles:
+                _log.warning("XDG_RUNTIME_DIR is of no use (%s); the lock of the port is in %s", troubles[0], folder)
+            return folder
+    raise SettingsRefused(
+        f"no folder for the lock of the port: {'; '.join(troubles)}; set XDG_RUNTIME_DIR or TMPDIR to one of this user"
+    )

@@ -16,6 +16,7 @@ from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.cli.options import AsJson, ChampionOr
 from turnout.serving.client import Router
 from turnout.serving.decision.decision import Decision, decide, threshold_policy
+from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_OK
 from turnout.serving.router.prompt import prompt_from_text
 
 ONE_SHOT_TIMEOUT_S = 2.0
@@ -34,8 +35,8 @@ def route(
     tls_ca: Path | None = None,
     token_file: Path | None = None,
     as_json: AsJson = False,
-) -> None:
-    """Route one prompt and print the decision, with a server or in this process.
+) -> int:
+    """Route one prompt and print the decision, with a server or in this process; exit code 1 when none was had.
 
     Args:
         text: The prompt; - reads it from standard input.
@@ -49,9 +50,11 @@ def route(
     prompt = sys.stdin.read() if text == "-" else text
     if server is not None:
         with open_router(server, tls_ca, token_file) as router:
-            print(route_remotely(router, prompt, policy, threshold, as_json=as_json))
-        return
+            line, is_answered = route_remotely(router, prompt, policy, threshold, as_json=as_json)
+        print(line)
+        return EXIT_OK if is_answered else EXIT_DATA_REFUSED  # the reason is on stderr, in the words of the server
     print(route_locally(find_bundle(bundle), prompt, policy, threshold, early_exit=early_exit, as_json=as_json))
+    return EXIT_OK
 
 
 def decision_line(decision: Decision) -> str:
@@ -101,12 +104,15 @@ def open_router(server: str, tls_ca: Path | None, token_file: Path | None) -> Ro
     return Router(server, timeout_s=ONE_SHOT_TIMEOUT_S, credentials=credentials, token=token)
 
 
-def route_remotely(router: Router, text: str, policy: str, threshold: float | None, *, as_json: bool) -> str:
-    """Route one prompt with a server and return the line to print; a failure prints the fallback."""
+def route_remotely(
+    router: Router, text: str, policy: str, threshold: float | None, *, as_json: bool
+) -> tuple[str, bool]:
+    """Route one prompt with a server and return the line to print, and whether the server answered."""
     routed = router.route(text=text, policy=policy, threshold=threshold)
+    is_answered = routed.fallback_reason is None
     if as_json:
-        return msgspec.json.encode(dataclasses.asdict(routed)).decode()
+        return msgspec.json.encode(dataclasses.asdict(routed)).decode(), is_answered
     why = f"fallback: {routed.fallback_reason}" if routed.fallback_reason else f"{routed.reason} {routed.stage}"
     known = "" if routed.p_match is None else f"p_match {routed.p_match:.3f}  "
     known += "" if routed.confidence is None else f"confidence {routed.confidence:.3f}  "
-    return f"{routed.model} ({routed.tier})  {known}{why}  {routed.latency_ms:.1f} ms"
+    return f"{routed.model} ({routed.tier})  {known}{why}  {routed.latency_ms:.1f} ms", is_answered

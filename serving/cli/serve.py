@@ -14,7 +14,7 @@ from turnout.serving.observe.logs import LogFormat
 from turnout.serving.observe.settings import observe_settings
 from turnout.serving.server.launching import serve as serve_bundles
 from turnout.serving.server.launching import usable_cores
-from turnout.serving.settings import ServerSettings, Sources
+from turnout.serving.settings import ServerSettings, Sources, unix_path
 
 DEFAULTS = ServerSettings()
 CHAMPION = Sources()
@@ -46,7 +46,8 @@ def serve(
         shadow=_located(sources.shadow),
     )
     observe = observe_settings(metrics, log_format, traces)
-    return serve_bundles(located, settings, observe, usable_cores() if workers is None else workers)
+    n_default = usable_cores() if unix_path(settings.listen) is None else 1
+    return serve_bundles(located, settings, observe, n_default if workers is None else workers)
 
 
 def _located(challenger: Path | None) -> Path | None:

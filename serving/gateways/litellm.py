@@ -26,6 +26,7 @@ import grpc
 from litellm.integrations.custom_logger import CustomLogger
 
 from turnout.serving.client import AsyncRouter
+from turnout.serving.connecting import PING_S, PING_TIMEOUT_S
 from turnout.serving.gateways.aliases import Alias, alias_of
 from turnout.serving.gateways.chat import routing_body
 from turnout.serving.gateways.completions import TOP_LOGPROBS, answer_item
@@ -79,6 +80,8 @@ class PluginSettings:
         token: the bearer token in the file that `TURNOUT_TOKEN_FILE` names; empty for none.
         checks: whether `TURNOUT_CHECK` is `1`: answers of the weak model are checked where Turnout asks for it.
         credentials: TLS with the authorities in the PEM file that `TURNOUT_TLS_CA` names; None for plain text.
+        ping_s: `TURNOUT_PING_S`, seconds of silence after which the server is asked for a sign of life; 0 for never.
+        ping_timeout_s: `TURNOUT_PING_TIMEOUT_S`, seconds that the sign may take.
     """
 
     server: str = DEFAULT_LISTEN
@@ -89,6 +92,8 @@ class PluginSettings:
     token: str = ""
     checks: bool = False
     credentials: grpc.ChannelCredentials | None = None
+    ping_s: float = PING_S
+    ping_timeout_s: float = PING_TIMEOUT_S
 
     @classmethod
     def of(cls, environment: Mapping[str, str]) -> PluginSettings:
@@ -96,7 +101,7 @@ class PluginSettings:
 
         Raises:
             OSError: a file can't be read.
-            ValueError: the time is no number, or the tiers are not two.
+            ValueError: a time is no number, or the tiers are not two.
         """
         weak, strong = environment.get("TURNOUT_TIERS", "SIMPLE,REASONING").split(",")
         token_file, tls_ca = environment.get("TURNOUT_TOKEN_FILE"), environment.get("TURNOUT_TLS_CA")
@@ -109,6 +114,8 @@ class PluginSettings:
             checks=environment.get("TURNOUT_CHECK") == "1",
             token=Path(token_file).read_text("utf-8").strip() if token_file else "",
             credentials=grpc.ssl_channel_credentials(Path(tls_ca).read_bytes()) if tls_ca else None,
+            ping_s=float(environment.get("TURNOUT_PING_S", PING_S)),
+            ping_timeout_s=float(environment.get("TURNOUT_PING_TIMEOUT_S", PING_TIMEOUT_S)),
         )
 
 
@@ -116,7 +123,7 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
     """Callback and classifier in one."""
 
     def __init__(self, settings: PluginSettings) -> None:
-        """Take the settings; the connection is made at the first request, in the proxy's event loop."""
+        """Take the settings; the connection is made at the first request, one an event loop."""
         super().__init__()
         self._settings = settings
         self._router: AsyncRouter | None = None
@@ -133,6 +140,8 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
                 policy=settings.policy,
                 credentials=settings.credentials,
                 token=settings.token,
+                ping_s=settings.ping_s,
+                ping_timeout_s=settings.ping_timeout_s,
             )
         return self._router
 

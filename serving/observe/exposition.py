@@ -11,7 +11,7 @@ import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from turnout.serving.errors import EXIT_PORT_TAKEN, TurnoutError
 from turnout.serving.observe.catalog import FOLDER_VARIABLE
@@ -21,6 +21,10 @@ from turnout.serving.settings import SettingsRefused, split_address
 
 if TYPE_CHECKING:
     from turnout.serving.observe.metrics import ServerMetrics
+
+
+SILENCE_S = 10.0
+"""How long a caller of the metrics port may say nothing in the middle of a request."""
 
 
 class MetricsPortTaken(TurnoutError):
@@ -72,6 +76,8 @@ def start_exposition(listen: str, metrics: ServerMetrics | None = None) -> Expos
         if error.errno == errno.EADDRINUSE:
             raise MetricsPortTaken(f"metrics: {listen} is taken by another process; choose another address") from None
         raise SettingsRefused(f"metrics: can't listen on {listen}: {error.strerror}") from None
+    # A caller that says nothing holds a thread for so long and no longer; the library lets it for ever.
+    server.RequestHandlerClass = type("Bounded", (cast("type", server.RequestHandlerClass),), {"timeout": SILENCE_S})
     return Exposition(server, thread, host)
 
 

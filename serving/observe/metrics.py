@@ -10,7 +10,9 @@ Every count is written at once: a killed worker loses none. Histograms gather, a
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
+import platform
 import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -79,6 +81,19 @@ def policy_label(policy: str) -> str:
     return OWN_THRESHOLD if policy.startswith(f"{OWN_THRESHOLD}=") else policy
 
 
+def build_versions() -> tuple[str, str, str]:
+    """Return the versions of Turnout, Python and onnxruntime, as `build_info` has them; empty where not installed."""
+    return installed("turnout"), platform.python_version(), installed("onnxruntime")
+
+
+def installed(package: str) -> str:
+    """Return the version of an installed package; empty where it is run from its sources or not there."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 class ServerMetrics:
     """The instruments of one worker.
 
@@ -127,6 +142,7 @@ class ServerMetrics:
         for name, *labels in ALERTED:
             self._made[name].labels(*labels)
         self._made["worker_start_time_seconds"].set(time.time())
+        self._made["build_info"].labels(*build_versions()).set(1)
         self.ready(is_ready=False)
 
     def _make(self, prometheus: Any, metric: Metric) -> Any:
@@ -146,6 +162,10 @@ class ServerMetrics:
             made = self._made[name]
             increment = self._children[key] = (made.labels(*labels) if labels else made).inc
         increment()
+
+    def http_ended(self, reason: str) -> None:
+        """Count an HTTP connection that the server ended."""
+        self._count("http_connections_ended_total", reason)
 
     def decided(self, decision: Decision, bundle_id: str, timings: Timings) -> None:
         """Count one decision and where its time went."""

@@ -24,45 +24,47 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65xt_proc/ext_proc.proto\x12\x08\x65xt_proc\"\x9b\x03\n\x11ProcessingRequest\x12\x30\n\x0frequest_headers\x18\x02 \x01(\x0b\x32\x15.ext_proc.HttpHeadersH\x00\x12\x31\n\x10response_headers\x18\x03 \x01(\x0b\x32\x15.ext_proc.HttpHeadersH\x00\x12*\n\x0crequest_body\x18\x04 \x01(\x0b\x32\x12.ext_proc.HttpBodyH\x00\x12+\n\rresponse_body\x18\x05 \x01(\x0b\x32\x12.ext_proc.HttpBodyH\x00\x12\x32\n\x10request_trailers\x18\x06 \x01(\x0b\x32\x16.ext_proc.HttpTrailersH\x00\x12\x33\n\x11response_trailers\x18\x07 \x01(\x0b\x32\x16.ext_proc.HttpTrailersH\x00\x12\x1a\n\x12observability_mode\x18\n \x01(\x08\x12\x38\n\x0fprotocol_config\x18\x0b \x01(\x0b\x32\x1f.ext_proc.ProtocolConfigurationB\t\n\x07request\"\xdf\x02\n\x12ProcessingResponse\x12\x34\n\x0frequest_headers\x18\x01 \x01(\x0b\x32\x19.ext_proc.HeadersResponseH\x00\x12\x35\n\x10response_headers\x18\x02 \x01(\x0b\x32\x19.ext_proc.HeadersResponseH\x00\x12.\n\x0crequest_body\x18\x03 \x01(\x0b\x32\x16.ext_proc.BodyResponseH\x00\x12/\n\rresponse_body\x18\x04 \x01(\x0b\x32\x16.ext_proc.BodyResponseH\x00\x12\x36\n\x10request_trailers\x18\x05 \x01(\x0b\x32\x1a.ext_proc.TrailersResponseH\x00\x12\x37\n\x11response_trailers\x18\x06 \x01(\x0b\x32\x1a.ext_proc.TrailersResponseH\x00\x42\n\n\x08response\"J\n\x15ProtocolConfiguration\x12\x31\n\x11request_body_mode\x18\x01 \x01(\x0e\x32\x16.ext_proc.BodySendMode\"J\n\x0bHttpHeaders\x12$\n\x07headers\x18\x01 \x01(\x0b\x32\x13.ext_proc.HeaderMap\x12\x15\n\rend_of_stream\x18\x03 \x01(\x08\"/\n\x08HttpBody\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\"5\n\x0cHttpTrailers\x12%\n\x08trailers\x18\x01 \x01(\x0b\x32\x13.ext_proc.HeaderMap\"=\n\x0fHeadersResponse\x12*\n\x08response\x18\x01 \x01(\x0b\x32\x18.ext_proc.CommonResponse\":\n\x0c\x42odyResponse\x12*\n\x08response\x18\x01 \x01(\x0b\x32\x18.ext_proc.CommonResponse\"E\n\x10TrailersResponse\x12\x31\n\x0fheader_mutation\x18\x01 \x01(\x0b\x32\x18.ext_proc.HeaderMutation\"\x8d\x01\n\x0e\x43ommonResponse\x12\x31\n\x0fheader_mutation\x18\x02 \x01(\x0b\x32\x18.ext_proc.HeaderMutation\x12-\n\rbody_mutation\x18\x03 \x01(\x0b\x32\x16.ext_proc.BodyMutation\x12\x19\n\x11\x63lear_route_cache\x18\x05 \x01(\x08\"Z\n\x0eHeaderMutation\x12\x30\n\x0bset_headers\x18\x01 \x03(\x0b\x32\x1b.ext_proc.HeaderValueOption\x12\x16\n\x0eremove_headers\x18\x02 \x03(\t\"*\n\x0c\x42odyMutation\x12\x0e\n\x04\x62ody\x18\x01 \x01(\x0cH\x00\x42\n\n\x08mutation\"3\n\tHeaderMap\x12&\n\x07headers\x18\x01 \x03(\x0b\x32\x15.ext_proc.HeaderValue\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\x80\x02\n\x11HeaderValueOption\x12%\n\x06header\x18\x01 \x01(\x0b\x32\x15.ext_proc.HeaderValue\x12\x45\n\rappend_action\x18\x03 \x01(\x0e\x32..ext_proc.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03*n\n\x0c\x42odySendMode\x12\x08\n\x04NONE\x10\x00\x12\x0c\n\x08STREAMED\x10\x01\x12\x0c\n\x08\x42UFFERED\x10\x02\x12\x14\n\x10\x42UFFERED_PARTIAL\x10\x03\x12\x18\n\x14\x46ULL_DUPLEX_STREAMED\x10\x04\x12\x08\n\x04GRPC\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17\x65xt_proc/ext_proc.proto\x12\x08\x65xt_proc\"\x9b\x03\n\x11ProcessingRequest\x12\x30\n\x0frequest_headers\x18\x02 \x01(\x0b\x32\x15.ext_proc.HttpHeadersH\x00\x12\x31\n\x10response_headers\x18\x03 \x01(\x0b\x32\x15.ext_proc.HttpHeadersH\x00\x12*\n\x0crequest_body\x18\x04 \x01(\x0b\x32\x12.ext_proc.HttpBodyH\x00\x12+\n\rresponse_body\x18\x05 \x01(\x0b\x32\x12.ext_proc.HttpBodyH\x00\x12\x32\n\x10request_trailers\x18\x06 \x01(\x0b\x32\x16.ext_proc.HttpTrailersH\x00\x12\x33\n\x11response_trailers\x18\x07 \x01(\x0b\x32\x16.ext_proc.HttpTrailersH\x00\x12\x1a\n\x12observability_mode\x18\n \x01(\x08\x12\x38\n\x0fprotocol_config\x18\x0b \x01(\x0b\x32\x1f.ext_proc.ProtocolConfigurationB\t\n\x07request\"\xdf\x02\n\x12ProcessingResponse\x12\x34\n\x0frequest_headers\x18\x01 \x01(\x0b\x32\x19.ext_proc.HeadersResponseH\x00\x12\x35\n\x10response_headers\x18\x02 \x01(\x0b\x32\x19.ext_proc.HeadersResponseH\x00\x12.\n\x0crequest_body\x18\x03 \x01(\x0b\x32\x16.ext_proc.BodyResponseH\x00\x12/\n\rresponse_body\x18\x04 \x01(\x0b\x32\x16.ext_proc.BodyResponseH\x00\x12\x36\n\x10request_trailers\x18\x05 \x01(\x0b\x32\x1a.ext_proc.TrailersResponseH\x00\x12\x37\n\x11response_trailers\x18\x06 \x01(\x0b\x32\x1a.ext_proc.TrailersResponseH\x00\x42\n\n\x08response\"~\n\x15ProtocolConfiguration\x12\x31\n\x11request_body_mode\x18\x01 \x01(\x0e\x32\x16.ext_proc.BodySendMode\x12\x32\n\x12response_body_mode\x18\x02 \x01(\x0e\x32\x16.ext_proc.BodySendMode\"J\n\x0bHttpHeaders\x12$\n\x07headers\x18\x01 \x01(\x0b\x32\x13.ext_proc.HeaderMap\x12\x15\n\rend_of_stream\x18\x03 \x01(\x08\"/\n\x08HttpBody\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\"5\n\x0cHttpTrailers\x12%\n\x08trailers\x18\x01 \x01(\x0b\x32\x13.ext_proc.HeaderMap\"=\n\x0fHeadersResponse\x12*\n\x08response\x18\x01 \x01(\x0b\x32\x18.ext_proc.CommonResponse\":\n\x0c\x42odyResponse\x12*\n\x08response\x18\x01 \x01(\x0b\x32\x18.ext_proc.CommonResponse\"E\n\x10TrailersResponse\x12\x31\n\x0fheader_mutation\x18\x01 \x01(\x0b\x32\x18.ext_proc.HeaderMutation\"\x8d\x01\n\x0e\x43ommonResponse\x12\x31\n\x0fheader_mutation\x18\x02 \x01(\x0b\x32\x18.ext_proc.HeaderMutation\x12-\n\rbody_mutation\x18\x03 \x01(\x0b\x32\x16.ext_proc.BodyMutation\x12\x19\n\x11\x63lear_route_cache\x18\x05 \x01(\x08\"Z\n\x0eHeaderMutation\x12\x30\n\x0bset_headers\x18\x01 \x03(\x0b\x32\x1b.ext_proc.HeaderValueOption\x12\x16\n\x0eremove_headers\x18\x02 \x03(\t\"}\n\x0c\x42odyMutation\x12\x0e\n\x04\x62ody\x18\x01 \x01(\x0cH\x00\x12\x14\n\nclear_body\x18\x02 \x01(\x08H\x00\x12;\n\x11streamed_response\x18\x03 \x01(\x0b\x32\x1e.ext_proc.StreamedBodyResponseH\x00\x42\n\n\x08mutation\";\n\x14StreamedBodyResponse\x12\x0c\n\x04\x62ody\x18\x01 \x01(\x0c\x12\x15\n\rend_of_stream\x18\x02 \x01(\x08\"3\n\tHeaderMap\x12&\n\x07headers\x18\x01 \x03(\x0b\x32\x15.ext_proc.HeaderValue\"<\n\x0bHeaderValue\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\x12\x11\n\traw_value\x18\x03 \x01(\x0c\"\x80\x02\n\x11HeaderValueOption\x12%\n\x06header\x18\x01 \x01(\x0b\x32\x15.ext_proc.HeaderValue\x12\x45\n\rappend_action\x18\x03 \x01(\x0e\x32..ext_proc.HeaderValueOption.HeaderAppendAction\"}\n\x12HeaderAppendAction\x12\x1b\n\x17\x41PPEND_IF_EXISTS_OR_ADD\x10\x00\x12\x11\n\rADD_IF_ABSENT\x10\x01\x12\x1e\n\x1aOVERWRITE_IF_EXISTS_OR_ADD\x10\x02\x12\x17\n\x13OVERWRITE_IF_EXISTS\x10\x03*n\n\x0c\x42odySendMode\x12\x08\n\x04NONE\x10\x00\x12\x0c\n\x08STREAMED\x10\x01\x12\x0c\n\x08\x42UFFERED\x10\x02\x12\x14\n\x10\x42UFFERED_PARTIAL\x10\x03\x12\x18\n\x14\x46ULL_DUPLEX_STREAMED\x10\x04\x12\x08\n\x04GRPC\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'ext_proc.ext_proc_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BODYSENDMODE']._serialized_start=1909
-  _globals['_BODYSENDMODE']._serialized_end=2019
+  _globals['_BODYSENDMODE']._serialized_start=2105
+  _globals['_BODYSENDMODE']._serialized_end=2215
   _globals['_PROCESSINGREQUEST']._serialized_start=38
   _globals['_PROCESSINGREQUEST']._serialized_end=449
   _globals['_PROCESSINGRESPONSE']._serialized_start=452
   _globals['_PROCESSINGRESPONSE']._serialized_end=803
   _globals['_PROTOCOLCONFIGURATION']._serialized_start=805
-  _globals['_PROTOCOLCONFIGURATION']._serialized_end=879
-  _globals['_HTTPHEADERS']._serialized_start=881
-  _globals['_HTTPHEADERS']._serialized_end=955
-  _globals['_HTTPBODY']._serialized_start=957
-  _globals['_HTTPBODY']._serialized_end=1004
-  _globals['_HTTPTRAILERS']._serialized_start=1006
-  _globals['_HTTPTRAILERS']._serialized_end=1059
-  _globals['_HEADERSRESPONSE']._serialized_start=1061
-  _globals['_HEADERSRESPONSE']._serialized_end=1122
-  _globals['_BODYRESPONSE']._serialized_start=1124
-  _globals['_BODYRESPONSE']._serialized_end=1182
-  _globals['_TRAILERSRESPONSE']._serialized_start=1184
-  _globals['_TRAILERSRESPONSE']._serialized_end=1253
-  _globals['_COMMONRESPONSE']._serialized_start=1256
-  _globals['_COMMONRESPONSE']._serialized_end=1397
-  _globals['_HEADERMUTATION']._serialized_start=1399
-  _globals['_HEADERMUTATION']._serialized_end=1489
-  _globals['_BODYMUTATION']._serialized_start=1491
-  _globals['_BODYMUTATION']._serialized_end=1533
-  _globals['_HEADERMAP']._serialized_start=1535
-  _globals['_HEADERMAP']._serialized_end=1586
-  _globals['_HEADERVALUE']._serialized_start=1588
-  _globals['_HEADERVALUE']._serialized_end=1648
-  _globals['_HEADERVALUEOPTION']._serialized_start=1651
-  _globals['_HEADERVALUEOPTION']._serialized_end=1907
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1782
-  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=1907
+  _globals['_PROTOCOLCONFIGURATION']._serialized_end=931
+  _globals['_HTTPHEADERS']._serialized_start=933
+  _globals['_HTTPHEADERS']._serialized_end=1007
+  _globals['_HTTPBODY']._serialized_start=1009
+  _globals['_HTTPBODY']._serialized_end=1056
+  _globals['_HTTPTRAILERS']._serialized_start=1058
+  _globals['_HTTPTRAILERS']._serialized_end=1111
+  _globals['_HEADERSRESPONSE']._serialized_start=1113
+  _globals['_HEADERSRESPONSE']._serialized_end=1174
+  _globals['_BODYRESPONSE']._serialized_start=1176
+  _globals['_BODYRESPONSE']._serialized_end=1234
+  _globals['_TRAILERSRESPONSE']._serialized_start=1236
+  _globals['_TRAILERSRESPONSE']._serialized_end=1305
+  _globals['_COMMONRESPONSE']._serialized_start=1308
+  _globals['_COMMONRESPONSE']._serialized_end=1449
+  _globals['_HEADERMUTATION']._serialized_start=1451
+  _globals['_HEADERMUTATION']._serialized_end=1541
+  _globals['_BODYMUTATION']._serialized_start=1543
+  _globals['_BODYMUTATION']._serialized_end=1668
+  _globals['_STREAMEDBODYRESPONSE']._serialized_start=1670
+  _globals['_STREAMEDBODYRESPONSE']._serialized_end=1729
+  _globals['_HEADERMAP']._serialized_start=1731
+  _globals['_HEADERMAP']._serialized_end=1782
+  _globals['_HEADERVALUE']._serialized_start=1784
+  _globals['_HEADERVALUE']._serialized_end=1844
+  _globals['_HEADERVALUEOPTION']._serialized_start=1847
+  _globals['_HEADERVALUEOPTION']._serialized_end=2103
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_start=1978
+  _globals['_HEADERVALUEOPTION_HEADERAPPENDACTION']._serialized_end=2103
 # @@protoc_insertion_point(module_scope)

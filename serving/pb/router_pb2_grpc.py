@@ -165,6 +165,9 @@ class RouterServiceServicer:
         fails alone and the stream goes on. At most 32 requests of a stream (by
         default) are read ahead of what the caller has taken: a caller that does not
         read the results is not read from. The deadline is that of the whole stream.
+        A stream that is 5 minutes old (by default) is ended with UNAVAILABLE once the
+        results of what was read are out: open another one, which may reach another
+        replica, and send again what has no result.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -8,7 +8,6 @@ element is one item of the queue and runs alone, so that its answer is that of R
 
 from __future__ import annotations
 
-import importlib.metadata
 import math
 import struct
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ from google.protobuf.message import DecodeError
 
 from turnout.serving.errors import InvalidRequest, UnknownName
 from turnout.serving.observe.calls import CODES
+from turnout.serving.observe.metrics import installed
 from turnout.serving.pb import open_inference_pb2 as v2
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.service.service import RouterService, deadline_of
@@ -31,6 +31,12 @@ SERVER_NAME = "turnout"
 PLATFORM = "turnout_onnx"
 TEXT, P_MATCH, MODEL = "text", "p_match", "model"
 OUTPUTS = {P_MATCH: "FP32", MODEL: "BYTES"}
+PARAMETERS = {"policy": "string_param", "threshold": "double_param", "tenant": "string_param"}
+"""Of a request, and the kind of each."""
+OTHERS_PARAMETERS = frozenset(
+    {"sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "binary_data_output", "headers"}
+)
+"""That clients of the protocol send to any server unasked: Triton's own; they change nothing here."""
 LENGTH = struct.Struct("<I")
 """Before each element of a raw BYTES tensor."""
 
@@ -87,7 +93,7 @@ class OpenInference:
         return v2.ServerReadyResponse(ready=self._service.is_ready)
 
     async def _server_metadata(self, _raw: bytes, _context: Any) -> Any:
-        return v2.ServerMetadataResponse(name=SERVER_NAME, version=_version())
+        return v2.ServerMetadataResponse(name=SERVER_NAME, version=installed(SERVER_NAME))
 
     async def _model_ready(self, raw: bytes, context: Any) -> Any:
         return await self._service.or_status(self._readiness(raw), context)
@@ -152,6 +158,9 @@ def read_inference(raw: bytes, settings: ServerSettings) -> Inference:
         raise InvalidRequest(f"inputs: {TEXT} has {len(texts)} elements, which is not what its shape says")
     if len(texts) > settings.max_batch_items:
         raise InvalidRequest(f"{TEXT} has {len(texts)} elements, at most {settings.max_batch_items} are allowed")
+    n_unknown = len(request.parameters.keys() - PARAMETERS.keys() - OTHERS_PARAMETERS)
+    if n_unknown:
+        raise InvalidRequest(f"parameters: {n_unknown} are unknown; known are {', '.join(PARAMETERS)}")
     outputs = [wanted.name for wanted in request.outputs] or list(OUTPUTS)
     if not OUTPUTS.keys() >= set(outputs):
         raise InvalidRequest(f"outputs: expected any of {', '.join(OUTPUTS)}")
@@ -164,7 +173,7 @@ def _item(request: Any, text: bytes) -> bytes:
     except UnicodeDecodeError:
         raise InvalidRequest(f"{TEXT}: an element is not UTF-8") from None
     item.bundle = _bundle(request.model_name, request.model_version)
-    for name, kind in (("policy", "string_param"), ("threshold", "double_param"), ("tenant", "string_param")):
+    for name, kind in PARAMETERS.items():
         if name not in request.parameters:
             continue
         if request.parameters[name].WhichOneof("parameter_choice") != kind:
@@ -207,13 +216,6 @@ def _response(inference: Inference, responses: Sequence[Any]) -> Any:
         else:
             output.contents.bytes_contents.extend(models)
     return reply
-
-
-def _version() -> str:
-    try:
-        return importlib.metadata.version(SERVER_NAME)
-    except importlib.metadata.PackageNotFoundError:  # run from its sources
-        return ""
 
 
 def _bundle(name: str, version: str) -> str:

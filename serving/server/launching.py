@@ -6,10 +6,11 @@ Imports no model before it is known that this process is to have one.
 from __future__ import annotations
 
 import os
+import resource
 
 from turnout.serving.observe.logs import set_up_logging
 from turnout.serving.observe.settings import ObserveSettings
-from turnout.serving.settings import ServerSettings, Sources
+from turnout.serving.settings import ServerSettings, SettingsRefused, Sources, unix_path
 
 
 def usable_cores() -> int:
@@ -27,7 +28,10 @@ def serve(sources: Sources, settings: ServerSettings, observe: ObserveSettings, 
         BundleRefused: a bundle can't be served.
         PortTaken: another process listens on that address.
     """
+    if workers > 1 and unix_path(settings.listen) is not None:
+        raise SettingsRefused("listen: a unix: address is for one worker: no two processes can share it")
     set_up_logging(observe.log_format)
+    _allow_descriptors()
     if workers == 1:
         from turnout.serving.server.running import run  # noqa: PLC0415  # brings onnxruntime
 
@@ -35,6 +39,12 @@ def serve(sources: Sources, settings: ServerSettings, observe: ObserveSettings, 
     from turnout.serving.server.supervisor import supervise  # noqa: PLC0415  # not needed with one worker
 
     return supervise(sources, settings, observe, workers)
+
+
+def _allow_descriptors() -> None:
+    """Let this process and its workers have as many descriptors as the system allows: most start with 1,024."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def ready_line(bundle_id: str, listen: str) -> str:

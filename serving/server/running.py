@@ -20,10 +20,9 @@ from typing import TYPE_CHECKING, NoReturn
 import grpc
 import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from turnout.serving.access.access import TokenGate
-from turnout.serving.access.listening import PortTaken, check_free
+from turnout.serving.access.listening import check_free
 from turnout.serving.access.tls import server_credentials
 from turnout.serving.access.tokens import TokensFile
 from turnout.serving.decision.decision import NO_RULES
@@ -35,12 +34,14 @@ from turnout.serving.observe.settings import ObserveSettings
 from turnout.serving.observe.tracing import Tracing
 from turnout.serving.protocols import open_inference
 from turnout.serving.protocols.ext_proc.adding import add_ext_proc
+from turnout.serving.protocols.looking import ListedHealth, add_reflection
 from turnout.serving.server.compacting import Compacting
+from turnout.serving.server.connections import transport_options
 from turnout.serving.server.launching import ready_line
 from turnout.serving.server.observing import Observation, announce, keep_sampling, observation
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.service import RouterService
-from turnout.serving.settings import ServerSettings, Sources
+from turnout.serving.settings import ServerSettings, SettingsRefused, Sources, unix_path
 from turnout.serving.spool.writer import CLOSE_S as SPOOL_CLOSE_S
 from turnout.serving.wire.route import SERVICE_NAME
 
@@ -105,19 +106,13 @@ class RouterServer:
         self._settings = settings
         self._shares_port = shares_port
         self._is_warm = False
-        self._health = health.aio.HealthServicer()
+        self._health = ListedHealth()
         self._credentials = server_credentials(settings, self.service.metrics)
         self._tokens = self._tokens_file()
         self.http = self._http_port()
         self._server = grpc.aio.server(
             interceptors=() if self._tokens is None else (TokenGate(self._tokens),),
-            options=(
-                # With SO_REUSEPORT, gRPC's default, a second server takes half of the calls in silence.
-                ("grpc.so_reuseport", int(shares_port)),
-                ("grpc.max_receive_message_length", settings.max_transport_bytes),
-                ("grpc.server.max_pending_requests", settings.max_unread_calls),
-                ("grpc.server.max_pending_requests_hard_limit", 2 * settings.max_unread_calls),
-            ),
+            options=transport_options(settings, shares_port=shares_port),
         )
         self._server.add_generic_rpc_handlers(
             (self.service.handlers(), open_inference.OpenInference(self.service, settings).handlers())
@@ -127,8 +122,7 @@ class RouterServer:
         self._names = [SERVICE_NAME, open_inference.SERVICE_NAME, *more]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if settings.reflects:
-            exposed = (SERVICE_NAME, open_inference.SERVICE_NAME, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(exposed, self._server)
+            add_reflection(self._server, (SERVICE_NAME, open_inference.SERVICE_NAME, health.SERVICE_NAME))
 
     async def start(self) -> None:
         """Bind and answer; before `warm_up` with health NOT_SERVING and `Route` UNAVAILABLE.
@@ -142,8 +136,10 @@ class RouterServer:
             check_free(self._settings.listen)
         try:
             self.port = self._bind()
-        except RuntimeError:  # free a moment ago
-            raise PortTaken(self._settings.listen) from None
+        except RuntimeError:  # which says no more than that
+            if not self._shares_port:
+                check_free(self._settings.listen)  # taken since a moment ago
+            raise SettingsRefused(f"listen: gRPC can't listen on {self._settings.listen}") from None
         await self._server.start()
         if self.http is not None:
             await self.http.start()
@@ -270,9 +266,13 @@ async def _serve_until_signal(lifecycle: Lifecycle, settings: ServerSettings, ob
     await server.warm_up()
     announce(observed.exposition, "" if server.http is None else server.http.address)
     bundle_id = lifecycle.lineup.default.manifest.bundle_id
-    print(ready_line(bundle_id, f"{settings.listen.rpartition(':')[0]}:{server.port}"), flush=True)
+    path = unix_path(settings.listen)
+    listen = settings.listen if path is not None else f"{settings.listen.rpartition(':')[0]}:{server.port}"
+    print(ready_line(bundle_id, listen), flush=True)
     await stopping.wait()
     await server.drain()
+    if path is not None:
+        path.unlink(missing_ok=True)
 
 
 def reload_on_hangup(server: RouterServer, reloaded: Callable[[], None] = lambda: None) -> None:

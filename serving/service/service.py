@@ -7,6 +7,7 @@ library (which would say UNKNOWN, with the parser's text).
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import AsyncIterable, Awaitable, Callable
 from typing import Any
@@ -225,12 +226,21 @@ class RouterService:
                 await context.write(write(await answering))
                 room.release()
 
+        age_s = self._settings.max_connection_age_s
+        life_s = age_s * random.uniform(0.9, 1.1) if age_s else None  # noqa: S311  # spread as gRPC spreads connections
+        is_old = False
         async with asyncio.TaskGroup() as tasks:  # a stream that ends early takes its work along
             tasks.create_task(write_all())
-            async for raw in requests:
-                await room.acquire()
-                in_order.put_nowait(tasks.create_task(self._stream_result(raw, deadline_s, answer)))
+            try:
+                async with asyncio.timeout(life_s):
+                    async for raw in requests:
+                        await room.acquire()
+                        in_order.put_nowait(tasks.create_task(self._stream_result(raw, deadline_s, answer)))
+            except TimeoutError:
+                is_old = True
             in_order.put_nowait(None)
+        if is_old:
+            raise NotServing("the stream has reached its age; open another, and send again what has no result")
 
     async def _stream_result(self, raw: bytes, deadline_s: float | None, answer: Answer) -> Any:
         try:

@@ -7,12 +7,14 @@ import json
 import shutil
 import socket
 import subprocess
+from asyncio.subprocess import PIPE
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.checkers import with_second_look
+from tests.relays import relay
 from tests.running import ServerProcess, server_in_loop, server_process
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.registry import find_bundle
@@ -135,6 +137,49 @@ def test_server_that_hangs_is_the_strong_model_at_the_deadline(node: str):
         (answer,), _ = ask(node, target, [{"content": {"text": "hello"}}], timeoutMs=200)
     assert (answer["model"], answer["fallbackReason"]) == ("gpt-4o", "deadline_exceeded")
     assert 150 < answer["latencyMs"] < 2000
+
+
+def test_failure_is_said_once_with_the_servers_own_words(node: str, server: ServerProcess):
+    unknown = {"content": {"text": "my secret"}, "options": {"policy": "unknown"}}
+    first = {"client": CLIENT.as_uri(), "target": server.address, "options": {"timeoutMs": PATIENT_MS}}
+    questions = [unknown, unknown, {"content": {"messages": 7}}, unknown]
+    lines = "\n".join(json.dumps(line) for line in [first, *questions])
+    done = subprocess.run([node, ASK], input=lines, capture_output=True, text=True, timeout=100)
+    said = done.stderr.splitlines()
+    assert [line.count("not_found") for line in said] == [1, 0]
+    assert "policy" in said[0]
+    assert "client_error: TypeError" in said[1]
+    assert "secret" not in done.stderr
+
+
+def test_connection_that_falls_silent_is_made_anew(node: str, bundle: Bundle):
+    async def check() -> None:
+        async with server_in_loop(bundle, min_ping_interval_s=0.05) as (_, address):
+            with relay(address) as between:
+                asking = await asyncio.create_subprocess_exec(node, ASK, stdin=PIPE, stdout=PIPE)
+                options = {"timeoutMs": 300, "pingMs": 500, "pingTimeoutMs": 500}
+
+                def say(line: dict[str, Any]) -> None:
+                    asking.stdin.write(json.dumps(line).encode() + b"\n")
+
+                async def is_answered() -> bool:
+                    say({"content": {"text": "hello"}})
+                    return "fallbackReason" not in json.loads(await asking.stdout.readline())
+
+                async def until_answered() -> None:
+                    while not await is_answered():  # noqa: ASYNC110  # each try is a call
+                        await asyncio.sleep(0.1)
+
+                say({"client": CLIENT.as_uri(), "target": between.address, "options": options})
+                async with asyncio.timeout(60):
+                    await until_answered()
+                    between.fall_silent()
+                    assert not await is_answered()
+                    await until_answered()
+                asking.stdin.close()
+                assert await asking.wait() == 0
+
+    asyncio.run(check())
 
 
 def test_outcomes_are_reported_or_counted(node: str, server: ServerProcess, bundle_folder: Path, tmp_path: Path):

@@ -10,8 +10,8 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = {
-    "serving": "cli server protocols service gateways access observe client routed wire decision settings bundles spool"
-    " router files errors quiet pb",
+    "serving": "cli server protocols service gateways access observe client routed connecting failures wire decision"
+    " settings bundles spool router files errors quiet pb",
     "training": "cli replay retrain drift learn report assess check bundle evaluation pipeline policy dataset judge"
     " labels offpolicy fit logs calls compaction encoders sample files errors progress arrays",
 }

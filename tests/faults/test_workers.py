@@ -29,6 +29,7 @@ from tests.builders import BUNDLE_ID
 from tests.running import SERVING, ServerProcess, environment, health_of, route, run_to_exit, server_process
 from tests.watching import watched_server
 from turnout.serving.bundles.bundle import GRAPH
+from turnout.serving.client import Router
 from turnout.serving.observe.catalog import FOLDER_VARIABLE
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.server.supervisor import LONGEST_PAUSE_S, pause_s
@@ -199,14 +200,16 @@ def test_killed_worker_is_replaced_while_the_other_answers(two_workers: ServerPr
 
 def listens(pid: int) -> bool:
     """Whether the process has a listening socket."""
-    tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
-    rows = [row.split() for row in tables.splitlines()]
-    listening = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
-    links = set()
-    for link in Path(f"/proc/{pid}/fd").iterdir():
-        with contextlib.suppress(OSError):
-            links.add(str(link.readlink()))
-    return bool(links & listening)
+    with contextlib.suppress(FileNotFoundError):  # the worker ends just now
+        tables = "".join(Path(f"/proc/net/{name}").read_text() for name in ("tcp", "tcp6"))
+        rows = [row.split() for row in tables.splitlines()]
+        listening = {f"socket:[{row[9]}]" for row in rows if row[3] == "0A"}
+        links = set()
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(OSError):
+                links.add(str(link.readlink()))
+        return bool(links & listening)
+    return False
 
 
 def test_killed_supervisor_takes_its_workers_along_and_frees_the_port(
@@ -376,3 +379,34 @@ def test_metrics_folder_is_private_and_gone_at_the_end(bundle_folder: Path, tmp_
         server.process.terminate()
         assert server.wait() == 0
     assert not folder.exists()
+
+
+def connections_of(pid: int, address: str) -> int:
+    """Return how many connections to the address a process holds."""
+    port = f":{int(address.rsplit(':', 1)[1]):04X}"
+    held = {str(one.readlink()) for one in Path(f"/proc/{pid}/fd").iterdir()}
+    tables = (Path(f"/proc/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6"))  # gRPC's are both
+    rows = [line.split() for table in tables for line in table]
+    return sum(f"socket:[{row[9]}]" in held for row in rows if row[1].endswith(port) and row[3] == "01")
+
+
+def test_replaced_worker_gets_its_share_of_callers_that_were_there_before(bundle_folder: Path, tmp_path: Path):
+    age = ("--max-connection-age-s", 1)
+    with (
+        server_process(bundle_folder, tmp_path / "log", *age, workers=2) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        routers = [stack.enter_context(Router(server.address, timeout_s=60)) for _ in range(16)]
+        assert {router.route(text="hello").fallback_reason for router in routers} == {None}
+        before = workers_of(server)
+        os.kill(min(before), signal.SIGKILL)
+
+        def has_its_share() -> bool:
+            for router in routers:
+                router.route(text="hello")
+            new = workers_of(server) - before
+            with contextlib.suppress(OSError):  # descriptors come and go
+                return any(connections_of(pid, server.address) >= 3 for pid in new)
+            return False
+
+        assert eventually(has_its_share, 60)

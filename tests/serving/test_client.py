@@ -100,11 +100,6 @@ def test_failure_becomes_the_strong_model_and_is_counted(router: Router, call: d
     assert router.fallbacks == {why: 1}
 
 
-def test_argument_that_no_field_has_is_the_callers_mistake(router: Router):
-    with pytest.raises(TypeError, match="txt"):
-        router.route(txt="hello")
-
-
 def test_slow_answer_becomes_the_strong_model(slow_bundle_folder: Path):
     async def check() -> None:
         async with server_in_loop(load_bundle(slow_bundle_folder)) as (_, address):

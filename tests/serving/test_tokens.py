@@ -118,6 +118,16 @@ def test_no_call_without_a_known_token(bundle: Bundle, tokens: Path, metadata: t
     asyncio.run(with_server(bundle, tokens, check))
 
 
+@pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER", "bEaReR", "Bearer "])
+def test_scheme_is_read_in_any_case(bundle: Bundle, tokens: Path, scheme: str):
+    async def check(channel: Any, _: str) -> None:
+        codes = [await code_of(channel, method, (("authorization", f"{scheme} {GATEWAY}"),)) for method in requests()]
+        assert codes[0] is OK
+        assert UNAUTHENTICATED not in codes
+
+    asyncio.run(with_server(bundle, tokens, check))
+
+
 def test_token_is_good_for_its_methods_only(bundle: Bundle, tokens: Path):
     async def check(channel: Any, _: str) -> None:
         codes = {

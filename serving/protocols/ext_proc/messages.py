@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -22,25 +22,39 @@ _TOLD = {
     "x-turnout-session": "session_id",
     "x-turnout-task": "task",
 }
-_MODES_ROUTED = frozenset({ext.NONE, ext.BUFFERED})
+CHUNK_BYTES = 62_000
+"""Of a streamed body in one message: Envoy takes at most 64 KB."""
 
 
 def read_message(raw: bytes) -> Any:
-    """Return the `ProcessingRequest` in the bytes.
-
-    Raises:
-        InvalidRequest: undecodable, empty, or in a mode of the body in which Envoy ignores what is decided.
-    """
+    """Return the `ProcessingRequest` in the bytes; raises `InvalidRequest` when undecodable or empty."""
     try:
         message = ext.ProcessingRequest.FromString(raw)
     except DecodeError:  # its text may quote the bytes
         raise InvalidRequest("not an envoy.service.ext_proc.v3.ProcessingRequest: undecodable") from None
     if message.WhichOneof("request") is None:
         raise InvalidRequest("the ProcessingRequest is empty: expected headers, a body or trailers")
-    mode = message.protocol_config.request_body_mode  # in the first message alone; absent in Envoys before 1.33
-    if not message.observability_mode and mode not in _MODES_ROUTED:
-        raise InvalidRequest(f"request_body_mode: expected BUFFERED, got {ext.BodySendMode.Name(mode)}")
     return message
+
+
+def mode_of(message: Any, *, rewrites: bool) -> Any:
+    """Return the mode of the request's body that the first message of a stream tells; Envoys before 1.33 tell none.
+
+    Args:
+        message: the message.
+        rewrites: whether the model in the body may be rewritten.
+
+    Raises:
+        InvalidRequest: a mode in which Envoy ignores what is decided: in STREAMED the headers are on their way before
+            the body is there, so that nothing but the body can tell the model.
+    """
+    mode = message.protocol_config.request_body_mode
+    routed = {ext.NONE, ext.BUFFERED, ext.FULL_DUPLEX_STREAMED, *([ext.STREAMED] if rewrites else [])}
+    if not message.observability_mode and mode not in routed:
+        hint = "; STREAMED needs rewriting" if mode == ext.STREAMED else ""
+        name = ext.BodySendMode.Name(mode) if mode in ext.BodySendMode.values() else mode
+        raise InvalidRequest(f"request_body_mode: expected BUFFERED or FULL_DUPLEX_STREAMED, got {name}{hint}")
+    return mode
 
 
 def told_by(headers: Any) -> Told:
@@ -71,6 +85,69 @@ def carried_out(verdict: Verdict) -> Any:
     """Return the answer to an `HttpBody`: headers set, the body replaced, the route chosen anew."""
     reply = unchanged("request_body")
     common = reply.request_body.response
+    _say(common, verdict)
+    if verdict.body is not None:
+        common.body_mutation.body = verdict.body
+        # Envoy refuses a body that contradicts this header, and drops the header itself where it streams.
+        common.header_mutation.set_headers.append(_length(len(verdict.body)))
+    return reply
+
+
+def headers_decided(headers: Any, verdict: Verdict | None, n_bytes: int | None) -> Any:
+    """Return the answer to an `HttpHeaders` that waited for the body.
+
+    Args:
+        headers: the message.
+        verdict: what was decided; None leaves the request as it is.
+        n_bytes: length of the body that follows; None where that is not known.
+    """
+    reply = without_forgeries(headers)
+    common = reply.request_headers.response
+    if verdict is not None:
+        del common.header_mutation.remove_headers[:]
+        _say(common, verdict)
+    if n_bytes is None:
+        common.header_mutation.remove_headers.append("content-length")
+    elif verdict is not None and verdict.body is not None:
+        common.header_mutation.set_headers.append(_length(n_bytes))
+    return reply
+
+
+def without_length(headers: Any) -> Any:
+    """Return the answer to an `HttpHeaders` whose body will have another length; forged headers go as well."""
+    reply = without_forgeries(headers)
+    reply.request_headers.response.header_mutation.remove_headers.append("content-length")
+    return reply
+
+
+def dropped() -> Any:
+    """Return the answer to a piece of a body that is kept back for later."""
+    reply = unchanged("request_body")
+    reply.request_body.response.body_mutation.clear_body = True
+    return reply
+
+
+def replaced(body: bytes) -> Any:
+    """Return the answer to the last piece of a body: the whole body in its place."""
+    reply = unchanged("request_body")
+    reply.request_body.response.body_mutation.body = body
+    return reply
+
+
+def streamed(body: bytes, *, is_end: bool, kind: str = "request_body") -> Iterator[Any]:
+    """Return a body in pieces that Envoy takes, in mode FULL_DUPLEX_STREAMED; `is_end`: nothing follows it."""
+    for start in range(0, max(1, len(body)), CHUNK_BYTES):
+        chunk = body[start : start + CHUNK_BYTES]
+        if not chunk and not is_end:
+            return
+        reply = unchanged(kind)
+        piece = getattr(reply, kind).response.body_mutation.streamed_response
+        piece.body, piece.end_of_stream = chunk, is_end and start + CHUNK_BYTES >= len(body)
+        yield reply
+
+
+def _say(common: Any, verdict: Verdict) -> None:
+    """Set what was decided in headers, take away those of ours that do not belong to it, choose the route anew."""
     said = {MODEL: verdict.model, REASON: verdict.reason, BUNDLE: verdict.bundle}
     if verdict.confidence is not None:
         said[CONFIDENCE] = repr(verdict.confidence)
@@ -79,12 +156,11 @@ def carried_out(verdict: Verdict) -> Any:
         _set(name, value, _Overwrite.OVERWRITE_IF_EXISTS_OR_ADD) for name, value in said.items()
     )
     mutation.remove_headers.extend(_others(said))
-    if verdict.body is not None:
-        common.body_mutation.body = verdict.body
-        # Envoy refuses a body that contradicts this header, and drops the header itself where it streams.
-        mutation.set_headers.append(_set("content-length", str(len(verdict.body)), _Overwrite.OVERWRITE_IF_EXISTS))
     common.clear_route_cache = True
-    return reply
+
+
+def _length(n_bytes: int) -> Any:
+    return _set("content-length", str(n_bytes), _Overwrite.OVERWRITE_IF_EXISTS)
 
 
 _Overwrite = ext.HeaderValueOption

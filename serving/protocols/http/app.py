@@ -1,8 +1,9 @@
 """The paths of the HTTP port: decisions, health, metrics, the bundle's report.
 
-    body -> size, token, deadline -> bytes of a RouteRequest -> RouterService.decide -> JSON
+    body -> size, token, deadline -> room -> bytes of a RouteRequest -> RouterService.decide -> JSON
 
-A caller that closes its connection takes its request out of the queue, as a cancelled RPC does.
+A caller that closes its connection takes its request out of the queue, as a cancelled RPC does. A request takes
+room once its body is there: bodies that are slow to come keep nobody out. Health takes none.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
+import grpc
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
@@ -20,6 +23,7 @@ from starlette.routing import Route
 from turnout.serving.access.access import admit
 from turnout.serving.access.tokens import TokensFile
 from turnout.serving.observe.calls import Behaviour
+from turnout.serving.protocols.http.bodies import Bodies, Room, TooLarge, while_there
 from turnout.serving.protocols.http.calls import (
     OWN_TOKEN,
     TOO_LARGE,
@@ -30,11 +34,10 @@ from turnout.serving.protocols.http.calls import (
     json_response,
 )
 from turnout.serving.protocols.http.pages import metrics_page, report_page
-from turnout.serving.protocols.http.reading import TooLarge, body_of, while_there
 from turnout.serving.protocols.http.route_json import read_route, write_route
 from turnout.serving.protocols.http.systemone import read_systemone, request_of, write_systemone
 from turnout.serving.service.service import RouterService
-from turnout.serving.service.status import failure_of
+from turnout.serving.service.status import Failure, failure_of
 from turnout.serving.settings import ServerSettings
 
 if TYPE_CHECKING:
@@ -42,6 +45,8 @@ if TYPE_CHECKING:
 
 Page = Callable[[Request], Awaitable[Response]]
 Write = Callable[[Any, HttpCall], Any]
+
+METHOD_NOT_ALLOWED = 405
 
 
 class HttpPaths:
@@ -52,6 +57,8 @@ class HttpPaths:
         self._service = service
         self._settings = settings
         self._tokens = tokens
+        self._room = Room(settings.max_http_requests)
+        self._bodies = Bodies(settings.max_request_bytes)
         self._route = service.watched("http.route", self._behaviour(self._decide_route))
         self._chat = _chat_paths(service, settings) if settings.upstream else None
         self._systemone = service.watched("http.systemone", self._behaviour(self._decide_systemone))
@@ -60,18 +67,19 @@ class HttpPaths:
         """Return the application."""
         route = self._guarded("Route", self._answer(self._route, lambda response, _: write_route(response)))
         systemone = self._guarded("Route", self._answer(self._systemone, self._write_systemone))
-        report = self._guarded("DescribeModel", self._report)
+        report = self._guarded("DescribeModel", self._with_room(self._report))
         return Starlette(
             routes=[
                 Route("/v1/route", route, methods=["POST"]),
                 Route("/v1/systemone", systemone, methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
-                Route("/metrics", self._guarded(None, self._metrics)),
+                Route("/metrics", self._guarded(None, self._with_room(self._metrics))),
                 Route("/report", _to_report),
                 Route("/report/{path:path}", report),
                 *([] if self._chat is None else self._chat_routes(self._chat)),
-            ]
+            ],
+            exception_handlers={HTTPException: _no_such_call},
         )
 
     def _chat_routes(self, chat: ChatPaths) -> list[Route]:
@@ -127,10 +135,18 @@ class HttpPaths:
     def _answer(self, behaviour: Behaviour, write: Write) -> Page:
         async def answer(request: Request) -> Response:
             call = HttpCall(request.headers.items(), deadline_of(request.headers, time.monotonic()))
-            body = await body_of(request, self._settings.max_request_bytes)
-            return json_response(write(await while_there(request, behaviour(body, call), call), call))
+            body = await self._bodies.read(request)
+            with self._room.taken():
+                return json_response(write(await while_there(request, behaviour(body, call), call), call))
 
         return answer
+
+    def _with_room(self, page: Page) -> Page:
+        async def roomy(request: Request) -> Response:
+            with self._room.taken():
+                return await page(request)
+
+        return roomy
 
     async def _healthz(self, _: Request) -> Response:
         return PlainTextResponse("ok\n")
@@ -154,3 +170,10 @@ def _chat_paths(service: RouterService, settings: ServerSettings) -> ChatPaths:
     from turnout.serving.protocols.http.chat.paths import ChatPaths  # noqa: PLC0415  # brings the HTTP client
 
     return ChatPaths(service, settings)
+
+
+async def _no_such_call(_: Request, error: Exception) -> Response:
+    """Return what Starlette has no path or method for in the shape of all errors: 404 and 405."""
+    status, headers = getattr(error, "status_code", 500), getattr(error, "headers", None)
+    message = "this path does not take that method" if status == METHOD_NOT_ALLOWED else "there is nothing at this path"
+    return error_response(Failure(grpc.StatusCode.UNIMPLEMENTED, message), status, headers)

@@ -37,6 +37,7 @@ STATUSES = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
 }
 TOO_LARGE = 413
+GONE = Failure(grpc.StatusCode.CANCELLED, "the caller is gone")
 
 
 class CallFailed(Exception):
@@ -100,10 +101,21 @@ def json_response(value: Any, status: int = 200, headers: Mapping[str, str] | No
     return Response(msgspec.json.encode(value), status, headers, "application/json")
 
 
-def error_response(failure: Failure, status: int | None = None) -> Response:
+def _refused(status_line: bytes, code: str, message: str) -> bytes:
+    """Return a whole response as bytes, for what no request came out of; ends the connection."""
+    body = msgspec.json.encode({"code": code, "message": message})
+    head = b"HTTP/1.1 %s\r\ncontent-type: application/json\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
+    return head % (status_line, len(body)) + body
+
+
+REFUSED_400 = _refused(b"400 Bad Request", "invalid_argument", "this is no HTTP/1.1 request")
+REFUSED_408 = _refused(b"408 Request Timeout", "deadline_exceeded", "the request did not come in time")
+
+
+def error_response(failure: Failure, status: int | None = None, more: Mapping[str, str] | None = None) -> Response:
     """Return a status of the contract as HTTP; `status` where the protocol has a better one than the code's."""
     body: dict[str, Any] = {"code": failure.code.name.lower(), "message": failure.message}
-    headers = {}
+    headers = dict(more or {})
     if failure.pushback_ms is not None:
         body["retry_pushback_ms"] = failure.pushback_ms
         headers["retry-after"] = str(math.ceil(failure.pushback_ms / 1e3))  # whole seconds, by RFC 9110

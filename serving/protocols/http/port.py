@@ -7,10 +7,8 @@ SO_REUSEPORT beside other workers while their supervisor holds the port.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
 
 import uvicorn
 
@@ -19,14 +17,12 @@ from turnout.serving.access.tls import Certificates, TlsFiles, tls_files
 from turnout.serving.access.tokens import TokensFile
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.protocols.http.app import HttpPaths
+from turnout.serving.protocols.http.connections import BoundedServer, ConnectionLimits, Connections
 from turnout.serving.service.service import RouterService
 from turnout.serving.settings import ServerSettings
 
 BACKLOG = 2048
 START_POLL_S = 0.005
-KEEP_ALIVE_S = 130
-"""Longer than gateways keep idle connections (nginx 60 s, LiteLLM 120 s): a request on its way to a connection that
-this side closes would be lost."""
 
 
 class HttpPort:
@@ -34,6 +30,7 @@ class HttpPort:
 
     Attributes:
         address: where it listens, `host:port`, with the port it got; empty before `start`.
+        connections: those that are open.
     """
 
     def __init__(
@@ -50,6 +47,7 @@ class HttpPort:
         files = tls_files(settings)
         context = None if files is None else _context(files, service.metrics)
         self._paths = HttpPaths(service, settings, tokens)
+        limits = ConnectionLimits.of(settings)
         config = uvicorn.Config(
             self._paths.app(),
             lifespan="off",
@@ -61,11 +59,11 @@ class HttpPort:
             ws="none",
             proxy_headers=False,
             backlog=BACKLOG,
-            timeout_keep_alive=KEEP_ALIVE_S,
-            limit_concurrency=2 * settings.max_unread_calls,  # as gRPC's own hard limit: beyond it, 503 unread
-            ssl_context_factory=None if context is None else lambda *_: context,
+            # Tells callers that heed it (undici, Apache's client) to let go first: no request crosses our closing.
+            headers=[("keep-alive", f"timeout={max(1, int(limits.keep_alive_s) - 1)}")],
         )
-        self._server = _Server(config)
+        self.connections = Connections(limits, service.metrics.http_ended)
+        self._server = BoundedServer(config, self.connections, context)
         self._serving: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
@@ -93,14 +91,6 @@ class HttpPort:
         self._server.should_exit = self._server.force_exit = True
         await self._serving
         await self._paths.close()
-
-
-class _Server(uvicorn.Server):
-    """uvicorn without its signal handlers: signals are the gRPC server's."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _bound(listen: str, *, shares_port: bool) -> list[socket.socket]:

@@ -35,7 +35,7 @@ def read_route(body: bytes) -> bytes:
     try:
         fields = _decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        raise InvalidRequest("the body is not a JSON object") from None
+        raise InvalidRequest("the body is not a JSON object in UTF-8") from None
     given = [(own, fields.pop(name)) for name, own in BODY_NAMES.items() if bytes(fields.get(name, b""))[:1] == b"{"]
     request = _request(fields)
     if given and (len(given) > 1 or request.WhichOneof("content")):
@@ -61,6 +61,10 @@ def _request(fields: dict[str, msgspec.Raw]) -> Any:
     if unknown:
         known = ", ".join(field.name for field in pb.RouteRequest.DESCRIPTOR.fields)
         raise InvalidRequest(f"{len(unknown)} fields are unknown; known are {known}")
+    for choice in pb.RouteRequest.DESCRIPTOR.oneofs:
+        given = [field.name for field in choice.fields if fields.keys() & {field.name, field.json_name}]
+        if len(given) > 1:
+            raise InvalidRequest(f"{', '.join(given)}: expected at most one of them")
     wrong = sorted(name for name in fields if _parsed({name: fields[name]}) is None)
     raise InvalidRequest(f"{', '.join(wrong) or 'the fields'}: not what a turnout.v1.RouteRequest holds there")
 

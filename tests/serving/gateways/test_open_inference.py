@@ -140,17 +140,26 @@ def test_shape_of_the_input_is_that_of_the_outputs(http_process: HttpProcess):
         ("INVALID_ARGUMENT", request("a", raw_input_contents=[b"\x05\x00\x00\x00abc"])),
         ("INVALID_ARGUMENT", request("a", raw_input_contents=[b"\x01\x00"])),
         ("INVALID_ARGUMENT", request("a", raw_input_contents=[b"", b""])),
+        ("INVALID_ARGUMENT", request("a", parameters={"polciy": parameter(string_param="max_worse=0.05")})),
+        ("INVALID_ARGUMENT", request("a", parameters={"Policy": parameter(string_param="max_worse=0.05")})),
+        ("INVALID_ARGUMENT", request(parameters={"treshold": parameter(double_param=0.5)}, inputs=[tensor()])),
         ("NOT_FOUND", request("a", model_name="other")),
         ("NOT_FOUND", request("a", model_version="2")),
         ("NOT_FOUND", request("a", parameters={"policy": parameter(string_param="other")})),
         ("INTERNAL", request("hello", "7")),
     ],
-    ids=range(20),
+    ids=range(23),
 )
 def test_wrong_requests_have_the_codes_of_route(http_process: HttpProcess, code: str, asked: Any):
     with pytest.raises(grpc.RpcError) as refused:
         infer(http_process.grpc, asked)
     assert refused.value.code().name == code
+
+
+def test_parameters_that_clients_of_the_protocol_send_unasked_change_nothing(http_process: HttpProcess):
+    unasked = {"priority": parameter(int64_param=1), "sequence_id": parameter(int64_param=0)}
+    plain = infer(http_process.grpc, request("hello"))
+    assert p_matches(infer(http_process.grpc, request("hello", parameters=unasked))) == p_matches(plain)
 
 
 @given(st.lists(st.text(max_size=40), min_size=1, max_size=4), st.booleans())

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import subprocess
 import sys
+import urllib.request
 
 import grpc
 import pytest
@@ -15,6 +18,7 @@ from prometheus_client import CollectorRegistry, Histogram, generate_latest
 from tests.builders import BUNDLE_ID
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.decision.decision import Decision, Reason, Route, decide, threshold_policy
+from turnout.serving.observe import exposition
 from turnout.serving.observe.catalog import METRICS, SECONDS_BUCKETS
 from turnout.serving.observe.exposition import FOLDER_VARIABLE
 from turnout.serving.observe.gathered import GatheredHistogram
@@ -171,3 +175,22 @@ def test_folder_named_too_late_is_refused():
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, timeout=60)
     assert ended.returncode == 1
     assert "MetricsMisplaced" in ended.stderr
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nX-Half"], ids=["nothing", "half a head"])
+def test_callers_of_the_metrics_port_that_say_nothing_hold_no_thread(sent: bytes, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(exposition, "SILENCE_S", 0.5)
+    exposed = exposition.start_exposition("127.0.0.1:0", ServerMetrics())
+    try:
+        host, port = exposed.address.split(":")
+        with contextlib.ExitStack() as opened:
+            silent = [opened.enter_context(socket.create_connection((host, int(port)))) for _ in range(50)]
+            for one in silent:
+                one.sendall(sent)
+                one.settimeout(60)
+            with urllib.request.urlopen(exposed.url, timeout=60) as reply:
+                assert b"turnout_" in reply.read()
+            for one in silent:
+                assert one.recv(1 << 16) == b"" or one.recv(1 << 16) == b""  # closed from the other side
+    finally:
+        exposed.close()

@@ -5,6 +5,7 @@
  */
 import * as grpc from "@grpc/grpc-js";
 
+import { count, Failures, textOf, whyFailed } from "./failures.js";
 import {
   checkRequest,
   judgedOf,
@@ -34,6 +35,14 @@ export interface RouterOptions {
   credentials?: grpc.ChannelCredentials;
   /** Bearer token shown with every call. Without TLS others can read it on the way. */
   token?: string;
+  /** Milliseconds between signs of life asked of the server, so that a dead connection is left; 0 for none. */
+  pingMs?: number;
+  /** Milliseconds that a sign of life may take. */
+  pingTimeoutMs?: number;
+  /** gRPC's own, which go before those that this client sets. */
+  channelOptions?: grpc.ChannelOptions;
+  /** Takes one line a minute at most for each cause of failure; `console.warn` without. */
+  warn?: (line: string) => void;
 }
 
 const CHANNEL_OPTIONS: grpc.ChannelOptions = {
@@ -41,7 +50,10 @@ const CHANNEL_OPTIONS: grpc.ChannelOptions = {
   "grpc.initial_reconnect_backoff_ms": 100,
   "grpc.max_reconnect_backoff_ms": 1000, // the default of two minutes is two minutes of strong answers
   "grpc.enable_http_proxy": 0, // prompts go to the router and nowhere else
+  "grpc.use_local_subchannel_pool": 1, // else a new client takes over the dead connection of the old
 };
+const PING_MS = 10_000;
+const PING_TIMEOUT_MS = 4_000;
 const OUTCOME_TIMEOUT_MS = 1000; // it waits for a disk, and no user waits for it
 
 type Stub = grpc.Client & Record<string, any>;
@@ -53,16 +65,27 @@ export class Router {
   readonly unreported = new Map<string, number>();
   /** How often each reason made `check` escalate. */
   readonly unchecked = new Map<string, number>();
-  readonly #options: Required<Omit<RouterOptions, "credentials" | "token">>;
+  readonly #failures: Failures;
+  readonly #target: string;
+  readonly #options: { strongModel: string; timeoutMs: number; policy: string; bundle: string };
   readonly #stub: Stub;
   readonly #metadata = new grpc.Metadata();
 
   /** Names the server, `host:port` or any target of gRPC, and the defaults of every call; connects at the first one. */
   constructor(target = "127.0.0.1:50151", options: RouterOptions = {}) {
-    const { credentials = grpc.credentials.createInsecure(), token, ...said } = options;
-    this.#options = { strongModel: "gpt-4o", timeoutMs: 100, policy: "", bundle: "", ...said };
+    const { credentials = grpc.credentials.createInsecure(), token, channelOptions, warn, ...said } = options;
+    const { pingMs = PING_MS, pingTimeoutMs = PING_TIMEOUT_MS, ...defaults } = said;
+    this.#target = target;
+    this.#failures = new Failures(warn);
+    this.#options = { strongModel: "gpt-4o", timeoutMs: 100, policy: "", bundle: "", ...defaults };
     if (token) this.#metadata.set("authorization", `Bearer ${token}`);
-    this.#stub = new RouterService(target, credentials, CHANNEL_OPTIONS) as unknown as Stub;
+    const pings = pingMs && {
+      "grpc.keepalive_time_ms": pingMs,
+      "grpc.keepalive_timeout_ms": pingTimeoutMs,
+      "grpc.keepalive_permit_without_calls": 1,
+    };
+    const channel = { ...CHANNEL_OPTIONS, ...pings, ...channelOptions };
+    this.#stub = new RouterService(target, credentials, channel) as unknown as Stub;
   }
 
   /** Where the request is to go. */
@@ -72,9 +95,10 @@ export class Router {
     try {
       const request = routeRequest(content, { policy, bundle, ...options });
       const reply = await this.#call("route", request, options.timeoutMs ?? this.#options.timeoutMs);
-      return routedOf(reply, performance.now() - started) ?? this.#fallback("bad_response", started);
+      const routed = routedOf(reply, performance.now() - started);
+      return routed ?? this.#fallback("bad_response", "neither tier nor model in the answer", started);
     } catch (error) {
-      return this.#fallback(whyFailed(error), started);
+      return this.#fallback(whyFailed(error), textOf(error), started);
     }
   }
 
@@ -92,7 +116,7 @@ export class Router {
       const reply = await this.#call("check", request, options.timeoutMs ?? this.#options.timeoutMs);
       return judgedOf(reply, performance.now() - started) ?? this.#escalated("bad_response", started);
     } catch (error) {
-      return this.#escalated(whyFailed(error), started);
+      return this.#escalated(whyFailed(error), started, textOf(error));
     }
   }
 
@@ -102,9 +126,16 @@ export class Router {
       await this.#call("reportOutcome", outcomeRequest(requestId, outcome), timeoutMs);
       return true;
     } catch (error) {
-      count(this.unreported, whyFailed(error));
+      const why = whyFailed(error);
+      count(this.unreported, why);
+      this.#failures.note(why, textOf(error), `${this.#target} did not keep an outcome`);
       return false;
     }
+  }
+
+  /** How often each cause made a call fail: its reason, and the message that came with it, without its numbers. */
+  get causes(): ReadonlyMap<string, number> {
+    return this.#failures.causes;
   }
 
   /** Closes the connection; later calls fall back. */
@@ -120,11 +151,13 @@ export class Router {
     });
   }
 
-  #escalated(why: string, started: number): Judged {
+  #escalated(why: string, started: number, text = ""): Judged {
     count(this.unchecked, why);
+    const { strongModel } = this.#options;
+    this.#failures.note(why, text, `${this.#target} gave no verdict, and ${strongModel} is the answer`);
     return {
       verdict: "escalate",
-      model: this.#options.strongModel,
+      model: strongModel,
       policy: "",
       reason: "FALLBACK",
       bundle: "",
@@ -136,10 +169,12 @@ export class Router {
     };
   }
 
-  #fallback(why: string, started: number): Routed {
+  #fallback(why: string, text: string, started: number): Routed {
     count(this.fallbacks, why);
+    const { strongModel } = this.#options;
+    this.#failures.note(why, text, `${this.#target} gave no route, and ${strongModel} is the answer`);
     return {
-      model: this.#options.strongModel,
+      model: strongModel,
       tier: "strong",
       action: "strong",
       policy: "",
@@ -150,15 +185,4 @@ export class Router {
       fallbackReason: why,
     };
   }
-}
-
-function count(counts: Map<string, number>, why: string): void {
-  counts.set(why, (counts.get(why) ?? 0) + 1);
-}
-
-/** A gRPC code in lower case, or `client_error`. */
-function whyFailed(error: unknown): string {
-  const code = (error as Partial<grpc.ServiceError>).code;
-  const name = code === undefined ? undefined : grpc.status[code];
-  return name === undefined ? "client_error" : name.toLowerCase();
 }

@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from turnout.serving.gateways.aliases import AUTO, PREFIX
+from turnout.serving.protocols.http.bodies import Bodies, while_there
 from turnout.serving.protocols.http.calls import HttpCall, json_response
 from turnout.serving.protocols.http.chat.asked import Asked, read_asked
 from turnout.serving.protocols.http.chat.flow import Flow
 from turnout.serving.protocols.http.chat.told import Told
 from turnout.serving.protocols.http.chat.upstream import Upstream, UpstreamFailed
-from turnout.serving.protocols.http.reading import body_of, while_there
 from turnout.serving.service.service import RouterService
 from turnout.serving.settings import ServerSettings
 
@@ -43,6 +43,7 @@ class ChatPaths:
         """Take what decides, and where the upstream is."""
         self._service = service
         self._settings = settings
+        self._bodies = Bodies(MAX_BODY_BYTES)
         self._upstream = Upstream(settings.upstream)
         self._flow = Flow(service, self._upstream, self_check=settings.self_check)
         self._reporting: set[asyncio.Task[None]] = set()
@@ -50,7 +51,7 @@ class ChatPaths:
 
     async def completions(self, request: Request) -> Response:
         """Answer one chat completion."""
-        raw = await body_of(request, MAX_BODY_BYTES)
+        raw = await self._bodies.read(request)
         headers = {name.lower(): value for name, value in request.headers.items()}
         asked = read_asked(raw, headers, self._settings.upstream_timeout_s)
         call = HttpCall(request.headers.items(), asked.deadline_s + SLACK_S)

@@ -22,6 +22,7 @@ from turnout.serving.bundles.signing import is_signed_by, signature_of
 from turnout.serving.bundles.verdict import Verdict
 from turnout.serving.errors import BundleRefused, ModelFault, UnknownName
 from turnout.serving.files import write_whole
+from turnout.serving.router.answer import Answer, Signals
 from turnout.serving.router.checker import CheckerModel
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.features import SCHEMA_VERSION
@@ -37,6 +38,8 @@ thresholds for it; a reader of format 3 would answer, but leave out what was pro
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 MANIFEST_SIGNATURE = "manifest.sig"
+CHECKER, GOLDEN_CHECKS = "checker.onnx", "golden_checks.jsonl"
+"""The second look, and what it must say of answers of the project's own; both absent where there is none."""
 GRAPH, TOKENIZER, GOLDEN, CARD, SEEN_GROUPS = (
     "router.onnx",
     "tokenizer.json",
@@ -183,6 +186,27 @@ class OutOfDistribution(msgspec.Struct, frozen=True):
     share_test: float
 
 
+class SecondLook(msgspec.Struct, frozen=True):
+    """What the second look was learned from and what it is worth, on test rows that no fit has seen.
+
+    Attributes:
+        rows, signals: answers that taught it, and those of them with a signal that counts.
+        sources: sources with signals; each left out whole once to calibrate the signal head.
+        n, metrics, intervals: of the test rows with an answer, named as those of the first look.
+        n_signals, metrics_signals, intervals_signals: of those of them with a signal; empty where they are too few.
+    """
+
+    rows: int
+    signals: int
+    sources: int
+    n: int
+    metrics: dict[str, float | None]
+    intervals: dict[str, tuple[float, float]]
+    n_signals: int = 0
+    metrics_signals: dict[str, float | None] = {}
+    intervals_signals: dict[str, tuple[float, float]] = {}
+
+
 class Manifest(msgspec.Struct, frozen=True):
     """What `manifest.json` holds; unknown fields of later formats are ignored.
 
@@ -190,6 +214,7 @@ class Manifest(msgspec.Struct, frozen=True):
         exit_band: the widest half-width of the exit band, in calibrated log-odds.
         exit_band_by_threshold: the band as it is; None where it is as wide at every threshold.
         harness_rules: version of the rules by which prompts lose their harness text (`turnout.serving.router.harness`).
+        second_look: of the checker; None where there is none.
     """
 
     format_version: int
@@ -214,6 +239,7 @@ class Manifest(msgspec.Struct, frozen=True):
     exit_band_by_threshold: ExitBand | None = None
     verdict: Verdict | None = None
     harness_rules: int = 0
+    second_look: SecondLook | None = None
 
     @property
     def bundle_id(self) -> str:
@@ -242,6 +268,29 @@ class Golden(msgspec.Struct, frozen=True):
     p_match_full: float
     is_out_of_distribution: bool = False
 
+
+class GoldenCheck(msgspec.Struct, frozen=True):
+    """An answer of the project's own and what the second look must say of it: `p_match` of both heads.
+
+    `p_signals` is None where no signal counts.
+    """
+
+    prompt: str
+    answer: str
+    first_log_odds: float
+    p_checker: float
+    p_signals: float | None
+    mean_logprob: float | None = None
+    self_check: float | None = None
+
+    @property
+    def signals(self) -> Signals:
+        """What came with the answer."""
+        return Signals(mean_logprob=self.mean_logprob, self_check=self.self_check)
+
+
+CHECK_TOLERANCE = 1e-4
+"""Largest accepted difference of a golden check: no encoder runs, so that only float rounding can differ."""
 
 GOLDEN_THRESHOLD = 0.5
 """Threshold at which the golden `p_match` was written; with the exit band it fixes the stage."""
@@ -298,7 +347,32 @@ def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
         raise BundleRefused(f"{folder}: {GRAPH} or {TOKENIZER} does not load: {type(error).__name__}") from error
     golden = _decode_golden(folder, contents[GOLDEN])
     _check_golden(folder, manifest, model, golden)
-    return Bundle(manifest, model, golden, folder, baseline)
+    checker = _open_checker(folder, contents, model) if CHECKER in contents else None
+    return Bundle(manifest, model, golden, folder, baseline, checker)
+
+
+def _open_checker(folder: Path, contents: dict[str, bytes], model: RouterModel) -> CheckerModel:
+    """Open the second look and hold it against its golden answers."""
+    if GOLDEN_CHECKS not in contents:
+        raise BundleRefused(f"{folder / MANIFEST}: lists {CHECKER} and no {GOLDEN_CHECKS}; train or copy it again")
+    try:
+        checker = CheckerModel(contents[CHECKER], model.featurize.ngrams)
+        checks = [msgspec.json.decode(line, type=GoldenCheck) for line in contents[GOLDEN_CHECKS].splitlines()]
+        missed = max((_missed_by(checker, one) for one in checks), default=0.0)
+    except Exception as error:  # onnxruntime and msgspec raise many types, all of which mean the same here
+        name = f"{CHECKER} or {GOLDEN_CHECKS}"
+        raise BundleRefused(f"{folder}: {name} does not load: {type(error).__name__}") from error
+    if not missed <= CHECK_TOLERANCE:
+        raise BundleRefused(f"{folder / GOLDEN_CHECKS}: a golden answer is missed by {missed:.2g}; copy it again")
+    return checker
+
+
+def _missed_by(checker: CheckerModel, golden: GoldenCheck) -> float:
+    asked = golden.prompt, Answer(golden.answer), golden.signals, golden.first_log_odds
+    missed = abs(checker.check(*asked, is_out_of_distribution=False).p_match - golden.p_checker)
+    if golden.p_signals is None:
+        return missed
+    return max(missed, abs(checker.check(*asked, is_out_of_distribution=True).p_match - golden.p_signals))
 
 
 def read_file_of(bundle: Bundle, name: str) -> bytes:

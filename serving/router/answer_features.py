@@ -91,9 +91,10 @@ _HEDGE = re.compile(
     re.IGNORECASE,
 )
 _REFUSAL = re.compile(
-    r"\b(?:i(?: am|['\u2019]m) (?:sorry|unable|not able|not aware|not familiar)|i (?:can(?:no|['\u2019])t|do(?: not|n['\u2019]t)"
-    r" (?:know|have))|as an ai|unable to|no (?:information|record|data)|not (?:available|publicly|specified|mentioned"
-    r"|clear|known)|cannot be determined|could not find|unknown|n/a|none of the)\b",
+    r"\b(?:i(?: am|['\u2019]m) (?:sorry|unable|not able|not aware|not familiar)"
+    r"|i (?:can(?:no|['\u2019])t|do(?: not|n['\u2019]t) (?:know|have))|as an ai|unable to"
+    r"|no (?:information|record|data)|not (?:available|publicly|specified|mentioned|clear|known)"
+    r"|cannot be determined|could not find|unknown|n/a|none of the)\b",
     re.IGNORECASE,
 )
 _FINAL = re.compile(r"####|\\boxed|\banswer(?:\s+is|\s*:|\"\s*:)|\btherefore\b|\bthus\b", re.IGNORECASE)

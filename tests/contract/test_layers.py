@@ -12,8 +12,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LAYERS = {
     "serving": "cli server protocols service gateways access observe client routed wire decision settings bundles spool"
     " router files errors quiet pb",
-    "training": "cli replay retrain drift learn report assess bundle evaluation pipeline policy dataset judge labels"
-    " offpolicy fit logs calls compaction encoders sample files errors progress arrays",
+    "training": "cli replay retrain drift learn report assess check bundle evaluation pipeline policy dataset judge"
+    " labels offpolicy fit logs calls compaction encoders sample files errors progress arrays",
 }
 """From the top down. `training` stands above `serving` as a whole; see test_import_boundaries for that."""
 

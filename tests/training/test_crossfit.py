@@ -43,7 +43,7 @@ def test_out_of_fold_answers_do_not_know_labels_that_the_prompt_does_not_tell(ta
 
 
 def test_overconfidence_of_a_loose_fit_is_calibrated_away(table: FeatureTable, chance: np.ndarray):
-    router = fit_calibrated(table, chance, chance, PAIRS, SETTINGS)
+    router = fit_calibrated(table, chance, chance, PAIRS, SETTINGS).router
     fast, full = out_of_fold(table, chance, PAIRS, SETTINGS)
     of_the_rate = log_loss(chance, np.full(N, chance.mean()))
     for calibrator, log_odds in ((router.fast_calibrator, fast), (router.full_calibrator, full)):
@@ -64,7 +64,7 @@ def test_labels_of_a_group_never_reach_its_own_out_of_fold_answer(table: Feature
 
 
 def test_kept_regression_learns_from_all_rows(table: FeatureTable, chance: np.ndarray):
-    router = fit_calibrated(table, chance, chance, PAIRS, SETTINGS)
+    router = fit_calibrated(table, chance, chance, PAIRS, SETTINGS).router
     expected = fit_router(table, chance, SETTINGS).log_odds(table)
     for ours, theirs in zip(router.linear.log_odds(table), expected, strict=True):
         assert np.allclose(ours, theirs)

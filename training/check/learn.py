@@ -60,12 +60,14 @@ class LearnedCheck:
         graph: `checker.onnx`.
         p_checked: (n,) p_match of rows with an answer, from fits that have not seen them; NaN without an answer; -1
             where the prompt is unlike the training data and no signal counts, which is never accepted.
+        has_signal: (n,) whether a signal counts.
         n_rows, n_signals: rows that taught it, and those of them with a signal that counts.
         n_sources_with_signals: sources whose leaving out calibrated the signal head.
     """
 
     graph: bytes
     p_checked: Floats
+    has_signal: Bools
     n_rows: int
     n_signals: int
     n_sources_with_signals: int
@@ -123,7 +125,9 @@ def learn_check(data: Dataset, learn: Ints, first: FirstLook, ngrams: Ngrams) ->
     graph = export_checker(checker, head)
     _check_parity(graph, checker, head, data, answered, rows, ngrams)
     known = cell > 0
-    return LearnedCheck(graph, spread, taught.size, int(known.sum()), int(np.unique(source[known]).size))
+    has_signal = np.zeros(has_answer.size, dtype=bool)
+    has_signal[answered] = checker.gate.cell(rows) > 0
+    return LearnedCheck(graph, spread, has_signal, taught.size, int(known.sum()), int(np.unique(source[known]).size))
 
 
 def _served(checker: Floats, signals: Floats, is_unlike: Bools) -> Floats:

@@ -43,6 +43,7 @@ def train(
     name: str = "router",
     search: Flag = False,
     scores: Path | None = None,
+    signals: Path | None = None,
     learning_curve: Flag = False,
     note: Annotated[Path | None, Parameter(validator=validators.Path(exists=True, dir_okay=False))] = None,
     harness_rules: HarnessRules = LATEST_HARNESS_RULES,
@@ -62,6 +63,7 @@ def train(
         name: Name of the router, the first half of its id.
         search: Search every form and the whole grid; takes long.
         scores: Table source, prompt_id, model, score of other models on the same prompts; steadies labels.
+        signals: Table source, prompt_id, model, signal (mean_logprob or self_check), value of the weak model's answers.
         learning_curve: Fit on 500 rows to all as well, for the report; takes as long again.
         note: Markdown file for the card: intended use, origin and licences of the logs.
     """
@@ -74,6 +76,7 @@ def train(
         reading=data.reading,
         cache_dir=cache_dir(cache),
         scores=scores,
+        signals=signals,
         learning_curve=learning_curve,
         harness_rules=harness_rules,
         note=note.read_text(encoding="utf-8").strip() if note else "",

@@ -9,6 +9,8 @@ cost 15 % of the rows, which is 0.007 to 0.009 AUROC on the reference rows (docs
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.model_selection import GroupKFold
@@ -19,11 +21,19 @@ from turnout.training.fit.calibrate import exit_band, fit_calibrator
 from turnout.training.fit.calibrators import fit_platt
 from turnout.training.fit.difficulty import Difficulty
 from turnout.training.fit.fit import FitSettings, fit_router
-from turnout.training.fit.router import Router
+from turnout.training.fit.router import HeadLogOdds, Router
 from turnout.training.fit.unfamiliar import Familiarity, rare_weight, share_without_own_group
 
 N_FOLDS = 5
 """Each out-of-fold fit sees 80 % of the rows: near enough to all of them for its calibration to carry over."""
+
+
+@dataclass(frozen=True)
+class CrossFitted:
+    """A calibrated router, and the calibrated log-odds that its rows got out of fold."""
+
+    router: Router
+    heads: HeadLogOdds
 
 
 def fit_calibrated(
@@ -35,7 +45,7 @@ def fit_calibrated(
     *,
     weight: Floats | None = None,
     difficulty: Difficulty | None = None,
-) -> Router:
+) -> CrossFitted:
     """Fit both heads on all rows; their calibrators, the exit band and the limit on what rows got out of fold.
 
     Args:
@@ -49,10 +59,11 @@ def fit_calibrated(
     """
     fast, full = out_of_fold(table, outcome, group, settings, weight=weight, difficulty=difficulty)
     fast_calibrator, full_calibrator = fit_platt(fast, match), fit_calibrator(full, match, group)
-    band = exit_band(fast_calibrator(fast), full_calibrator(full))
+    heads = HeadLogOdds(fast_calibrator(fast), full_calibrator(full))
+    band = exit_band(heads.fast, heads.full)
     linear = fit_router(table, outcome, settings, weight=weight, difficulty=difficulty)
     familiarity = Familiarity.fitted(rare_weight(outcome.size), share_without_own_group(table, group))
-    return Router(linear, fast_calibrator, full_calibrator, band, familiarity)
+    return CrossFitted(Router(linear, fast_calibrator, full_calibrator, band, familiarity), heads)
 
 
 def out_of_fold(

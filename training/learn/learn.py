@@ -20,13 +20,23 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from turnout.serving.bundles.bundle import FORMAT_VERSION, Manifest, OutOfDistribution, Pair, Policy, Training
-from turnout.serving.router.features import SCHEMA_VERSION
+from turnout.serving.bundles.bundle import (
+    FORMAT_VERSION,
+    Manifest,
+    OutOfDistribution,
+    Pair,
+    Policy,
+    SecondLook,
+    Training,
+)
+from turnout.serving.router.features import SCHEMA_VERSION, Featurizer
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
 from turnout.serving.router.prompt import Prompt, prompt_from_json, prompt_from_text
 from turnout.training.assess.learning_curve import learning_curve
 from turnout.training.bundle.export import Parity, check_parity, export_router
 from turnout.training.bundle.golden import GOLDEN_PROMPTS, GOLDEN_TOLERANCE
+from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, learn_check
+from turnout.training.check.signals import with_signals
 from turnout.training.dataset.costs import CostsUnknown, RequestCosts, request_costs
 from turnout.training.dataset.dataset import Dataset, Loaded
 from turnout.training.dataset.splits import Part
@@ -37,19 +47,22 @@ from turnout.training.evaluation.dense_blocks import DenseBlocks, dense_blocks
 from turnout.training.evaluation.evaluate import evaluate
 from turnout.training.evaluation.evaluation import Evaluation, flat
 from turnout.training.evaluation.threshold_table import Served
-from turnout.training.fit.crossfit import fit_calibrated
+from turnout.training.fit.crossfit import CrossFitted, fit_calibrated
 from turnout.training.fit.difficulty import OPINION_SHARE, Difficulty, read_difficulty
 from turnout.training.fit.fit import FitSettings, outcome_classes
-from turnout.training.fit.router import Router
+from turnout.training.fit.router import HeadLogOdds, Router, largest_weak_threshold
 from turnout.training.fit.select import select_settings
 from turnout.training.fit.unfamiliar import RARE_BELOW
 from turnout.training.logs.cells import encode
 from turnout.training.logs.reading import Reading
 from turnout.training.policy.policy import DEFAULT_POLICY, PolicyRows, as_in_traffic, solve_policies
+from turnout.training.policy.three_actions import Costs, LookedAt, with_second_look
 from turnout.training.progress import Reporter
 from turnout.training.sample.sample import make_sample
 
 PARITY_ROWS = 500
+DEFAULT_WEAK_COST_SHARE = 1 / 16.7
+"""Of gpt-4o-mini and gpt-4o at their list prices, input and output alike; where the log's own costs are unknown."""
 
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "scipy", "tokenizers")
@@ -68,6 +81,7 @@ class TrainSettings:
         reading: how the logs are to be read.
         cache_dir: folder of the dense cache; None for none.
         scores: table of other models' scores on the same prompts (`turnout.training.fit.difficulty`); None for none.
+        signals: table of what came with the answers (`turnout.training.check.signals`); None for what the logs hold.
         learning_curve: fit on ever more rows too, and keep what each size was worth; takes as long again.
         fit: form, C and scales to fit with; None chooses them by cross-validation.
         harness_rules: version of the rules by which prompts lose their harness text (`turnout.serving.router.harness`).
@@ -82,6 +96,7 @@ class TrainSettings:
     reading: Reading = field(default_factory=Reading)
     cache_dir: Path | None = None
     scores: Path | None = None
+    signals: Path | None = None
     learning_curve: bool = False
     fit: FitSettings | None = None
     harness_rules: int = LATEST_HARNESS_RULES
@@ -99,6 +114,7 @@ class Learned:
         seen: digests of the groups that taught it, calibrated it or solved its policies.
         parity: of the graph with the Python path, over rows of the test part.
         blocks: of the test part's vectors, what drift is measured against; None of too few rows.
+        checker: the second look's graph; None where the log holds too few answers.
     """
 
     manifest: Manifest
@@ -107,6 +123,7 @@ class Learned:
     seen: bytes
     parity: Parity
     blocks: DenseBlocks | None
+    checker: bytes | None = None
 
 
 def learn(
@@ -132,13 +149,16 @@ def learn(
     Raises:
         DataRefused: the exported graph misses the Python path.
     """
+    if settings.signals is not None:
+        data = with_signals(data, settings.signals, settings.pair, reporter)
     table = features
     if table is None:
         table = embed_dataset(data, encoder, settings.cache_dir, reporter, settings.harness_rules)
     rows = {one: np.flatnonzero(part == one) for one in Part}
 
     difficulty = _difficulty(data, settings, reporter)
-    router, chosen = _fit(data, table, rows, difficulty, settings, reporter)
+    fitted, chosen = _fit(data, table, rows, difficulty, settings, reporter)
+    router = fitted.router
     policy = as_in_traffic(rows[Part.POLICY], data.pair_propensity, settings.seed)
     if policy.size < rows[Part.POLICY].size:
         reporter.say(f"Policies are solved on {policy.size} of {rows[Part.POLICY].size} rows, mixed as the traffic is")
@@ -146,6 +166,9 @@ def learn(
     if isinstance(costs, CostsUnknown):
         reporter.say(f"No cost policies: {costs.reason}")
     policies = solve_policies(router, _policy_rows(data, table, policy, router, costs), settings.seed)
+    check = _second_look(data, table, rows, fitted, encoder, settings, features, reporter)
+    if check is not None:
+        policies = _with_second_look(policies, data, table, rows, policy, fitted, check, costs, settings.seed)
     threshold = next(policy.threshold for policy in policies if policy.name == DEFAULT_POLICY)
     evaluation = _evaluate(data, table, rows, router, policies, settings.seed, reporter)
     if settings.learning_curve:
@@ -174,16 +197,18 @@ def learn(
         default_policy=DEFAULT_POLICY,
         policies=policies,
         metrics={"n": float(evaluation.n), "match_rate": evaluation.match_rate, **flat(evaluation)},
-        intervals={name: bounds for name, bounds in evaluation.intervals.items() if bounds is not None},
+        intervals=_known(evaluation),
         training=_training(data, data_sha256, part, chosen, settings),
         files={},
         synthetic=any(record.source == "synthetic" for record in data.records),
         out_of_distribution=describe_familiarity(router, evaluation),
         harness_rules=settings.harness_rules,
+        second_look=check and describe_check(data, rows[Part.TEST], check, settings.seed, reporter),
     )
     test = rows[Part.TEST]
     blocks = dense_blocks(table.dense[test], data.groups.group[test], settings.seed)
-    return Learned(manifest, evaluation, graph, _seen(data, part, manifest.training.group_salt), parity, blocks)
+    seen = _seen(data, part, manifest.training.group_salt)
+    return Learned(manifest, evaluation, graph, seen, parity, blocks, check.graph if check else None)
 
 
 def _check_parity(
@@ -238,7 +263,7 @@ def _fit(
     difficulty: Difficulty | None,
     settings: TrainSettings,
     reporter: Reporter,
-) -> tuple[Router, FitSettings]:
+) -> tuple[CrossFitted, FitSettings]:
     learn = _learn_rows(rows)
     match, group = data.match[learn], data.groups.group[learn]
     targets = {"binary": match}
@@ -251,7 +276,7 @@ def _fit(
         learn_table, targets, match, group, wide=settings.wide_search, reporter=reporter
     )
     with reporter.stage("Fitting and calibrating"):
-        router = fit_calibrated(
+        fitted = fit_calibrated(
             learn_table,
             targets[chosen.form],
             match,
@@ -260,7 +285,120 @@ def _fit(
             weight=data.weight[learn],
             difficulty=difficulty and difficulty.take(learn),
         )
-    return router, chosen
+    return fitted, chosen
+
+
+def _second_look(
+    data: Dataset,
+    table: FeatureTable,
+    rows: Mapping[Part, NDArray[np.int64]],
+    fitted: CrossFitted,
+    encoder: EncoderModel,
+    settings: TrainSettings,
+    features: FeatureTable | None,
+    reporter: Reporter,
+) -> LearnedCheck | None:
+    """Learn the second look where the log holds answers; say why where it doesn't."""
+    if features is not None:
+        return None  # files of features hold no answers
+    with reporter.stage("Learning the second look"):
+        ngrams = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, settings.harness_rules).ngrams
+        first = _first_look(table, _learn_rows(rows), fitted)
+        found = learn_check(data, _learn_rows(rows), first, ngrams)
+    if isinstance(found, NoCheck):
+        reporter.say(f"No second look: {found.reason}")
+        return None
+    reporter.say(f"Second look: learned from {found.n_rows} answers, {found.n_signals} of them with a signal")
+    return found
+
+
+def _first_look(table: FeatureTable, learn: NDArray[np.int64], fitted: CrossFitted) -> FirstLook:
+    """Return what the first look says of all rows: out of fold of those that taught it."""
+    router = fitted.router
+    heads = router.log_odds(table)
+    fast, full = heads.fast.copy(), heads.full.copy()
+    fast[learn], full[learn] = fitted.heads.fast, fitted.heads.full
+    p_route = expit(largest_weak_threshold(HeadLogOdds(fast, full), router.exit_band))
+    return FirstLook(fast, p_route, router.is_out_of_distribution(table))
+
+
+def _with_second_look(
+    policies: list[Policy],
+    data: Dataset,
+    table: FeatureTable,
+    rows: Mapping[Part, NDArray[np.int64]],
+    policy: NDArray[np.int64],
+    fitted: CrossFitted,
+    check: LearnedCheck,
+    costs: RequestCosts | CostsUnknown,
+    seed: int,
+) -> list[Policy]:
+    """Solve the policies over three actions: the path from rows that taught, out of fold, its test on the policy rows.
+
+    Rows without an answer are tried as if nothing could be said of their answers, which escalates them.
+    """
+    learn = _learn_rows(rows)
+    first = _first_look(table, learn, fitted)
+    weak_share = _weak_cost_share(costs)
+
+    def looked_at(some: NDArray[np.int64]) -> LookedAt:
+        ones = np.ones(some.size)
+        return LookedAt(
+            first.p_route[some],
+            np.nan_to_num(check.p_checked[some], nan=-1.0),
+            data.match[some],
+            data.weak_score[some],
+            data.strong_score[some],
+            data.groups.group[some],
+            Costs(ones * weak_share, ones, np.zeros(some.size)),
+            first.is_unlike[some],
+        )
+
+    return with_second_look(policies, looked_at(learn), looked_at(policy), seed)
+
+
+MIN_SIGNAL_ROWS = 200
+"""Test rows with a signal from which their figures are shown on their own."""
+
+
+def describe_check(
+    data: Dataset, test: NDArray[np.int64], check: LearnedCheck, seed: int, reporter: Reporter
+) -> SecondLook:
+    """Return what the manifest says of the second look: its figures on the test rows with an answer."""
+    answered = test[~np.isnan(check.p_checked[test])]
+    signalled = answered[check.has_signal[answered]]
+
+    def figures(rows: NDArray[np.int64]) -> Evaluation:
+        p_match = np.clip(check.p_checked[rows], 1e-6, 1 - 1e-6)
+        outcomes = data.outcomes(rows, p_match, np.ones(rows.size, dtype=bool))
+        return evaluate(outcomes, n_seen=0, seed=seed)
+
+    with reporter.stage("Evaluating the second look"):
+        whole = figures(answered)
+        alone = figures(signalled) if signalled.size >= MIN_SIGNAL_ROWS else None
+    return SecondLook(
+        rows=check.n_rows,
+        signals=check.n_signals,
+        sources=check.n_sources_with_signals,
+        n=int(answered.size),
+        metrics=flat(whole),
+        intervals=_known(whole),
+        n_signals=int(signalled.size),
+        metrics_signals={} if alone is None else flat(alone),
+        intervals_signals={} if alone is None else _known(alone),
+    )
+
+
+def _known(evaluation: Evaluation) -> dict[str, tuple[float, float]]:
+    return {name: bounds for name, bounds in evaluation.intervals.items() if bounds is not None}
+
+
+def _weak_cost_share(costs: RequestCosts | CostsUnknown) -> float:
+    """Return what the weak model costs of what the strong one does, by the log's own tokens where they are known."""
+    if isinstance(costs, RequestCosts):
+        known = costs.is_known
+        return float(costs.weak[known].sum() / costs.strong[known].sum())
+    return DEFAULT_WEAK_COST_SHARE
 
 
 def _difficulty(data: Dataset, settings: TrainSettings, reporter: Reporter) -> Difficulty | None:

@@ -18,13 +18,23 @@ from numpy.typing import NDArray
 from scipy.special import logit
 
 from turnout.serving.bundles.bundle import SEEN_GROUPS, Bundle, Policy
-from turnout.serving.decision.decision import NO_RULES, check_content, model_decision, ruled_decision
+from turnout.serving.decision.decision import (
+    NO_RULES,
+    action_of,
+    check_content,
+    model_decision,
+    rule_of_three,
+    ruled_decision,
+)
+from turnout.serving.decision.judging import accept_threshold, look_again, verdict_of
 from turnout.serving.decision.routes import Reason, Route
 from turnout.serving.decision.rules.rules import Facts
 from turnout.serving.errors import InvalidRequest
+from turnout.serving.router.checker import CheckHead
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.model import Prediction, RouterModel, Stage
 from turnout.serving.router.prompt import Prompt
+from turnout.training.check.rows import answer_of
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.evaluate import evaluate
@@ -51,13 +61,22 @@ SCHEMA = pa.schema(
         ("route", pa.string()),
         ("stage", pa.string()),
         ("reason", pa.string()),
+        ("p_match_checked", pa.float64()),
+        ("action", pa.string()),
+        ("verdict", pa.string()),
     ]
 )
+"""The last three only of bundles with a second look: the `action` of a caller that checks, and of rows with the weak
+model's answer what the second look says of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class PredictedRow:
-    """One line of the predictions; `p_match` and `stage` are None only with reason INVALID."""
+    """One line of the predictions; `p_match` and `stage` are None only with reason INVALID.
+
+    `action` is None where the bundle has no second look, `p_match_checked` and `verdict` also where the row has no
+    answer of the weak model; `p_match_checked` alone where nothing vouches for it.
+    """
 
     id: str | None
     source: str | None
@@ -65,6 +84,9 @@ class PredictedRow:
     route: Route
     stage: str | None
     reason: Reason
+    p_match_checked: float | None = None
+    action: str | None = None
+    verdict: str | None = None
 
 
 def predict_rows(
@@ -82,10 +104,34 @@ def predict_rows(
         prediction = bundle.model.predict(row.prompt, policy.threshold, early_exit=early_exit)
         pair, before = bundle.manifest.pair, NO_RULES.before(Facts(row.prompt))
         decision = ruled_decision(pair, policy, before) if before.route else model_decision(pair, policy, prediction)
-        return PredictedRow(row.id, row.source, prediction.p_match, decision.route, prediction.stage, decision.reason)
+        return PredictedRow(
+            row.id,
+            row.source,
+            prediction.p_match,
+            decision.route,
+            prediction.stage,
+            decision.reason,
+            *_second_look(bundle, row, policy, prediction, rules=bool(before.route)),
+        )
 
     with reporter.stage("Predicting", len(rows)) as advance:
         return list(_in_threads(predict_one, rows, advance))
+
+
+def _second_look(
+    bundle: Bundle, row: Record, policy: Policy, prediction: Prediction, *, rules: bool
+) -> tuple[float | None, str | None, str | None]:
+    """Return p_match of the second look, the action of a caller that checks, and the verdict."""
+    if bundle.checker is None:
+        return None, None, None
+    checked = rule_of_three(bundle, policy, can_check=True)
+    action = str(Route.STRONG) if rules else str(action_of(policy, prediction, checked)).lower()
+    answer = answer_of(row)
+    if answer is None:
+        return None, action, None
+    found = look_again(bundle, row.prompt, *answer)
+    p_match = None if found.head is CheckHead.NONE else found.p_match
+    return p_match, action, str(verdict_of(found, accept_threshold(policy))).lower()
 
 
 def write_predictions(path: Path, rows: Sequence[PredictedRow]) -> None:
@@ -95,6 +141,8 @@ def write_predictions(path: Path, rows: Sequence[PredictedRow]) -> None:
     columns["reason"] = [str(row.reason) for row in rows]
     if not any(columns["source"]):
         del columns["source"]
+    if not any(columns["action"]):
+        del columns["p_match_checked"], columns["action"], columns["verdict"]
     schema = pa.schema([field for field in SCHEMA if field.name in columns])
     write_parquet(path, pa.table(columns, schema=schema))
 

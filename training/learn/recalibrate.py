@@ -363,13 +363,14 @@ def _manifest(parent: Manifest, graph: bytes, solved: Solved, evaluation: Evalua
         exit_band_by_threshold=solved.router.exit_band,
         golden_tolerance=GOLDEN_TOLERANCE,
         default_policy=DEFAULT_POLICY,
-        policies=solved.policies,
+        policies=solved.policies,  # solved anew, for one look: the second look was calibrated on other traffic
         metrics={"n": float(evaluation.n), "match_rate": evaluation.match_rate, **flat(evaluation)},
         intervals={name: bounds for name, bounds in evaluation.intervals.items() if bounds is not None},
         training=training,
         files={},
         parent=parent.bundle_id,
         verdict=None,
+        second_look=None,
     )
 
 

@@ -17,9 +17,20 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import CARD, GOLDEN, GRAPH, SEEN_GROUPS, TOKENIZER, Manifest, load_bundle
+from turnout.serving.bundles.bundle import (
+    CARD,
+    CHECKER,
+    GOLDEN,
+    GOLDEN_CHECKS,
+    GRAPH,
+    SEEN_GROUPS,
+    TOKENIZER,
+    Manifest,
+    load_bundle,
+)
+from turnout.serving.router.checker import CheckerModel
 from turnout.serving.router.model import RouterModel
-from turnout.training.bundle.golden import golden_lines
+from turnout.training.bundle.golden import golden_checks, golden_lines
 from turnout.training.bundle.publish import check_out, publish
 from turnout.training.dataset.dataset import Dataset, digest_files
 from turnout.training.dataset.load import load_rows
@@ -93,7 +104,14 @@ def train(
 def publish_learned(out: Path, learned: Learned, encoder: EncoderModel) -> Manifest:
     """Publish what was learned, and load it again: what was written is what will be served."""
     published = publish_trained(
-        out, learned.manifest, learned.evaluation, encoder, learned.graph, learned.seen, learned.blocks
+        out,
+        learned.manifest,
+        learned.evaluation,
+        encoder,
+        learned.graph,
+        learned.seen,
+        learned.blocks,
+        learned.checker,
     )
     load_bundle(out)
     return published
@@ -126,10 +144,12 @@ def publish_trained(
     graph: bytes,
     seen: bytes,
     blocks: DenseBlocks | None = None,
+    checker: bytes | None = None,
 ) -> Manifest:
     """Publish the graph with tokenizer, golden prompts, report, card and the digests of the groups seen.
 
-    `blocks` is what the dense vectors of live traffic are compared with; None leaves that out.
+    `blocks` is what the dense vectors of live traffic are compared with, `checker` the graph of the second look; None
+    leaves either out.
     """
     model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens, manifest.harness_rules)
     contents = report_files(manifest, evaluation) | {
@@ -140,6 +160,8 @@ def publish_trained(
         CARD: render_card(manifest, evaluation).encode(),
         **({} if blocks is None else {DENSE_BLOCKS: blocks.to_bytes()}),
     }
+    if checker is not None:
+        contents |= {CHECKER: checker, GOLDEN_CHECKS: golden_checks(CheckerModel(checker, model.featurize.ngrams))}
     return publish(out, manifest, contents)
 
 

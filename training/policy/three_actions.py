@@ -15,9 +15,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
-from turnout.serving.bundles.bundle import NEVER
+from turnout.serving.bundles.bundle import NEVER, CheckedPolicy, Policy
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.policy.guarantees import binomial_upper_bound, is_mean_shown_at_most
 
@@ -267,3 +268,47 @@ def one_row_a_group(group: Ints, seed: int) -> Ints:
     order = np.random.default_rng(seed).permutation(group.size)
     _, first = np.unique(group[order], return_index=True)
     return np.sort(order[first])
+
+
+def checked_policy(rows: LookedAt, solved: Solved, delta: float | None) -> CheckedPolicy:
+    """Return what the thresholds do on the rows that tested them."""
+    weak, accepted, escalated = solved.thresholds.actions(rows)
+    shown = weak | accepted
+    strong_mean = float(rows.strong_score.mean())
+    quality = float(np.where(shown, rows.weak_score, rows.strong_score).mean())
+    return CheckedPolicy(
+        t_strong=solved.thresholds.t_strong,
+        t_weak=solved.thresholds.t_weak,
+        t_accept=solved.thresholds.t_accept,
+        is_met=solved.is_met,
+        share_weak=float(weak.mean()),
+        share_tried=float((accepted | escalated).mean()),
+        share_escalated=float(escalated.mean()),
+        share_answered_weak=float(shown.mean()),
+        quality_kept=quality / strong_mean if strong_mean > 0 else None,
+        share_worse=float((shown & (rows.match == 0)).mean()),
+        share_worse_bound=solved.bound,
+        delta=delta,
+        cost_ratio=float(solved.thresholds.usd(rows).mean() / rows.costs.strong.mean()),
+    )
+
+
+def with_second_look(policies: Sequence[Policy], traced: LookedAt, tested: LookedAt, seed: int) -> list[Policy]:
+    """Return the policies with their rules over three actions, where their kind has one.
+
+    Args:
+        policies: solved for one look.
+        traced: rows that only shape the path of candidates.
+        tested: rows that no model which answers them was fitted on: they test the path.
+        seed: of the draws.
+    """
+    path = trace_path(traced)
+    solvers = {"max_worse": max_worse, "min_quality": min_quality, "max_worse_of_weak": max_worse_of_weak}
+    return [
+        policy
+        if policy.kind not in solvers
+        else msgspec.structs.replace(
+            policy, checked=checked_policy(tested, solvers[policy.kind](tested, path, policy.target, seed), DELTA)
+        )
+        for policy in policies
+    ]

@@ -31,7 +31,7 @@ def fit_ours(fold: Fold, *, wide: bool, with_scores: bool = False) -> tuple[Rout
         targets = {"four_outcomes": questions.classes[train], **others}
     chosen = select_settings(table, targets, match, group, wide=wide, reporter=Reporter(quiet=True))
     difficulty = questions.difficulty.take(train) if with_scores and questions.difficulty else None
-    return fit_calibrated(table, targets[chosen.form], match, group, chosen, difficulty=difficulty), chosen
+    return fit_calibrated(table, targets[chosen.form], match, group, chosen, difficulty=difficulty).router, chosen
 
 
 def answer(router: Router, fold: Fold) -> np.ndarray:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 import dataclasses
 from functools import cache
+from pathlib import Path
 
 import msgspec
 import numpy as np
 from onnx import checker, parser
 
-from turnout.serving.bundles.bundle import Bundle, CheckedPolicy
+from tests.builders import digest_of, tiny_bundle, tiny_manifest, write_manifest
+from turnout.serving.bundles.bundle import CHECKER, GOLDEN_CHECKS, Bundle, CheckedPolicy, GoldenCheck
+from turnout.serving.router.answer import Answer
 from turnout.serving.router.answer_features import SIGNALS, STRUCTURE
 from turnout.serving.router.checker import CheckerModel
 
@@ -85,3 +88,21 @@ def with_second_look(bundle: Bundle, **changes: object) -> Bundle:
     policies = [msgspec.structs.replace(policy, checked=checked) for policy in bundle.manifest.policies]
     manifest = msgspec.structs.replace(bundle.manifest, policies=policies)
     return dataclasses.replace(bundle, manifest=manifest, checker=signal_checker())
+
+
+def checked_folder(folder: Path, **changes: object) -> Path:
+    """Write a bundle with this second look; return its folder."""
+    tiny_bundle(folder, plus_is_unfamiliar=True)
+    asked = GoldenCheck("hello", "Paris.", 1.0, 0.0, 0.0, mean_logprob=-0.25)
+    said = [
+        signal_checker().check(asked.prompt, Answer(asked.answer), asked.signals, asked.first_log_odds, unlike).p_match
+        for unlike in (False, True)
+    ]
+    golden = msgspec.structs.replace(asked, p_checker=said[0], p_signals=said[1])
+    (folder / CHECKER).write_bytes(tiny_checker_graph())
+    (folder / GOLDEN_CHECKS).write_bytes(msgspec.json.encode(golden))
+    manifest = tiny_manifest(folder)
+    files = manifest.files | {name: digest_of(folder / name) for name in (CHECKER, GOLDEN_CHECKS)}
+    policies = [msgspec.structs.replace(one, checked=checked_policy(**changes)) for one in manifest.policies]
+    write_manifest(folder, msgspec.structs.replace(manifest, files=files, policies=policies))
+    return folder

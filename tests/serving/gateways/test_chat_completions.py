@@ -12,7 +12,7 @@ import openai
 import pytest
 
 from tests.builders import tiny_bundle
-from tests.checkers import with_second_look
+from tests.checkers import checked_folder, with_second_look
 from tests.http_calls import Reply, call, http_address_in, http_server
 from tests.running import ANY_PORT, server_process
 from tests.stub_upstream import SURE, UNSURE, Said, Script, StubUpstream, stub_upstream
@@ -357,15 +357,21 @@ def test_a_caller_that_leaves_takes_the_calls_of_the_upstream_along(bundle: Bund
     assert using(bundle, script(Said(hang_s=2, logprob=UNSURE)), use) == [WEAK]
 
 
-def test_the_command_line_serves_chat_completions_in_every_worker(plain: Bundle, tmp_path: Path):
-    with stub_upstream(script(Said())) as stub:
+def test_the_command_line_serves_chat_completions_in_every_worker(tmp_path: Path):
+    def answers(model: str, text: str) -> Said:
+        return script(Said(logprob=SURE if text == "hello" else UNSURE))(model, text)
+
+    with stub_upstream(answers) as stub:
         options = ("--http", ANY_PORT, "--upstream", stub.url)
-        with server_process(plain.folder, tmp_path / "log", *options, workers=2):
+        with server_process(checked_folder(tmp_path / "tiny"), tmp_path / "log", *options, workers=2):
             http = http_address_in(tmp_path / "log")
             with openai.OpenAI(base_url=f"http://{http}/v1", api_key=KEY, max_retries=0, timeout=60) as client:
-                answers = [client.chat.completions.create(**asking()) for _ in range(4)]
-        assert [answer.choices[0].message.content for answer in answers] == ["Paris."] * 4
-        assert stub.models == [WEAK] * 4
+                said = [
+                    client.chat.completions.create(**asking(text)).choices[0].message.content
+                    for text in ("hello", "hello you") * 3
+                ]
+        assert said == ["Paris.", "Paris, I am certain."] * 3
+        assert stub.models == [WEAK, WEAK, STRONG] * 3
 
 
 @pytest.mark.parametrize("url", ["ftp://x/v1", "api.openai.com/v1", "http://", "http://x/v1?key=1"])

@@ -45,6 +45,8 @@ class Shape(IntEnum):
 
 SHORT_WORDS = 12
 PAGE_CHARS = 400
+NUMBER_CHARS = 40
+"""Longer text is no bare number; the expression is quadratic in a run of spaces."""
 
 STRUCTURE: dict[str, str] = {
     "log_chars": "log(1 + characters of the whole answer)",
@@ -85,7 +87,7 @@ _NUMBER = re.compile(r"\d+(?:[.,]\d+)*")
 _LETTER = re.compile(r"\s*[(\[]?([A-Za-z])[)\].:]?\s*")
 _BARE_NUMBER = re.compile(r"\s*[-+]?[$€£]?\d[\d.,]*\s*%?\.?\s*")
 _HEDGE = re.compile(
-    r"\b(?:might|may|perhaps|possibly|probably|likely|seems?|appears?|approximately|about|around|roughly|estimated?"
+    r"\b(?=[mpslaerhbutin])(?:might|may|perhaps|possibly|probably|likely|seems?|appears?|approximately|about|around|roughly|estimated?"
     r"|assum(?:e|ing)|however|but|although|unclear|uncertain|unsure|not sure|i think|i believe|typically|generally"
     r"|usually|often|as of)\b",
     re.IGNORECASE,
@@ -98,7 +100,8 @@ _REFUSAL = re.compile(
     re.IGNORECASE,
 )
 _FINAL = re.compile(r"####|\\boxed|\banswer(?:\s+is|\s*:|\"\s*:)|\btherefore\b|\bthus\b", re.IGNORECASE)
-_ITEM = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s", re.MULTILINE)
+_ITEM = re.compile(r"^[ \t]{0,8}(?:[-*•]|\d{1,2}[.)])\s", re.MULTILINE)
+"""No `\\s` before the bullet: it tried each of 8,192 line breaks as a beginning, and took 1.4 s."""
 _OPTION = re.compile(r"(?:^|[\n,])[ \t]*\(?([A-J])[).:][ \t]+(.+?)(?=,[ \t]*[A-J]:[ \t]|\n|$)")
 _CATCH_ALL = re.compile(
     r"\b(?:all|none|both|neither|any) (?:of )?(?:the )?(?:above|these|them|options?)|\ball\b|\bnone\b", re.IGNORECASE
@@ -121,7 +124,7 @@ def shape_of(answer: Answer) -> Shape:  # noqa: PLR0911  # one line a shape, in 
         return Shape.EMPTY
     if _LETTER.fullmatch(text):
         return Shape.LETTER
-    if _BARE_NUMBER.fullmatch(text):
+    if len(text) <= NUMBER_CHARS and _BARE_NUMBER.fullmatch(text):
         return Shape.NUMBER
     if text[0] in "{[" or text.startswith("```json"):
         return Shape.STRUCTURED

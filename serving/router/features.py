@@ -56,7 +56,8 @@ _CONSTRAINT = re.compile(
     r"|step by step)\b",
     re.IGNORECASE,
 )
-_CHOICE = re.compile(r"^\s*\(?[A-Ja-j][).:]\s", re.MULTILINE)
+_CHOICE = re.compile(r"^[^\S\n]*\(?[A-Ja-j][).:]\s", re.MULTILINE)
+"""The same lines as with `\\s*`, which tried each of 8,192 line breaks as a beginning and took a second."""
 
 _OTHER, _DIGIT, _UPPER, _NON_ASCII, _MATH, _CODE, _NEWLINE, _QUESTION = range(8)
 

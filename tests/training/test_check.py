@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from turnout.serving.errors import BundleRefused
 from turnout.serving.router.answer import Answer, Signals
 from turnout.serving.router.answer_features import STRUCTURE, Shape, shape_of, signals_of, structure_of
 from turnout.serving.router.checker import CheckHead
+from turnout.serving.router.features import structural_features
+from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.check.fit import fit_checker, fit_signal_head
 from turnout.training.check.rows import CheckRows
 from turnout.training.encoders.encoders import EncoderModel
@@ -286,3 +289,13 @@ def test_damaged_second_look_is_not_served(checked: tuple[Path, Bundle], tmp_pat
     (copy / name).write_bytes(raw)
     with pytest.raises(BundleRefused, match=name):
         load_bundle(copy)
+
+
+@pytest.mark.parametrize("text", ["\n" * 8192, " " * 8192, "1 " * 4096, "a\n " * 3000, "(" * 8192, "- \n" * 3000])
+def test_no_text_takes_the_measures_long(text: str):
+    prompt = prompt_from_text(text)
+    started_s = time.process_time()
+    structure_of(text, Answer(text))
+    shape_of(Answer(text))
+    structural_features(prompt, text, 10)
+    assert time.process_time() - started_s < 0.3  # of this thread's processor: 1.4 s where a pattern is quadratic

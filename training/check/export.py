@@ -88,19 +88,23 @@ checker (int64[k] buckets, float[k] counts, float[{len(STRUCTURE)}] structure, i
     used_number = Cast <to = 7> (is_used)
     cell_terms = Mul (used_number, places)
     cell = ReduceSum <keepdims = 0> (cell_terms, first_axis)
-    slope = Gather (line_slopes, cell)
-    offset = Gather (line_intercepts, cell)
-    sloped = Mul (raw, slope)
-    odds = Add (sloped, offset)
+    match_slope = Gather (match_slopes, cell)
+    miss_slope = Gather (miss_slopes, cell)
+    start = Gather (starts, cell)
+    negated = Neg (raw)
+    minus_log_p = Softplus (negated)
+    minus_log_q = Softplus (raw)
+    match_term = Mul (minus_log_p, match_slope)
+    miss_term = Mul (minus_log_q, miss_slope)
+    bent = Sub (miss_term, match_term)
+    odds = Add (bent, start)
     p_checker = Sigmoid (odds)
 
     head_terms = Mul (share, head_offsets)
     head_part = ReduceSum <keepdims = 0> (head_terms, first_axis)
     head_strength = Mul (strength, head_slope)
     head_sum = Add (head_strength, head_part)
-    head_raw = Add (head_sum, head_base)
-    head_sloped = Mul (head_raw, head_line_slope)
-    head_odds = Add (head_sloped, head_line_intercept)
+    head_odds = Add (head_sum, head_base)
     p_signals = Sigmoid (head_odds)
 }}
 """
@@ -138,8 +142,6 @@ def _constants(checker: Checker, head: SignalHead) -> dict[str, NDArray[Any]]:
         "intercept": checker.intercept,
         "head_base": head.base,
         "head_slope": head.slope,
-        "head_line_slope": head.line.slope,
-        "head_line_intercept": head.line.intercept,
         "idf": checker.idf,
         "lexical": checker.lexical * settings.lexical_scale,
         "mean": scaler.mean[-1],
@@ -150,8 +152,9 @@ def _constants(checker: Checker, head: SignalHead) -> dict[str, NDArray[Any]]:
         "own": checker.own * settings.shape_structure_scale,
         "shapes": shapes * settings.shape_scale,
         "kinds": signals[1:] * settings.signal_scale,
-        "line_slopes": [line.slope for line in checker.calibrators],
-        "line_intercepts": [line.intercept for line in checker.calibrators],
+        "match_slopes": [beta.match_slope for beta in checker.calibrators],
+        "miss_slopes": [beta.miss_slope for beta in checker.calibrators],
+        "starts": [beta.intercept for beta in checker.calibrators],
         "head_offsets": head.offsets,
     }
     return {name: np.asarray(value, dtype=np.float32) for name, value in singles.items()} | {

@@ -21,7 +21,7 @@ from turnout.training.check.fit import (
     SignalHead,
     calibrated,
     fit_checker,
-    fit_lines,
+    fit_maps,
     fit_signal_head,
     out_of_fold,
 )
@@ -111,13 +111,13 @@ def learn_check(data: Dataset, learn: Ints, first: FirstLook, ngrams: Ngrams) ->
     raw = out_of_fold(rows.take(own), match, group, weight)
     checker = fit_checker(rows.take(own), match, weight)
     cell = checker.gate.cell(rows.take(own))
-    lines = fit_lines(raw, match, cell)
-    checker = replace(checker, calibrators=lines)
+    maps = fit_maps(raw, match, cell)
+    checker = replace(checker, calibrators=maps)
     head = fit_signal_head(rows.take(own), match, source, group)
 
     unlike = first.is_unlike[answered]
     p_checked = _served(expit(checker.log_odds(rows)), expit(head.log_odds(rows)), unlike)
-    of_taught = calibrated(raw, cell, lines)
+    of_taught = calibrated(raw, cell, maps)
     held = head.held_out if head.held_out.size else np.full(taught.size, np.nan)
     p_checked[own] = _served(expit(of_taught), expit(held), unlike[own])
     spread = np.full(has_answer.size, np.nan)

@@ -197,15 +197,15 @@ def max_worse_of_weak(rows: LookedAt, path: Sequence[Thresholds], target: float,
     """Solve "of what the weak model answers at most a share `target` is worse", at level 1 - `DELTA`.
 
     The draws are the rows that the weak model answers, so few at the safe end that nothing could be shown there: the
-    path begins where no worse answer among them would prove the promise. That place follows from p_match alone, and
-    no outcome chose it, so that the level holds.
+    path begins where no worse answer among them would prove a quarter of the promise. That place follows from p_match
+    alone, and no outcome chose it, so that the level holds.
     """
     drawn = rows.take(one_row_a_group(rows.group, seed))
 
     def count(thresholds: Thresholds) -> int:
         return int(thresholds.answered_weak(drawn).sum())
 
-    enough = [point for point in path if binomial_upper_bound(0, count(point), DELTA) <= target / 2]
+    enough = [point for point in path if binomial_upper_bound(0, count(point), DELTA) <= target / 4]
 
     def bound(thresholds: Thresholds) -> float:
         answered = thresholds.answered_weak(drawn)

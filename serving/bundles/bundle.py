@@ -18,6 +18,7 @@ from pathlib import Path
 import msgspec
 
 from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline, unseen_in
+from turnout.serving.bundles.risk_path import RiskPath, level_of
 from turnout.serving.bundles.signing import is_signed_by, signature_of
 from turnout.serving.bundles.verdict import Verdict
 from turnout.serving.errors import BundleRefused, ModelFault, UnknownName
@@ -187,12 +188,12 @@ class OutOfDistribution(msgspec.Struct, frozen=True):
 
 
 class SecondLook(msgspec.Struct, frozen=True):
-    """What the second look was learned from and what it is worth, on test rows that no fit has seen.
+    """What the second look was learned from and what it is worth, on rows told by fits without their group.
 
     Attributes:
         rows, signals: answers that taught it, and those of them with a signal that counts.
-        sources: sources with signals; each left out whole once to calibrate the signal head.
-        n, metrics, intervals: of the test rows with an answer, named as those of the first look.
+        sources: sources with signals; each left out whole once to judge the signal head.
+        n, metrics, intervals: of the rows with an answer, named as those of the first look.
         n_signals, metrics_signals, intervals_signals: of those of them with a signal; empty where they are too few.
     """
 
@@ -215,6 +216,10 @@ class Manifest(msgspec.Struct, frozen=True):
         exit_band_by_threshold: the band as it is; None where it is as wide at every threshold.
         harness_rules: version of the rules by which prompts lose their harness text (`turnout.serving.router.harness`).
         second_look: of the checker; None where there is none.
+        default_reason: why the default policy is that one, for people; empty where nobody said.
+        margin: by how much the weak score could fall below the strong one and still match; None in bundles of before,
+            where it stands among the settings: read `match_margin`.
+        risk: what any level of `max_worse` is solved from; None where only the table holds.
     """
 
     format_version: int
@@ -240,6 +245,14 @@ class Manifest(msgspec.Struct, frozen=True):
     verdict: Verdict | None = None
     harness_rules: int = 0
     second_look: SecondLook | None = None
+    default_reason: str = ""
+    margin: float | None = None
+    risk: RiskPath | None = None
+
+    @property
+    def match_margin(self) -> float:
+        """By how much the weak score could fall below the strong one and still match, as the bundle was trained."""
+        return float(self.training.settings.get("margin", 0.0)) if self.margin is None else self.margin
 
     @property
     def bundle_id(self) -> str:
@@ -247,7 +260,7 @@ class Manifest(msgspec.Struct, frozen=True):
         return f"{self.name}/{self.version}"
 
     def policy(self, name: str) -> Policy:
-        """Return the policy of that name, the default one for the empty name.
+        """Return the policy of that name, the default one for the empty name; any `max_worse` level is solved.
 
         Raises:
             UnknownName: the bundle has no such policy; the message lists those it has.
@@ -256,8 +269,29 @@ class Manifest(msgspec.Struct, frozen=True):
         for policy in self.policies:
             if policy.name == wanted:
                 return policy
+        level = level_of(wanted)
+        if self.risk is not None and level is not None:
+            return level_policy(self.risk, level)
         known = ", ".join(policy.name for policy in self.policies)
-        raise UnknownName(f"unknown policy; bundle {self.bundle_id} has: {known}")
+        anything = "" if self.risk is None else ", and max_worse at any multiple of 0.0005 up to 0.5"
+        raise UnknownName(f"unknown policy; bundle {self.bundle_id} has: {known}{anything}")
+
+
+def level_policy(path: RiskPath, level: float) -> Policy:
+    """Return `max_worse` at a level, solved from the path; everything goes strong where it is not met."""
+    place = path.place(level)
+    return Policy(
+        name=f"max_worse={level:g}",
+        kind="max_worse",
+        target=level,
+        threshold=1.0 if place is None else path.thresholds[place],
+        is_met=place is not None,
+        share_weak=0.0 if place is None else path.share_weak[place],
+        quality_kept=None,
+        share_worse=0.0 if place is None else path.share_worse[place],
+        share_worse_bound=None if place is None else level,
+        delta=path.delta,
+    )
 
 
 class Golden(msgspec.Struct, frozen=True):

@@ -11,8 +11,10 @@ from sklearn.model_selection import GroupKFold
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
-from turnout.training.fit.crossfit import N_FOLDS, fit_calibrated, out_of_fold
+from turnout.training.fit.crossfit import fit_calibrated
 from turnout.training.fit.fit import FitSettings, fit_router
+from turnout.training.fit.out_of_fold import N_FOLDS, Lessons, out_of_fold
+from turnout.training.fit.select import candidates_of
 
 N = 300
 SETTINGS = FitSettings(c=20.0, form="binary")
@@ -35,16 +37,26 @@ def chance() -> np.ndarray:
 PAIRS = np.arange(N) // 2
 
 
+def answers(
+    table: FeatureTable,
+    label: np.ndarray,
+    weight: np.ndarray | None = None,
+    candidates: tuple[FitSettings, ...] = (SETTINGS,),
+) -> tuple[np.ndarray, np.ndarray]:
+    found = out_of_fold(Lessons(table, {"binary": label}, label, PAIRS, weight), list(candidates))
+    return found.fast, found.full
+
+
 def test_out_of_fold_answers_do_not_know_labels_that_the_prompt_does_not_tell(table: FeatureTable, chance: np.ndarray):
     _, in_sample = fit_router(table, chance, SETTINGS).log_odds(table)
     assert roc_auc_score(chance, in_sample) > 0.95
-    for log_odds in out_of_fold(table, chance, PAIRS, SETTINGS):
+    for log_odds in answers(table, chance):
         assert abs(roc_auc_score(chance, log_odds) - 0.5) < 0.15
 
 
 def test_overconfidence_of_a_loose_fit_is_calibrated_away(table: FeatureTable, chance: np.ndarray):
-    router = fit_calibrated(table, chance, chance, PAIRS, SETTINGS).router
-    fast, full = out_of_fold(table, chance, PAIRS, SETTINGS)
+    router = fit_calibrated(table, chance, chance, PAIRS, SETTINGS)
+    fast, full = answers(table, chance)
     of_the_rate = log_loss(chance, np.full(N, chance.mean()))
     for calibrator, log_odds in ((router.fast_calibrator, fast), (router.full_calibrator, full)):
         assert log_loss(chance, expit(log_odds)) > of_the_rate + 0.05
@@ -55,8 +67,8 @@ def test_labels_of_a_group_never_reach_its_own_out_of_fold_answer(table: Feature
     _, held_out = next(iter(GroupKFold(N_FOLDS).split(chance, groups=PAIRS)))
     canary = chance.copy()
     canary[held_out] = 1 - canary[held_out]
-    before = out_of_fold(table, chance, PAIRS, SETTINGS)
-    after = out_of_fold(table, canary, PAIRS, SETTINGS)
+    before = answers(table, chance)
+    after = answers(table, canary)
     others = np.setdiff1d(np.arange(N), held_out)
     for one, two in zip(before, after, strict=True):
         assert np.array_equal(one[held_out], two[held_out])
@@ -64,7 +76,7 @@ def test_labels_of_a_group_never_reach_its_own_out_of_fold_answer(table: Feature
 
 
 def test_kept_regression_learns_from_all_rows(table: FeatureTable, chance: np.ndarray):
-    router = fit_calibrated(table, chance, chance, PAIRS, SETTINGS).router
+    router = fit_calibrated(table, chance, chance, PAIRS, SETTINGS)
     expected = fit_router(table, chance, SETTINGS).log_odds(table)
     for ours, theirs in zip(router.linear.log_odds(table), expected, strict=True):
         assert np.allclose(ours, theirs)
@@ -74,8 +86,18 @@ def test_rows_of_weight_zero_teach_nothing(table: FeatureTable, chance: np.ndarr
     weight = (PAIRS % 2).astype(np.float64)
     canary = np.where(weight > 0, chance, 1 - chance)
     for one, two in zip(
-        out_of_fold(table, chance, PAIRS, SETTINGS, weight=weight),
-        out_of_fold(table, canary, PAIRS, SETTINGS, weight=weight),
+        answers(table, chance, weight=weight),
+        answers(table, canary, weight=weight),
         strict=True,
     ):
         assert np.allclose(one, two, atol=1e-5)
+
+
+def test_labels_of_a_fold_have_no_say_in_the_settings_behind_its_answers(table: FeatureTable, chance: np.ndarray):
+    _, held_out = next(iter(GroupKFold(N_FOLDS).split(chance, groups=PAIRS)))
+    canary = chance.copy()
+    canary[held_out] = 1 - canary[held_out]
+    tried = tuple(candidates_of(["binary"], N))
+    before, after = answers(table, chance, candidates=tried), answers(table, canary, candidates=tried)
+    for one, two in zip(before, after, strict=True):
+        assert np.array_equal(one[held_out], two[held_out])

@@ -11,11 +11,10 @@ from scipy.sparse import csr_matrix
 from turnout.serving.router.features import N_BUCKETS, STRUCTURAL
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.fit.fit import FitSettings
-from turnout.training.fit.select import C_GRID, select_settings, within_one_error
-from turnout.training.progress import Reporter
+from turnout.training.fit.out_of_fold import Lessons, out_of_fold
+from turnout.training.fit.select import C_GRID, candidates_of, within_one_error
 
 N = 300
-QUIET = Reporter(quiet=True)
 
 
 @pytest.fixture
@@ -34,7 +33,9 @@ def table(angle: np.ndarray) -> FeatureTable:
 def chosen(table: FeatureTable, outcome: np.ndarray, *, wide: bool = False) -> FitSettings:
     match = (outcome != 1).astype(np.int64)
     targets = {"four_outcomes": outcome, "binary": match}
-    return select_settings(table, targets, match, np.arange(N), wide=wide, reporter=QUIET)
+    return out_of_fold(
+        Lessons(table, targets, match, np.arange(N)), candidates_of(list(targets), N, wide=wide)
+    ).settings
 
 
 def test_four_outcomes_win_where_they_alone_tell_the_failures(table: FeatureTable, angle: np.ndarray):
@@ -49,7 +50,7 @@ def test_simplest_form_and_least_c_win_where_nothing_can_be_learned(table: Featu
 
 def test_log_without_scores_has_one_form_to_choose_from(table: FeatureTable, angle: np.ndarray):
     match = (angle < np.pi).astype(np.int64)
-    found = select_settings(table, {"binary": match}, match, np.arange(N), wide=False, reporter=QUIET)
+    found = out_of_fold(Lessons(table, {"binary": match}, match, np.arange(N)), candidates_of(["binary"], N)).settings
     assert found.form == "binary"
 
 

@@ -20,6 +20,7 @@ from turnout.training.evaluation import bootstrap, metrics
 from turnout.training.evaluation.evaluation import CurvePoint
 from turnout.training.evaluation.metrics import Ranking
 from turnout.training.offpolicy.savings.machine import Machine
+from turnout.training.policy.default import carried
 from turnout.training.progress import Reporter
 
 KEPT_QUALITY = 0.99
@@ -50,6 +51,7 @@ class Assessment(msgspec.Struct, frozen=True):
         test_rows: rows that every point is measured on.
         curve: from the smallest size to the whole fit part.
         enough_rows: as in `LearningCurve`.
+        carries: which promises so many rows can carry and how many more the next one needs, for people.
         savings: None where they can't be said.
         savings_unknown: why, for people; empty where they are known.
     """
@@ -63,6 +65,7 @@ class Assessment(msgspec.Struct, frozen=True):
     enough_rows: int | None
     savings: ExpectedSavings | None = None
     savings_unknown: str = ""
+    carries: str = ""
 
 
 def assess(data: Dataset, table: FeatureTable, pair: Pair, *, seed: int, reporter: Reporter) -> Assessment:
@@ -72,6 +75,7 @@ def assess(data: Dataset, table: FeatureTable, pair: Pair, *, seed: int, reporte
     found = curve_of(data, fits, seed=seed)
     costs = request_costs([data.records[row] for row in fits.test], pair)
     return Assessment(
+        carries=carried(data.groups.n_groups),
         labelled=len(data.rows),
         groups=data.groups.n_groups,
         non_matches=int((data.match == 0).sum()),

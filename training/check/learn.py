@@ -1,12 +1,12 @@
-"""Learn the second look, where the log holds answers: fit, calibrate, export, and say what it is worth.
+"""Learn the second look, where the log holds answers: fit, calibrate, export, and say of each row what it says.
 
-Comes in: the dataset with its parts, and the router with what its fast head says of each row out of fold. Goes out:
-`LearnedCheck`. Settings, weights and calibration see the fit and calibration parts alone; the policy part tests the
-policies, and the test part gives the figures, both with answers that no fit has seen.
+Comes in: labelled records, and what the first look says of them out of fold. Goes out: `LearnedCheck`. Every row with
+an answer teaches; what each is told comes from fits without its group, and the calibrators from those answers.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -26,8 +26,8 @@ from turnout.training.check.fit import (
     out_of_fold,
 )
 from turnout.training.check.rows import CheckRows, answer_of, check_rows
-from turnout.training.dataset.dataset import Dataset
 from turnout.training.errors import DataRefused
+from turnout.training.logs.records import Record
 
 MIN_ROWS = 400
 MIN_NON_MATCHES = 40
@@ -53,24 +53,32 @@ class FirstLook:
 
 
 @dataclass(frozen=True)
+class Rows:
+    """Labels of n rows: (n,) `match`, the group of each, and its weight in the fit."""
+
+    match: Ints
+    group: Ints
+    weight: Floats
+
+
+@dataclass(frozen=True)
 class LearnedCheck:
     """A second look.
 
     Attributes:
         graph: `checker.onnx`.
-        p_checked: (n,) p_match of rows with an answer, from fits that have not seen them; NaN without an answer; -1
-            where the prompt is unlike the training data and no signal counts, which is never accepted.
+        p_checked: (n,) p_match of rows with an answer, from fits that have not seen their group; NaN without an answer;
+            -1 where the prompt is unlike the training data and no signal counts, which is never accepted.
         has_signal: (n,) whether a signal counts.
-        n_rows, n_signals: rows that taught it, and those of them with a signal that counts.
-        n_sources_with_signals: sources whose leaving out calibrated the signal head.
+        n_rows: rows that taught it.
+        n_sources: sources with signals, each left out whole once.
     """
 
     graph: bytes
     p_checked: Floats
     has_signal: Bools
     n_rows: int
-    n_signals: int
-    n_sources_with_signals: int
+    n_sources: int
 
 
 @dataclass(frozen=True)
@@ -80,54 +88,44 @@ class NoCheck:
     reason: str
 
 
-def learn_check(data: Dataset, learn: Ints, first: FirstLook, ngrams: Ngrams) -> LearnedCheck | NoCheck:
-    """Learn the second look from the rows of `learn` that have the weak answer.
+def learn_check(records: Sequence[Record], rows: Rows, first: FirstLook, ngrams: Ngrams) -> LearnedCheck | NoCheck:
+    """Learn the second look from the rows that have the weak answer.
 
     Args:
-        data: all rows.
-        learn: row numbers of the fit and calibration parts.
-        first: of all rows; those of `learn` out of fold.
+        records: of n labelled rows.
+        rows: their labels and groups.
+        first: what the first look says of them, out of fold.
         ngrams: reads answers as the router reads prompts.
 
     Raises:
         DataRefused: the exported graph misses the Python path.
     """
-    has_answer = np.array([answer_of(row.record) is not None for row in data.rows], dtype=bool)
-    taught = learn[has_answer[learn]]
-    n_worse = int((data.match[taught] == 0).sum())
+    has_answer = np.array([answer_of(record) is not None for record in records], dtype=bool)
+    taught = np.flatnonzero(has_answer)
+    match, group, weight = rows.match[taught], rows.group[taught], rows.weight[taught]
+    n_worse = int((match == 0).sum())
     if taught.size < MIN_ROWS or n_worse < MIN_NON_MATCHES:
         return NoCheck(
             f"{taught.size} rows with the weak model's answer, {n_worse} of them worse; it needs {MIN_ROWS} and "
             f"{MIN_NON_MATCHES}"
         )
-    answered = np.flatnonzero(has_answer)
-    rows = check_rows([data.rows[row].record for row in answered], first.fast[answered], ngrams)
-    place = np.full(has_answer.size, -1)
-    place[answered] = np.arange(answered.size)
-    own = place[taught]
-    match, group, weight = data.match[taught], data.groups.group[taught], data.weight[taught]
-    source = np.array([data.rows[row].record.source or "" for row in taught])
-
-    raw = out_of_fold(rows.take(own), match, group, weight)
-    checker = fit_checker(rows.take(own), match, weight)
-    cell = checker.gate.cell(rows.take(own))
+    answered = [records[row] for row in taught]
+    features = check_rows(answered, first.fast[taught], ngrams)
+    source = np.array([record.source or "" for record in answered])
+    raw = out_of_fold(features, match, group, weight)
+    checker = fit_checker(features, match, weight)
+    cell = checker.gate.cell(features)
     maps = fit_maps(raw, match, cell)
     checker = replace(checker, calibrators=maps)
-    head = fit_signal_head(rows.take(own), match, source, group)
+    head = fit_signal_head(features, match, source, group)
 
-    unlike = first.is_unlike[answered]
-    p_checked = _served(expit(checker.log_odds(rows)), expit(head.log_odds(rows)), unlike)
-    of_taught = calibrated(raw, cell, maps)
-    held = head.held_out if head.held_out.size else np.full(taught.size, np.nan)
-    p_checked[own] = _served(expit(of_taught), expit(held), unlike[own])
-    spread = np.full(has_answer.size, np.nan)
-    spread[answered] = p_checked
+    alone = head.held_out if head.held_out.size else np.full(taught.size, np.nan)
+    p_checked, has_signal = np.full(has_answer.size, np.nan), np.zeros(has_answer.size, dtype=bool)
+    p_checked[taught] = _served(expit(calibrated(raw, cell, maps)), expit(alone), first.is_unlike[taught])
+    has_signal[taught] = cell > 0
     graph = export_checker(checker, head)
-    _check_parity(graph, checker, head, data, answered, rows, ngrams)
-    known = cell > 0
-    has_signal = np.zeros(has_answer.size, dtype=bool)
-    has_signal[answered] = checker.gate.cell(rows) > 0
-    return LearnedCheck(graph, spread, has_signal, taught.size, int(known.sum()), int(np.unique(source[known]).size))
+    _check_parity(graph, checker, head, answered, features, ngrams)
+    return LearnedCheck(graph, p_checked, has_signal, taught.size, int(np.unique(source[cell > 0]).size))
 
 
 def _served(checker: Floats, signals: Floats, is_unlike: Bools) -> Floats:
@@ -135,22 +133,15 @@ def _served(checker: Floats, signals: Floats, is_unlike: Bools) -> Floats:
 
 
 def _check_parity(
-    graph: bytes,
-    checker: Checker,
-    head: SignalHead,
-    data: Dataset,
-    answered: Ints,
-    rows: CheckRows,
-    ngrams: Ngrams,
+    graph: bytes, checker: Checker, head: SignalHead, records: Sequence[Record], rows: CheckRows, ngrams: Ngrams
 ) -> None:
     model = CheckerModel(graph, ngrams)
-    some = np.arange(answered.size)[:: max(1, answered.size // PARITY_ROWS)][:PARITY_ROWS]
+    some = range(0, len(records), max(1, len(records) // PARITY_ROWS))
     whole, alone = expit(checker.log_odds(rows)), expit(head.log_odds(rows))
     for row in some:
-        record = data.rows[answered[row]].record
-        answer, signals = answer_of(record) or (Answer(), Signals())
+        answer, signals = answer_of(records[row]) or (Answer(), Signals())
         for is_unlike, expected in ((False, whole[row]), (True, alone[row])):
-            found = model.check(record.prompt.text, answer, signals, float(rows.first[row]), is_unlike).p_match
+            found = model.check(records[row].prompt.text, answer, signals, float(rows.first[row]), is_unlike).p_match
             if abs(found - np.nan_to_num(expected)) > PARITY_TOLERANCE:
                 raise DataRefused(
                     f"the second look's graph gives {found:.6f} where the Python path gives {expected:.6f}; "

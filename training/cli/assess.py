@@ -67,6 +67,7 @@ def _print_assessment(found: Assessment, pair: Pair) -> None:
         f"{found.labelled} usable rows in {found.groups} groups, {found.non_matches} with a worse weak answer; "
         f"{found.test_rows} rows kept apart to measure on"
     )
+    print(f"{found.carries}.")
     table = Table(title="Learning curve (95 % intervals)", title_justify="left")
     for name in ("rows fitted", "AUROC", "APGR", f"to {pair.weak} at 99 % quality", "excess log loss"):
         table.add_column(name, justify="right")

@@ -9,7 +9,6 @@ import msgspec
 
 from turnout.serving.bundles.bundle import load_bundle
 from turnout.serving.cli.options import Flag
-from turnout.serving.observe.drift.watch import margin_of
 from turnout.training.cli.figures import print_evaluation
 from turnout.training.cli.options import (
     LEARNING,
@@ -55,7 +54,7 @@ def evaluate(
     reading, found = files.reading, find_logs(data)
     loaded, reporter = load_bundle(bundle), Reporter(quiet=output.quiet)
     rules = loaded.manifest.harness_rules
-    margin = margin_of(loaded.manifest) if margin is None else margin  # p_match is of that `match` and no other
+    margin = loaded.manifest.match_margin if margin is None else margin  # p_match is of that `match` and no other
     dataset = load_dataset(found, loaded.manifest.pair, reading, margin, reporter, rules).dataset
     evaluation = evaluate_bundle(
         loaded,

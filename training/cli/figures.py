@@ -30,6 +30,8 @@ def print_trained(trained: Trained, *, as_json: bool) -> None:
     manifest = trained.manifest
     print_evaluation(trained.evaluation)
     console().print(policies_table(manifest))
+    print(f"default policy {manifest.default_policy}: {manifest.default_reason}")
+    print(trained.carries)
     if trained.n_quarantined:
         print(f"{trained.n_quarantined} rows in quarantine: {out.parent / f'{out.name}.quarantine.jsonl'}")
     if trained.unlabelled:
@@ -50,6 +52,9 @@ def _result_json(trained: Trained) -> str:
         "metrics": trained.manifest.metrics,
         "intervals": trained.manifest.intervals,
         "policies": trained.manifest.policies,
+        "default_policy": trained.manifest.default_policy,
+        "default_reason": trained.manifest.default_reason,
+        "carries": trained.carries,
         "quarantined": trained.n_quarantined,
         "unlabelled": trained.unlabelled,
     }

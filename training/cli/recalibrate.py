@@ -35,6 +35,7 @@ def recalibrate(
     *,
     out: Path,
     seed: Seed = 0,
+    policy: str = "",
     data: Annotated[LearningOptions, Flat] = LEARNING,
     encoder: EncoderInside = "",
     cache: Cache = True,
@@ -48,8 +49,10 @@ def recalibrate(
 
     Args:
         out: Folder of the new bundle; not that of the old one. An earlier bundle is replaced.
+        policy: Policy that is served unless a request names another; without it the strictest promise that is met and
+            sends at least a tenth to the weak model.
     """
-    settings = RecalibrateSettings(seed, data.reading, cache_dir(cache))
+    settings = RecalibrateSettings(seed, data.reading, cache_dir(cache), policy)
     found, parent = find_logs(logs), load_bundle(bundle)
     model = load_encoder(find_encoder(encoder or parent.manifest.encoder.name))
     recalibrated = recalibrate_bundle(parent, found, out, model, settings, Reporter(quiet=output.quiet))

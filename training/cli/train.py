@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
@@ -45,6 +45,8 @@ def train(
     scores: Path | None = None,
     signals: Path | None = None,
     learning_curve: Flag = False,
+    policy: str = "",
+    balance: Literal["source"] | None = None,
     note: Annotated[Path | None, Parameter(validator=validators.Path(exists=True, dir_okay=False))] = None,
     harness_rules: HarnessRules = LATEST_HARNESS_RULES,
     margin: Margin = 0.0,
@@ -54,9 +56,9 @@ def train(
     cache: Cache = True,
     output: Annotated[Output, Flat] = OUTPUT,
 ) -> None:
-    """Learn a router from logs: split, embed, fit, calibrate, solve policies, evaluate, export.
+    """Learn a router from logs: embed, fit, calibrate, solve policies, evaluate, export.
 
-    Figures are those of the test part, which this run neither fits nor tunes on.
+    Every labelled row teaches. Figures and policies rest on what each row was told by fits without its group.
 
     Args:
         out: Folder of the bundle to write; an earlier bundle there is replaced.
@@ -65,6 +67,9 @@ def train(
         scores: Table source, prompt_id, model, score of other models on the same prompts; steadies labels.
         signals: Table source, prompt_id, model, signal (mean_logprob or self_check), value of the weak model's answers.
         learning_curve: Fit on 500 rows to all as well, for the report; takes as long again.
+        policy: Policy that is served unless a request names another, such as max_worse=0.03; without it the strictest
+            promise that is met and sends at least a tenth to the weak model.
+        balance: Weigh large sources down, so that none of them dominates.
         note: Markdown file for the card: intended use, origin and licences of the logs.
     """
     settings = TrainSettings(
@@ -79,6 +84,8 @@ def train(
         signals=signals,
         learning_curve=learning_curve,
         harness_rules=harness_rules,
+        policy=policy,
+        balance=balance or "",
         note=note.read_text(encoding="utf-8").strip() if note else "",
     )
     reporter = Reporter(quiet=output.quiet)

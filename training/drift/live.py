@@ -25,7 +25,6 @@ from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.decision.model_names import is_model
 from turnout.serving.decision.routes import Reason
 from turnout.serving.observe.drift.calibration import match_from
-from turnout.serving.observe.drift.watch import margin_of
 from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.serving.router.prompt import Prompt
 from turnout.training.errors import DataRefused
@@ -172,7 +171,7 @@ def _decided(row: dict[str, Any], bundle: Bundle) -> LiveRow:
         p_match=row["p_match"],
         is_out_of_distribution=row["reason"] == Reason.OUT_OF_DISTRIBUTION,
         structural=_structural(row, prompt, bundle),
-        match=match_from(row["preference"] or "", _scores(row["responses"], bundle), margin_of(bundle.manifest)),
+        match=match_from(row["preference"] or "", _scores(row["responses"], bundle), bundle.manifest.match_margin),
         prompt=prompt,
     )
 
@@ -213,7 +212,7 @@ def _add_log(found: LiveRows, paths: Sequence[LogFile], bundle: Bundle, reading:
     found.n_unreadable += len(read.quarantine)
     records = [record for record in read.records if span.holds(record.created)]
     found.n_outside += len(read.records) - len(records)
-    labelled = label_records(records, margin=margin_of(manifest)).labelled
+    labelled = label_records(records, margin=manifest.match_margin).labelled
     match = {row.record.place: row.label.match for row in labelled}
     found.rows.extend(_predicted(records, bundle, match))
 

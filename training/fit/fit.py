@@ -1,7 +1,8 @@
 """Fit: features and labels to one linear router.
 
-Comes in: `FeatureTable` and labels of the rows that teach. Goes out: `LinearRouter`: one LogisticRegression
-over the lexical, structural and dense parts (the full head), and one over the first two (the fast head).
+Comes in: `FeatureTable` and labels of the rows that teach. Goes out: `LinearRouter`: one logistic regression
+(`training.fit.solver`) over the lexical, structural and dense parts (the full head), and one over the first two (the
+fast head).
 
 The fit is binary on `match`, or on four outcomes (both right, strong only, weak only, both wrong)
 with `z = log(P(not strong only) / P(strong only))`: that form also learns from rows where both
@@ -10,31 +11,25 @@ models fail, which the binary one throws together with those where both succeed.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_matrix, diags, hstack
+from scipy.sparse import csr_matrix, diags
 from scipy.special import logsumexp
-from sklearn.linear_model import LogisticRegression
 
 from turnout.serving.router.features import N_BUCKETS
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.fit.difficulty import Difficulty
+from turnout.training.fit.solver import Design, Solution, SparseBlock, fit_logistic
 
 STRUCTURAL_CLIP = 5.0
 STRONG_ONLY = 1
 """The outcome that costs quality: the strong model right, the weak one wrong."""
 
-MAX_ITERATIONS = 100
-"""newton-cg converges in about 10 (5.6 s on 12,434 rows); lbfgs took 96 to 137 and twice the time."""
-
 IDF_POWER = 2.0
 """Rare pieces count for more than in plain TF-IDF: +0.003 AUROC and +0.007 APGR on average over eight confirmation
 splits, within source unchanged; flat between 2 and 3 (docs/decisions/training/0004)."""
-
-LEAST_TARGET = 0.01
-"""An outcome with a smaller part in a soft target is left out: it would add a row to the fit and teach nothing."""
 
 MIN_DOCUMENTS = 2
 """A bucket seen in one row only teaches that row: leaving it out changes AUROC by less than 0.001 and
@@ -46,7 +41,7 @@ class FitSettings:
     """What cross-validation chooses.
 
     Attributes:
-        c: inverse regularisation of LogisticRegression.
+        c: inverse regularisation, as scikit-learn's LogisticRegression has it.
         structural_scale: factor on the standardised structural part before the fit.
         dense_scale: factor on the unit-length dense part before the fit; the scale of a part is its
             regularisation, and a small one leaves more of the routes to the fast head.
@@ -175,6 +170,85 @@ def idf_of(document_frequency: NDArray[np.int64], n_rows: int) -> NDArray[np.flo
     return np.asarray((np.log((1.0 + n_rows) / (1.0 + document_frequency)) + 1.0) ** IDF_POWER, dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class Target:
+    """What a regression is fitted to.
+
+    Attributes:
+        share: (n, k) share of each outcome; (n, 1) `match` where the fit is binary.
+        matches: (k,) which outcomes are a match; (False,) when binary.
+    """
+
+    share: NDArray[np.float64]
+    matches: NDArray[np.bool_]
+
+    @classmethod
+    def of(cls, outcome: NDArray[np.int64], form: str, soft: NDArray[np.float64] | None = None) -> Target:
+        """Return the target of (n,) outcomes; `soft` (n, 4), rows summing to 1, takes their place in four outcomes.
+
+        Where only two outcomes occur, `match` itself is fitted: two classes have one logit, that of the second.
+        """
+        names, place = np.unique(outcome, return_inverse=True)
+        if form == "binary" or names.size <= 2:
+            match = outcome if form == "binary" else outcome != STRONG_ONLY
+            return cls(match[:, None].astype(np.float64), np.array([False]))
+        if soft is not None:
+            return cls(soft, np.arange(soft.shape[1]) != STRONG_ONLY)
+        return cls(np.eye(names.size)[place], names != STRONG_ONLY)
+
+
+@dataclass(frozen=True)
+class Blocks:
+    """The scaled parts of the rows that one fit learns from, made once for all candidates.
+
+    Attributes:
+        scaler: as fitted on the rows; its dense scale is that of the head to be.
+        kept: (p,) buckets that at least `MIN_DOCUMENTS` rows hold.
+        lexical: (n, p).
+        structural: (n, 16) float32.
+        dense: (n, dim) float32, of length 1.
+    """
+
+    scaler: Scaler
+    kept: NDArray[np.int64]
+    lexical: SparseBlock
+    structural: NDArray[np.float32]
+    dense: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, table: FeatureTable, scaler: Scaler) -> Blocks:
+        """Scale the parts of n rows."""
+        kept = np.flatnonzero(_document_frequency(table) >= MIN_DOCUMENTS)
+        lexical = SparseBlock.of(scaler.lexical(table.counts)[:, kept])
+        structural = scaler.structural(table.structural).astype(np.float32)
+        return cls(scaler, kept, lexical, structural, replace(scaler, dense_scale=1.0).dense(table.dense).astype("f4"))
+
+    def design(self, dense_scale: float) -> Design:
+        """Return the design of the full head, or of the fast one at a dense scale of 0."""
+        parts = [self.structural] if dense_scale == 0.0 else [self.structural, np.float32(dense_scale) * self.dense]
+        return Design.of(self.lexical, np.hstack(parts))
+
+    def head(self, found: Solution, matches: NDArray[np.bool_], *, with_dense: bool) -> Head:
+        """Return the coefficients as the router keeps them."""
+        n_structural = self.structural.shape[1]
+        lexical = np.zeros((N_BUCKETS, found.dense.shape[1]), np.float32)
+        lexical[self.kept] = found.sparse
+        dense = found.dense[n_structural:-1] if with_dense else None
+        return Head(lexical, found.dense[:n_structural], dense, found.dense[-1], matches)
+
+    def rescaled(self, found: Solution, factor: float) -> Solution:
+        """Return the coefficients that say the same of a dense part `1 / factor` as long: a start for its fit."""
+        dense = found.dense.copy()
+        dense[self.structural.shape[1] : -1] *= np.float32(factor)
+        return replace(found, dense=dense)
+
+    def without_dense(self, found: Solution, dense_scale: float) -> Solution:
+        """Return a full head's coefficients without its dense part, but for its mean: a start for the fast head."""
+        n_structural = self.structural.shape[1]
+        mean = (found.dense[n_structural:-1].T @ self.dense.mean(axis=0))[None, :] * np.float32(dense_scale)
+        return replace(found, dense=np.vstack([found.dense[:n_structural], found.dense[-1:] + mean]))
+
+
 def fit_router(
     table: FeatureTable,
     outcome: NDArray[np.int64],
@@ -196,10 +270,21 @@ def fit_router(
         difficulty: other models' scores of the fit rows, which soften the four outcomes; unused in the binary form.
     """
     scaler = fit_scaler(table, settings)
-    soft = difficulty.soften(outcome) if difficulty and settings.form == "four_outcomes" else None
-    fast = fit_head(scaler, table, outcome, settings, with_dense=False, weight=weight, soft=soft)
-    full = fit_head(scaler, table, outcome, settings, with_dense=True, weight=weight, soft=soft)
-    return LinearRouter(scaler, fast, full)
+    target = Target.of(outcome, settings.form, soft_target(outcome, settings.form, difficulty))
+    blocks = Blocks.of(table, scaler)
+    full = fit_logistic(blocks.design(settings.dense_scale), target.share, settings.c, weight=weight)
+    near = blocks.without_dense(full, settings.dense_scale)
+    fast = fit_logistic(blocks.design(0.0), target.share, settings.c, weight=weight, start=near)
+    return LinearRouter(
+        scaler,
+        blocks.head(fast, target.matches, with_dense=False),
+        blocks.head(full, target.matches, with_dense=True),
+    )
+
+
+def soft_target(outcome: NDArray[np.int64], form: str, difficulty: Difficulty | None) -> NDArray[np.float64] | None:
+    """Return (n, 4) what other models' scores make of the outcomes; None where they have no say."""
+    return difficulty.soften(outcome) if difficulty and form == "four_outcomes" else None
 
 
 def fit_head(
@@ -212,34 +297,11 @@ def fit_head(
     weight: NDArray[np.float64] | None = None,
     soft: NDArray[np.float64] | None = None,
 ) -> Head:
-    """Fit one regression on the scaled parts, with or without the dense one; arguments as in `fit_router`.
-
-    Where only two outcomes occur, `match` itself is fitted: two classes have one logit, that of the second.
-    `soft` (n, 4) takes the place of more outcomes than that; rows sum to 1.
-    """
-    is_binary = settings.form == "binary" or np.unique(outcome).size <= 2
-    if is_binary and settings.form != "binary":
-        outcome = (outcome != STRONG_ONLY).astype(np.int64)
-    kept = np.flatnonzero(_document_frequency(table) >= MIN_DOCUMENTS)
-    blocks = [scaler.lexical(table.counts)[:, kept], scaler.structural(table.structural)]
-    if with_dense:
-        blocks.append(scaler.dense(table.dense))
-    features = hstack([csr_matrix(block) for block in blocks], format="csr")
-    if soft is not None and not is_binary:
-        features, outcome, weight = _one_row_an_outcome(features, soft, weight)
-    regression = LogisticRegression(C=settings.c, solver="newton-cg", max_iter=MAX_ITERATIONS)
-    regression.fit(features, outcome, sample_weight=weight)
-    coefficients = regression.coef_.T.astype(np.float32)
-    kept_part, structural, dense = np.split(coefficients, [kept.size, kept.size + table.structural.shape[1]])
-    lexical = np.zeros((N_BUCKETS, coefficients.shape[1]), dtype=np.float32)
-    lexical[kept] = kept_part
-    return Head(
-        lexical=lexical,
-        structural=structural,
-        dense=dense if with_dense else None,
-        intercept=regression.intercept_.astype(np.float32),
-        matches=np.array([False]) if is_binary else regression.classes_ != STRONG_ONLY,
-    )
+    """Fit one regression on the scaled parts, with or without the dense one; arguments as in `fit_router`."""
+    target, blocks = Target.of(outcome, settings.form, soft), Blocks.of(table, scaler)
+    design = blocks.design(scaler.dense_scale if with_dense else 0.0)
+    found = fit_logistic(design, target.share, settings.c, weight=weight)
+    return blocks.head(found, target.matches, with_dense=with_dense)
 
 
 def outcome_classes(
@@ -252,15 +314,6 @@ def outcome_classes(
     """
     among_matches = np.where(weak_score >= 0.5, np.where(strong_score >= 0.5, 0, 2), 3)
     return np.where(match == 0, STRONG_ONLY, among_matches).astype(np.int64)
-
-
-def _one_row_an_outcome(
-    features: csr_matrix, soft: NDArray[np.float64], weight: NDArray[np.float64] | None
-) -> tuple[csr_matrix, NDArray[np.int64], NDArray[np.float64]]:
-    """Say soft targets with weights, which is all that LogisticRegression takes; the loss is the same."""
-    row, outcome = np.nonzero(soft >= LEAST_TARGET)
-    part = soft[row, outcome] / np.where(soft >= LEAST_TARGET, soft, 0.0).sum(axis=1)[row]
-    return features[row], outcome, part if weight is None else part * weight[row]
 
 
 def _document_frequency(table: FeatureTable) -> NDArray[np.int64]:

@@ -21,8 +21,8 @@ import numpy as np
 from turnout.serving.bundles.bundle import NEVER, CheckedPolicy, Policy
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.policy.guarantees import binomial_upper_bound, is_mean_shown_at_most
+from turnout.training.policy.policy import DELTA, SOLVED_DELTA, one_row_a_group
 
-DELTA = 0.1
 PATH_POINTS = 400
 KINDS = ("weak", "try", "strong")
 
@@ -188,7 +188,7 @@ def max_worse(rows: LookedAt, path: Sequence[Thresholds], target: float, seed: i
 
     def bound(thresholds: Thresholds) -> float:
         worse = thresholds.answered_weak(drawn) & (drawn.match == 0)
-        return binomial_upper_bound(int(worse.sum()), drawn.match.size, DELTA)
+        return binomial_upper_bound(int(worse.sum()), drawn.match.size, SOLVED_DELTA)
 
     return _along(path, bound, target)
 
@@ -205,11 +205,11 @@ def max_worse_of_weak(rows: LookedAt, path: Sequence[Thresholds], target: float,
     def count(thresholds: Thresholds) -> int:
         return int(thresholds.answered_weak(drawn).sum())
 
-    enough = [point for point in path if binomial_upper_bound(0, count(point), DELTA) <= target / 4]
+    enough = [point for point in path if binomial_upper_bound(0, count(point), SOLVED_DELTA) <= target / 4]
 
     def bound(thresholds: Thresholds) -> float:
         answered = thresholds.answered_weak(drawn)
-        return binomial_upper_bound(int((answered & (drawn.match == 0)).sum()), int(answered.sum()), DELTA)
+        return binomial_upper_bound(int((answered & (drawn.match == 0)).sum()), int(answered.sum()), SOLVED_DELTA)
 
     return _along(enough, bound, target)
 
@@ -223,7 +223,7 @@ def min_quality(rows: LookedAt, path: Sequence[Thresholds], target: float, seed:
     for point in path:
         lost = (rows.strong_score - rows.weak_score) * point.answered_weak(rows)
         means = np.bincount(place, weights=lost - (1.0 - target) * rows.strong_score) / sizes
-        if not is_mean_shown_at_most(means, 0.0, low=-1.0, high=target, delta=DELTA):
+        if not is_mean_shown_at_most(means, 0.0, low=-1.0, high=target, delta=SOLVED_DELTA):
             break
         accepted = point
     return Solved(accepted, None)
@@ -261,13 +261,6 @@ def _along(path: Sequence[Thresholds], bound: Callable[[Thresholds], float], tar
             break
         accepted, reached = point, tried
     return Solved(accepted, reached)
-
-
-def one_row_a_group(group: Ints, seed: int) -> Ints:
-    """Return ascending row numbers, one drawn at random from each group."""
-    order = np.random.default_rng(seed).permutation(group.size)
-    _, first = np.unique(group[order], return_index=True)
-    return np.sort(order[first])
 
 
 def checked_policy(rows: LookedAt, solved: Solved, delta: float | None) -> CheckedPolicy:

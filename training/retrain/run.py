@@ -125,7 +125,7 @@ def retrain(
             for path in filter(None, (entry.folder, kept)):
                 held.enter_context(alone(path))
         champion = load_bundle(entry.folder / entry.current())
-        origin = Origin(champion.manifest.pair, float(champion.manifest.training.settings.get("margin", 0.0)))
+        origin = Origin(champion.manifest.pair, champion.manifest.match_margin)
         making = Making.of_champion(champion.manifest)
         pool = pool_rows(paths, kept, origin, settings.reading, settings.aging, reporter, making)
         if pool.features is not None:

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.serving.bundles.baseline import Baseline
-from turnout.serving.bundles.bundle import Bundle, Manifest, Pair
+from turnout.serving.bundles.bundle import Bundle, Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.serving.decision.routes import Route
 from turnout.serving.observe.drift.calibration import match_from
@@ -149,7 +149,7 @@ class DriftWatch:
         watched = self._watched.get(bundle_id)
         if watched is None:
             window = None if baseline is None else RequestWindow(baseline)
-            watched = _Watched(window, margin_of(bundle.manifest), bundle.manifest.pair)
+            watched = _Watched(window, bundle.manifest.match_margin, bundle.manifest.pair)
             self._watched[bundle_id] = watched
             if baseline is not None:
                 self._gauges.drift_baseline(bundle_id, baseline)
@@ -161,11 +161,6 @@ class DriftWatch:
             baseline = watched.requests.baseline
             self._gauges.drift_window(bundle_id, baseline, RequestWindow(baseline).counts())
         self._gauges.drift_outcomes(bundle_id, OutcomeWindow().sums())
-
-
-def margin_of(manifest: Manifest) -> float:
-    """Return by how much the weak score could fall below the strong one and still match, as the bundle was trained."""
-    return float(manifest.training.settings.get("margin", 0.0))
 
 
 def _tier_of(outcome: Outcome, pair: Pair, route: Route) -> str:

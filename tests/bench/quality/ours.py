@@ -12,10 +12,10 @@ from scipy.special import expit
 from tests.bench.quality.questions import Fold
 from turnout.training.fit.crossfit import fit_calibrated
 from turnout.training.fit.fit import FitSettings, fit_scaler
+from turnout.training.fit.out_of_fold import Lessons, out_of_fold
 from turnout.training.fit.router import Router, largest_weak_threshold
-from turnout.training.fit.select import select_settings
+from turnout.training.fit.select import candidates_of
 from turnout.training.fit.unfamiliar import Familiarity, rare_weight, share_without_own_group
-from turnout.training.progress import Reporter
 
 SERVED_THRESHOLD = 0.93
 """Near where `max_worse=0.01` is solved on the gpt-4o rows: calibration as served is that of `p_match` there."""
@@ -29,9 +29,10 @@ def fit_ours(fold: Fold, *, wide: bool, with_scores: bool = False) -> tuple[Rout
     if questions.data.has_scores:
         others = {} if with_scores else targets  # as `turnout train --scores`
         targets = {"four_outcomes": questions.classes[train], **others}
-    chosen = select_settings(table, targets, match, group, wide=wide, reporter=Reporter(quiet=True))
     difficulty = questions.difficulty.take(train) if with_scores and questions.difficulty else None
-    return fit_calibrated(table, targets[chosen.form], match, group, chosen, difficulty=difficulty).router, chosen
+    lessons = Lessons(table, targets, match, group, None, difficulty)
+    chosen = out_of_fold(lessons, candidates_of(list(targets), match.size, wide=wide)).settings
+    return fit_calibrated(table, targets[chosen.form], match, group, chosen, difficulty=difficulty), chosen
 
 
 def answer(router: Router, fold: Fold) -> np.ndarray:

@@ -1,6 +1,7 @@
 """The manifest of a bundle, built here and nowhere else.
 
-Comes in: what was solved, what it is worth and what it rests on. Goes out: `Manifest`, without the digests of its files.
+Comes in: what was solved, what it is worth and what it rests on. Goes out: `Manifest`, without the digests of its
+files.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Fit: features and labels to one linear router.
 
 Comes in: `FeatureTable` and labels of the rows that teach. Goes out: `LinearRouter`: one logistic regression
-(`training.fit.solver`) over the lexical, structural and dense parts (the full head), and one over the first two (the fast head).
+(`training.fit.solver`) over the lexical, structural and dense parts (the full head), and one over the first two (the
+fast head).
 
 The fit is binary on `match`, or on four outcomes (both right, strong only, weak only, both wrong)
 with `z = log(P(not strong only) / P(strong only))`: that form also learns from rows where both

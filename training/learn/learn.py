@@ -154,7 +154,7 @@ def learn(
         answered,
         encoder,
         identity,
-        lambda _: training,
+        training,
         seen,
         seed=settings.seed,
         wanted=settings.policy,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from turnout.serving.bundles.bundle import Manifest, Policy
 from turnout.serving.router.unseen import said_of, unseen_among
 from turnout.training.evaluation.evaluation import Evaluation, Slice, Slices
-from turnout.training.policy.policy import DELTA
+from turnout.training.policy.policy import DELTA, SOLVED_DELTA
 
 MIN_SLICE_ROWS = 100
 """A slice of fewer rows says more of chance than of the router."""
@@ -42,18 +42,21 @@ match rate {training.match_rate:.3f}; labelled by {_listed(training.labellers)}.
 Rows by part: {_listed(training.rows)}. SHA-256 of the logs: `{training.data_sha256}`.
 The bundle holds weights and figures; of the logs it keeps salted 8-byte digests of the groups it has seen, no text.
 {_note(training.note)}
-## Figures {"on the new rows" if _is_recalibrated(manifest) else "on the test part"}
+## Figures on {"the new rows" if _is_recalibrated(manifest) else "all rows"}, each answered without its group
 | figure | value | 95 % interval |
 | --- | --- | --- |
 {_figures(manifest)}
 
 {_weak_slices(evaluation.slices, manifest)}{_verdict(manifest)}## Policies
+Served unless a request names another: `{manifest.default_policy}`{_reason(manifest)}.
+
 | policy | threshold | to {pair.weak} | quality kept | made worse | bound | USD per 1,000 |
 | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(_policy(policy) for policy in manifest.policies)}
 
 Bounds, and the quality that `min_quality` names, hold with probability {1 - DELTA:.0%} for groups exchangeable with
-the policy split, and for no other traffic. Costs are the models' own at the prices of that day, without discounts.
+these rows, and for no other traffic. They are shown for the fits that answered the rows; for the fit on all rows that
+is served, an allowance of {DELTA - SOLVED_DELTA:.2f} has held in simulation, and nothing proves it. Costs are the models' own at the prices of that day, without discounts.
 
 ## Model
 Encoder {manifest.encoder.name} ({manifest.encoder.dim} dimensions, {manifest.encoder.max_tokens} word pieces) beside
@@ -65,6 +68,10 @@ A router learns the traffic that it has seen: on other traffic expect little bet
 {_unseen(evaluation)}{_fallback(manifest)}Whatever fails, the caller uses {pair.strong}: that costs money, never \
 quality.
 """
+
+
+def _reason(manifest: Manifest) -> str:
+    return f": {manifest.default_reason}" if manifest.default_reason else ""
 
 
 def _unseen(evaluation: Evaluation) -> str:

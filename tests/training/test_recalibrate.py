@@ -32,9 +32,11 @@ from turnout.training.fit.calibrators import fit_none
 from turnout.training.fit.fit import FitSettings, LinearRouter, fit_router
 from turnout.training.fit.router import HeadLogOdds, Router
 from turnout.training.fit.unfamiliar import MAX_FLAGGED
+from turnout.training.learn.flow import crossfitted
 from turnout.training.learn.predict import DIGEST_BYTES, seen_rows
-from turnout.training.learn.recalibrate import LabelledLogOdds, RecalibrateSettings, recalibrate, solve
+from turnout.training.learn.recalibrate import RecalibrateSettings, recalibrate
 from turnout.training.learn.train import EVALUATION_JSON, Trained
+from turnout.training.policy.solve import LabelledLogOdds, solve
 from turnout.training.sample.sample import STRONG, WEAK, make_sample
 
 N_NEW, N_FRESH = 700, 500
@@ -133,11 +135,10 @@ def test_manifest_names_the_parent_and_what_is_new(parent: Bundle, recalibrated:
     assert (new.name, new.pair, new.encoder, new.synthetic) == (old.name, old.pair, old.encoder, True)
     assert new.training.settings == old.training.settings
     assert new.training.data_sha256 != old.training.data_sha256
-    assert set(new.training.rows) == {"calibrate", "policy"}
+    assert set(new.training.rows) == {"calibrate"}
     n_used = N_NEW + 60 - recalibrated.evaluation.n_seen_in_training
     assert sum(new.training.rows.values()) == recalibrated.evaluation.n == n_used
     assert new.training.labellers == {"scores": n_used}
-    assert abs(new.training.groups["calibrate"] - new.training.groups["policy"]) <= 1
     assert [policy.name for policy in new.policies if policy.kind == "max_worse"] == [
         policy.name for policy in old.policies if policy.kind == "max_worse"
     ]
@@ -201,26 +202,22 @@ def test_new_bundle_has_seen_what_its_parent_saw_and_the_new_rows(recalibrated: 
     assert seen_rows(load_bundle(recalibrated.folder), data).sum() >= N_NEW
 
 
-def test_halves_share_no_group_and_the_policies_never_see_what_calibrates(linear: LinearRouter):
+def test_figures_of_a_fold_rest_on_calibrators_that_never_saw_it(linear: LinearRouter):
     rows = drawn_rows(400)
-    solved = solve(linear, rows, seed=1)
-    assert not set(rows.group[solved.calibrate]) & set(rows.group[solved.policy])
-    assert np.union1d(solved.calibrate, solved.policy).size == rows.match.size
-    flipped = rows.match.copy()
-    flipped[solved.policy] = 1 - flipped[solved.policy]
-    other = solve(linear, replace(rows, match=flipped), seed=1)
-    assert (other.router.full_calibrator, other.router.exit_band) == (
-        solved.router.full_calibrator,
-        solved.router.exit_band,
-    )
-    assert other.policies != solved.policies
+    rows = replace(rows, fold=rows.group % 5)
+    flipped = np.where(rows.fold == 2, 1 - rows.match, rows.match)
+    before, after = (crossfitted(linear, one, None, 0.8) for one in (rows, replace(rows, match=flipped)))
+    own = rows.fold == 2
+    assert np.array_equal(before[0].full[own], after[0].full[own])
+    assert np.array_equal(before[1][own], after[1][own])
+    assert not np.allclose(before[0].full[~own], after[0].full[~own])
 
 
 def test_policies_of_unevenly_explored_rows_are_solved_on_the_mix_of_the_traffic(linear: LinearRouter):
     rows = drawn_rows(400)
     propensity = np.where(rows.raw.full > 1, 0.2, 1.0)
     even, uneven = (solve(linear, replace(rows, pair_propensity=one), seed=1) for one in (None, propensity))
-    assert even.calibrate.tolist() == uneven.calibrate.tolist()
+    assert even.router.full_calibrator == uneven.router.full_calibrator
     sure = [float((propensity[one.policy] < 1).mean()) for one in (even, uneven)]
     assert set(uneven.policy) < set(even.policy)
     assert sure[0] < 0.6 < sure[1]

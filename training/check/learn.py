@@ -109,7 +109,7 @@ def learn_check(records: Sequence[Record], rows: Rows, first: FirstLook, ngrams:
             f"{taught.size} rows with the weak model's answer, {n_worse} of them worse; it needs {MIN_ROWS} and "
             f"{MIN_NON_MATCHES}"
         )
-    answered = [records[row] for row in taught]
+    answered = [records[row] for row in taught.tolist()]
     features = check_rows(answered, first.fast[taught], ngrams)
     source = np.array([record.source or "" for record in answered])
     raw = out_of_fold(features, match, group, weight)

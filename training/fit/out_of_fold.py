@@ -5,8 +5,10 @@ both heads. Calibrators, exit band, policies and figures rest on those; the publ
 rows with the same settings.
 
 Every candidate is fitted on the same folds, the parts of a fold are scaled once, and each fit starts from the one
-before it in the same fold (never from another fold, whose fits have seen the rows that this one holds out). A row's own
-fold has no say in the settings behind its answer: fold f is answered by what is best on the other folds.
+before it in the same fold (never from another fold, whose fits have seen the rows that this one holds out). Fold f is
+answered by what has the lowest loss on the other folds, so that no row's own loss chose the settings behind its answer.
+That is not nested in full: the fits whose losses choose have learned from the rows of fold f. Full nesting would take
+five times the fits, to choose one of at most 24 settings.
 """
 
 from __future__ import annotations

@@ -102,7 +102,7 @@ def complete(
     answered: Answered,
     encoder: EncoderModel,
     identity: Identity,
-    training: Callable[[Solved], Training],
+    training: Training,
     seen: bytes,
     *,
     seed: int,
@@ -117,7 +117,7 @@ def complete(
         answered: the rows.
         encoder: that stands inside.
         identity: what the bundle is called.
-        training: what it says of the rows, given what was solved.
+        training: what it says of the rows.
         seen: digests of the groups behind it.
         seed: of draws and bootstraps.
         wanted: name of the default policy; empty leaves it to the rule.
@@ -141,7 +141,7 @@ def complete(
         graph = export_router(solved.router, encoder)
         parity = _check_parity(graph, encoder, solved, answered, identity.harness_rules, seed)
     reporter.say(f"Parity of graph and Python path over {parity.n} prompts: {parity.max_difference:.1e}")
-    manifest = build_manifest(identity, solved, evaluation, training(solved), encoder, graph, differences)
+    manifest = build_manifest(identity, solved, evaluation, training, encoder, graph, differences)
     blocks = dense_blocks(answered.table.dense, answered.rows.group, seed)
     if looked is None:
         return Learned(manifest, evaluation, graph, seen, parity, blocks)

@@ -168,7 +168,7 @@ def learn(
         answered,
         encoder,
         identity,
-        lambda _: training,
+        training,
         seen,
         seed=settings.seed,
         wanted=settings.policy,

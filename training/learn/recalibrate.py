@@ -40,7 +40,7 @@ from turnout.training.logs.quarantine import write_quarantine
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.policy.default import carried
-from turnout.training.policy.solve import LabelledLogOdds, Solved
+from turnout.training.policy.solve import LabelledLogOdds
 from turnout.training.progress import Reporter
 
 MIN_GROUPS = 100
@@ -129,7 +129,7 @@ def recalibrate(
         answered,
         encoder,
         Identity(old.name, old.pair, margin, rules, is_synthetic, old.bundle_id),
-        lambda solved: _training(parent, digest, labellers, rows, solved, settings.seed),
+        _training(parent, digest, labellers, rows, settings.seed),
         _seen(parent, data, kept),
         seed=settings.seed,
         wanted=settings.policy,
@@ -164,16 +164,13 @@ def _said_before(parent: Bundle, data: Dataset, kept: NDArray[np.int64], reporte
     return said
 
 
-def _training(
-    parent: Bundle, digest: str, labellers: dict[str, int], rows: LabelledLogOdds, solved: Solved, seed: int
-) -> Training:
+def _training(parent: Bundle, digest: str, labellers: dict[str, int], rows: LabelledLogOdds, seed: int) -> Training:
     """Say what the calibrators and policies rest on; the rows of the regression stand in the parent's manifest."""
-    parts = {"calibrate": np.arange(rows.match.size), "policy": solved.policy}
     return msgspec.structs.replace(
         parent.manifest.training,
         data_sha256=digest,
-        rows={name: int(part.size) for name, part in parts.items()},
-        groups={name: int(np.unique(rows.group[part]).size) for name, part in parts.items()},
+        rows={"calibrate": int(rows.match.size)},
+        groups={"calibrate": int(np.unique(rows.group).size)},
         seed=seed,
         match_rate=float(rows.match.mean()),
         labellers=labellers,

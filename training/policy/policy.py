@@ -77,6 +77,8 @@ def max_worse(
 ) -> Policy:
     """Solve "at most a share `target` of requests gets a worse answer", with confidence 1 - `DELTA`.
 
+    It is solved at `SOLVED_DELTA`.
+
     Fixed-sequence testing from the highest threshold down (Angelopoulos et al. 2021): each
     threshold is accepted while the exact binomial upper bound on the share made worse stays at or below
     the target, and the first refusal ends it. One row a group is drawn, so that the draws are
@@ -124,6 +126,8 @@ def min_quality(
     router: Router, rows: PolicyRows, thresholds: NDArray[np.float32], order: NDArray[np.int64], target: float
 ) -> Policy:
     """Solve "keep at least `target` of the strong model's mean score", with confidence 1 - `DELTA`.
+
+    It is solved at `SOLVED_DELTA`.
 
     Learn-then-Test (Angelopoulos et al. 2021): fixed-sequence testing from the highest threshold down, each
     accepted while E[D] <= 0 is shown, where D is the score lost on a row less what may be lost. The mean

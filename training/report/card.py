@@ -5,7 +5,7 @@ from __future__ import annotations
 from turnout.serving.bundles.bundle import Manifest, Policy
 from turnout.serving.router.unseen import said_of, unseen_among
 from turnout.training.evaluation.evaluation import Evaluation, Slice, Slices
-from turnout.training.policy.policy import DELTA
+from turnout.training.policy.policy import DELTA, SOLVED_DELTA
 
 MIN_SLICE_ROWS = 100
 """A slice of fewer rows says more of chance than of the router."""
@@ -42,19 +42,23 @@ match rate {training.match_rate:.3f}; labelled by {_listed(training.labellers)}.
 Rows by part: {_listed(training.rows)}. SHA-256 of the logs: `{training.data_sha256}`.
 The bundle holds weights and figures; of the logs it keeps salted 8-byte digests of the groups it has seen, no text.
 {_note(training.note)}
-## Figures {"on the new rows" if _is_recalibrated(manifest) else "on the test part"}
+## Figures on {"the new rows" if _is_recalibrated(manifest) else "all rows"}, each answered without its group
 | figure | value | 95 % interval |
 | --- | --- | --- |
 {_figures(manifest)}
 
 {_weak_slices(evaluation.slices, manifest)}{_verdict(manifest)}## Policies
+Served unless a request names another: `{manifest.default_policy}`{_reason(manifest)}.
+
 | policy | threshold | to {pair.weak} | quality kept | made worse | bound | USD per 1,000 |
 | --- | --- | --- | --- | --- | --- | --- |
 {chr(10).join(_policy(policy) for policy in manifest.policies)}
 
 Bounds, and the quality that `min_quality` names, hold with probability {1 - DELTA:.0%} for groups exchangeable with
-the policy split, and for no other traffic. Costs are the models' own at the prices of that day, without discounts.
-
+these rows, and for no other traffic. They are shown for the fits that answered the rows; for the fit on all rows that
+is served, an allowance of {DELTA - SOLVED_DELTA:.2f} has held in simulation, and nothing proves it. Costs are the models' own at
+the prices of that day, without discounts.
+{_second_look(manifest)}
 ## Model
 Encoder {manifest.encoder.name} ({manifest.encoder.dim} dimensions, {manifest.encoder.max_tokens} word pieces) beside
 hashed word-piece n-grams and structural measures; one logistic regression ({_listed(training.settings)}),
@@ -65,6 +69,10 @@ A router learns the traffic that it has seen: on other traffic expect little bet
 {_unseen(evaluation)}{_fallback(manifest)}Whatever fails, the caller uses {pair.strong}: that costs money, never \
 quality.
 """
+
+
+def _reason(manifest: Manifest) -> str:
+    return f": {manifest.default_reason}" if manifest.default_reason else ""
 
 
 def _unseen(evaluation: Evaluation) -> str:
@@ -179,6 +187,48 @@ def _figures(manifest: Manifest) -> str:
         interval = f"{low_high[0]:.3f} to {low_high[1]:.3f}" if low_high else ""
         lines.append(f"| {name} | {'undefined' if value is None else f'{value:.3f}'} | {interval} |")
     return "\n".join(lines)
+
+
+def _second_look(manifest: Manifest) -> str:
+    """Return what the card says of the second look; nothing where there is none."""
+    look = manifest.second_look
+    if look is None:
+        return ""
+    rows = [("all answers", look.n, look.metrics, look.intervals)]
+    if look.metrics_signals:
+        rows.append(("answers with a signal", look.n_signals, look.metrics_signals, look.intervals_signals))
+    names = ("auroc", "auroc_within_source", "apgr", "ece", "share_at_quality.0.99")
+
+    def cell(name: str, metrics: dict[str, float | None], intervals: dict[str, tuple[float, float]]) -> str:
+        value, bounds = metrics.get(name), intervals.get(name)
+        if value is None:
+            return ""
+        return f"{value:.3f}" if bounds is None else f"{value:.3f} ({bounds[0]:.3f} to {bounds[1]:.3f})"
+
+    figures = "\n".join(
+        f"| {title} | {n} | " + " | ".join(cell(name, metrics, intervals) for name in names) + " |"
+        for title, n, metrics, intervals in rows
+    )
+    checked = "\n".join(
+        f"| {policy.name} | {policy.checked.share_answered_weak:.1%} | {policy.checked.share_escalated:.1%} | "
+        f"{policy.checked.share_worse:.4f} | {policy.checked.cost_ratio:.2f} |"
+        for policy in manifest.policies
+        if policy.checked is not None and policy.checked.is_met
+    )
+    return f"""
+## Second look
+For callers that let the weak model answer first and have its answer checked. Learned from {look.rows} answers,
+{look.signals} of them with a signal (log-probability or self-check) of {look.sources} sources; every figure is of answers
+told by fits without their group.
+
+| rows | n | AUROC | within source | APGR | ECE | share at 99 % |
+| --- | --- | --- | --- | --- | --- | --- |
+{figures}
+
+| policy | answered by the weak model | wait for both | made worse | cost, all strong = 1 |
+| --- | --- | --- | --- | --- |
+{checked}
+"""
 
 
 def _policy(policy: Policy) -> str:

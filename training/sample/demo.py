@@ -11,12 +11,11 @@ from pathlib import Path
 
 from rich.table import Table
 
+from turnout.serving.bundles.bundle import Manifest, read_manifest
 from turnout.serving.cli.tables import console
 from turnout.serving.client import Router
+from turnout.training.learn.flow import DIFFERENCE
 from turnout.training.sample.sample import make_sample
-
-POLICY = "max_worse=0.05"
-"""The sample is small: with some 600 rows to prove it on, the default of 1 % leaves nearly all to the strong model."""
 
 FRESH_SEED = 99
 """The log was drawn with another one."""
@@ -32,7 +31,8 @@ def requests() -> list[str]:
 
 
 def run(bundle: Path) -> None:
-    """Start a server on a free port, route the requests, print the decisions, stop the server."""
+    """Start a server on a free port, route the requests, print the decisions, stop the server; then the comparison."""
+    manifest = read_manifest(bundle)
     command = [
         sys.executable,
         "-m",
@@ -48,17 +48,30 @@ def run(bundle: Path) -> None:
         try:
             ready = server.stdout.readline().strip() if server.stdout else ""
             print(ready)
-            with Router(ready.rpartition(" ")[2], policy=POLICY, timeout_s=1.0) as router:
+            with Router(ready.rpartition(" ")[2], timeout_s=1.0) as router:
                 router.route(text=STRANGER)  # the first call also connects
-                console().print(_table(router))
+                console().print(_table(router, manifest.default_policy))
         finally:
             server.terminate()
             code = server.wait(timeout=30)
     print(f"server stopped with exit code {code}")
+    print(comparison(manifest))
 
 
-def _table(router: Router) -> Table:
-    table = Table("prompt", "route", "p_match", "confidence", "reason", "ms", title=f"policy {POLICY}")
+def comparison(manifest: Manifest) -> str:
+    """Return how the router ranks beside a plain regression on the encoder's vectors, on the same rows."""
+    name = f"{DIFFERENCE}encoder_lr"
+    difference, bounds = manifest.metrics.get(name), manifest.intervals.get(name)
+    if difference is None or bounds is None:
+        return "No comparison with encoder_lr: the rows are too few for an interval."
+    return (
+        f"AUROC less that of encoder_lr, each row answered without its group: {difference:+.3f} "
+        f"(95 % of paired draws {bounds[0]:+.3f} to {bounds[1]:+.3f})"
+    )
+
+
+def _table(router: Router, policy: str) -> Table:
+    table = Table("prompt", "route", "p_match", "confidence", "reason", "ms", title=f"policy {policy}")
     for text in requests():
         routed = router.route(text=text)
         numbers = [f"{value:.3f}" if value is not None else "" for value in (routed.p_match, routed.confidence)]

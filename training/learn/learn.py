@@ -203,7 +203,7 @@ def learn(
         synthetic=any(record.source == "synthetic" for record in data.records),
         out_of_distribution=describe_familiarity(router, evaluation),
         harness_rules=settings.harness_rules,
-        second_look=check and describe_check(data, rows[Part.TEST], check, settings.seed, reporter),
+        second_look=None if check is None else describe_check(data, rows[Part.TEST], check, settings.seed, reporter),
     )
     test = rows[Part.TEST]
     blocks = dense_blocks(table.dense[test], data.groups.group[test], settings.seed)

@@ -63,11 +63,12 @@ class StubUpstream:
         return [body["model"] for body in self.bodies]
 
     def said(self, body: dict[str, Any], headers: dict[str, str]) -> Said:
-        said = self.script(body["model"], str(body["messages"][-1]["content"]))
+        asked = body["messages"][-1]["content"] if "messages" in body else body["input"]
+        said = self.script(body["model"], str(asked))
         with self._lock:
             self.bodies.append(body)
             self.headers.append(headers)
-        if said.refuses_logprobs and body.get("logprobs"):
+        if said.refuses_logprobs and (body.get("logprobs") or body.get("include")):
             said = Said(status=400)
         time.sleep(said.hang_s)
         if said.status == 200:
@@ -93,6 +94,24 @@ def completion_of(said: Said, body: dict[str, Any]) -> dict[str, Any]:
     choice = {"index": 0, "message": message, "finish_reason": said.finish_reason, "logprobs": logprobs}
     kept = {"id": "chatcmpl-1", "object": "chat.completion", "created": 1, "model": body["model"]}
     return kept | {"choices": [choice], "usage": said.usage}
+
+
+def response_of(said: Said, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the same answer in the shape of the Responses API."""
+    choice = completion_of(said, body | {"logprobs": body.get("include")})["choices"][0]
+    logprobs = (choice["logprobs"] or {}).get("content", [])
+    part = {"type": "output_text", "text": said.text or "", "annotations": [], "logprobs": logprobs}
+    item = {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": [part]}
+    kept = {"id": "resp_1", "object": "response", "created_at": 1, "status": "completed", "model": body["model"]}
+    usage = {
+        "input_tokens": PROMPT_TOKENS,
+        "input_tokens_details": {"cached_tokens": 4},
+        "output_tokens": said.completion_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": PROMPT_TOKENS + said.completion_tokens,
+    }
+    more = {"output": [item], "usage": usage, "parallel_tool_calls": True, "tool_choice": "auto", "tools": []}
+    return kept | more
 
 
 def stream_of(said: Said, body: dict[str, Any]) -> Iterator[bytes]:
@@ -126,6 +145,8 @@ def _handler(stub: StubUpstream) -> type[BaseHTTPRequestHandler]:
                 self.reply(said.status, said.raw)
             elif said.status != 200:
                 self.reply(said.status, json.dumps({"error": {"message": "made up", "code": said.status}}).encode())
+            elif self.path.endswith("/responses"):
+                self.reply(200, json.dumps(response_of(said, body)).encode())
             elif body.get("stream"):
                 self.reply(200, b"".join(stream_of(said, body)), "text/event-stream")
             else:

@@ -25,10 +25,8 @@ def with_signals(body: Mapping[str, Any]) -> dict[str, Any]:
     Those that the caller forbade (`"logprobs": false`) are not asked for.
     """
     asked = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
-    if asked.get("logprobs") is not False:
-        asked["logprobs"] = True
-        tops = asked.get("top_logprobs")
-        asked["top_logprobs"] = max(TOP_LOGPROBS, tops) if isinstance(tops, int) else TOP_LOGPROBS
+    if asked.get("logprobs") is None:
+        asked |= {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
     return asked
 
 
@@ -140,8 +138,11 @@ def _logprobs(choice: Mapping[str, Any]) -> tuple[list[float], list[float]]:
     """Return each token's log-probability, and that of the best other token; empty where one of them lacks."""
     logprobs = _mapping(choice.get("logprobs"))
     content = logprobs.get("content") or logprobs.get("refusal")
-    if not isinstance(content, list):
-        return [], []
+    return token_logprobs(content) if isinstance(content, list) else ([], [])
+
+
+def token_logprobs(content: list[Any]) -> tuple[list[float], list[float]]:
+    """Return each token's log-probability, and that of the best other token; empty where one of them lacks."""
     tokens = [_number(_mapping(one).get("logprob")) for one in content]
     known = [value for value in tokens if value is not None]
     if len(known) != len(content):

@@ -56,8 +56,8 @@ Served unless a request names another: `{manifest.default_policy}`{_reason(manif
 
 Bounds, and the quality that `min_quality` names, hold with probability {1 - DELTA:.0%} for groups exchangeable with
 these rows, and for no other traffic. They are shown for the fits that answered the rows; for the fit on all rows that
-is served, an allowance of {DELTA - SOLVED_DELTA:.2f} has held in simulation, and nothing proves it. Costs are the models' own at
-the prices of that day, without discounts.
+is served, an allowance of {DELTA - SOLVED_DELTA:.2f} has held in simulation, and nothing proves it. Costs are the
+models' own at the prices of that day, without discounts.
 {_second_look(manifest)}
 ## Model
 Encoder {manifest.encoder.name} ({manifest.encoder.dim} dimensions, {manifest.encoder.max_tokens} word pieces) beside
@@ -218,8 +218,8 @@ def _second_look(manifest: Manifest) -> str:
     return f"""
 ## Second look
 For callers that let the weak model answer first and have its answer checked. Learned from {look.rows} answers,
-{look.signals} of them with a signal (log-probability or self-check) of {look.sources} sources; every figure is of answers
-told by fits without their group.
+{look.signals} of them with a signal (log-probability or self-check) of {look.sources} sources; every figure is of
+answers told by fits without their group.
 
 | rows | n | AUROC | within source | APGR | ECE | share at 99 % |
 | --- | --- | --- | --- | --- | --- | --- |

@@ -90,6 +90,7 @@ class HttpPaths:
 
         return [
             Route("/v1/chat/completions", guarded(chat.completions), methods=["POST"]),
+            Route("/v1/responses", guarded(chat.responses), methods=["POST"]),
             Route("/v1/models", guarded(chat.models)),
         ]
 

@@ -160,6 +160,52 @@ def test_whatever_the_weak_model_does_the_strong_one_answers(
     assert using(bundle, script(weak), use) == ("Paris, I am certain.", calls)
 
 
+@pytest.mark.parametrize(
+    ("weak", "text", "calls"),
+    [
+        (Said(logprob=SURE), "Paris.", [WEAK]),
+        (Said(logprob=UNSURE), "Paris, I am certain.", [WEAK, STRONG]),
+        (Said(logprob=None), "Paris, I am certain.", [WEAK, STRONG]),
+        (Said(text=""), "Paris, I am certain.", [WEAK, STRONG]),
+        (Said(refuses_logprobs=True), "Paris, I am certain.", [WEAK, WEAK, STRONG]),
+        (Said(status=429), "Paris, I am certain.", [WEAK, STRONG]),
+        (Said(raw=b'{"output": [{"type": "message", "content": [7]}, 3]}'), "Paris, I am certain.", [WEAK, STRONG]),
+    ],
+    ids=range(7),
+)
+def test_the_responses_api_is_checked_likewise(bundle: Bundle, weak: Said, text: str, calls: list[str]):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        return await client.responses.create(model="auto", input="hello"), stub.models
+
+    response, models = using(bundle, script(weak), use)
+    assert (response.output_text, models) == (text, calls)
+    assert not response.output[0].content[0].logprobs
+    assert response.usage.total_tokens == (110 if calls == [WEAK] else 130 if weak.status == 429 or weak.raw else 240)
+
+
+@pytest.mark.parametrize("more", [{"previous_response_id": "resp_0"}, {"background": True}, {"conversation": "c"}])
+def test_what_has_state_at_the_vendor_is_never_tried(bundle: Bundle, more: dict[str, Any]):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        raw = await client.responses.with_raw_response.create(model="auto", input="hello", **more)
+        return raw.headers["x-turnout-action"], len(stub.models)
+
+    action, n_calls = using(bundle, script(Said()), use)
+    assert action != "try"
+    assert n_calls == 1
+
+
+@pytest.mark.parametrize("own", [{"logprobs": False}, {"logprobs": True, "top_logprobs": 3}, {"top_logprobs": 99}])
+def test_one_callers_parameters_change_nothing_for_the_next(bundle: Bundle, own: dict[str, Any]):
+    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
+        await whole(client, **own)
+        first = len(stub.bodies)
+        _, headers = await whole(client)
+        return headers["x-turnout-verdict"], stub.bodies[first]
+
+    verdict, body = using(bundle, script(Said()), use)
+    assert (verdict, body["logprobs"], body["top_logprobs"]) == ("accept", True, 2)
+
+
 def test_a_model_that_refuses_log_probabilities_is_asked_for_them_once(bundle: Bundle):
     async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
         for _ in range(2):

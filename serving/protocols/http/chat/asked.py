@@ -17,6 +17,7 @@ from turnout.serving.errors import InvalidRequest
 from turnout.serving.gateways.aliases import Alias, alias_of
 from turnout.serving.gateways.chat import routing_body
 from turnout.serving.protocols.http.calls import deadline_of
+from turnout.serving.protocols.http.chat.dialects import CHAT, Dialect
 from turnout.serving.wire.asking import RouteItem, request_of
 
 MAX_ID_CHARS = 256
@@ -32,6 +33,7 @@ class Asked:
         headers: of the caller.
         deadline_s: when it must have ended, on the monotonic clock.
         item: the request as the router takes it.
+        dialect: the shape of the call.
     """
 
     body: dict[str, Any]
@@ -39,6 +41,7 @@ class Asked:
     headers: Mapping[str, str]
     deadline_s: float
     item: RouteItem
+    dialect: Dialect = CHAT
 
     @property
     def is_stream(self) -> bool:
@@ -54,7 +57,7 @@ class Asked:
     @property
     def wants_logprobs(self) -> bool:
         """Whether the caller asked for log-probabilities."""
-        return self.body.get("logprobs") is True
+        return self.dialect.wants_logprobs(self.body)
 
     @property
     def route_request(self) -> bytes:
@@ -62,13 +65,14 @@ class Asked:
         return bytes(request_of(self.item, "", "").SerializeToString())
 
 
-def read_asked(raw: bytes, headers: Mapping[str, str], timeout_s: float) -> Asked:
+def read_asked(raw: bytes, headers: Mapping[str, str], timeout_s: float, dialect: Dialect = CHAT) -> Asked:
     """Return the call of a body.
 
     Args:
         raw: the body.
         headers: names in lower case.
         timeout_s: how long it may take where the caller does not say.
+        dialect: the shape of the call.
 
     Raises:
         InvalidRequest: no JSON object, or a deadline that is none; quotes no value.
@@ -91,9 +95,9 @@ def read_asked(raw: bytes, headers: Mapping[str, str], timeout_s: float) -> Aske
         tenant=headers.get("x-turnout-tenant", ""),
         session_id=headers.get("x-turnout-session", ""),
         task=headers.get("x-turnout-task", ""),
-        can_check=body.get("n") in (None, 1),
+        can_check=dialect.is_checkable(body),
     )
-    return Asked(body, alias, headers, min(deadline_s, own_s or deadline_s), item)
+    return Asked(body, alias, headers, min(deadline_s, own_s or deadline_s), item, dialect)
 
 
 def _routing_body(body: Mapping[str, Any]) -> bytes:

@@ -19,15 +19,7 @@ import msgspec
 from starlette.responses import Response, StreamingResponse
 
 from turnout.serving.errors import UnknownName
-from turnout.serving.gateways.completions import (
-    answer_item,
-    first_choice,
-    self_check_body,
-    self_check_of,
-    with_signals,
-    without_logprobs,
-    without_signals,
-)
+from turnout.serving.gateways.completions import self_check_body, self_check_of
 from turnout.serving.protocols.http.chat.asked import Asked
 from turnout.serving.protocols.http.chat.chunks import chunks_of, with_usage
 from turnout.serving.protocols.http.chat.told import Call, Told
@@ -37,11 +29,12 @@ from turnout.serving.service.service import RouterService
 from turnout.serving.wire.asking import Routed, routed_of
 from turnout.serving.wire.asking_check import Judged, check_request, judged_of
 
-PATH = "/chat/completions"
 WEAK_SHARE = 0.5
 """Of the time that is left, for the weak model's answer."""
 ROUTE_S = 1.0
 """Longest wait for a route or a verdict: a hundred times what an idle server takes."""
+REFUSES_S = 600.0
+"""How long a model that refused log-probabilities is not asked for them again."""
 REFUSES_SIGNALS = frozenset({400, 422})
 EVENTS = "text/event-stream; charset=utf-8"
 
@@ -54,7 +47,7 @@ class Flow:
         self._service = service
         self._upstream = upstream
         self._self_check = self_check
-        self._refusing: set[str] = set()
+        self._refusing: dict[str, float] = {}
 
     async def answer(self, asked: Asked) -> tuple[Response, Told]:
         """Return the response, and what became of the call; a stream's body is yet to come then.
@@ -122,7 +115,7 @@ class Flow:
             self._count(told, "weak", model, failed.why)
             return None
         self._count(told, "weak", model, "ok", completion.get("usage"), reply.latency_ms)
-        if not first_choice(completion):
+        if not asked.dialect.is_answer(completion):
             return None
         told.judged = await self._judged(told, completion, reply.latency_ms, deadline_s)
         return completion if told.judged.is_accepted else None
@@ -130,23 +123,32 @@ class Flow:
     async def _weak(self, told: Told, model: str, deadline_s: float) -> Reply | None:
         """Return the weak model's answer with what signals there are; None where it gave none."""
         asked = told.asked
-        asks = model not in self._refusing
-        for body in (with_signals(asked.body), without_signals(asked.body))[0 if asks else 1 :]:
-            reply = await self._upstream.call("POST", PATH, {**body, "model": model}, asked.headers, deadline_s)
+        speaks = asked.dialect
+        own = asked.wants_logprobs or speaks.forbids_logprobs(asked.body)  # the caller's own word, asked once
+        bodies = [] if self._refuses(model) and not own else [speaks.with_signals(asked.body)]
+        bodies += [] if own else [speaks.without_signals(asked.body)]
+        for number, body in enumerate(bodies):
+            reply = await self._upstream.call("POST", speaks.path, {**body, "model": model}, asked.headers, deadline_s)
             if reply.is_ok:
-                if asks and not body.get("logprobs") and not asked.wants_logprobs:
-                    self._refusing.add(model)  # not asked again: each refusal is a call that every TRY waits for
+                if number:
+                    self._refusing[model] = time.monotonic() + REFUSES_S
                 return reply
             self._count(told, "weak", model, str(reply.status), latency_ms=reply.latency_ms)
-            if reply.status not in REFUSES_SIGNALS or asked.wants_logprobs:
+            if reply.status not in REFUSES_SIGNALS:
                 return None
         return None
+
+    def _refuses(self, model: str) -> bool:
+        """Whether a model refused to give log-probabilities a while ago: asking is a call that every TRY waits for."""
+        return self._refusing.get(model, 0.0) > time.monotonic()
 
     async def _judged(self, told: Told, completion: Any, latency_ms: float, deadline_s: float) -> Judged:
         started = time.perf_counter()
         asked = told.asked
-        told_right = await self._told_right(told, completion, deadline_s) if self._self_check else None
-        answer = answer_item(completion, latency_ms, told_right)
+        told_right = None
+        if self._self_check and asked.dialect.can_self_check:
+            told_right = await self._told_right(told, completion, deadline_s)
+        answer = asked.dialect.answer_item(completion, latency_ms, told_right)
         try:
             raw = check_request(answer, asked.item, "", "", told.routed).SerializeToString()
         except Exception:  # noqa: BLE001  # whatever an upstream wrote there: no verdict, and the strong model
@@ -171,7 +173,7 @@ class Flow:
         model = told.routed.model
         body = {**self_check_body(told.asked.body, completion), "model": model}
         try:
-            reply = await self._upstream.call("POST", PATH, body, told.asked.headers, deadline_s)
+            reply = await self._upstream.call("POST", told.asked.dialect.path, body, told.asked.headers, deadline_s)
             if not reply.is_ok:
                 self._count(told, "weak", model, str(reply.status), is_self_check=True)
                 return None
@@ -184,7 +186,7 @@ class Flow:
 
     def _accepted(self, told: Told, completion: dict[str, Any]) -> Response:
         asked = told.asked
-        shown = completion if asked.wants_logprobs else without_logprobs(completion)
+        shown = completion if asked.wants_logprobs else asked.dialect.without_logprobs(completion)
         if told.usage is not None:
             shown = {**shown, "usage": told.usage}
         headers = told.headers(told.routed.model)
@@ -205,7 +207,7 @@ class Flow:
         try:
             if asked.is_stream:
                 return await self._streamed(told, tier, model, body, deadline_s, is_last=is_last)
-            reply = await self._upstream.call("POST", PATH, body, asked.headers, deadline_s)
+            reply = await self._upstream.call("POST", asked.dialect.path, body, asked.headers, deadline_s)
             return self._whole(told, tier, model, reply, is_last=is_last)
         except UpstreamFailed as failed:
             self._count(told, tier, model, failed.why)
@@ -233,7 +235,7 @@ class Flow:
         earlier = told.usage
         started = time.perf_counter()
         async with contextlib.AsyncExitStack() as stack:
-            stream = self._upstream.stream("POST", PATH, body, told.asked.headers, deadline_s)
+            stream = self._upstream.stream("POST", told.asked.dialect.path, body, told.asked.headers, deadline_s)
             response = await stack.enter_async_context(stream)
             if not 200 <= response.status_code < 300:
                 raw = await response.aread()

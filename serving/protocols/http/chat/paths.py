@@ -1,4 +1,4 @@
-"""The paths that lead to the upstream: `POST /v1/chat/completions` and `GET /v1/models`.
+"""The paths that lead to the upstream: `POST /v1/chat/completions`, `/v1/responses` and `GET /v1/models`.
 
 A request of OpenAI's SDK in, its answer out, with `x-turnout-*` headers. Errors have OpenAI's form.
 """
@@ -19,6 +19,7 @@ from turnout.serving.gateways.aliases import AUTO, PREFIX
 from turnout.serving.protocols.http.bodies import Bodies, while_there
 from turnout.serving.protocols.http.calls import HttpCall, json_response
 from turnout.serving.protocols.http.chat.asked import Asked, read_asked
+from turnout.serving.protocols.http.chat.dialects import CHAT, RESPONSES, Dialect
 from turnout.serving.protocols.http.chat.flow import Flow
 from turnout.serving.protocols.http.chat.told import Told
 from turnout.serving.protocols.http.chat.upstream import Upstream, UpstreamFailed
@@ -51,9 +52,16 @@ class ChatPaths:
 
     async def completions(self, request: Request) -> Response:
         """Answer one chat completion."""
+        return await self._answered(request, CHAT)
+
+    async def responses(self, request: Request) -> Response:
+        """Answer one call of the Responses API; its streams are routed by the prompt alone."""
+        return await self._answered(request, RESPONSES)
+
+    async def _answered(self, request: Request, dialect: Dialect) -> Response:
         raw = await self._bodies.read(request)
         headers = {name.lower(): value for name, value in request.headers.items()}
-        asked = read_asked(raw, headers, self._settings.upstream_timeout_s)
+        asked = read_asked(raw, headers, self._settings.upstream_timeout_s, dialect)
         call = HttpCall(request.headers.items(), asked.deadline_s + SLACK_S)
         response: Response = await while_there(request, self._watched(asked, call), call)
         return response

@@ -82,10 +82,10 @@ def _is_of(call: Call, check: Call) -> bool:
 
 def _counted(usage: dict[str, Any]) -> OutcomeFields:
     found: OutcomeFields = {}
-    details = usage.get("prompt_tokens_details")
+    details = usage.get("prompt_tokens_details", usage.get("input_tokens_details"))
     counts = {
-        "prompt_tokens": usage.get("prompt_tokens"),
-        "completion_tokens": usage.get("completion_tokens"),
+        "prompt_tokens": usage.get("prompt_tokens", usage.get("input_tokens")),
+        "completion_tokens": usage.get("completion_tokens", usage.get("output_tokens")),
         "cached_tokens": details.get("cached_tokens") if isinstance(details, dict) else None,
     }
     for name, value in counts.items():

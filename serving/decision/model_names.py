@@ -19,7 +19,7 @@ _DATE = re.compile(r"[-@_: ]?\(?(?:\d{4}-?\d{2}-?\d{2}|latest|default)\)?")
 def is_model(logged: str, name: str) -> bool:
     """Whether a log's model name means the model `name`: the same, or a dated snapshot of it.
 
-    Upper and lower case are the same. A provider before a slash or a colon (`azure/gpt-4o`, `openai:chat:gpt-4o`) counts
+    Upper and lower case are the same. A provider before a slash or a colon (`azure/gpt-4o`, `openai:gpt-4o`) counts
     only where `name` has one, and how the model was reached (`gpt-4o:online`) never does.
     """
     if logged == name:

@@ -38,6 +38,8 @@ class Reason(StrEnum):
     """The gateway blanked or shortened the text of the prompt or of the answer."""
     NO_MODEL = "no_model"
     """An answer without the name of the model that gave it."""
+    NO_ANSWER_KEY = "no_answer_key"
+    """An answer under `responses` without any of `content`, `tool_calls`, `choices`, `output`, `text`, `score`."""
     NO_REQUEST = "no_request"
     """An answer or a score whose request is in none of the files."""
     AMBIGUOUS = "ambiguous"

@@ -23,6 +23,8 @@ class Reason(StrEnum):
 
     INVALID_UTF8 = "invalid_utf8"
     INVALID_JSON = "invalid_json"
+    SEVERAL_OBJECTS = "several_objects"
+    """Several JSON objects stand on one line of a file that has one a line elsewhere."""
     INVALID_CSV = "invalid_csv"
     WRONG_TYPE = "wrong_type"
     """A field of the wrong type, a row that is no object, or one with too many or too few columns."""
@@ -31,7 +33,7 @@ class Reason(StrEnum):
     """A score outside 0 to 1 or NaN, or a propensity outside (0, 1]."""
     TOO_LONG = "too_long"
     TRUNCATED = "truncated"
-    """A compressed file, or a row group of a columnar one, is damaged from here on; the rows lost are not counted.
+    """The file is cut off within this row, or damaged from here on; the rows lost are not counted.
 
     gzip notices late: where bytes were overwritten rather than cut off, some rows just before may be garbled too."""
     WITHHELD = "withheld"

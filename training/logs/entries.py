@@ -13,7 +13,7 @@ from itertools import chain, islice
 from turnout.serving.bundles.bundle import Pair
 from turnout.training.errors import DataRefused
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, reason_of
-from turnout.training.logs.readers import TURNOUT, Entry, Form, form_named, recognise
+from turnout.training.logs.readers import FILE, TURNOUT, Entry, Form, form_named, recognise
 from turnout.training.logs.readers.conversation import CONVERSATION
 from turnout.training.logs.reading import AUTO, Reading
 from turnout.training.logs.rows import PROMPT_FIELDS
@@ -66,7 +66,7 @@ def read_entries(path: LogFile, pair: Pair, reading: Reading) -> Iterator[tuple[
     rows = read_rows(path)
     first = list(islice(rows, RECOGNISED_BY_ROWS))
     form, seen = form_of(first, reading), Seen()
-    yield from entries_of(chain(first, rows), form, pair, reading.columns, seen)
+    yield from entries_of(chain(first, rows), form, pair, reading.columns, seen, str(path))
     seen.refuse_wrong_file(path, pair, reading.columns, form)
 
 
@@ -78,12 +78,14 @@ def form_of(first: Sequence[RawRow], reading: Reading) -> Form:
 
 
 def entries_of(
-    rows: Iterable[RawRow], form: Form, pair: Pair, columns: Mapping[str, str], seen: Seen
+    rows: Iterable[RawRow], form: Form, pair: Pair, columns: Mapping[str, str], seen: Seen, file: str = ""
 ) -> Iterator[tuple[int, int, Entry]]:
     """Yield line, number on the line and entry of the requests of some rows; what they show goes into `seen`."""
     for raw in rows:
         if not raw.fields.keys() <= seen.columns.keys():
             seen.columns.update(dict.fromkeys(raw.fields))
+        if form.needs_file and not raw.reason:
+            raw = replace(raw, fields=raw.fields | {FILE: file})  # noqa: PLW2901
         for index, entry in enumerate(_entries(raw, form, pair, columns)):
             if entry.reason is Reason.OTHER_PAIR:
                 seen.other_pairs[entry.key] += 1

@@ -62,6 +62,36 @@ LEFT_OUT = frozenset({Reason.NOT_CHAT, Reason.NOT_TEXT, Reason.FAILED, Reason.OT
 """Rows that were understood and are of no use: they don't speak against the log."""
 
 
+REMEDIES = {
+    Reason.INVALID_UTF8: "save the file as UTF-8 (it may be Windows-1252: iconv -f WINDOWS-1252 -t UTF-8)",
+    Reason.SEVERAL_OBJECTS: "several JSON objects stand on one line: put each on its own (jq -c .)",
+    Reason.INVALID_CSV: "check the delimiter and the quotes of the CSV file",
+    Reason.TRUNCATED: "the file is cut off: export it again",
+    Reason.NO_MODEL: "say which model answered in a column `model`, or under `responses` by model name",
+    Reason.NO_ANSWER_KEY: "an answer has `content`, `tool_calls`, `choices`, `output` or `text`, or is a text itself",
+    Reason.NO_PROMPT: "the messages were not captured: turn on the logging of message contents, or name the column with "
+    "--column prompt=NAME, request=NAME or messages=NAME",
+    Reason.NOT_CHAT: "none of these is a call of a chat model: export the generations (LLM spans) of the log",
+    Reason.FAILED: "the calls ended in errors, or hold no answer: export those that succeeded, with their answers",
+    Reason.WITHHELD: "the gateway blanked or shortened the texts: turn on the logging of message contents",
+    Reason.NO_REQUEST: "give the file with the requests too",
+    Reason.OTHER_SCORE: "name the score that counts with --score-name, and give the file with the rows it judges",
+    Reason.WRONG_TYPE: "a field has another type than it should: scores are 0 to 1, messages a list",
+}
+"""What to type or to change where most rows of a log have such a reason."""
+
+
+def odd_notice(odd: Mapping[str, int]) -> list[str]:
+    """Return the line that says which optional fields were lost; none where none was."""
+    names = ", ".join(f"{name} ({count} rows)" for name, count in sorted(odd.items()))
+    return [f"fields that could not be read and were left out, their rows kept: {names}"] if names else []
+
+
+def cut_notice(file: str, line: int) -> str:
+    """Return the line that says where a file ends too early."""
+    return f"{file} is cut off or damaged at line {line}: whatever came from there on is lost; export it again"
+
+
 class RowRefused(Exception):
     """Carries a reason from where a row is understood to where it is counted; no caller outside sees it."""
 
@@ -101,7 +131,13 @@ class Rejected:
 
 
 def refuse_mostly_bad(
-    counts: Mapping[Reason, int], first: Rejected | None, n_rows: int, max_share: float = 0.5
+    counts: Mapping[Reason, int],
+    first: Rejected | None,
+    n_rows: int,
+    max_share: float = 0.5,
+    *,
+    n_records: int | None = None,
+    recognised: str = "",
 ) -> None:
     """Refuse a log that was not understood; rows understood and left out don't count against it.
 
@@ -109,19 +145,25 @@ def refuse_mostly_bad(
         counts: rows in quarantine by reason, the most frequent first.
         first: the first of them that is not of `LEFT_OUT`.
         n_rows: rows read.
+        n_records: rows that became records, where known; none at all is refused too.
+        recognised: what the files were taken for.
         max_share: how many of the rows that count may be in quarantine.
 
     Raises:
         DataRefused: more are; the message counts them by reason.
     """
+    told = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    remedies = "".join(f"; {REMEDIES[reason]}" for reason in list(counts)[:3] if reason in REMEDIES)
+    taken = f", read as {recognised}" if recognised else ""
+    if n_records == 0 and counts and sum(counts.values()) == n_rows:
+        raise DataRefused(f"no row of {n_rows} could be used ({told}){taken}{remedies}")
     n_left_out = sum(count for reason, count in counts.items() if reason in LEFT_OUT)
     n_bad = sum(counts.values()) - n_left_out
     if first is None or n_bad <= max_share * (n_rows - n_left_out):
         return
-    told = ", ".join(f"{reason} {count}" for reason, count in counts.items())
     raise DataRefused(
         f"{n_bad} of {n_rows} rows can't be read ({told}), at most {max_share:.0%} may; "
-        f"the first is {first.file}, line {first.line}; check the format and the column map"
+        f"the first is {first.file}, line {first.line}{taken}; check the format and the column map{remedies}"
     )
 
 

@@ -53,6 +53,7 @@ class Record:
         file, line: where the row stands (line counts from 1).
         index: which of the requests on that line, from 0; a line of OpenTelemetry spans holds many.
         odd_fields: names of optional fields that the row had in a form that can't be read: the row lost these alone.
+        other_models: whose answers the row holds, where it has none of the pair's.
     """
 
     id: str
@@ -75,6 +76,7 @@ class Record:
     line: int = 0
     index: int = 0
     odd_fields: tuple[str, ...] = ()
+    other_models: tuple[str, ...] = ()
 
     @property
     def place(self) -> tuple[str, int, int]:

@@ -233,13 +233,15 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair, odd: list[str]) -> Rec
         raise RowRefused(Reason.NOT_TEXT)
     own_id = row.prompt_id if row.id is None else row.id
     created = _created(row.created, odd)
+    strong = _answer(row, pair.strong, odd) or _flat_answer(row.strong_response, row.strong_score)
+    weak = _answer(row, pair.weak, odd) or _flat_answer(row.weak_response, row.weak_score)
     place = f"{raw.line}.{raw.index}" if raw.index else f"{raw.line}"
     return Record(
         id=f"{PurePath(file).name}:{place}" if own_id is None else str(own_id),
         prompt=prompt,
         user_text=user_text,
-        strong=_answer(row, pair.strong, odd) or _flat_answer(row.strong_response, row.strong_score),
-        weak=_answer(row, pair.weak, odd) or _flat_answer(row.weak_response, row.weak_score),
+        strong=strong,
+        weak=weak,
         reference=_text(row.reference),
         preference=_preference(row.preference, pair),
         task=row.task,
@@ -255,6 +257,7 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair, odd: list[str]) -> Rec
         line=raw.line,
         index=raw.index,
         odd_fields=tuple(odd),
+        other_models=tuple(row.responses or ()) if strong is None and weak is None else (),
     )
 
 

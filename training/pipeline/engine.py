@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,12 @@ PARTITIONS_A_WORKER = 64
 
 
 REACH_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 30.0
+START_TIMEOUT_S = 120.0
+"""A cluster of our own starts its processes first: some 10 s on a machine that is not busy."""
+
+_HERE = ("local", "auto")
+"""Addresses that name no host."""
 
 
 @dataclass(frozen=True)
@@ -139,18 +146,49 @@ def open_engine(choice: EngineChoice) -> Engine:
     except ModuleNotFoundError as error:
         raise MissingExtra("ray", error.name or "ray") from error
     _connect(ray, choice.ray_address)
-    daft.set_runner_ray(choice.ray_address or None, noop_if_initialized=True)
+    daft.set_runner_ray(None, noop_if_initialized=True)
     return Engine(max(1, int(ray.cluster_resources().get("CPU", 1))), shares_disk=False)
 
 
 def _connect(ray: Any, address: str) -> None:
+    address = address or os.environ.get("RAY_ADDRESS", "")
     where = address or "this machine"
     try:
-        if address:
+        if address and address not in _HERE:
             _reach(address)
-        ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+        _within(CONNECT_TIMEOUT_S if address else START_TIMEOUT_S, lambda: _init(ray, address or "local"))
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise EngineRefused(f"--ray-address: no Ray cluster at {where}: {_first_line(error)}") from error
+
+
+def _init(ray: Any, address: str) -> None:
+    # "local" is a cluster of our own: without it Ray would look for one, and wait for one that is long dead where
+    # /tmp/ray/ray_current_cluster still names it.
+    if not ray.is_initialized():
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+
+
+def _within(timeout_s: float, do: Callable[[], None]) -> None:
+    """Do it in a thread that is left behind when the time is over: what waits within Ray can't be called off.
+
+    Raises:
+        ConnectionError: the time was over.
+    """
+    failed = list[BaseException]()
+
+    def run() -> None:
+        try:
+            do()
+        except BaseException as error:  # noqa: BLE001  # Ray's client even raises SystemExit
+            failed.append(error)
+
+    thread = threading.Thread(target=run, name="ray-connect", daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    if thread.is_alive():
+        raise ConnectionError(f"no answer within {timeout_s:.0f} s; start the cluster, or leave the address out")
+    if failed:
+        raise failed[0] if isinstance(failed[0], Exception) else ConnectionError(str(failed[0]) or "it gave up")
 
 
 def _reach(address: str) -> None:

@@ -79,6 +79,7 @@ class Worker:
         for line, index, entry in entries:
             desk.take(Place(unit.file, line, index), entry)
         piece = desk.piece(unit.number)
+        piece.kinds, piece.n_sampled = seen.kinds, seen.n_sampled
         piece.columns, piece.other_pairs, piece.n_others = list(seen.columns), seen.other_pairs, seen.n_others
         return piece
 

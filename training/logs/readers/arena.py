@@ -93,4 +93,4 @@ def _preference(winner: str | None, sides: dict[str, str]) -> str | None:
     return sides[winner]
 
 
-ARENA = Form("arena", _recognises, _entries)
+ARENA = Form("arena", _recognises, _entries, title="conversations of two models, with a winner")

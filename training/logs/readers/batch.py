@@ -84,4 +84,4 @@ def _key(custom_id: str, model: str, pair: Pair) -> str:
     return f"{plain}\n{custom_id}"
 
 
-BATCH = Form("openai-batch", _recognises, _entries)
+BATCH = Form("openai-batch", _recognises, _entries, title="files of the Batch API, of chat.completions or Responses")

@@ -161,9 +161,15 @@ def _asked(prompt: str) -> dict[str, Any]:
     return {"prompt": prompt}
 
 
-INSPECT = Form("inspect", lambda fields: {"eval", "samples"} <= fields.keys(), _inspect_entries)
+INSPECT = Form(
+    "inspect", lambda fields: {"eval", "samples"} <= fields.keys(), _inspect_entries, title="a log of inspect_ai"
+)
 LM_EVAL = Form(
-    "lm-eval", lambda fields: {"doc_id", "arguments", "resps"} <= fields.keys(), _lm_eval_entries, needs_file=True
+    "lm-eval",
+    lambda fields: {"doc_id", "arguments", "resps"} <= fields.keys(),
+    _lm_eval_entries,
+    title="samples of lm-eval",
+    needs_file=True,
 )
 PROMPTFOO = Form(
     "promptfoo",
@@ -172,4 +178,5 @@ PROMPTFOO = Form(
         or ("results" in fields and bool({"evalId", "config"} & fields.keys()))
     ),
     _promptfoo_entries,
+    title="results of promptfoo",
 )

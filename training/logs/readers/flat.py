@@ -79,4 +79,4 @@ def _answer(value: Any) -> dict[str, Any]:
     return {"content": value if isinstance(value, str) else encode(value).decode()}
 
 
-FLAT = Form("answers", _recognises, _entries)
+FLAT = Form("answers", _recognises, _entries, title="one answer a row: model, prompt, response")

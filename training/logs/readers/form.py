@@ -57,6 +57,7 @@ class Form:
         name: as the command line and the messages have it.
         recognises: whether a row's fields are those of this form; looks at names, never decodes.
         entries: the requests of a row; may raise what `turnout.training.logs.quarantine.reason_of` turns into a reason.
+        title: what it is, in words.
         needs_file: whether the name of the file, under `FILE`, says what the row does not.
         has_scores: whether some rows are scores of other rows, of any file.
     """
@@ -65,4 +66,5 @@ class Form:
     recognises: Callable[[Fields], bool]
     entries: Callable[[Fields, Pair], list[Entry]]
     has_scores: bool = False
+    title: str = ""
     needs_file: bool = False

@@ -156,4 +156,9 @@ def _count(tokens: float | None) -> int | None:
     return None if tokens is None else int(tokens)
 
 
-LITELLM = Form("litellm", _recognises, _entries)
+LITELLM = Form(
+    "litellm",
+    _recognises,
+    _entries,
+    title="calls acompletion, aresponses, atext_completion and anthropic_messages of the LiteLLM proxy",
+)

@@ -78,6 +78,11 @@ def _first(fields: Fields, *names: str) -> Any:
     return None
 
 
-OPENAI = Form("openai", _recognises, _entries)
-HELICONE = Form("helicone", _recognises_helicone, _helicone_entries)
-PORTKEY = Form("portkey", _recognises_portkey, _portkey_entries)
+OPENAI = Form(
+    "openai",
+    _recognises,
+    _entries,
+    title="bodies of chat.completions, Responses, completions and Messages calls, whole or in chunks of a stream",
+)
+HELICONE = Form("helicone", _recognises_helicone, _helicone_entries, title="an export of Helicone")
+PORTKEY = Form("portkey", _recognises_portkey, _portkey_entries, title="an export of Portkey")

@@ -2,8 +2,8 @@
 
 A line (or document) of OTLP JSON holds `resourceSpans`, each with scopes and their spans; every span is a row of
 its own, known by its number on the line; log records (`resourceLogs`) hold the same attributes. Phoenix and the
-console exporters write one span a row, with `attributes` nested or under dotted names. Messages are read from the span's attributes or from those of its
-events; `turnout.training.logs.readers.otel_messages` knows their shapes, older ones included.
+console exporters write one span a row, with `attributes` nested or under dotted names. Messages are read from the span's
+attributes or from those of its events; `turnout.training.logs.readers.otel_messages` knows their shapes, older ones included.
 """
 
 from __future__ import annotations
@@ -233,6 +233,6 @@ def _seconds(nanoseconds: int | str | None) -> float | None:
     return int(nanoseconds) / NANOSECONDS if nanoseconds else None
 
 
-OTEL = Form("otel", _recognises, _entries)
-OTEL_LOGS = Form("otel-logs", _recognises_logs, _log_entries)
-SPANS = Form("spans", _recognises_spans, _span_entries)
+OTEL = Form("otel", _recognises, _entries, title="spans of OpenTelemetry, OpenInference or the Vercel AI SDK")
+OTEL_LOGS = Form("otel-logs", _recognises_logs, _log_entries, title="log records of OpenTelemetry")
+SPANS = Form("spans", _recognises_spans, _span_entries, title="spans of OpenTelemetry or OpenInference, one a row")

@@ -69,7 +69,7 @@ REMEDIES = {
     Reason.TRUNCATED: "the file is cut off: export it again",
     Reason.NO_MODEL: "say which model answered in a column `model`, or under `responses` by model name",
     Reason.NO_ANSWER_KEY: "an answer has `content`, `tool_calls`, `choices`, `output` or `text`, or is a text itself",
-    Reason.NO_PROMPT: "the messages were not captured: turn on the logging of message contents, or name the column with "
+    Reason.NO_PROMPT: "the messages were not captured: turn on the logging of contents, or name the column with "
     "--column prompt=NAME, request=NAME or messages=NAME",
     Reason.NOT_CHAT: "none of these is a call of a chat model: export the generations (LLM spans) of the log",
     Reason.FAILED: "the calls ended in errors, or hold no answer: export those that succeeded, with their answers",
@@ -137,7 +137,6 @@ def refuse_mostly_bad(
     max_share: float = 0.5,
     *,
     n_records: int | None = None,
-    recognised: str = "",
 ) -> None:
     """Refuse a log that was not understood; rows understood and left out don't count against it.
 
@@ -146,7 +145,6 @@ def refuse_mostly_bad(
         first: the first of them that is not of `LEFT_OUT`.
         n_rows: rows read.
         n_records: rows that became records, where known; none at all is refused too.
-        recognised: what the files were taken for.
         max_share: how many of the rows that count may be in quarantine.
 
     Raises:
@@ -154,16 +152,15 @@ def refuse_mostly_bad(
     """
     told = ", ".join(f"{reason} {count}" for reason, count in counts.items())
     remedies = "".join(f"; {REMEDIES[reason]}" for reason in list(counts)[:3] if reason in REMEDIES)
-    taken = f", read as {recognised}" if recognised else ""
-    if n_records == 0 and counts and sum(counts.values()) == n_rows:
-        raise DataRefused(f"no row of {n_rows} could be used ({told}){taken}{remedies}")
     n_left_out = sum(count for reason, count in counts.items() if reason in LEFT_OUT)
     n_bad = sum(counts.values()) - n_left_out
     if first is None or n_bad <= max_share * (n_rows - n_left_out):
+        if n_records == 0 and counts:
+            raise DataRefused(f"no row of {n_rows} could be used ({told}){remedies}")
         return
     raise DataRefused(
         f"{n_bad} of {n_rows} rows can't be read ({told}), at most {max_share:.0%} may; "
-        f"the first is {first.file}, line {first.line}{taken}; check the format and the column map{remedies}"
+        f"the first is {first.file}, line {first.line}; check the format and the column map{remedies}"
     )
 
 

@@ -224,8 +224,12 @@ class Flow:
         Raises:
             DataRefused: most rows are in quarantine.
         """
-        with self.reporter.stage("Writing"):
-            self.output.write(self.finished(judged), self.n_entries, self.recognised)
+        try:
+            with self.reporter.stage("Writing"):
+                self.output.write(self.finished(judged), self.n_entries)
+        except DataRefused:
+            self.reporter.say(f"the logs were read as {self.recognised}")
+            raise
         ledger = self.output.tally.ledger(self.n_entries)
         self._say_what_was_lost()
         if ledger.rows and not ledger.labelled:
@@ -237,7 +241,7 @@ class Flow:
         if name and self.score_names and name not in self.score_names:
             self.reporter.say(f"no score is named {name}; found: {', '.join(sorted(self.score_names))}")
         elif name and not self.score_names:
-            self.reporter.say(f"no score is named {name}: the logs hold no scores of their own")
+            self.reporter.say(f"no score is named {name}: the logs hold none")
         for notice in (*odd_notice(self.odd_fields), *(cut_notice(*place) for place in self.output.cut)):
             self.reporter.say(notice)
 

@@ -45,7 +45,7 @@ class Output:
     tally: Tally = field(default_factory=Tally)
     cut: list[tuple[str, int]] = field(default_factory=list)
 
-    def write(self, tables: Iterable[pa.Table], n_rows: int, recognised: str = "") -> None:
+    def write(self, tables: Iterable[pa.Table], n_rows: int) -> None:
         """Write all rows, which come by place; `n_rows` were read.
 
         Raises:
@@ -60,7 +60,7 @@ class Output:
                     writer.write_table(group.select(schema.names), row_group_size=size)
             counts = {Reason(why): count for why, count in self.tally.quarantined.most_common()}
             n_records = sum(self.tally.labels.values()) + sum(self.tally.abstained.values())
-            refuse_mostly_bad(counts, quarantine.first, n_rows, n_records=n_records, recognised=recognised)
+            refuse_mostly_bad(counts, quarantine.first, n_rows, n_records=n_records)
             self.cut = quarantine.cut
             quarantine.end()
 

@@ -160,5 +160,5 @@ LITELLM = Form(
     "litellm",
     _recognises,
     _entries,
-    title="calls acompletion, aresponses, atext_completion and anthropic_messages of the LiteLLM proxy",
+    title="calls of LiteLLM: acompletion, aresponses, anthropic_messages",
 )

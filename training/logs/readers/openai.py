@@ -1,8 +1,8 @@
 """Request and response: rows with the body of a call and of its answer, in any vendor's shape.
 
 What a proxy or a wrapper around an SDK writes (`request`, `response`), and the exports of Portkey (the same, with HTTP
-messages around the bodies) and of Helicone (`request_body`, `response_body`). Fields beside the two that have one of our
-names (`id`, `task`, `session_id`, `reference`, ...) are read as they are.
+messages around the bodies) and of Helicone (`request_body`, `response_body`). Fields beside the two that have one of
+our names (`id`, `task`, `session_id`, `reference`, ...) are read as they are.
 """
 
 from __future__ import annotations

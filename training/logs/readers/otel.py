@@ -2,8 +2,9 @@
 
 A line (or document) of OTLP JSON holds `resourceSpans`, each with scopes and their spans; every span is a row of
 its own, known by its number on the line; log records (`resourceLogs`) hold the same attributes. Phoenix and the
-console exporters write one span a row, with `attributes` nested or under dotted names. Messages are read from the span's
-attributes or from those of its events; `turnout.training.logs.readers.otel_messages` knows their shapes, older ones included.
+console exporters write one span a row, with `attributes` nested or under dotted names. Messages are read from the
+span's attributes or from those of its events; `turnout.training.logs.readers.otel_messages` knows their shapes, older
+ones included.
 """
 
 from __future__ import annotations

@@ -259,7 +259,7 @@ def test_binary_text_and_nanoseconds_in_parquet_are_text_and_times(tmp_path: Pat
 
 
 def test_an_unknown_table_is_told_the_column_with_the_requests(tmp_path: Path):
-    rows = [{"key": f"k{number}", "lang": "en", "what": "Which town lies east?"} for number in range(3)]
+    rows = [{"key": f"key-{number}", "lang": "en", "what": "Which town lies east?"} for number in range(3)]
     path = write_log(tmp_path / "log.jsonl", rows)
     with pytest.raises(DataRefused, match="--column prompt=what"):
         read(path)

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-_ID = re.compile(r"[A-Za-z0-9_.:/+=-]{4,200}")
+_ID = re.compile(r"[A-Za-z0-9_.:-]{4,200}")
 _BODY = re.compile(r'"(?:messages|input|prompt)"\s*:')
 _MESSAGES = re.compile(r'\s*\[\s*\{[^}]{0,200}"role"')
 
@@ -46,7 +46,8 @@ def _kind_of_text(text: str) -> str:
         return "messages" if _MESSAGES.match(text) else "other"
     if len(text.split()) > 2 or (not text.isascii() and len(text) > 4):
         return "text"
-    return "id" if _ID.fullmatch(text) and any(one.isdigit() for one in text) else "other"
+    has_digit, has_letter = any(map(str.isdigit, text)), any(map(str.isalpha, text))
+    return "id" if has_digit and (has_letter or len(text) >= 8) and _ID.fullmatch(text) else "other"  # noqa: PLR2004
 
 
 def proposal(kinds: Counter[str], without: str = "") -> str:

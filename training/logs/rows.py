@@ -257,8 +257,13 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair, odd: list[str]) -> Rec
         line=raw.line,
         index=raw.index,
         odd_fields=tuple(odd),
-        other_models=tuple(row.responses or ()) if strong is None and weak is None else (),
+        other_models=() if strong or weak else _others(row, pair),
     )
+
+
+def _others(row: Row, pair: Pair) -> tuple[str, ...]:
+    names = row.responses or {}
+    return tuple(name for name in names if not is_model(name, pair.strong) and not is_model(name, pair.weak))
 
 
 def _prompt(row: Row) -> tuple[Prompt | None, str]:

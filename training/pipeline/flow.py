@@ -253,8 +253,8 @@ class Flow:
             found = ", ".join(f"{name} ({count})" for name, count in self.other_models.most_common(10))
             if ledger.abstained.keys() == {Unlabelled.NO_ANSWER}:
                 return (
-                    f"no answer of {pair.strong} or {pair.weak}; found {found}: name the pair with --strong and --weak; "
-                    f"{read}"
+                    f"no answer of {pair.strong} or {pair.weak}; found {found}: name the pair with --strong and "
+                    f"--weak; {read}"
                 )
         return (
             f"no row has a label ({why}); {read}; a label needs both models' answers to a request, and scores, a "

@@ -148,7 +148,12 @@ def test_an_arena_row_that_prefers_neither_is_a_tie(tmp_path: Path, winner: str)
         {
             "model": "gpt-4o",
             "output": [
-                {"content": [{"type": "output_text", "text": "a", "logprobs": [{"logprob": -0.5}, {"logprob": -1.5}]}]}
+                {
+                    "type": "message",
+                    "content": [
+                        {"type": "output_text", "text": "a", "logprobs": [{"logprob": -0.5}, {"logprob": -1.5}]}
+                    ],
+                }
             ],
         },
     ],

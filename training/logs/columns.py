@@ -47,7 +47,7 @@ def _kind_of_text(text: str) -> str:
     if len(text.split()) > 2 or (not text.isascii() and len(text) > 4):
         return "text"
     has_digit, has_letter = any(map(str.isdigit, text)), any(map(str.isalpha, text))
-    return "id" if has_digit and (has_letter or len(text) >= 8) and _ID.fullmatch(text) else "other"  # noqa: PLR2004
+    return "id" if has_digit and (has_letter or len(text) >= 8) and _ID.fullmatch(text) else "other"
 
 
 def proposal(kinds: Counter[str], without: str = "") -> str:

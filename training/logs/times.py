@@ -103,7 +103,7 @@ def _of_words(text: str) -> datetime:
     if (zone := _LETTERS_OF_A_ZONE.search(text)) and zone[0] not in _ZONES:
         raise ValueError("a zone of several meanings")
     day = datetime(1, 1, 1)  # noqa: DTZ001  # only shows whether the text has a date of its own
-    moment = dateutil_parser.parse(text, dayfirst=day_first, tzinfos=_ZONES, default=day)
+    moment: datetime = dateutil_parser.parse(text, dayfirst=day_first, tzinfos=_ZONES, default=day)
     if moment.year == 1:
         raise ValueError("no date")
     return moment

@@ -137,7 +137,7 @@ def _of_responses(events: Sequence[dict[str, Any]]) -> dict[str, Any]:
         if event.get("type") in {"response.failed", "error"}:
             raise RowRefused(Reason.FAILED)
     text = "".join(str(one.get("delta", "")) for one in events if one.get("type") == "response.output_text.delta")
-    start = next((one["response"] for one in events if isinstance(one.get("response"), dict)), {})
+    start: dict[str, Any] = next((one["response"] for one in events if isinstance(one.get("response"), dict)), {})
     return dict(start) | {"output": [{"type": "message", "content": [{"type": "output_text", "text": text}]}]}
 
 

@@ -135,6 +135,9 @@ def test_an_arena_row_that_prefers_neither_is_a_tie(tmp_path: Path, winner: str)
     assert only(write_log(tmp_path / "log.jsonl", [row])).preference == "tie"
 
 
+LOGPROBS = [{"logprob": -0.5}, {"logprob": -1.5}]
+
+
 @pytest.mark.parametrize(
     "response",
     [

@@ -13,7 +13,7 @@ alone where it can't be read; a score, a reference or a propensity that can't be
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any
@@ -134,7 +134,7 @@ def check_fields(columns: Mapping[str, str]) -> None:
 
 
 _decode_row = msgspec.json.Decoder(Row).decode
-_decode_answer = msgspec.json.Decoder(Answer | None).decode
+_decode_answer: Callable[[bytes | msgspec.Raw], Answer | None] = msgspec.json.Decoder(Answer | None).decode
 
 
 def decode_row(raw: RawRow, file: str, pair: Pair) -> Record | Rejected:

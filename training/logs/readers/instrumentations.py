@@ -140,7 +140,7 @@ def _ai_sdk(attributes: Attributes) -> Found:
             system = [{"role": "system", "content": whole["system"]}] if whole.get("system") else []
             asked = [*system, {"role": "user", "content": whole["prompt"]}]
     tools = attributes.get("ai.prompt.tools")
-    request = None
+    request: dict[str, Any] | None = None
     if asked:
         offered = [{"type": "function"}] * len(tools) if isinstance(tools, list) else None
         request = {"messages": [_ai_sdk_message(one) for one in asked], "tools": offered}

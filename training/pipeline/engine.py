@@ -36,8 +36,6 @@ PARTITIONS_A_WORKER = 64
 
 REACH_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 30.0
-START_TIMEOUT_S = 120.0
-"""A cluster of our own starts its processes first: some 10 s on a machine that is not busy."""
 
 _HERE = ("local", "auto")
 """Addresses that name no host."""
@@ -156,7 +154,10 @@ def _connect(ray: Any, address: str) -> None:
     try:
         if address and address not in _HERE:
             _reach(address)
-        _within(CONNECT_TIMEOUT_S if address else START_TIMEOUT_S, lambda: _init(ray, address or "local"))
+        if address:
+            _within(CONNECT_TIMEOUT_S, lambda: _init(ray, address))
+        else:
+            _init(ray, "local")  # in this thread: Ray ends what it started here by signals
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise EngineRefused(f"--ray-address: no Ray cluster at {where}: {_first_line(error)}") from error
 

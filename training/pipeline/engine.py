@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -155,9 +156,11 @@ def _connect(ray: Any, address: str) -> None:
         if address and address not in _HERE:
             _reach(address)
         if address:
-            _within(CONNECT_TIMEOUT_S, lambda: _init(ray, address))
+            with _within(CONNECT_TIMEOUT_S, where):
+                _init(ray, address)
+                ray.cluster_resources()
         else:
-            _init(ray, "local")  # in this thread: Ray ends what it started here by signals
+            _init(ray, "local")
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise EngineRefused(f"--ray-address: no Ray cluster at {where}: {_first_line(error)}") from error
 
@@ -169,27 +172,25 @@ def _init(ray: Any, address: str) -> None:
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
 
 
-def _within(timeout_s: float, do: Callable[[], None]) -> None:
-    """Do it in a thread that is left behind when the time is over: what waits within Ray can't be called off.
+@contextmanager
+def _within(timeout_s: float, where: str) -> Iterator[None]:
+    """End the process with exit code 1 and the reason when the block takes longer: Ray can't be interrupted.
 
-    Raises:
-        ConnectionError: the time was over.
+    Nothing has been read or written by then.
     """
-    failed = list[BaseException]()
 
-    def run() -> None:
-        try:
-            do()
-        except BaseException as error:  # noqa: BLE001  # Ray's client even raises SystemExit
-            failed.append(error)
+    def give_up() -> None:
+        reason = f"no answer within {timeout_s:.0f} s; start the cluster, or leave the address out"
+        print(f"--ray-address: no Ray cluster at {where}: {reason}", file=sys.stderr, flush=True)
+        os._exit(1)
 
-    thread = threading.Thread(target=run, name="ray-connect", daemon=True)
-    thread.start()
-    thread.join(timeout_s)
-    if thread.is_alive():
-        raise ConnectionError(f"no answer within {timeout_s:.0f} s; start the cluster, or leave the address out")
-    if failed:
-        raise failed[0] if isinstance(failed[0], Exception) else ConnectionError(str(failed[0]) or "it gave up")
+    timer = threading.Timer(timeout_s, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _reach(address: str) -> None:

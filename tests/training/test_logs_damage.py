@@ -25,7 +25,8 @@ def read(*paths: Path) -> ReadResult:
 
 BAD_LINES = {
     b'{"id": "x", "prompt": "a"': Reason.INVALID_JSON,
-    b'{"id": "x", "prompt": "a", "weak_score": NaN}': Reason.INVALID_JSON,
+    b'{"id": "x", "prompt": "a", "weak_score": NaN}': Reason.OUT_OF_RANGE,
+    b'{"prompt": "a"}{"prompt": "b"}': Reason.SEVERAL_OBJECTS,
     b'{"prompt":' * 100_000: Reason.INVALID_JSON,
     b'{"prompt": "\xff\xfe"}': Reason.INVALID_UTF8,
     b'["a prompt"]': Reason.WRONG_TYPE,
@@ -33,7 +34,6 @@ BAD_LINES = {
     b'{"id": "x", "request": {"messages": "hi"}}': Reason.WRONG_TYPE,
     b'{"id": "x", "prompt": "a", "weak_score": "good"}': Reason.WRONG_TYPE,
     b'{"id": "x", "prompt": "a", "preference": "both"}': Reason.WRONG_TYPE,
-    b'{"id": "x", "prompt": "a", "created": "yesterday"}': Reason.WRONG_TYPE,
     b'{"id": "x"}': Reason.NO_PROMPT,
     b'{"id": "x", "prompt": "  "}': Reason.NO_PROMPT,
     b'{"id": "x", "request": {"messages": []}}': Reason.NO_PROMPT,

@@ -149,8 +149,8 @@ def test_a_format_can_be_forced(tmp_path: Path):
     assert only(path, log_format="langfuse").prompt.text == "Why?"
     with pytest.raises(DataRefused, match="nothing to read a prompt from"):
         read(path, log_format="turnout")
-    with pytest.raises(DataRefused, match=r"no log format 'helicone'; known are: auto, otel.*litellm"):
-        read(path, log_format="helicone")
+    with pytest.raises(DataRefused, match=r"no log format 'unheard-of'; known are: auto, otel.*litellm"):
+        read(path, log_format="unheard-of")
 
 
 def test_files_of_several_formats_are_read_together(tmp_path: Path):

@@ -48,7 +48,9 @@ def answer_of(record: Record) -> tuple[Answer, Signals] | None:
     """Return the weak model's answer with its signals; None where the log holds no text of it."""
     if record.weak is None or record.weak.content is None:
         return None
-    return Answer(record.weak.content), record.weak.signals
+    weak = record.weak
+    tokens = None if weak.token_logprobs is None else tuple(weak.token_logprobs)
+    return Answer(weak.content or ""), Signals(tokens, weak.mean_logprob, weak.self_check)
 
 
 def check_rows(records: Sequence[Record], first: Floats, ngrams: Ngrams) -> CheckRows:

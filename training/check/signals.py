@@ -15,7 +15,6 @@ import pyarrow.parquet as pq
 
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.decision.model_names import is_model
-from turnout.serving.router.answer import Signals
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.errors import DataRefused
 from turnout.training.logs.records import LabelledRecord
@@ -59,9 +58,9 @@ def _joined(row: LabelledRecord, found: dict[str, float]) -> LabelledRecord:
     weak = row.record.weak
     if weak is None or not found:
         return row
-    signals = Signals(
-        weak.signals.token_logprobs,
-        found.get("mean_logprob", weak.signals.mean_logprob),
-        found.get("self_check", weak.signals.self_check),
+    answer = replace(
+        weak,
+        mean_logprob=found.get("mean_logprob", weak.mean_logprob),
+        self_check=found.get("self_check", weak.self_check),
     )
-    return replace(row, record=replace(row.record, weak=replace(weak, signals=signals)))
+    return replace(row, record=replace(row.record, weak=answer))

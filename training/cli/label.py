@@ -33,8 +33,8 @@ from turnout.training.cli.options import (
 from turnout.training.cli.paid_options import JudgeOptions, PriceOptions
 from turnout.training.dataset.features.keep import MAX_SALT_BYTES, Keep, Keeping
 from turnout.training.encoders.encoders import DEFAULT_ENCODER
+from turnout.training.errors import DataRefused
 from turnout.training.judge.settings import JudgeSettings
-from turnout.training.labels import Unlabelled
 from turnout.training.labels.graders.code import Limits
 from turnout.training.labels.ledger import Ledger, ledger_table
 from turnout.training.logs.reading import Reading
@@ -175,10 +175,9 @@ def label_logs(
     if made is None:
         return
     ledger, judging = made
-    if ledger.abstained.keys() == {Unlabelled.NO_ANSWER} and not ledger.labelled:
-        reporter.say(f"no row has an answer of {pair.strong} or {pair.weak}: name the models with --strong and --weak")
     if as_json:
         print(msgspec.json.encode(msgspec.to_builtins(ledger) | ({"judge": judging} if judging else {})).decode())
+        _refuse_nothing(ledger, out)
         return
     if judging is not None:
         from turnout.training.cli.judging import print_judging  # needs the extra `judge`
@@ -186,6 +185,13 @@ def label_logs(
         print_judging(judging, out)
     console().print(ledger_table(ledger))
     print(out)
+    _refuse_nothing(ledger, out)
+
+
+def _refuse_nothing(ledger: Ledger, out: Path) -> None:
+    """End with exit code 1 where rows were read and none has a label; why was said while they were written."""
+    if ledger.rows and not ledger.labelled:
+        raise DataRefused(f"{out}: none of {ledger.rows} rows has a label")
 
 
 def _labelled(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -53,7 +54,14 @@ def predict_file(
     """Write one prediction for each row of the data."""
     loaded, reporter = load_bundle(bundle), Reporter(quiet=quiet)
     chosen = loaded.manifest.policy(policy)
-    read = read_records(data, loaded.manifest.pair, reading)
+    read = read_records(data, loaded.manifest.pair, replace(reading, prompts_only=True))
+    for notice in read.notices:
+        reporter.say(notice)
+    if read.other_pairs:
+        names = ", ".join(f"{name} ({count} rows)" for name, count in read.other_pairs.most_common(10))
+        reporter.say(
+            f"rows name other models than the bundle's pair: {names}; only their prompts count, their answers don't"
+        )
     rows = predict_rows(loaded, read.rows, chosen, early_exit=early_exit, reporter=reporter)
     write_predictions(out, rows)
     counts = Counter(f"{row.route} {row.reason}" for row in rows)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -150,9 +151,22 @@ def load_dataset(
     if read.n_rows == 0:
         raise DataRefused(f"{', '.join(map(str, paths))}: no rows")
     read.refuse_if_mostly_bad()
+    for notice in read.notices:
+        reporter.say(notice)
+    _refuse_other_models(read.records, pair)
     labelled = _labelled(read.records, paths, pair, reading, margin)
     rows = usable_rows(labelled, reading, reporter)
     return Loaded(read, labelled, group_rows(rows, reporter, harness_rules))
+
+
+def _refuse_other_models(records: Sequence[Record], pair: Pair) -> None:
+    """Refuse logs with answers of which none is the pair's, and say whose they are."""
+    found = Counter(name for record in records for name in record.other_models)
+    if found and not any(record.strong or record.weak for record in records):
+        names = ", ".join(f"{name} ({count})" for name, count in found.most_common(10))
+        raise DataRefused(
+            f"no answer of {pair.strong} or {pair.weak}; found {names}: name the pair with --strong and --weak"
+        )
 
 
 def usable_rows(labelled: Labelled, reading: Reading, reporter: Reporter) -> list[LabelledRecord]:

@@ -6,6 +6,8 @@ msgspec encodes, with JSON that stands as text inside a text cell, or inside JSO
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Mapping
 from enum import Enum, auto
 from functools import cache
@@ -14,6 +16,18 @@ from typing import Any, TypeVar
 import msgspec
 
 T = TypeVar("T", bound=msgspec.Struct)
+
+TRUTHS = {"true": 1.0, "false": 0.0}
+NOTHING = frozenset({"null", "none", "na", "n/a", "\\n"})
+"""What tables write where they have nothing; `nan` is not among them: a broken score is no missing one."""
+
+_PYTHON = re.compile(r"\s*(\[\s*)*\{\s*'|\s*\[\s*'")
+"""JSON has no `'` where a key or a text begins."""
+
+_NUMPY_ROWS = re.compile(r"\}\s*\n\s*\{")
+"""NumPy sets no comma between the elements of an array; a line end within a text is written as an escape."""
+
+_DECIMAL_COMMA = re.compile(r"[01],\d+")
 
 encode = msgspec.json.Encoder(decimal_format="number").encode
 
@@ -34,16 +48,27 @@ def cell(value: Any, kind: CellKind | None) -> Any:
     if kind is None:
         return value
     if kind is CellKind.NUMBER:
-        return _number(value)
+        return number(value)
     text = _text(value)
     if text is None or (kind is CellKind.TEXT_OR_STRUCTURE and not _is_structure(text)):
         return value
     return _structure(text)
 
 
-def _number(value: Any) -> Any:
+def number(value: Any) -> Any:
+    """Return the number that a text stands for, or what True and False count as; anything else as it is."""
+    text = _text(value)
+    if text is None:
+        return value
+    text = text.strip()
+    if not text or text.casefold() in NOTHING:
+        return None
+    if text.casefold() in TRUTHS:
+        return TRUTHS[text.casefold()]
+    if _DECIMAL_COMMA.fullmatch(text):  # a `,` in a number of 0 to 1 is never one of thousands
+        text = text.replace(",", ".")
     try:
-        return float(value) if isinstance(value, str) else value
+        return float(text)
     except ValueError:
         return value
 
@@ -59,15 +84,29 @@ def _text(value: Any) -> str | None:
 
 
 def _structure(text: str) -> msgspec.Raw | None:
-    return msgspec.Raw(text.encode()) if text.strip() else None
+    if not text.strip():
+        return None
+    return msgspec.Raw(encode(_python(text)) if _PYTHON.match(text) else text.encode())
+
+
+def _python(text: str) -> Any:
+    """Return what the `repr` of Python or NumPy says, which is what `to_csv` makes of lists and dicts.
+
+    Raises:
+        msgspec.DecodeError: it says nothing.
+    """
+    try:
+        return ast.literal_eval(_NUMPY_ROWS.sub("}, {", text.strip()))
+    except (ValueError, SyntaxError, MemoryError, RecursionError) as error:
+        raise msgspec.DecodeError("neither JSON nor a Python literal") from error
 
 
 def _is_structure(text: str) -> bool:
     if not text.lstrip().startswith(("{", "[")):
         return False
     try:
-        msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
+        _python(text) if _PYTHON.match(text) else msgspec.json.decode(text)
+    except (msgspec.DecodeError, RecursionError, UnicodeEncodeError):
         return False
     return True
 

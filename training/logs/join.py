@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import PurePath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,23 +42,39 @@ def join_answers(records: Sequence[Record], by: JoinBy) -> tuple[list[Record], i
     """Pair records with a single answer; return all records in their order, and how many were merged into others.
 
     Where one model answered the same request several times, the first strong answer goes with the first weak one,
-    the second with the second, in the order of files and lines; what is left over stays as it is. A pair stands at
+    the second with the second, in the order of files and lines; what is left over stays as it is. A row that repeats an
+    earlier one, id and all, is merged into it. A pair stands at
     the place of its strong row, with that row's fields, and the weak row's where the strong one has none.
     """
     if by is JoinBy.NONE:
         return list(records), 0
     partner = np.full(len(records), -1, dtype=np.int64)
-    for strong, weak in _pairs(_keys(records, by)):
-        partner[strong] = weak
-    merged = partner[partner >= 0]
     is_merged = np.zeros(len(records), dtype=np.bool_)
-    is_merged[merged] = True
+    repeated = _repetitions(records, by)
+    is_merged[repeated] = True
+    keys = _keys(records, by)
+    for strong, weak in _pairs(keys[~is_merged[keys["row"]]]):
+        partner[strong] = weak
+    is_merged[partner[partner >= 0]] = True
     kept = (
         record if other < 0 else _paired(record, records[int(other)])
         for record, other, is_gone in zip(records, partner, is_merged, strict=True)
         if not is_gone
     )
-    return list(kept), merged.size
+    return list(kept), int(is_merged.sum())
+
+
+def _repetitions(records: Sequence[Record], by: JoinBy) -> list[int]:
+    """Return the rows that say again what an earlier row with the same id of its own says: exports overlap."""
+    seen, repeated = set[tuple[object, ...]](), list[int]()
+    for row, record in enumerate(records):
+        if not may_join(record, by) or record.id == f"{PurePath(record.file).name}:{record.line}":
+            continue
+        said = (record.id, record.prompt.text, record.strong, record.weak, record.created)
+        if said in seen:
+            repeated.append(row)
+        seen.add(said)
+    return repeated
 
 
 def _keys(records: Sequence[Record], by: JoinBy) -> NDArray[np.void]:

@@ -8,12 +8,14 @@ came before is kept.
 from __future__ import annotations
 
 import bz2
+import codecs
 import gzip
 import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import BinaryIO
 
 import pyarrow as pa
@@ -37,6 +39,8 @@ ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 BZ2_MAGIC = b"BZh"
 XZ_MAGIC = b"\xfd7zXZ\x00"
 BOM = b"\xef\xbb\xbf"
+UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
+"""What Excel and PowerShell begin a file with that is not UTF-8: read as compressed text is, in order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,13 @@ class Line:
 
     Attributes:
         number: counts from 1, blank lines included.
+        is_open: whether the file ends without ending the line: a log that was cut off does.
     """
 
     number: int
     content: bytes
     reason: Reason | None = None
+    is_open: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +185,7 @@ def _refusing(path: LogFile) -> Iterator[None]:
 def _is_compressed(file: BinaryIO) -> bool:
     magic = file.read(len(XZ_MAGIC))
     file.seek(0)
-    return magic.startswith((GZIP_MAGIC, ZSTD_MAGIC, BZ2_MAGIC, XZ_MAGIC))
+    return magic.startswith((GZIP_MAGIC, ZSTD_MAGIC, BZ2_MAGIC, XZ_MAGIC, *UTF16_BOMS))
 
 
 def _chunks(file: BinaryIO) -> Iterator[bytes | None]:
@@ -194,8 +200,21 @@ def _chunks(file: BinaryIO) -> Iterator[bytes | None]:
         yield from _until_damaged(bz2.BZ2File(file).read1)
     elif magic == XZ_MAGIC:
         yield from _until_damaged(lzma.LZMAFile(file).read1)  # noqa: SIM115 its caller closes the file
+    elif magic.startswith(UTF16_BOMS):
+        yield from _utf8_chunks(file)
     else:
         yield from _plain_chunks(file)
+
+
+def _utf8_chunks(file: BinaryIO) -> Iterator[bytes | None]:
+    """Yield UTF-16 as UTF-8; None where it is no UTF-16 any more."""
+    decoder = codecs.getincrementaldecoder("utf-16")()
+    for chunk in chain(_plain_chunks(file), (b"",)):
+        try:
+            yield decoder.decode(chunk, final=not chunk).encode()
+        except UnicodeError:
+            yield None
+            return
 
 
 def _plain_chunks(file: BinaryIO) -> Iterator[bytes]:
@@ -232,7 +251,7 @@ def _split(chunks: Iterator[bytes | None], number: int) -> Iterator[Line]:
         else:
             pieces.clear()
     if size:
-        yield _line(number, pieces, size)
+        yield replace(_line(number, pieces, size), is_open=True)
 
 
 def _line(number: int, pieces: list[bytes], size: int) -> Line:

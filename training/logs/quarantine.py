@@ -23,6 +23,8 @@ class Reason(StrEnum):
 
     INVALID_UTF8 = "invalid_utf8"
     INVALID_JSON = "invalid_json"
+    SEVERAL_OBJECTS = "several_objects"
+    """Several JSON objects stand on one line of a file that has one a line elsewhere."""
     INVALID_CSV = "invalid_csv"
     WRONG_TYPE = "wrong_type"
     """A field of the wrong type, a row that is no object, or one with too many or too few columns."""
@@ -31,13 +33,15 @@ class Reason(StrEnum):
     """A score outside 0 to 1 or NaN, or a propensity outside (0, 1]."""
     TOO_LONG = "too_long"
     TRUNCATED = "truncated"
-    """A compressed file, or a row group of a columnar one, is damaged from here on; the rows lost are not counted.
+    """The file is cut off within this row, or damaged from here on; the rows lost are not counted.
 
     gzip notices late: where bytes were overwritten rather than cut off, some rows just before may be garbled too."""
     WITHHELD = "withheld"
     """The gateway blanked or shortened the text of the prompt or of the answer."""
     NO_MODEL = "no_model"
     """An answer without the name of the model that gave it."""
+    NO_ANSWER_KEY = "no_answer_key"
+    """An answer under `responses` without any of `content`, `tool_calls`, `choices`, `output`, `text`, `score`."""
     NO_REQUEST = "no_request"
     """An answer or a score whose request is in none of the files."""
     AMBIGUOUS = "ambiguous"
@@ -56,6 +60,36 @@ class Reason(StrEnum):
 
 LEFT_OUT = frozenset({Reason.NOT_CHAT, Reason.NOT_TEXT, Reason.FAILED, Reason.OTHER_PAIR, Reason.OTHER_SCORE})
 """Rows that were understood and are of no use: they don't speak against the log."""
+
+
+REMEDIES = {
+    Reason.INVALID_UTF8: "save the file as UTF-8 (it may be Windows-1252: iconv -f WINDOWS-1252 -t UTF-8)",
+    Reason.SEVERAL_OBJECTS: "several JSON objects stand on one line: put each on its own (jq -c .)",
+    Reason.INVALID_CSV: "check the delimiter and the quotes of the CSV file",
+    Reason.TRUNCATED: "the file is cut off: export it again",
+    Reason.NO_MODEL: "say which model answered in a column `model`, or under `responses` by model name",
+    Reason.NO_ANSWER_KEY: "an answer has `content`, `tool_calls`, `choices`, `output` or `text`, or is a text itself",
+    Reason.NO_PROMPT: "the messages were not captured: turn on the logging of contents, or name the column with "
+    "--column prompt=NAME, request=NAME or messages=NAME",
+    Reason.NOT_CHAT: "none of these is a call of a chat model: export the generations (LLM spans) of the log",
+    Reason.FAILED: "the calls ended in errors, or hold no answer: export those that succeeded, with their answers",
+    Reason.WITHHELD: "the gateway blanked or shortened the texts: turn on the logging of message contents",
+    Reason.NO_REQUEST: "give the file with the requests too",
+    Reason.OTHER_SCORE: "name the score that counts with --score-name, and give the file with the rows it judges",
+    Reason.WRONG_TYPE: "a field has another type than it should: scores are 0 to 1, messages a list",
+}
+"""What to type or to change where most rows of a log have such a reason."""
+
+
+def odd_notice(odd: Mapping[str, int]) -> list[str]:
+    """Return the line that says which optional fields were lost; none where none was."""
+    names = ", ".join(f"{name} ({count} rows)" for name, count in sorted(odd.items()))
+    return [f"fields that could not be read and were left out, their rows kept: {names}"] if names else []
+
+
+def cut_notice(file: str, line: int) -> str:
+    """Return the line that says where a file ends too early."""
+    return f"{file} is cut off or damaged at line {line}: whatever came from there on is lost; export it again"
 
 
 class RowRefused(Exception):
@@ -97,7 +131,12 @@ class Rejected:
 
 
 def refuse_mostly_bad(
-    counts: Mapping[Reason, int], first: Rejected | None, n_rows: int, max_share: float = 0.5
+    counts: Mapping[Reason, int],
+    first: Rejected | None,
+    n_rows: int,
+    max_share: float = 0.5,
+    *,
+    n_records: int | None = None,
 ) -> None:
     """Refuse a log that was not understood; rows understood and left out don't count against it.
 
@@ -105,19 +144,23 @@ def refuse_mostly_bad(
         counts: rows in quarantine by reason, the most frequent first.
         first: the first of them that is not of `LEFT_OUT`.
         n_rows: rows read.
+        n_records: rows that became records, where known; none at all is refused too.
         max_share: how many of the rows that count may be in quarantine.
 
     Raises:
         DataRefused: more are; the message counts them by reason.
     """
+    told = ", ".join(f"{reason} {count}" for reason, count in counts.items())
+    remedies = "".join(f"; {REMEDIES[reason]}" for reason in list(counts)[:3] if reason in REMEDIES)
     n_left_out = sum(count for reason, count in counts.items() if reason in LEFT_OUT)
     n_bad = sum(counts.values()) - n_left_out
     if first is None or n_bad <= max_share * (n_rows - n_left_out):
+        if n_records == 0 and counts:
+            raise DataRefused(f"no row of {n_rows} could be used ({told}){remedies}")
         return
-    told = ", ".join(f"{reason} {count}" for reason, count in counts.items())
     raise DataRefused(
         f"{n_bad} of {n_rows} rows can't be read ({told}), at most {max_share:.0%} may; "
-        f"the first is {first.file}, line {first.line}; check the format and the column map"
+        f"the first is {first.file}, line {first.line}; check the format and the column map{remedies}"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 from turnout.serving.bundles.bundle import Pair
@@ -17,7 +17,7 @@ from turnout.training.logs.collecting import without_cycle_collection
 from turnout.training.logs.entries import read_entries
 from turnout.training.logs.join import join_answers
 from turnout.training.logs.parts import Held, Parts, Place, match_scores
-from turnout.training.logs.quarantine import LEFT_OUT, Reason, Rejected, refuse_mostly_bad
+from turnout.training.logs.quarantine import LEFT_OUT, Reason, Rejected, cut_notice, odd_notice, refuse_mostly_bad
 from turnout.training.logs.readers import Entry, Part
 from turnout.training.logs.reading import JoinBy, Reading
 from turnout.training.logs.records import Record
@@ -35,10 +35,12 @@ class ReadResult:
     Attributes:
         rows: records, and rows in quarantine.
         n_merged: rows that are part of another row's record: the other model's answer, a batch's output, a score.
+        other_pairs: rows read for their prompts alone although they name other models, by these names.
     """
 
     rows: list[Record | Rejected]
     n_merged: int = 0
+    other_pairs: Counter[str] = field(default_factory=Counter)
 
     @property
     def n_rows(self) -> int:
@@ -68,12 +70,19 @@ class ReadResult:
         order = {(row.file, row.line, row.index): number for number, row in enumerate(self.rows)}
         left: list[Record | Rejected] = [*records, *self.quarantine]
         rows = sorted(left, key=lambda row: order[row.file, row.line, row.index])
-        return ReadResult(rows, self.n_merged + n_merged)
+        return ReadResult(rows, self.n_merged + n_merged, self.other_pairs)
 
     def refuse_if_mostly_bad(self, max_share: float = 0.5) -> None:
         """Refuse a log that was not understood, as `turnout.training.logs.quarantine.refuse_mostly_bad` does."""
         first = next((row for row in self.quarantine if row.reason not in LEFT_OUT), None)
-        refuse_mostly_bad(self.rejected_by_reason, first, self.n_rows, max_share)
+        refuse_mostly_bad(self.rejected_by_reason, first, self.n_rows, max_share, n_records=len(self.records))
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person has to know of rows that were read: fields they lost, and files that end too early."""
+        odd = Counter(name for record in self.records for name in record.odd_fields)
+        cut = [row for row in self.quarantine if row.reason is Reason.TRUNCATED]
+        return [*odd_notice(odd), *(cut_notice(row.file, row.line) for row in cut)]
 
 
 def read_records(
@@ -119,10 +128,14 @@ class _Logs:
     reading: Reading
     rows: list[Record | Rejected] = field(default_factory=list)
     parts: Parts = field(default_factory=Parts)
+    other_pairs: Counter[str] = field(default_factory=Counter)
     n_entries: int = 0
 
     def add(self, place: Place, entry: Entry) -> None:
         self.n_entries += 1
+        if self.reading.prompts_only and entry.reason is Reason.OTHER_PAIR:
+            self.other_pairs[entry.key] += 1
+            entry = replace(entry, reason=None)
         if entry.part is Part.WHOLE or entry.reason:
             self.rows.append(self._decoded(Held(place, entry)))
         else:
@@ -137,13 +150,13 @@ class _Logs:
     def result(self) -> ReadResult:
         """Put the parts to their records; every entry that is neither of these nor in quarantine was merged."""
         if not len(self.parts):
-            return ReadResult(self.rows)
+            return ReadResult(self.rows, other_pairs=self.other_pairs)
         rows = [*self.rows, *map(self._decoded, self.parts.joined())]
         if self.parts.scores:
             rows = self._scored(rows)
         number = {str(path): number for number, path in enumerate(self.paths)}
         rows.sort(key=lambda row: (number[row.file], row.line, row.index))
-        return ReadResult(rows, self.n_entries - len(rows))
+        return ReadResult(rows, self.n_entries - len(rows), self.other_pairs)
 
     def _scored(self, rows: list[Record | Rejected]) -> list[Record | Rejected]:
         ids = {row.id for row in rows if isinstance(row, Record)}

@@ -30,6 +30,7 @@ class Reading:
         join: what makes two rows with one answer each the same request.
         score: name of the scores that count, where a log holds scores of several names.
         labels: file of labels made before from the same logs (`turnout label`); None labels them here.
+        prompts_only: whether only the prompts count, so that rows about another pair of models are read too.
         allows_routed: whether rows with both answers that a router chose may teach without a `pair_propensity`.
     """
 
@@ -39,3 +40,4 @@ class Reading:
     score: str = ""
     labels: Path | None = None
     allows_routed: bool = False
+    prompts_only: bool = False

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from turnout.serving.router.answer import NO_SIGNALS, Signals
 from turnout.serving.router.prompt import Prompt
 
 
@@ -19,14 +18,19 @@ class Response:
         content: the answer's text; None when the log kept only its score.
         score: 0 to 1, 1 is right; None when nobody scored it.
         prompt_tokens, completion_tokens: as the provider counted them; None when unknown.
-        signals: what came with the answer.
+        token_logprobs: natural log-probability, 0 or less, of each token of the answer; None where none were logged.
+        mean_logprob: their mean, also where only that was logged; None when unknown.
+        self_check: log-probability that the model itself calls its answer right, signed as
+            `turnout.serving.router.answer` says; None when it was not asked.
     """
 
     content: str | None = None
     score: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
-    signals: Signals = NO_SIGNALS
+    token_logprobs: tuple[float, ...] | None = None
+    mean_logprob: float | None = None
+    self_check: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,8 @@ class Record:
         route_propensity: probability in (0, 1] that the router took the route it took; None where none routed.
         file, line: where the row stands (line counts from 1).
         index: which of the requests on that line, from 0; a line of OpenTelemetry spans holds many.
+        odd_fields: names of optional fields that the row had in a form that can't be read: the row lost these alone.
+        other_models: whose answers the row holds, where it has none of the pair's.
     """
 
     id: str
@@ -69,6 +75,8 @@ class Record:
     file: str = ""
     line: int = 0
     index: int = 0
+    odd_fields: tuple[str, ...] = ()
+    other_models: tuple[str, ...] = ()
 
     @property
     def place(self) -> tuple[str, int, int]:

@@ -6,14 +6,15 @@ Comes in: `RawRow`s whose fields `turnout.training.logs.readers` has named as ou
 A row holds its request as `request` (a body in any shape of `serving.router.bodies`), as a bare body (`messages`), or
 as text (`prompt`, with `prompt_turns` and its like in compacted logs); answers as `responses` by model name,
 or as `strong_*` and `weak_*` columns.
-Columns that hold structures may hold them as JSON text.
+Columns that hold structures may hold them as JSON text. What labels don't rest on (`OPTIONAL`) costs a row that field
+alone where it can't be read; a score, a reference or a propensity that can't be read costs the row.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
-from datetime import UTC, datetime
+from collections.abc import Callable, Mapping
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
@@ -21,45 +22,34 @@ import msgspec
 
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.decision.model_names import is_model
-from turnout.serving.router.answer import Signals
 from turnout.serving.router.bodies import read_body
 from turnout.serving.router.prompt import ContentPart, Prompt, clean_text, prompt_from_text, prompt_of
 from turnout.training.errors import DataRefused
-from turnout.training.logs.cells import CellKind, cell, encode
+from turnout.training.logs.cells import CellKind, cell, encode, number
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, Rejected, RowRefused, reason_of
+from turnout.training.logs.readers.completion import completion_answer, read_completion
+from turnout.training.logs.readers.logprobs import token_logprobs
 from turnout.training.logs.records import Record, Response
 from turnout.training.logs.tables import RawRow
+from turnout.training.logs.times import epoch_s
 
 PROMPT_FIELDS = frozenset({"request", "messages", "prompt"})
 _KINDS = dict.fromkeys(("request", "messages", "tools", "response_format", "responses"), CellKind.STRUCTURE)
-_KINDS |= dict.fromkeys(("strong_token_logprobs", "weak_token_logprobs"), CellKind.STRUCTURE)
-_KINDS |= dict.fromkeys(
-    (
-        "strong_score",
-        "weak_score",
-        "created",
-        "pair_propensity",
-        "route_propensity",
-        "strong_mean_logprob",
-        "weak_mean_logprob",
-        "strong_self_check",
-        "weak_self_check",
-    ),
-    CellKind.NUMBER,
-)
+_KINDS |= dict.fromkeys(("strong_score", "weak_score", "pair_propensity", "route_propensity"), CellKind.NUMBER)
 
-MILLISECONDS_FROM = 1e11
-"""A `created` above this is in milliseconds: in seconds it would be the year 5138."""
-
+TEXTS = frozenset({"task", "source", "language"})
+NAMES = frozenset({"id", "prompt_id", "group_id", "session_id", "tenant"})
+OPTIONAL = TEXTS | NAMES | {"created", "question"}
+"""Fields without which a row teaches the same."""
 
 _NULL = msgspec.Raw(b"null")
 
 
 class Function(msgspec.Struct, frozen=True):
-    """The function a model called; `arguments` is JSON text."""
+    """The function a model called; `arguments` is JSON text, or what it says."""
 
     name: str = ""
-    arguments: str = ""
+    arguments: Any = ""
 
 
 class ToolCall(msgspec.Struct, frozen=True):
@@ -80,8 +70,19 @@ class Answer(msgspec.Struct, frozen=True):
 
     content: str | list[ContentPart] | None = None
     tool_calls: list[ToolCall] | None = None
-    usage: Usage | None = None
-    score: float | bool | None = None
+    usage: Any = None
+    score: float | bool | str | None = None
+    logprobs: Any = None
+    token_logprobs: Any = None
+    mean_logprob: float | None = None
+    self_check: float | None = None
+    refusal: str | None = None
+
+
+ANSWER_KEYS = frozenset(Answer.__struct_fields__)
+_COMPLETION_KEYS = frozenset({"choices", "output", "output_text"})
+_TEXT_KEYS = ("text", "response", "answer", "completion", "generation")
+"""Names under which tables keep an answer's text in place of `content`."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -99,15 +100,9 @@ class Row(msgspec.Struct, frozen=True):
     prompt_tools: int | None = None
     prompt_wants_json: bool | None = None
     question: str | None = None
-    responses: dict[str, Answer | None] | None = None
+    responses: dict[str, msgspec.Raw] | None = None
     strong_response: str | None = None
     weak_response: str | None = None
-    strong_token_logprobs: list[float | None] | None = None
-    weak_token_logprobs: list[float | None] | None = None
-    strong_mean_logprob: float | None = None
-    weak_mean_logprob: float | None = None
-    strong_self_check: float | None = None
-    weak_self_check: float | None = None
     strong_score: float | bool | None = None
     weak_score: float | bool | None = None
     reference: Any = None
@@ -118,7 +113,7 @@ class Row(msgspec.Struct, frozen=True):
     group_id: str | int | None = None
     session_id: str | int | None = None
     tenant: str | int | None = None
-    created: float | str | None = None
+    created: Any = None
     pair_propensity: float | None = None
     route_propensity: float | None = None
 
@@ -139,6 +134,7 @@ def check_fields(columns: Mapping[str, str]) -> None:
 
 
 _decode_row = msgspec.json.Decoder(Row).decode
+_decode_answer: Callable[[bytes | msgspec.Raw], Answer | None] = msgspec.json.Decoder(Answer | None).decode
 
 
 def decode_row(raw: RawRow, file: str, pair: Pair) -> Record | Rejected:
@@ -156,12 +152,49 @@ def decode_row(raw: RawRow, file: str, pair: Pair) -> Record | Rejected:
         for name, value in raw.fields.items()
         if name in KNOWN_FIELDS
     }
-    if _has_nan(fields):
-        return _rejected(raw, file, Reason.OUT_OF_RANGE)
     try:
-        return _record(_decode_row(encode(fields)), file, raw, pair)
+        odd = _repair(fields) if _is_odd(fields) else []
+        if _has_nan(fields):
+            return _rejected(raw, file, Reason.OUT_OF_RANGE)
+        try:
+            row = _decode_row(encode(fields))
+        except msgspec.ValidationError:
+            odd = _repair(fields)
+            row = _decode_row(encode(fields))
+        return _record(row, file, raw, pair, odd)
     except ROW_ERRORS as error:
         return _rejected(raw, file, reason_of(error))
+
+
+def _is_odd(fields: Mapping[str, Any]) -> bool:
+    """Whether an optional field holds what JSON can't say; what is merely of another type shows when it is decoded."""
+    return any(isinstance(fields.get(name), float | dict | list | datetime) for name in OPTIONAL)
+
+
+def _repair(fields: dict[str, Any]) -> list[str]:
+    """Turn optional fields into what they are read as; return the names of those that can't be, which are left out."""
+    odd = list[str]()
+    for name in sorted(OPTIONAL & fields.keys()):
+        value = fields.pop(name)
+        try:
+            plain = msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
+            fields[name] = epoch_s(plain) if name == "created" else _named(plain, is_text=name not in NAMES)
+        except ROW_ERRORS:
+            odd.append(name)
+    return odd
+
+
+def _named(value: Any, *, is_text: bool) -> str | None:
+    """Return an id, or a word such as a task, as text; a word has no structure."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return None
+    if isinstance(value, str):
+        return value
+    if isinstance(value, bool | int | float) and not isinstance(value, bool):
+        return str(int(value)) if float(value).is_integer() else str(value)
+    if is_text:
+        raise TypeError("no text")
+    return encode(value).decode()
 
 
 def _rejected(raw: RawRow, file: str, reason: Reason) -> Rejected:
@@ -192,20 +225,23 @@ def _own_id(fields: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _record(row: Row, file: str, raw: RawRow, pair: Pair) -> Record:
+def _record(row: Row, file: str, raw: RawRow, pair: Pair, odd: list[str]) -> Record:
     prompt, user_text = _prompt(row)
     if prompt is None or prompt.is_nothing:
         raise RowRefused(Reason.NO_PROMPT)
     if prompt.is_beyond_features:
         raise RowRefused(Reason.NOT_TEXT)
     own_id = row.prompt_id if row.id is None else row.id
+    created = _created(row.created, odd)
+    strong = _answer(row, pair.strong, odd) or _flat_answer(row.strong_response, row.strong_score)
+    weak = _answer(row, pair.weak, odd) or _flat_answer(row.weak_response, row.weak_score)
     place = f"{raw.line}.{raw.index}" if raw.index else f"{raw.line}"
     return Record(
         id=f"{PurePath(file).name}:{place}" if own_id is None else str(own_id),
         prompt=prompt,
         user_text=user_text,
-        strong=_answer(row, pair.strong) or _flat_answer(row, "strong"),
-        weak=_answer(row, pair.weak) or _flat_answer(row, "weak"),
+        strong=strong,
+        weak=weak,
         reference=_text(row.reference),
         preference=_preference(row.preference, pair),
         task=row.task,
@@ -214,13 +250,20 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair) -> Record:
         group_id=_optional_text(row.group_id),
         session_id=_optional_text(row.session_id),
         tenant=_optional_text(row.tenant),
-        created=_epoch_s(row.created),
+        created=created,
         pair_propensity=_propensity(row.pair_propensity),
         route_propensity=_propensity(row.route_propensity),
         file=file,
         line=raw.line,
         index=raw.index,
+        odd_fields=tuple(odd),
+        other_models=() if strong or weak else _others(row, pair),
     )
+
+
+def _others(row: Row, pair: Pair) -> tuple[str, ...]:
+    names = row.responses or {}
+    return tuple(name for name in names if not is_model(name, pair.strong) and not is_model(name, pair.weak))
 
 
 def _prompt(row: Row) -> tuple[Prompt | None, str]:
@@ -251,26 +294,83 @@ def _body(row: Row) -> bytes | None:
     return encode({"messages": row.messages, "tools": row.tools, "response_format": row.response_format})
 
 
-def _answer(row: Row, model: str) -> Response | None:
+def _answer(row: Row, model: str, odd: list[str]) -> Response | None:
     """Return the answer of the exact name, else of the latest snapshot."""
     responses = row.responses or {}
-    answer = responses.get(model)
+    answer = _read_answer(responses.get(model, _NULL))
     if answer is None:
         snapshots = sorted(name for name in responses if name != model and is_model(name, model))
-        answer = responses[snapshots[-1]] if snapshots else None
+        answer = _read_answer(responses[snapshots[-1]]) if snapshots else None
     if answer is None:
         return None
     content = _content(answer)
     score = _score(answer.score)
     if content is None and score is None:
         return None
-    usage = answer.usage or Usage()
-    return Response(content, score, usage.prompt_tokens, usage.completion_tokens)
+    usage = _usage(answer.usage, odd)
+    logprobs = _logprobs(answer, odd)
+    mean = answer.mean_logprob if logprobs is None else sum(logprobs) / len(logprobs)
+    return Response(content, score, usage.prompt_tokens, usage.completion_tokens, logprobs, mean, answer.self_check)
+
+
+def _read_answer(raw: msgspec.Raw) -> Answer | None:
+    """Return an answer in any form: ours, a text, a whole completion, or its chunks.
+
+    Raises:
+        RowRefused: there is none in it: it has none of the keys that an answer has.
+    """
+    start = bytes(raw)[:1]
+    if start == b"{" and b'"choices"' not in bytes(raw):
+        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
+        if not fields or (ANSWER_KEYS & fields.keys() and not _is_completion(fields)):
+            return _decode_answer(raw)
+        if name := next((name for name in _TEXT_KEYS if bytes(fields.get(name, _NULL))[:1] == b'"'), ""):
+            return _decode_answer(encode(fields | {"content": fields[name], "text": _NULL}))
+        if isinstance(message := msgspec.json.decode(fields.get("message", _NULL)), dict):
+            return _decode_answer(encode(message | {key: fields[key] for key in ANSWER_KEYS & fields.keys()}))
+    elif start == b"n":
+        return None
+    value = msgspec.json.decode(raw)
+    found = completion_answer(read_completion(value))
+    if found is None:
+        raise RowRefused(Reason.NO_ANSWER_KEY)
+    scored = value if isinstance(value, dict) else {}
+    beside = {name: scored[name] for name in ("score", "self_check", "mean_logprob") if name in scored}
+    return _decode_answer(encode(found | beside))
+
+
+def _is_completion(fields: Mapping[str, Any]) -> bool:
+    """Whether these are the fields of a vendor's answer; `content` alone stands in ours too, and in Anthropic's."""
+    kind = bytes(fields.get("type", _NULL))
+    return bool(_COMPLETION_KEYS & fields.keys()) or kind == b'"message"'
+
+
+def _usage(value: Any, odd: list[str]) -> Usage:
+    """Return the counts of tokens; counts as text or with a fraction of 0 are counts."""
+    if value is None:
+        return Usage()
+    try:
+        counts = [value.get(name) for name in ("prompt_tokens", "completion_tokens")]
+        if counts == [None, None]:
+            counts = [value.get(name) for name in ("input_tokens", "output_tokens")]
+        return Usage(*(None if count is None else msgspec.convert(count, int, strict=False) for count in counts))
+    except (AttributeError, *ROW_ERRORS):
+        odd.append("usage")
+        return Usage()
+
+
+def _logprobs(answer: Answer, odd: list[str]) -> tuple[float, ...] | None:
+    try:
+        found = token_logprobs(answer.token_logprobs if answer.logprobs is None else answer.logprobs)
+    except ValueError:
+        odd.append("logprobs")
+        return None
+    return None if found is None else tuple(found)
 
 
 def _content(answer: Answer) -> str | None:
     """Return the answer's text; tool calls without text as JSON, so that two answers can be compared."""
-    text = answer.content
+    text = answer.content or answer.refusal or answer.content
     if isinstance(text, list):
         text = "\n".join(part.text for part in text if part.text)
     if text or not answer.tool_calls:
@@ -279,31 +379,30 @@ def _content(answer: Answer) -> str | None:
     return msgspec.json.encode(calls, order="sorted").decode()
 
 
-def _arguments(text: str) -> Any:
+def _arguments(text: Any) -> Any:
+    if not isinstance(text, str):
+        return text
     try:
         return msgspec.json.decode(text)
     except (msgspec.DecodeError, RecursionError):
         return text
 
 
-def _flat_answer(row: Row, tier: str) -> Response | None:
-    content, score = getattr(row, f"{tier}_response"), getattr(row, f"{tier}_score")
+def _flat_answer(content: str | None, score: float | None) -> Response | None:
     if content is None and score is None:
         return None
-    return Response(content, _score(score), signals=_signals(row, tier))
+    return Response(content, _score(score))
 
 
-def _signals(row: Row, tier: str) -> Signals:
-    """Return what came with a flat answer; one token without a log-probability makes the others unusable."""
-    tokens = getattr(row, f"{tier}_token_logprobs")
-    values = tuple(math.nan if token is None else token for token in tokens) if tokens else None
-    return Signals(values, getattr(row, f"{tier}_mean_logprob"), getattr(row, f"{tier}_self_check"))
-
-
-def _score(score: float | None) -> float | None:
-    if score is not None and not 0 <= score <= 1:
+def _score(score: Any) -> float | None:
+    score = number(score)
+    if score is None:
+        return None
+    if not isinstance(score, int | float):
+        raise RowRefused(Reason.WRONG_TYPE)
+    if not 0 <= score <= 1:
         raise RowRefused(Reason.OUT_OF_RANGE)
-    return None if score is None else float(score)
+    return float(score)
 
 
 def _propensity(value: float | None) -> float | None:
@@ -331,10 +430,9 @@ def _optional_text(value: str | int | None) -> str | None:
     return None if value is None else str(value)
 
 
-def _epoch_s(created: float | str | None) -> float | None:
-    if created is None:
+def _created(created: Any, odd: list[str]) -> float | None:
+    try:
+        return epoch_s(created)
+    except ROW_ERRORS:
+        odd.append("created")
         return None
-    if isinstance(created, str):
-        moment = datetime.fromisoformat(created)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    return created / 1000 if created > MILLISECONDS_FROM else created

@@ -8,6 +8,7 @@ suffix. A JSON document, an array of rows or one object over many lines, is read
 from __future__ import annotations
 
 import csv
+import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -22,13 +23,21 @@ import pyarrow.parquet as pq
 
 from turnout.training.errors import DataRefused
 from turnout.training.logs.lines import MAX_LINE_BYTES, WHOLE, Block, Line, TextReader, read_document, read_lines
+from turnout.training.logs.nearly_json import SeveralObjects, document_elements, read_fields
 from turnout.training.logs.quarantine import Reason
 from turnout.training.logs.stored_files import LogFile, why
 
 PARQUET_MAGIC = b"PAR1"
 PARQUET_BATCH_ROWS = 2048
+MAX_ID_BYTES = 64
 COMPRESSED_SUFFIXES = frozenset({".gz", ".zst", ".bz2", ".xz"})
-CSV_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+CSV_DELIMITERS = {".csv": ",", ".tsv": "\t", ".tab": "\t"}
+OTHER_DELIMITERS = (",", ";", "\t", "|")
+"""What tables are written with where a comma is a decimal sign; the first line says which."""
+
+_QUOTED = re.compile(r'"[^"]*"')
+_SEPARATOR_LINE = re.compile(r"sep=(.)\s*")
+"""The first line by which Excel is told the delimiter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,20 +121,37 @@ def _may_be_document(path: LogFile) -> bool:
         return False
     if first.reason is Reason.TOO_LONG or first.content.lstrip().startswith(b"["):
         return True
-    return ".json" in _suffixes(path) and _jsonl_row(first).reason is Reason.INVALID_JSON
+    return _jsonl_row(first).reason in {Reason.INVALID_JSON, Reason.SEVERAL_OBJECTS, Reason.TRUNCATED}
 
 
-def _document_elements(path: LogFile) -> list[msgspec.Raw] | None:
+def _document_elements(path: LogFile) -> list[msgspec.Raw | None] | None:
+    """Return the elements of a document, at its end None where it is cut off; None where it is none."""
     content = read_document(path)
-    try:
-        if content is None or not content.lstrip().startswith(b"["):
-            return None if content is None else [msgspec.json.decode(content, type=msgspec.Raw)]
-        return msgspec.json.decode(content, type=list[msgspec.Raw])
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    if content is None:
         return None
+    try:
+        if content.lstrip().startswith(b"["):
+            return list(msgspec.json.decode(content, type=list[msgspec.Raw]))
+        return [msgspec.json.decode(content, type=msgspec.Raw)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    if _is_json(content.lstrip().partition(b"\n")[0]):  # lines of which each is an array
+        return None
+    read = document_elements(content)
+    return None if read is None else [*read[0], *([None] if read[1] else [])]
 
 
-def _document_row(number: int, element: msgspec.Raw) -> RawRow:
+def _is_json(content: bytes) -> bool:
+    try:
+        msgspec.json.decode(content)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True
+
+
+def _document_row(number: int, element: msgspec.Raw | None) -> RawRow:
+    if element is None:
+        return RawRow(number, {}, Reason.TRUNCATED)
     return _jsonl_row(Line(number, bytes(element)))
 
 
@@ -158,7 +184,17 @@ def _jsonl_row(line: Line) -> RawRow:
     except msgspec.ValidationError:
         return RawRow(line.number, {}, Reason.WRONG_TYPE)
     except (msgspec.DecodeError, RecursionError):
-        return RawRow(line.number, {}, Reason.INVALID_JSON)
+        return _nearly_json_row(line)
+
+
+def _nearly_json_row(line: Line) -> RawRow:
+    try:
+        return RawRow(line.number, read_fields(line.content))
+    except SeveralObjects:
+        return RawRow(line.number, {}, Reason.SEVERAL_OBJECTS)
+    except (ValueError, TypeError, RecursionError):
+        is_cut = line.is_open and line.content.lstrip().startswith(b"{")
+        return RawRow(line.number, {}, Reason.TRUNCATED if is_cut else Reason.INVALID_JSON)
 
 
 def csv_rows(path: LogFile) -> Iterator[RawRow]:
@@ -166,7 +202,7 @@ def csv_rows(path: LogFile) -> Iterator[RawRow]:
 
     A row that is no CSV costs its first line: a quote that nobody closes would take all rows up to the next one.
     """
-    delimiter = _delimiter(path) or ","
+    delimiter = _written_delimiter(path)
     csv.field_size_limit(MAX_LINE_BYTES)  # process-wide; the default of 128 KiB is shorter than a long prompt
     lines = _TextLines(path)
     reader = csv.reader(lines, delimiter=delimiter, strict=True)
@@ -181,12 +217,24 @@ def csv_rows(path: LogFile) -> Iterator[RawRow]:
             yield RawRow(lines.row[0].number, {}, Reason.INVALID_CSV)
             lines.read_again()
             continue
+        if header is None and len(lines.row) == 1 and _SEPARATOR_LINE.fullmatch(lines.row[0].content.decode("latin-1")):
+            continue
         if header is None:
-            header = cells
+            header = [name.strip() for name in cells]
         elif cells:
             yield _csv_row(lines.row[0].number, header, cells)
         yield from lines.unread()
     yield from lines.unread()
+
+
+def _written_delimiter(path: LogFile) -> str:
+    """Return the delimiter of the first line, outside of quotes; that of the suffix where it occurs as often."""
+    usual = _delimiter(path) or ","
+    first = next((line.content for line in read_lines(path) if line.content.strip()), b"").decode("latin-1")
+    if told := _SEPARATOR_LINE.fullmatch(first):
+        return told[1]
+    bare = _QUOTED.sub("", first)
+    return max((usual, *OTHER_DELIMITERS), key=bare.count)
 
 
 class _TextLines:
@@ -274,7 +322,7 @@ def _group_rows(table: pq.ParquetFile, group: Block) -> Iterator[RawRow]:
     row = group.line
     try:
         for batch in table.iter_batches(PARQUET_BATCH_ROWS, row_groups=[group.start]):
-            for fields in _batch_rows(batch):
+            for fields in _batch_rows(_as_micros(batch)):
                 row += 1
                 yield RawRow(row, fields) if fields is not None else RawRow(row, {}, Reason.INVALID_UTF8)
     except (OSError, pa.ArrowException):
@@ -282,10 +330,39 @@ def _group_rows(table: pq.ParquetFile, group: Block) -> Iterator[RawRow]:
 
 
 def _batch_rows(batch: pa.RecordBatch) -> list[dict[str, Any] | None]:
+    has_bytes = any(_holds_bytes(field.type) for field in batch.schema)
     try:
-        return list(batch.to_pylist(maps_as_pydicts="lossy"))
+        rows = list(batch.to_pylist(maps_as_pydicts="lossy"))
+        return [{name: _as_text(value) for name, value in row.items()} for row in rows] if has_bytes else rows
     except UnicodeDecodeError:  # Arrow doesn't check text; one bad cell would fail the whole batch
         return [_single_row(batch.slice(row, 1)) for row in range(batch.num_rows)]
+
+
+def _as_micros(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return times in nanoseconds, pandas' usual ones, as microseconds, which are all that Python's know."""
+    for number, field in enumerate(batch.schema):
+        if pa.types.is_timestamp(field.type) and field.type.unit == "ns":
+            micros = batch.column(number).cast(pa.timestamp("us", field.type.tz), safe=False)
+            batch = batch.set_column(number, field.name, micros)
+    return batch
+
+
+def _holds_bytes(kind: pa.DataType) -> bool:
+    if pa.types.is_nested(kind):
+        return any(_holds_bytes(kind.field(number).type) for number in range(kind.num_fields))
+    return any(test(kind) for test in (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_fixed_size_binary))
+
+
+def _as_text(value: Any) -> Any:
+    """Return bytes as the text that writers without a mark for text keep in them; other bytes in hex."""
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            return value.hex() if len(value) <= MAX_ID_BYTES else None
+    if isinstance(value, list):
+        return [_as_text(one) for one in value]
+    return {_as_text(name): _as_text(one) for name, one in value.items()} if isinstance(value, dict) else value
 
 
 def _single_row(batch: pa.RecordBatch) -> dict[str, Any] | None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import pickle
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -52,6 +52,8 @@ class Desk:
     questions: list[pa.Table] = field(default_factory=list)
     held: dict[Stage, dict[int, list[HeldRow]]] = field(default_factory=lambda: defaultdict(lambda: defaultdict(list)))
     score_names: dict[str, None] = field(default_factory=dict)
+    odd_fields: Counter[str] = field(default_factory=Counter)
+    other_models: Counter[str] = field(default_factory=Counter)
 
     def take(self, place: Place, entry: Entry) -> None:
         """Take a row as it was read."""
@@ -67,7 +69,11 @@ class Desk:
     def decoded(self, place: Place, entry: Entry) -> Record | Rejected:
         """Return the record that an entry holds, or why there is none."""
         raw = RawRow(place.line, entry.fields, entry.reason, place.index)
-        return decode_row(raw, self.job.paths[place.file], self.job.pair)
+        row = decode_row(raw, self.job.paths[place.file], self.job.pair)
+        if isinstance(row, Record):
+            self.odd_fields.update(row.odd_fields)
+            self.other_models.update(row.other_models)
+        return row
 
     def settle(self, place: Place, row: Record | Rejected, done: Stage) -> None:
         """Finish a row for which `done` is over, or hold it for the stage that it needs next."""
@@ -156,6 +162,8 @@ class Desk:
             n_entries=self.n_entries,
             held=held,
             score_names=list(self.score_names),
+            odd_fields=self.odd_fields,
+            other_models=self.other_models,
         )
 
 

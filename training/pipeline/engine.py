@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,6 +36,10 @@ PARTITIONS_A_WORKER = 64
 
 
 REACH_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 30.0
+
+_HERE = ("local", "auto")
+"""Addresses that name no host."""
 
 
 @dataclass(frozen=True)
@@ -139,18 +145,52 @@ def open_engine(choice: EngineChoice) -> Engine:
     except ModuleNotFoundError as error:
         raise MissingExtra("ray", error.name or "ray") from error
     _connect(ray, choice.ray_address)
-    daft.set_runner_ray(choice.ray_address or None, noop_if_initialized=True)
+    daft.set_runner_ray(None, noop_if_initialized=True)
     return Engine(max(1, int(ray.cluster_resources().get("CPU", 1))), shares_disk=False)
 
 
 def _connect(ray: Any, address: str) -> None:
+    address = address or os.environ.get("RAY_ADDRESS", "")
     where = address or "this machine"
     try:
-        if address:
+        if address and address not in _HERE:
             _reach(address)
-        ray.init(address=address or None, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+        if address:
+            with _within(CONNECT_TIMEOUT_S, where):
+                _init(ray, address)
+                ray.cluster_resources()
+        else:
+            _init(ray, "local")
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise EngineRefused(f"--ray-address: no Ray cluster at {where}: {_first_line(error)}") from error
+
+
+def _init(ray: Any, address: str) -> None:
+    # "local" is a cluster of our own: without it Ray would look for one, and wait for one that is long dead where
+    # /tmp/ray/ray_current_cluster still names it.
+    if not ray.is_initialized():
+        ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+
+
+@contextmanager
+def _within(timeout_s: float, where: str) -> Iterator[None]:
+    """End the process with exit code 1 and the reason when the block takes longer: Ray can't be interrupted.
+
+    Nothing has been read or written by then.
+    """
+
+    def give_up() -> None:
+        reason = f"no answer within {timeout_s:.0f} s; start the cluster, or leave the address out"
+        print(f"--ray-address: no Ray cluster at {where}: {reason}", file=sys.stderr, flush=True)
+        os._exit(1)
+
+    timer = threading.Timer(timeout_s, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def _reach(address: str) -> None:

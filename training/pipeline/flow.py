@@ -23,9 +23,11 @@ from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.training.dataset.features.schema import FIELDS
 from turnout.training.encoders.encoders import load_encoder
 from turnout.training.errors import DataRefused
+from turnout.training.labels import Unlabelled
 from turnout.training.labels.ledger import Ledger
 from turnout.training.labels.stored import METADATA_KEY, Origin
 from turnout.training.logs.entries import Seen
+from turnout.training.logs.quarantine import cut_notice, odd_notice
 from turnout.training.logs.readers import form_named
 from turnout.training.logs.rows import check_fields
 from turnout.training.logs.stored_files import LogFile
@@ -133,6 +135,9 @@ class Flow:
     reporter: Reporter
     n_entries: int = 0
     score_names: set[str] = field(default_factory=set)
+    odd_fields: Counter[str] = field(default_factory=Counter)
+    other_models: Counter[str] = field(default_factory=Counter)
+    recognised: str = ""
     similarity: Similarity = field(default_factory=Similarity)
     is_small: bool = True
     questions: Questions = field(init=False)
@@ -162,6 +167,8 @@ class Flow:
         """Read and label all rows, but for those that wait for others."""
         n_bytes = sum(found.n_bytes for found in surveys)
         self.is_small = n_bytes <= SMALL_BYTES
+        forms = [form_named(name) for name in dict.fromkeys(found.form for found in surveys)]
+        self.recognised = "; ".join(f"{form.name} ({form.title})" for form in forms)
         has_scores = any(form_named(found.form).has_scores for found in surveys)
         self.job = replace(self.job, n_buckets=1 + n_bytes // BUCKET_BYTES, has_scores=has_scores)
         parts = [(file, block) for file, found in enumerate(surveys) for block in found.blocks]
@@ -173,7 +180,13 @@ class Flow:
         with self.reporter.stage("Reading and labelling", len(units)) as advance:
             for piece in self._run(units, in_threads=self.is_small):
                 self._keep(_accepted(piece))
-                seen[piece.number] = Seen(dict.fromkeys(piece.columns), Counter(piece.other_pairs), piece.n_others)
+                seen[piece.number] = Seen(
+                    dict.fromkeys(piece.columns),
+                    Counter(piece.other_pairs),
+                    piece.n_others,
+                    Counter(piece.kinds),
+                    piece.n_sampled,
+                )
                 advance(1)
         whole = [Seen() for _ in logs]
         for unit in units:
@@ -211,9 +224,42 @@ class Flow:
         Raises:
             DataRefused: most rows are in quarantine.
         """
-        with self.reporter.stage("Writing"):
-            self.output.write(self.finished(judged), self.n_entries)
-        return self.output.tally.ledger(self.n_entries)
+        try:
+            with self.reporter.stage("Writing"):
+                self.output.write(self.finished(judged), self.n_entries)
+        except DataRefused:
+            self.reporter.say(f"the logs were read as {self.recognised}")
+            raise
+        ledger = self.output.tally.ledger(self.n_entries)
+        self._say_what_was_lost()
+        if ledger.rows and not ledger.labelled:
+            self.reporter.say(self._why_nothing(ledger))
+        return ledger
+
+    def _say_what_was_lost(self) -> None:
+        name = self.job.reading.score
+        if name and self.score_names and name not in self.score_names:
+            self.reporter.say(f"no score is named {name}; found: {', '.join(sorted(self.score_names))}")
+        elif name and not self.score_names:
+            self.reporter.say(f"no score is named {name}: the logs hold none")
+        for notice in (*odd_notice(self.odd_fields), *(cut_notice(*place) for place in self.output.cut)):
+            self.reporter.say(notice)
+
+    def _why_nothing(self, ledger: Ledger) -> str:
+        """Return why no row has a label, what the logs were taken for, and what to type."""
+        pair, why = self.job.pair, ", ".join(f"{name} {count}" for name, count in ledger.abstained.items())
+        read = f"{ledger.rows} rows were read as {self.recognised}"
+        if self.other_models:
+            found = ", ".join(f"{name} ({count})" for name, count in self.other_models.most_common(10))
+            if ledger.abstained.keys() == {Unlabelled.NO_ANSWER}:
+                return (
+                    f"no answer of {pair.strong} or {pair.weak}; found {found}: name the pair with --strong and "
+                    f"--weak; {read}"
+                )
+        return (
+            f"no row has a label ({why}); {read}; a label needs both models' answers to a request, and scores, a "
+            "preference, a reference, or a judge (--judge)"
+        )
 
     def finished(self, judged: JudgeLabels | None = None) -> Iterator[pa.Table]:
         """Yield all finished rows by place, with what could only be said at the end: late labels and repetition."""
@@ -235,6 +281,8 @@ class Flow:
     def _keep(self, piece: Piece) -> None:
         self.n_entries += piece.n_entries
         self.score_names.update(piece.score_names)
+        self.odd_fields.update(piece.odd_fields)
+        self.other_models.update(piece.other_models)
         if piece.rows:
             rows = self.spool.add_rows(piece.rows)
             if self.job.similarity:

@@ -94,7 +94,9 @@ class Piece(msgspec.Struct):
         questions: those that judges may be asked about, with their texts (`training.pipeline.judged.SCHEMA`), the same.
         n_entries: requests, or parts of one, that were read.
         held: pickled lists of `HeldRow`, by stage and number of the bucket.
-        columns, other_pairs, n_others: what `turnout.training.logs.entries.Seen` holds.
+        odd_fields: fields that rows lost, by name.
+        other_models: models other than the pair's whose answers rows hold.
+        columns, other_pairs, n_others, kinds, n_sampled: what `turnout.training.logs.entries.Seen` holds.
         score_names: of scores.
     """
 
@@ -109,6 +111,10 @@ class Piece(msgspec.Struct):
     other_pairs: dict[str, int] = {}
     n_others: int = 0
     score_names: list[str] = []
+    kinds: dict[str, int] = {}
+    n_sampled: int = 0
+    odd_fields: dict[str, int] = {}
+    other_models: dict[str, int] = {}
 
 
 HeldRow = tuple[Place, Record | Entry]

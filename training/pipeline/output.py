@@ -35,6 +35,7 @@ class Output:
         metadata: of the Parquet file.
         beside: columns that the rows have beside their labels: vectors, or features.
         tally: of the rows written.
+        cut: files that are cut off, and their last line.
     """
 
     out: Path
@@ -42,6 +43,7 @@ class Output:
     metadata: dict[bytes, bytes]
     beside: Sequence[pa.Field] = ()
     tally: Tally = field(default_factory=Tally)
+    cut: list[tuple[str, int]] = field(default_factory=list)
 
     def write(self, tables: Iterable[pa.Table], n_rows: int) -> None:
         """Write all rows, which come by place; `n_rows` were read.
@@ -57,7 +59,9 @@ class Output:
                 for group in _row_groups(self._records(tables, quarantine), size):
                     writer.write_table(group.select(schema.names), row_group_size=size)
             counts = {Reason(why): count for why, count in self.tally.quarantined.most_common()}
-            refuse_mostly_bad(counts, quarantine.first, n_rows)
+            n_records = sum(self.tally.labels.values()) + sum(self.tally.abstained.values())
+            refuse_mostly_bad(counts, quarantine.first, n_rows, n_records=n_records)
+            self.cut = quarantine.cut
             quarantine.end()
 
     def _records(self, tables: Iterable[pa.Table], quarantine: _Quarantine) -> Iterator[pa.Table]:
@@ -103,6 +107,7 @@ class _Quarantine:
         self._path, self._folder, self._opened = path, folder, opened
         self._file: IO[bytes] | None = None
         self.first: Rejected | None = None
+        self.cut: list[tuple[str, int]] = []
 
     def add(self, rows: pa.Table, tally: Tally) -> None:
         if self._file is None:
@@ -111,6 +116,8 @@ class _Quarantine:
         for rejected in _rejected(rows):
             self._file.write(quarantine_line(rejected))
             tally.quarantined[str(rejected.reason)] += 1
+            if rejected.reason is Reason.TRUNCATED:
+                self.cut.append((rejected.file, rejected.line))
             if self.first is None and rejected.reason not in LEFT_OUT:
                 self.first = rejected
 

@@ -73,10 +73,13 @@ class Worker:
             _put_together(unit, desk, self._job)
             return desk.piece(unit.number)
         seen = Seen()
-        entries = entries_of(self._rows(unit), form_named(unit.form), self._job.pair, self._job.reading.columns, seen)
+        entries = entries_of(
+            self._rows(unit), form_named(unit.form), self._job.pair, self._job.reading.columns, seen, unit.path
+        )
         for line, index, entry in entries:
             desk.take(Place(unit.file, line, index), entry)
         piece = desk.piece(unit.number)
+        piece.kinds, piece.n_sampled = seen.kinds, seen.n_sampled
         piece.columns, piece.other_pairs, piece.n_others = list(seen.columns), seen.other_pairs, seen.n_others
         return piece
 

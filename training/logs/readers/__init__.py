@@ -13,18 +13,23 @@ from turnout.training.errors import DataRefused
 from turnout.training.logs.readers.arena import ARENA
 from turnout.training.logs.readers.batch import BATCH
 from turnout.training.logs.readers.benchmarks import ROUTELLM, ROUTERBENCH
-from turnout.training.logs.readers.form import Entry, Form, Part
+from turnout.training.logs.readers.evals import INSPECT, LM_EVAL, PROMPTFOO
+from turnout.training.logs.readers.flat import FLAT
+from turnout.training.logs.readers.form import FILE, Entry, Form, Part
 from turnout.training.logs.readers.langfuse import LANGFUSE
 from turnout.training.logs.readers.litellm import LITELLM
-from turnout.training.logs.readers.openai import OPENAI
-from turnout.training.logs.readers.otel import OTEL
+from turnout.training.logs.readers.openai import HELICONE, OPENAI, PORTKEY
+from turnout.training.logs.readers.otel import OTEL, OTEL_LOGS, SPANS
 from turnout.training.logs.readers.turnout import TURNOUT
 from turnout.training.logs.reading import AUTO
 from turnout.training.logs.tables import RawRow
 
-__all__ = ["FORMS", "TURNOUT", "Entry", "Form", "Part", "form_named", "recognise"]
+__all__ = ["FILE", "FORMS", "TURNOUT", "Entry", "Form", "Part", "form_named", "recognise"]
 
-FORMS = (OTEL, BATCH, LITELLM, OPENAI, LANGFUSE, ARENA, ROUTERBENCH, ROUTELLM, TURNOUT)
+FORMS = (
+    *(OTEL, OTEL_LOGS, SPANS, INSPECT, LM_EVAL, PROMPTFOO, BATCH, LITELLM, HELICONE, PORTKEY, OPENAI, LANGFUSE, ARENA),
+    *(ROUTERBENCH, ROUTELLM, FLAT, TURNOUT),
+)
 
 
 def form_named(name: str) -> Form:

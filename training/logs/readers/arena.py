@@ -24,6 +24,10 @@ from turnout.training.logs.readers.form import Entry, Fields, Form
 ARENA_FIELDS = frozenset({"conversation_a", "conversation_b", "model_a", "model_b"})
 
 
+TIES = ("tie", "both_bad", "bothbad", "both_good")
+"""Neither answer is preferred, so that the weak model's was not worse: `tie (bothbad)` of the older tables too."""
+
+
 class _Row(msgspec.Struct, frozen=True):
     conversation_a: list[Message]
     conversation_b: list[Message]
@@ -82,11 +86,11 @@ def _asked(messages: Sequence[Message]) -> list[Message]:
 
 
 def _preference(winner: str | None, sides: dict[str, str]) -> str | None:
-    if winner is None or winner.startswith("tie"):  # `tie (bothbad)` too
+    if winner is None or winner.casefold().replace(" ", "_").startswith(TIES):
         return winner and "tie"
     if winner not in sides:
         raise RowRefused(Reason.WRONG_TYPE)
     return sides[winner]
 
 
-ARENA = Form("arena", _recognises, _entries)
+ARENA = Form("arena", _recognises, _entries, title="conversations of two models, with a winner")

@@ -15,7 +15,7 @@ from turnout.serving.decision.model_names import is_model
 from turnout.serving.decision.prices import SNAPSHOT
 from turnout.training.logs.cells import CellKind, decode_fields
 from turnout.training.logs.quarantine import Reason, RowRefused
-from turnout.training.logs.readers.completion import Completion, completion_answer, responses
+from turnout.training.logs.readers.completion import completion_answer, read_completion, responses
 from turnout.training.logs.readers.form import Entry, Fields, Form, Part
 
 URLS = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/completions"})
@@ -34,7 +34,7 @@ class _Input(msgspec.Struct, frozen=True):
 
 class _Response(msgspec.Struct, frozen=True):
     status_code: int = 200
-    body: Completion | None = None
+    body: Any = None
 
 
 class _Output(msgspec.Struct, frozen=True):
@@ -68,7 +68,7 @@ def _answer(fields: Fields, pair: Pair) -> Entry:
     row = decode_fields(fields, _Output, _KINDS)
     if row.error or row.response is None or row.response.status_code >= FAILED_FROM or row.response.body is None:
         raise RowRefused(Reason.FAILED)
-    completion = row.response.body
+    completion = read_completion(row.response.body)
     answer = completion_answer(completion)
     if answer is None:  # the output line of an embedding
         raise RowRefused(Reason.NOT_CHAT)
@@ -84,4 +84,4 @@ def _key(custom_id: str, model: str, pair: Pair) -> str:
     return f"{plain}\n{custom_id}"
 
 
-BATCH = Form("openai-batch", _recognises, _entries)
+BATCH = Form("openai-batch", _recognises, _entries, title="files of the Batch API, of chat.completions or Responses")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -11,7 +12,9 @@ from turnout.serving.bundles.bundle import Pair
 from turnout.serving.router.content import Content, read_content
 from turnout.serving.router.prompt import Message
 from turnout.training.logs.quarantine import Reason, RowRefused
+from turnout.training.logs.readers.logprobs import output_logprobs
 from turnout.training.logs.readers.models import model_of
+from turnout.training.logs.readers.streams import completion_body
 
 WITHHELD_MARKS = ("redacted-by-litellm", "litellm_truncated")
 """What LiteLLM writes in place of text: redaction on, or a text above its limit of characters."""
@@ -30,6 +33,7 @@ class Choice(msgspec.Struct, frozen=True):
 
     message: Reply | None = None
     text: str | None = None
+    logprobs: Any = None
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -49,6 +53,27 @@ class Completion(msgspec.Struct, frozen=True):
     error: Any = None
     output: list[Any] | None = None
     content: str | list[Any] | None = None
+    output_text: str | None = None
+
+
+def read_completion(value: Any) -> Completion:
+    """Return the completion in a decoded value: as it is, as JSON text, or as the chunks or events of a stream.
+
+    Raises:
+        msgspec.MsgspecError: it is none of these.
+        RowRefused: the stream ended in an error.
+    """
+    if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+        with suppress(msgspec.DecodeError):
+            value = msgspec.json.decode(value)
+    body = completion_body(value)
+    if isinstance(body, str):
+        return Completion(choices=[Choice(Reply(body))]) if body else Completion()
+    if isinstance(body, list) and body and isinstance(body[-1], dict):
+        body = {"output": body} if any("content" in one for one in body if isinstance(one, dict)) else body[-1]
+    if isinstance(body, dict) and isinstance(body.get("response"), dict) and "choices" not in body:
+        body = body["response"]  # what some loggers keep around a body
+    return msgspec.convert(body, Completion, strict=False) if body is not None else Completion()
 
 
 def completion_answer(completion: Completion) -> dict[str, Any] | None:
@@ -56,7 +81,9 @@ def completion_answer(completion: Completion) -> dict[str, Any] | None:
     reply = _reply(completion)
     if reply is None:
         return None
-    return reply_answer(reply) | ({} if completion.usage is None else {"usage": _usage(completion.usage)})
+    answer = reply_answer(reply) | ({} if completion.usage is None else {"usage": _usage(completion.usage)})
+    logprobs = completion.choices[0].logprobs if completion.choices else output_logprobs(completion.output)
+    return answer | ({} if logprobs is None else {"logprobs": logprobs})
 
 
 def _reply(completion: Completion) -> Reply | None:
@@ -65,7 +92,7 @@ def _reply(completion: Completion) -> Reply | None:
         return Reply(first.text) if first.message is None and first.text is not None else first.message
     parts = completion.output if completion.output is not None else completion.content
     if parts is None:
-        return None
+        return None if completion.output_text is None else Reply(completion.output_text)
     calls = [call for part in parts if isinstance(part, dict) and (call := _call(part))]
     return Reply(read_content(parts, Content()).text or None, tool_calls=calls or None)
 

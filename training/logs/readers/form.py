@@ -16,6 +16,9 @@ from turnout.training.logs.quarantine import Reason
 
 Fields = Mapping[str, Any]
 
+FILE = "\x00file"
+"""The field that names a row's file, for forms that need it; no log has one of this name."""
+
 
 class Part(Enum):
     """How much of a request an entry holds."""
@@ -54,6 +57,8 @@ class Form:
         name: as the command line and the messages have it.
         recognises: whether a row's fields are those of this form; looks at names, never decodes.
         entries: the requests of a row; may raise what `turnout.training.logs.quarantine.reason_of` turns into a reason.
+        title: what it is, in words.
+        needs_file: whether the name of the file, under `FILE`, says what the row does not.
         has_scores: whether some rows are scores of other rows, of any file.
     """
 
@@ -61,3 +66,5 @@ class Form:
     recognises: Callable[[Fields], bool]
     entries: Callable[[Fields, Pair], list[Entry]]
     has_scores: bool = False
+    title: str = ""
+    needs_file: bool = False

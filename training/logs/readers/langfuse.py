@@ -9,6 +9,7 @@ API (`data` and `meta`) holds many rows.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -28,7 +29,10 @@ from turnout.training.logs.readers.completion import (
 from turnout.training.logs.readers.form import Entry, Fields, Form, Part
 
 SCORED_TYPES = frozenset({"NUMERIC", "BOOLEAN"})
-_NULL = msgspec.Raw(b"null")
+OBSERVATION_COLUMNS = frozenset({"tags", "trace_tags", "comments", "input", "output", "metadata", "prompt", "id"})
+"""Columns of an observation that may hold lists and are no scores."""
+
+_JSON_TEXT = re.compile(r'".*"', re.DOTALL)
 _CAPITAL = re.compile(r"(?<!^)([A-Z])")
 
 
@@ -83,7 +87,7 @@ def _snake(name: str) -> str:
 
 def _entries(fields: Fields, pair: Pair) -> list[Entry]:
     if "data" not in fields:
-        return [_entry(fields, pair)]
+        return [_entry(fields, pair), *_score_columns(fields)]
     rows = msgspec.json.decode(encode(fields["data"]), type=list[msgspec.Raw])
     return [_page_entry(row, pair) for row in rows]
 
@@ -114,6 +118,23 @@ def _entry(fields: Fields, pair: Pair) -> Entry:
     return Entry(own, key=row.id or "")
 
 
+def _score_columns(fields: Fields) -> list[Entry]:
+    """Return the scores that the user interface's exports hold in columns of their own, each a list of values."""
+    found = list[Entry]()
+    row_id = _plain_value(fields.get("id"))
+    for name, value in fields.items():
+        if _snake(name) in OBSERVATION_COLUMNS or not isinstance(row_id, str):
+            continue
+        values = _plain_value(value)
+        if isinstance(values, list) and values and all(type(one) in (int, float, bool) for one in values):
+            found.append(Entry({"name": name, "score": float(values[-1])}, Part.SCORE, row_id))
+    return found
+
+
+def _plain_value(value: Any) -> Any:
+    return msgspec.json.decode(encode(cell(value, CellKind.TEXT_OR_STRUCTURE)))
+
+
 def _score(fields: Fields) -> Entry:
     row = decode_fields(fields, _Score, _SCORE_KINDS)
     if not row.observation_id or row.data_type not in SCORED_TYPES or row.value is None:
@@ -123,8 +144,11 @@ def _score(fields: Fields) -> Entry:
 
 def _payload(fields: Fields, name: str) -> Any:
     """Return `input` or `output` as decoded JSON, or as the text that it is."""
-    value = cell(fields.get(name), CellKind.TEXT_OR_STRUCTURE)
-    return msgspec.json.decode(encode(value)) or None
+    value = _plain_value(fields.get(name))
+    if isinstance(fields.get(name), str) and isinstance(value, str) and _JSON_TEXT.fullmatch(value):
+        with suppress(msgspec.DecodeError):  # exports of CSV before langfuse 3.90 wrote texts as JSON
+            value = msgspec.json.decode(value)
+    return value or None
 
 
 def _request(payload: Any, row: _Observation) -> dict[str, Any]:
@@ -171,4 +195,4 @@ def _answer(payload: Any) -> dict[str, Any] | None:
     return {"content": payload if isinstance(payload, str) else msgspec.json.encode(payload).decode()}
 
 
-LANGFUSE = Form("langfuse", _recognises, _entries, has_scores=True)
+LANGFUSE = Form("langfuse", _recognises, _entries, has_scores=True, title="observations and scores of Langfuse")

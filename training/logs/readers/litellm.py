@@ -16,21 +16,19 @@ from turnout.serving.router.prompt import Message
 from turnout.training.logs.cells import CellKind, decode_fields
 from turnout.training.logs.quarantine import Reason, RowRefused
 from turnout.training.logs.readers.completion import (
-    Completion,
     completion_answer,
     is_withheld,
+    read_completion,
     refuse_withheld,
     responses,
 )
 from turnout.training.logs.readers.form import Entry, Fields, Form
+from turnout.training.logs.readers.models import is_vendor_name
 
 CHAT_CALLS = frozenset(
     {"completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses"}
     | {"anthropic_messages", "aanthropic_messages"}
 )
-_NULL = msgspec.Raw(b"null")
-
-
 _NULL = msgspec.Raw(b"null")
 
 
@@ -68,7 +66,6 @@ _KINDS |= dict.fromkeys(("prompt_tokens", "completion_tokens"), CellKind.NUMBER)
 
 
 _decode_asked = msgspec.json.Decoder(_Asked | None).decode
-_decode_completion = msgspec.json.Decoder(Completion | None).decode
 _decode_messages = msgspec.json.Decoder(list[Message]).decode
 
 
@@ -134,17 +131,34 @@ def _messages(raw: msgspec.Raw) -> list[Message] | None:
 def _responses(row: _Row, pair: Pair) -> dict[str, Any]:
     if bytes(row.response)[:1] == b'"':
         text = msgspec.json.decode(row.response, type=str)
-        return responses((row.model_group, row.model), {"content": text} if text else None, pair)
-    completion = _decode_completion(row.response) or Completion()
+        if not text.lstrip().startswith(("data:", "event:")):
+            return responses(_served(row, None), {"content": text} if text else None, pair)
+    completion = read_completion(msgspec.json.decode(row.response))
     answer = completion_answer(completion)
     if answer is not None and completion.usage is None:
         counts = row.prompt_tokens, row.completion_tokens
         answer["usage"] = dict(zip(("prompt_tokens", "completion_tokens"), map(_count, counts), strict=True))
-    return responses((row.model_group, row.model, completion.model), answer, pair)
+    return responses(_served(row, completion.model), answer, pair)
+
+
+def _served(row: _Row, answering: str | None) -> tuple[str | None, ...]:
+    """Return the model's names, the surest first.
+
+    `model` is what the proxy called, unless it is the name of a deployment; the answer's `model` may be rewritten to
+    the alias, and an alias may stand for any model.
+    """
+    if row.model and is_vendor_name(row.model):
+        return (row.model,)
+    return (answering, row.model_group, row.model)
 
 
 def _count(tokens: float | None) -> int | None:
     return None if tokens is None else int(tokens)
 
 
-LITELLM = Form("litellm", _recognises, _entries)
+LITELLM = Form(
+    "litellm",
+    _recognises,
+    _entries,
+    title="calls of LiteLLM: acompletion, aresponses, anthropic_messages",
+)

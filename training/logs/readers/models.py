@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.decision.model_names import is_model
+
+_VENDOR_NAME = re.compile(
+    r"(?:chat)?gpt-?[345]|o[134](?:-|$)|claude|gemini|gemma|llama|mi[sx]tral|ministral|command-|deepseek|qwen|grok|phi-|nova-"
+)
+"""How names begin that vendors give their models; a deployment may be called anything else."""
+
+
+def is_vendor_name(logged: str) -> bool:
+    """Whether a name is one that a vendor gave a model, not that of a deployment or an alias."""
+    return _VENDOR_NAME.match(re.split(r"[/:]", logged.casefold())[-1]) is not None
 
 
 def is_pair_model(logged: str, pair: Pair) -> bool:

@@ -48,4 +48,9 @@ def _text(value: Any) -> str | None:
     return msgspec.json.decode(encode(value), type=str | None)
 
 
-TURNOUT = Form("turnout", _recognises, _entries)
+TURNOUT = Form(
+    "turnout",
+    _recognises,
+    _entries,
+    title="rows with our names: prompt or request, responses or strong_response and weak_response",
+)

@@ -19,7 +19,8 @@ from turnout.training.labels.graders.normalised import NORMALISED
 from turnout.training.labels.graders.spans import SPANS
 from turnout.training.labels.graders.texts import CONTAINS, MENTIONS
 from turnout.training.labels.graders.token_f1 import TOKEN_F1
-from turnout.training.labels.graders.values import NUMBER
+from turnout.training.labels.graders.values import NUMBER, VALUE
+from turnout.training.labels.usable import flaw
 from turnout.training.logs.records import Label, Record
 
 NAME = "reference"
@@ -29,6 +30,7 @@ KINDS: tuple[tuple[Grader, ...], ...] = (
     (MENTIONS,),
     (SPANS,),
     (JSON,),
+    (VALUE,),
     (EXACT, NORMALISED, CONTAINS),
 )
 """Kinds of reference, tried in this order: the first with a grader that reads it is its kind."""
@@ -59,11 +61,15 @@ class ReferenceLabeller:
         """Return the label; None without a reference, or where an answer is missing or can't be read."""
         if record.reference is None or record.strong is None or record.weak is None:
             return None
-        if not record.strong.content or not record.weak.content:
+        if not record.strong.content or flaw(record.strong):
             return None
         graders = self.graders_for(Question(record.prompt.text, record.reference))
         strong = grade_answer(record.strong.content, graders) if graders else None
-        weak = grade_answer(record.weak.content, graders) if strong else None
+        if flaw(record.weak):
+            # Nothing beside something right is worse; beside something wrong it is no better and no worse.
+            weak = Graded(0.0, strong.grader) if strong and strong.score > 0 else None
+        else:
+            weak = grade_answer(record.weak.content or "", graders) if strong else None
         if strong is None or weak is None:
             return None
         least = min(strong.grader, weak.grader, key=lambda grader: grader.confidence)

@@ -15,15 +15,19 @@ class Response:
     """What one model answered.
 
     Attributes:
-        content: the answer's text; None when the log kept only its score.
+        content: the answer's text, its tool calls included; None when the log kept only its score.
         score: 0 to 1, 1 is right; None when nobody scored it.
         prompt_tokens, completion_tokens: as the provider counted them; None when unknown.
+        finish_reason: why the model stopped, as the provider says it; None when unknown.
+        is_refusal: whether the provider marks it as a refusal.
     """
 
     content: str | None = None
     score: float | None = None
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    finish_reason: str | None = None
+    is_refusal: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,19 +42,6 @@ MILLISECONDS_FROM = 1e11
 _NULL = msgspec.Raw(b"null")
 
 
-class Function(msgspec.Struct, frozen=True):
-    """The function a model called; `arguments` is JSON text."""
-
-    name: str = ""
-    arguments: str = ""
-
-
-class ToolCall(msgspec.Struct, frozen=True):
-    """One entry of `tool_calls`."""
-
-    function: Function = Function()
-
-
 class Usage(msgspec.Struct, frozen=True):
     """Tokens as the provider counted them."""
 
@@ -63,10 +50,13 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One model's entry under `responses`."""
+    """One model's entry under `responses`; `content` unset where the entry says nothing of it."""
 
-    content: str | list[ContentPart] | None = None
-    tool_calls: list[ToolCall] | None = None
+    content: str | list[ContentPart] | None | msgspec.UnsetType = msgspec.UNSET
+    refusal: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    function_call: dict[str, Any] | None = None
+    finish_reason: str | None = None
     usage: Usage | None = None
     score: float | bool | None = None
 
@@ -246,18 +236,41 @@ def _answer(row: Row, model: str) -> Response | None:
     if content is None and score is None:
         return None
     usage = answer.usage or Usage()
-    return Response(content, score, usage.prompt_tokens, usage.completion_tokens)
+    return Response(
+        content, score, usage.prompt_tokens, usage.completion_tokens, answer.finish_reason, bool(answer.refusal)
+    )
 
 
 def _content(answer: Answer) -> str | None:
-    """Return the answer's text; tool calls without text as JSON, so that two answers can be compared."""
-    text = answer.content
+    """Return all that the answer says: its text, its tool calls as JSON, or both; empty where it says that it is empty.
+
+    Two answers are then the same only where both their texts and their calls are.
+    """
+    text = None if answer.content is msgspec.UNSET else answer.content
     if isinstance(text, list):
         text = "\n".join(part.text for part in text if part.text)
-    if text or not answer.tool_calls:
-        return text
-    calls = [{call.function.name: _arguments(call.function.arguments)} for call in answer.tool_calls]
-    return msgspec.json.encode(calls, order="sorted").decode()
+    calls = [_call(call) for call in (*(answer.tool_calls or ()), *([answer.function_call] if answer.function_call else ()))]
+    if calls:
+        said = msgspec.json.encode(calls, order="sorted").decode()
+        return f"{text}\n{said}" if text else said
+    if text is None and answer.refusal:
+        return answer.refusal
+    is_silent = text is None and answer.content is not msgspec.UNSET and answer.score is None
+    return "" if is_silent else text
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    """Return a call by its name: a function's arguments as JSON, a custom tool's input as text; others as they are.
+
+    The id is the provider's, different in every answer.
+    """
+    function, custom = call.get("function", call), call.get("custom")
+    if isinstance(custom, dict):
+        return {str(custom.get("name", "")): custom.get("input")}
+    if isinstance(function, dict) and ("arguments" in function or "name" in function):
+        arguments = function.get("arguments", function.get("input", ""))
+        return {str(function.get("name", "")): _arguments(arguments) if isinstance(arguments, str) else arguments}
+    return {name: value for name, value in call.items() if name not in {"id", "call_id", "index"}}
 
 
 def _arguments(text: str) -> Any:

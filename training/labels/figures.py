@@ -1,0 +1,125 @@
+"""Figures: what an answer gives as its number, date, formula or list, and whether that is the gold one.
+
+Comes in: the gold value and the text of an answer. Goes out: True, False, or None; every stretch of the answer that
+claims to be it must say the same.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+
+from turnout.training.labels.stretches import Stretch, states_nothing, stretches
+from turnout.training.labels.values import same_value
+from turnout.training.labels.values.clean import without_bold
+from turnout.training.labels.values.digits import PATTERN
+from turnout.training.labels.values.formulas import formula
+from turnout.training.labels.values.lists import parts
+from turnout.training.labels.values.moments import moment
+from turnout.training.labels.values.quantities import quantity
+from turnout.training.labels.values.units import WORD, units_of
+
+_LEADS = re.compile(
+    r"^[\s*_\"'`>-]*(?:(?:so|thus|therefore|hence|and|also|then|we get|we have|we find|it is|it's|its|that is|that's|this is|there are|there is|they are"
+    r"|you need|i get|result|total|the total(?: is)?|the result(?: is)?|es ist|es sind|c'est|son|sono|daher|donc)[\s,:]+)+(?=\S)",
+    re.IGNORECASE,
+)
+_CUT = re.compile(
+    r"\s*[(\[（]|\s*[;:]\s|,\s|\s+[-–—]+\s*|[–—]|\s+(?:because|since|as|which|that|with|for|so|when|if|where|rather than|instead of|not|per|each|in|from|to|by|of"  # noqa: RUF001,E501
+    r"|due|given|after|before|plus|minus|weil|da|denn|car|porque|perché|is|are|was)\b|\s*[=≈]\s|\s*\|",
+    re.IGNORECASE,
+)
+_NOT_BUT = re.compile(r"^\s*not\s+[^,;.]{1,40}?,?\s+but\s+(?:rather\s+)?(.+)$", re.IGNORECASE | re.DOTALL)
+_DENIES = re.compile(
+    r"\b(?:not|never|neither|nor|no|cannot|isn|wasn|aren|doesn|can|don|won|wouldn|shouldn)['’]?t?\b(?<!\bcan)(?<!\bdon)(?<!\bwon)|n['’]t\b"  # noqa: RUF001
+    r"|\b(?:nicht|kein\w*|pas|ni|nunca|non|either|or|between|maybe|perhaps|possibly|might|could|at least|at most|more than|less than|fewer than"
+    r"|over|under|up to|greater|smaller|larger|plus or minus|versus|vs|range|unsure|wrong|incorrect)\b|±|\\pm|[<>≤≥?]",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(rf"(?<![\w.,^_\\/√])(?P<sign>[-\u2212]?\s?)(?P<money>[$€£¥₹]?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?")  # noqa: E501
+_ANY_DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]")
+_PARTICLES = frozenset(
+    "per in of each for and to on at is are was were a an the by from with total altogether as more less than times or if"
+    " when because so that which therefore days' apiece left remaining und pro im am et par de en per-day".split()
+)
+NO_NUMBERS = re.compile(
+    r"[\W_]*(?:infinity|infinite|undefined|none(?: of (?:these|the above|them))?|no (?:real )?solutions?|does not exist|impossible|nothing|unendlich|∞|\\infty)[\W_]*",
+    re.IGNORECASE,
+)
+MAX_STRETCH = 400
+
+
+def agrees(gold: str, answer: str, prompt: str = "") -> bool | None:
+    """Whether an answer gives the gold value; None where it can't be told, or where it gives two."""
+    found = figures(answer)
+    if not found or None in found:
+        return None
+    said = {_compared(gold, one, prompt) for one in found if one is not None}
+    return said.pop() if len(said) == 1 else None
+
+
+def _compared(gold: str, said: str, prompt: str) -> bool | None:
+    if NO_NUMBERS.fullmatch(said):
+        return False if quantity(gold) else None
+    return same_value(gold, said, prompt)
+
+
+@lru_cache(maxsize=4096)
+def figures(answer: str) -> tuple[str | None, ...]:
+    """Return the value that each stretch of the answer gives, None for one that can't be read."""
+    return tuple(figure(stretch) for stretch in stretches(answer))
+
+
+def figure(stretch: Stretch) -> str | None:
+    """Return the value that a stretch gives: all of it, its head, what stands behind `=`, or its only number."""
+    text = stretch.text.strip()
+    if len(text) > MAX_STRETCH or states_nothing(text):
+        return None
+    if is_value(text) or NO_NUMBERS.fullmatch(text):
+        return text
+    if found := _NOT_BUT.match(text):
+        text = found[1]
+    text = _LEADS.sub("", text)
+    for head in _heads(text):
+        if is_value(head):
+            return head
+        if "=" in head and not _DENIES.search(head):
+            result = head.rpartition("=")[2].strip(" *_`")
+            if is_value(result):
+                return result
+    return _only_number(text)
+
+
+def _heads(text: str) -> list[str]:
+    cuts = [found.start() for found in _CUT.finditer(text)][:12]
+    heads = [text, *(text[:cut] for cut in reversed(cuts) if cut)]
+    return [bare for head in heads if (bare := head.strip(" \t\n*_`,;:.!"))]
+
+
+@lru_cache(maxsize=8192)
+def is_value(text: str) -> bool:
+    """Whether the whole text is a figure that is understood: a quantity, a moment, a formula, or a list of such."""
+    text = text.strip()
+    if not text or len(text) > MAX_STRETCH:
+        return False
+    if quantity(text) or moment(text):
+        return True
+    if several := parts(text):
+        return all(map(is_value, several.parts))
+    return _ANY_DIGIT.search(text) is not None and formula(text.strip("$ ")) is not None
+
+
+def _only_number(text: str) -> str | None:
+    """Return the only number of a sentence, with its unit; None where there are several, or where it is denied."""
+    plain = without_bold(text)
+    found = list(_TOKEN.finditer(plain))
+    if len(found) != 1 or _DENIES.search(plain):
+        return None
+    token = found[0]
+    rest = plain[: token.start()] + plain[token.end() :]
+    if _ANY_DIGIT.search(rest) or "\\" in plain or "^" in plain or "√" in plain:
+        return None
+    word = (token["word"] or "").strip().lstrip("-")
+    if word.casefold() in _PARTICLES or (word and units_of(word)[0].dimension == WORD and not quantity(token[0])):
+        return f"{token['sign']}{token['money']}{token['digits']}".strip()
+    return token[0].strip(" .,")

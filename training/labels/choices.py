@@ -91,11 +91,16 @@ def chosen_letter(answer: str, offered: dict[str, str]) -> str | None:
     found = stretches(answer)
     marked = [one.text for one in found if one.shape in {Shape.MARKED, Shape.JSON}]
     if marked:
-        letters = {_of_statement(text, offered) for text in marked if not states_nothing(text)}
+        letters = {_of_statement(text, offered) for text in marked if not states_nothing(text) and _speaks(text, offered)}
         letter = letters.pop() if len(letters) == 1 else None
     else:
         letter = _of_text(without_thinking(answer), offered, found)
     return letter if letter in offered else None
+
+
+def _speaks(text: str, offered: dict[str, str]) -> bool:
+    """Whether a stretch speaks of options at all: "24.2 kcal" before "the answer is (D)" does not."""
+    return bool(_MENTION.search(text) or _ALONE.fullmatch(text) or re.match(r"\W{0,4}[A-J]\b", text) or _by_text(text, offered))
 
 
 def _of_statement(text: str, offered: dict[str, str]) -> str | None:

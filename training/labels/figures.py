@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from turnout.training.labels.stretches import Stretch, states_nothing, stretches
+from turnout.training.labels.stretches import Shape, Stretch, states_nothing, stretches
 from turnout.training.labels.values import same_value
 from turnout.training.labels.values.clean import without_bold
 from turnout.training.labels.values.digits import PATTERN
@@ -36,6 +36,7 @@ _DENIES = re.compile(
     r"|over|under|up to|greater|smaller|larger|plus or minus|versus|vs|range|unsure|wrong|incorrect)\b|±|\\pm|[<>≤≥?]",
     re.IGNORECASE,
 )
+_HEDGES = re.compile(r"\b(?:or|maybe|perhaps|might|could|between)\b|[<>≤≥≠?]|\\neq?\b", re.IGNORECASE)
 _TOKEN = re.compile(rf"(?<![\w.,^_\\/√])(?P<sign>[-\u2212]?\s?)(?P<money>[$€£¥₹]?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?")  # noqa: E501
 _ANY_DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]")
 _PARTICLES = frozenset(
@@ -51,11 +52,18 @@ MAX_STRETCH = 400
 
 def agrees(gold: str, answer: str, prompt: str = "") -> bool | None:
     """Whether an answer gives the gold value; None where it can't be told, or where it gives two."""
-    found = figures(answer)
-    if not found or None in found:
-        return None
-    said = {_compared(gold, one, prompt) for one in found if one is not None}
+    said = set[bool | None]()
+    for stretch, value in zip(stretches(answer), figures(answer), strict=True):
+        if stretch.shape is Shape.OPENING and (value is None or _is_given(value, prompt)):
+            continue
+        said.add(None if value is None else _compared(gold, value, prompt))
     return said.pop() if len(said) == 1 else None
+
+
+def _is_given(value: str, prompt: str) -> bool:
+    """Whether a number is the question's own."""
+    digits = re.search(r"\d[\d.,]*\d|\d", value)
+    return digits is not None and re.search(rf"(?<![\d.,]){re.escape(digits[0])}(?![\d])", prompt) is not None
 
 
 def _compared(gold: str, said: str, prompt: str) -> bool | None:
@@ -83,7 +91,7 @@ def figure(stretch: Stretch) -> str | None:
     for head in _heads(text):
         if is_value(head):
             return head
-        if "=" in head and not _DENIES.search(head):
+        if "=" in head and not _HEDGES.search(head):
             result = head.rpartition("=")[2].strip(" *_`")
             if is_value(result):
                 return result

@@ -20,8 +20,8 @@ from turnout.training.labels.graders.spans import SPANS
 from turnout.training.labels.graders.texts import CONTAINS, MENTIONS
 from turnout.training.labels.graders.token_f1 import TOKEN_F1
 from turnout.training.labels.graders.values import NUMBER, VALUE
-from turnout.training.labels.usable import flaw
-from turnout.training.logs.records import Label, Record
+from turnout.training.labels.usable import flaw, is_refusal, knows_nothing
+from turnout.training.logs.records import Label, Record, Response
 
 NAME = "reference"
 KINDS: tuple[tuple[Grader, ...], ...] = (
@@ -42,6 +42,8 @@ class Graded:
 
     score: float
     grader: Grader
+    is_unusable: bool = False
+    """Whether nothing was answered: empty, cut off, refused."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +63,13 @@ class ReferenceLabeller:
         """Return the label; None without a reference, or where an answer is missing or can't be read."""
         if record.reference is None or record.strong is None or record.weak is None:
             return None
-        if not record.strong.content or flaw(record.strong):
+        if not record.strong.content:
             return None
         graders = self.graders_for(Question(record.prompt.text, record.reference))
-        strong = grade_answer(record.strong.content, graders) if graders else None
-        if flaw(record.weak):
-            # Nothing beside something right is worse; beside something wrong it is no better and no worse.
-            weak = Graded(0.0, strong.grader) if strong and strong.score > 0 else None
-        else:
-            weak = grade_answer(record.weak.content or "", graders) if strong else None
+        strong = _graded(record.strong, graders, record.reference)
+        weak = _graded(record.weak, graders, record.reference) if strong else None
+        if strong and weak and strong.is_unusable and weak.is_unusable:
+            return None
         if strong is None or weak is None:
             return None
         least = min(strong.grader, weak.grader, key=lambda grader: grader.confidence)
@@ -92,6 +92,17 @@ class ReferenceLabeller:
     @cached_property
     def _kinds(self) -> tuple[tuple[Grader, ...], ...]:
         return (*KINDS[:-1], (*KINDS[-1], TOKEN_F1)) if self.margin > 0 else KINDS
+
+
+def _graded(answer: Response, graders: Sequence[tuple[Grader, Grade]], reference: str) -> Graded | None:
+    """Grade an answer; one that can't be used, or says that it doesn't know, is wrong unless the gold one does too."""
+    content = answer.content or ""
+    if not graders or (answer.content is None and not flaw(answer)):
+        return None
+    if (flaw(answer) or knows_nothing(content)) and not (is_refusal(reference) or knows_nothing(reference)):
+        is_gold = content.strip() == reference.strip()
+        return None if is_gold else Graded(0.0, graders[0][0], is_unusable=True)
+    return grade_answer(content, graders)
 
 
 def grade_answer(answer: str, graders: Sequence[tuple[Grader, Grade]]) -> Graded | None:

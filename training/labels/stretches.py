@@ -33,6 +33,8 @@ class Shape(StrEnum):
     """The value first or last, and an explanation."""
     RUNNING = "running"
     """Running text that holds it somewhere."""
+    OPENING = "opening"
+    """The first sentence of running text: it competes where its number is not one of the question's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +53,29 @@ _JSON_FIELD = re.compile(r'"(?:final_?|correct_?)?answer"\s*:\s*("(?:[^"\\]|\\.)
 _ANSWER_KEY = re.compile(r"(?:final_?|correct_?)?answer", re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
 _HASHES = re.compile(r"####[ \t]*(\S[^\n]*)")
-_NOUN = (
-    r"(?:(?:final|correct|right|best)[ _](?:answer|option|choice|result|solution)|answer|(?:richtige |endgültige )?(?:antwort|lösung)"
-    r"|ergebnis|réponse(?: finale)?|respuesta(?: final)?|risposta|resposta|antwoord|svar(?:et)?|odpowiedź|ответ|cevap"
-    r"|最终答案|正确答案|答案|答え|正解|回答|정답|답)"
-)
-_PHRASE = re.compile(
-    rf"(?P<before>(?:[^\W\d_]+['’]?[^\W\d_]*[ \t]+){{0,2}})(?P<noun>{_NOUN})(?:[ \t]+(?:to|for|of)[ \t]+(?:the|your|this|that)[ \t]+"  # noqa: RUF001
-    r"(?:\w+[ \t]+)?(?:question|problem|riddle|task))?[ \t*_\"'：:]{0,5}"  # noqa: RUF001  # a full-width colon
-    r"(?P<verb>is|are|ist|lautet|est|es|è|é|är|to|=|=>|→|は|是|为|為|은|는|(?<=[:：]))[ \t]*(?P<colon>[:：][ \t*]*)?"  # noqa: RUF001
-    r"(?P<said>[^\n]*?[^\s\n*_][^\n]*?|[ \t*_]*\n\s*[^\n]+?)(?=[.!?](?:\s|$|\*)|[。！？]|\n|$)",  # noqa: RUF001
+_NOUNS = (
+    "answer", "correct option", "correct choice", "right option", "right choice", "best option", "best choice", "final result", "final solution",
+    "antwort", "lösung", "ergebnis", "réponse", "respuesta", "risposta", "resposta", "antwoord", "svar", "odpowiedź", "ответ", "cevap",
+    "答案", "答え", "正解", "回答", "答", "정답", "답",
+)  # fmt: skip
+"""What names an answer, in lower case; which of them a text holds is looked up before it is searched."""
+_SAID = re.compile(
+    r"(?:et|en|s)?(?:[ \t]+finale?)?(?:[ \t]+(?:to|for|of)[ \t]+(?:the|your|this|that)[ \t]+(?:\w+[ \t]+)?(?:question|problem|riddle|task))?[ \t*_\"'：:]{0,5}"  # noqa: RUF001,E501
+    r"(?:\b(?:is|are|ist|lautet|est|es|è|é|är|to)\b|=>?|→|は|是|为|為|은|는|(?<=[:：]))[ \t]*(?:[:：][ \t*]*)?"  # noqa: RUF001
+    r"(?P<said>[ \t]*[*_]{0,3}[^\s\n*_][^\n]*?|[ \t*_]{0,5}\n\s{0,5}[^\s][^\n]*?)(?=[.!?](?:\s|$|\*)|[。！？]|\n|$)",  # noqa: RUF001
     re.IGNORECASE,
 )
 _UNSURE_BEFORE = frozenset(
     "if whether suppose assume assuming unless when wrong incorrect first old initial earlier previous my-first their his"
     " her your possible not isn't wasn't short expected sample example wrong falsche".split()
 )
+_BREAKS_OFF = re.compile(r"(?:[`~]{3,}[^\n]*\n\s*)?[{\[]\s*[\"\n]")
+_EXPLAINS = re.compile(
+    r"(?:^|\n|[.!?]\s)\W{0,4}(?:explanation|reasoning|reasons?|why|because|note|details|here['’]?s (?:how|why)|steps?|how|breakdown|calculation|working|erklärung|begründung"  # noqa: RUF001
+    r"|explication|explicación)\b",
+    re.IGNORECASE,
+)
+_RESULT = re.compile(r"=\s*([$€£¥]?\s?-?[$€£¥]?\d[\d,]*(?:\.\d+)?%?)(?![\d.]*\s*[-+*/×x^=])")
 _CORRECTION = re.compile(
     r"(?<![\w'])(?:wait|hold on|hmm|actually|correction|scratch that|let me (?:re|correct|double|check|fix)|i made (?:a|an) (?:mistake|error)"
     r"|on second thought|i was wrong|that(?:'s| is| was) (?:wrong|incorrect|not right)|oops|my mistake|i misread|no, (?:that|it)|apolog"
@@ -79,7 +88,7 @@ _NOTHING = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 _CONCLUDES = re.compile(
-    r"(?:^|\W)(?:so|thus|therefore|hence|altogether|in total|total|overall|finally|in conclusion|that(?:'s| is| makes| leaves)|we (?:get|have|find)|equals|="
+    r"(?:^|\W)(?:so|thus|therefore|hence|altogether|in total|total|overall|finally|in conclusion|that(?:'s| is| makes| leaves)|we (?:get|have|find)|equals"
     r"|also|daher|somit|insgesamt|donc|ainsi|au total|por lo tanto|en total|quindi|所以|因此|따라서)(?:\W|$)",
     re.IGNORECASE,
 )
@@ -110,6 +119,8 @@ def stretches(answer: str) -> tuple[Stretch, ...]:
     if text[:1] in "{[`~" and (value := json_value(text)) is not None:
         said = tuple(Stretch(one, Shape.JSON) for one in _answers_of(value))
         return said or (Stretch(text, Shape.JSON),)
+    if _BREAKS_OFF.match(text) and not _JSON_FIELD.search(text):
+        return ()  # JSON that breaks off, or is none
     if (fenced := blocks(text)) and len(fenced) == 1 and fenced[0].is_whole:
         text = fenced[0].code.strip()
     if (marked := _marked(text)) is not None:
@@ -158,19 +169,39 @@ def _marked(text: str) -> tuple[Stretch, ...] | None:
         marks += [(found.start(), found[1], True) for found in _HASHES.finditer(text)]
     if "<" in text:
         marks += [(found.start(), found[1].strip(), True) for found in _ANSWER_TAG.finditer(text)]
-    boxed = {text for _, text, _ in marks}
-    for found in _PHRASE.finditer(text):
+    boxed = {said for _, said, _ in marks}
+    for start, end in _nouns(text):
+        found = _SAID.match(text, end)
+        if found is None:
+            continue
         said = found["said"].strip()
-        before = found["before"].casefold().split()
+        before = _WORD_BEFORE.findall(text[max(0, start - 40) : start].casefold())[-2:]
         if set(before) & _UNSURE_BEFORE or any(box and box in said for box in boxed) or said.startswith("####"):
             continue
-        marks.append((found.start("noun"), said, "final" in found["noun"].casefold()))
+        marks.append((start, said, before[-1:] == ["final"] or text[start:end].casefold().startswith("final")))
     if not marks:
         return None
     marks = _after_correction(text, marks[:MAX_MARKS])
     if any(is_final for *_, is_final in marks):
         marks = [mark for mark in marks if mark[2]]
     return tuple(Stretch(said, Shape.MARKED) for _, said, _ in sorted(marks))
+
+
+def _nouns(text: str) -> list[tuple[int, int]]:
+    """Return start and end of the first words in a text that name an answer."""
+    folded = text.lower()
+    held = tuple(noun for noun in _NOUNS if noun in folded)
+    if not held:
+        return []
+    return [found.span() for found, _ in zip(_any_of(held).finditer(text), range(MAX_MARKS), strict=False)]
+
+
+@lru_cache(maxsize=256)
+def _any_of(nouns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(nouns), re.IGNORECASE)
+
+
+_WORD_BEFORE = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")  # noqa: RUF001
 
 
 def _after_correction(text: str, marks: list[tuple[int, str, bool]]) -> list[tuple[int, str, bool]]:
@@ -198,13 +229,27 @@ def _unmarked(text: str) -> tuple[Stretch, ...]:
     if not pieces:
         return ()
     found = list[Stretch]()
-    if is_lone(pieces[0]) and not corrected:
-        found.append(Stretch(pieces[0], Shape.EXPLAINED))
-    if is_lone(pieces[-1]) or (_CONCLUDES.search(pieces[-1]) and len(pieces[-1]) <= 3 * SHORT_ANSWER_CHARS):
-        found.append(Stretch(pieces[-1], Shape.EXPLAINED if found else Shape.RUNNING))
-    if not found and corrected and len(pieces[0]) <= 2 * SHORT_ANSWER_CHARS:
-        found.append(Stretch(pieces[0], Shape.EXPLAINED))
+    first, last = pieces[0], pieces[-1]
+    if is_lone(first) and not corrected:
+        found.append(Stretch(first, Shape.EXPLAINED))
+    if _EXPLAINS.search(text, len(first)) and len(first) <= 2 * SHORT_ANSWER_CHARS:
+        return (Stretch(first, Shape.EXPLAINED),)  # the answer, then why
+    if is_lone(last) or (_CONCLUDES.search(last) and len(last) <= 3 * SHORT_ANSWER_CHARS):
+        found.append(Stretch(last, Shape.EXPLAINED if found else Shape.RUNNING))
+    elif (result := _restated(text, last)) is not None:
+        found.append(Stretch(result, Shape.RUNNING))
+    if not found and corrected and len(first) <= 2 * SHORT_ANSWER_CHARS:
+        found.append(Stretch(first, Shape.EXPLAINED))
+    if found and found[0].shape is Shape.RUNNING and "=" not in first and len(first) <= 2 * SHORT_ANSWER_CHARS:
+        found.insert(0, Stretch(first, Shape.OPENING))
     return tuple(found)
+
+
+def _restated(text: str, last: str) -> str | None:
+    """Return the result of the last equation where the last sentence says it again, without working it out."""
+    results = _RESULT.findall(text) if "=" not in last else []
+    result = results[-1].strip() if results else None
+    return result if result and re.search(rf"(?<![\d.,]){re.escape(result)}(?![\d]|[.,]\d)", last) else None
 
 
 def is_lone(text: str) -> bool:

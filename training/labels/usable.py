@@ -39,6 +39,11 @@ _OTHER_REFUSALS = re.compile(
     r"(?:kann (?:ich )?(?:dir |ihnen )?(?:dabei |damit )?(?:leider )?nicht|nicht helfen|ne peux pas|ne puis|no puedo|non posso|não posso|できません|できかね|お手伝い|无法|無法|不能|없습니다|어렵)",
     re.IGNORECASE,
 )
+_KNOWS_NOTHING = re.compile(
+    r"\W*(?:i['’]?m sorry,?\s*)?(?:but\s+)?(?:i (?:do not|don['’]?t) (?:actually )?know|i have no (?:idea|information)|no idea|i(?:['’]m| am) not sure|i(?:['’]m| am) unsure|unknown"  # noqa: RUF001
+    r"|ich weiß (?:es )?nicht|je ne sais pas|no lo sé|no sé|non lo so|não sei|не знаю|わかりません|分かりません|不知道|모르겠습니다)[^\n]{0,120}",
+    re.IGNORECASE,
+)
 MAX_REFUSAL_CHARS = 400
 """A longer text refuses one thing and gives another."""
 _CUT_REASONS = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "incomplete"})
@@ -49,6 +54,11 @@ def is_refusal(text: str) -> bool:
     """Whether a text, as a whole, declines to answer."""
     plain = text.strip()
     return len(plain) <= MAX_REFUSAL_CHARS and bool(_REFUSAL.match(plain) or _OTHER_REFUSALS.match(plain))
+
+
+def knows_nothing(text: str) -> bool:
+    """Whether a text, as a whole, says that it does not know."""
+    return len(text) <= MAX_REFUSAL_CHARS and _KNOWS_NOTHING.fullmatch(text.strip()) is not None
 
 
 def flaw(response: Response) -> Flaw | None:

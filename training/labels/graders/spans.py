@@ -16,6 +16,8 @@ _LINE = re.compile(
     r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S.*?)[ \t]*\(([^()\n]+)\)[ \t]*[.,;]?[ \t]*$", re.MULTILINE
 )
 _PAIR = 2
+BESIDE = 30
+"""Characters beside a span in a line that names it: its class and a sign. A longer line is a sentence."""
 NOTHING = frozenset({"no entities", "no entity", "none", "nothing", "n/a"})
 """What stands for no span, as a whole answer or as the class of something that is none."""
 
@@ -42,8 +44,8 @@ def _grade(gold: Counter[tuple[str, str]], answer: str) -> float | None:
         return 0.0 if _says_nothing(answer) else None
     known = _folded(gold)
     found = _folded(said)
-    unread = _LINE.sub("", answer).casefold() if not embedded_json(answer) else ""
-    missed = [text for text, _ in (known - found) if text in unread]
+    unread = [] if embedded_json(answer) else [line.casefold() for line in _LINE.sub("", answer).split("\n")]
+    missed = [text for text, _ in (known - found) if any(text in line and len(line) < len(text) + BESIDE for line in unread)]
     return None if missed else span_f1(known, found)
 
 

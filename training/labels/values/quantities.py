@@ -341,6 +341,8 @@ def _near(one: Fraction | float, other: Fraction | float, share: float) -> bool:
     return abs(left - right) <= share * max(abs(left), abs(right))
 
 
+ROUNDING, HAIR = 0.05, 1e-4
+"""Shares within which a number written with other decimals may be the same one, rounded."""
 ROUNDED_DECIMALS = 2
 """A gold number with at least as many decimals is taken as rounded: 33.33 is what 100/3 comes to."""
 
@@ -365,10 +367,10 @@ def _when_rounded(gold: Quantity, said: Quantity) -> bool | None:
     value = yours.value * scale if mine.unit != yours.unit else yours.value
     if gold.decimals >= ROUNDED_DECIMALS and said.decimals != gold.decimals and _is_rounded(value, mine.value, gold.decimals):
         return True
-    if gold.decimals != said.decimals and (
-        _is_rounded(value, mine.value, max(gold.decimals, 0)) or _is_rounded(mine.value, value, max(said.decimals, 0))
-    ):
-        return None  # 33 for 33.33, 0.7 for 2/3: rounder than asked for, or not
+    if gold.decimals != said.decimals and _near(value, mine.value, ROUNDING):
+        places = sorted({max(gold.decimals, 0), max(said.decimals, 0)})
+        if _near(value, mine.value, HAIR) or _is_rounded(value, mine.value, places[0] or places[-1]):
+            return None  # 33.3 for 33.33, 0.67 for 2/3: rounder than asked for, or not
     return None if (gold.is_rough or said.is_rough) and _near(value, mine.value, 0.1) else False
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 from turnout.training.labels.choices import chosen_letter, options
 from turnout.training.labels.fences import blocks
-from turnout.training.labels.figures import figure
+from turnout.training.labels.figures import is_value, without_lead
 from turnout.training.labels.graders.json_equality import EXPLAINING_KEYS, compare_json, same_json
 from turnout.training.labels.stretches import Shape, Stretch, states_nothing, stretches, without_thinking
 from turnout.training.labels.texts import exact_form, is_label, json_value
@@ -120,11 +120,11 @@ def _is_bare_word(text: str) -> bool:
 
 
 def _said(stretch: Stretch) -> str | None:
-    """Return the stretch, or the value in it: a text that is neither a figure nor a label can be put in other words."""
-    plain = stretch.text.strip(" \t\n*_.")
-    if is_label(plain) and not any(map(str.isdigit, plain)):
+    """Return the stretch where it is a label or a figure and nothing more: what stands beside it could differ."""
+    plain = without_lead(stretch.text.strip(" \t\n*_.")).strip(" \t\n*_.")
+    if is_label(plain) and not any(map(str.isdigit, plain)) and (stretch.shape is not Shape.SENTENCE or len(plain.split()) == 1):
         return plain
-    return figure(stretch)
+    return plain if is_value(plain) else None
 
 
 def _is_same_answer(one: str, other: str, prompt: str) -> bool:

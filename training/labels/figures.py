@@ -16,7 +16,7 @@ from turnout.training.labels.values.digits import PATTERN
 from turnout.training.labels.values.formulas import formula
 from turnout.training.labels.values.lists import parts
 from turnout.training.labels.values.moments import moment
-from turnout.training.labels.values.quantities import quantity
+from turnout.training.labels.values.quantities import quantity, word_number
 from turnout.training.labels.values.units import WORD, units_of
 
 _LEADS = re.compile(
@@ -36,6 +36,7 @@ _DENIES = re.compile(
     r"|over|under|up to|greater|smaller|larger|plus or minus|versus|vs|range|unsure|wrong|incorrect)\b|±|\\pm|[<>≤≥?]",
     re.IGNORECASE,
 )
+_COUNTED = re.compile(r"([$€£¥]?\s?-?[$€£¥]?\d[\d,]*(?:\.\d+)?(?:\s?%)?)(?:\s+[^\d=+*/^<>\\]{1,80})", re.DOTALL)
 _HEDGES = re.compile(r"\b(?:or|maybe|perhaps|might|could|between)\b|[<>≤≥≠?]|\\neq?\b", re.IGNORECASE)
 _TOKEN = re.compile(rf"(?<![\w.,^_\\/√])(?P<sign>[-\u2212]?\s?)(?P<money>[$€£¥₹]?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?")  # noqa: E501
 _ANY_DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]")
@@ -56,8 +57,14 @@ def agrees(gold: str, answer: str, prompt: str = "") -> bool | None:
     for stretch, value in zip(stretches(answer), figures(answer), strict=True):
         if stretch.shape is Shape.OPENING and (value is None or _is_given(value, prompt)):
             continue
+        if value is None and stretch.shape is Shape.MARKED and _names_no_number(stretch.text):
+            continue  # "the answer is the age of the dog", and then its number
         said.add(None if value is None else _compared(gold, value, prompt))
     return said.pop() if len(said) == 1 else None
+
+
+def _names_no_number(text: str) -> bool:
+    return not _ANY_DIGIT.search(text) and "\\" not in text and not any(map(word_number, re.findall(r"[^\W\d_]+", text.casefold())[:20]))
 
 
 def _is_given(value: str, prompt: str) -> bool:
@@ -87,7 +94,7 @@ def figure(stretch: Stretch) -> str | None:
         return text
     if found := _NOT_BUT.match(text):
         text = found[1]
-    text = _LEADS.sub("", text)
+    text = without_lead(text)
     for head in _heads(text):
         if is_value(head):
             return head
@@ -95,7 +102,14 @@ def figure(stretch: Stretch) -> str | None:
             result = head.rpartition("=")[2].strip(" *_`")
             if is_value(result):
                 return result
+            if counted := _COUNTED.fullmatch(result):
+                return counted[1]
     return _only_number(text)
+
+
+def without_lead(text: str) -> str:
+    """Return a sentence without the words that only lead to its value: "so it is", "the total is"."""
+    return _LEADS.sub("", text)
 
 
 def _heads(text: str) -> list[str]:

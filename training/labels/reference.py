@@ -101,7 +101,7 @@ def _graded(answer: Response, graders: Sequence[tuple[Grader, Grade]], reference
         return None
     if (flaw(answer) or knows_nothing(content)) and not (is_refusal(reference) or knows_nothing(reference)):
         is_gold = content.strip() == reference.strip()
-        return None if is_gold else Graded(0.0, graders[0][0], is_unusable=True)
+        return None if is_gold else Graded(0.0, graders[0][0], is_unusable=bool(flaw(answer)))
     return grade_answer(content, graders)
 
 

@@ -234,10 +234,11 @@ def _unmarked(text: str) -> tuple[Stretch, ...]:
         found.append(Stretch(first, Shape.EXPLAINED))
     if _EXPLAINS.search(text, len(first)) and len(first) <= 2 * SHORT_ANSWER_CHARS:
         return (Stretch(first, Shape.EXPLAINED),)  # the answer, then why
-    if is_lone(last) or (_CONCLUDES.search(last) and len(last) <= 3 * SHORT_ANSWER_CHARS):
-        found.append(Stretch(last, Shape.EXPLAINED if found else Shape.RUNNING))
-    elif (result := _restated(text, last)) is not None:
+    result = _restated(text, last)
+    if result is not None:
         found.append(Stretch(result, Shape.RUNNING))
+    elif is_lone(last) or (_CONCLUDES.search(last) and len(last) <= 3 * SHORT_ANSWER_CHARS):
+        found.append(Stretch(last, Shape.EXPLAINED if found else Shape.RUNNING))
     if not found and corrected and len(first) <= 2 * SHORT_ANSWER_CHARS:
         found.append(Stretch(first, Shape.EXPLAINED))
     if found and found[0].shape is Shape.RUNNING and "=" not in first and len(first) <= 2 * SHORT_ANSWER_CHARS:
@@ -246,10 +247,20 @@ def _unmarked(text: str) -> tuple[Stretch, ...]:
 
 
 def _restated(text: str, last: str) -> str | None:
-    """Return the result of the last equation where the last sentence says it again, without working it out."""
-    results = _RESULT.findall(text) if "=" not in last else []
-    result = results[-1].strip() if results else None
-    return result if result and re.search(rf"(?<![\d.,]){re.escape(result)}(?![\d]|[.,]\d)", last) else None
+    """Return the result of the last equation where the last sentence says it again, or ends a working of several."""
+    results = [result.strip() for result in _RESULT.findall(text)]
+    if not results:
+        return None
+    if "=" in last:
+        own = _RESULT.findall(last)
+        is_worked = len(results) >= WORKED_EQUATIONS and len(own) == 1 and last.count("=") <= 3
+        return own[0].strip() if is_worked and not re.search(r"\b(?:or|if|maybe|could)\b", last) else None
+    result = results[-1]
+    return result if re.search(rf"(?<![\d.,]){re.escape(result)}(?![\d]|[.,]\d)", last) else None
+
+
+WORKED_EQUATIONS = 3
+"""A text with as many is a working, and the last result its end; with fewer it may explain an answer given before."""
 
 
 def is_lone(text: str) -> bool:

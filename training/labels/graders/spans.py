@@ -42,11 +42,12 @@ def _grade(gold: Counter[tuple[str, str]], answer: str) -> float | None:
     said = _said(answer)
     if not said:
         return 0.0 if _says_nothing(answer) else None
-    known = _folded(gold)
-    found = _folded(said)
     unread = [] if embedded_json(answer) else [line.casefold() for line in _LINE.sub("", answer).split("\n")]
-    missed = [text for text, _ in (known - found) if any(text in line and len(line) < len(text) + BESIDE for line in unread)]
-    return None if missed else span_f1(known, found)
+    missed = [text.casefold() for text, _ in (gold - said)]
+    if any(text in line and len(line) < len(text) + BESIDE for text in missed for line in unread):
+        return None
+    score = span_f1(gold, said)
+    return None if not score and _folded(gold) & _folded(said) else score
 
 
 def _says_nothing(answer: str) -> bool:

@@ -109,6 +109,13 @@ def _of_statement(text: str, offered: dict[str, str]) -> str | None:
         return found[1].upper() if len(text.strip()) == 1 else found[1]
     if quoted := _by_text(text, offered):
         return quoted
+    if _REJECTS.search(text):
+        rejected, asserted, mentioned = set[str](), set[str](), set[str]()
+        for sentence in _SENTENCE.split(text)[:MAX_SENTENCES]:
+            _hear(sentence, rejected, asserted, mentioned)
+        chosen = asserted - rejected
+        if rejected or len(chosen) > 1:
+            return chosen.pop() if len(chosen) == 1 else None
     if found := _LEADING.match(text):
         return _not_another(found[1], found["text"], offered)
     first = re.match(r"[\W_]*(?:(?:the )?(?:option|choice|letter)\W+)?(?:\*\*)?\(?([A-J])(?![\w'’])(?P<text>.*)", text, re.DOTALL)  # noqa: RUF001

@@ -11,7 +11,8 @@ from functools import lru_cache
 
 from turnout.training.labels.stretches import Shape, Stretch, states_nothing, stretches
 from turnout.training.labels.values import same_value
-from turnout.training.labels.values.clean import without_bold
+from turnout.training.labels.values.clean import EMOJI as _EMOJI
+from turnout.training.labels.values.clean import cleaned, without_bold
 from turnout.training.labels.values.digits import PATTERN
 from turnout.training.labels.values.formulas import formula
 from turnout.training.labels.values.lists import parts
@@ -25,7 +26,7 @@ _LEADS = re.compile(
     re.IGNORECASE,
 )
 _CUT = re.compile(
-    r"\s*[(\[（]|\s*[;:]\s|,\s|\s+[-–—]+\s*|[–—]|\s+(?:because|since|as|which|that|with|for|so|when|if|where|rather than|instead of|not|per|each|in|from|to|by|of"  # noqa: RUF001,E501
+    r"\s+[(\[（]|[(\[（](?=[^()\[\]]{0,40}[^\W\d_]{3})|\s*[;:]\s|,\s|\s+[-–—]+\s*|[–—]|\s+(?:because|since|as|which|that|with|for|so|when|if|where|rather than|instead of|not|per|each|in|from|to|by|of"  # noqa: RUF001,E501
     r"|due|given|after|before|plus|minus|weil|da|denn|car|porque|perché|is|are|was)\b|\s*[=≈]\s|\s*\|",
     re.IGNORECASE,
 )
@@ -38,6 +39,7 @@ _DENIES = re.compile(
 )
 _COUNTED = re.compile(r"([$€£¥]?\s?-?[$€£¥]?\d[\d,]*(?:\.\d+)?(?:\s?%)?)(?:\s+[^\d=+*/^<>\\]{1,80})", re.DOTALL)
 _HEDGES = re.compile(r"\b(?:or|maybe|perhaps|might|could|between)\b|[<>≤≥≠?]|\\neq?\b", re.IGNORECASE)
+_SIGN_WORD = re.compile(r"\b(?:minus|negative|moins|menos|half|quarter|third|squared|cubed|point)\b|[\u2010-\u2015](?=\s?\d)", re.IGNORECASE)
 _TOKEN = re.compile(rf"(?<![\w.,^_\\/√])(?P<sign>[-\u2212]?\s?)(?P<money>[$€£¥₹]?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?")  # noqa: E501
 _ANY_DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]")
 _PARTICLES = frozenset(
@@ -115,7 +117,13 @@ def without_lead(text: str) -> str:
 def _heads(text: str) -> list[str]:
     cuts = [found.start() for found in _CUT.finditer(text)][:12]
     heads = [text, *(text[:cut] for cut in reversed(cuts) if cut)]
-    return [bare for head in heads if (bare := head.strip(" \t\n*_`,;:.!"))]
+    return [bare for head in heads if (bare := _bare(head))]
+
+
+def _bare(text: str) -> str:
+    """Return a head without the signs around it; a full stop before a digit stays, and `!` behind one."""
+    text = text.strip(" \t\n\u00a0\u200b*_`,;:").rstrip(".").rstrip(" *_`")
+    return text if text[-2:-1].isdigit() else text.rstrip("!")
 
 
 @lru_cache(maxsize=8192)
@@ -128,20 +136,22 @@ def is_value(text: str) -> bool:
         return True
     if several := parts(text):
         return all(map(is_value, several.parts))
-    return _ANY_DIGIT.search(text) is not None and formula(text.strip("$ ")) is not None
+    return _ANY_DIGIT.search(text) is not None and formula(cleaned(text)) is not None
 
 
 def _only_number(text: str) -> str | None:
     """Return the only number of a sentence, with its unit; None where there are several, or where it is denied."""
-    plain = without_bold(text)
+    plain = without_bold(_EMOJI.sub("", text))
     found = list(_TOKEN.finditer(plain))
-    if len(found) != 1 or _DENIES.search(plain):
+    if len(found) != 1 or _DENIES.search(plain) or _SIGN_WORD.search(plain):
         return None
     token = found[0]
+    if plain[token.end() : token.end() + 1] == "!" and not token["word"]:
+        return None  # a factorial, or said loudly
     rest = plain[: token.start()] + plain[token.end() :]
     if _ANY_DIGIT.search(rest) or "\\" in plain or "^" in plain or "√" in plain:
         return None
     word = (token["word"] or "").strip().lstrip("-")
     if word.casefold() in _PARTICLES or (word and units_of(word)[0].dimension == WORD and not quantity(token[0])):
         return f"{token['sign']}{token['money']}{token['digits']}".strip()
-    return token[0].strip(" .,")
+    return token[0].strip().rstrip(".,")

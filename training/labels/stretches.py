@@ -60,9 +60,9 @@ _NOUNS = (
 )  # fmt: skip
 """What names an answer, in lower case; which of them a text holds is looked up before it is searched."""
 _SAID = re.compile(
-    r"(?:et|en|s)?(?:[ \t]+finale?)?(?:[ \t]+(?:to|for|of)[ \t]+(?:the|your|this|that)[ \t]+(?:\w+[ \t]+)?(?:question|problem|riddle|task))?[ \t*_\"'：:]{0,5}"  # noqa: RUF001,E501
-    r"(?:\b(?:is|are|ist|lautet|est|es|è|é|är|to)\b|=>?|→|は|是|为|為|은|는|(?<=[:：]))[ \t]*(?:[:：][ \t*]*)?"  # noqa: RUF001
-    r"(?P<said>[ \t]*[*_]{0,3}[^\s\n*_][^\n]*?|[ \t*_]{0,5}\n\s{0,5}[^\s][^\n]*?)(?=[.!?](?:\s|$|\*)|[。！？]|\n|$)",  # noqa: RUF001
+    r"(?:et|en|s)?(?:[ \t]+finale?)?(?:[ \t]+(?:to|for|of)[ \t]+(?:the|your|this|that)[ \t]+(?:\w+[ \t]+)?(?:question|problem|riddle|task))?[ \t*_\"']{0,5}"
+    r"(?:\b(?:is|are|ist|lautet|est|es|è|é|är|to)\b[ \t*_]{0,5}[:：]?|=>?|→|は|是|为|為|은|는|[:：])[ \t*_]{0,6}"  # noqa: RUF001
+    r"(?P<said>[^\s\n*_][^\n]*?|\n\s{0,5}[^\s][^\n]*?)(?=[.!?](?:\s|$|\*)|[。！？]|\n|$)",  # noqa: RUF001
     re.IGNORECASE,
 )
 _UNSURE_BEFORE = frozenset(
@@ -174,7 +174,8 @@ def _marked(text: str) -> tuple[Stretch, ...] | None:
         found = _SAID.match(text, end)
         if found is None:
             continue
-        said = found["said"].strip()
+        shout = text[found.end() : found.end() + 1] if found["said"][-1:].isdigit() else ""
+        said = found["said"].strip(" \t\n*_") + ("!" if shout == "!" else "")
         before = _WORD_BEFORE.findall(text[max(0, start - 40) : start].casefold())[-2:]
         if set(before) & _UNSURE_BEFORE or any(box and box in said for box in boxed) or said.startswith("####"):
             continue

@@ -75,7 +75,8 @@ def exact_form(text: str) -> str:
 
     Words of four letters and more are folded: case tells no units apart in those.
     """
-    plain = " ".join(_without_bold(text).split()).strip(_EDGES)
+    plain = " ".join(_without_bold(text).split()).strip(_EDGES.replace("!", "").replace(".", "")).rstrip(".")
+    plain = plain if plain[-2:-1].isdigit() else plain.rstrip("!.")  # 5! is no 5
     return _LONG_WORD.sub(lambda found: found[0].casefold(), plain)
 
 

@@ -16,7 +16,7 @@ _LINE = re.compile(
     r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S.*?)[ \t]*\(([^()\n]+)\)[ \t]*[.,;]?[ \t]*$", re.MULTILINE
 )
 _PAIR = 2
-BESIDE = 30
+BESIDE = 60
 """Characters beside a span in a line that names it: its class and a sign. A longer line is a sentence."""
 NOTHING = frozenset({"no entities", "no entity", "none", "nothing", "n/a"})
 """What stands for no span, as a whole answer or as the class of something that is none."""

@@ -27,6 +27,7 @@ _WRAPPED = (
 _LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox|operatorname|rm|bf)\s*\{([^{}]*)\}")
 _LATEX_GROUP = re.compile(r"(?<=\d)\s*(?:\{,\}|\\,|\\!|,\\!|\\;|\\ |~)\s*(?=\d{3}(?!\d))")
 _LATEX_SPACE = re.compile(r"\\[,;:! ]|~|\\q?quad\b|\\left(?![a-z])|\\right(?![a-z])|\\displaystyle|\\limits")
+EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b50\ufe0f]+")
 _EDGES = " .,;:!?。、，；：！？…"  # noqa: RUF001  # of many languages
 _SEPARATORS = str.maketrans({"\u066b": ".", "\u066c": ",", "\u2019": "'", "\u02bc": "'", "\u2018": "'", "\u00b4": "'"})
 MAX_CHARS = 400
@@ -74,6 +75,7 @@ def cleaned(text: str) -> str:
         return " ".join(text.split())
     text = _VULGAR.sub(_plain_fraction, text)
     text = _RAISED_RUN.sub(lambda found: f"^({found[0].translate(_RAISED)})", text)
+    text = _INVISIBLE.sub("", EMOJI.sub("", text))
     text = _INVISIBLE.sub("", _SPACES.sub(" ", _DASHES.sub("-", text))).translate(_SEPARATORS)
     text = "".join(_digit(char) for char in unicodedata.normalize("NFKC", text))
     if "\\" in text or "~" in text or "{" in text:

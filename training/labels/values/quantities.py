@@ -74,7 +74,9 @@ _ASSIGNED = re.compile(r"^(?:[A-Za-zαβγθλμ](?:_\{?\w{1,5}\}?)?)\s*=\s*(?=[
 _MINUS_WORD = re.compile(r"^(?:minus|negative|moins|menos|meno)\s+", re.IGNORECASE)
 _PLUS_WORD = re.compile(r"^(?:plus|positive)\s+(?=[\d.])", re.IGNORECASE)
 _SIMPLE = re.compile(rf"(?P<sign>[-+]?)\s?(?P<money>{_CURRENCY})?\s?(?P<sign2>[-+]?)(?P<digits>{PATTERN})(?P<rest>.*)", re.DOTALL)
-_REST_IS_UNIT = re.compile(r"\s*-?\s*(?:%|‰|¢|[€£¥₹$₩₽]|°|º|˚|\^\s*\{?\s*\\?circ|[^\W\d_]|[(\[])[^\d=<>]*|\s*[^\W\d_/]+(?:/[^\W\d_]+|\s?\^?\(?[23]\)?)?")
+_REST_IS_UNIT = re.compile(
+    r"\s*-?\s*(?:%|‰|¢|[€£¥₹$₩₽]|(?:°|º|˚|℃|℉|\^\s*\{?\s*\\?circ\}?)\s?[A-Za-z]{0,10}|[^\W\d_]+(?:/[^\W\d_]+)?(?:\s?\^?\(?[23]\)?)?(?:[ -][^\W\d_]+){0,3}\$?)\.?\s*"
+)
 _EXPONENT = re.compile(r"[eE][-+]?\d{1,3}")
 _PART = re.compile(rf"(?P<digits>{PATTERN})\s*-?\s*(?P<unit>[^\W\d_]+|['\"′″]{{1,2}})\.?(?:\s*(?:,|and|und|et|y|e|&|\+)?\s*)", re.IGNORECASE)
 _ACCOUNT = re.compile(r"(?P<over>\d{1,6})\s*(?:/|⁄|out of|von|sur)\s*(?P<under>\d{1,6})")  # noqa: RUF001
@@ -181,7 +183,13 @@ def _compound(text: str) -> Quantity | None:
     return None
 
 
+_RANGE_LIKE = re.compile(r"[\d.,]+\s*-\s*[\d.,]+[^+*/^()]*")
+"""`10-20` is a range as likely as a difference."""
+
+
 def _of_formula(text: str) -> Quantity | None:
+    if _RANGE_LIKE.fullmatch(text):
+        return None
     unit, body = PLAIN, text
     if currency := re.match(rf"(-?)({_CURRENCY})\s*(?=[\d\\(√.])", text):
         unit, body = money(currency[2].replace("\\", "").rstrip(".")) or PLAIN, currency[1] + text[currency.end() :]
@@ -291,7 +299,8 @@ def _against_bare(one: Alternative, other: Alternative, prompt: str) -> bool | N
     if unit.dimension == WORD:
         if _equal(bare.value, full.base):
             return True
-        return False if unit.word.split(" ")[0] in prompt.casefold() else None
+        counted = re.escape(unit.word.split(" ")[0])
+        return False if re.search(rf"(?<!\w){counted}", prompt.casefold()) and len(counted) > 2 else None
     if unit.dimension.startswith(MONEY):
         scales = {Fraction(1), Fraction(1, 100), *RATIOS[MAGNITUDE]}
         if _equal(bare.value, full.base) and unit.factor >= 1:

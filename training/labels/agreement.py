@@ -16,7 +16,7 @@ from turnout.training.labels.choices import chosen_letter, options
 from turnout.training.labels.fences import blocks
 from turnout.training.labels.figures import is_value, without_lead
 from turnout.training.labels.graders.json_equality import EXPLAINING_KEYS, compare_json, same_json
-from turnout.training.labels.stretches import Shape, Stretch, states_nothing, stretches, without_thinking
+from turnout.training.labels.stretches import MAX_CHARS, Shape, Stretch, states_nothing, stretches, without_thinking
 from turnout.training.labels.texts import exact_form, is_label, json_value
 from turnout.training.labels.usable import flaw, is_refusal
 from turnout.training.labels.values import same_value
@@ -61,6 +61,8 @@ def agreement(strong: str, weak: str, prompt: str) -> Kind | None:
     """Return in what the two answers agree, None when they don't."""
     if strong == weak or _is_same_text(strong, weak):
         return Kind.IDENTICAL if strong.strip() else None
+    if max(len(strong), len(weak)) > MAX_CHARS:
+        return None
     value, other = json_value(strong), json_value(weak)
     if value is not None and other is not None:
         return Kind.IDENTICAL if same_json(value, other) else _same_but_explained(value, other, prompt)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from turnout.training.labels.stretches import Shape, Stretch, states_nothing, stretches, without_thinking
+from turnout.training.labels.stretches import MAX_CHARS, Shape, Stretch, states_nothing, stretches, without_thinking
 from turnout.training.labels.texts import normal_form
 
 _OPTION = re.compile(r"(?<!\S)(?P<opening>\(?)(?P<letter>[A-J])(?P<closing>[).:])(?=\s)")
@@ -94,7 +94,8 @@ def chosen_letter(answer: str, offered: dict[str, str]) -> str | None:
         letters = {_of_statement(text, offered) for text in marked if not states_nothing(text) and _speaks(text, offered)}
         letter = letters.pop() if len(letters) == 1 else None
     else:
-        letter = _of_text(without_thinking(answer), offered, found)
+        text = without_thinking(answer)
+        letter = _of_text(text, offered, found) if len(text) <= MAX_CHARS else None
     return letter if letter in offered else None
 
 

@@ -10,7 +10,8 @@ import re
 from dataclasses import dataclass
 
 _OPENING = re.compile(r"^(?P<indent>[ \t]*(?:>[ \t]?)?)(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[^\s`{]*)[^`\n]*$")
-_ONE_LINE = re.compile(r"^(`{3,})[ \t]*(?:json\b)?[ \t]*(.+?)[ \t]*\1$", re.DOTALL | re.IGNORECASE)
+_ONE_LINE = re.compile(r"(?:json\b)?\s*([^`]+?)\s*", re.IGNORECASE)
+MAX_ONE_LINE = 5000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +36,9 @@ def blocks(text: str) -> list[CodeBlock]:
     if "```" not in text and "~~~" not in text:
         return []
     bare = text.strip()
-    if "\n" not in bare and (found := _ONE_LINE.match(bare)):
-        return [CodeBlock(found[2], "", is_closed=True, is_whole=True)]
+    if "\n" not in bare and len(bare) <= MAX_ONE_LINE and bare.startswith("```") and bare.endswith("```"):
+        found = _ONE_LINE.fullmatch(bare.strip("`"))
+        return [CodeBlock(found[1], "", is_closed=True, is_whole=True)] if found else []
     made, lines, opening, start = list[tuple[str, str, bool, int, int]](), text.split("\n"), None, 0
     for number, line in enumerate(lines):
         found = _OPENING.match(line) if opening is None or line.lstrip(" \t>")[:3] in {"```", "~~~"} else None

@@ -11,8 +11,7 @@ from functools import lru_cache
 
 from turnout.training.labels.stretches import Shape, Stretch, states_nothing, stretches
 from turnout.training.labels.values import same_value
-from turnout.training.labels.values.clean import EMOJI as _EMOJI
-from turnout.training.labels.values.clean import cleaned, without_bold
+from turnout.training.labels.values.clean import EMOJI, cleaned, without_bold
 from turnout.training.labels.values.digits import PATTERN
 from turnout.training.labels.values.formulas import formula
 from turnout.training.labels.values.lists import parts
@@ -42,6 +41,8 @@ _HEDGES = re.compile(r"\b(?:or|maybe|perhaps|might|could|between)\b|[<>≤≥≠
 _SIGN_WORD = re.compile(r"\b(?:minus|negative|moins|menos|half|quarter|third|squared|cubed|point)\b|[\u2010-\u2015](?=\s?\d)", re.IGNORECASE)
 _TOKEN = re.compile(rf"(?<![\w.,^_\\/√])(?P<sign>[-\u2212]?\s?)(?P<money>[$€£¥₹]?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?")  # noqa: E501
 _ANY_DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]")
+_WORKED = re.compile(r"[\\^√*/+=]|[A-Za-z]\(")
+"""Signs of a formula, of which a number is but a part."""
 _PARTICLES = frozenset(
     "per in of each for and to on at is are was were a an the by from with total altogether as more less than times or if"
     " when because so that which therefore days' apiece left remaining und pro im am et par de en per-day".split()
@@ -115,14 +116,25 @@ def without_lead(text: str) -> str:
 
 
 def _heads(text: str) -> list[str]:
-    cuts = [found.start() for found in _CUT.finditer(text)][:12]
-    heads = [text, *(text[:cut] for cut in reversed(cuts) if cut)]
-    return [bare for head in heads if (bare := _bare(head))]
+    """Return the text and what of it stands before each cut, the longest first; no cut between two numbers of a list."""
+    cuts = [found for found in _CUT.finditer(text)][:MAX_CUTS]
+    kept = [found.start() for found in cuts if found.start() and not _parts_numbers(text, found)]
+    return [bare for head in (text, *(text[:cut] for cut in reversed(kept))) if (bare := _bare(head))]
+
+
+def _parts_numbers(text: str, cut: re.Match[str]) -> bool:
+    is_joint = cut[0].strip() in {",", ";", ":", "-", "–", "—"}  # noqa: RUF001
+    return is_joint and _NUMBER_NEXT.match(text, cut.end()) is not None
+
+
+_NUMBER_NEXT = re.compile(r"(?:\s*(?:and|und|et|y|e|or|&)\s)?[\s*_$€£¥(\[{+\u2212-]*(?:\\|√)?\d|[\s*]*\\(?:frac|sqrt)")
+_STRAY_BOLD = re.compile(r"(?<![\w)\]}])\*\*|\*\*(?![\w(\[{\\])")
+MAX_CUTS = 12
 
 
 def _bare(text: str) -> str:
     """Return a head without the signs around it; a full stop before a digit stays, and `!` behind one."""
-    text = text.strip(" \t\n\u00a0\u200b*_`,;:").rstrip(".").rstrip(" *_`")
+    text = _STRAY_BOLD.sub("", EMOJI.sub("", text)).strip(" \t\n\u00a0\u200b*_`,;:").rstrip(".").rstrip(" *_`")
     return text if text[-2:-1].isdigit() else text.rstrip("!")
 
 
@@ -141,7 +153,7 @@ def is_value(text: str) -> bool:
 
 def _only_number(text: str) -> str | None:
     """Return the only number of a sentence, with its unit; None where there are several, or where it is denied."""
-    plain = without_bold(_EMOJI.sub("", text))
+    plain = without_bold(EMOJI.sub("", text))
     found = list(_TOKEN.finditer(plain))
     if len(found) != 1 or _DENIES.search(plain) or _SIGN_WORD.search(plain):
         return None
@@ -149,7 +161,7 @@ def _only_number(text: str) -> str | None:
     if plain[token.end() : token.end() + 1] == "!" and not token["word"]:
         return None  # a factorial, or said loudly
     rest = plain[: token.start()] + plain[token.end() :]
-    if _ANY_DIGIT.search(rest) or "\\" in plain or "^" in plain or "√" in plain:
+    if _ANY_DIGIT.search(rest) or _WORKED.search(plain):
         return None
     word = (token["word"] or "").strip().lstrip("-")
     if word.casefold() in _PARTICLES or (word and units_of(word)[0].dimension == WORD and not quantity(token[0])):

@@ -62,7 +62,7 @@ _NOUNS = (
 _SAID = re.compile(
     r"(?:et|en|s)?(?:[ \t]+finale?)?(?:[ \t]+(?:to|for|of)[ \t]+(?:the|your|this|that)[ \t]+(?:\w+[ \t]+)?(?:question|problem|riddle|task))?[ \t*_\"']{0,5}"
     r"(?:\b(?:is|are|ist|lautet|est|es|è|é|är|to)\b[ \t*_]{0,5}[:：]?|=>?|→|は|是|为|為|은|는|[:：])[ \t*_]{0,6}"  # noqa: RUF001
-    r"(?P<said>[^\s\n*_][^\n]*?|\n\s{0,5}[^\s][^\n]*?)(?=[.!?](?:\s|$|\*)|[。！？]|\n|$)",  # noqa: RUF001
+    r"(?P<said>[^\s\n*_][^\n]{0,400}?|\n\s{0,5}[^\s][^\n]{0,400}?)(?=[.!?](?:\s|$|\*)|[。！？]|\n|$)",  # noqa: RUF001
     re.IGNORECASE,
 )
 _UNSURE_BEFORE = frozenset(
@@ -93,7 +93,7 @@ _CONCLUDES = re.compile(
     re.IGNORECASE,
 )
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?<!\d\.)(?<!\b\w\.)\s+|(?<=\d\.)\s+(?=[A-Z])|(?<=[。！？])|\n+")  # noqa: RUF001
-MAX_CHARS = 200_000
+MAX_CHARS = 40_000
 """Of an answer: in a longer one nothing is sought."""
 MAX_MARKS = 40
 """Of marked stretches: an answer with more states nothing in particular."""
@@ -113,9 +113,9 @@ def without_thinking(text: str) -> str:
 @lru_cache(maxsize=4096)
 def stretches(answer: str) -> tuple[Stretch, ...]:
     """Return the parts that claim to be the answer, in their order; none where nothing can be told."""
-    if len(answer) > MAX_CHARS:
-        return ()
     text = without_thinking(answer).strip()
+    if len(text) > MAX_CHARS:
+        return ()
     if text[:1] in "{[`~" and (value := json_value(text)) is not None:
         said = tuple(Stretch(one, Shape.JSON) for one in _answers_of(value))
         return said or (Stretch(text, Shape.JSON),)

@@ -33,6 +33,8 @@ _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
 _LONG_WORD = re.compile(r"[^\W\d_]{4,}")
 _BRACKET = re.compile(r"[{\[]")
 _DECODER = json.JSONDecoder()
+MAX_CHARS = 40_000
+"""In a longer text no pairs of marks are sought, each of which costs a look at what follows."""
 MAX_BRACKETS = 50
 """From how many brackets JSON is sought: each costs a look at the rest of the text."""
 LOOSE_CHARS = 5
@@ -82,6 +84,8 @@ def exact_form(text: str) -> str:
 
 def _without_bold(text: str) -> str:
     before = None
+    if len(text) > MAX_CHARS:
+        return text.replace("**", "")
     while text != before and ("*" in text or "_" in text or "`" in text):
         before, text = text, _BOLD.sub(r"\2", text)
     return text

@@ -79,6 +79,8 @@ def flaw(response: Response) -> Flaw | None:
 def breaks_off(text: str) -> bool:
     """Whether a text ends inside the JSON that it is."""
     bare = text.strip()
+    if bare[:1] not in {"{", "[", "`", "~"}:
+        return False
     fenced = blocks(bare) if bare.startswith(("```", "~~~")) else []
     if fenced and fenced[-1].language in {"json", ""} and len(fenced) == 1:
         if fenced[0].is_closed:

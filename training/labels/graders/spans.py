@@ -10,7 +10,7 @@ from collections import Counter
 from typing import Any
 
 from turnout.training.labels.graders import Grade, Grader, Question
-from turnout.training.labels.texts import embedded_json, json_value, normal_form
+from turnout.training.labels.texts import MAX_CHARS, embedded_json, json_value, normal_form
 
 _LINE = re.compile(
     r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S.*?)[ \t]*\(([^()\n]+)\)[ \t]*[.,;]?[ \t]*$", re.MULTILINE
@@ -41,9 +41,12 @@ def _grade(gold: Counter[tuple[str, str]], answer: str) -> float | None:
     """Grade by F1; an answer with a span that is not read, in words the gold has, decides nothing."""
     said = _said(answer)
     if not said:
+        if len(answer) > MAX_CHARS:
+            return None
         return 0.0 if _says_nothing(answer) else None
     unread = [] if embedded_json(answer) else [line.casefold() for line in _LINE.sub("", answer).split("\n")]
     missed = [text.casefold() for text, _ in (gold - said)]
+    unread += [text.casefold() for text, _ in said if "(" in text]  # two brackets behind a span: which is its class?
     if any(text in line and len(line) < len(text) + BESIDE for text in missed for line in unread):
         return None
     score = span_f1(gold, said)
@@ -67,6 +70,8 @@ def _folded(pairs: Counter[tuple[str, str]]) -> Counter[tuple[str, str]]:
 
 
 def _said(answer: str) -> Counter[tuple[str, str]]:
+    if len(answer) > MAX_CHARS:
+        return Counter()
     listed = _LINE.findall(answer) if "(" in answer else []
     if not listed:
         listed = [pair for pattern in _OTHER_LINES for pair in pattern.findall(answer)]

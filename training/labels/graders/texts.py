@@ -14,7 +14,7 @@ from typing import Any
 from turnout.training.labels.classes import family_of
 from turnout.training.labels.graders import Grade, Grader, Question
 from turnout.training.labels.graders.normalised import is_comparable
-from turnout.training.labels.stretches import Shape, stretches, without_thinking
+from turnout.training.labels.stretches import MAX_CHARS, Shape, stretches, without_thinking
 from turnout.training.labels.texts import json_value, normal_form
 from turnout.training.labels.usable import is_refusal
 
@@ -66,6 +66,8 @@ def _read_text(question: Question) -> Grade | None:
 
     def grade(answer: str) -> float | None:
         text = without_thinking(answer)
+        if len(text) > MAX_CHARS:
+            return None
         marked = [one.text for one in stretches(answer) if one.shape in {Shape.MARKED, Shape.JSON}]
         if len(marked) == 1:
             text = marked[0]

@@ -195,7 +195,7 @@ def _of_formula(text: str) -> Quantity | None:
         unit, body = money(currency[2].replace("\\", "").rstrip(".")) or PLAIN, currency[1] + text[currency.end() :]
     made = formula(body)
     if made is None:
-        split = re.fullmatch(r"(.*[\d)}\]!π])\s*(%|°|[^\W\d_]{2,}(?:[ ^/²³\w]*)?)", body, re.DOTALL)
+        split = re.fullmatch(r"(.*[\d)}\]!π])\s*(%|°|[^\W\d_]{2,}(?:[ /]?[^\W\d_]+){0,2}[²³]?)", body, re.DOTALL)
         made = formula(split[1]) if split else None
         units = units_of(split[2]) if split else ()
         if made is None or len(units) != 1:

@@ -41,7 +41,7 @@ Counted on the held-out half of the shared rows (README.md beside this file). Al
 free text that is identical is rare.
 """
 
-_CODE = re.compile(r"^(?: {2,}|\t)\S|[{};]\s*$|^\s*(?:def|class|for|while|if|import|from|return|function|const|let|var|SELECT|#include)\b", re.MULTILINE)
+_CODE = re.compile(r"^(?: {2,}|\t)\S|[{};][ \t]*$|^[ \t]*(?:def|class|for|while|if|import|from|return|function|const|let|var|SELECT|#include)\b", re.MULTILINE)
 _CLOSING = re.compile(r"[\s*_`$\\\])}.!。]*(?:\b(?:i )?hope (?:this|that) helps[.!]*|let me know[^.\n]*[.!]?)?\s*", re.IGNORECASE)  # noqa: RUF001
 _DEPENDS = frozenset({"yes", "no", "true", "false", "it depends", "maybe", "ja", "nein", "oui", "non", "none", "ok", "done"})
 """What says too little for the text around it to be left out."""

@@ -38,6 +38,8 @@ class Record:
         id: the row's own id, or `file:line` where it has none.
         prompt: the rendered request.
         user_text: the last user message alone: what groups the row with its repetitions.
+        carried: digest of what else the request carries and the answer depends on: tools, format, parameters; empty
+            for none, and where the row can't be joined with another.
         strong, weak: the answers; None when that model was not asked.
         reference: gold answer.
         preference: `strong`, `weak` or `tie`, as a person judged.
@@ -70,6 +72,7 @@ class Record:
     file: str = ""
     line: int = 0
     index: int = 0
+    carried: str = ""
 
     @property
     def place(self) -> tuple[str, int, int]:

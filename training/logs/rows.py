@@ -24,6 +24,7 @@ from turnout.serving.decision.model_names import is_model
 from turnout.serving.router.bodies import read_body
 from turnout.serving.router.prompt import ContentPart, Prompt, clean_text, prompt_from_text, prompt_of
 from turnout.training.errors import DataRefused
+from turnout.training.logs.carried import carried_by
 from turnout.training.logs.cells import CellKind, cell, encode
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, Rejected, RowRefused, reason_of
 from turnout.training.logs.records import Record, Response
@@ -171,12 +172,15 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair) -> Record:
         raise RowRefused(Reason.NOT_TEXT)
     own_id = row.prompt_id if row.id is None else row.id
     place = f"{raw.line}.{raw.index}" if raw.index else f"{raw.line}"
+    strong = _answer(row, pair.strong) or _flat_answer(row.strong_response, row.strong_score)
+    weak = _answer(row, pair.weak) or _flat_answer(row.weak_response, row.weak_score)
+    body = _body(row) if (strong is None) != (weak is None) else None  # only such a row may be joined with another
     return Record(
         id=f"{PurePath(file).name}:{place}" if own_id is None else str(own_id),
         prompt=prompt,
         user_text=user_text,
-        strong=_answer(row, pair.strong) or _flat_answer(row.strong_response, row.strong_score),
-        weak=_answer(row, pair.weak) or _flat_answer(row.weak_response, row.weak_score),
+        strong=strong,
+        weak=weak,
         reference=_text(row.reference),
         preference=_preference(row.preference, pair),
         task=row.task,
@@ -191,6 +195,7 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair) -> Record:
         file=file,
         line=raw.line,
         index=raw.index,
+        carried=carried_by(body) if body else "",
     )
 
 

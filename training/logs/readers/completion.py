@@ -30,6 +30,7 @@ class Choice(msgspec.Struct, frozen=True):
 
     message: Reply | None = None
     text: str | None = None
+    finish_reason: str | None = None
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -49,6 +50,7 @@ class Completion(msgspec.Struct, frozen=True):
     error: Any = None
     output: list[Any] | None = None
     content: str | list[Any] | None = None
+    stop_reason: str | None = None
 
 
 def completion_answer(completion: Completion) -> dict[str, Any] | None:
@@ -56,7 +58,9 @@ def completion_answer(completion: Completion) -> dict[str, Any] | None:
     reply = _reply(completion)
     if reply is None:
         return None
-    return reply_answer(reply) | ({} if completion.usage is None else {"usage": _usage(completion.usage)})
+    reason = completion.choices[0].finish_reason if completion.choices else completion.stop_reason
+    stopped = {} if reason is None else {"finish_reason": reason}
+    return reply_answer(reply) | stopped | ({} if completion.usage is None else {"usage": _usage(completion.usage)})
 
 
 def _reply(completion: Completion) -> Reply | None:
@@ -89,6 +93,8 @@ def _usage(usage: Any) -> Any:
 def reply_answer(reply: Reply) -> dict[str, Any]:
     """Return a message as an entry of `responses`; a refusal is what the caller got, and so the answer's text."""
     answer: dict[str, Any] = {"content": reply.content or reply.refusal or reply.content}
+    if reply.refusal and not reply.content:
+        answer["refusal"] = reply.refusal
     return answer if reply.tool_calls is None else answer | {"tool_calls": reply.tool_calls}
 
 

@@ -91,7 +91,7 @@ MENTIONS = (
 CODES = (
     "def add(a, b):\n    return a + b\n", "```python\ndef add(a, b):\n    return a + b\n```", "```py\ndef add(a, b):\n    return a + b\n```", "```Python3\ndef add(a, b):\n    return a + b\n```", "```\ndef add(a, b):\n    return a + b\n```",
     "~~~python\ndef add(a, b):\n    return a + b\n~~~", "````python\ndef add(a, b):\n    return a + b\n````", "Here it is:\n\n```python\ndef add(a, b):\n    return a + b\n```", "```bash\npip install numpy\n```\n```python\ndef add(a, b):\n    return a + b\n```",
-    "```python\ndef add(a, b):\n    return a + b\n```\n```\n3\n```", "```python\ndef add(a, b):\n    return a + b", "  ```python\n  def add(a, b):\n      return a + b\n  ```", "```python title=\"add.py\"\ndef add(a, b):\n    return a + b\n```",
+    "```python\ndef add(a, b):\n    return a + b\n```\n```\n3\n```", "```python\ndef add(a, b):\n    return a + b", "  ```python\n  def add(a, b):\n      return a + b\n  ```", '```python title="add.py"\ndef add(a, b):\n    return a + b\n```',
     "```python\nadd = lambda a, b: a + b\n```", "Here it is:\n\ndef add(a, b):\n    return a + b", "```python\ndef add(a, b):\n    return a + b\n```\n\nUse it:\n\n```python\nprint(add(int(input()), 2))\n```", "> ```python\n> def add(a, b):\n>     return a + b\n> ```",
     "```ipython\ndef add(a, b):\n    return a + b\n```", "```python\r\ndef add(a, b):\r\n    return a + b\r\n```", "<think>def add(a, b): return 0</think>\n```python\ndef add(a, b):\n    return a + b\n```", "1. Write it:\n   ```python\n   def add(a, b):\n       return a + b\n   ```",
 )  # fmt: skip

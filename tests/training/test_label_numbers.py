@@ -60,7 +60,9 @@ def test_a_number_that_the_answer_denies_is_not_its_answer(answer: str):
     assert (scores("24", answer), scores("42", answer)) == (1.0, 0.0)
 
 
-@pytest.mark.parametrize("answer", [r"\boxed{2\sqrt{3}}", r"\boxed{2\sqrt 3}", "It is 10^3", "Answer: 5 cm^{3}", "so √3"])
+@pytest.mark.parametrize(
+    "answer", [r"\boxed{2\sqrt{3}}", r"\boxed{2\sqrt 3}", "It is 10^3", "Answer: 5 cm^{3}", "so √3"]
+)
 def test_a_number_inside_a_formula_is_not_its_value(answer: str):
     assert scores("3", answer) != 1.0
 
@@ -70,7 +72,15 @@ def test_what_a_bare_number_counts_stands_in_the_question(answer: str, asked: st
     assert scores("12", answer, asked) == score
 
 
-@pytest.mark.parametrize("answer", ["It is 12 or 13.", "Maybe 12, maybe 15.", "15. Wait, no. 3 of 4 are left, or 12.", "The answer is 12. The answer is 13."])
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "It is 12 or 13.",
+        "Maybe 12, maybe 15.",
+        "15. Wait, no. 3 of 4 are left, or 12.",
+        "The answer is 12. The answer is 13.",
+    ],
+)
 def test_two_that_compete_give_no_label(answer: str):
     assert scores("12", answer) is None
 

@@ -41,9 +41,16 @@ Counted on the held-out half of the shared rows (README.md beside this file). Al
 free text that is identical is rare.
 """
 
-_CODE = re.compile(r"^(?: {2,}|\t)\S|[{};][ \t]*$|^[ \t]*(?:def|class|for|while|if|import|from|return|function|const|let|var|SELECT|#include)\b", re.MULTILINE)
-_CLOSING = re.compile(r"[\s*_`$\\\])}.!。]*(?:\b(?:i )?hope (?:this|that) helps[.!]*|let me know[^.\n]*[.!]?)?\s*", re.IGNORECASE)  # noqa: RUF001
-_DEPENDS = frozenset({"yes", "no", "true", "false", "it depends", "maybe", "ja", "nein", "oui", "non", "none", "ok", "done"})
+_CODE = re.compile(
+    r"^(?: {2,}|\t)\S|[{};][ \t]*$|^[ \t]*(?:def|class|for|while|if|import|from|return|function|const|let|var|SELECT|#include)\b",
+    re.MULTILINE,
+)
+_CLOSING = re.compile(
+    r"[\s*_`$\\\])}.!。]*(?:\b(?:i )?hope (?:this|that) helps[.!]*|let me know[^.\n]*[.!]?)?\s*", re.IGNORECASE
+)
+_DEPENDS = frozenset(
+    {"yes", "no", "true", "false", "it depends", "maybe", "ja", "nein", "oui", "non", "none", "ok", "done"}
+)
 """What says too little for the text around it to be left out."""
 
 
@@ -66,7 +73,7 @@ def agreement(strong: str, weak: str, prompt: str) -> Kind | None:
     value, other = json_value(strong), json_value(weak)
     if value is not None and other is not None:
         return Kind.IDENTICAL if same_json(value, other) else _same_but_explained(value, other, prompt)
-    if is_refusal(strong) or is_refusal(weak) or _CODE.search(strong) and blocks(strong):
+    if is_refusal(strong) or is_refusal(weak) or (_CODE.search(strong) and blocks(strong)):
         return None
     first, second = chosen_letter(strong, offered := options(prompt)), chosen_letter(weak, offered)
     if first is not None or second is not None:
@@ -124,7 +131,11 @@ def _is_bare_word(text: str) -> bool:
 def _said(stretch: Stretch) -> str | None:
     """Return the stretch where it is a label or a figure and nothing more: what stands beside it could differ."""
     plain = without_lead(stretch.text.strip(" \t\n*_.")).strip(" \t\n*_.")
-    if is_label(plain) and not any(map(str.isdigit, plain)) and (stretch.shape is not Shape.SENTENCE or len(plain.split()) == 1):
+    if (
+        is_label(plain)
+        and not any(map(str.isdigit, plain))
+        and (stretch.shape is not Shape.SENTENCE or len(plain.split()) == 1)
+    ):
         return plain
     return plain if is_value(plain) else None
 

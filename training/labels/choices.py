@@ -10,7 +10,10 @@ from turnout.training.labels.texts import normal_form
 _OPTION = re.compile(r"(?<!\S)(?P<opening>\(?)(?P<letter>[A-J])(?P<closing>[).:])(?=\s)")
 _GOLD = re.compile(r"\s*\(?([A-J])\)?[.):]?\s*")
 _ALONE = re.compile(r"\W*(?:(?:option|choice|answer)\W+)?([A-J])\W*", re.IGNORECASE)
-_LEADING = re.compile(r"[\W_]*(?:(?:option|choice|answer)\W+)?([A-J])(?:[).:\]]|\*\*|\s+[-–—]\s|,\s|\s+(?:because|since|as|\())(?P<text>.*)", re.DOTALL)  # noqa: RUF001,E501
+_LEADING = re.compile(
+    r"[\W_]*(?:(?:option|choice|answer)\W+)?([A-J])(?:[).:\]]|\*\*|\s+[-–—]\s|,\s|\s+(?:because|since|as|\())(?P<text>.*)",
+    re.DOTALL,
+)
 _MENTION = re.compile(
     r"\*\*\W{0,2}(?P<bold>[A-J])(?:[).:]|\*\*)|\((?P<round>[A-J])\)|\[(?P<square>[A-J])\]|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s?\W{1,4}(?P<named>[A-J])\b"
     r"|(?:^|\n)\W{0,3}(?P<line>[A-J])[).:]\s|(?<![\w'’])(?P<bare>[B-HJ])(?![\w'’])"  # noqa: RUF001
@@ -31,7 +34,9 @@ _ASSERTS = (
         r"(?<![\w'’])\(?\*{0,2}(?P<letter>[A-J])\*{0,2}[).:]?\*{0,2}(?:\s*\([^()]*\))?[\s,]+(?:is|holds?|must be|works|fits|would be|remains)\b(?!\s+(?:not|wrong|incorrect|false|too|tempting|n't|unlikely|a |an |the wrong))"  # noqa: RUF001,E501
     ),
 )
-_HEDGES = re.compile(r"\b(?:either|or|and|maybe|perhaps|possibly|might|could|not|both|neither|between|n't)\b|\?|/", re.IGNORECASE)
+_HEDGES = re.compile(
+    r"\b(?:either|or|and|maybe|perhaps|possibly|might|could|not|both|neither|between|n't)\b|\?|/", re.IGNORECASE
+)
 
 
 def options(prompt: str) -> dict[str, str]:
@@ -91,7 +96,9 @@ def chosen_letter(answer: str, offered: dict[str, str]) -> str | None:
     found = stretches(answer)
     marked = [one.text for one in found if one.shape in {Shape.MARKED, Shape.JSON}]
     if marked:
-        letters = {_of_statement(text, offered) for text in marked if not states_nothing(text) and _speaks(text, offered)}
+        letters = {
+            _of_statement(text, offered) for text in marked if not states_nothing(text) and _speaks(text, offered)
+        }
         letter = letters.pop() if len(letters) == 1 else None
     else:
         text = without_thinking(answer)
@@ -101,7 +108,9 @@ def chosen_letter(answer: str, offered: dict[str, str]) -> str | None:
 
 def _speaks(text: str, offered: dict[str, str]) -> bool:
     """Whether a stretch speaks of options at all: "24.2 kcal" before "the answer is (D)" does not."""
-    return bool(_MENTION.search(text) or _ALONE.fullmatch(text) or re.match(r"\W{0,4}[A-J]\b", text) or _by_text(text, offered))
+    return bool(
+        _MENTION.search(text) or _ALONE.fullmatch(text) or re.match(r"\W{0,4}[A-J]\b", text) or _by_text(text, offered)
+    )
 
 
 def _of_statement(text: str, offered: dict[str, str]) -> str | None:
@@ -119,7 +128,9 @@ def _of_statement(text: str, offered: dict[str, str]) -> str | None:
             return chosen.pop() if len(chosen) == 1 else None
     if found := _LEADING.match(text):
         return _not_another(found[1], found["text"], offered)
-    first = re.match(r"[\W_]*(?:(?:the )?(?:option|choice|letter)\W+)?(?:\*\*)?\(?([A-J])(?![\w'’])(?P<text>.*)", text, re.DOTALL)  # noqa: RUF001
+    first = re.match(
+        r"[\W_]*(?:(?:the )?(?:option|choice|letter)\W+)?(?:\*\*)?\(?([A-J])(?![\w'’])(?P<text>.*)", text, re.DOTALL
+    )
     if first and first[1] not in "AI" and not _HEDGES.match(first["text"].lstrip(" ,*)").split(" ")[0] or "x"):
         return first[1]
     letters = {mention.group(mention.lastgroup or 0) for mention in _MENTION.finditer(text)}
@@ -157,7 +168,9 @@ def _of_text(text: str, offered: dict[str, str], found: tuple[Stretch, ...]) -> 
 
 def _hear(sentence: str, rejected: set[str], asserted: set[str], mentioned: set[str]) -> None:
     """Sort the letters of a sentence into those it rejects, asserts, and only mentions in an option's style."""
-    letters = {mention.group(mention.lastgroup or 0) for mention in _MENTION.finditer(sentence) if mention.lastgroup != "bare"}
+    letters = {
+        mention.group(mention.lastgroup or 0) for mention in _MENTION.finditer(sentence) if mention.lastgroup != "bare"
+    }
     said = {found["letter"] for pattern in _ASSERTS for found in pattern.finditer(sentence)}
     if _REJECTS.search(sentence):
         head, but, tail = _BUT.split(sentence, maxsplit=1) if _BUT.search(sentence) else (sentence, "", "")
@@ -170,7 +183,9 @@ def _hear(sentence: str, rejected: set[str], asserted: set[str], mentioned: set[
 
 
 _BUT = re.compile(r"(\bbut\b|\bhowever\b|\bso\b|\btherefore\b|\bhence\b)", re.IGNORECASE)
-_CORRECTED = re.compile(r"\b(?:wait|actually|correction|scratch that|on second thought|i was wrong|oops|let me re)\b", re.IGNORECASE)
+_CORRECTED = re.compile(
+    r"\b(?:wait|actually|correction|scratch that|on second thought|i was wrong|oops|let me re)\b", re.IGNORECASE
+)
 MAX_SENTENCES = 400
 
 

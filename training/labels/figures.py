@@ -38,14 +38,17 @@ _DENIES = re.compile(
 )
 _COUNTED = re.compile(r"([$€£¥]?\s?-?[$€£¥]?\d[\d,]*(?:\.\d+)?(?:\s?%)?)(?:\s+[^\d=+*/^<>\\]{1,80})", re.DOTALL)
 _HEDGES = re.compile(r"\b(?:or|maybe|perhaps|might|could|between)\b|[<>≤≥≠?]|\\neq?\b", re.IGNORECASE)
-_SIGN_WORD = re.compile(r"\b(?:minus|negative|moins|menos|half|quarter|third|squared|cubed|point)\b|[\u2010-\u2015](?=\s?\d)", re.IGNORECASE)
-_TOKEN = re.compile(rf"(?<![\w.,^_\\/√])(?P<sign>[-\u2212]?\s?)(?P<money>[$€£¥₹]?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?")  # noqa: E501
+_SIGN_WORD = re.compile(
+    r"\b(?:minus|negative|moins|menos|half|quarter|third|squared|cubed|point)\b|[\u2010-\u2015](?=\s?\d)", re.IGNORECASE
+)
+_TOKEN = re.compile(
+    rf"(?<![\w.,^_\\/√])(?P<sign>[-\u2212]?\s?)(?P<money>[$€£¥₹]?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?"
+)
 _ANY_DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]")
 _WORKED = re.compile(r"[\\^√*/+=]|[A-Za-z]\(")
 """Signs of a formula, of which a number is but a part."""
 _PARTICLES = frozenset(
-    "per in of each for and to on at is are was were a an the by from with total altogether as more less than times or if"
-    " when because so that which therefore days' apiece left remaining und pro im am et par de en per-day".split()
+    ["per", "in", "of", "each", "for", "and", "to", "on", "at", "is", "are", "was", "were", "a", "an", "the", "by", "from", "with", "total", "altogether", "as", "more", "less", "than", "times", "or", "if", "when", "because", "so", "that", "which", "therefore", "days'", "apiece", "left", "remaining", "und", "pro", "im", "am", "et", "par", "de", "en", "per-day"]
 )
 NO_NUMBERS = re.compile(
     r"[\W_]*(?:infinity|infinite|undefined|none(?: of (?:these|the above|them))?|no (?:real )?solutions?|does not exist|impossible|nothing|unendlich|∞|\\infty)[\W_]*",
@@ -67,7 +70,11 @@ def agrees(gold: str, answer: str, prompt: str = "") -> bool | None:
 
 
 def _names_no_number(text: str) -> bool:
-    return not _ANY_DIGIT.search(text) and "\\" not in text and not any(map(word_number, re.findall(r"[^\W\d_]+", text.casefold())[:20]))
+    return (
+        not _ANY_DIGIT.search(text)
+        and "\\" not in text
+        and not any(map(word_number, re.findall(r"[^\W\d_]+", text.casefold())[:20]))
+    )
 
 
 def _is_given(value: str, prompt: str) -> bool:

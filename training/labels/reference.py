@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from turnout.training.labels.confidence import confidence_of
 from turnout.training.labels.graders import Grade, Grader, Question
 from turnout.training.labels.graders.choice import CHOICE
 from turnout.training.labels.graders.code import Limits, code_grader, is_tests
@@ -74,7 +75,8 @@ class ReferenceLabeller:
             return None
         least = min(strong.grader, weak.grader, key=lambda grader: grader.confidence)
         match = int(weak.score >= strong.score - self.margin)
-        return Label(match, f"{NAME}:{least.name}", least.confidence, strong.score, weak.score)
+        sure = confidence_of(least.name, least.confidence, record.strong.content, record.weak.content or "")
+        return Label(match, f"{NAME}:{least.name}", sure, strong.score, weak.score)
 
     def graders_for(self, question: Question) -> list[tuple[Grader, Grade]]:
         """Return the graders of the reference's kind with how they grade; empty when it is of none."""

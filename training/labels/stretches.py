@@ -48,7 +48,9 @@ class Stretch:
 _TAGS = "think|thinking|thought|reasoning|reflection|scratchpad"
 _THINKING = re.compile(rf"<(?:{_TAGS})>", re.IGNORECASE)
 _THOUGHT = re.compile(rf"</(?:{_TAGS})>", re.IGNORECASE)
-_ANSWER_TAG = re.compile(r"<(?:answer|final_answer|result)>(.{0,2000}?)</(?:answer|final_answer|result)>", re.DOTALL | re.IGNORECASE)
+_ANSWER_TAG = re.compile(
+    r"<(?:answer|final_answer|result)>(.{0,2000}?)</(?:answer|final_answer|result)>", re.DOTALL | re.IGNORECASE
+)
 _JSON_FIELD = re.compile(r'"(?:final_?|correct_?)?answer"\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,}\]]+)', re.IGNORECASE)
 _ANSWER_KEY = re.compile(r"(?:final_?|correct_?)?answer", re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
@@ -66,8 +68,7 @@ _SAID = re.compile(
     re.IGNORECASE,
 )
 _UNSURE_BEFORE = frozenset(
-    "if whether suppose assume assuming unless when wrong incorrect first old initial earlier previous my-first their his"
-    " her your possible not isn't wasn't short expected sample example wrong falsche".split()
+    ["if", "whether", "suppose", "assume", "assuming", "unless", "when", "wrong", "incorrect", "first", "old", "initial", "earlier", "previous", "my-first", "their", "his", "her", "your", "possible", "not", "isn't", "wasn't", "short", "expected", "sample", "example", "wrong", "falsche"]
 )
 _BREAKS_OFF = re.compile(r"(?:[`~]{3,}[^\n]*\n\s*)?[{\[]\s*[\"\n]")
 _EXPLAINS = re.compile(

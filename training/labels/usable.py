@@ -91,7 +91,12 @@ def breaks_off(text: str) -> bool:
     try:
         json.JSONDecoder(strict=False).raw_decode(bare)
     except json.JSONDecodeError as error:
-        return error.pos >= len(bare) - 1 or "Unterminated" in error.msg or "Expecting" in error.msg and error.pos >= len(bare) - 2
+        return (
+            error.pos >= len(bare) - 1
+            or "Unterminated" in error.msg
+            or ("Expecting" in error.msg
+            and error.pos >= len(bare) - 2)
+        )
     except RecursionError:
         return False
     return False

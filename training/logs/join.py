@@ -78,7 +78,11 @@ def may_join(record: Record, by: JoinBy) -> bool:
     is in this picture?" is asked of many pictures.
     """
     has_one_answer = (record.strong is None) != (record.weak is None)
-    return has_one_answer and by is not JoinBy.NONE and not (by is JoinBy.PROMPT and (record.prompt.images or record.prompt.is_beyond_features))
+    return (
+        has_one_answer
+        and by is not JoinBy.NONE
+        and not (by is JoinBy.PROMPT and (record.prompt.images or record.prompt.is_beyond_features))
+    )
 
 
 def join_digest(record: Record, by: JoinBy) -> bytes:

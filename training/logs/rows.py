@@ -53,7 +53,7 @@ class Usage(msgspec.Struct, frozen=True):
 class Answer(msgspec.Struct, frozen=True):
     """One model's entry under `responses`; `content` unset where the entry says nothing of it."""
 
-    content: str | list[ContentPart] | None | msgspec.UnsetType = msgspec.UNSET
+    content: str | list[ContentPart] | msgspec.UnsetType | None = msgspec.UNSET
     refusal: str | None = None
     tool_calls: list[dict[str, Any]] | None = None
     function_call: dict[str, Any] | None = None
@@ -254,7 +254,9 @@ def _content(answer: Answer) -> str | None:
     text = None if answer.content is msgspec.UNSET else answer.content
     if isinstance(text, list):
         text = "\n".join(part.text for part in text if part.text)
-    calls = [_call(call) for call in (*(answer.tool_calls or ()), *([answer.function_call] if answer.function_call else ()))]
+    calls = [
+        _call(call) for call in (*(answer.tool_calls or ()), *([answer.function_call] if answer.function_call else ()))
+    ]
     if calls:
         said = msgspec.json.encode(calls, order="sorted").decode()
         return f"{text}\n{said}" if text else said

@@ -67,7 +67,11 @@ def compare_json(gold: Any, found: Any, prompt: str = "", depth: int = 0) -> boo
     if isinstance(gold, bool) and isinstance(found, bool):
         return gold is found
     if _is_number(gold) and _is_number(found):
-        return True if gold == found or abs(gold - found) <= ROUNDED * max(abs(gold), abs(found)) else _when_rounded(gold, found)
+        return (
+            True
+            if gold == found or abs(gold - found) <= ROUNDED * max(abs(gold), abs(found))
+            else _when_rounded(gold, found)
+        )
     if isinstance(gold, str | int | float) and isinstance(found, str | int | float):
         if isinstance(gold, bool) or isinstance(found, bool):
             return None if isinstance(gold, str) or isinstance(found, str) else False
@@ -140,7 +144,10 @@ def _is_number(value: Any) -> bool:
 
 
 def _when_rounded(gold: float, found: float) -> bool | None:
-    places = [len(repr(value).partition(".")[2]) if isinstance(value, float) and "e" not in repr(value) else 0 for value in (gold, found)]
+    places = [
+        len(repr(value).partition(".")[2]) if isinstance(value, float) and "e" not in repr(value) else 0
+        for value in (gold, found)
+    ]
     fewest = min(places)
     return None if fewest >= 2 and places[0] != places[1] and round(gold, fewest) == round(found, fewest) else False
 

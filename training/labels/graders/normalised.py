@@ -19,7 +19,10 @@ _LEAD = re.compile(
     r"|(?:sentiment|label|class|category|classification|verdict|prediction|output|klasse|kategorie)\s*(?::|is)|clearly|classified as|=)\s+",
     re.IGNORECASE,
 )
-_DENIES = re.compile(r"\b(?:not|never|neither|nor|hardly|nicht|kein\w*|pas|nunca|rather than|instead of|unlike|or|either|maybe|perhaps|might|could)\b|n['’]t\b", re.IGNORECASE)  # noqa: RUF001,E501
+_DENIES = re.compile(
+    r"\b(?:not|never|neither|nor|hardly|nicht|kein\w*|pas|nunca|rather than|instead of|unlike|or|either|maybe|perhaps|might|could)\b|n['’]t\b",
+    re.IGNORECASE,
+)
 
 
 def is_comparable(reference: str) -> bool:
@@ -58,7 +61,12 @@ def _of_stretch(said: str, wanted: str, prompt: str) -> bool | None:
         return _of_family(said, opening, wanted)
     if not is_label(opening) or _DENIES.search(opening):
         return None
-    return False if are_listed(wanted, opening, prompt) and not re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", normal_form(said)) else None
+    return (
+        False
+        if are_listed(wanted, opening, prompt)
+        and not re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", normal_form(said))
+        else None
+    )
 
 
 def _of_family(said: str, opening: str, wanted: str) -> bool | None:

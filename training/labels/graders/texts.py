@@ -24,7 +24,9 @@ _DENIES = re.compile(
     r"|confused?|mistaken|often thought|nicht|kein\w*|pas|nunca|jamais|sondern)\b|n['’]t\b|\?",  # noqa: RUF001
     re.IGNORECASE,
 )
-_CORRECTED = re.compile(r"\b(?:wait|actually|correction|scratch that|on second thought|i was wrong|oops)\b", re.IGNORECASE)
+_CORRECTED = re.compile(
+    r"\b(?:wait|actually|correction|scratch that|on second thought|i was wrong|oops)\b", re.IGNORECASE
+)
 _LOOSE = re.compile(r"[\W_]+")
 
 

@@ -23,7 +23,8 @@ MAX_CHARS, MAX_DEPTH = 400, 4
 _DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]|\\|√|π|[∈∪∩≤≥<>=^]")
 _COMMA_PROMPT = re.compile(r"\d,\d{1,2}(?![\d,])")
 _COMMA_LANGUAGE = re.compile(
-    r"\b(?:antwort|die|der|das|und|réponse|est|les|des|respuesta|el|los|risposta|il|resposta|het|een|ответ)\b", re.IGNORECASE
+    r"\b(?:antwort|die|der|das|und|réponse|est|les|des|respuesta|el|los|risposta|il|resposta|het|een|ответ)\b",
+    re.IGNORECASE,
 )
 _EQUATION = re.compile(r"(?<![<>=!])=(?!=)")
 _RELATION = re.compile(r"\\leq?|\\geq?|≤|≥|<=|>=|<|>")
@@ -68,7 +69,10 @@ def _same_words(one: str, other: str, prompt: str) -> bool | None:
 def _same_figures(one: str, other: str, prompt: str, depth: int) -> bool | None:
     if exact_form(one) == exact_form(other):
         return True
-    first, second = quantity(one, decimal_comma=_has_comma(one, prompt)), quantity(other, decimal_comma=_has_comma(other, prompt))
+    first, second = (
+        quantity(one, decimal_comma=_has_comma(one, prompt)),
+        quantity(other, decimal_comma=_has_comma(other, prompt)),
+    )
     if first and second:
         return same_quantity(first, second, prompt)
     when, then = moment(one), moment(other)

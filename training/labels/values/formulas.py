@@ -196,8 +196,10 @@ class _Parser:
 
     def _starts_factor(self) -> bool:
         token = self._next
-        return bool(token) and (token[0].isalnum() or token[0] == "." or token in "([{√π" or token[0] == "\\") and (
-            token not in _TIMES and token not in _OVER
+        return (
+            bool(token)
+            and (token[0].isalnum() or token[0] == "." or token in "([{√π" or token[0] == "\\")
+            and (token not in _TIMES and token not in _OVER)
         )
 
     def _power(self) -> Value:
@@ -295,15 +297,27 @@ def _bounded(value: Value) -> Value:
 
 
 def _added(one: Value, other: Value) -> Value:
-    return _bounded(one + other) if isinstance(one, Fraction) and isinstance(other, Fraction) else complex(one) + complex(other)
+    return (
+        _bounded(one + other)
+        if isinstance(one, Fraction) and isinstance(other, Fraction)
+        else complex(one) + complex(other)
+    )
 
 
 def _times(one: Value, other: Value) -> Value:
-    return _bounded(one * other) if isinstance(one, Fraction) and isinstance(other, Fraction) else complex(one) * complex(other)
+    return (
+        _bounded(one * other)
+        if isinstance(one, Fraction) and isinstance(other, Fraction)
+        else complex(one) * complex(other)
+    )
 
 
 def _over(one: Value, other: Value) -> Value:
-    return _bounded(one / other) if isinstance(one, Fraction) and isinstance(other, Fraction) else complex(one) / complex(other)
+    return (
+        _bounded(one / other)
+        if isinstance(one, Fraction) and isinstance(other, Fraction)
+        else complex(one) / complex(other)
+    )
 
 
 def _raised(base: Value, exponent: Value) -> Value:

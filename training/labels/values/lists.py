@@ -13,9 +13,15 @@ from turnout.training.labels.values.clean import cleaned
 
 MAX_CHARS, MAX_PARTS = 400, 60
 _OPENING, _CLOSING = "([{", ")]}"
-_AND = re.compile(r"\s*(?:,|;|\n|\||、|،)\s*(?:and|und|et|y|e|or|oder|ou|o|en|&)?\s+|\s*(?:,|;|\n|、|،)\s*|\s+(?:and|und|et|or|&|as well as)\s+", re.IGNORECASE)  # noqa: E501
+_AND = re.compile(
+    r"\s*(?:,|;|\n|\||、|،)\s*(?:and|und|et|y|e|or|oder|ou|o|en|&)?\s+|\s*(?:,|;|\n|、|،)\s*|\s+(?:and|und|et|or|&|as well as)\s+",
+    re.IGNORECASE,
+)
 _RATIO = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(?::|to|zu|à|∶)\s*(\d{1,9}(?:\.\d+)?)", re.IGNORECASE)  # noqa: RUF001
-_RANGE = re.compile(r"(?:between\s+|from\s+)?(-?[$€£]?\d[\d.,]*\s?\w{0,9}?)\s*(?:-|to|bis|à|and|\.\.|…)\s*([$€£]?\d[\d.,]*\s?[\w%]{0,9})", re.IGNORECASE)  # noqa: E501
+_RANGE = re.compile(
+    r"(?:between\s+|from\s+)?(-?[$€£]?\d[\d.,]*\s?\w{0,9}?)\s*(?:-|to|bis|à|and|\.\.|…)\s*([$€£]?\d[\d.,]*\s?[\w%]{0,9})",
+    re.IGNORECASE,
+)
 _BULLET = re.compile(r"^\s*(?:[-*•]|\d{1,2}[.)])\s+", re.MULTILINE)
 
 

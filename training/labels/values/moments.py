@@ -27,7 +27,7 @@ _TIME = re.compile(
 _IS_TIME = re.compile(r"\d\s*(?:[:]\d{2}|[ap]\.?\s?m\.?\b|\s?Uhr|\s?o'clock|h\d{2})", re.IGNORECASE)
 _DAY = re.compile(r"(\d{1,2})(?:st|nd|rd|th|er|\.|º|ª)?", re.IGNORECASE)
 _WORD = re.compile(r"[^\W\d_]+")
-_FILLERS = frozenset("the of de del in den der le la el am on di da do il den".split())
+_FILLERS = frozenset(["the", "of", "de", "del", "in", "den", "der", "le", "la", "el", "am", "on", "di", "da", "do", "il", "den"])
 _NAMED_TIMES = {"noon": (12, 0, 0), "midday": (12, 0, 0), "midnight": (0, 0, 0)}
 
 
@@ -41,7 +41,7 @@ class Moment:
 @lru_cache(maxsize=4096)
 def moment(text: str) -> Moment | None:
     """Return the date, the time or both that the whole text is; None when it is none."""
-    if len(text) > MAX_CHARS or not any(map(str.isdecimal, text)) and text.strip(" .").casefold() not in _NAMED_TIMES:
+    if len(text) > MAX_CHARS or (not any(map(str.isdecimal, text)) and text.strip(" .").casefold() not in _NAMED_TIMES):
         return None
     plain = cleaned(text)
     if found := _ISO.fullmatch(plain):
@@ -73,7 +73,9 @@ def _agree(mine: tuple, yours: tuple) -> bool | None:  # type: ignore[type-arg]
     return None if mine != yours else True
 
 
-def _made(days: list[tuple[int | None, int | None, int | None]], clock: tuple[int | None, str | None] | None) -> Moment | None:
+def _made(
+    days: list[tuple[int | None, int | None, int | None]], clock: tuple[int | None, str | None] | None
+) -> Moment | None:
     if clock is None:
         return None
     kept = frozenset((*day, *clock) for day in days if _is_day(*day))

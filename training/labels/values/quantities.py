@@ -73,12 +73,17 @@ _NAME = re.compile(r"^(?:\\?[A-Za-zαβγθλμ](?:_\{?\w+\}?)?|[A-Za-z]\([A-Za-
 _ASSIGNED = re.compile(r"^(?:[A-Za-zαβγθλμ](?:_\{?\w{1,5}\}?)?)\s*=\s*(?=[^=])")
 _MINUS_WORD = re.compile(r"^(?:minus|negative|moins|menos|meno)\s+", re.IGNORECASE)
 _PLUS_WORD = re.compile(r"^(?:plus|positive)\s+(?=[\d.])", re.IGNORECASE)
-_SIMPLE = re.compile(rf"(?P<sign>[-+]?)\s?(?P<money>{_CURRENCY})?\s?(?P<sign2>[-+]?)(?P<digits>{PATTERN})(?P<rest>.*)", re.DOTALL)
+_SIMPLE = re.compile(
+    rf"(?P<sign>[-+]?)\s?(?P<money>{_CURRENCY})?\s?(?P<sign2>[-+]?)(?P<digits>{PATTERN})(?P<rest>.*)", re.DOTALL
+)
 _REST_IS_UNIT = re.compile(
     r"\s*-?\s*(?:%|‰|¢|[€£¥₹$₩₽]|(?:°|º|˚|℃|℉|\^\s*\{?\s*\\?circ\}?)\s?[A-Za-z]{0,10}|[^\W\d_]+(?:/[^\W\d_]+)?(?:\s?\^?\(?[23]\)?)?(?:[ -][^\W\d_]+){0,3}\$?)\.?\s*"
 )
 _EXPONENT = re.compile(r"[eE][-+]?\d{1,3}")
-_PART = re.compile(rf"(?P<digits>{PATTERN})\s*-?\s*(?P<unit>[^\W\d_]+|['\"′″]{{1,2}})\.?(?:\s*(?:,|and|und|et|y|e|&|\+)?\s*)", re.IGNORECASE)
+_PART = re.compile(
+    rf"(?P<digits>{PATTERN})\s*-?\s*(?P<unit>[^\W\d_]+|['\"′″]{{1,2}})\.?(?:\s*(?:,|and|und|et|y|e|&|\+)?\s*)",
+    re.IGNORECASE,
+)
 _ACCOUNT = re.compile(r"(?P<over>\d{1,6})\s*(?:/|⁄|out of|von|sur)\s*(?P<under>\d{1,6})")  # noqa: RUF001
 _QUOTE_UNITS = {"'": "ft", "′": "ft", '"': "in", "″": "in", "''": "in"}  # noqa: RUF001
 _GERMAN_CLOCK = re.compile(r"\d{1,2}:\d{2}(?::\d{2})?")
@@ -91,7 +96,7 @@ def quantity(text: str, *, decimal_comma: bool = False) -> Quantity | None:
 
 
 @lru_cache(maxsize=8192)
-def _quantity(text: str, decimal_comma: bool) -> Quantity | None:  # noqa: FBT001  # cached, by place
+def _quantity(text: str, decimal_comma: bool) -> Quantity | None:  # cached, by place
     if not text or len(text) > MAX_CHARS:
         return None
     is_rough = False
@@ -156,7 +161,9 @@ def _units(rest: str, currency: Unit | None) -> tuple[Unit, ...]:
         return (currency,) if same[0].factor == 1 else ()
     if found and found[0].dimension == WORD and found[0].factor == 1:
         return (currency,)  # "$5 each"
-    return (currency._replace(factor=currency.factor * found[0].factor),) if found and found[0].dimension == WORD else ()
+    return (
+        (currency._replace(factor=currency.factor * found[0].factor),) if found and found[0].dimension == WORD else ()
+    )
 
 
 def _compound(text: str) -> Quantity | None:
@@ -290,7 +297,9 @@ def _against_bare(one: Alternative, other: Alternative, prompt: str) -> bool | N
         if _equal(bare.value, full.base):
             return True
         if _equal(bare.value, full.value):
-            return True if re.search(r"%|percent|per cent|prozent|pourcent|por ?ciento", prompt, re.IGNORECASE) else None
+            return (
+                True if re.search(r"%|percent|per cent|prozent|pourcent|por ?ciento", prompt, re.IGNORECASE) else None
+            )
         return False
     if unit.dimension == MAGNITUDE:
         if _equal(bare.value, full.base):
@@ -374,7 +383,11 @@ def _when_rounded(gold: Quantity, said: Quantity) -> bool | None:
         return False
     scale = yours.unit.factor / mine.unit.factor if mine.unit.dimension == yours.unit.dimension else Fraction(1)
     value = yours.value * scale if mine.unit != yours.unit else yours.value
-    if gold.decimals >= ROUNDED_DECIMALS and said.decimals != gold.decimals and _is_rounded(value, mine.value, gold.decimals):
+    if (
+        gold.decimals >= ROUNDED_DECIMALS
+        and said.decimals != gold.decimals
+        and _is_rounded(value, mine.value, gold.decimals)
+    ):
         return True
     if gold.decimals != said.decimals and _near(value, mine.value, ROUNDING):
         places = sorted({max(gold.decimals, 0), max(said.decimals, 0)})

@@ -181,8 +181,16 @@ _MONEY: dict[str, tuple[str, str]] = {
 _TEMPERATURES = {
     "c": ("1", "5463/20"), "f": ("5/9", "45967/180"), "k": ("1", "0"),
 }  # fmt: skip
-_DEGREES = re.compile(r"(?:°|º|deg(?:ree)?s?|\^\s*\{?\s*\\?circ\}?|\\?circ|˚)\s*(celsius|fahrenheit|kelvin|[cfk])?\b\.?", re.IGNORECASE)
-_AMBIGUOUS = {"m": ("length", "60"), "t": ("mass", "1000"), "pound": ("mass", ""), "pounds": ("mass", ""), "b": ("", "")}
+_DEGREES = re.compile(
+    r"(?:°|º|deg(?:ree)?s?|\^\s*\{?\s*\\?circ\}?|\\?circ|˚)\s*(celsius|fahrenheit|kelvin|[cfk])?\b\.?", re.IGNORECASE
+)
+_AMBIGUOUS = {
+    "m": ("length", "60"),
+    "t": ("mass", "1000"),
+    "pound": ("mass", ""),
+    "pounds": ("mass", ""),
+    "b": ("", ""),
+}
 
 UNITS: dict[str, Unit] = {
     name: Unit(dimension, Fraction(factor), name.replace("_", " "))
@@ -287,7 +295,12 @@ def _registry() -> Any:
 @lru_cache(maxsize=1024)
 def pint_factor(word: str) -> tuple[str, float] | None:
     """Return the dimension and the factor to base units of a unit that only `pint` knows; None where it doesn't."""
-    if not re.fullmatch(r"[A-Za-zµμΩ°/*^²³0-9 -]{1,40}", word) or word[0].isdigit() or "**" in word or word.count("^") > 2:
+    if (
+        not re.fullmatch(r"[A-Za-zµμΩ°/*^²³0-9 -]{1,40}", word)
+        or word[0].isdigit()
+        or "**" in word
+        or word.count("^") > 2
+    ):
         return None
     try:
         quantity = _registry().Quantity(1, _registry().Unit(word)).to_base_units()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import cmath
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -30,7 +31,7 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)|(?P<command>\\[a-zA-Z]+)|(?P<name>[a-zA-Z]+)"
     r"|(?P<sign>\*\*|[-+*/^()\[\]{}|!_√π∞·×÷⋅°∛]))"  # noqa: RUF001  # signs of mathematics are meant
 )
-_FUNCTIONS = {
+_FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "ln": cmath.log, "exp": cmath.exp, "sqrt": cmath.sqrt,
     "arcsin": cmath.asin, "arccos": cmath.acos, "arctan": cmath.atan, "log": cmath.log10, "abs": abs,
 }  # fmt: skip
@@ -101,7 +102,7 @@ def _is_finite(value: Value) -> bool:
 
 
 def _tokens(text: str) -> list[str] | None:
-    found, place, text = [], 0, text.strip()
+    found, place, text = list[str](), 0, text.strip()
     while place < len(text):
         token = _TOKEN.match(text, place)
         if token is None:
@@ -170,8 +171,9 @@ class _Parser:
                 elif self._next == "\\frac" and self.tokens[self.at - 1].isdigit() and is_number:
                     part = self._power()
                     # `1\frac{1}{2}` is one and a half; `2\frac{x}{3}` is a product.
-                    proper = isinstance(part, Fraction) and isinstance(value, Fraction) and 0 < part < 1
-                    value = _added(value, part) if proper and value.denominator == 1 else _times(value, part)
+                    proper = isinstance(part, Fraction) and 0 < part < 1
+                    is_whole = isinstance(value, Fraction) and value.denominator == 1
+                    value = _added(value, part) if proper and is_whole else _times(value, part)
                 else:
                     value = _times(value, self._power())
             else:

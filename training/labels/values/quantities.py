@@ -244,7 +244,7 @@ def word_number(text: str) -> Fraction | None:
         return Fraction(_SMALL[text])
     if not text or not text.replace("-", "").replace(" ", "").isalpha():
         return None
-    from text_to_num import text2num  # noqa: PLC0415  # 12 ms, for answers in words only
+    from text_to_num import text2num  # type: ignore[import-untyped]  # noqa: PLC0415  # 12 ms, for answers in words only
 
     said = set[Fraction]()
     for language in _LANGUAGES:

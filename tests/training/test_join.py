@@ -138,10 +138,10 @@ def test_a_join_loses_no_answer_and_invents_none(rows: list[tuple[str, dict[str,
 @pytest.mark.parametrize(
     ("one", "other", "joined"),
     [
-        ({}, {}, 1), ({"temperature": 0}, {"temperature": 0}, 1), ({"temperature": None}, {}, 1), ({"user": "a"}, {"user": "b"}, 1),
+        ({}, {}, 1), ({"temperature": 0}, {"temperature": 0}, 1), ({"temperature": None}, {}, 1), ({"user": "a"}, {"user": "b"}, 1),  # noqa: E501
         ({"temperature": 0}, {"temperature": 1}, 0), ({"max_tokens": 5}, {}, 0), ({"stop": ["a"]}, {"stop": ["b"]}, 0),
-        ({"tools": [{"type": "function", "function": {"name": "a"}}]}, {"tools": [{"type": "function", "function": {"name": "b"}}]}, 0),
-        ({"response_format": {"type": "json_object"}}, {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, 0),
+        ({"tools": [{"type": "function", "function": {"name": "a"}}]}, {"tools": [{"type": "function", "function": {"name": "b"}}]}, 0),  # noqa: E501
+        ({"response_format": {"type": "json_object"}}, {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, 0),  # noqa: E501
     ],
 )  # fmt: skip
 def test_requests_are_the_same_only_with_the_same_tools_format_and_parameters(tmp_path, one, other, joined):

@@ -11,7 +11,7 @@ _OPTION = re.compile(r"(?<!\S)(?P<opening>\(?)(?P<letter>[A-J])(?P<closing>[).:]
 _GOLD = re.compile(r"\s*\(?([A-J])\)?[.):]?\s*")
 _ALONE = re.compile(r"\W*(?:(?:option|choice|answer)\W+)?([A-J])\W*", re.IGNORECASE)
 _LEADING = re.compile(
-    r"[\W_]*(?:(?:option|choice|answer)\W+)?([A-J])(?:[).:\]]|\*\*|\s+[-–—]\s|,\s|\s+(?:because|since|as|\())(?P<text>.*)",
+    r"[\W_]*(?:(?:option|choice|answer)\W+)?([A-J])(?:[).:\]]|\*\*|\s+[-–—]\s|,\s|\s+(?:because|since|as|\())(?P<text>.*)",  # noqa: RUF001
     re.DOTALL,
 )
 _MENTION = re.compile(
@@ -20,14 +20,14 @@ _MENTION = re.compile(
 )
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=\W{0,3}[A-Z])|\n+|;\s")
 _REJECTS = re.compile(
-    r"\b(?:not|n't|isn't|aren't|wasn't|cannot|can't|doesn't|don't|never|neither|nor|wrong|incorrect|false|tempting|eliminate[ds]?|rule[sd]? out|ruling out|exclude[ds]?"
-    r"|rejects?|rejected|unlikely|implausible|less likely|too|except|rather than|instead of|unlike|would be if|seems|looks|might|may|could|perhaps|maybe|possibly|either|or"
+    r"\b(?:not|n't|isn't|aren't|wasn't|cannot|can't|doesn't|don't|never|neither|nor|wrong|incorrect|false|tempting|eliminate[ds]?|rule[sd]? out|ruling out|exclude[ds]?"  # noqa: E501
+    r"|rejects?|rejected|unlikely|implausible|less likely|too|except|rather than|instead of|unlike|would be if|seems|looks|might|may|could|perhaps|maybe|possibly|either|or"  # noqa: E501
     r"|though|although|while|first thought|at first|distractor|nicht|falsch|pas|faux|no es|incorrecta?)\b|n['’]t\b",  # noqa: RUF001
     re.IGNORECASE,
 )
 _ASSERTS = (
     re.compile(
-        r"(?:\b(?:is|be|was|are|choose|chose|pick|select|go with|going with|leaves?|leaving|answer|option|choice|holds?|therefore|thus|hence|so|only|means|namely|say|would be)\b[\s:,*(\[\"'“]*"
+        r"(?:\b(?:is|be|was|are|choose|chose|pick|select|go with|going with|leaves?|leaving|answer|option|choice|holds?|therefore|thus|hence|so|only|means|namely|say|would be)\b[\s:,*(\[\"'“]*"  # noqa: E501
         r"(?:(?:the )?(?:option|choice|letter|answer)\b[\s:*(\[]*)?)\(?\*{0,2}(?P<letter>[A-J])(?![\w'’])",  # noqa: RUF001
     ),
     re.compile(
@@ -113,7 +113,7 @@ def _speaks(text: str, offered: dict[str, str]) -> bool:
     )
 
 
-def _of_statement(text: str, offered: dict[str, str]) -> str | None:
+def _of_statement(text: str, offered: dict[str, str]) -> str | None:  # noqa: PLR0911
     """Return the letter of a stretch that states the answer: `B`, `(B) apple`, `apple`, `B because A is a stone`."""
     if found := _ALONE.fullmatch(text):
         return found[1].upper() if len(text.strip()) == 1 else found[1]
@@ -129,7 +129,9 @@ def _of_statement(text: str, offered: dict[str, str]) -> str | None:
     if found := _LEADING.match(text):
         return _not_another(found[1], found["text"], offered)
     first = re.match(
-        r"[\W_]*(?:(?:the )?(?:option|choice|letter)\W+)?(?:\*\*)?\(?([A-J])(?![\w'’])(?P<text>.*)", text, re.DOTALL
+        r"[\W_]*(?:(?:the )?(?:option|choice|letter)\W+)?(?:\*\*)?\(?([A-J])(?![\w'’])(?P<text>.*)",
+        text,
+        re.DOTALL,  # noqa: RUF001
     )
     if first and first[1] not in "AI" and not _HEDGES.match(first["text"].lstrip(" ,*)").split(" ")[0] or "x"):
         return first[1]
@@ -139,7 +141,7 @@ def _of_statement(text: str, offered: dict[str, str]) -> str | None:
     return _by_text(re.split(r"\s*[(,;.]|\s+(?:because|since|as)\b", text, maxsplit=1)[0], offered)
 
 
-def _of_text(text: str, offered: dict[str, str], found: tuple[Stretch, ...]) -> str | None:
+def _of_text(text: str, offered: dict[str, str], found: tuple[Stretch, ...]) -> str | None:  # noqa: PLR0911
     """Return the letter that a text without marks picks."""
     if alone := _ALONE.fullmatch(text):
         return alone[1] if alone[1].isupper() else None

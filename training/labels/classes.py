@@ -15,9 +15,9 @@ FAMILIES: tuple[tuple[frozenset[str], ...], ...] = (
      frozenset({"no", "n", "nope", "nein", "non", "não", "нет", "いいえ", "否", "아니요", "아니오"})),
     (frozenset({"true", "wahr", "vrai", "verdadero", "vero", "verdadeiro", "правда", "真"}),
      frozenset({"false", "untrue", "not true", "falsch", "faux", "falso", "ложь", "偽", "假"})),
-    (frozenset({"positive", "positiv", "positif", "positivo", "positiva"}), frozenset({"negative", "negativ", "négatif", "negativo", "negativa"}),
+    (frozenset({"positive", "positiv", "positif", "positivo", "positiva"}), frozenset({"negative", "negativ", "négatif", "negativo", "negativa"}),  # noqa: E501
      frozenset({"neutral", "neutre", "neutro", "neutrale"}), frozenset({"mixed", "gemischt"})),
-    (frozenset({"correct", "right", "richtig", "correcto"}), frozenset({"incorrect", "wrong", "not correct", "incorrecto"})),
+    (frozenset({"correct", "right", "richtig", "correcto"}), frozenset({"incorrect", "wrong", "not correct", "incorrecto"})),  # noqa: E501
     (frozenset({"spam"}), frozenset({"ham", "not spam", "no spam"})),
     (frozenset({"toxic"}), frozenset({"non-toxic", "not toxic", "nontoxic"})),
     (frozenset({"entailment", "entails"}), frozenset({"contradiction", "contradicts"})),
@@ -27,7 +27,7 @@ FAMILIES: tuple[tuple[frozenset[str], ...], ...] = (
     (frozenset({"approve", "approved"}), frozenset({"reject", "rejected", "deny", "denied"})),
 )  # fmt: skip
 """Words that exclude one another, each with its other names."""
-_DELIMITER = r"(?:^|[\"'“”‘’`*\[{|/,;•\n(]|\b(?:or|and|oder|und|ou|et|o|y|either|as|are|:)\s)\s*(?:[-*]\s+|\d[.):]\s+|the\s+)?[\"'“‘`*]*"  # noqa: RUF001
+_DELIMITER = r"(?:^|[\"'“”‘’`*\[{|/,;•\n(]|\b(?:or|and|oder|und|ou|et|o|y|either|as|are|:)\s)\s*(?:[-*]\s+|\d[.):]\s+|the\s+)?[\"'“‘`*]*"  # noqa: E501, RUF001
 _END = r"[\"'”’`*]*\s*(?:$|[\"'”’`*\]}|/,;:.?)\n=(–—-]|\b(?:or|and|oder|und|ou|et|o|y)\b)"  # noqa: RUF001
 NEAR_CHARS = 400
 """Classes that a prompt lists stand no farther apart."""

@@ -20,8 +20,8 @@ from turnout.training.labels.values.quantities import quantity, word_number
 from turnout.training.labels.values.units import WORD, units_of
 
 _LEADS = re.compile(
-    r"^[\s*_\"'`>-]*(?:(?:so|thus|therefore|hence|and|also|then|we get|we have|we find|it is|it's|its|that is|that's|this is|there are|there is|they are"
-    r"|you need|i get|result|total|the total(?: is)?|the result(?: is)?|es ist|es sind|c'est|son|sono|daher|donc)[\s,:]+)+(?=\S)",
+    r"^[\s*_\"'`>-]*(?:(?:so|thus|therefore|hence|and|also|then|we get|we have|we find|it is|it's|its|that is|that's|this is|there are|there is|they are"  # noqa: E501
+    r"|you need|i get|result|total|the total(?: is)?|the result(?: is)?|es ist|es sind|c'est|son|sono|daher|donc)[\s,:]+)+(?=\S)",  # noqa: E501
     re.IGNORECASE,
 )
 _CUT = re.compile(
@@ -32,7 +32,7 @@ _CUT = re.compile(
 _NOT_BUT = re.compile(r"^\s*not\s+[^,;.]{1,40}?,?\s+but\s+(?:rather\s+)?(.+)$", re.IGNORECASE | re.DOTALL)
 _DENIES = re.compile(
     r"\b(?:not|never|neither|nor|no|cannot|isn|wasn|aren|doesn|can|don|won|wouldn|shouldn)['’]?t?\b(?<!\bcan)(?<!\bdon)(?<!\bwon)|n['’]t\b"  # noqa: RUF001
-    r"|\b(?:nicht|kein\w*|pas|ni|nunca|non|either|or|between|maybe|perhaps|possibly|might|could|at least|at most|more than|less than|fewer than"
+    r"|\b(?:nicht|kein\w*|pas|ni|nunca|non|either|or|between|maybe|perhaps|possibly|might|could|at least|at most|more than|less than|fewer than"  # noqa: E501
     r"|over|under|up to|greater|smaller|larger|plus or minus|versus|vs|range|unsure|wrong|incorrect)\b|±|\\pm|[<>≤≥?]",
     re.IGNORECASE,
 )
@@ -48,10 +48,58 @@ _ANY_DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]")
 _WORKED = re.compile(r"[\\^√*/+=]|[A-Za-z]\(")
 """Signs of a formula, of which a number is but a part."""
 _PARTICLES = frozenset(
-    ["per", "in", "of", "each", "for", "and", "to", "on", "at", "is", "are", "was", "were", "a", "an", "the", "by", "from", "with", "total", "altogether", "as", "more", "less", "than", "times", "or", "if", "when", "because", "so", "that", "which", "therefore", "days'", "apiece", "left", "remaining", "und", "pro", "im", "am", "et", "par", "de", "en", "per-day"]
+    [
+        "per",
+        "in",
+        "of",
+        "each",
+        "for",
+        "and",
+        "to",
+        "on",
+        "at",
+        "is",
+        "are",
+        "was",
+        "were",
+        "a",
+        "an",
+        "the",
+        "by",
+        "from",
+        "with",
+        "total",
+        "altogether",
+        "as",
+        "more",
+        "less",
+        "than",
+        "times",
+        "or",
+        "if",
+        "when",
+        "because",
+        "so",
+        "that",
+        "which",
+        "therefore",
+        "days'",
+        "apiece",
+        "left",
+        "remaining",
+        "und",
+        "pro",
+        "im",
+        "am",
+        "et",
+        "par",
+        "de",
+        "en",
+        "per-day",
+    ]
 )
 NO_NUMBERS = re.compile(
-    r"[\W_]*(?:infinity|infinite|undefined|none(?: of (?:these|the above|them))?|no (?:real )?solutions?|does not exist|impossible|nothing|unendlich|∞|\\infty)[\W_]*",
+    r"[\W_]*(?:infinity|infinite|undefined|none(?: of (?:these|the above|them))?|no (?:real )?solutions?|does not exist|impossible|nothing|unendlich|∞|\\infty)[\W_]*",  # noqa: E501
     re.IGNORECASE,
 )
 MAX_STRETCH = 400
@@ -123,8 +171,8 @@ def without_lead(text: str) -> str:
 
 
 def _heads(text: str) -> list[str]:
-    """Return the text and what of it stands before each cut, the longest first; no cut between two numbers of a list."""
-    cuts = [found for found in _CUT.finditer(text)][:MAX_CUTS]
+    """Return the text and what of it stands before each cut, the longest first; no cut between two numbers of a list."""  # noqa: E501
+    cuts = list(_CUT.finditer(text))[:MAX_CUTS]
     kept = [found.start() for found in cuts if found.start() and not _parts_numbers(text, found)]
     return [bare for head in (text, *(text[:cut] for cut in reversed(kept))) if (bare := _bare(head))]
 

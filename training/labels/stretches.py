@@ -5,7 +5,7 @@ to be heard: where two of them differ, the answer says nothing that a label coul
 
 What counts, in this order: the `answer` field of JSON; what is marked (a box, `####`, "the answer is", in many languages);
 else a value standing first or last, or in the only sentence. Thoughts (`<think>`) do not count, nor what the answer takes back.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -56,40 +56,70 @@ _ANSWER_KEY = re.compile(r"(?:final_?|correct_?)?answer", re.IGNORECASE)
 _BOXED = re.compile(r"\\(?:boxed|fbox)\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
 _HASHES = re.compile(r"####[ \t]*(\S[^\n]*)")
 _NOUNS = (
-    "answer", "correct option", "correct choice", "right option", "right choice", "best option", "best choice", "final result", "final solution",
-    "antwort", "lösung", "ergebnis", "réponse", "respuesta", "risposta", "resposta", "antwoord", "svar", "odpowiedź", "ответ", "cevap",
+    "answer", "correct option", "correct choice", "right option", "right choice", "best option", "best choice", "final result", "final solution",  # noqa: E501
+    "antwort", "lösung", "ergebnis", "réponse", "respuesta", "risposta", "resposta", "antwoord", "svar", "odpowiedź", "ответ", "cevap",  # noqa: E501
     "答案", "答え", "正解", "回答", "答", "정답", "답",
 )  # fmt: skip
 """What names an answer, in lower case; which of them a text holds is looked up before it is searched."""
 _SAID = re.compile(
-    r"(?:et|en|s)?(?:[ \t]+finale?)?(?:[ \t]+(?:to|for|of)[ \t]+(?:the|your|this|that)[ \t]+(?:\w+[ \t]+)?(?:question|problem|riddle|task))?[ \t*_\"']{0,5}"
+    r"(?:et|en|s)?(?:[ \t]+finale?)?(?:[ \t]+(?:to|for|of)[ \t]+(?:the|your|this|that)[ \t]+(?:\w+[ \t]+)?(?:question|problem|riddle|task))?[ \t*_\"']{0,5}"  # noqa: E501
     r"(?:\b(?:is|are|ist|lautet|est|es|è|é|är|to)\b[ \t*_]{0,5}[:：]?|=>?|→|は|是|为|為|은|는|[:：])[ \t*_]{0,6}"  # noqa: RUF001
     r"(?P<said>[^\s\n*_][^\n]{0,200}?|\n\s{0,5}[^\s][^\n]{0,200}?)(?=[.!?](?:\s|$|\*)|[。！？]|\n|$)",  # noqa: RUF001
     re.IGNORECASE,
 )
 _UNSURE_BEFORE = frozenset(
-    ["if", "whether", "suppose", "assume", "assuming", "unless", "when", "wrong", "incorrect", "first", "old", "initial", "earlier", "previous", "my-first", "their", "his", "her", "your", "possible", "not", "isn't", "wasn't", "short", "expected", "sample", "example", "wrong", "falsche"]
+    [
+        "if",
+        "whether",
+        "suppose",
+        "assume",
+        "assuming",
+        "unless",
+        "when",
+        "wrong",
+        "incorrect",
+        "first",
+        "old",
+        "initial",
+        "earlier",
+        "previous",
+        "my-first",
+        "their",
+        "his",
+        "her",
+        "your",
+        "possible",
+        "not",
+        "isn't",
+        "wasn't",
+        "short",
+        "expected",
+        "sample",
+        "example",
+        "wrong",
+        "falsche",
+    ]
 )
 _BREAKS_OFF = re.compile(r"(?:[`~]{3,}[^\n]*\n\s*)?[{\[]\s*[\"\n]")
 _EXPLAINS = re.compile(
-    r"(?:^|\n|[.!?]\s)\W{0,4}(?:explanation|reasoning|reasons?|why|because|note|details|here['’]?s (?:how|why)|steps?|how|breakdown|calculation|working|erklärung|begründung"  # noqa: RUF001
+    r"(?:^|\n|[.!?]\s)\W{0,4}(?:explanation|reasoning|reasons?|why|because|note|details|here['’]?s (?:how|why)|steps?|how|breakdown|calculation|working|erklärung|begründung"  # noqa: E501, RUF001
     r"|explication|explicación)\b",
     re.IGNORECASE,
 )
-_RESULT = re.compile(r"=\s*([$€£¥]?\s?-?[$€£¥]?\d[\d,]*(?:\.\d+)?%?)(?![\d.]*\s*[-+*/×x^=])")
+_RESULT = re.compile(r"=\s*([$€£¥]?\s?-?[$€£¥]?\d[\d,]*(?:\.\d+)?%?)(?![\d.]*\s*[-+*/×x^=])")  # noqa: RUF001
 _CORRECTION = re.compile(
-    r"(?<![\w'])(?:wait|hold on|hmm|actually|correction|scratch that|let me (?:re|correct|double|check|fix)|i made (?:a|an) (?:mistake|error)"
-    r"|on second thought|i was wrong|that(?:'s| is| was) (?:wrong|incorrect|not right)|oops|my mistake|i misread|no, (?:that|it)|apolog"
+    r"(?<![\w'])(?:wait|hold on|hmm|actually|correction|scratch that|let me (?:re|correct|double|check|fix)|i made (?:a|an) (?:mistake|error)"  # noqa: E501
+    r"|on second thought|i was wrong|that(?:'s| is| was) (?:wrong|incorrect|not right)|oops|my mistake|i misread|no, (?:that|it)|apolog"  # noqa: E501
     r"|moment mal|korrektur|genauer gesagt|en fait|correction|perdón|espera|rectifico)(?!\w)",
     re.IGNORECASE,
 )
 _NOTHING = re.compile(
-    r"[\W_]*(?:as follows|below|above|the following|given below|shown below|here|it depends|depends|unclear|unknown|not (?:clear|known|certain)"
-    r"|yes and no|complicated|simple|straightforward|obvious|found|explained|wie folgt|folgende[rs]?|la suivante|la siguiente|以下)\b.*",
+    r"[\W_]*(?:as follows|below|above|the following|given below|shown below|here|it depends|depends|unclear|unknown|not (?:clear|known|certain)"  # noqa: E501
+    r"|yes and no|complicated|simple|straightforward|obvious|found|explained|wie folgt|folgende[rs]?|la suivante|la siguiente|以下)\b.*",  # noqa: E501
     re.IGNORECASE | re.DOTALL,
 )
 _CONCLUDES = re.compile(
-    r"(?:^|\W)(?:so|thus|therefore|hence|altogether|in total|total|overall|finally|in conclusion|that(?:'s| is| makes| leaves)|we (?:get|have|find)|equals"
+    r"(?:^|\W)(?:so|thus|therefore|hence|altogether|in total|total|overall|finally|in conclusion|that(?:'s| is| makes| leaves)|we (?:get|have|find)|equals"  # noqa: E501
     r"|also|daher|somit|insgesamt|donc|ainsi|au total|por lo tanto|en total|quindi|所以|因此|따라서)(?:\W|$)",
     re.IGNORECASE,
 )
@@ -219,8 +249,8 @@ def states_nothing(text: str) -> bool:
     return not text.strip(" \t\n*_:.") or _NOTHING.fullmatch(text) is not None
 
 
-def _unmarked(text: str) -> tuple[Stretch, ...]:
-    corrected = [found for found in _CORRECTION.finditer(text)]
+def _unmarked(text: str) -> tuple[Stretch, ...]:  # noqa: C901
+    corrected = list(_CORRECTION.finditer(text))
     if corrected:
         text = text[corrected[-1].end() :].lstrip(" ,.:;-—\n")
         if not text:

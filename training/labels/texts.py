@@ -2,7 +2,7 @@
 
 Comes in: the text of an answer. Goes out: its normal forms, and the JSON that it is or holds. Which stretch of it is the
 answer, `stretches` says.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def embedded_json(text: str) -> Any:
 
 
 def json_values(text: str) -> list[Any]:
-    """Return the objects and lists that a text holds: all of it, or each of its code fences, or what stands in its prose."""
+    """Return the objects and lists that a text holds: all of it, or each of its code fences, or what stands in its prose."""  # noqa: E501
     if (value := json_value(text)) is not None:
         return [value]
     fenced = [value for block in blocks(text) if (value := json_value(block.code)) is not None]

@@ -2,7 +2,7 @@
 
 Comes in: an answer. Goes out: why it can't be used, or None. Beside a usable strong answer, one of the weak model that is
 empty, cut off or refused is a non-match: whoever asked got nothing from it.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Flaw(StrEnum):
 
 
 _REFUSAL = re.compile(
-    r"^\W*(?:(?:i['’]?m|i am|we are|we['’]re)\s+(?:very |so |really |truly )?(?:sorry|afraid)|sorry|apologies|unfortunately|i apologi[sz]e|my apologies|thank you[^.]{0,40}\.)?[\W_]*"  # noqa: RUF001
+    r"^\W*(?:(?:i['’]?m|i am|we are|we['’]re)\s+(?:very |so |really |truly )?(?:sorry|afraid)|sorry|apologies|unfortunately|i apologi[sz]e|my apologies|thank you[^.]{0,40}\.)?[\W_]*"  # noqa: E501, RUF001
     r"(?:but\s+|however,?\s+)?(?:as an? (?:ai|large)[^,.]{0,40},?\s*)?"
     r"(?:i|we)(?:['’]m| am| are|['’]re)?\s*(?:can['’]?t|cannot|can not|won['’]?t|will not|unable to|not able to|must decline|have to decline|decline to|don['’]t feel comfortable|not comfortable|couldn['’]t)"  # noqa: RUF001,E501
-    r"\s*(?:to\s+)?(?:help|assist|comply|fulfil|do that|do this|provide|support|continue|engage|discuss|answer|respond|create|generate|write|share|with|be\b|give|offer|produce|process|complete|participate|that\b|this\b)",
+    r"\s*(?:to\s+)?(?:help|assist|comply|fulfil|do that|do this|provide|support|continue|engage|discuss|answer|respond|create|generate|write|share|with|be\b|give|offer|produce|process|complete|participate|that\b|this\b)",  # noqa: E501
     re.IGNORECASE,
 )
 _OTHER_REFUSALS = re.compile(
-    r"^\W*(?:(?:es )?tut mir leid|entschuldigung|désolée?|je suis désolée?|lo siento|mi dispiace|desculpe|申し訳|抱歉|对不起|對不起|죄송)[^\n]{0,40}"
-    r"(?:kann (?:ich )?(?:dir |ihnen )?(?:dabei |damit )?(?:leider )?nicht|nicht helfen|ne peux pas|ne puis|no puedo|non posso|não posso|できません|できかね|お手伝い|无法|無法|不能|없습니다|어렵)",
+    r"^\W*(?:(?:es )?tut mir leid|entschuldigung|désolée?|je suis désolée?|lo siento|mi dispiace|desculpe|申し訳|抱歉|对不起|對不起|죄송)[^\n]{0,40}"  # noqa: E501
+    r"(?:kann (?:ich )?(?:dir |ihnen )?(?:dabei |damit )?(?:leider )?nicht|nicht helfen|ne peux pas|ne puis|no puedo|non posso|não posso|できません|できかね|お手伝い|无法|無法|不能|없습니다|어렵)",  # noqa: E501
     re.IGNORECASE,
 )
 _KNOWS_NOTHING = re.compile(
-    r"\W*(?:i['’]?m sorry,?\s*)?(?:but\s+)?(?:i (?:do not|don['’]?t) (?:actually )?know|i have no (?:idea|information)|no idea|i(?:['’]m| am) not sure|i(?:['’]m| am) unsure|unknown"  # noqa: RUF001
-    r"|ich weiß (?:es )?nicht|je ne sais pas|no lo sé|no sé|non lo so|não sei|не знаю|わかりません|分かりません|不知道|모르겠습니다)[^\n]{0,120}",
+    r"\W*(?:i['’]?m sorry,?\s*)?(?:but\s+)?(?:i (?:do not|don['’]?t) (?:actually )?know|i have no (?:idea|information)|no idea|i(?:['’]m| am) not sure|i(?:['’]m| am) unsure|unknown"  # noqa: E501, RUF001
+    r"|ich weiß (?:es )?nicht|je ne sais pas|no lo sé|no sé|non lo so|não sei|не знаю|わかりません|分かりません|不知道|모르겠습니다)[^\n]{0,120}",  # noqa: E501
     re.IGNORECASE,
 )
 MAX_REFUSAL_CHARS = 400
@@ -94,8 +94,7 @@ def breaks_off(text: str) -> bool:
         return (
             error.pos >= len(bare) - 1
             or "Unterminated" in error.msg
-            or ("Expecting" in error.msg
-            and error.pos >= len(bare) - 2)
+            or ("Expecting" in error.msg and error.pos >= len(bare) - 2)
         )
     except RecursionError:
         return False

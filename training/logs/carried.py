@@ -2,7 +2,7 @@
 
 Comes in: the body of a request. Goes out: a digest of its tools, format and parameters, empty for none: two requests are
 the same only where these are the same, too.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import hashlib
 import msgspec
 
 ANSWER_DEPENDS_ON = (
-    "tools", "functions", "tool_choice", "function_call", "parallel_tool_calls", "response_format", "text", "temperature", "top_p", "top_k", "n", "stop",
-    "stop_sequences", "seed", "max_tokens", "max_completion_tokens", "max_output_tokens", "logit_bias", "presence_penalty", "frequency_penalty",
-    "reasoning_effort", "reasoning", "thinking", "modalities", "audio", "web_search_options", "verbosity", "previous_response_id", "conversation",
+    "tools", "functions", "tool_choice", "function_call", "parallel_tool_calls", "response_format", "text", "temperature", "top_p", "top_k", "n", "stop",  # noqa: E501
+    "stop_sequences", "seed", "max_tokens", "max_completion_tokens", "max_output_tokens", "logit_bias", "presence_penalty", "frequency_penalty",  # noqa: E501
+    "reasoning_effort", "reasoning", "thinking", "modalities", "audio", "web_search_options", "verbosity", "previous_response_id", "conversation",  # noqa: E501
 )  # fmt: skip
 """Named, because bodies in logs carry the gateway's own fields as well, which differ from call to call."""
 DIGEST_BYTES = 12

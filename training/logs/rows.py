@@ -242,7 +242,12 @@ def _answer(row: Row, model: str) -> Response | None:
         return None
     usage = answer.usage or Usage()
     return Response(
-        content, score, usage.prompt_tokens, usage.completion_tokens, _why_stopped(answer.finish_reason), bool(answer.refusal)
+        content,
+        score,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        _why_stopped(answer.finish_reason),
+        bool(answer.refusal),
     )
 
 
@@ -251,7 +256,9 @@ def _why_stopped(reason: str | None) -> str | None:
     return None if reason in _ENDS else reason
 
 
-_ENDS = frozenset({"stop", "end_turn", "tool_calls", "tool_use", "function_call", "stop_sequence", "eos", "completed", ""})
+_ENDS = frozenset(
+    {"stop", "end_turn", "tool_calls", "tool_use", "function_call", "stop_sequence", "eos", "completed", ""}
+)
 
 
 def _content(answer: Answer) -> str | None:

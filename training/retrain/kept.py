@@ -151,4 +151,4 @@ def _row(fields: dict[str, Any]) -> LabelledRecord:
 
 
 def _response(score: float | None, tokens: list[int | None] | None) -> Response | None:
-    return None if tokens is None else Response(None, score, *tokens)
+    return None if tokens is None else Response(None, score, prompt_tokens=tokens[0], completion_tokens=tokens[1])

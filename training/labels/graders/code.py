@@ -90,7 +90,7 @@ def _codes(answer: str) -> list[str]:
 
     Blocks in other languages (an installation, its output) are none of it. Without any fence the answer is code itself,
     or holds some from the first line that begins a definition on; prose alone is no code.
-    """
+    """  # noqa: E501
     text = without_thinking(answer)
     fenced = blocks(text)
     if not fenced:

@@ -54,7 +54,7 @@ def same_json(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def compare_json(gold: Any, found: Any, prompt: str = "", depth: int = 0) -> bool | None:
+def compare_json(gold: Any, found: Any, prompt: str = "", depth: int = 0) -> bool | None:  # noqa: PLR0911
     """Whether two JSON values say the same; None where a difference may be one of writing only."""
     if depth > 30:
         return None
@@ -131,7 +131,7 @@ def _compare_texts(gold: str, found: str, prompt: str) -> bool | None:
 
 
 def _are_extracts(one: str, other: str, prompt: str) -> bool:
-    """Whether both are taken from the prompt, and share no word and no initials: then they are not two names of one thing."""
+    """Whether both are taken from the prompt, and share no word and no initials: then they are not two names of one thing."""  # noqa: E501
     if one not in prompt or other not in prompt or len(one) < 3 or len(other) < 3:
         return False
     words = [set(re.findall(r"\w+", text.casefold())) for text in (one, other)]

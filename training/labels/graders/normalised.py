@@ -15,12 +15,12 @@ from turnout.training.labels.texts import is_label, loose_form, normal_form
 
 _CLAUSE = re.compile(r"[\s*_\"'#>-]*([^\n.,:;!?()]+)")
 _LEAD = re.compile(
-    r"^(?:it is|it's|it was|this is|that is|that's|the (?:text|statement|claim|sentence|message|review|sentiment|label|class|category|tone|comment|answer) (?:is|seems|sounds)"
-    r"|(?:sentiment|label|class|category|classification|verdict|prediction|output|klasse|kategorie)\s*(?::|is)|clearly|classified as|=)\s+",
+    r"^(?:it is|it's|it was|this is|that is|that's|the (?:text|statement|claim|sentence|message|review|sentiment|label|class|category|tone|comment|answer) (?:is|seems|sounds)"  # noqa: E501
+    r"|(?:sentiment|label|class|category|classification|verdict|prediction|output|klasse|kategorie)\s*(?::|is)|clearly|classified as|=)\s+",  # noqa: E501
     re.IGNORECASE,
 )
 _DENIES = re.compile(
-    r"\b(?:not|never|neither|nor|hardly|nicht|kein\w*|pas|nunca|rather than|instead of|unlike|or|either|maybe|perhaps|might|could)\b|n['’]t\b",
+    r"\b(?:not|never|neither|nor|hardly|nicht|kein\w*|pas|nunca|rather than|instead of|unlike|or|either|maybe|perhaps|might|could)\b|n['’]t\b",  # noqa: E501, RUF001
     re.IGNORECASE,
 )
 
@@ -87,7 +87,7 @@ def _of_family(said: str, opening: str, wanted: str) -> bool | None:
 _OPENERS = frozenset({"yes", "no", "true", "false", "ja", "nein", "oui", "non", "sí", "да", "нет"})
 
 
-def _names_another(said: str, wanted: str, prompt: str) -> bool:
+def _names_another(said: str, wanted: str, prompt: str) -> bool:  # noqa: ARG001
     """Whether a text that opens with the class names another one of a family of classes in its first sentence."""
     head = re.split(r"(?<=[.!?])\s|\n", said, maxsplit=1)[0]
     return len(classes_in(head, wanted)) > 1 and not {"yes", "no"} & {wanted}

@@ -99,7 +99,7 @@ def _field_names(pair: dict[str, Any]) -> tuple[str, str]:
 _CLASS_FIELD = re.compile(r"(?:type|label|class|category|tag|entity_type|kind)", re.IGNORECASE)
 _OTHER_LINES = (
     re.compile(
-        r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S[^:|\n]*?)[ \t]*(?::|\u2014|\u2013|->|\u2192|[ \t]-[ \t])[ \t]*\**([A-Z][A-Z_-]+)\**[ \t]*$",
+        r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S[^:|\n]*?)[ \t]*(?::|\u2014|\u2013|->|\u2192|[ \t]-[ \t])[ \t]*\**([A-Z][A-Z_-]+)\**[ \t]*$",  # noqa: E501
         re.MULTILINE,
     ),
     re.compile(r"^[ \t]*\|[ \t]*([^|\n]+?)[ \t]*\|[ \t]*([A-Z][A-Z_-]+)[ \t]*\|[ \t]*$", re.MULTILINE),

@@ -3,7 +3,7 @@
 Two kinds of reference: a label or a name, which must stand as whole words in a sentence that denies nothing; and a JSON list
 of accepted mentions (`[{"mention": ...}, ...]`, as entity-translation benchmarks have it), of which one must stand in the answer.
 Mentions are sought as plain text: languages that inflect by suffix, or write without spaces, have no word ends to seek.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from turnout.training.labels.usable import is_refusal
 
 _SENTENCE = re.compile(r"(?<=[.!?。])\s+|\n+")
 _DENIES = re.compile(
-    r"\b(?:not|never|no|neither|nor|cannot|without|false|wrong|incorrect|rather than|instead of|unlike|except|other than|or|either|maybe|perhaps|might|could|possibly"
+    r"\b(?:not|never|no|neither|nor|cannot|without|false|wrong|incorrect|rather than|instead of|unlike|except|other than|or|either|maybe|perhaps|might|could|possibly"  # noqa: E501
     r"|confused?|mistaken|often thought|nicht|kein\w*|pas|nunca|jamais|sondern)\b|n['’]t\b|\?",  # noqa: RUF001
     re.IGNORECASE,
 )

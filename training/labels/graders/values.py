@@ -1,4 +1,4 @@
-"""Values: the reference is a number, quantity, date, formula or list, however written, and so is what the answer gives."""
+"""Values: the reference is a number, quantity, date, formula or list, however written, and so is what the answer gives."""  # noqa: E501
 
 from __future__ import annotations
 

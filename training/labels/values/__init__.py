@@ -3,7 +3,7 @@
 Comes in: two texts, each the whole of a value, and the prompt they answer. Goes out: True, False, or None where it can't be
 told: a rendering that is not understood decides nothing. Numbers, quantities, dates, formulas, lists; else texts in
 their normal form, which can be the same, never different.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from turnout.training.labels.values.clean import cleaned
 from turnout.training.labels.values.formulas import formula
 from turnout.training.labels.values.lists import Parts, parts
 from turnout.training.labels.values.moments import moment, same_moment
-from turnout.training.labels.values.quantities import Quantity, quantity, same_quantity
+from turnout.training.labels.values.quantities import Quantity, quantity, same_quantity  # noqa: F401
 
 __all__ = ["is_number", "quantity", "same_value"]
 
 MAX_CHARS, MAX_DEPTH = 400, 4
-_DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]|\\|√|π|[∈∪∩≤≥<>=^]")
+_DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]|\\|√|π|[∈∪∩≤≥<>=^]")  # noqa: RUF001
 _COMMA_PROMPT = re.compile(r"\d,\d{1,2}(?![\d,])")
 _COMMA_LANGUAGE = re.compile(
     r"\b(?:antwort|die|der|das|und|réponse|est|les|des|respuesta|el|los|risposta|il|resposta|het|een|ответ)\b",

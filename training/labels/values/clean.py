@@ -2,7 +2,7 @@
 
 Comes in: the text of a value. Goes out: the same without mark-up, in plain signs: ASCII digits and minus, `^` for raised
 digits, `1/2` for a vulgar fraction, one kind of space.
-"""
+"""  # noqa: E501
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def without_bold(text: str) -> str:
 
 
 def unwrapped(text: str) -> str:
-    """Return the text without marks around the whole of it: emphasis, quotation marks, mathematics, a box, full stops."""
+    """Return the text without marks around the whole of it: emphasis, quotation marks, mathematics, a box, full stops."""  # noqa: E501
     before = None
     text = text.strip()
     while text != before and text:
@@ -57,7 +57,7 @@ def unwrapped(text: str) -> str:
 
 
 def _is_one(pattern: re.Pattern[str], found: re.Match[str]) -> bool:
-    """Whether the marks at both ends belong together: not in `$a$ and $b$`, nor in `\\boxed{a}, \\boxed{b}`."""
+    r"""Whether the marks at both ends belong together: not in `$a$ and $b$`, nor in `\\boxed{a}, \\boxed{b}`."""
     inner = found[1] or ""
     if pattern is _WRAPPED[4]:
         depth = 0

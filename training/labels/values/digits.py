@@ -53,8 +53,8 @@ def _with_dot(text: str, *, decimal_comma: bool) -> tuple[Fraction, ...]:
     return (grouped, value) if decimal_comma else (value, grouped)
 
 
-def _split(text: str, *, decimal_comma: bool, is_grouped: bool) -> tuple[Fraction, ...]:
-    """Read digits with dots or commas; `is_grouped` when thousands were told apart already, so that a mark is decimal."""
+def _split(text: str, *, decimal_comma: bool, is_grouped: bool) -> tuple[Fraction, ...]:  # noqa: PLR0911
+    """Read digits with dots or commas; `is_grouped` when thousands were told apart already, so that a mark is decimal."""  # noqa: E501
     n_dots, n_commas = text.count("."), text.count(",")
     if not text.replace(".", "").replace(",", "").isdecimal():
         return ()

@@ -182,7 +182,7 @@ class _Parser:
 
     def _is_mixed(self) -> bool:
         """Whether `1 1/2` stands here: digits, a stroke, digits, after a whole number."""
-        one, stroke, two = (self.tokens[self.at : self.at + 3] + ["", "", ""])[:3]
+        one, stroke, two = ([*self.tokens[self.at : self.at + 3], "", "", ""])[:3]
         before = self.tokens[self.at - 1]
         return before.isdigit() and one.isdigit() and stroke == "/" and two.isdigit() and int(one) < int(two)
 
@@ -200,7 +200,7 @@ class _Parser:
         token = self._next
         return (
             bool(token)
-            and (token[0].isalnum() or token[0] == "." or token in "([{√π" or token[0] == "\\")
+            and (token[0].isalnum() or token[0] == "." or token in "([{√π" or token[0] == "\\")  # noqa: S105
             and (token not in _TIMES and token not in _OVER)
         )
 
@@ -236,26 +236,26 @@ class _Parser:
             if not found:
                 raise _Unreadable
             return found[0]
-        if token == "|":
+        if token == "|":  # noqa: S105
             value = self._sum()
             if not self._take("|"):
                 raise _Unreadable
             return abs(value) if isinstance(value, Fraction) else complex(abs(value))
         return self._named(token)
 
-    def _named(self, token: str) -> Value:
+    def _named(self, token: str) -> Value:  # noqa: PLR0911
         name = token.removeprefix("\\")
         if token in {"√", "∛"} or name == "sqrt":
-            return self._root(3 if token == "∛" else 2)
-        if token == "\\frac":
+            return self._root(3 if token == "∛" else 2)  # noqa: S105
+        if token == "\\frac":  # noqa: S105
             return _over(self._argument(), self._argument())
-        if token == "π" or name == "pi":
+        if token == "π" or name == "pi":  # noqa: S105
             return complex(math.pi)
         if name in _FUNCTIONS:
             return complex(_FUNCTIONS[name](complex(self._argument_of_function())))
-        if token == "i":
+        if token == "i":  # noqa: S105
             return 1j
-        if token == "e":
+        if token == "e":  # noqa: S105
             return complex(math.e)
         if len(token) == 1 and token in self.place:
             self.variables.add(token)

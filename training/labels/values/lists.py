@@ -14,7 +14,7 @@ from turnout.training.labels.values.clean import cleaned
 MAX_CHARS, MAX_PARTS = 400, 60
 _OPENING, _CLOSING = "([{", ")]}"
 _AND = re.compile(
-    r"\s*(?:,|;|\n|\||、|،)\s*(?:and|und|et|y|e|or|oder|ou|o|en|&)?\s+|\s*(?:,|;|\n|、|،)\s*|\s+(?:and|und|et|or|&|as well as)\s+",
+    r"\s*(?:,|;|\n|\||、|،)\s*(?:and|und|et|y|e|or|oder|ou|o|en|&)?\s+|\s*(?:,|;|\n|、|،)\s*|\s+(?:and|und|et|or|&|as well as)\s+",  # noqa: E501
     re.IGNORECASE,
 )
 _RATIO = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(?::|to|zu|à|∶)\s*(\d{1,9}(?:\.\d+)?)", re.IGNORECASE)  # noqa: RUF001
@@ -32,7 +32,7 @@ class Parts:
     Attributes:
         kind: `()`, `[]`, `{}`, a mix such as `[)` for a half-open interval, `` for none, `:` for a ratio, `-` for a range.
         parts: texts, in order.
-    """
+    """  # noqa: E501
 
     kind: str
     parts: tuple[str, ...]

@@ -69,19 +69,19 @@ _EXACT = re.compile(
     r"^(?:exactly|precisely|genau|exactement|just|only|a total of|total of|equal to|equals|=|the number|an? )\s*",
     re.IGNORECASE,
 )
-_NAME = re.compile(r"^(?:\\?[A-Za-zαβγθλμ](?:_\{?\w+\}?)?|[A-Za-z]\([A-Za-z]\)|[a-z]{2,12})\s*=\s*(?==?)")
-_ASSIGNED = re.compile(r"^(?:[A-Za-zαβγθλμ](?:_\{?\w{1,5}\}?)?)\s*=\s*(?=[^=])")
+_NAME = re.compile(r"^(?:\\?[A-Za-zαβγθλμ](?:_\{?\w+\}?)?|[A-Za-z]\([A-Za-z]\)|[a-z]{2,12})\s*=\s*(?==?)")  # noqa: RUF001
+_ASSIGNED = re.compile(r"^(?:[A-Za-zαβγθλμ](?:_\{?\w{1,5}\}?)?)\s*=\s*(?=[^=])")  # noqa: RUF001
 _MINUS_WORD = re.compile(r"^(?:minus|negative|moins|menos|meno)\s+", re.IGNORECASE)
 _PLUS_WORD = re.compile(r"^(?:plus|positive)\s+(?=[\d.])", re.IGNORECASE)
 _SIMPLE = re.compile(
     rf"(?P<sign>[-+]?)\s?(?P<money>{_CURRENCY})?\s?(?P<sign2>[-+]?)(?P<digits>{PATTERN})(?P<rest>.*)", re.DOTALL
 )
 _REST_IS_UNIT = re.compile(
-    r"\s*-?\s*(?:%|‰|¢|[€£¥₹$₩₽]|(?:°|º|˚|℃|℉|\^\s*\{?\s*\\?circ\}?)\s?[A-Za-z]{0,10}|[^\W\d_]+(?:/[^\W\d_]+)?(?:\s?\^?\(?[23]\)?)?(?:[ -][^\W\d_]+){0,3}\$?)\.?\s*"
+    r"\s*-?\s*(?:%|‰|¢|[€£¥₹$₩₽]|(?:°|º|˚|℃|℉|\^\s*\{?\s*\\?circ\}?)\s?[A-Za-z]{0,10}|[^\W\d_]+(?:/[^\W\d_]+)?(?:\s?\^?\(?[23]\)?)?(?:[ -][^\W\d_]+){0,3}\$?)\.?\s*"  # noqa: E501
 )
 _EXPONENT = re.compile(r"[eE][-+]?\d{1,3}")
 _PART = re.compile(
-    rf"(?P<digits>{PATTERN})\s*-?\s*(?P<unit>[^\W\d_]+|['\"′″]{{1,2}})\.?(?:\s*(?:,|and|und|et|y|e|&|\+)?\s*)",
+    rf"(?P<digits>{PATTERN})\s*-?\s*(?P<unit>[^\W\d_]+|['\"′″]{{1,2}})\.?(?:\s*(?:,|and|und|et|y|e|&|\+)?\s*)",  # noqa: RUF001
     re.IGNORECASE,
 )
 _ACCOUNT = re.compile(r"(?P<over>\d{1,6})\s*(?:/|⁄|out of|von|sur)\s*(?P<under>\d{1,6})")  # noqa: RUF001
@@ -143,7 +143,7 @@ def _simple(text: str, *, decimal_comma: bool) -> Quantity | None:
     return Quantity(made, decimals(digits))
 
 
-def _units(rest: str, currency: Unit | None) -> tuple[Unit, ...]:
+def _units(rest: str, currency: Unit | None) -> tuple[Unit, ...]:  # noqa: PLR0911
     rest = rest.strip()
     if not rest:
         return (currency or PLAIN,)
@@ -214,9 +214,9 @@ def _of_formula(text: str) -> Quantity | None:
 
 _LANGUAGES = ("en", "de", "fr", "es", "it", "pt", "nl")
 _NOT_LETTERS = re.compile(r"[\d=<>(){}\[\]\\/*^+]")
-_SMALL = {"half": "1/2", "a half": "1/2", "one half": "1/2", "one-half": "1/2", "a quarter": "1/4", "one quarter": "1/4", "one-quarter": "1/4",
-          "three quarters": "3/4", "three-quarters": "3/4", "a third": "1/3", "one third": "1/3", "one-third": "1/3", "two thirds": "2/3",
-          "two-thirds": "2/3", "a dozen": "12", "half a dozen": "6", "a hundred": "100", "a thousand": "1000", "a million": "1000000",
+_SMALL = {"half": "1/2", "a half": "1/2", "one half": "1/2", "one-half": "1/2", "a quarter": "1/4", "one quarter": "1/4", "one-quarter": "1/4",  # noqa: E501
+          "three quarters": "3/4", "three-quarters": "3/4", "a third": "1/3", "one third": "1/3", "one-third": "1/3", "two thirds": "2/3",  # noqa: E501
+          "two-thirds": "2/3", "a dozen": "12", "half a dozen": "6", "a hundred": "100", "a thousand": "1000", "a million": "1000000",  # noqa: E501
           "nil": "0", "null": "0", "zero": "0"}  # fmt: skip
 
 
@@ -260,7 +260,7 @@ NEAR = 0.03
 """Within this share, two quantities in different units may be one, rounded on the way."""
 
 
-def same(one: Alternative, other: Alternative, prompt: str = "") -> bool | None:
+def same(one: Alternative, other: Alternative, prompt: str = "") -> bool | None:  # noqa: PLR0911
     """Whether two meanings are the same quantity; None where it can't be told."""
     mine, yours = one.unit, other.unit
     if mine.dimension == yours.dimension and mine.dimension != WORD:
@@ -289,7 +289,7 @@ def _days(one: Alternative) -> float:
     return float(one.base) / 86400 if one.unit.dimension == "time" else float(one.base) * 365.25 / 12
 
 
-def _against_bare(one: Alternative, other: Alternative, prompt: str) -> bool | None:
+def _against_bare(one: Alternative, other: Alternative, prompt: str) -> bool | None:  # noqa: C901, PLR0911
     """Compare a quantity with a bare number: the unit may have been understood, or have been asked for otherwise."""
     bare, full = (one, other) if one.unit == PLAIN else (other, one)
     unit = full.unit

@@ -145,9 +145,9 @@ _CASED: dict[str, dict[str, str]] = {
     "current": {"µA": "1/1000000", "mA milliampere milliamperes milliamps": "1/1000", "A ampere amperes amp amps": "1"},
     "resistance": {"Ω ohm ohms Ohm": "1", "kΩ kilohm kilohms kiloohm": "1000", "MΩ megohm megaohm": "1000000"},
     "frequency": {"mHz": "1/1000", "Hz": "1", "kHz": "1000", "MHz": "1000000", "GHz": "1000000000"},
-    "energy": {"mJ millijoule": "1/1000", "J": "1", "kJ": "1000", "MJ": "1000000", "GJ": "1000000000", "MWh": "3600000000", "GWh": "3600000000000"},
+    "energy": {"mJ millijoule": "1/1000", "J": "1", "kJ": "1000", "MJ": "1000000", "GJ": "1000000000", "MWh": "3600000000", "GWh": "3600000000000"},  # noqa: E501
     "force": {"N newton newtons Newton": "1", "kN kilonewton kilonewtons": "1000"},
-    "pressure": {"Pa pascal pascals": "1", "hPa mbar millibar": "100", "kPa kilopascal kilopascals": "1000", "bar bars": "100000", "MPa megapascal megapascals": "1000000", "GPa": "1000000000"},
+    "pressure": {"Pa pascal pascals": "1", "hPa mbar millibar": "100", "kPa kilopascal kilopascals": "1000", "bar bars": "100000", "MPa megapascal megapascals": "1000000", "GPa": "1000000000"},  # noqa: E501
     "amount": {"mmol": "1/1000", "mol mole moles": "1", "kmol": "1000"},
     "concentration": {"mM": "1/1000", "µM": "1/1000000"},
     "length": {"Mm": "1000000", "m": "1", "mm": "1/1000"},
@@ -221,7 +221,7 @@ def money(text: str) -> Unit | None:
 
 
 @lru_cache(maxsize=4096)
-def units_of(text: str) -> tuple[Unit, ...]:
+def units_of(text: str) -> tuple[Unit, ...]:  # noqa: C901, PLR0911, PLR0912
     """Return what the text beside a number may mean, the likeliest first; empty where it is no unit at all."""
     plain = _SPACES.sub(" ", text.strip(" .,;:()[]").replace("\\", ""))
     if not plain:

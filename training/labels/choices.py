@@ -131,7 +131,7 @@ def _of_statement(text: str, offered: dict[str, str]) -> str | None:  # noqa: PL
     first = re.match(
         r"[\W_]*(?:(?:the )?(?:option|choice|letter)\W+)?(?:\*\*)?\(?([A-J])(?![\w'’])(?P<text>.*)",
         text,
-        re.DOTALL,  # noqa: RUF001
+        re.DOTALL,
     )
     if first and first[1] not in "AI" and not _HEDGES.match(first["text"].lstrip(" ,*)").split(" ")[0] or "x"):
         return first[1]

@@ -14,7 +14,25 @@ MIN_ROWS = 50
 
 _ORDER = (Shape.BARE, Shape.JSON, Shape.MARKED, Shape.SENTENCE, Shape.EXPLAINED, Shape.RUNNING)
 
-MEASURED: dict[tuple[str, Shape], float] = {}
+MEASURED: dict[tuple[str, Shape], float] = {
+    ("choice", Shape.BARE): 0.9998,  # 4,025 of 4,025
+    ("choice", Shape.MARKED): 0.9999,  # 9,792 of 9,792
+    ("choice", Shape.RUNNING): 0.9744,  # 75 of 76
+    ("contains", Shape.SENTENCE): 0.9821,  # 54 of 54
+    ("exact", Shape.BARE): 0.9986,  # 694 of 694
+    ("json", Shape.JSON): 0.9254,  # 123 of 132
+    ("mentions", Shape.BARE): 0.9972,  # 353 of 353
+    ("mentions", Shape.RUNNING): 0.991,  # 109 of 109
+    ("mentions", Shape.SENTENCE): 0.9995,  # 2,034 of 2,034
+    ("normalised", Shape.BARE): 0.9969,  # 322 of 322
+    ("number", Shape.BARE): 0.9998,  # 4,484 of 4,484
+    ("number", Shape.JSON): 0.999,  # 1,016 of 1,016
+    ("number", Shape.MARKED): 0.9916,  # 235 of 236
+    ("number", Shape.RUNNING): 0.9624,  # 383 of 397
+    ("number", Shape.SENTENCE): 0.9926,  # 133 of 133
+    ("spans", Shape.EXPLAINED): 0.9811,  # 103 of 104
+}
+"""By grader and shape. Of the misses of numbers in running text most are the source's own: it reads no cents."""
 
 
 def shape_of(answer: str) -> Shape:

@@ -129,7 +129,7 @@ def _of_statement(text: str, offered: dict[str, str]) -> str | None:  # noqa: PL
     if found := _LEADING.match(text):
         return _not_another(found[1], found["text"], offered)
     first = re.match(
-        r"[\W_]*(?:(?:the )?(?:option|choice|letter)\W+)?(?:\*\*)?\(?([A-J])(?![\w'’])(?P<text>.*)",
+        r"[\W_]*(?:(?:the )?(?:option|choice|letter)\W+)?(?:\*\*)?\(?([A-J])(?![\w'’])(?P<text>.*)",  # noqa: RUF001
         text,
         re.DOTALL,
     )

@@ -151,4 +151,4 @@ def test_requests_are_the_same_only_with_the_same_tools_format_and_parameters(tm
     ]
     log = tmp_path / "log.jsonl"
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
-    assert len(read_records([log], Pair()).records) == 2 - joined
+    assert len(read_records([log], Pair()).joined(JoinBy.PROMPT).records) == 2 - joined

@@ -193,11 +193,17 @@ def _bare(text: str) -> str:
     return text if text[-2:-1].isdigit() else text.rstrip("!")
 
 
+MAX_WORDS = 60
+"""A value without a digit, in words, is no longer."""
+
+
 @lru_cache(maxsize=8192)
 def is_value(text: str) -> bool:
     """Whether the whole text is a figure that is understood: a quantity, a moment, a formula, or a list of such."""
     text = text.strip()
     if not text or len(text) > MAX_STRETCH:
+        return False
+    if not _ANY_DIGIT.search(text) and "\\" not in text and len(text) > MAX_WORDS:
         return False
     if quantity(text) or moment(text):
         return True

@@ -12,8 +12,14 @@ _HASHES = re.compile(r"####[ \t]*(\S[^\n]*)")
 _JSON_LIKE = re.compile(r"\s*[\[{]\s*(?:[\"{\[]|$)")
 
 
+MAX_GOLD_CHARS = 200
+"""A longer reference is prose, and is not looked at."""
+
+
 def gold_value(reference: str) -> str | None:
     """Return the value that a reference is: alone, or after a worked solution's `####`; None when it is none."""
+    if _JSON_LIKE.match(reference) or (len(reference) > MAX_GOLD_CHARS and "####" not in reference):
+        return None
     marked = _HASHES.findall(reference) if "####" in reference else []
     text = (marked[-1] if marked else reference).strip()
     return text if is_value(text) and not _JSON_LIKE.match(text) else None

@@ -30,6 +30,7 @@ _LATEX_SPACE = re.compile(r"\\[,;:! ]|~|\\q?quad\b|\\left(?![a-z])|\\right(?![a-
 EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b50\ufe0f]+")
 _EDGES = " .,;:!?。、，；：！？…"  # noqa: RUF001  # of many languages
 _SEPARATORS = str.maketrans({"\u066b": ".", "\u066c": ",", "\u2019": "'", "\u02bc": "'", "\u2018": "'", "\u00b4": "'"})
+_OTHER_DIGIT = re.compile(r"(?![0-9])\d")
 MAX_CHARS = 400
 """Of a value; what is longer is no value, and costs no more than this look."""
 
@@ -77,7 +78,7 @@ def cleaned(text: str) -> str:
     text = _RAISED_RUN.sub(lambda found: f"^({found[0].translate(_RAISED)})", text)
     text = _INVISIBLE.sub("", EMOJI.sub("", text))
     text = _INVISIBLE.sub("", _SPACES.sub(" ", _DASHES.sub("-", text))).translate(_SEPARATORS)
-    text = "".join(_digit(char) for char in unicodedata.normalize("NFKC", text))
+    text = _OTHER_DIGIT.sub(lambda found: _digit(found[0]), unicodedata.normalize("NFKC", text))
     if "\\" in text or "~" in text or "{" in text:
         text = _LATEX_TEXT.sub(r" \1 ", _LATEX_GROUP.sub("", text))
         text = _LATEX_SPACE.sub(" ", text).replace("\\%", "%").replace("\\$", "$").replace("\\#", "#")

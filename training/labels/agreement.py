@@ -75,7 +75,8 @@ def agreement(strong: str, weak: str, prompt: str) -> Kind | None:
         return Kind.IDENTICAL if same_json(value, other) else _same_but_explained(value, other, prompt)
     if is_refusal(strong) or is_refusal(weak) or (_CODE.search(strong) and blocks(strong)):
         return None
-    first, second = chosen_letter(strong, offered := options(prompt)), chosen_letter(weak, offered)
+    offered = options(prompt)
+    first, second = (chosen_letter(text, offered) if offered else None for text in (strong, weak))
     if first is not None or second is not None:
         return Kind.FINAL if first == second else None
     mine, yours = _final(strong), _final(weak)

@@ -63,7 +63,7 @@ def normal_form(text: str) -> str:
     plain = _LATEX_NOISE.sub("", _without_bold(text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     plain = _RAISED.sub(lambda found: f"^({unicodedata.normalize('NFKC', found[0])})", _VULGAR.sub(r"\1 \2", plain))
     plain = " ".join(unicodedata.normalize("NFKC", plain).casefold().split()).strip(_EDGES)
-    return _IDLE_SPACE.sub("", plain) if _FORMULA.search(plain) else plain
+    return unicodedata.normalize("NFC", _IDLE_SPACE.sub("", plain)) if _FORMULA.search(plain) else plain
 
 
 def loose_form(text: str) -> str:

@@ -24,7 +24,7 @@ demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen reques
 	@mkdir -p $(DEMO)
 	$(BIN)/turnout sample --rows 3000 --seed 0 --out $(DEMO)/log.jsonl.gz
 	$(BIN)/turnout train $(DEMO)/log.jsonl.gz --out $(DEMO)/bundle --name demo
-	@$(BIN)/python -m turnout.training.sample.demo $(DEMO)/bundle
+	@$(BIN)/python -m turnout.training.cli.demo $(DEMO)/bundle
 	@echo "bundle: $(DEMO)/bundle"
 	@echo "report: $(DEMO)/bundle/report/index.html"
 

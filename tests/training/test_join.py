@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import permutations
 from pathlib import Path
 
@@ -132,3 +133,22 @@ def test_a_join_loses_no_answer_and_invents_none(rows: list[tuple[str, dict[str,
     for prompt in {one.prompt.text for one in joined}:
         left = {bool(one.strong) for one in joined if one.prompt.text == prompt and bool(one.strong) != bool(one.weak)}
         assert len(left) <= 1, "an answer of either model was left over for the same request"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "joined"),
+    [
+        ({}, {}, 1), ({"temperature": 0}, {"temperature": 0}, 1), ({"temperature": None}, {}, 1), ({"user": "a"}, {"user": "b"}, 1),  # noqa: E501
+        ({"temperature": 0}, {"temperature": 1}, 0), ({"max_tokens": 5}, {}, 0), ({"stop": ["a"]}, {"stop": ["b"]}, 0),
+        ({"tools": [{"type": "function", "function": {"name": "a"}}]}, {"tools": [{"type": "function", "function": {"name": "b"}}]}, 0),  # noqa: E501
+        ({"response_format": {"type": "json_object"}}, {"response_format": {"type": "json_schema", "json_schema": {"name": "x"}}}, 0),  # noqa: E501
+    ],
+)  # fmt: skip
+def test_requests_are_the_same_only_with_the_same_tools_format_and_parameters(tmp_path, one, other, joined):
+    rows = [
+        {"request": {"messages": [{"role": "user", "content": "Hi"}], **extra}, "responses": {model: {"content": "x"}}}
+        for model, extra in (("gpt-4o", one), ("gpt-4o-mini", other))
+    ]
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert len(read_records([log], Pair()).joined(JoinBy.PROMPT).records) == 2 - joined

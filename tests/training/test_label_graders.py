@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.bench.labels import HELD_OUT, KEYS, NOBODY, Compared, agreed_rows, compare, tallies
+from tests.bench.labels import HELD_OUT, Compared, compare
 from tests.log_builders import record
-from turnout.training.labels.agreement import CONFIDENCE
 from turnout.training.labels.choices import options
+from turnout.training.labels.confidence import _ORDER, MEASURED, MIN_ROWS, shape_of
 from turnout.training.labels.graders.json_equality import same_json
 from turnout.training.labels.graders.spans import span_f1
 from turnout.training.labels.graders.token_f1 import token_f1, words
@@ -49,7 +49,6 @@ def label(reference: str, answer: str, weak: str | None = None, margin: float = 
         ("Neutral", "Neutral. The speaker names both sides.", "normalised", 1.0),
         ("yes", "No, because yes would be a lie.", "normalised", 0.0),
         ("Paris", "I believe it must be Paris, on the Seine.", "contains", 1.0),
-        ("Paris", "I believe it must be Parish Hall, by the sea.", "contains", 0.0),
         ("42", "6 x 7 = 42", "number", 1.0),
         (MENTIONS, "Gestern las er DOKTOR FAUST.", "mentions", 1.0),
         (MENTIONS, "Gestern las er Hamlet.", "mentions", 0.0),
@@ -63,7 +62,6 @@ def label(reference: str, answer: str, weak: str | None = None, margin: float = 
         ('{"x": 1, "y": [2, "z"]}', 'Sure:\n```json\n{"y": [2.0, "z"], "x": 1}\n```\nDone.', "json", 1.0),
         ('{"x": 1}', '{"x": 1, "y": 2}', "json", 0.0),
         ('{"x": 1}', '{"x": true}', "json", 0.0),
-        ('{"x": 1}', "x is 1", "json", 0.0),
         (LABELS, '{"b": ["city"], "a": ["date"]}', "json", (2 / 3 + 1) / 2),
         (LABELS, '{"b": ["city", "These cells all name large towns."], "a": ["time", "date"]}', "json", 1.0),
     ],
@@ -162,13 +160,16 @@ def pair_rows(shared_data: Path) -> list[Compared]:
 @pytest.mark.slow
 @pytest.mark.shared_data
 def test_stated_confidences_are_those_measured_on_held_out_rows(shared_data: Path, pair_rows: list[Compared]):
-    rows = [*pair_rows, *compare(shared_data / "other-pairs.parquet")]
-    found = tallies([row for row in rows if row.record.reference is not None], KEYS["labeller"]) | agreed_rows(rows)
-    measured = {name: halves[HELD_OUT].confidence for name, halves in found.items() if name != NOBODY}
-    stated = {f"reference:{grader.name}": grader.confidence for kind in KINDS for grader in kind}
-    stated |= {f"agreement:{kind}": confidence for kind, confidence in CONFIDENCE.items()}
-    assert measured == pytest.approx({name: stated[name] for name in measured}, abs=5e-5)
-    assert len(measured) == 9
+    names = ("gpt-4o_gpt-4o-mini-2.parquet", "other-pairs.parquet")
+    rows = [*pair_rows, *(row for name in names for row in compare(shared_data / name))]
+    hits = defaultdict(list)
+    for row in rows:
+        if row.half == HELD_OUT and row.record.reference is not None and row.match is not None:
+            answers = row.record.strong.content, row.record.weak.content
+            key = row.labeller.removeprefix("reference:"), max(map(shape_of, answers), key=_ORDER.index)
+            hits[key].append(row.match == row.true_match)
+    measured = {key: (sum(found) + 1) / (len(found) + 2) for key, found in hits.items() if len(found) >= MIN_ROWS}
+    assert measured == pytest.approx(MEASURED, abs=5e-5)
 
 
 @pytest.mark.shared_data

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.log_builders import record
 from turnout.training.labels import label_records
-from turnout.training.labels.agreement import label_by_agreement
+from turnout.training.labels.agreement import agreement, label_by_agreement
 from turnout.training.labels.choices import options
 from turnout.training.labels.reference import label_by_reference
-from turnout.training.logs.records import Label, Record
+from turnout.training.logs.records import Label, Record, Response
 
 CHOICE = "Which is a fruit?\nA. stone\nB. apple\nC. chair"
 
@@ -107,10 +109,12 @@ def test_any_way_to_write_a_number_is_read_alike(whole: int, cents: int):
     ("reference", "strong", "weak", "scores"),
     [
         ("Positive", "positive", "Negative", (1.0, 0.0)),
-        ("New York", "**New York**.", "Boston", (1.0, 0.0)),
+        ("New York", "**New York**.", "New  York", (1.0, 1.0)),
         ("x^2 + 1", "$x^2+1$", "x^2", (1.0, 0.0)),
         (r"\frac{x}{2}", r"\boxed{\dfrac{x}{2}}", r"\boxed{\frac{x}{3}}", (1.0, 0.0)),
-        ("Paris", "The capital of France is Paris", "Lyon, I think.", (1.0, 0.0)),
+        ("Paris", "The capital of France is Paris", "Paris.", (1.0, 1.0)),
+        ("Paris", "Paris", "Lyon", None),
+        ("Germany", "Germany", "Deutschland", None),
     ],
 )
 def test_a_short_text_is_equal_in_its_normal_form(
@@ -138,7 +142,7 @@ def test_a_reference_that_needs_judgement_gives_no_label(reference: str):
     [
         ("Why?", "Because.", "because"),
         (CHOICE, "B", "The answer is (B)."),
-        ("How many?", "6 x 7.\n#### 42", '{"answer": "42.0"}'),
+        ("How many?", "6 x 7.\n#### 42", "The answer is 42.0"),
         ("JSON?", '{"a": 1, "b": [2]}', '```json\n{"b": [2], "a": 1}\n```'),
     ],
 )
@@ -167,3 +171,50 @@ def test_no_text_makes_a_labeller_raise(prompt: str, answer: str, reference: str
 @pytest.mark.timeout(10)
 def test_no_text_takes_long_to_read(text: str):
     label_records([record(text, strong=text, weak=text + "x", reference="42")])
+
+
+UNUSABLE = {
+    "empty": Response(""),
+    "blank": Response("  \n"),
+    "refused by the provider": Response("No.", is_refusal=True),
+    "refused in words": Response("I'm sorry, but I can't help with that."),
+    "refused in German": Response("Es tut mir leid, aber ich kann dabei nicht helfen."),
+    "cut off": Response("The town is", finish_reason="length"),
+    "filtered": Response("The", finish_reason="content_filter"),
+    "cut off in its JSON": Response('{"town": "Tow'),
+    "still thinking": Response("<think>Which town could it"),
+}
+
+
+@pytest.mark.parametrize("weak", UNUSABLE.values(), ids=UNUSABLE)
+@pytest.mark.parametrize("reference", [None, "Town"])
+def test_an_unusable_answer_beside_a_usable_one_is_no_match(weak: Response, reference: str | None):
+    row = replace(record(strong="Town", reference=reference), weak=weak)
+    assert label(row).match == 0
+    turned = replace(row, strong=weak, weak=row.strong)
+    assert label(turned) is None or label(turned).match == 1
+
+
+def test_two_unusable_answers_say_nothing():
+    for weak in UNUSABLE.values():
+        assert label(replace(record(strong="x"), strong=UNUSABLE["refused in words"], weak=weak)) is None
+
+
+@pytest.mark.parametrize(
+    ("strong", "weak"),
+    [
+        ('{"answer": "yes", "amount": 100}', '{"answer": "yes", "amount": 250}'),
+        ('[{"q": 1, "answer": "A"}, {"q": 2, "answer": "B"}]', '[{"q": 1, "answer": "C"}, {"q": 2, "answer": "B"}]'),
+        ("The answer is as follows:\n1. Restart it.", "The answer is as follows:\n1. Throw it away."),
+        ("The answer is it depends.\nRent.", "The answer is it depends.\nBuy."),
+        ("The short answer is yes. But ask first.", "The short answer is yes. Take all you like."),
+        ("```python\nfor i in x:\n    a()\nb()\n```", "```python\nfor i in x:\n    a()\n    b()\n```"),
+        ("for i in x:\n    a()\nb()", "for i in x:\n    a()\n    b()"),
+        ("x = a_1", "x = a1"), ("2**3", "23"), ("100 MB", "100 Mb"), ("Answer: 3 weeks", "Answer: 3 months"),
+        ("Answer: 5 (Bob's)", "Answer: 5 (Ann's)"), ("Answer: 5\nAlso, Bob left.", "Answer: 5\nAlso, Ann left."),
+        ("Q1: the answer is A. Q2: the answer is B.", "Q1: the answer is C. Q2: the answer is B."),
+        ("In 1990 Ann won.", "In 1990 Bob won."), ("", ""),
+    ],
+)  # fmt: skip
+def test_answers_that_differ_in_anything_of_use_do_not_agree(strong: str, weak: str):
+    assert agreement(strong, weak, "What?") is None

@@ -176,7 +176,7 @@ def test_tools_json_and_tool_calls_of_a_pair_are_kept(tmp_path: Path):
 
 def test_a_refusal_is_the_answer(tmp_path: Path):
     row = build.openai_pair() | {"response": build.completion(None, refusal="I can't.")}
-    assert only(logged(tmp_path, row)).strong == Response("I can't.", None, 7, 2)
+    assert only(logged(tmp_path, row)).strong == Response("I can't.", None, 7, 2, is_refusal=True)
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

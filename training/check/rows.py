@@ -50,7 +50,8 @@ def answer_of(record: Record) -> tuple[Answer, Signals] | None:
         return None
     weak = record.weak
     tokens = None if weak.token_logprobs is None else tuple(weak.token_logprobs)
-    return Answer(weak.content or ""), Signals(tokens, weak.mean_logprob, weak.self_check)
+    answer = Answer(weak.content or "", is_refusal=weak.is_refusal, finish_reason=weak.finish_reason or "")
+    return answer, Signals(tokens, weak.mean_logprob, weak.self_check)
 
 
 def check_rows(records: Sequence[Record], first: Floats, ngrams: Ngrams) -> CheckRows:

@@ -20,6 +20,7 @@ from turnout.training.labels.graders.code import Limits
 from turnout.training.labels.logged import label_by_scores
 from turnout.training.labels.preference import label_by_preference
 from turnout.training.labels.reference import ReferenceLabeller
+from turnout.training.labels.usable import label_by_use
 from turnout.training.logs.records import Label, LabelledRecord, Record, Response
 
 __all__ = ["Decision", "Labelled", "Labeller", "Unlabelled", "label_records"]
@@ -92,6 +93,7 @@ def label_records(
         partial(label_by_scores, margin=margin),
         label_by_preference,
         ReferenceLabeller(margin, code_limits),
+        label_by_use,
         label_by_agreement,
     )
     decisions = [_decide(record, labellers) for record in records]

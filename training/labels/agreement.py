@@ -1,17 +1,25 @@
-"""Labels from agreement: two answers that end in the same answer are a match, whatever the truth.
+"""Labels from agreement: two answers that say the same are a match, whatever the truth.
 
 Disagreement says nothing (either may be right, or neither), so that this labeller only ever says match:
-rows labelled by it alone carry no information about when the strong model is needed.
+rows labelled by it alone carry no information about when the strong model is needed. All that the caller would use must
+agree: every field of JSON, every tool call, code to its indentation, and what stands beside a stated answer.
 """
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from enum import StrEnum
+from typing import Any
 
 from turnout.training.labels.choices import chosen_letter, options
-from turnout.training.labels.graders.json_equality import same_json
-from turnout.training.labels.numbers import Number, is_same, stated_number
-from turnout.training.labels.texts import is_short, json_value, normal_form, stated_answer
+from turnout.training.labels.fences import blocks
+from turnout.training.labels.figures import is_value, without_lead
+from turnout.training.labels.graders.json_equality import EXPLAINING_KEYS, compare_json, same_json
+from turnout.training.labels.stretches import MAX_CHARS, Shape, Stretch, states_nothing, stretches, without_thinking
+from turnout.training.labels.texts import exact_form, is_label, json_value
+from turnout.training.labels.usable import flaw, is_refusal
+from turnout.training.labels.values import same_value
 from turnout.training.logs.records import Label, Record
 
 NAME = "agreement"
@@ -29,41 +37,109 @@ class Kind(StrEnum):
 CONFIDENCE = {Kind.IDENTICAL: 0.9997, Kind.FINAL: 0.9983}
 """How often such rows are a match by their scores, as (hits + 1) / (rows + 2).
 
-Counted on the held-out half of the shared rows (README.md beside this file): identical 7,168 of 7,169, final 6,472 of
-6,482. All of these are short or structured answers: free text that is identical is rare.
-"""
+Counted on the held-out half of the shared rows (README.md beside this file). All of these are short or structured answers:
+free text that is identical is rare.
+"""  # noqa: E501
+
+_CODE = re.compile(
+    r"^(?: {2,}|\t)\S|[{};][ \t]*$|^[ \t]*(?:def|class|for|while|if|import|from|return|function|const|let|var|SELECT|#include)\b",  # noqa: E501
+    re.MULTILINE,
+)
+_CLOSING = re.compile(
+    r"[\s*_`$\\\])}.!。]*(?:\b(?:i )?hope (?:this|that) helps[.!]*|let me know[^.\n]*[.!]?)?\s*", re.IGNORECASE
+)
+_DEPENDS = frozenset(
+    {"yes", "no", "true", "false", "it depends", "maybe", "ja", "nein", "oui", "non", "none", "ok", "done"}
+)
+"""What says too little for the text around it to be left out."""
 
 
 def label_by_agreement(record: Record) -> Label | None:
-    """Return match = 1 when both answers say the same in the end; None when they don't, or one is missing."""
+    """Return match = 1 when both answers say the same; None when they don't, or one is missing or can't be used."""
     if record.strong is None or record.weak is None or not record.strong.content or not record.weak.content:
         return None
     kind = agreement(record.strong.content, record.weak.content, record.prompt.text)
-    return None if kind is None else Label(1, f"{NAME}:{kind}", CONFIDENCE[kind])
+    if kind is None or flaw(record.strong) or flaw(record.weak):
+        return None
+    return Label(1, f"{NAME}:{kind}", CONFIDENCE[kind])
 
 
 def agreement(strong: str, weak: str, prompt: str) -> Kind | None:
     """Return in what the two answers agree, None when they don't."""
-    if normal_form(strong) == normal_form(weak):
-        return Kind.IDENTICAL
-    value = json_value(strong)
-    if value is not None and same_json(value, json_value(weak)):
-        return Kind.IDENTICAL
-    first, second = _final(strong, prompt), _final(weak, prompt)
-    if isinstance(first, Number) and isinstance(second, Number):
-        return Kind.FINAL if is_same(first, second) else None
-    return Kind.FINAL if first is not None and first == second else None
+    if strong == weak or _is_same_text(strong, weak):
+        return Kind.IDENTICAL if strong.strip() else None
+    if max(len(strong), len(weak)) > MAX_CHARS:
+        return None
+    value, other = json_value(strong), json_value(weak)
+    if value is not None and other is not None:
+        return Kind.IDENTICAL if same_json(value, other) else _same_but_explained(value, other, prompt)
+    if is_refusal(strong) or is_refusal(weak) or (_CODE.search(strong) and blocks(strong)):
+        return None
+    offered = options(prompt)
+    first, second = (chosen_letter(text, offered) if offered else None for text in (strong, weak))
+    if first is not None or second is not None:
+        return Kind.FINAL if first == second else None
+    mine, yours = _final(strong), _final(weak)
+    return Kind.FINAL if mine is not None and yours is not None and _is_same_answer(mine, yours, prompt) else None
 
 
-def _final(answer: str, prompt: str) -> Number | str | None:
-    """Return the option chosen, the number or the short text that the answer states; None when it states none."""
-    letter = chosen_letter(answer, options(prompt))
-    if letter is not None:
-        return letter
-    number = stated_number(answer)
-    if number is not None:
-        return number
-    stated = stated_answer(answer)
-    if stated is not None and is_short(stated):
-        return normal_form(stated)
-    return None
+def _is_same_text(one: str, other: str) -> bool:
+    """Whether two texts are the same but for emphasis and line ends; code only to the last space."""
+    if _CODE.search(one) or _CODE.search(other) or blocks(one):
+        return unicodedata.normalize("NFC", one).strip("\n") == unicodedata.normalize("NFC", other).strip("\n")
+    return abs(len(one) - len(other)) <= 40 + len(one) // 4 and exact_form(one) == exact_form(other) != ""
+
+
+def _same_but_explained(one: Any, other: Any, prompt: str) -> Kind | None:
+    """Compare two JSON values by all their fields but those that explain; at least one must be left."""
+    mine, yours = _without_explanations(one), _without_explanations(other)
+    return Kind.FINAL if mine and yours and compare_json(mine, yours, prompt) and not _states_nothing(mine) else None
+
+
+def _without_explanations(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_explanations(part) for key, part in value.items() if not EXPLAINING_KEYS.fullmatch(key)}
+    return list(map(_without_explanations, value)) if isinstance(value, list) else value
+
+
+def _states_nothing(value: Any) -> bool:
+    parts = list(value.values()) if isinstance(value, dict) else value
+    return all(part is None or (isinstance(part, str) and states_nothing(part)) for part in parts)
+
+
+def _final(answer: str) -> str | None:
+    """Return the one thing that an answer states at its end, or that it is; None where more is said behind it."""
+    found = stretches(answer)
+    texts = {one.text for one in found}
+    if len(texts) != 1 or states_nothing(found[0].text):
+        return None
+    stretch = found[0]
+    text = without_thinking(answer).strip()
+    if stretch.shape is Shape.MARKED:
+        rest = text[text.rfind(stretch.text) + len(stretch.text) :]
+        before = text[: text.rfind(stretch.text)]
+        if not _CLOSING.fullmatch(rest) or (_is_bare_word(stretch.text) and len(before) > 80):
+            return None
+    elif stretch.shape not in {Shape.BARE, Shape.SENTENCE}:
+        return None
+    return _said(stretch)
+
+
+def _is_bare_word(text: str) -> bool:
+    return text.strip(" *_.!").casefold() in _DEPENDS
+
+
+def _said(stretch: Stretch) -> str | None:
+    """Return the stretch where it is a label or a figure and nothing more: what stands beside it could differ."""
+    plain = without_lead(stretch.text.strip(" \t\n*_.")).strip(" \t\n*_.")
+    if (
+        is_label(plain)
+        and not any(map(str.isdigit, plain))
+        and (stretch.shape is not Shape.SENTENCE or len(plain.split()) == 1)
+    ):
+        return plain
+    return plain if is_value(plain) else None
+
+
+def _is_same_answer(one: str, other: str, prompt: str) -> bool:
+    return same_value(one, other, prompt) is True

@@ -4,13 +4,39 @@ from __future__ import annotations
 
 import re
 
-from turnout.training.labels.texts import normal_form, stated_answers
+from turnout.training.labels.stretches import MAX_CHARS, Shape, Stretch, states_nothing, stretches, without_thinking
+from turnout.training.labels.texts import normal_form
 
 _OPTION = re.compile(r"(?<!\S)(?P<opening>\(?)(?P<letter>[A-J])(?P<closing>[).:])(?=\s)")
 _GOLD = re.compile(r"\s*\(?([A-J])\)?[.):]?\s*")
-_ALONE = re.compile(r"\W*([A-J])\W*")
-_LEADING = re.compile(r"\W*([A-J])(?:[).:]|\*\*)(?:\W|$)")
-_MARKED = re.compile(r"\*\*\W{0,2}([A-J])(?:[).:]|\*\*)|\(([A-J])\)")
+_ALONE = re.compile(r"\W*(?:(?:option|choice|answer)\W+)?([A-J])\W*", re.IGNORECASE)
+_LEADING = re.compile(
+    r"[\W_]*(?:(?:option|choice|answer)\W+)?([A-J])(?:[).:\]]|\*\*|\s+[-–—]\s|,\s|\s+(?:because|since|as|\())(?P<text>.*)",  # noqa: RUF001
+    re.DOTALL,
+)
+_MENTION = re.compile(
+    r"\*\*\W{0,2}(?P<bold>[A-J])(?:[).:]|\*\*)|\((?P<round>[A-J])\)|\[(?P<square>[A-J])\]|\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s?\W{1,4}(?P<named>[A-J])\b"
+    r"|(?:^|\n)\W{0,3}(?P<line>[A-J])[).:]\s|(?<![\w'’])(?P<bare>[B-HJ])(?![\w'’])"  # noqa: RUF001
+)
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=\W{0,3}[A-Z])|\n+|;\s")
+_REJECTS = re.compile(
+    r"\b(?:not|n't|isn't|aren't|wasn't|cannot|can't|doesn't|don't|never|neither|nor|wrong|incorrect|false|tempting|eliminate[ds]?|rule[sd]? out|ruling out|exclude[ds]?"  # noqa: E501
+    r"|rejects?|rejected|unlikely|implausible|less likely|too|except|rather than|instead of|unlike|would be if|seems|looks|might|may|could|perhaps|maybe|possibly|either|or"  # noqa: E501
+    r"|though|although|while|first thought|at first|distractor|nicht|falsch|pas|faux|no es|incorrecta?)\b|n['’]t\b",  # noqa: RUF001
+    re.IGNORECASE,
+)
+_ASSERTS = (
+    re.compile(
+        r"(?:\b(?:is|be|was|are|choose|chose|pick|select|go with|going with|leaves?|leaving|answer|option|choice|holds?|therefore|thus|hence|so|only|means|namely|say|would be)\b[\s:,*(\[\"'“]*"  # noqa: E501
+        r"(?:(?:the )?(?:option|choice|letter|answer)\b[\s:*(\[]*)?)\(?\*{0,2}(?P<letter>[A-J])(?![\w'’])",  # noqa: RUF001
+    ),
+    re.compile(
+        r"(?<![\w'’])\(?\*{0,2}(?P<letter>[A-J])\*{0,2}[).:]?\*{0,2}(?:\s*\([^()]*\))?[\s,]+(?:is|holds?|must be|works|fits|would be|remains)\b(?!\s+(?:not|wrong|incorrect|false|too|tempting|n't|unlikely|a |an |the wrong))"  # noqa: RUF001,E501
+    ),
+)
+_HEDGES = re.compile(
+    r"\b(?:either|or|and|maybe|perhaps|possibly|might|could|not|both|neither|between|n't)\b|\?|/", re.IGNORECASE
+)
 
 
 def options(prompt: str) -> dict[str, str]:
@@ -65,18 +91,111 @@ def gold_letter(reference: str, offered: dict[str, str]) -> str | None:
 
 def chosen_letter(answer: str, offered: dict[str, str]) -> str | None:
     """Return the letter the answer picks, in any usual form; None when it picks none, several, or one not offered."""
-    stated = {_letter(text) or _by_text(text, offered) for text in stated_answers(answer)} - {None}
-    letters = stated or {_letter(answer) or _by_text(answer, offered)}
-    letter = letters.pop()
-    return None if letters or letter not in offered else letter
+    if len(answer) == 1:
+        return answer if answer in offered else None
+    found = stretches(answer)
+    marked = [one.text for one in found if one.shape in {Shape.MARKED, Shape.JSON}]
+    if marked:
+        letters = {
+            _of_statement(text, offered) for text in marked if not states_nothing(text) and _speaks(text, offered)
+        }
+        letter = letters.pop() if len(letters) == 1 else None
+    else:
+        text = without_thinking(answer)
+        letter = _of_text(text, offered, found) if len(text) <= MAX_CHARS else None
+    return letter if letter in offered else None
 
 
-def _letter(text: str) -> str | None:
-    for found in (_ALONE.fullmatch(text), _LEADING.match(text)):
-        if found:
-            return found[1]
-    marked = {bold or bracketed for bold, bracketed in _MARKED.findall(text)}
-    return marked.pop() if len(marked) == 1 else None
+def _speaks(text: str, offered: dict[str, str]) -> bool:
+    """Whether a stretch speaks of options at all: "24.2 kcal" before "the answer is (D)" does not."""
+    return bool(
+        _MENTION.search(text) or _ALONE.fullmatch(text) or re.match(r"\W{0,4}[A-J]\b", text) or _by_text(text, offered)
+    )
+
+
+def _of_statement(text: str, offered: dict[str, str]) -> str | None:  # noqa: PLR0911
+    """Return the letter of a stretch that states the answer: `B`, `(B) apple`, `apple`, `B because A is a stone`."""
+    if found := _ALONE.fullmatch(text):
+        return found[1].upper() if len(text.strip()) == 1 else found[1]
+    if quoted := _by_text(text, offered):
+        return quoted
+    if _REJECTS.search(text):
+        rejected, asserted, mentioned = set[str](), set[str](), set[str]()
+        for sentence in _SENTENCE.split(text)[:MAX_SENTENCES]:
+            _hear(sentence, rejected, asserted, mentioned)
+        chosen = asserted - rejected
+        if rejected or len(chosen) > 1:
+            return chosen.pop() if len(chosen) == 1 else None
+    if found := _LEADING.match(text):
+        return _not_another(found[1], found["text"], offered)
+    first = re.match(
+        r"[\W_]*(?:(?:the )?(?:option|choice|letter)\W+)?(?:\*\*)?\(?([A-J])(?![\w'’])(?P<text>.*)",  # noqa: RUF001
+        text,
+        re.DOTALL,
+    )
+    if first and first[1] not in "AI" and not _HEDGES.match(first["text"].lstrip(" ,*)").split(" ")[0] or "x"):
+        return first[1]
+    letters = {mention.group(mention.lastgroup or 0) for mention in _MENTION.finditer(text)}
+    if len(letters) == 1 and not _HEDGES.search(text):
+        return letters.pop()
+    return _by_text(re.split(r"\s*[(,;.]|\s+(?:because|since|as)\b", text, maxsplit=1)[0], offered)
+
+
+def _of_text(text: str, offered: dict[str, str], found: tuple[Stretch, ...]) -> str | None:  # noqa: PLR0911
+    """Return the letter that a text without marks picks."""
+    if alone := _ALONE.fullmatch(text):
+        return alone[1] if alone[1].isupper() else None
+    if quoted := _by_text(text, offered):
+        return quoted
+    rejected, asserted, mentioned = set[str](), set[str](), set[str]()
+    for sentence in _SENTENCE.split(text)[:MAX_SENTENCES]:
+        _hear(sentence, rejected, asserted, mentioned)
+    if _CORRECTED.search(text):
+        return None
+    leading = _LEADING.match(text)
+    is_list = len({mark.group("line") for mark in _MENTION.finditer(text)} - {None}) > 1
+    if leading and not is_list and leading[1] not in rejected and not _REJECTS.search(text.partition("\n")[0][:80]):
+        asserted.add(_not_another(leading[1], leading["text"], offered) or "?")
+    chosen = asserted - rejected
+    if len(chosen) == 1:
+        return chosen.pop()
+    if chosen or rejected:
+        return None
+    if len(mentioned) == 1 and not _REJECTS.search(text):
+        return mentioned.pop()
+    opening = [one.text for one in found]
+    quoted_letters = {_by_text(part, offered) for part in opening}
+    return quoted_letters.pop() if len(quoted_letters) == 1 and not mentioned else None
+
+
+def _hear(sentence: str, rejected: set[str], asserted: set[str], mentioned: set[str]) -> None:
+    """Sort the letters of a sentence into those it rejects, asserts, and only mentions in an option's style."""
+    letters = {
+        mention.group(mention.lastgroup or 0) for mention in _MENTION.finditer(sentence) if mention.lastgroup != "bare"
+    }
+    said = {found["letter"] for pattern in _ASSERTS for found in pattern.finditer(sentence)}
+    if _REJECTS.search(sentence):
+        head, but, tail = _BUT.split(sentence, maxsplit=1) if _BUT.search(sentence) else (sentence, "", "")
+        rejected |= {mention.group(mention.lastgroup or 0) for mention in _MENTION.finditer(head)}
+        if but and not _REJECTS.search(tail):
+            asserted |= {found["letter"] for pattern in _ASSERTS for found in pattern.finditer(tail)}
+        return
+    asserted |= said
+    mentioned |= letters
+
+
+_BUT = re.compile(r"(\bbut\b|\bhowever\b|\bso\b|\btherefore\b|\bhence\b)", re.IGNORECASE)
+_CORRECTED = re.compile(
+    r"\b(?:wait|actually|correction|scratch that|on second thought|i was wrong|oops|let me re)\b", re.IGNORECASE
+)
+MAX_SENTENCES = 400
+
+
+def _not_another(letter: str, text: str, offered: dict[str, str]) -> str | None:
+    """Return the letter unless what stands behind it is the text of another option."""
+    behind = normal_form(text.partition("\n")[0])
+    others = [one for one, option in offered.items() if one != letter and normal_form(option) == behind and behind]
+    return None if others and normal_form(offered.get(letter, "")) != behind else letter
 
 
 def _by_text(text: str, offered: dict[str, str]) -> str | None:

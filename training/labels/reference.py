@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from turnout.training.labels.confidence import confidence_of
 from turnout.training.labels.graders import Grade, Grader, Question
 from turnout.training.labels.graders.choice import CHOICE
 from turnout.training.labels.graders.code import Limits, code_grader, is_tests
@@ -19,8 +20,9 @@ from turnout.training.labels.graders.normalised import NORMALISED
 from turnout.training.labels.graders.spans import SPANS
 from turnout.training.labels.graders.texts import CONTAINS, MENTIONS
 from turnout.training.labels.graders.token_f1 import TOKEN_F1
-from turnout.training.labels.graders.values import NUMBER
-from turnout.training.logs.records import Label, Record
+from turnout.training.labels.graders.values import NUMBER, VALUE
+from turnout.training.labels.usable import flaw, is_refusal, knows_nothing
+from turnout.training.logs.records import Label, Record, Response
 
 NAME = "reference"
 KINDS: tuple[tuple[Grader, ...], ...] = (
@@ -29,6 +31,7 @@ KINDS: tuple[tuple[Grader, ...], ...] = (
     (MENTIONS,),
     (SPANS,),
     (JSON,),
+    (VALUE,),
     (EXACT, NORMALISED, CONTAINS),
 )
 """Kinds of reference, tried in this order: the first with a grader that reads it is its kind."""
@@ -40,6 +43,8 @@ class Graded:
 
     score: float
     grader: Grader
+    is_unusable: bool = False
+    """Whether nothing was answered: empty, cut off, refused."""
 
 
 @dataclass(frozen=True)
@@ -59,16 +64,19 @@ class ReferenceLabeller:
         """Return the label; None without a reference, or where an answer is missing or can't be read."""
         if record.reference is None or record.strong is None or record.weak is None:
             return None
-        if not record.strong.content or not record.weak.content:
+        if not record.strong.content:
             return None
         graders = self.graders_for(Question(record.prompt.text, record.reference))
-        strong = grade_answer(record.strong.content, graders) if graders else None
-        weak = grade_answer(record.weak.content, graders) if strong else None
+        strong = _graded(record.strong, graders, record.reference)
+        weak = _graded(record.weak, graders, record.reference) if strong else None
+        if strong and weak and strong.is_unusable and weak.is_unusable:
+            return None
         if strong is None or weak is None:
             return None
         least = min(strong.grader, weak.grader, key=lambda grader: grader.confidence)
         match = int(weak.score >= strong.score - self.margin)
-        return Label(match, f"{NAME}:{least.name}", least.confidence, strong.score, weak.score)
+        sure = confidence_of(least.name, least.confidence, record.strong.content, record.weak.content or "")
+        return Label(match, f"{NAME}:{least.name}", sure, strong.score, weak.score)
 
     def graders_for(self, question: Question) -> list[tuple[Grader, Grade]]:
         """Return the graders of the reference's kind with how they grade; empty when it is of none."""
@@ -86,6 +94,17 @@ class ReferenceLabeller:
     @cached_property
     def _kinds(self) -> tuple[tuple[Grader, ...], ...]:
         return (*KINDS[:-1], (*KINDS[-1], TOKEN_F1)) if self.margin > 0 else KINDS
+
+
+def _graded(answer: Response, graders: Sequence[tuple[Grader, Grade]], reference: str) -> Graded | None:
+    """Grade an answer; one that can't be used, or says that it doesn't know, is wrong unless the gold one does too."""
+    content = answer.content or ""
+    if not graders or (answer.content is None and not flaw(answer)):
+        return None
+    if (flaw(answer) or knows_nothing(content)) and not (is_refusal(reference) or knows_nothing(reference)):
+        is_gold = content.strip() == reference.strip()
+        return None if is_gold else Graded(0.0, graders[0][0], is_unusable=bool(flaw(answer)))
+    return grade_answer(content, graders)
 
 
 def grade_answer(answer: str, graders: Sequence[tuple[Grader, Grade]]) -> Graded | None:

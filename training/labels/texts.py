@@ -1,15 +1,19 @@
-"""Texts: what an answer says in the end, and when two short answers say the same.
+"""Texts: when two short texts say the same, and the JSON in a text.
 
-Comes in: the text of an answer. Goes out: the answer that it states, or its normal form.
-"""
+Comes in: the text of an answer. Goes out: its normal forms, and the JSON that it is or holds. Which stretch of it is the
+answer, `stretches` says.
+"""  # noqa: E501
 
 from __future__ import annotations
 
+import json
 import re
 import unicodedata
 from typing import Any
 
 import msgspec
+
+from turnout.training.labels.fences import blocks
 
 SHORT_ANSWER_CHARS = 80
 """A longer text is prose: it holds an answer rather than being one."""
@@ -17,38 +21,25 @@ SHORT_ANSWER_CHARS = 80
 LABEL_WORDS, LABEL_CHARS, UNSPACED_LABEL_CHARS = 4, 40, 10
 """How much text is a label or a name, which is written in one way only; the last for scripts without spaces."""
 
-_JSON_FIELD = re.compile(r'"(?:final_?)?answer"\s*:\s*("(?:[^"\\]|\\.)*"|[^\s,}\]]+)', re.IGNORECASE)
-_BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{(?:[^{}]|\{[^{}]*\})*\})*)\}")
-_HASHES = re.compile(r"####[ \t]*(\S[^\n]*)")
-_PHRASE = re.compile(
-    r"(?:final answer|correct answer|answer|antwort|réponse|respuesta)[ \t*_\"'：:]{0,4}"  # noqa: RUF001  # a full-width colon
-    r"(?:is|est|ist|es|=|(?<=[:：]))[ \t]*([^\n]+?)(?=[.。]\s|\n|$)",  # noqa: RUF001
-    re.IGNORECASE,
-)
-_FENCE = re.compile(r"```[a-zA-Z]*\n(.*?)```", re.DOTALL)
-_MARKS = (('"', _JSON_FIELD), ("\\boxed", _BOXED), ("####", _HASHES), ("", _PHRASE))
-"""Each with what must stand in the text for it to match: looking for that first spares most searches."""
 _LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|!|,|;| |text|mathrm|mbox|\$)|[$]")
 _FORMULA = re.compile(r"[\\^+*/]")
 _CODE = re.compile(r"[=;<>|\[\]{}]")
-_MARKDOWN = re.compile(r"\*\*|__|`")
+_BOLD = re.compile(r"(?<![\w*)\]}^])(\*\*|__|\*|_|`{1,3})(?=[^\s*_`])(.{1,400}?)(?<=[^\s*_`])\1(?![\w*(\[{^])")
+_RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207e]+")
+_VULGAR = re.compile("(\\d)([\u00bc-\u00be\u2150-\u215e])")
+_IDLE_SPACE = re.compile(r"(?<!\w) | (?!\w)")
+_ARTICLE = re.compile(r"^(?:the|an?)\s+(?=\w{2})")
+_HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
+_LONG_WORD = re.compile(r"[^\W\d_]{4,}")
+_BRACKET = re.compile(r"[{\[]")
+_DECODER = json.JSONDecoder()
+MAX_CHARS = 40_000
+"""In a longer text no pairs of marks are sought, each of which costs a look at what follows."""
+MAX_BRACKETS = 50
+"""From how many brackets JSON is sought: each costs a look at the rest of the text."""
+LOOSE_CHARS = 5
+"""A shorter name with a hyphen may be another without: `re-do` is six."""
 _EDGES = " \t\n\r.,;:!?\"'“”„«»‘’。、「」…"  # noqa: RUF001  # quotation marks of many languages are meant
-
-
-def stated_answers(text: str) -> list[str]:
-    """Return all that the text marks as its answer, by the strongest mark it uses.
-
-    The marks are, in this order: a JSON `answer` field, a box, `####`, or a phrase such as "the answer is".
-    """
-    for needle, pattern in _MARKS:
-        if (needle in text) and (found := pattern.findall(text)):
-            return [_unquoted(answer).strip() for answer in found]
-    return []
-
-
-def stated_answer(text: str) -> str | None:
-    """Return the last answer that the text marks as such; None when it marks none."""
-    return next(reversed(stated_answers(text)), None)
 
 
 def is_short(text: str) -> bool:
@@ -66,19 +57,45 @@ def is_label(text: str) -> bool:
 
 
 def normal_form(text: str) -> str:
-    """Return the text without what does not change an answer: case, width, mark-up, edges, and spaces in formulas."""
+    """Return the text without what does not change a word: case, width, mark-up, edges, and spaces in formulas."""
     if text.isalnum() and text.isascii():
         return text.lower()  # a letter, a word or a number: most answers of a log
-    plain = _LATEX_NOISE.sub("", _MARKDOWN.sub("", text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    plain = _LATEX_NOISE.sub("", _without_bold(text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
+    plain = _RAISED.sub(lambda found: f"^({unicodedata.normalize('NFKC', found[0])})", _VULGAR.sub(r"\1 \2", plain))
     plain = " ".join(unicodedata.normalize("NFKC", plain).casefold().split()).strip(_EDGES)
-    return plain.replace(" ", "") if _FORMULA.search(plain) else plain
+    return unicodedata.normalize("NFC", _IDLE_SPACE.sub("", plain)) if _FORMULA.search(plain) else plain
+
+
+def loose_form(text: str) -> str:
+    """Return the normal form of a name without what is left out as often as not: an article, hyphens, `&` for and."""
+    plain = _ARTICLE.sub("", normal_form(text)).replace("&", "and")
+    return _HYPHEN.sub("", plain) if len(plain) >= LOOSE_CHARS else plain
+
+
+def exact_form(text: str) -> str:
+    """Return the text without mark-up around it and with one kind of space; case stays: `mW` is not `MW`.
+
+    Words of four letters and more are folded: case tells no units apart in those.
+    """
+    plain = " ".join(_without_bold(text).split()).strip(_EDGES.replace("!", "").replace(".", "")).rstrip(".")
+    plain = plain if plain[-2:-1].isdigit() else plain.rstrip("!.")  # 5! is no 5
+    return _LONG_WORD.sub(lambda found: found[0].casefold(), plain)
+
+
+def _without_bold(text: str) -> str:
+    before = None
+    if len(text) > MAX_CHARS:
+        return text.replace("**", "")
+    while text != before and ("*" in text or "_" in text or "`" in text):
+        before, text = text, _BOLD.sub(r"\2", text)
+    return text
 
 
 def json_value(text: str) -> Any:
     """Return the JSON object or list that the text is, in a code fence or not; None when it is neither."""
     bare = text.strip()
-    if bare.startswith("```") and bare.endswith("```"):
-        bare = bare[3:-3].partition("\n")[2]
+    if bare.startswith(("```", "~~~")) and len(fenced := blocks(bare)) == 1 and fenced[0].is_whole:
+        bare = fenced[0].code
     try:
         value = msgspec.json.decode(bare)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):
@@ -89,22 +106,32 @@ def json_value(text: str) -> Any:
 def embedded_json(text: str) -> Any:
     """Return the JSON object or list that the text is or holds; None when there is none.
 
-    It is sought as the whole text, in the last code fence, and from the first bracket to the last.
+    It is sought as the whole text, in the code fences, of which the last counts, and from each bracket on that begins
+    a value, of which the longest does.
     """
+    return max(found, key=_length) if (found := json_values(text)) else None
+
+
+def json_values(text: str) -> list[Any]:
+    """Return the objects and lists that a text holds: all of it, or each of its code fences, or what stands in its prose."""  # noqa: E501
     if (value := json_value(text)) is not None:
-        return value
-    for fenced in reversed(_FENCE.findall(text)):
-        if (value := json_value(fenced)) is not None:
-            return value
-    starts = [place for place in (text.find("{"), text.find("[")) if place >= 0]
-    if not starts:
-        return None
-    start = min(starts)
-    return json_value(text[start : text.rfind("}" if text[start] == "{" else "]") + 1])
+        return [value]
+    fenced = [value for block in blocks(text) if (value := json_value(block.code)) is not None]
+    return fenced[-1:] if fenced and all(value == fenced[-1] for value in fenced) else fenced or _in_prose(text)
 
 
-def _unquoted(raw: str) -> str:
-    # Not decoded as JSON: models write "\frac" with one backslash, which JSON reads as a form feed.
-    if len(raw) >= 2 and raw[0] == raw[-1] == '"':
-        return raw[1:-1].replace('\\"', '"').replace("\\\\", "\\")
-    return raw
+def _length(value: Any) -> int:
+    return len(json.dumps(value, default=str))
+
+
+def _in_prose(text: str) -> list[Any]:
+    found, place, tried = list[Any](), 0, 0
+    while (start := _BRACKET.search(text, place)) is not None and tried < MAX_BRACKETS:
+        tried += 1
+        try:
+            value, place = _DECODER.raw_decode(text, start.start())
+        except (ValueError, RecursionError):
+            place = start.end()
+            continue
+        found.append(value)
+    return found

@@ -102,7 +102,7 @@ def _weak_cost_share(costs: RequestCosts | None) -> float:
 
 
 def _described(data: Dataset, kept: Ints, found: LearnedCheck, seed: int) -> SecondLook:
-    answered = np.flatnonzero(~np.isnan(found.p_checked))
+    answered = np.flatnonzero(found.p_checked >= 0.0)  # where nothing vouches for an answer there is no probability
     signalled = answered[found.has_signal[answered]]
 
     def figures(places: NDArray[np.int64]) -> Evaluation:

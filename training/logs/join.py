@@ -91,17 +91,21 @@ def _keys(records: Sequence[Record], by: JoinBy) -> NDArray[np.void]:
 def may_join(record: Record, by: JoinBy) -> bool:
     """Whether another record may hold the other model's answer.
 
-    By prompt, none may for a request with images: records only count these, and "What is in this picture?" is asked of
-    many pictures.
+    By prompt, none may for a request with images or other content that is not text: records only count these, and "What
+    is in this picture?" is asked of many pictures.
     """
     has_one_answer = (record.strong is None) != (record.weak is None)
-    return has_one_answer and by is not JoinBy.NONE and not (by is JoinBy.PROMPT and record.prompt.images)
+    return (
+        has_one_answer
+        and by is not JoinBy.NONE
+        and not (by is JoinBy.PROMPT and (record.prompt.images or record.prompt.is_beyond_features))
+    )
 
 
 def join_digest(record: Record, by: JoinBy) -> bytes:
     """Return what two records that are the same request have in common, hashed to `DIGEST_BYTES`."""
     prompt = record.prompt
-    facts = f"{prompt.turns} {prompt.tools} {prompt.wants_json}\n{prompt.text}"
+    facts = f"{prompt.turns} {prompt.tools} {prompt.wants_json} {record.carried}\n{prompt.text}"
     key = record.id if by is JoinBy.ID else facts
     return hashlib.blake2b(key.encode("utf-8", "surrogatepass"), digest_size=DIGEST_BYTES).digest()
 

@@ -15,13 +15,15 @@ class Response:
     """What one model answered.
 
     Attributes:
-        content: the answer's text; None when the log kept only its score.
+        content: the answer's text, its tool calls included; None when the log kept only its score.
         score: 0 to 1, 1 is right; None when nobody scored it.
         prompt_tokens, completion_tokens: as the provider counted them; None when unknown.
         token_logprobs: natural log-probability, 0 or less, of each token of the answer; None where none were logged.
         mean_logprob: their mean, also where only that was logged; None when unknown.
         self_check: log-probability that the model itself calls its answer right, signed as
             `turnout.serving.router.answer` says; None when it was not asked.
+        finish_reason: why the model stopped, as the provider says it; None when unknown.
+        is_refusal: whether the provider marks it as a refusal.
     """
 
     content: str | None = None
@@ -31,6 +33,8 @@ class Response:
     token_logprobs: tuple[float, ...] | None = None
     mean_logprob: float | None = None
     self_check: float | None = None
+    finish_reason: str | None = None
+    is_refusal: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +45,8 @@ class Record:
         id: the row's own id, or `file:line` where it has none.
         prompt: the rendered request.
         user_text: the last user message alone: what groups the row with its repetitions.
+        carried: digest of what else the request carries and the answer depends on: tools, format, parameters; empty
+            for none, and where the row can't be joined with another.
         strong, weak: the answers; None when that model was not asked.
         reference: gold answer.
         preference: `strong`, `weak` or `tie`, as a person judged.
@@ -77,6 +83,7 @@ class Record:
     index: int = 0
     odd_fields: tuple[str, ...] = ()
     other_models: tuple[str, ...] = ()
+    carried: str = ""
 
     @property
     def place(self) -> tuple[str, int, int]:

@@ -25,6 +25,7 @@ from turnout.serving.decision.model_names import is_model
 from turnout.serving.router.bodies import read_body
 from turnout.serving.router.prompt import ContentPart, Prompt, clean_text, prompt_from_text, prompt_of
 from turnout.training.errors import DataRefused
+from turnout.training.logs.carried import carried_by
 from turnout.training.logs.cells import CellKind, cell, encode, number
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, Rejected, RowRefused, reason_of
 from turnout.training.logs.readers.completion import completion_answer, read_completion
@@ -35,7 +36,11 @@ from turnout.training.logs.times import epoch_s
 
 PROMPT_FIELDS = frozenset({"request", "messages", "prompt"})
 _KINDS = dict.fromkeys(("request", "messages", "tools", "response_format", "responses"), CellKind.STRUCTURE)
-_KINDS |= dict.fromkeys(("strong_score", "weak_score", "pair_propensity", "route_propensity"), CellKind.NUMBER)
+_SIGNALS = ("strong_mean_logprob", "weak_mean_logprob", "strong_self_check", "weak_self_check")
+_KINDS |= dict.fromkeys(("strong_token_logprobs", "weak_token_logprobs"), CellKind.STRUCTURE)
+_KINDS |= dict.fromkeys(
+    ("strong_score", "weak_score", "pair_propensity", "route_propensity", *_SIGNALS), CellKind.NUMBER
+)
 
 TEXTS = frozenset({"task", "source", "language"})
 NAMES = frozenset({"id", "prompt_id", "group_id", "session_id", "tenant"})
@@ -43,19 +48,6 @@ OPTIONAL = TEXTS | NAMES | {"created", "question"}
 """Fields without which a row teaches the same."""
 
 _NULL = msgspec.Raw(b"null")
-
-
-class Function(msgspec.Struct, frozen=True):
-    """The function a model called; `arguments` is JSON text, or what it says."""
-
-    name: str = ""
-    arguments: Any = ""
-
-
-class ToolCall(msgspec.Struct, frozen=True):
-    """One entry of `tool_calls`."""
-
-    function: Function = Function()
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -66,17 +58,19 @@ class Usage(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """One model's entry under `responses`."""
+    """One model's entry under `responses`; `content` unset where the entry says nothing of it."""
 
-    content: str | list[ContentPart] | None = None
-    tool_calls: list[ToolCall] | None = None
+    content: str | list[ContentPart] | msgspec.UnsetType | None = msgspec.UNSET
+    refusal: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+    function_call: dict[str, Any] | None = None
+    finish_reason: str | None = None
     usage: Any = None
     score: float | bool | str | None = None
     logprobs: Any = None
     token_logprobs: Any = None
     mean_logprob: float | None = None
     self_check: float | None = None
-    refusal: str | None = None
 
 
 ANSWER_KEYS = frozenset(Answer.__struct_fields__)
@@ -103,6 +97,12 @@ class Row(msgspec.Struct, frozen=True):
     responses: dict[str, msgspec.Raw] | None = None
     strong_response: str | None = None
     weak_response: str | None = None
+    strong_token_logprobs: Any = None
+    weak_token_logprobs: Any = None
+    strong_mean_logprob: float | None = None
+    weak_mean_logprob: float | None = None
+    strong_self_check: float | None = None
+    weak_self_check: float | None = None
     strong_score: float | bool | None = None
     weak_score: float | bool | None = None
     reference: Any = None
@@ -233,9 +233,10 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair, odd: list[str]) -> Rec
         raise RowRefused(Reason.NOT_TEXT)
     own_id = row.prompt_id if row.id is None else row.id
     created = _created(row.created, odd)
-    strong = _answer(row, pair.strong, odd) or _flat_answer(row.strong_response, row.strong_score)
-    weak = _answer(row, pair.weak, odd) or _flat_answer(row.weak_response, row.weak_score)
+    strong = _answer(row, pair.strong, odd) or _flat_answer(row, "strong", odd)
+    weak = _answer(row, pair.weak, odd) or _flat_answer(row, "weak", odd)
     place = f"{raw.line}.{raw.index}" if raw.index else f"{raw.line}"
+    body = _body(row) if (strong is None) != (weak is None) else None  # only such a row may be joined with another
     return Record(
         id=f"{PurePath(file).name}:{place}" if own_id is None else str(own_id),
         prompt=prompt,
@@ -258,6 +259,7 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair, odd: list[str]) -> Rec
         index=raw.index,
         odd_fields=tuple(odd),
         other_models=() if strong or weak else _others(row, pair),
+        carried=carried_by(body) if body else "",
     )
 
 
@@ -309,8 +311,17 @@ def _answer(row: Row, model: str, odd: list[str]) -> Response | None:
         return None
     usage = _usage(answer.usage, odd)
     logprobs = _logprobs(answer, odd)
-    mean = answer.mean_logprob if logprobs is None else sum(logprobs) / len(logprobs)
-    return Response(content, score, usage.prompt_tokens, usage.completion_tokens, logprobs, mean, answer.self_check)
+    return Response(
+        content,
+        score,
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        token_logprobs=logprobs,
+        mean_logprob=answer.mean_logprob if logprobs is None else sum(logprobs) / len(logprobs),
+        self_check=answer.self_check,
+        finish_reason=_why_stopped(answer.finish_reason),
+        is_refusal=bool(answer.refusal),
+    )
 
 
 def _read_answer(raw: msgspec.Raw) -> Answer | None:
@@ -368,15 +379,48 @@ def _logprobs(answer: Answer, odd: list[str]) -> tuple[float, ...] | None:
     return None if found is None else tuple(found)
 
 
+def _why_stopped(reason: str | None) -> str | None:
+    """Return why an answer stopped, where it did not simply end."""
+    return None if reason in _ENDS else reason
+
+
+_ENDS = frozenset(
+    {"stop", "end_turn", "tool_calls", "tool_use", "function_call", "stop_sequence", "eos", "completed", ""}
+)
+
+
 def _content(answer: Answer) -> str | None:
-    """Return the answer's text; tool calls without text as JSON, so that two answers can be compared."""
-    text = answer.content or answer.refusal or answer.content
+    """Return all that the answer says: its text, its tool calls as JSON, or both; empty where it says that it is empty.
+
+    Two answers are then the same only where both their texts and their calls are.
+    """
+    text = None if answer.content is msgspec.UNSET else answer.content
     if isinstance(text, list):
         text = "\n".join(part.text for part in text if part.text)
-    if text or not answer.tool_calls:
-        return text
-    calls = [{call.function.name: _arguments(call.function.arguments)} for call in answer.tool_calls]
-    return msgspec.json.encode(calls, order="sorted").decode()
+    calls = [
+        _call(call) for call in (*(answer.tool_calls or ()), *([answer.function_call] if answer.function_call else ()))
+    ]
+    if calls:
+        said = msgspec.json.encode(calls, order="sorted").decode()
+        return f"{text}\n{said}" if text else said
+    if text is None and answer.refusal:
+        return answer.refusal
+    is_silent = text is None and answer.content is not msgspec.UNSET and answer.score is None
+    return "" if is_silent else text
+
+
+def _call(call: dict[str, Any]) -> dict[str, Any]:
+    """Return a call by its name: a function's arguments as JSON, a custom tool's input as text; others as they are.
+
+    The id is the provider's, different in every answer.
+    """
+    function, custom = call.get("function", call), call.get("custom")
+    if isinstance(custom, dict):
+        return {str(custom.get("name", "")): custom.get("input")}
+    if isinstance(function, dict) and ("arguments" in function or "name" in function):
+        arguments = function.get("arguments", function.get("input", ""))
+        return {str(function.get("name", "")): _arguments(arguments) if isinstance(arguments, str) else arguments}
+    return {name: value for name, value in call.items() if name not in {"id", "call_id", "index"}}
 
 
 def _arguments(text: Any) -> Any:
@@ -388,10 +432,18 @@ def _arguments(text: Any) -> Any:
         return text
 
 
-def _flat_answer(content: str | None, score: float | None) -> Response | None:
+def _flat_answer(row: Row, tier: str, odd: list[str]) -> Response | None:
+    content, score = getattr(row, f"{tier}_response"), getattr(row, f"{tier}_score")
     if content is None and score is None:
         return None
-    return Response(content, _score(score))
+    logprobs = _logprobs(Answer(token_logprobs=getattr(row, f"{tier}_token_logprobs")), odd)
+    return Response(
+        content,
+        _score(score),
+        token_logprobs=logprobs,
+        mean_logprob=getattr(row, f"{tier}_mean_logprob") if logprobs is None else sum(logprobs) / len(logprobs),
+        self_check=getattr(row, f"{tier}_self_check"),
+    )
 
 
 def _score(score: Any) -> float | None:

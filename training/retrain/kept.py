@@ -153,4 +153,4 @@ def _row(fields: dict[str, Any]) -> LabelledRecord:
 
 
 def _response(score: float | None, tokens: list[int | None] | None) -> Response | None:
-    return None if tokens is None else Response(None, score, tokens[0], tokens[1])
+    return None if tokens is None else Response(None, score, prompt_tokens=tokens[0], completion_tokens=tokens[1])

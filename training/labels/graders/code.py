@@ -11,8 +11,10 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from turnout.training.labels.fences import blocks
 from turnout.training.labels.graders import Grade, Grader, Question
 from turnout.training.labels.sandbox import Limits, passes
+from turnout.training.labels.stretches import without_thinking
 from turnout.training.labels.texts import json_value
 
 __all__ = ["Limits", "code_grader", "is_tests"]
@@ -20,7 +22,11 @@ __all__ = ["Limits", "code_grader", "is_tests"]
 CONFIDENCE = 0.99
 """Assumed, not measured: no shared row carries its tests. They are deterministic but for time limits."""
 
-_FENCE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:```|\Z)", re.DOTALL | re.IGNORECASE)
+_PYTHON = re.compile(r"(?:python|py|ipython|cpython)[\d.]*|\{?\.?python\}?", re.IGNORECASE)
+_FIRST_LINE = re.compile(r"^(?:def|class|import|from|async def|@\w+)\b", re.MULTILINE)
+_PROMPTED = re.compile(r"^\s*>>> ", re.MULTILINE)
+MAX_PROSE_LINES = 60
+"""How much prose behind code without a fence is cut away to find the code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,12 @@ def code_grader(limits: Limits) -> Grader:
         tests = _tests(question.reference)
         if tests is None:
             return None
-        return lambda answer: float(passes(_code(answer, question.prompt, tests), tests.source, limits))
+
+        def grade(answer: str) -> float | None:
+            code = [_with_head(part, question.prompt, tests) for part in _codes(answer)]
+            return float(any(passes(one, tests.source, limits) for one in code)) if code else None
+
+        return grade
 
     return Grader("code", CONFIDENCE, read)
 
@@ -74,9 +85,45 @@ def _asserts(source: str) -> bool:
         return False
 
 
-def _code(answer: str, prompt: str, tests: _Tests) -> str:
-    """Return the answer's code: its fenced blocks, or all of it; a bare function body is put under the prompt."""
-    fenced = _FENCE.findall(answer)
-    code = "\n\n".join(fenced) if fenced else answer
+def _codes(answer: str) -> list[str]:
+    """Return what of an answer may be its code, to be tried in turn: all Python blocks together, then the longest alone.
+
+    Blocks in other languages (an installation, its output) are none of it. Without any fence the answer is code itself,
+    or holds some from the first line that begins a definition on; prose alone is no code.
+    """  # noqa: E501
+    text = without_thinking(answer)
+    fenced = blocks(text)
+    if not fenced:
+        return _unfenced(text)
+    python = [block.code for block in fenced if _PYTHON.fullmatch(block.language)]
+    if not python:
+        python = [block.code for block in fenced if not block.language and not block.code.lstrip().startswith("$ ")]
+    python = [code for code in python if not _PROMPTED.search(code)]
+    return list(dict.fromkeys(["\n\n".join(python), max(python, key=len)])) if python else []
+
+
+def _unfenced(text: str) -> list[str]:
+    if _is_python(text):
+        return [text]
+    start = _FIRST_LINE.search(text)
+    if start is None:
+        return [text] if text.startswith((" ", "\t")) else []  # a function's body alone
+    lines = text[start.start() :].split("\n")
+    for end in range(len(lines), max(0, len(lines) - MAX_PROSE_LINES), -1):
+        if _is_python(code := "\n".join(lines[:end])):
+            return [code]
+    return []
+
+
+def _is_python(text: str) -> bool:
+    try:
+        ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return False
+    return True
+
+
+def _with_head(code: str, prompt: str, tests: _Tests) -> str:
+    """Return the code, put under the prompt where it is a function's body alone."""
     head = f"def {tests.entry_point}("
     return prompt + code if tests.entry_point and head in prompt and head not in code else code

@@ -1,14 +1,28 @@
-"""Normalised: the reference is a class, a name or a formula, compared without what does not change an answer."""
+"""Normalised: the reference is a class, a name or a formula, compared without what does not change an answer.
+
+An answer is right when it gives the same; wrong only when it gives another class of a closed set (`classes`): another
+name may be another name of the same thing.
+"""
 
 from __future__ import annotations
 
 import re
 
+from turnout.training.labels.classes import are_listed, classes_in, family_of, same_class
 from turnout.training.labels.graders import Grade, Grader, Question
-from turnout.training.labels.texts import is_label, normal_form, stated_answer
+from turnout.training.labels.stretches import states_nothing, stretches
+from turnout.training.labels.texts import is_label, loose_form, normal_form
 
 _CLAUSE = re.compile(r"[\s*_\"'#>-]*([^\n.,:;!?()]+)")
-_VERDICTS = frozenset({"yes", "no", "true", "false"})
+_LEAD = re.compile(
+    r"^(?:it is|it's|it was|this is|that is|that's|the (?:text|statement|claim|sentence|message|review|sentiment|label|class|category|tone|comment|answer) (?:is|seems|sounds)"  # noqa: E501
+    r"|(?:sentiment|label|class|category|classification|verdict|prediction|output|klasse|kategorie)\s*(?::|is)|clearly|classified as|=)\s+",  # noqa: E501
+    re.IGNORECASE,
+)
+_DENIES = re.compile(
+    r"\b(?:not|never|neither|nor|hardly|nicht|kein\w*|pas|nunca|rather than|instead of|unlike|or|either|maybe|perhaps|might|could)\b|n['’]t\b",  # noqa: E501, RUF001
+    re.IGNORECASE,
+)
 
 
 def is_comparable(reference: str) -> bool:
@@ -21,19 +35,62 @@ def _read(question: Question) -> Grade | None:
     if not is_comparable(question.reference):
         return None
     wanted = normal_form(question.reference)
-    return lambda answer: _grade(answer, wanted)
+    return lambda answer: grade_class(answer, wanted, question.prompt)
 
 
-def _grade(answer: str, wanted: str) -> float | None:
-    said = stated_answer(answer) or answer
-    if wanted in (normal_form(answer), normal_form(said)):
+def grade_class(answer: str, wanted: str, prompt: str) -> float | None:
+    """Return 1 for the class or name wanted, 0 for another of its closed set, None for anything else."""
+    if normal_form(answer) == wanted or loose_form(answer) == loose_form(wanted):
         return 1.0
-    opening = _opening(said)
-    if opening == wanted:
-        return 1.0
-    if wanted in _VERDICTS and opening.partition(" ")[0] in _VERDICTS:
-        return float(opening.partition(" ")[0] == wanted)
-    return 0.0 if is_label(said) and wanted not in normal_form(said) else None
+    said = [one.text for one in stretches(answer)]
+    if not said or any(map(states_nothing, said)):
+        return None
+    verdicts = {_of_stretch(one, wanted, prompt) for one in said}
+    verdict = verdicts.pop() if len(verdicts) == 1 else None
+    return None if verdict is None else float(verdict)
+
+
+def _of_stretch(said: str, wanted: str, prompt: str) -> bool | None:
+    if normal_form(said) == wanted or loose_form(said) == loose_form(wanted):
+        return True
+    opening = _opening(_LEAD.sub("", said))
+    if opening == wanted or loose_form(opening) == loose_form(wanted):
+        return None if _names_another(said, wanted, prompt) else True
+    family = family_of(wanted)
+    if family is not None:
+        return _of_family(said, opening, wanted)
+    if not is_label(opening) or _DENIES.search(opening):
+        return None
+    return (
+        False
+        if are_listed(wanted, opening, prompt)
+        and not re.search(rf"(?<!\w){re.escape(wanted)}(?!\w)", normal_form(said))
+        else None
+    )
+
+
+def _of_family(said: str, opening: str, wanted: str) -> bool | None:
+    """Judge words that exclude one another: the opening word, or the only one named; "not true" is false."""
+    first = opening.partition(" ")[0]
+    for word in (opening, first):
+        if (family := family_of(word)) is not None and family is family_of(wanted):
+            is_verdict = len(word) > 1 and (word == opening or word in _OPENERS)
+            return same_class(wanted, word, "") if is_verdict else None
+    named = classes_in(said, wanted)
+    if len(named) != 1:
+        return None
+    names = named.pop()
+    denied = _DENIES.search(re.sub(r"\bnot (?:true|correct|toxic|spam)\b", "", normal_form(said)))
+    return None if denied else wanted in names
+
+
+_OPENERS = frozenset({"yes", "no", "true", "false", "ja", "nein", "oui", "non", "sí", "да", "нет"})
+
+
+def _names_another(said: str, wanted: str, prompt: str) -> bool:  # noqa: ARG001
+    """Whether a text that opens with the class names another one of a family of classes in its first sentence."""
+    head = re.split(r"(?<=[.!?])\s|\n", said, maxsplit=1)[0]
+    return len(classes_in(head, wanted)) > 1 and not {"yes", "no"} & {wanted}
 
 
 def _opening(text: str) -> str:
@@ -42,4 +99,4 @@ def _opening(text: str) -> str:
     return normal_form(found[1]) if found else ""
 
 
-NORMALISED = Grader("normalised", 0.9969, _read)  # 323 of 323 labels, one closed set of classes
+NORMALISED = Grader("normalised", 0.9969, _read)

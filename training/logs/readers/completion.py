@@ -34,6 +34,7 @@ class Choice(msgspec.Struct, frozen=True):
     message: Reply | None = None
     text: str | None = None
     logprobs: Any = None
+    finish_reason: str | None = None
 
 
 class Completion(msgspec.Struct, frozen=True):
@@ -54,6 +55,7 @@ class Completion(msgspec.Struct, frozen=True):
     output: list[Any] | None = None
     content: str | list[Any] | None = None
     output_text: str | None = None
+    stop_reason: str | None = None
 
 
 def read_completion(value: Any) -> Completion:
@@ -81,7 +83,9 @@ def completion_answer(completion: Completion) -> dict[str, Any] | None:
     reply = _reply(completion)
     if reply is None:
         return None
-    answer = reply_answer(reply) | ({} if completion.usage is None else {"usage": _usage(completion.usage)})
+    reason = completion.choices[0].finish_reason if completion.choices else completion.stop_reason
+    answer = reply_answer(reply) | ({} if reason is None else {"finish_reason": reason})
+    answer |= {} if completion.usage is None else {"usage": _usage(completion.usage)}
     logprobs = completion.choices[0].logprobs if completion.choices else output_logprobs(completion.output)
     return answer | ({} if logprobs is None else {"logprobs": logprobs})
 
@@ -116,6 +120,8 @@ def _usage(usage: Any) -> Any:
 def reply_answer(reply: Reply) -> dict[str, Any]:
     """Return a message as an entry of `responses`; a refusal is what the caller got, and so the answer's text."""
     answer: dict[str, Any] = {"content": reply.content or reply.refusal or reply.content}
+    if reply.refusal and not reply.content:
+        answer["refusal"] = reply.refusal
     return answer if reply.tool_calls is None else answer | {"tool_calls": reply.tool_calls}
 
 

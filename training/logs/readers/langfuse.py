@@ -16,6 +16,7 @@ import msgspec
 
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.router.prompt import Message
+from turnout.training.logs.carried import ANSWER_DEPENDS_ON
 from turnout.training.logs.cells import CellKind, cell, decode_fields, encode
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, RowRefused, reason_of
 from turnout.training.logs.readers.completion import (
@@ -53,6 +54,7 @@ class _Observation(msgspec.Struct, frozen=True):
     usage_details: _Usage | None = None
     usage: _Usage | None = None
     tool_definitions: dict[str, msgspec.Raw] | list[msgspec.Raw] | None = None
+    model_parameters: Any = None
 
 
 class _Score(msgspec.Struct, frozen=True):
@@ -68,7 +70,7 @@ class _Input(msgspec.Struct, frozen=True):
     response_format: Any = None
 
 
-_KINDS = dict.fromkeys(("usage_details", "usage", "tool_definitions"), CellKind.STRUCTURE)
+_KINDS = dict.fromkeys(("usage_details", "usage", "tool_definitions", "model_parameters"), CellKind.STRUCTURE)
 _SCORE_KINDS = {"value": CellKind.NUMBER}
 
 
@@ -158,7 +160,9 @@ def _request(payload: Any, row: _Observation) -> dict[str, Any]:
     refuse_withheld(asked.messages)
     offered = row.tool_definitions
     tools = asked.tools or (list(offered.values()) if isinstance(offered, dict) else offered)
-    return {"messages": asked.messages, "tools": tools, "response_format": asked.response_format}
+    given = row.model_parameters if isinstance(row.model_parameters, dict) else {}
+    parameters = {name: given[name] for name in ANSWER_DEPENDS_ON if name in given}
+    return parameters | {"messages": asked.messages, "tools": tools, "response_format": asked.response_format}
 
 
 def _has(payload: Any, name: str) -> bool:

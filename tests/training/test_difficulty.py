@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.runs import QUIET, SEED, TrainingRun, with_shuffled_labels
-from turnout.serving.bundles.bundle import GOLDEN, GRAPH, Pair
+from turnout.serving.bundles.bundle import Pair
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.dataset.dataset import Dataset, load_dataset
 from turnout.training.dataset.splits import Part, split_groups
@@ -24,7 +24,7 @@ from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.fit.difficulty import N_OUTCOMES, OPINION_SHARE, Difficulty, is_of_pair, read_difficulty
 from turnout.training.fit.fit import FitSettings, fit_head, fit_scaler
-from turnout.training.learn.train import train
+from turnout.training.learn.learn import learn
 from turnout.training.logs.records import Record
 
 N = 200
@@ -162,7 +162,9 @@ def test_certain_soft_targets_give_the_fit_of_the_labels(encoder: EncoderModel):
         fit_head(scaler, table, outcome, chosen, with_dense=True, soft=target)
         for target in (None, np.eye(N_OUTCOMES)[outcome])
     )
-    assert np.allclose(hard.log_odds(scaler, table), soft.log_odds(scaler, table), atol=1e-5)
+    assert np.allclose(
+        hard.log_odds(scaler, table), soft.log_odds(scaler, table), atol=1e-3
+    )  # an idle outcome moves the end
 
 
 def scores_of(data: Dataset, out: Path, shuffled: np.ndarray) -> Path:
@@ -187,8 +189,22 @@ def test_labels_and_scores_of_test_rows_never_reach_the_router_and_scores_of_oth
     canary = scores_of(data, tmp_path / "canary.jsonl", test)
     assert true.read_bytes() != canary.read_bytes()
     other_log = with_shuffled_labels(training_run.log, data, test, tmp_path / "log.jsonl")
-    for log, scores, out in ((training_run.log, true, "bundle"), (other_log, canary, "canary")):
-        train([log], tmp_path / out, encoder, replace(training_run.settings, scores=scores), QUIET)
-    for name in (GRAPH, GOLDEN):
-        assert (tmp_path / "bundle" / name).read_bytes() == (tmp_path / "canary" / name).read_bytes()
-    assert (tmp_path / "bundle" / GRAPH).read_bytes() != (training_run.bundle / GRAPH).read_bytes()
+    part = np.full(len(data.rows), int(Part.FIT))
+    part[test] = Part.TEST
+    chosen = replace(training_run.settings, learning_curve=False, fit=FitSettings())
+    ours, theirs, without = (
+        learn(
+            load_dataset([log], Pair(), None, 0.0, QUIET).dataset,
+            part,
+            encoder,
+            replace(chosen, scores=scores),
+            "",
+            QUIET,
+        )
+        for log, scores in ((training_run.log, true), (other_log, canary), (training_run.log, None))
+    )
+    assert ours.graph == theirs.graph
+    assert ours.manifest.policies == theirs.manifest.policies
+    assert ours.manifest.metrics == theirs.manifest.metrics
+    assert ours.graph != without.graph
+    assert ours.evaluation.n == len(data.rows) - test.size

@@ -131,9 +131,7 @@ def split(group: np.ndarray, rows: np.ndarray, seed: int) -> list[np.ndarray]:
 def fitted(rows: Rows, learn: np.ndarray) -> Router:
     """Fit, calibrate and set the limit, as `train` does with the settings of the shipped bundle."""
     match, group = rows.data.match[learn], rows.data.groups.group[learn]
-    return fit_calibrated(
-        rows.table.take(learn), rows.classes[learn], match, group, FitSettings(dense_scale=0.5)
-    ).router
+    return fit_calibrated(rows.table.take(learn), rows.classes[learn], match, group, FitSettings(dense_scale=0.5))
 
 
 @dataclass(frozen=True)

@@ -162,7 +162,9 @@ def test_certain_soft_targets_give_the_fit_of_the_labels(encoder: EncoderModel):
         fit_head(scaler, table, outcome, chosen, with_dense=True, soft=target)
         for target in (None, np.eye(N_OUTCOMES)[outcome])
     )
-    assert np.allclose(hard.log_odds(scaler, table), soft.log_odds(scaler, table), atol=1e-5)
+    assert np.allclose(
+        hard.log_odds(scaler, table), soft.log_odds(scaler, table), atol=2e-3
+    )  # the solver ends at a gradient of 1e-4
 
 
 def scores_of(data: Dataset, out: Path, shuffled: np.ndarray) -> Path:
@@ -178,6 +180,7 @@ def scores_of(data: Dataset, out: Path, shuffled: np.ndarray) -> Path:
     return write(out, lines)
 
 
+@pytest.mark.timeout(600)
 def test_labels_and_scores_of_test_rows_never_reach_the_router_and_scores_of_others_do(
     training_run: TrainingRun, encoder: EncoderModel, tmp_path: Path
 ):

@@ -91,7 +91,7 @@ def test_router_learned_without_text_is_the_one_that_the_prompts_teach(
     def fitted(found: Loaded, table: FeatureTable) -> Router:
         data = found.dataset
         classes = outcome_classes(data.match, data.strong_score, data.weak_score)
-        return fit_calibrated(table, classes, data.match, data.groups.group, FitSettings(), weight=data.weight).router
+        return fit_calibrated(table, classes, data.match, data.groups.group, FitSettings(), weight=data.weight)
 
     ours, theirs = (loaded(logs[mode], encoder) for mode in ("digest", "full"))
     table = features_of(theirs, encoder, None, QUIET, RULES)

@@ -20,6 +20,7 @@ from turnout.training.policy.policy import (
     MAX_STRONG_SHARE_TARGETS,
     MAX_WORSE_TARGETS,
     MIN_QUALITY_TARGETS,
+    SOLVED_DELTA,
     PolicyRows,
     max_cost,
     max_worse,
@@ -99,7 +100,7 @@ def test_max_worse_states_a_bound_within_its_target():
         assert policy.is_met
         assert policy.share_worse < policy.share_worse_bound <= target == policy.target
         events = round(policy.share_worse * 3000)
-        assert policy.share_worse_bound == pytest.approx(binomial_upper_bound(events, 3000, policy.delta))
+        assert policy.share_worse_bound == pytest.approx(binomial_upper_bound(events, 3000, SOLVED_DELTA))
     assert [policies[f"max_worse={target:g}"].threshold for target in MAX_WORSE_TARGETS] == sorted(
         (policies[f"max_worse={target:g}"].threshold for target in MAX_WORSE_TARGETS), reverse=True
     )

@@ -15,7 +15,7 @@ import pytest
 
 from tests.log_builders import flat_row, gateway_row
 from tests.training.runs import QUIET, SEED, TrainingRun
-from turnout.serving.bundles.bundle import GOLDEN, GRAPH, SEEN_GROUPS, Bundle, Pair, load_bundle
+from turnout.serving.bundles.bundle import GOLDEN, GOLDEN_CHECKS, GRAPH, SEEN_GROUPS, Bundle, Pair, load_bundle
 from turnout.serving.decision.decision import decide
 from turnout.serving.decision.routes import MAX_ESTIMATED_TOKENS
 from turnout.serving.errors import EXIT_DATA_REFUSED
@@ -30,6 +30,7 @@ from turnout.training.learn.learn import TrainSettings
 from turnout.training.learn.predict import evaluate_bundle, seen_rows
 from turnout.training.learn.train import train
 from turnout.training.logs.read import read_records
+from turnout.training.logs.reading import Reading
 from turnout.training.sample.sample import make_sample, true_p_match, write_sample
 
 POLICY = "max_worse=0.05"
@@ -66,7 +67,7 @@ def evaluated(bundle: Bundle, data: Dataset, *, include_seen: bool = False) -> E
 
 
 def predicted(bundle_folder: Path, data: Path, out: Path, *, early_exit: bool = True) -> list[dict[str, Any]]:
-    predict_file(bundle_folder, [data], out, POLICY, {}, early_exit=early_exit, quiet=True)
+    predict_file(bundle_folder, [data], out, POLICY, Reading(), early_exit=early_exit, quiet=True)
     return pq.read_table(out).to_pylist()
 
 
@@ -254,7 +255,9 @@ def test_no_prompt_of_the_log_is_found_in_the_bundle(training_run: TrainingRun, 
         for raw in (needle.encode(), json.dumps(needle).strip('"').encode()):
             assert not [path for path, content in files.items() if raw in content], needle
     golden = json.loads(files[training_run.bundle / GOLDEN].splitlines()[0])["prompt"]
-    assert [path.name for path, content in files.items() if golden.encode() in content] == [GOLDEN]
+    assert [path.name for path, content in files.items() if golden.encode() in content] == sorted(
+        [GOLDEN, GOLDEN_CHECKS]
+    )
 
 
 def test_log_with_too_few_rows_is_refused_with_what_is_needed(encoder: EncoderModel, tmp_path: Path):

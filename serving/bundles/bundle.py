@@ -20,11 +20,12 @@ import msgspec
 from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline, unseen_in
 from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 from turnout.serving.bundles.risk_path import RiskPath, level_of
+from turnout.serving.bundles.second_look import CHECK_TOLERANCE, GoldenCheck, SecondLook
 from turnout.serving.bundles.signing import is_signed_by, signature_of
 from turnout.serving.bundles.verdict import Verdict
 from turnout.serving.errors import BundleRefused, ModelFault, UnknownName
 from turnout.serving.files import write_whole
-from turnout.serving.router.answer import Answer, Signals
+from turnout.serving.router.answer import Answer
 from turnout.serving.router.checker import CheckerModel
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.features import SCHEMA_VERSION
@@ -113,27 +114,6 @@ class OutOfDistribution(msgspec.Struct, frozen=True):
     limit: float
     share_calibrate: float
     share_test: float
-
-
-class SecondLook(msgspec.Struct, frozen=True):
-    """What the second look was learned from and what it is worth, on rows told by fits without their group.
-
-    Attributes:
-        rows, signals: answers that taught it, and those of them with a signal that counts.
-        sources: sources with signals; each left out whole once to judge the signal head.
-        n, metrics, intervals: of the rows with an answer, named as those of the first look.
-        n_signals, metrics_signals, intervals_signals: of those of them with a signal; empty where they are too few.
-    """
-
-    rows: int
-    signals: int
-    sources: int
-    n: int
-    metrics: dict[str, float | None]
-    intervals: dict[str, tuple[float, float]]
-    n_signals: int = 0
-    metrics_signals: dict[str, float | None] = {}
-    intervals_signals: dict[str, tuple[float, float]] = {}
 
 
 class Manifest(msgspec.Struct, frozen=True):
@@ -230,29 +210,6 @@ class Golden(msgspec.Struct, frozen=True):
     p_match_full: float
     is_out_of_distribution: bool = False
 
-
-class GoldenCheck(msgspec.Struct, frozen=True):
-    """An answer of the project's own and what the second look must say of it: `p_match` of both heads.
-
-    `p_signals` is None where no signal counts.
-    """
-
-    prompt: str
-    answer: str
-    first_log_odds: float
-    p_checker: float
-    p_signals: float | None
-    mean_logprob: float | None = None
-    self_check: float | None = None
-
-    @property
-    def signals(self) -> Signals:
-        """What came with the answer."""
-        return Signals(mean_logprob=self.mean_logprob, self_check=self.self_check)
-
-
-CHECK_TOLERANCE = 1e-4
-"""Largest accepted difference of a golden check: no encoder runs, so that only float rounding can differ."""
 
 GOLDEN_THRESHOLD = 0.5
 """Threshold at which the golden `p_match` was written; with the exit band it fixes the stage."""

@@ -59,8 +59,6 @@ BREATH_S = 1e-4
 """After so long at work the thread sleeps: the loop gets the interpreter lock at once, not after a switch of 5 ms. With
 a sleep after every 8 records, some 0.1 ms, a decision took 20 us of CPU instead of 15 (`full`, server under load)."""
 
-LAST_LESSONS_S = 2.0
-"""How long a closing log makes lessons; what waits longer is written without, so that no decision is lost."""
 
 _log = logging.getLogger("turnout.decisions")
 
@@ -159,8 +157,11 @@ class DecisionLog:
         self._waiting.append(one)
 
     def close(self, within_s: float = CLOSE_S) -> None:
-        """Hand all that waits to the spool, within `within_s`, and end the thread; the spool stays open."""
-        self._teaches_until_s = time.monotonic() + min(LAST_LESSONS_S, 0.5 * within_s)
+        """Hand all that waits to the spool, within `within_s`, and end the thread; the spool stays open.
+
+        Half of that time lessons are still made; what waits longer is written without, so that no decision is lost.
+        """
+        self._teaches_until_s = time.monotonic() + 0.5 * within_s
         self._closing.set()
         self._thread.join(within_s)
         self._lessons.close()

@@ -18,7 +18,6 @@ from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.decision.decision import NO_RULES
 from turnout.serving.decision.routes import Reason, Route
 from turnout.serving.decision.rules import Facts, Rules, RulesSpec
-from turnout.serving.ext_proc_mode import ExtProc
 from turnout.serving.gateways.chat import routing_body
 from turnout.serving.pb import ext_proc_pb2 as ext
 from turnout.serving.pb import router_pb2 as pb
@@ -27,6 +26,7 @@ from turnout.serving.protocols.http.route_json import read_route
 from turnout.serving.router.bodies import read_body
 from turnout.serving.router.content import IGNORED, NESTING, Kind
 from turnout.serving.router.prompt import prompt_from_json, prompt_from_text
+from turnout.serving.settings import ExtProc
 from turnout.serving.wire.route import ROUTE_METHOD
 
 CAPTION = "hello"

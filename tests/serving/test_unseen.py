@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from turnout.serving.bundles.baseline import Baseline, bins_of
+from turnout.serving.bundles.baseline import Baseline, bins_of, unseen_in
 from turnout.serving.bundles.bundle import load_bundle
 from turnout.serving.router.features import STRUCTURAL
 from turnout.serving.router.prompt import Prompt
-from turnout.serving.router.unseen import MEASURES, said_of, unseen_among, unseen_in
+from turnout.serving.router.unseen import MEASURES, said_of, unseen_among
 from turnout.serving.service.describe import description
 
 NEVER, SOME = [0.0, 0.0], [0.0, 0.5, 1.0]

@@ -163,8 +163,8 @@ def test_certain_soft_targets_give_the_fit_of_the_labels(encoder: EncoderModel):
         for target in (None, np.eye(N_OUTCOMES)[outcome])
     )
     assert np.allclose(
-        hard.log_odds(scaler, table), soft.log_odds(scaler, table), atol=1e-3
-    )  # an idle outcome moves the end
+        hard.log_odds(scaler, table), soft.log_odds(scaler, table), atol=2e-3
+    )  # the solver ends at a gradient of 1e-4
 
 
 def scores_of(data: Dataset, out: Path, shuffled: np.ndarray) -> Path:

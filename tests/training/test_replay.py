@@ -40,8 +40,10 @@ def strong_only(row: int, **fields: Any) -> dict[str, Any]:
 
 
 def command(endpoint: FakeEndpoint, log: Path, out: Path, *more: object) -> list[str]:
-    given = ["replay", log, "--out", out, "--base-url", endpoint.url, "--key-env", KEY_ENV]
-    return [str(one) for one in (*given, "--price-input", PRICE_INPUT, "--price-output", PRICE_OUTPUT, *more)]
+    given = {"--base-url": endpoint.url, "--key-env": KEY_ENV}
+    given |= {"--price-input": PRICE_INPUT, "--price-output": PRICE_OUTPUT}
+    ours = [word for name, value in given.items() if name not in more for word in (name, value)]
+    return [str(one) for one in ("replay", log, "--out", out, *ours, *more)]
 
 
 def rows_of(path: Path) -> list[dict[str, Any]]:
@@ -227,7 +229,7 @@ def test_gateway_logs_are_replayed_too_where_they_hold_what_was_sent(endpoint, r
         ),
     ]
     out = tmp_path / "o.jsonl"
-    ended = run(*command(endpoint, logs[0], out, "--json"), *map(str, logs[1:]))
+    ended = run("replay", *map(str, logs), *command(endpoint, logs[0], out, "--json")[2:])
     ledger = json.loads(ended.out)
     assert (ledger["candidates"], ledger["skipped"], ledger["replayed"]) == (3, {"no_request": 1}, 3)
     records = read_records([out], Pair()).records

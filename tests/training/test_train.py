@@ -255,7 +255,7 @@ def test_no_prompt_of_the_log_is_found_in_the_bundle(training_run: TrainingRun, 
         for raw in (needle.encode(), json.dumps(needle).strip('"').encode()):
             assert not [path for path, content in files.items() if raw in content], needle
     golden = json.loads(files[training_run.bundle / GOLDEN].splitlines()[0])["prompt"]
-    assert {path.name for path, content in files.items() if golden.encode() in content} <= {GOLDEN, GOLDEN_CHECKS}
+    assert {path.name for path, content in files.items() if golden.encode() in content} == {GOLDEN, GOLDEN_CHECKS}
 
 
 def test_log_with_too_few_rows_is_refused_with_what_is_needed(encoder: EncoderModel, tmp_path: Path):

@@ -128,6 +128,8 @@ def _decision(path: Path, record: Record, rows: Mapping[_Place, Mapping[str, Any
     file, line, index = record.place
     row = rows.get((was[file], line, index))
     is_renamed = PurePath(was[file]).name != PurePath(file).name  # ids of rows without one hold the file's name
+    if row is None and (record.strong is None) != (record.weak is None):
+        return Unlabelled.ONLY_STRONG if record.weak is None else Unlabelled.ONLY_WEAK  # a repetition, counted once
     if row is None or (row["id"] != record.id and not is_renamed):
         raise _read_otherwise(path, f"{file}, line {line}, has no label there")
     return decision_in(row)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from turnout.serving.bundles.bundle import Policy, SecondLook
+from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.second_look import SecondLook
 from turnout.serving.router.checker import Ngrams
 from turnout.training.arrays import Ints
 from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, Rows, learn_check

@@ -85,9 +85,9 @@ def test_label_for_people_prints_the_same_counts(turnout: Turnout, log: Path, tm
 def test_label_reads_gateway_logs_of_both_models_without_a_column_map(turnout: Turnout, tmp_path: Path):
     logs = tmp_path / "logs"
     logs.mkdir()
-    write_log(
-        logs / "spend.jsonl", [spend_log("2 + 2?", "It is 4"), spend_log("Who?", "I"), spend_log(status="failure")]
-    )
+    plain = json.dumps({"model": "gpt-4o", "messages": [{"role": "user", "content": "2 + 2?"}]})  # spans: no parameters
+    asked = spend_log("2 + 2?", "It is 4", proxy_server_request=plain)
+    write_log(logs / "spend.jsonl", [asked, spend_log("Who?", "I"), spend_log(status="failure")])
     span_of_weak = span(chat_attributes("2 + 2?", "It is 4", "gpt-4o-mini"))
     write_log(logs / "spans.json", [otlp(span({}), span_of_weak)])
     ended = turnout("label", logs, "--out", tmp_path / "labels.parquet", "--quiet", "--json")
@@ -107,7 +107,7 @@ def test_label_takes_a_format_a_join_and_a_score(turnout: Turnout, tmp_path: Pat
     for join, merged in (("none", 0), ("id", 1), ("prompt", 1)):
         ended = turnout("label", log, "--out", tmp_path / "o", "--quiet", "--json", "--join", join, "--score-name", "x")
         assert json.loads(ended.out)["merged"] == merged
-    refused = turnout("label", log, "--out", tmp_path / "o", "--quiet", "--format", "helicone")
+    refused = turnout("label", log, "--out", tmp_path / "o", "--quiet", "--format", "unheard-of")
     assert (refused.code, "known are: auto" in refused.err) == (1, True)
 
 

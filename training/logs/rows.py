@@ -4,8 +4,8 @@ Comes in: `RawRow`s whose fields `turnout.training.logs.readers` has named as ou
 `Record`, or `Rejected`.
 
 A row holds its request as `request` (a body in any shape of `serving.router.bodies`), as a bare body (`messages`), or
-as text (`prompt`, with `prompt_turns` and its like in compacted logs); answers as `responses` by model name,
-or as `strong_*` and `weak_*` columns.
+as text (`prompt`, with `prompt_turns` and its like in compacted logs); answers as `responses` by model name
+(`training.logs.answers`), or as `strong_*` and `weak_*` columns.
 Columns that hold structures may hold them as JSON text. What labels don't rest on (`OPTIONAL`) costs a row that field
 alone where it can't be read; a score, a reference or a propensity that can't be read costs the row.
 """
@@ -13,7 +13,7 @@ alone where it can't be read; a score, a reference or a propensity that can't be
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import PurePath
 from typing import Any
@@ -23,13 +23,12 @@ import msgspec
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.serving.router.bodies import read_body
-from turnout.serving.router.prompt import ContentPart, Prompt, clean_text, prompt_from_text, prompt_of
+from turnout.serving.router.prompt import Prompt, clean_text, prompt_from_text, prompt_of
 from turnout.training.errors import DataRefused
+from turnout.training.logs.answers import answer_of, logprobs_of, score_of
 from turnout.training.logs.carried import carried_by
-from turnout.training.logs.cells import CellKind, cell, encode, number
+from turnout.training.logs.cells import CellKind, cell, encode
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, Rejected, RowRefused, reason_of
-from turnout.training.logs.readers.completion import completion_answer, read_completion
-from turnout.training.logs.readers.logprobs import token_logprobs
 from turnout.training.logs.records import Record, Response
 from turnout.training.logs.tables import RawRow
 from turnout.training.logs.times import epoch_s
@@ -48,35 +47,6 @@ OPTIONAL = TEXTS | NAMES | {"created", "question"}
 """Fields without which a row teaches the same."""
 
 _NULL = msgspec.Raw(b"null")
-
-
-class Usage(msgspec.Struct, frozen=True):
-    """Tokens as the provider counted them."""
-
-    prompt_tokens: int | None = None
-    completion_tokens: int | None = None
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """One model's entry under `responses`; `content` unset where the entry says nothing of it."""
-
-    content: str | list[ContentPart] | msgspec.UnsetType | None = msgspec.UNSET
-    refusal: str | None = None
-    tool_calls: list[dict[str, Any]] | None = None
-    function_call: dict[str, Any] | None = None
-    finish_reason: str | None = None
-    usage: Any = None
-    score: float | bool | str | None = None
-    logprobs: Any = None
-    token_logprobs: Any = None
-    mean_logprob: float | None = None
-    self_check: float | None = None
-
-
-ANSWER_KEYS = frozenset(Answer.__struct_fields__)
-_COMPLETION_KEYS = frozenset({"choices", "output", "output_text"})
-_TEXT_KEYS = ("text", "response", "answer", "completion", "generation")
-"""Names under which tables keep an answer's text in place of `content`."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -134,7 +104,6 @@ def check_fields(columns: Mapping[str, str]) -> None:
 
 
 _decode_row = msgspec.json.Decoder(Row).decode
-_decode_answer: Callable[[bytes | msgspec.Raw], Answer | None] = msgspec.json.Decoder(Answer | None).decode
 
 
 def decode_row(raw: RawRow, file: str, pair: Pair) -> Record | Rejected:
@@ -233,8 +202,8 @@ def _record(row: Row, file: str, raw: RawRow, pair: Pair, odd: list[str]) -> Rec
         raise RowRefused(Reason.NOT_TEXT)
     own_id = row.prompt_id if row.id is None else row.id
     created = _created(row.created, odd)
-    strong = _answer(row, pair.strong, odd) or _flat_answer(row, "strong", odd)
-    weak = _answer(row, pair.weak, odd) or _flat_answer(row, "weak", odd)
+    strong = answer_of(row.responses or {}, pair.strong, odd) or _flat_answer(row, "strong", odd)
+    weak = answer_of(row.responses or {}, pair.weak, odd) or _flat_answer(row, "weak", odd)
     place = f"{raw.line}.{raw.index}" if raw.index else f"{raw.line}"
     body = _body(row) if (strong is None) != (weak is None) else None  # only such a row may be joined with another
     return Record(
@@ -296,165 +265,18 @@ def _body(row: Row) -> bytes | None:
     return encode({"messages": row.messages, "tools": row.tools, "response_format": row.response_format})
 
 
-def _answer(row: Row, model: str, odd: list[str]) -> Response | None:
-    """Return the answer of the exact name, else of the latest snapshot."""
-    responses = row.responses or {}
-    answer = _read_answer(responses.get(model, _NULL))
-    if answer is None:
-        snapshots = sorted(name for name in responses if name != model and is_model(name, model))
-        answer = _read_answer(responses[snapshots[-1]]) if snapshots else None
-    if answer is None:
-        return None
-    content = _content(answer)
-    score = _score(answer.score)
-    if content is None and score is None:
-        return None
-    usage = _usage(answer.usage, odd)
-    logprobs = _logprobs(answer, odd)
-    return Response(
-        content,
-        score,
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        token_logprobs=logprobs,
-        mean_logprob=answer.mean_logprob if logprobs is None else sum(logprobs) / len(logprobs),
-        self_check=answer.self_check,
-        finish_reason=_why_stopped(answer.finish_reason),
-        is_refusal=bool(answer.refusal),
-    )
-
-
-def _read_answer(raw: msgspec.Raw) -> Answer | None:
-    """Return an answer in any form: ours, a text, a whole completion, or its chunks.
-
-    Raises:
-        RowRefused: there is none in it: it has none of the keys that an answer has.
-    """
-    start = bytes(raw)[:1]
-    if start == b"{" and b'"choices"' not in bytes(raw):
-        fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
-        if not fields or (ANSWER_KEYS & fields.keys() and not _is_completion(fields)):
-            return _decode_answer(raw)
-        if name := next((name for name in _TEXT_KEYS if bytes(fields.get(name, _NULL))[:1] == b'"'), ""):
-            return _decode_answer(encode(fields | {"content": fields[name], "text": _NULL}))
-        if isinstance(message := msgspec.json.decode(fields.get("message", _NULL)), dict):
-            return _decode_answer(encode(message | {key: fields[key] for key in ANSWER_KEYS & fields.keys()}))
-    elif start == b"n":
-        return None
-    value = msgspec.json.decode(raw)
-    found = completion_answer(read_completion(value))
-    if found is None:
-        raise RowRefused(Reason.NO_ANSWER_KEY)
-    scored = value if isinstance(value, dict) else {}
-    beside = {name: scored[name] for name in ("score", "self_check", "mean_logprob") if name in scored}
-    return _decode_answer(encode(found | beside))
-
-
-def _is_completion(fields: Mapping[str, Any]) -> bool:
-    """Whether these are the fields of a vendor's answer; `content` alone stands in ours too, and in Anthropic's."""
-    kind = bytes(fields.get("type", _NULL))
-    return bool(_COMPLETION_KEYS & fields.keys()) or kind == b'"message"'
-
-
-def _usage(value: Any, odd: list[str]) -> Usage:
-    """Return the counts of tokens; counts as text or with a fraction of 0 are counts."""
-    if value is None:
-        return Usage()
-    try:
-        counts = [value.get(name) for name in ("prompt_tokens", "completion_tokens")]
-        if counts == [None, None]:
-            counts = [value.get(name) for name in ("input_tokens", "output_tokens")]
-        return Usage(*(None if count is None else msgspec.convert(count, int, strict=False) for count in counts))
-    except (AttributeError, *ROW_ERRORS):
-        odd.append("usage")
-        return Usage()
-
-
-def _logprobs(answer: Answer, odd: list[str]) -> tuple[float, ...] | None:
-    try:
-        found = token_logprobs(answer.token_logprobs if answer.logprobs is None else answer.logprobs)
-    except ValueError:
-        odd.append("logprobs")
-        return None
-    return None if found is None else tuple(found)
-
-
-def _why_stopped(reason: str | None) -> str | None:
-    """Return why an answer stopped, where it did not simply end."""
-    return None if reason in _ENDS else reason
-
-
-_ENDS = frozenset(
-    {"stop", "end_turn", "tool_calls", "tool_use", "function_call", "stop_sequence", "eos", "completed", ""}
-)
-
-
-def _content(answer: Answer) -> str | None:
-    """Return all that the answer says: its text, its tool calls as JSON, or both; empty where it says that it is empty.
-
-    Two answers are then the same only where both their texts and their calls are.
-    """
-    text = None if answer.content is msgspec.UNSET else answer.content
-    if isinstance(text, list):
-        text = "\n".join(part.text for part in text if part.text)
-    calls = [
-        _call(call) for call in (*(answer.tool_calls or ()), *([answer.function_call] if answer.function_call else ()))
-    ]
-    if calls:
-        said = msgspec.json.encode(calls, order="sorted").decode()
-        return f"{text}\n{said}" if text else said
-    if text is None and answer.refusal:
-        return answer.refusal
-    is_silent = text is None and answer.content is not msgspec.UNSET and answer.score is None
-    return "" if is_silent else text
-
-
-def _call(call: dict[str, Any]) -> dict[str, Any]:
-    """Return a call by its name: a function's arguments as JSON, a custom tool's input as text; others as they are.
-
-    The id is the provider's, different in every answer.
-    """
-    function, custom = call.get("function", call), call.get("custom")
-    if isinstance(custom, dict):
-        return {str(custom.get("name", "")): custom.get("input")}
-    if isinstance(function, dict) and ("arguments" in function or "name" in function):
-        arguments = function.get("arguments", function.get("input", ""))
-        return {str(function.get("name", "")): _arguments(arguments) if isinstance(arguments, str) else arguments}
-    return {name: value for name, value in call.items() if name not in {"id", "call_id", "index"}}
-
-
-def _arguments(text: Any) -> Any:
-    if not isinstance(text, str):
-        return text
-    try:
-        return msgspec.json.decode(text)
-    except (msgspec.DecodeError, RecursionError):
-        return text
-
-
 def _flat_answer(row: Row, tier: str, odd: list[str]) -> Response | None:
     content, score = getattr(row, f"{tier}_response"), getattr(row, f"{tier}_score")
     if content is None and score is None:
         return None
-    logprobs = _logprobs(Answer(token_logprobs=getattr(row, f"{tier}_token_logprobs")), odd)
+    logprobs = logprobs_of(getattr(row, f"{tier}_token_logprobs"), odd)
     return Response(
         content,
-        _score(score),
+        score_of(score),
         token_logprobs=logprobs,
         mean_logprob=getattr(row, f"{tier}_mean_logprob") if logprobs is None else sum(logprobs) / len(logprobs),
         self_check=getattr(row, f"{tier}_self_check"),
     )
-
-
-def _score(score: Any) -> float | None:
-    score = number(score)
-    if score is None:
-        return None
-    if not isinstance(score, int | float):
-        raise RowRefused(Reason.WRONG_TYPE)
-    if not 0 <= score <= 1:
-        raise RowRefused(Reason.OUT_OF_RANGE)
-    return float(score)
 
 
 def _propensity(value: float | None) -> float | None:

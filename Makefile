@@ -101,7 +101,7 @@ TYPESCRIPT := serving/gateways/typescript
 
 typescript: $(TYPESCRIPT)/dist/index.js  ## build the TypeScript client; its tests skip without
 
-$(TYPESCRIPT)/dist/index.js: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/tsconfig.json $(wildcard $(TYPESCRIPT)/src/*.ts) proto/turnout/v1/router.proto serving/service_config.json
+$(TYPESCRIPT)/dist/index.js: $(TYPESCRIPT)/package.json $(TYPESCRIPT)/tsconfig.json $(wildcard $(TYPESCRIPT)/src/*.ts) proto/turnout/v1/router.proto serving/client/service_config.json
 	cd $(TYPESCRIPT) && npm install --silent --no-package-lock --no-audit --no-fund && npm run --silent build
 	@touch $@
 

@@ -26,7 +26,7 @@ import grpc
 from litellm.integrations.custom_logger import CustomLogger
 
 from turnout.serving.client import AsyncRouter
-from turnout.serving.connecting import PING_S, PING_TIMEOUT_S
+from turnout.serving.client.connecting import PING_S, PING_TIMEOUT_S
 from turnout.serving.gateways.aliases import Alias, alias_of
 from turnout.serving.gateways.chat import routing_body
 from turnout.serving.gateways.completions import TOP_LOGPROBS, answer_item

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from turnout.serving.client import AsyncRouter, Router
+from turnout.serving.client.routed import RouterBase, ms_since
 from turnout.serving.gateways.chat import routing_body
 from turnout.serving.gateways.completions import TOP_LOGPROBS, answer_item
-from turnout.serving.routed import RouterBase, ms_since
 from turnout.serving.wire.asking import Routed, RouteFields
 from turnout.serving.wire.asking_check import AnswerItem, Judged
 

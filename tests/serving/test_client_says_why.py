@@ -15,10 +15,9 @@ import pytest
 
 from tests.certificates import Authority
 from tests.running import environment, server_in_loop, server_process
-from turnout.serving import failures
 from turnout.serving.access.tokens import new_token_lines
 from turnout.serving.bundles.bundle import Bundle
-from turnout.serving.client import AsyncRouter, RouteItem, Router
+from turnout.serving.client import AsyncRouter, RouteItem, Router, failures
 
 SECRET = "secret-of-the-prompt"
 AUTHORITY = Authority("authority")

@@ -16,7 +16,7 @@ from tests.relays import Relay, relay
 from tests.running import server_in_loop
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.client import AsyncRouter, Router
-from turnout.serving.connecting import PING_S, PING_TIMEOUT_S
+from turnout.serving.client.connecting import PING_S, PING_TIMEOUT_S
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.server.running import RouterServer
 from turnout.serving.settings import ServerSettings

@@ -18,13 +18,13 @@ from typing import Any
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from turnout.serving.client.routed import code_name, ms_since
 from turnout.serving.errors import UnknownName
 from turnout.serving.gateways.completions import self_check_body, self_check_of
 from turnout.serving.protocols.http.chat.asked import Asked
 from turnout.serving.protocols.http.chat.chunks import chunks_of, with_usage
 from turnout.serving.protocols.http.chat.told import Call, Told
 from turnout.serving.protocols.http.chat.upstream import CALLERS_FAULT, Reply, Upstream, UpstreamFailed, shown_headers
-from turnout.serving.routed import code_name, ms_since
 from turnout.serving.service.service import RouterService
 from turnout.serving.wire.asking import Routed, routed_of
 from turnout.serving.wire.asking_check import Judged, check_request, judged_of

@@ -16,13 +16,11 @@ from typing import Any, Self, Unpack
 
 import grpc
 
-from turnout.serving.failures import text_of, why_failed
-from turnout.serving.routed import OUTCOME_TIMEOUT_S, Calls, RouterBase
+from turnout.serving.client.failures import text_of, why_failed
+from turnout.serving.client.routed import OUTCOME_TIMEOUT_S, Calls, RouterBase
 from turnout.serving.wire.asking import Routed, RouteFields, RouteItem
 from turnout.serving.wire.asking_check import AnswerItem, Judged
 from turnout.serving.wire.outcome import OutcomeFields, outcome_request
-
-__all__ = ["AnswerItem", "AsyncRouter", "Judged", "RouteItem", "Routed", "Router"]
 
 
 class Broken(grpc.RpcError):  # type: ignore[misc]  # grpc has no types

@@ -15,9 +15,9 @@ from typing import Any, NamedTuple
 
 import grpc
 
-from turnout.serving.connecting import PING_S, PING_TIMEOUT_S, ChannelOptions
-from turnout.serving.connecting import channel_options as make_options
-from turnout.serving.failures import BadResponse, ClientFault, Failures, text_of, why_failed
+from turnout.serving.client.connecting import PING_S, PING_TIMEOUT_S, ChannelOptions
+from turnout.serving.client.connecting import channel_options as make_options
+from turnout.serving.client.failures import BadResponse, ClientFault, Failures, text_of, why_failed
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.settings import DEFAULT_LISTEN
 from turnout.serving.wire.asking import Routed, RouteItem, request_of, routed_of

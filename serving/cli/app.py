@@ -163,9 +163,19 @@ def main() -> None:
     except OSError as error:
         print(f"turnout: {error.filename or 'input or output'}: {error.strerror or error}", file=sys.stderr)
         sys.exit(EXIT_DATA_REFUSED)
-    except ModuleNotFoundError as error:
-        print(f"turnout: this command needs {error.name}; get it with: pip install 'turnout[train]'", file=sys.stderr)
+    except ImportError as error:
+        missing = _missing_module(error)
+        if missing is None:
+            raise
+        print(f"turnout: this command needs {missing}; get it with: pip install 'turnout[train]'", file=sys.stderr)
         sys.exit(EXIT_USAGE)
+
+
+def _missing_module(error: BaseException | None) -> str | None:
+    """Return the module that is not installed; None where the import failed for another reason."""
+    while error is not None and not isinstance(error, ModuleNotFoundError):
+        error = error.__cause__  # commands are imported when they are called, which wraps what they raise
+    return error.name if error is not None else None
 
 
 if __name__ == "__main__":

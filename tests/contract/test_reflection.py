@@ -78,7 +78,10 @@ def test_every_service_is_listed_and_described_by_either_name(bundle: Bundle, na
 @pytest.mark.parametrize("name", NAMES)
 def test_without_reflection_neither_name_answers(bundle: Bundle, name: str):
     async def check() -> None:
-        async with server_in_loop(bundle) as (_, address), grpc.aio.insecure_channel(address) as channel:
+        async with (
+            server_in_loop(bundle, reflection=False) as (_, address),
+            grpc.aio.insecure_channel(address) as channel,
+        ):
             with pytest.raises(grpc.aio.AioRpcError) as refused:
                 await reflect(channel, name, list_services="*")
             assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED

@@ -20,9 +20,8 @@ def test_installed_wheel_routes_with_the_packaged_champion(tmp_path):
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
     subprocess.run(build, check=True, capture_output=True, timeout=120)
     (wheel,) = tmp_path.glob("turnout-*.whl")
-    assert {"training/judge/rubric-1.toml", "serving/py.typed", "training/py.typed"} <= set(
-        zipfile.ZipFile(wheel).namelist()
-    )
+    needed = {f"turnout/{name}" for name in ("training/judge/rubric-1.toml", "serving/py.typed", "training/py.typed")}
+    assert needed <= set(zipfile.ZipFile(wheel).namelist())
     home = tmp_path / "environment"
     venv.create(home, with_pip=True)
     subprocess.run([home / "bin" / "pip", "install", "--quiet", wheel], check=True, capture_output=True, timeout=400)

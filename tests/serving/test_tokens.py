@@ -190,20 +190,20 @@ def test_calls_at_the_same_time_keep_their_own_callers(bundle: Bundle, tokens: P
 
 
 def test_health_is_open_and_reflection_is_not(bundle: Bundle, tokens: Path):
-    async def check(channel: Any, address: str) -> None:
+    async def check(_: Any, address: str) -> None:
         assert await asyncio.to_thread(health_of, address) == SERVING
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
 
-        async def listed(metadata: tuple) -> list[str]:
-            call = stub.ServerReflectionInfo(
-                iter([reflection_pb2.ServerReflectionRequest(list_services="")]), metadata=metadata, timeout=5
-            )
-            return [service.name async for reply in call for service in reply.list_services_response.service]
+        def listed(metadata: tuple) -> list[str]:
+            with grpc.insecure_channel(address) as channel:
+                call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
+                    iter([reflection_pb2.ServerReflectionRequest(list_services="")]), metadata=metadata, timeout=5
+                )
+                return [service.name for reply in call for service in reply.list_services_response.service]
 
-        with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await listed(())
+        with pytest.raises(grpc.RpcError) as refused:
+            await asyncio.to_thread(listed, ())
         assert refused.value.code() == UNAUTHENTICATED
-        assert SERVICE_NAME in await listed(bearer(READER))
+        assert SERVICE_NAME in await asyncio.to_thread(listed, bearer(READER))
 
     asyncio.run(with_server(bundle, tokens, check, reflection=True))
 

@@ -25,7 +25,7 @@ def test_answers_to_vectors_are_those_to_their_prompts(encoder: EncoderModel, th
     table = embed(prompts, encoder, cache_dir=None, harness_rules=bundle.manifest.harness_rules)
     side = Side(bundle.model, threshold)
     expected = ask_both(side, side, prompts)[0].answers
-    found = VectorModel(read_file_of(bundle, GRAPH)).answers(table, threshold)
+    found = VectorModel(read_file_of(bundle, GRAPH), bundle.unseen).answers(table, threshold)
     np.testing.assert_allclose(found.p_match, expected.p_match, atol=1e-6)
     assert found.goes_weak.tolist() == expected.goes_weak.tolist()
     assert np.ptp(found.p_match) > 0.2

@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from turnout.serving.files import write_whole
+from turnout.serving.router.unseen import unseen_among
 
 
 class Metrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -217,6 +218,11 @@ class Evaluation(Metrics, frozen=True, kw_only=True):
     drift_by_task: dict[str, Distribution] = {}
     learning_curve: LearningCurve | None = None
     share_out_of_distribution: float = 0.0
+
+    @property
+    def unseen(self) -> tuple[str, ...]:
+        """What no row had, of `turnout.serving.router.unseen`: a bundle that is measured so calls it unlike."""
+        return unseen_among({one.name: tuple(one.edges) for one in self.drift})
 
 
 def flat(found: Metrics) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from turnout.serving.bundles.bundle import Manifest, Policy
-from turnout.serving.router.unseen import said_of, unseen_among
+from turnout.serving.router.unseen import said_of
 from turnout.training.evaluation.evaluation import Evaluation, Slice, Slices
 from turnout.training.policy.policy import DELTA, SOLVED_DELTA
 
@@ -76,8 +76,7 @@ def _reason(manifest: Manifest) -> str:
 
 
 def _unseen(evaluation: Evaluation) -> str:
-    spreads = {one.name: tuple(one.edges) for one in evaluation.drift}
-    said = said_of(unseen_among(spreads))
+    said = said_of(evaluation.unseen)
     return f"{said}\n" if said else ""
 
 

@@ -13,7 +13,6 @@ from turnout.serving.router.model import RouterModel
 from turnout.serving.router.prompt import Prompt, prompt_from_json
 from turnout.training.arrays import Ints
 from turnout.training.dataset.measures import PromptMeasures
-from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.learn.learn import Learned
 from turnout.training.logs.cells import encode
@@ -58,7 +57,8 @@ def judge(
     """
     name = policy or champion.manifest.default_policy
     rules = learned.manifest.harness_rules
-    model = RouterModel(learned.graph, encoder.tokenizer_json, encoder.card.max_tokens, rules)
+    unseen = learned.evaluation.unseen
+    model = RouterModel(learned.graph, encoder.tokenizer_json, encoder.card.max_tokens, rules, unseen)
     sides = (
         Side(champion.model, champion.manifest.policy(name).threshold),
         Side(model, learned.manifest.policy(name).threshold),
@@ -68,8 +68,10 @@ def judge(
     with reporter.stage("Asking champion and challenger", len(prompts)) as advance:
         before, after = ask_both(*sides, prompts, advance)
     if pool.features is not None:
-        graphs = read_file_of(champion, GRAPH), learned.graph
-        before, after = _asked_of_vectors(sides, (before, after), graphs, pool.features.take(test))
+        features = pool.features.take(test)
+        was, now = VectorModel(read_file_of(champion, GRAPH), champion.unseen), VectorModel(learned.graph, unseen)
+        before = Asked(was.answers(features, sides[0].threshold), before.latency_ms)
+        after = Asked(now.answers(features, sides[1].threshold), after.latency_ms)
     rows = _gate_rows(pool, test)
     with reporter.stage("Comparing"):
         tolerated = limits.at(champion.manifest.policy(name))
@@ -93,14 +95,6 @@ def _made_up_prompts(n_rows: int, seed: int) -> list[Prompt]:
     """Return prompts to take the time with, where the rows hold none."""
     n_prompts = min(n_rows, MAX_TIMED_PROMPTS)
     return [prompt_from_json(encode(row["request"])) for row in make_sample(n_prompts, seed)]
-
-
-def _asked_of_vectors(
-    sides: tuple[Side, Side], timed: tuple[Asked, Asked], graphs: tuple[bytes, bytes], features: FeatureTable
-) -> tuple[Asked, Asked]:
-    """Return what both graphs say of logged features, with the times that they took over prompts."""
-    answers = [VectorModel(graph).answers(features, side.threshold) for side, graph in zip(sides, graphs, strict=True)]
-    return Asked(answers[0], timed[0].latency_ms), Asked(answers[1], timed[1].latency_ms)
 
 
 def _gate_rows(pool: Pool, test: Ints) -> GateRows:

@@ -7,6 +7,8 @@ was logged, so the answer is the one that the prompt would get.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import onnx
 import onnxruntime as ort
@@ -15,6 +17,7 @@ from onnx import TensorProto, helper
 from turnout.serving.errors import ModelFault
 from turnout.serving.router.dense import DENSE, TOKEN_IDS
 from turnout.serving.router.model import OUT_OF_DISTRIBUTION, OUTPUTS, session_options
+from turnout.serving.router.unseen import places_of
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.errors import DataRefused
 from turnout.training.retrain.gate import Answers
@@ -23,8 +26,17 @@ from turnout.training.retrain.gate import Answers
 class VectorModel:
     """A router graph without its encoder."""
 
-    def __init__(self, graph: bytes) -> None:
-        """Take the encoder out and build the session; raises `DataRefused` where the graph holds none."""
+    def __init__(self, graph: bytes, unseen: Iterable[str] = ()) -> None:
+        """Take the encoder out and build the session.
+
+        Args:
+            graph: the bytes of `router.onnx`.
+            unseen: what its training never had, of `turnout.serving.router.unseen`.
+
+        Raises:
+            DataRefused: the graph holds no encoder.
+        """
+        self._unseen = list(places_of(unseen))
         model = onnx.load_from_string(graph)
         _cut(model.graph)
         self._session = ort.InferenceSession(
@@ -55,7 +67,7 @@ class VectorModel:
                 },
             )
             p_match[row] = said[0]
-            is_out[row] = any(map(bool, said[2:]))
+            is_out[row] = any(map(bool, said[2:])) or np.any(table.structural[row, self._unseen])
         if not np.all((p_match >= 0.0) & (p_match <= 1.0)):  # False for NaN too
             raise ModelFault("the graph gave a p_match outside [0, 1]")
         return Answers(p_match, (p_match >= threshold) & ~is_out)

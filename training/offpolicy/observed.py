@@ -65,7 +65,9 @@ class Observed:
         return Sample(rows.session[which], weight, np.where(known, self.outcome[at], 0.0), self.predicted[at])
 
 
-def observed_of(rows: LoggedRows, measure: Measure, accepts: Bools, t_accept: float | None) -> Observed:
+def observed_of(
+    rows: LoggedRows, measure: Measure, accepts: Bools, t_accept: float | None, *, predicts: bool = True
+) -> Observed:
     """Return what is known of each action.
 
     Args:
@@ -73,18 +75,19 @@ def observed_of(rows: LoggedRows, measure: Measure, accepts: Bools, t_accept: fl
         measure: the outcome.
         accepts: (n,) verdicts of the candidate on the answers that were checked.
         t_accept: its accept threshold; None where the verdicts are the log's own.
+        predicts: whether anybody reads what is predicted of tries.
     """
     tiers = [_tier(rows, measure, tier) for tier in (0, 1)]
     known, chance, can_know = (np.column_stack(columns) for columns in zip(*tiers, strict=True))
     outcome, predicted = measure.observed, measure.predicted
     tried = _tried(rows, measure, accepts, t_accept)
-    seen = np.where(tried.is_known, tried.outcome, np.nan)
+    of_tries = predicted_tries(rows, np.where(tried.is_known, tried.outcome, np.nan)) if predicts else tried.chance
     return Observed(
         np.column_stack([can_know, tried.can_know]),
         np.column_stack([known, tried.is_known]),
         np.column_stack([chance, tried.chance]),
         np.column_stack([outcome, tried.outcome]),
-        np.column_stack([predicted, predicted_tries(rows, seen)]),
+        np.column_stack([predicted, of_tries]),
     )
 
 

@@ -56,10 +56,11 @@ class Candidate:
         column = np.where(self.takes_weak, WEAK, STRONG)
         return column if self.tries is None else np.where(self.tries, TRY, column)
 
-    def observed(self, rows: LoggedRows, measure: Measure) -> Observed:
+    def observed(self, rows: LoggedRows, measure: Measure, *, predicts: bool = True) -> Observed:
         """Return what is known of each action's end under this policy."""
         accepts = np.zeros(len(rows), dtype=bool) if self.accepts is None else self.accepts
-        return observed_of(rows, measure, accepts, self.t_accept)
+        tries = self.tries is not None and bool(self.tries.any())
+        return observed_of(rows, measure, accepts, self.t_accept, predicts=predicts and tries)
 
 
 class PolicyReplay(msgspec.Struct, frozen=True):
@@ -217,7 +218,7 @@ def _can_know(rows: LoggedRows, candidate: Candidate, observed: Sequence[Observe
 def _seen(rows: LoggedRows, candidate: Candidate) -> tuple[Bools, Floats]:
     """Return (n,) whether the answer that a policy shows was obtained, and how probable that was; no outcome counts."""
     obtained = Measure(np.where(rows.asked, 0.0, np.nan), np.zeros(len(rows)), np.zeros((len(rows), 2)), adds_up=False)
-    observed, at = candidate.observed(rows, obtained), (np.arange(len(rows)), candidate.column)
+    observed, at = candidate.observed(rows, obtained, predicts=False), (np.arange(len(rows)), candidate.column)
     return observed.is_known[at], observed.chance[at]
 
 

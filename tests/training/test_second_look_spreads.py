@@ -1,4 +1,4 @@
-"""What a bundle keeps of the answers that its default policy would try, for `turnout drift` to hold live ones against."""
+"""What a bundle keeps of answers that its default policy would try, for `turnout drift` to hold live ones against."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = {
-    "serving": "cli server protocols service gateways access observe client routed connecting failures wire decision"
+    "serving": "cli server protocols service gateways access observe client wire decision"
     " settings bundles spool router files errors quiet pb",
     "training": "cli replay retrain drift learn report assess check bundle evaluation pipeline policy dataset judge"
     " labels offpolicy fit logs calls compaction encoders sample files errors progress arrays",

@@ -92,7 +92,7 @@ def connections(address: str, n: int) -> Iterator[list[Callable[..., Any]]]:
 
 def code_of(call: Callable[..., Any]) -> grpc.StatusCode:
     try:
-        call(pb.RouteRequest(text="hello"), timeout=5)
+        call(pb.RouteRequest(text="hello"), timeout=60)
     except grpc.RpcError as error:
         return error.code()
     return grpc.StatusCode.OK
@@ -344,7 +344,7 @@ def test_hangup_does_not_end_a_single_process(bundle_folder: Path, tmp_path: Pat
 
 def counted(url: str, code: str = "OK") -> float:
     """Return how many calls of Route ended so, as a scrape adds them up over all workers."""
-    text = urllib.request.urlopen(url, timeout=5).read().decode()
+    text = urllib.request.urlopen(url, timeout=60).read().decode()
     samples = re.findall(rf'^turnout_rpcs_total{{code="{code}",method="Route"}} (\S+)$', text, re.MULTILINE)
     return sum(map(float, samples))
 

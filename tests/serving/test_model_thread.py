@@ -60,7 +60,7 @@ def test_a_prompt_waits_for_the_run_on_the_thread(model: Witness, is_cancelled: 
     async def check() -> None:
         async with model_thread() as thread:
             blocker = asyncio.ensure_future(thread.ask(ask_of(model, BLOCKER)))
-            await asyncio.to_thread(model.at_gate.wait, 5)
+            await asyncio.to_thread(model.at_gate.wait, 60)
             if is_cancelled:  # nobody waits for it any more, and yet it runs
                 blocker.cancel()
             waiting = asyncio.ensure_future(thread.ask(ask_of(model)))

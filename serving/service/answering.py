@@ -79,6 +79,8 @@ class Answering:
         self._budget = ExplorationBudget()
         self._model_thread = ModelThread(self.admission.observe, early_exit=settings.early_exit)
         self._fast_lane = FastLane(is_open=settings.early_exit)
+        self._checks = Admission(settings.max_queue_items, settings.max_tenant_share, lifecycle.metrics.refused)
+        self._check_thread = ModelThread(self._checks.observe, early_exit=settings.early_exit)
 
     @property
     def model_calls(self) -> int:
@@ -92,11 +94,16 @@ class Answering:
     def close(self) -> None:
         """Drop what waits for the model and let its threads end."""
         self._model_thread.close()
+        self._check_thread.close()
         self.challengers.close()
 
-    async def work(self, job: Callable[[], T], asked: Asked) -> tuple[T, int, int]:
-        """Run a job of the model's in its turn; as `ModelThread.work`."""
-        return await self._model_thread.work(job, asked.deadline_s, asked.decoded_ns)
+    async def second_look(self, job: Callable[[], T], asked: Asked) -> tuple[T, int, int]:
+        """Run a second look in its turn, as `ModelThread.work`; raises what that and `Admission.slot` do.
+
+        Second looks have a queue and a thread of their own: none runs the encoder, so that none has to wait for one.
+        """
+        with self._checks.slot(asked.call.tenant, remaining_s(asked.deadline_s)):
+            return await self._check_thread.work(job, asked.deadline_s, asked.decoded_ns)
 
     async def result(self, raw: bytes, deadline_s: float | None) -> Any:
         """Return the `RouteResult` of one item: what `answer` returns, or the failure it raised."""

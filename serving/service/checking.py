@@ -1,7 +1,7 @@
 """The path of every `Check`: read, find the request, rules, admission, second look, verdict.
 
-Bytes of a `CheckRequest` in, `CheckResponse` or `CheckResult` out. The second look runs on the thread of the model,
-in its turn: it takes less than an encoder's run.
+Bytes of a `CheckRequest` in, `CheckResponse` or `CheckResult` out. Second looks run on a thread of their own, in their
+turn: none runs the encoder, and none waits for one.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from turnout.serving.service.asked import Asked, facts_of
 from turnout.serving.service.decision_log import CheckedAnswer
 from turnout.serving.service.items import failed_result
 from turnout.serving.service.lineup import Lineup, Served
-from turnout.serving.service.model_thread import remaining_s
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
 from turnout.serving.wire.check import CheckCall, Judgement, check_response, read_check
@@ -147,13 +146,10 @@ class Checking:
         if asked.before.route is not None:
             verdict = Verdict.ACCEPT if asked.before.route is Route.WEAK else Verdict.ESCALATE
             return judgement(verdict, asked.before.reason or Reason.RULE, ignored=call.ignored), served, now_ns, now_ns
-        with self._answering.admission.slot(asked.call.tenant, remaining_s(asked.deadline_s)):
-            checked, began_ns, ended_ns = await self._answering.work(
-                lambda: look_again(
-                    served.bundle, prompt, call.answer, call.signals, falls_back=asked.before.falls_back
-                ),
-                asked,
-            )
+        checked, began_ns, ended_ns = await self._answering.second_look(
+            lambda: look_again(served.bundle, prompt, call.answer, call.signals, falls_back=asked.before.falls_back),
+            asked,
+        )
         is_unvouched = checked.head is CheckHead.NONE
         judged = judgement(
             verdict_of(checked, threshold),

@@ -1,12 +1,13 @@
 """`Check` beside `Route` with the encoder, in turns against one server; and `Route` beside that of another checkout.
 
-    python -m tests.bench.check [--calls 400] [--before FOLDER]
+    python -m tests.bench.check [--calls 400] [--before FOLDER] [--callers 4]
 
 Three calls of one length, over one connection, one at a time, the order turned round each time: `Route`, whose encoder
 runs for every prompt; `Check` of a prompt of that many words with an answer of as many; and `Check` of half of the
 words each, which is as many tokens in all as `Route` reads. FOLDER is another checkout (`git worktree add`), whose
 server answers `Route` from its own champion beside ours from the same bundle, by the fast head and with the encoder.
-Absolute times on shared machines vary twofold; the ratios of one run hold, and CPU seconds hold better.
+With callers, so many others keep the encoder busy with prompts of 128 words meanwhile. Absolute times on shared
+machines vary twofold; the ratios of one run hold, and CPU seconds hold better.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
@@ -61,15 +63,16 @@ def main() -> int:
     arguments.add_argument("--bundle", type=Path)
     arguments.add_argument("--calls", type=int, default=400)
     arguments.add_argument("--before", type=Path, metavar="FOLDER")
+    arguments.add_argument("--callers", type=int, default=0)
     given = arguments.parse_args()
     print(f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, p50 of {given.calls} calls")
-    ratios = checked(find_bundle(given.bundle), given.calls)
+    ratios = checked(find_bundle(given.bundle), given.calls, given.callers)
     if given.before is not None:
         compared(given.before.resolve(), given.calls)
     return int(max(ratios) > LIMIT)
 
 
-def checked(folder: Path, n_calls: int) -> list[float]:
+def checked(folder: Path, n_calls: int, n_callers: int = 0) -> list[float]:
     """Print a line for each length; return the ratios of the medians, `Check` to `Route`."""
     ratios = []
     with tempfile.TemporaryDirectory() as scratch:
@@ -77,6 +80,7 @@ def checked(folder: Path, n_calls: int) -> list[float]:
         with (
             server_process(folder, log, "--no-early-exit") as server,
             grpc.insecure_channel(server.address) as channel,
+            busy(server.address, n_callers),
         ):
             route, check = channel.unary_unary(ROUTE_METHOD), channel.unary_unary(CHECK_METHOD)
             for n_words in LENGTHS:
@@ -90,6 +94,29 @@ def checked(folder: Path, n_calls: int) -> list[float]:
                 show(f"{n_words:4d} words", p50, "Route")
                 ratios.append(p50["Check"] / p50["Route"])
     return ratios
+
+
+@contextlib.contextmanager
+def busy(address: str, n_callers: int) -> Iterator[None]:
+    """Keep the encoder busy until the end of the block, each caller with one request after the other."""
+    ended = threading.Event()
+    raw = pb.RouteRequest(text=words(128)).SerializeToString()
+
+    def call() -> None:
+        with grpc.insecure_channel(address) as channel:
+            route = channel.unary_unary(ROUTE_METHOD)
+            while not ended.is_set():
+                route(raw, timeout=60)
+
+    callers = [threading.Thread(target=call, daemon=True) for _ in range(n_callers)]
+    for one in callers:
+        one.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        for one in callers:
+            one.join(60)
 
 
 def compared(before: Path, n_calls: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -286,3 +287,19 @@ def test_a_policy_that_the_challenger_lacks_accepts_nothing_in_the_shadow(bundle
     assert compare_verdicts(seen).agrees
     own = CheckSighting(bundle, prompt, answer, Signals(mean_logprob=-0.001), "no such", 0.5, Verdict.ACCEPT)
     assert compare_verdicts(own).agrees
+
+
+def test_a_check_never_waits_for_an_encoders_run(bundle: Bundle):
+    async def run() -> tuple[str, bool]:
+        held = threading.Event()
+        async with server_in_loop(bundle) as (server, address), AsyncRouter(address, timeout_s=60) as router:
+            thread = server.service.answering._model_thread
+            running = asyncio.ensure_future(thread.work(lambda: held.wait(60), None, time.perf_counter_ns()))
+            try:
+                judged = await router.check(AnswerItem(text="Paris.", token_logprobs=SURE), text="hello")
+                return judged.verdict, running.done()
+            finally:
+                held.set()
+                await running
+
+    assert asyncio.run(run()) == ("accept", False)

@@ -100,6 +100,8 @@ def test_a_challenger_without_answers_is_refused_and_the_reason_is_named(scene: 
     assert (lost.is_met, lost.champion, lost.challenger) == (False, 1.0, 0.0)
     assert KEPT in outcome_line(done)
     assert done.manifest.second_look is None
+    allowed = scene.retrained(log, may_lose_second_look=True, is_dry_run=True)
+    assert KEPT not in {one.name for one in allowed.verdict.checks}
 
 
 def test_both_looks_are_compared_on_rows_that_neither_saw_and_kept_rows_keep_their_answers(scene: Scene):

@@ -42,6 +42,7 @@ def judge(
     limits: Limits,
     seed: int,
     is_later: bool,
+    may_lose_second_look: bool,
     reporter: Reporter,
 ) -> Verdict:
     """Ask both and compare what they say.
@@ -56,6 +57,7 @@ def judge(
         limits: what is tolerated.
         seed: of the bootstraps.
         is_later: whether the test is later than what the challenger learned from.
+        may_lose_second_look: whether the challenger may be without one.
         reporter: shows the stages.
     """
     name = policy or champion.manifest.default_policy
@@ -79,13 +81,14 @@ def judge(
     with reporter.stage("Comparing"):
         tolerated = limits.at(champion.manifest.policy(name))
         checks = compare(rows, before.answers, after.answers, tolerated, seed=seed)
-        lookers = _lookers(champion, learned, model, encoder, name)
-        checks += second_look_checks(*lookers, records, rows, tolerated, seed=seed)
+        if learned.checker is not None or not may_lose_second_look:
+            lookers = _lookers(champion, learned, model, encoder, name)
+            checks += second_look_checks(*lookers, records, rows, tolerated, seed=seed)
     checks += [_latency(before, after, limits), _parity(learned, limits)]
     if any(one.name == KEPT and not one.is_met for one in checks):
         reporter.say(
             f"The challenger would lose the second look that {champion.manifest.bundle_id} has: its logs need the weak "
-            "model's answers (decision logs that keep text, gateway logs); --force promotes it without"
+            "model's answers (decision logs that keep text, gateway logs); --lose-second-look allows it"
         )
     moments = [record.created for record in records if record.created is not None] if is_later else []
     return Verdict(

@@ -87,6 +87,14 @@ def test_a_looser_verdict_is_unknown_where_nobody_judged_an_answer_that_was_thro
     assert weak.unknown >= n_tries
 
 
+def test_a_stricter_verdict_is_unknown_where_callers_did_not_obtain_the_second_answer():
+    rows = TriedWorld(discarded=0.4).log(1000, seed=10)
+    never = np.where(rows.is_weak[:, None], [[False, True]], [[True, False]])
+    mute = replace(rows, score=np.where(never, np.nan, rows.score), usd=np.where(never, np.nan, rows.usd))
+    assert replayed(mute, (0.5, 0.97, 0.85)).unknown == int(rows.tries.chose_try.sum())
+    assert replayed(mute, LOGGED).unknown == 0
+
+
 def test_what_was_never_tried_is_unknown_to_a_policy_that_tries_it():
     rows = TriedWorld().log(1000, seed=7)
     one = replayed(rows, (0.3, 0.97, 0.7))

@@ -133,7 +133,11 @@ def _tried(rows: LoggedRows, measure: Measure, accepts: Bools, t_accept: float |
     for group in (is_stricter, is_looser, ~is_stricter & accepts & ~is_looser, ~accepts & ~is_stricter):
         share = _share(is_known & group, is_obtained & group)
         chance[group] *= 0.0 if share is None else share
-        if share == 0.0 and group is is_looser and is_known.any() and t_accept is not None:
+        if share or not (was_checked & group).any() or t_accept is None or not is_known.any():
+            continue
+        if group is is_stricter:  # both answers were asked for, and nobody obtained the other one
+            can_know &= t_accept <= tries.accept_threshold
+        elif group is is_looser:
             can_know &= t_accept >= tries.accept_threshold
     return _Tried(can_know, is_known & can_know, chance, outcome)
 

@@ -163,6 +163,13 @@ METRICS = (
         "Absolute difference between the p_match of champion and challenger.",
         DIFFERENCE_BUCKETS,
     ),
+    Metric(
+        "shadow_checks_total",
+        "counter",
+        "1",
+        ("agrees",),
+        "Verdicts that the challenger repeated in the shadow, by whether it gave the same one.",
+    ),
     Metric("shadow_dropped_total", "counter", "1", (), "Decisions not repeated in the shadow, for lack of time."),
     Metric(
         "canary_events_total",

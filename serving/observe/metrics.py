@@ -240,6 +240,10 @@ class ServerMetrics:
         self._count("shadow_decisions_total", "true" if agrees else "false")
         self._made["shadow_difference_ratio"].observe(abs_dp)
 
+    def shadow_check(self, *, agrees: bool) -> None:
+        """Count a verdict that the challenger repeated."""
+        self._count("shadow_checks_total", "true" if agrees else "false")
+
     def shadow_dropped(self) -> None:
         """Count a decision that the challenger had no time for."""
         self._count("shadow_dropped_total")

@@ -10,7 +10,8 @@ HEAD = """# Commands
 
 <!-- written by python -m docs.generate from serving/cli/app.py -->
 Each page of `turnout COMMAND --help`, in one. Where a setting comes from when no option is given:
-[configuration](configuration.md). Every command takes `--config FILE.toml` and `--print-config`.
+[configuration](configuration.md). Every command takes `--config FILE.toml` and `--print-config`;
+`turnout --install-completion` lets your shell complete them.
 
 ## Exit codes
 
@@ -31,5 +32,8 @@ def commands_page() -> str:
     """Return the page: exit codes, a list of the commands, then each with its arguments and options."""
     text = build(whole=True).generate_docs(recursive=True, heading_level=1, max_heading_level=3)
     _, _, body = text.partition("## Table of Contents")
+    body = re.sub(
+        r"^.*#turnout-install-completion.*\n", "", body.partition("## turnout --install")[0], flags=re.MULTILINE
+    )
     body = re.sub(r"[ \t]+$", "", body, flags=re.MULTILINE).strip()
     return f"{HEAD}\n## All commands\n\n{body}\n"

@@ -29,7 +29,11 @@ def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
 
 def environment(tmp_path: Path) -> dict[str, str]:
     scripts = Path(sys.executable).parent
-    own = {"PATH": f"{scripts}:{os.environ['PATH']}", "TURNOUT_CACHE": str(tmp_path / "cache"), "OPENAI_API_KEY": "none"}
+    own = {
+        "PATH": f"{scripts}:{os.environ['PATH']}",
+        "TURNOUT_CACHE": str(tmp_path / "cache"),
+        "OPENAI_API_KEY": "none",
+    }
     return os.environ | own
 
 
@@ -46,14 +50,15 @@ def script_of(page: str, upstream: str) -> str:
         for language, body in blocks(page, "sh", "python")
         if not body.startswith("make ")
     ]
-    script = "set -euo pipefail\n" + "\n".join(steps).replace(UPSTREAM, upstream)
+    script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "\n".join(steps).replace(UPSTREAM, upstream)
+    script = script.replace("sleep 5", "sleep 20")  # other tests run beside
     for address in PORTS:
         script = script.replace(address, f"127.0.0.1:{free_port()}")
     return script
 
 
 def run(page: str, tmp_path: Path) -> tuple[str, str, list[str]]:
-    """Run a page's blocks in an empty folder; return the script, what it printed, and the models asked of the upstream."""
+    """Run a page's blocks in an empty folder; return the script, what it printed, and what was asked upstream."""
     with stub_upstream(lambda _model, _text: Said(text="571", logprob=SURE)) as stub:
         script = script_of(page, stub.url)
         done = subprocess.run(

@@ -22,15 +22,31 @@ Whatever the error, the caller uses the strong model: that costs money, never qu
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 import grpc
+
+from turnout import __version__
 
 EXIT_OK = 0
 EXIT_DATA_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_BUNDLE_REFUSED = 3
 EXIT_PORT_TAKEN = 4
+
+
+def how_to_install(extra: str = "") -> str:
+    """Return how to install an extra (or what is missing of the base), by the command that fits this installation.
+
+    No package index has Turnout under its name: an editable checkout names its folder, anything else the wheel.
+    """
+    checkout = Path(__file__).resolve().parents[1]
+    part = f"[{extra}]" if extra else ""
+    what = f"install the extra `{extra}`: " if extra else ""
+    if (checkout / "pyproject.toml").is_file():
+        return f"{what}pip install -e '{checkout}{part}'"
+    return f"{what}pip install 'FOLDER/turnout-{__version__}-py3-none-any.whl{part}', with the FOLDER of your wheel"
 
 
 class TurnoutError(Exception):

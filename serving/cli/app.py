@@ -22,7 +22,7 @@ from cyclopts.config import Env, Toml
 from turnout import __version__
 from turnout.serving.cli.options import OPTION_NAMES
 from turnout.serving.cli.print_config import print_config
-from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
+from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError, how_to_install
 
 ROUTE, TRAIN, OPERATE, BUNDLE = (
     Group(name, sort_key=place) for place, name in enumerate(("Route", "Train", "Operate", "Bundle"))
@@ -168,7 +168,10 @@ def main() -> None:
         missing = _missing_module(error)
         if missing is None:
             raise
-        print(f"turnout: this command needs {missing}; get it with: pip install 'turnout[train]'", file=sys.stderr)
+        print(
+            f"turnout: this command needs {missing}; {how_to_install('train')}",
+            file=sys.stderr,
+        )
         sys.exit(EXIT_USAGE)
 
 

@@ -50,7 +50,8 @@ def script_of(page: str, upstream: str) -> str:
         for language, body in blocks(page, "sh", "python")
         if not body.startswith("make ")
     ]
-    script = "set -euo pipefail\ntrap 'kill $(jobs -p) 2>/dev/null || true' EXIT\n" + "\n".join(steps).replace(UPSTREAM, upstream)
+    script = "\n".join(["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT", *steps])
+    script = script.replace(UPSTREAM, upstream)
     script = script.replace("sleep 5", "sleep 20")  # other tests run beside
     for address in PORTS:
         script = script.replace(address, f"127.0.0.1:{free_port()}")

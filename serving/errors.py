@@ -22,6 +22,7 @@ Whatever the error, the caller uses the strong model: that costs money, never qu
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar, Literal
 
 EXIT_OK = 0
@@ -42,6 +43,21 @@ StatusName = Literal[
     "INTERNAL",
 ]
 """Of `grpc.StatusCode`, by name: a command that opens no channel need not import gRPC, a third of its start."""
+
+
+def how_to_install(extra: str = "") -> str:
+    """Return how to install an extra (or what is missing of the base), by the command that fits this installation.
+
+    No package index has Turnout under its name: an editable checkout names its folder, anything else the wheel.
+    """
+    from turnout import __version__  # noqa: PLC0415  # looks it up, 30 ms
+
+    checkout = Path(__file__).resolve().parents[1]
+    part = f"[{extra}]" if extra else ""
+    what = f"install the extra `{extra}`: " if extra else ""
+    if (checkout / "pyproject.toml").is_file():
+        return f"{what}pip install -e '{checkout}{part}'"
+    return f"{what}pip install 'FOLDER/turnout-{__version__}-py3-none-any.whl{part}', with the FOLDER of your wheel"
 
 
 class TurnoutError(Exception):

@@ -1,6 +1,6 @@
 """Every metric of the server, defined once: name, kind, labels, meaning, buckets, how workers are joined.
 
-`ServerMetrics` builds its instruments from here, the README's table is written from here, and tests
+`ServerMetrics` builds its instruments from here, the table of docs/operate/observe.md is written from here, and tests
 hold alerts and dashboard against it. Names follow Prometheus: base units, `_seconds`, `_total`, and
 labels with few values: tenant, task and anything else that callers make up is never one.
 """
@@ -326,7 +326,7 @@ def series_names() -> frozenset[str]:
 
 
 def markdown_table() -> str:
-    """Return the README's table of all metrics."""
+    """Return the table of docs/operate/observe.md of all metrics."""
     lines = ["| metric | kind | unit | labels | meaning |", "| --- | --- | --- | --- | --- |"]
     for metric in METRICS:
         labels = ", ".join((*metric.labels, *["pid"] * (metric.joined == "liveall")))

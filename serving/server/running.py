@@ -29,7 +29,7 @@ from turnout.serving.decision.decision import NO_RULES
 from turnout.serving.decision.rules.names import check_names
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.decision.rules.watching import RulesFile
-from turnout.serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError
+from turnout.serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError, how_to_install
 from turnout.serving.observe.settings import ObserveSettings
 from turnout.serving.observe.tracing import Tracing
 from turnout.serving.protocols import open_inference
@@ -168,7 +168,7 @@ class RouterServer:
         try:
             from turnout.serving.protocols.http.port import HttpPort  # noqa: PLC0415  # an extra
         except ModuleNotFoundError as error:
-            raise ExtraMissing(f"http: needs {error.name}; get it with: pip install 'turnout[http]'") from None
+            raise ExtraMissing(f"http: needs {error.name}; {how_to_install('http')}") from None
         return HttpPort(self.service, self._settings, self._tokens, shares_port=self._shares_port)
 
     def _rules(self) -> Rules:

@@ -28,7 +28,7 @@ from turnout.serving.observe.metrics import ServerMetrics
 
 FOLDER = Path(turnout.serving.observe.__file__).parent
 RULES = FOLDER / "alerts.yml"
-README = (FOLDER / "README.md").read_text()
+PAGE = (Path(__file__).resolve().parents[3] / "docs" / "operate" / "observe.md").read_text(encoding="utf-8")
 METRIC = re.compile(r"(?<![:\w])turnout_\w+")
 RECORD = re.compile(r"\b\w+:turnout_\w+:\w+\b")
 
@@ -64,8 +64,8 @@ def test_promtool_has_nothing_to_say_against_the_metrics():
 def test_alert_says_what_is_wrong_and_has_a_runbook_and_a_unit_test(alert: dict[str, Any]):
     assert alert["labels"]["severity"] in ("critical", "warning")
     assert set(alert["annotations"]) == {"summary", "description", "runbook"}
-    assert f"\n### {alert['alert']}\n" in README
-    assert alert["annotations"]["runbook"].endswith(f"README.md#{alert['alert'].lower()}")
+    assert f"\n### {alert['alert']}\n" in PAGE
+    assert alert["annotations"]["runbook"].endswith(f"observe.md#{alert['alert'].lower()}")
     assert alert["alert"] in (FOLDER / "alerts_test.yml").read_text()
 
 
@@ -81,7 +81,7 @@ def test_rules_and_dashboard_use_only_metrics_that_exist():
 
 
 def test_readme_lists_every_metric():
-    assert markdown_table() in README
+    assert markdown_table() in PAGE
 
 
 def test_dashboard_file_is_that_of_the_list_of_panels():

@@ -153,7 +153,7 @@ def _of_text(text: str, offered: dict[str, str], found: tuple[Stretch, ...]) -> 
     if _CORRECTED.search(text):
         return None
     leading = _LEADING.match(text)
-    is_list = len({mark.group("line") for mark in _MENTION.finditer(text)} - {None}) > 1
+    is_list = len({mark.group("line") for mark in _MENTION.finditer(text)} - {None}) > 1 or len(options(text)) > 2
     if leading and not is_list and leading[1] not in rejected and not _REJECTS.search(text.partition("\n")[0][:80]):
         asserted.add(_not_another(leading[1], leading["text"], offered) or "?")
     chosen = asserted - rejected

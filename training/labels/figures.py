@@ -26,14 +26,15 @@ _LEADS = re.compile(
 )
 _CUT = re.compile(
     r"\s+[(\[（]|[(\[（](?=[^()\[\]]{0,40}[^\W\d_]{3})|\s*[;:]\s|,\s|\s+[-–—]+\s*|[–—]|\s+(?:because|since|as|which|that|with|for|so|when|if|where|rather than|instead of|not|per|each|in|from|to|by|of"  # noqa: RUF001,E501
-    r"|due|given|after|before|plus|minus|weil|da|denn|car|porque|perché|is|are|was)\b|\s*[=≈]\s|\s*\|",
+    r"|due|given|after|before|weil|da|denn|car|porque|perché|is|are|was)\b|\s*[=≈]\s|\s*\|",
     re.IGNORECASE,
 )
 _NOT_BUT = re.compile(r"^\s*not\s+[^,;.]{1,40}?,?\s+but\s+(?:rather\s+)?(.+)$", re.IGNORECASE | re.DOTALL)
 _DENIES = re.compile(
     r"\b(?:not|never|neither|nor|no|cannot|isn|wasn|aren|doesn|can|don|won|wouldn|shouldn)['’]?t?\b(?<!\bcan)(?<!\bdon)(?<!\bwon)|n['’]t\b"  # noqa: RUF001
     r"|\b(?:nicht|kein\w*|pas|ni|nunca|non|either|or|between|maybe|perhaps|possibly|might|could|at least|at most|more than|less than|fewer than"  # noqa: E501
-    r"|over|under|up to|greater|smaller|larger|plus or minus|versus|vs|range|unsure|wrong|incorrect)\b|±|\\pm|[<>≤≥?]",
+    r"|over|under|up to|greater|smaller|larger|plus or minus|versus|vs|range|unsure|wrong|incorrect|anything but|all but|except|other than|far from"
+    r"|hardly|barely)\b|±|\\pm|[<>≤≥?]",
     re.IGNORECASE,
 )
 _COUNTED = re.compile(r"([$€£¥]?\s?-?[$€£¥]?\d[\d,]*(?:\.\d+)?(?:\s?%)?)(?:\s+[^\d=+*/^<>\\]{1,80})", re.DOTALL)
@@ -43,6 +44,27 @@ _SIGN_WORD = re.compile(
 )
 _TOKEN = re.compile(
     rf"(?<![\w.,^_\\/√])(?P<sign>[-\u2212]?\s?)(?P<money>[$€£¥₹]?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?"
+)
+_OPERATES = re.compile(
+    r"\b(?:plus|minus|multiplied|divided|squared|cubed|halves|twice|thrice|doubled?|tripled?|roots?|log\w*|ln|sqrt|factorial|reciprocal|power of"
+    r"|percent of \d|times\s+(?:\d|the|as|a|more|larger)|(?:ten|hundred|thousand)ths|and a (?:half|third|quarter))\b|% of \d|_\w",
+    re.IGNORECASE,
+)
+"""Words that make another number of the one they stand beside."""
+_NUMBERED = re.compile(
+    r"(?:#|\b(?:section|step|part|question|page|figure|table|chapter|equation|item|line|problem|exercise|no|nr|number|version|v)\.?)\s*$",
+    re.IGNORECASE,
+)
+_ABOUT = re.compile(r"\W*(?:about|around|nearly|almost|approximately|approx|roughly|circa|[~≈])", re.IGNORECASE)
+_JUDGED = re.compile(
+    r"[\s,*_]*(?:which |that )?(?:is|was|are|were|would be|seems|looks|isn|wasn)(?:['’]t)?\s+(?:\w+\s){0,2}(?:not|wrong|incorrect|false|too|impossible|unlikely|mistaken|off)\b",  # noqa: RUF001
+    re.IGNORECASE,
+)
+_CITED = re.compile(r"(?<=[\w.)%!*])\s?(?:\[\d{1,3}(?:\s?[,-]\s?\d{1,3})*\]\s?)+(?=[.,;:*]?\s*$)")
+_BARRED = re.compile("\\d[\u0300-\u036f\u20d0-\u20ff]")
+_LOSS = re.compile(
+    r"\b(?:loss(?:es)?|lost|decreas\w+|declin\w+|drop\w*|deficit|below|under|debts?|owe[sd]?|fell|fallen|down|reduc\w+|less|fewer|verlust|perte)\b|\(\s*[$€£¥]?\s?\d[^()]*\)",
+    re.IGNORECASE,
 )
 _ANY_DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]")
 _WORKED = re.compile(r"[\\^√*/+=]|[A-Za-z]\(")
@@ -113,7 +135,9 @@ def agrees(gold: str, answer: str, prompt: str = "") -> bool | None:
             continue
         if value is None and stretch.shape is Shape.MARKED and _names_no_number(stretch.text):
             continue  # "the answer is the age of the dog", and then its number
-        said.add(None if value is None else _compared(gold, value, prompt))
+        found = None if value is None else _compared(gold, value, prompt)
+        is_loss = found is False and _LOSS.search(stretch.text) is not None
+        said.add(None if is_loss and value and same_value(gold, f"-{value}") else found)
     return said.pop() if len(said) == 1 else None
 
 
@@ -133,7 +157,7 @@ def _is_given(value: str, prompt: str) -> bool:
 
 def _compared(gold: str, said: str, prompt: str) -> bool | None:
     if NO_NUMBERS.fullmatch(said):
-        return False if quantity(gold) else None
+        return False if (number := quantity(gold)) and number.first.value else None  # "none" may be 0
     return same_value(gold, said, prompt)
 
 
@@ -148,6 +172,7 @@ def figure(stretch: Stretch) -> str | None:
     text = stretch.text.strip()
     if len(text) > MAX_STRETCH or states_nothing(text):
         return None
+    text = _CITED.sub("", text) if "[" in text else text
     if is_value(text) or NO_NUMBERS.fullmatch(text):
         return text
     if found := _NOT_BUT.match(text):
@@ -155,7 +180,7 @@ def figure(stretch: Stretch) -> str | None:
     text = without_lead(text)
     for head in _heads(text):
         if is_value(head):
-            return head
+            return None if _is_taken_back(head, text) else head
         if "=" in head and not _HEDGES.search(head):
             result = head.rpartition("=")[2].strip(" *_`")
             if is_value(result):
@@ -163,6 +188,14 @@ def figure(stretch: Stretch) -> str | None:
             if counted := _COUNTED.fullmatch(result):
                 return counted[1]
     return _only_number(text)
+
+
+def _is_taken_back(head: str, text: str) -> bool:
+    """Whether what stands behind a value calls it wrong, or says more exactly what was said roughly."""
+    rest = text[text.find(head) + len(head) :]
+    return bool(rest) and (
+        _JUDGED.match(rest) is not None or (_ABOUT.match(head) is not None and _ANY_DIGIT.search(rest) is not None)
+    )
 
 
 def without_lead(text: str) -> str:
@@ -212,6 +245,9 @@ def is_value(text: str) -> bool:
     return _ANY_DIGIT.search(text) is not None and formula(cleaned(text)) is not None
 
 
+_MARKS_BEHIND = frozenset(["!", '"', "'", "\u2032", "\u2033"])
+
+
 def _only_number(text: str) -> str | None:
     """Return the only number of a sentence, with its unit; None where there are several, or where it is denied."""
     plain = without_bold(EMOJI.sub("", text))
@@ -219,12 +255,17 @@ def _only_number(text: str) -> str | None:
     if len(found) != 1 or _DENIES.search(plain) or _SIGN_WORD.search(plain):
         return None
     token = found[0]
-    if plain[token.end() : token.end() + 1] == "!" and not token["word"]:
-        return None  # a factorial, or said loudly
+    mark = plain[token.end() : token.end() + 1]
+    if mark in _MARKS_BEHIND and not token["word"] and plain.count(mark) % 2:
+        return None  # a factorial, or said loudly; feet, minutes of arc
+    if _OPERATES.search(plain) or _NUMBERED.search(plain[: token.start()]) or _BARRED.search(plain):
+        return None
     rest = plain[: token.start()] + plain[token.end() :]
     if _ANY_DIGIT.search(rest) or _WORKED.search(plain):
         return None
     word = (token["word"] or "").strip().lstrip("-")
+    if word.casefold() not in _PARTICLES and word and not units_of(word):
+        return None
     if word.casefold() in _PARTICLES or (word and units_of(word)[0].dimension == WORD and not quantity(token[0])):
         return f"{token['sign']}{token['money']}{token['digits']}".strip()
     return token[0].strip().rstrip(".,")

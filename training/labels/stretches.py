@@ -64,7 +64,7 @@ _NOUNS = (
 _SAID = re.compile(
     r"(?:et|en|s)?(?:[ \t]+finale?)?(?:[ \t]+(?:to|for|of)[ \t]+(?:the|your|this|that)[ \t]+(?:\w+[ \t]+)?(?:question|problem|riddle|task))?[ \t*_\"']{0,5}"  # noqa: E501
     r"(?:\b(?:is|are|ist|lautet|est|es|è|é|är|to)\b[ \t*_]{0,5}[:：]?|=>?|→|は|是|为|為|은|는|[:：])[ \t*_]{0,6}"  # noqa: RUF001
-    r"(?P<said>[^\s\n*_][^\n]{0,200}?|\n\s{0,5}[^\s][^\n]{0,200}?)(?=[.!?](?:\s|$|\*)|[。！？]|\n|$)",  # noqa: RUF001
+    r"(?P<said>[^\s\n*_][^\n]{0,200}?|\n\s{0,5}[^\s][^\n]{0,200}?)(?=(?<!i\.e)(?<!e\.g)(?<!approx)[.!?](?:\s|$|\*)|[。！？]|\n|$)",  # noqa: RUF001
     re.IGNORECASE,
 )
 _UNSURE_BEFORE = frozenset(

@@ -30,6 +30,7 @@ _WORD = re.compile(r"[^\W\d_]+")
 _FILLERS = frozenset(
     ["the", "of", "de", "del", "in", "den", "der", "le", "la", "el", "am", "on", "di", "da", "do", "il", "den"]
 )
+_STOP = "."
 _NAMED_TIMES = {"noon": (12, 0, 0), "midday": (12, 0, 0), "midnight": (0, 0, 0)}
 
 
@@ -136,7 +137,7 @@ def _with_month(text: str) -> Moment | None:
             (years if len(token) == 4 and token.isdigit() else numbers).append(digits)
         elif token in months and month is None:
             month = months[token]
-        elif token not in names and token not in _FILLERS and token != ".":  # noqa: S105
+        elif token not in names and token not in _FILLERS and token != _STOP:
             return None
     if month is None or len(numbers) > 1 or len(years) > 1 or not (numbers or years):
         return None

@@ -15,8 +15,11 @@ from turnout.training.labels.values.clean import MAX_CHARS, cleaned
 from turnout.training.labels.values.digits import PATTERN, decimals, readings
 from turnout.training.labels.values.formulas import formula
 from turnout.training.labels.values.units import (
+    DECADE,
+    ERA,
     MAGNITUDE,
     MONEY,
+    ORDINAL,
     PERCENT,
     PLAIN,
     RATIOS,
@@ -105,65 +108,76 @@ def _quantity(text: str, decimal_comma: bool) -> Quantity | None:  # cached, by 
     text = _ASSIGNED.sub("", _EXACT.sub("", text)).strip()
     if not text:
         return None
+    if (bracketed := _BRACKETED.fullmatch(text)) and (inner := _quantity(bracketed[1], decimal_comma)):
+        negated = tuple(Alternative(-one.value, one.unit) for one in inner.alternatives)
+        return Quantity((*inner.alternatives, *negated), inner.decimals, inner.is_rough or is_rough)
     made = _simple(text, decimal_comma=decimal_comma) or _compound(text) or _of_formula(text) or _of_words(text)
     if made is None:
         return None
     return Quantity(made.alternatives, made.decimals, is_rough or made.is_rough)
 
 
+_BRACKETED = re.compile(r"\(([^(),;]+)\)")
+"""A number in round brackets: itself, or in accounts a negative one."""
+
+
 def _simple(text: str, *, decimal_comma: bool) -> Quantity | None:
-    negative = False
-    if found := _MINUS_WORD.match(text):
-        negative, text = True, text[found.end() :]
-    text = _PLUS_WORD.sub("", text)
+    minus = _MINUS_WORD.match(text)
+    text = _PLUS_WORD.sub("", text[minus.end() :] if minus else text)
     found = _SIMPLE.fullmatch(text)
-    if not found:
+    if not found or (found["sign"] and found["sign2"]):
         return None
-    if found["sign"] and found["sign2"]:
+    is_negative = (minus is not None) ^ ("-" in (found["sign"] + found["sign2"]))
+    digits, rest = found["digits"].rstrip(".,'_"), found["rest"]
+    trailing = found["digits"][len(digits) :]
+    if (trailing and rest.strip()) or "'" in trailing:  # 5' is five feet, or five minutes of arc
         return None
-    negative ^= "-" in (found["sign"] + found["sign2"])
-    digits, rest = found["digits"], found["rest"]
-    trailing = digits[len(digits.rstrip(".,'_")) :]
-    digits = digits.rstrip(".,'_")
-    if trailing and rest.strip():
+    if rest == "s" and _DECADE.fullmatch(digits):
+        return Quantity((Alternative(Fraction(digits), Unit(DECADE, Fraction(1), "s")),))
+    values, rest = _powered(readings(digits, decimal_comma=decimal_comma), rest)
+    units = _units(rest, money(found["money"].replace("\\", "").rstrip(".")) if found["money"] else None)
+    if not values or not units:
         return None
-    values = readings(digits, decimal_comma=decimal_comma)
-    if not values:
-        return None
-    if power := _EXPONENT.match(rest):
-        values = tuple(value * Fraction(10) ** int(power[0][1:]) for value in values)
-        rest = rest[power.end() :]
-    if negative:
-        values = tuple(-value for value in values)
-    currency = money(found["money"].replace("\\", "").rstrip(".")) if found["money"] else None
-    units = _units(rest, currency)
-    if not units:
-        return None
-    made = tuple(Alternative(value, unit) for unit in units for value in values)
-    return Quantity(made, decimals(digits))
+    sign = -1 if is_negative else 1
+    return Quantity(tuple(Alternative(sign * value, unit) for unit in units for value in values), decimals(digits))
 
 
-def _units(rest: str, currency: Unit | None) -> tuple[Unit, ...]:  # noqa: PLR0911
+def _powered(values: tuple[Fraction, ...], rest: str) -> tuple[tuple[Fraction, ...], str]:
+    """Return the values with the power of ten behind them, as `e3`, and what follows it."""
+    if not (power := _EXPONENT.match(rest)):
+        return values, rest
+    return tuple(value * Fraction(10) ** int(power[0][1:]) for value in values), rest[power.end() :]
+
+
+def _units(rest: str, currency: Unit | None) -> tuple[Unit, ...]:
     rest = rest.strip()
     if not rest:
         return (currency or PLAIN,)
     if not _REST_IS_UNIT.fullmatch(rest):
         return ()
     rest = rest.removeprefix("-").strip()
+    return units_of(rest) if currency is None else _of_money(rest, currency)
+
+
+def _of_money(rest: str, currency: Unit) -> tuple[Unit, ...]:
+    """Return the unit of an amount with a currency before it and more behind: "$5 million", "$5 each", "$5 USD"."""
+    if (amount := _AMOUNTS.get(rest.casefold())) is not None:
+        return (currency._replace(factor=currency.factor * amount),)
     found = units_of(rest)
-    if currency is None:
-        return found
     scaled = [unit for unit in found if unit.dimension == MAGNITUDE]
     if scaled:
         return tuple(currency._replace(factor=currency.factor * unit.factor) for unit in scaled)
     same = [unit for unit in found if unit.dimension == currency.dimension]
     if same:
         return (currency,) if same[0].factor == 1 else ()
-    if found and found[0].dimension == WORD and found[0].factor == 1:
-        return (currency,)  # "$5 each"
-    return (
-        (currency._replace(factor=currency.factor * found[0].factor),) if found and found[0].dimension == WORD else ()
-    )
+    if not found or found[0].dimension != WORD:
+        return ()
+    return (currency._replace(factor=currency.factor * found[0].factor, beside=found[0].word),)
+
+
+_DECADE = re.compile(r"[12]\d\d0")
+_AMOUNTS = {"k": 1000, "m": 10**6, "mm": 10**6, "b": 10**9, "bn": 10**9, "t": 10**12, "tn": 10**12}
+"""What a letter behind an amount of money is: `$2m` is no length."""
 
 
 def _compound(text: str) -> Quantity | None:
@@ -237,11 +251,17 @@ def _of_words(text: str) -> Quantity | None:
     return None
 
 
+_OTHER_WORDS = frozenset(["once", "cent", "mil", "sei", "sept", "elf", "set", "nova", "un", "une", "uno", "uma"])
+"""Numbers of one language that are other words, or articles, in another."""
+
+
 @lru_cache(maxsize=4096)
 def word_number(text: str) -> Fraction | None:
     """Return the number that words say; None where they say none, or something else in another language."""
     if text in _SMALL:
         return Fraction(_SMALL[text])
+    if text in _OTHER_WORDS:
+        return None
     if not text or not text.replace("-", "").replace(" ", "").isalpha():
         return None
     from text_to_num import text2num  # type: ignore[import-untyped]  # noqa: PLC0415  # 12 ms, for answers in words only
@@ -260,70 +280,102 @@ NEAR = 0.03
 """Within this share, two quantities in different units may be one, rounded on the way."""
 
 
-def same(one: Alternative, other: Alternative, prompt: str = "") -> bool | None:  # noqa: PLR0911
+def same(one: Alternative, other: Alternative, prompt: str = "") -> bool | None:
     """Whether two meanings are the same quantity; None where it can't be told."""
     mine, yours = one.unit, other.unit
-    if mine.dimension == yours.dimension and mine.dimension != WORD:
-        if _equal(one.base, other.base):
-            return True
-        is_rounded = mine.factor != yours.factor and _near(one.base, other.base, NEAR)
-        return None if is_rounded else False
-    if mine.dimension == WORD and yours.dimension == WORD:
-        if mine.word == yours.word:
-            return _equal(one.base, other.base)
-        return _by_pint(one, other)
+    if mine.dimension == yours.dimension:
+        return _of_one_dimension(one, other)
     if PLAIN in (mine, yours):
         return _against_bare(one, other, prompt)
-    if WORD in (mine.dimension, yours.dimension):
+    dimensions = {mine.dimension, yours.dimension}
+    if WORD in dimensions:
         return _by_pint(one, other)
-    if {mine.dimension, yours.dimension} & {PERCENT, MAGNITUDE, "degrees"}:
+    if dimensions & {PERCENT, MAGNITUDE, "degrees"}:
         return None
-    if {mine.dimension, yours.dimension} == {"time", "calendar"}:
+    if dimensions == {"time", "calendar"}:
         return None if _near(_days(one), _days(other), NEAR) else False
-    if mine.dimension.startswith(MONEY) and yours.dimension.startswith(MONEY):
-        return False if _equal(one.value, other.value) else None
-    return False
+    is_money = mine.dimension.startswith(MONEY) and yours.dimension.startswith(MONEY)
+    return None if is_money and not _equal(one.value, other.value) else False
+
+
+def _of_one_dimension(one: Alternative, other: Alternative) -> bool | None:
+    mine, yours = one.unit, other.unit
+    if mine.dimension == WORD:
+        return _equal(one.base, other.base) if mine.word == yours.word else _by_pint(one, other)
+    if _equal(one.base, other.base):
+        return None if mine.beside and yours.beside and mine.beside != yours.beside else True
+    is_rounded = mine.factor != yours.factor and _near(one.base, other.base, NEAR)
+    return None if is_rounded else False
 
 
 def _days(one: Alternative) -> float:
     return float(one.base) / 86400 if one.unit.dimension == "time" else float(one.base) * 365.25 / 12
 
 
-def _against_bare(one: Alternative, other: Alternative, prompt: str) -> bool | None:  # noqa: C901, PLR0911
+def _against_bare(one: Alternative, other: Alternative, prompt: str) -> bool | None:
     """Compare a quantity with a bare number: the unit may have been understood, or have been asked for otherwise."""
     bare, full = (one, other) if one.unit == PLAIN else (other, one)
-    unit = full.unit
-    if unit.dimension == PERCENT:
-        if _equal(bare.value, full.base):
-            return True
-        if _equal(bare.value, full.value):
-            return (
-                True if re.search(r"%|percent|per cent|prozent|pourcent|por ?ciento", prompt, re.IGNORECASE) else None
-            )
+    dimension = full.unit.dimension
+    kind = MONEY if dimension.startswith(MONEY) else dimension
+    return _AGAINST_BARE.get(kind, _bare_measure)(bare.value, full, prompt)
+
+
+def _bare_percent(bare: Fraction | float, full: Alternative, prompt: str) -> bool | None:
+    if _equal(bare, full.base):
+        return True
+    if not _equal(bare, full.value):
         return False
-    if unit.dimension == MAGNITUDE:
-        if _equal(bare.value, full.base):
-            return True
-        return None if _ratio_in(bare.value, full.base, RATIOS[MAGNITUDE]) else False
-    if unit.dimension == WORD:
-        if _equal(bare.value, full.base):
-            return True
-        counted = re.escape(unit.word.split(" ")[0])
-        return False if re.search(rf"(?<!\w){counted}", prompt.casefold()) and len(counted) > 2 else None
-    if unit.dimension.startswith(MONEY):
-        scales = {Fraction(1), Fraction(1, 100), *RATIOS[MAGNITUDE]}
-        if _equal(bare.value, full.base) and unit.factor >= 1:
-            return True
-        if _equal(bare.value, full.value):
-            return True if unit.factor == 1 or unit.word in prompt.casefold() else None
-        return None if _ratio_in(bare.value, full.base, frozenset(scales)) else False
-    if _equal(bare.value, full.value):
-        return None if _asks_otherwise(unit, prompt) else True
-    factors = RATIOS.get(unit.dimension, frozenset())
-    if unit.dimension in {"temperature", "degrees"}:
-        return None if unit.dimension == "temperature" else False
-    near = any(_near(float(bare.value) * float(factor), full.base, 0.005) for factor in factors)
-    return None if near else False
+    return True if _ASKS_PERCENT.search(prompt) else None
+
+
+def _bare_magnitude(bare: Fraction | float, full: Alternative, _prompt: str) -> bool | None:
+    if _equal(bare, full.base):
+        return True
+    return None if _ratio_in(bare, full.base, RATIOS[MAGNITUDE]) else False
+
+
+def _bare_word(bare: Fraction | float, full: Alternative, prompt: str) -> bool | None:
+    if _equal(bare, full.base):
+        return True
+    counted = re.escape(full.unit.word.split(" ")[0])
+    return False if re.search(rf"(?<!\w){counted}", prompt.casefold()) and len(counted) > 2 else None
+
+
+def _bare_money(bare: Fraction | float, full: Alternative, prompt: str) -> bool | None:
+    unit = full.unit
+    if _equal(bare, full.base) and unit.factor >= 1:
+        return True
+    if _equal(bare, full.value):
+        return True if unit.factor == 1 or unit.word in prompt.casefold() else None
+    return None if _ratio_in(bare, full.base, _MONEY_RATIOS) else False
+
+
+def _bare_order(bare: Fraction | float, full: Alternative, _prompt: str) -> bool | None:
+    """Compare a number with an ordinal, a year with its era, or a decade."""
+    if full.unit.dimension == ERA and full.unit.factor > 0 and bare == full.value:
+        return True
+    return None if abs(bare) == abs(full.value) else False
+
+
+def _bare_temperature(bare: Fraction | float, full: Alternative, prompt: str) -> bool | None:
+    if _equal(bare, full.value):
+        return None if _asks_otherwise(full.unit, prompt) else True
+    return None if full.unit.dimension == "temperature" else False
+
+
+def _bare_measure(bare: Fraction | float, full: Alternative, prompt: str) -> bool | None:
+    if _equal(bare, full.value):
+        return None if _asks_otherwise(full.unit, prompt) else True
+    factors = RATIOS.get(full.unit.dimension, frozenset())
+    return None if any(_near(float(bare) * float(factor), full.base, 0.005) for factor in factors) else False
+
+
+_ASKS_PERCENT = re.compile(r"%|percent|per cent|prozent|pourcent|por ?ciento", re.IGNORECASE)
+_MONEY_RATIOS = frozenset({Fraction(1), Fraction(1, 100), *RATIOS[MAGNITUDE]})
+_AGAINST_BARE = {
+    PERCENT: _bare_percent, MAGNITUDE: _bare_magnitude, WORD: _bare_word, MONEY: _bare_money, ORDINAL: _bare_order, ERA: _bare_order,
+    DECADE: _bare_order, "temperature": _bare_temperature, "degrees": _bare_temperature,
+}  # fmt: skip
 
 
 def _asks_otherwise(unit: Unit, prompt: str) -> bool:
@@ -359,7 +411,7 @@ def _near(one: Fraction | float, other: Fraction | float, share: float) -> bool:
     return abs(left - right) <= share * max(abs(left), abs(right))
 
 
-ROUNDING, HAIR = 0.05, 1e-4
+ROUNDING, HUNDREDTH, HAIR = 0.05, 0.01, 1e-4
 """Shares within which a number written with other decimals may be the same one, rounded."""
 ROUNDED_DECIMALS = 2
 """A gold number with at least as many decimals is taken as rounded: 33.33 is what 100/3 comes to."""
@@ -379,6 +431,8 @@ def same_quantity(gold: Quantity, said: Quantity, prompt: str = "") -> bool | No
 def _when_rounded(gold: Quantity, said: Quantity) -> bool | None:
     """Judge two values that differ: one may be the other, rounded."""
     mine, yours = gold.first, said.first
+    if {mine.unit.dimension, yours.unit.dimension} == {PERCENT, ""} and _near(mine.base, yours.base, HUNDREDTH):
+        return None  # 33.3 % for 1/3
     if mine.unit.dimension != yours.unit.dimension and PLAIN not in (mine.unit, yours.unit):
         return False
     scale = yours.unit.factor / mine.unit.factor if mine.unit.dimension == yours.unit.dimension else Fraction(1)

@@ -80,12 +80,17 @@ def agreement(strong: str, weak: str, prompt: str) -> Kind | None:
     first, second = (chosen_letter(text, offered) if offered else None for text in (strong, weak))
     if first is not None or second is not None:
         return Kind.FINAL if first == second else None
+    return Kind.FINAL if _end_alike(strong, weak, prompt) else None
+
+
+def _end_alike(strong: str, weak: str, prompt: str) -> bool:
+    """Whether both state the same figure or word at their end, and nothing else that differs but a working."""
     if _has_code(strong) or _has_code(weak):
-        return None
+        return False
     mine, yours = _final(strong), _final(weak)
     if mine is None or yours is None or not _is_same_answer(mine.said, yours.said, prompt):
-        return None
-    return Kind.FINAL if mine.before == yours.before or _are_workings(mine, yours, prompt) else None
+        return False
+    return mine.before == yours.before or _are_workings(mine, yours, prompt)
 
 
 def _has_code(text: str) -> bool:
@@ -165,8 +170,8 @@ _LEAD_START = re.compile(r"(?<=[.!?])\s+|\n+")
 _SAYS_MORE = re.compile(
     r"^\W{0,4}(?!(?:answer|step|solution|reasoning|explanation|given|calculation|working|note|result|check|formula|total|so|therefore)\b)"
     r"[^\W\d_][\w ]{0,30}\W{0,3}:\W{0,3}[^\W\d_][^\d\n]*$"
-    r"|\bI(?:['’]ve| have)? (?:already |just )?(?:booked|sent|deleted|removed|paid|bought|ordered|called|e-?mailed|updated|created|scheduled|cancell?ed"  # noqa: RUF001
-    r"|transferred|changed|moved|wrote|made|saved)\b|^(?:dear|hi|hello)\b|^\s*(?:(?:def|class) \w+|import \w|from \w+ import|return\b|function \w+\(|const \w|#include)",
+    r"|\bI(?:['’]ve| have)? (?:already |just )?(?:booked|sent|deleted|removed|paid|bought|ordered|called|e-?mailed|updated|created|scheduled|cancell?ed"  # noqa: RUF001, E501
+    r"|transferred|changed|moved|wrote|made|saved)\b|^(?:dear|hi|hello)\b|^\s*(?:(?:def|class) \w+|import \w|from \w+ import|return\b|function \w+\(|const \w|#include)",  # noqa: E501
     re.IGNORECASE | re.MULTILINE,
 )
 

@@ -26,9 +26,9 @@ from turnout.training.logs.records import Label, Record, Response
 
 NAME = "reference"
 KINDS: tuple[tuple[Grader, ...], ...] = (
+    (MENTIONS,),
     (CHOICE,),
     (NUMBER,),
-    (MENTIONS,),
     (SPANS,),
     (JSON,),
     (VALUE,),

@@ -56,23 +56,26 @@ def same_json(one: Any, other: Any) -> bool:
 
 def compare_json(gold: Any, found: Any, prompt: str = "", depth: int = 0) -> bool | None:
     """Whether two JSON values say the same; None where a difference may be one of writing only."""
-    if depth > 30:
-        return None
-    if isinstance(gold, dict) and isinstance(found, dict):
-        return _compare_objects(gold, found, prompt, depth)
-    if isinstance(gold, list) and isinstance(found, list):
-        return _compare_lists(gold, found, prompt, depth)
-    if isinstance(gold, str) and isinstance(found, str):
-        return _compare_texts(gold, found, prompt)
     if gold is None or found is None:
         return True if gold is found else None if isinstance(gold, str) or isinstance(found, str) else False
-    if isinstance(gold, str | int | float) and isinstance(found, str | int | float):
+    if isinstance(gold, _SCALAR) and isinstance(found, _SCALAR):
         return _compare_scalars(gold, found, prompt)
-    return None  # an object for a list, a text for an object: another shape of it, perhaps
+    if type(gold) is not type(found) or depth > MAX_DEPTH:
+        return None  # an object for a list, a text for an object: another shape of it, perhaps
+    if isinstance(gold, dict):
+        return _compare_objects(gold, found, prompt, depth)
+    return _compare_lists(gold, found, prompt, depth)
+
+
+_SCALAR = (str, int, float)
+MAX_DEPTH = 30
+"""Of nesting; what lies deeper is not compared."""
 
 
 def _compare_scalars(gold: str | float, found: str | float, prompt: str) -> bool | None:
-    """Compare numbers, booleans and texts, not both texts; booleans are no numbers here."""
+    """Compare numbers, booleans and texts; booleans are no numbers here."""
+    if isinstance(gold, str) and isinstance(found, str):
+        return _compare_texts(gold, found, prompt)
     if isinstance(gold, str) or isinstance(found, str):
         is_boolean = isinstance(gold, bool) or isinstance(found, bool)
         return False if not is_boolean and same_value(str(gold), str(found), prompt) is False else None

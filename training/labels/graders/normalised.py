@@ -15,7 +15,7 @@ from turnout.training.labels.texts import CASED_CHARS, is_label, loose_form, nor
 
 _CLAUSE = re.compile(r"(?:[\s*_\"'#>]|-\s)*([^\n.,:;!?()]+)")
 _QUALIFIES = re.compile(
-    r"\b(?:part(?:ly|ially)|half|mostly|mainly|somewhat|sometimes|only if|only when|if and only|unless|provided|as long as|except|opposite|contrary"
+    r"\b(?:part(?:ly|ially)|half|mostly|mainly|somewhat|sometimes|only if|only when|if and only|unless|provided|as long as|except|opposite|contrary"  # noqa: E501
     r"|almost|nearly|teilweise|halb)\b|\b(?:true|false) (?:positive|negative)",
     re.IGNORECASE,
 )

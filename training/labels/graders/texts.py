@@ -23,8 +23,8 @@ from turnout.training.labels.values.clean import without_bold
 _SENTENCE = re.compile(r"(?<=[.!?。])(?<!\b[NS]o\.)(?<!\b[DMS][rt]\.)(?<!\b\w\.)\s+|\n+")
 _DENIES = re.compile(
     r"\b(?:not|never|no|neither|nor|cannot|without|false|wrong|incorrect|rather than|instead of|unlike|except|other than|or|either|maybe|perhaps|might|could|possibly"  # noqa: E501
-    r"|confused?|mistaken?s?|often thought|used to|formerly|former|once|until|hardly|unlikely|doubt\w*|claim\w*|disagree|opposite|anything but|far from"
-    r"|somewhere|almost|nearly|people|many|some|everyone|first thought|would|nicht|kein\w*|pas|nunca|jamais|sondern)\b|n['’]t\b|\?",  # noqa: RUF001
+    r"|confused?|mistaken?s?|often thought|used to|formerly|former|once|until|hardly|unlikely|doubt\w*|claim\w*|disagree|opposite|anything but|far from"  # noqa: E501
+    r"|somewhere|almost|nearly|people|many|some|everyone|first thought|would|nicht|kein\w*|pas|nunca|jamais|sondern)\b|n['’]t\b|\?",  # noqa: RUF001, E501
     re.IGNORECASE,
 )
 _CORRECTED = re.compile(
@@ -37,14 +37,15 @@ def _read_mentions(question: Question) -> Grade | None:
     wanted = _mentions(json_value(question.reference) if question.reference.lstrip()[:1] == "[" else None)
     if not wanted:
         return None
-    loose = [_loosely(mention) for mention in wanted]
 
     def grade(answer: str) -> float | None:
         said = _folded(without_thinking(answer))
         if any(mention in said for mention in wanted):
             return 1.0
         # There but for accents, spaces and signs: one more way to write it, or another name.
-        return None if not said.strip() or any(mention and mention in _loosely(said) for mention in loose) else 0.0
+        loose = _loosely(said)
+        is_written_otherwise = any(mention and mention in loose for mention in map(_loosely, wanted))
+        return None if not said.strip() or is_written_otherwise else 0.0
 
     return grade
 
@@ -60,8 +61,7 @@ def _folded(text: str) -> str:
 
 
 def _loosely(text: str) -> str:
-    plain = unicodedata.normalize("NFKD", text).casefold()
-    return _LOOSE.sub("", "".join(char for char in plain if not unicodedata.combining(char)))
+    return _LOOSE.sub("", unicodedata.normalize("NFKD", text).casefold())  # marks that combine are no letters
 
 
 def _read_text(question: Question) -> Grade | None:

@@ -12,10 +12,11 @@ from functools import lru_cache
 
 from turnout.training.labels.texts import exact_form, loose_form, normal_form
 from turnout.training.labels.values.clean import cleaned
+from turnout.training.labels.values.comparison import same_quantity
 from turnout.training.labels.values.formulas import formula
 from turnout.training.labels.values.lists import Parts, parts
 from turnout.training.labels.values.moments import moment, same_moment
-from turnout.training.labels.values.quantities import quantity, same_quantity
+from turnout.training.labels.values.quantities import quantity
 
 __all__ = ["is_number", "quantity", "same_value"]
 

@@ -64,6 +64,12 @@ def _split(text: str, *, decimal_comma: bool, is_grouped: bool) -> tuple[Fractio
         return (Fraction(text.replace(",", ".")),) if n_dots + n_commas == 1 else ()
     if n_dots and n_commas:
         return _both(text)
+    return _of_one_kind(text, decimal_comma=decimal_comma)
+
+
+def _of_one_kind(text: str, *, decimal_comma: bool) -> tuple[Fraction, ...]:
+    """Read digits with dots or commas alone."""
+    n_dots, n_commas = text.count("."), text.count(",")
     if n_commas == 1:
         return _with_comma(text, decimal_comma=decimal_comma)
     if n_dots == 1:

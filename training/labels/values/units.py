@@ -269,7 +269,7 @@ def _unlisted(folded: str, plain: str) -> tuple[Unit, ...]:
 
 
 _OPERATORS = frozenset(
-    ["is", "are", "was", "were", "and", "plus", "minus", "squared", "cubed", "half", "halves", "thirds", "quarters", "fifths", "tenths",
+    ["is", "are", "was", "were", "and", "plus", "minus", "squared", "cubed", "half", "halves", "thirds", "quarters", "fifths", "tenths",  # noqa: E501
      "hundredths", "thousandths", "factorial", "divided"]
 )  # fmt: skip
 _JOINING = frozenset(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from turnout.training.labels.stretches import MAX_CHARS, Shape, Stretch, states_nothing, stretches, without_thinking
 from turnout.training.labels.texts import normal_form
 
-_OPTION = re.compile(r"(?<!\S)(?P<opening>\(?)(?P<letter>[A-J])(?P<closing>[).:])(?=\s)")
+_OPTION = re.compile(r"(?P<letter>[A-J])(?P<closing>[).:])(?=\s)")
 _SECOND = ("B)", "B.", "B:")
 _GOLD = re.compile(r"\s*\(?([A-J])\)?[.):]?\s*")
 _ALONE = re.compile(r"\W*(?:(?:option|choice|answer)\W+)?([A-J])\W*", re.IGNORECASE)
@@ -48,31 +49,51 @@ def options(prompt: str) -> dict[str, str]:
     """
     if not any("A" + mark[1] in prompt and mark in prompt for mark in _SECOND):
         return {}  # most prompts of a log: spares them the search
-    marks = list(_OPTION.finditer(prompt))
-    runs = _runs([mark for mark in marks if _starts_line(mark)])
+    marks = _marks(prompt)
+    runs = _runs([mark for mark in marks if _starts_line(prompt, mark)])
     run = runs[-1] if runs else max(reversed(_runs(marks)), key=len, default=[])
-    ends = [*(mark.start() for mark in run[1:]), len(prompt)][: len(run)]
+    ends = [*(mark.start for mark in run[1:]), len(prompt)][: len(run)]
     return {
-        mark["letter"]: prompt[mark.end() : end].strip().partition("\n")[0].strip()
+        mark.letter: prompt[mark.end : end].strip().partition("\n")[0].strip()
         for mark, end in zip(run, ends, strict=True)
     }
 
 
-def _starts_line(mark: re.Match[str]) -> bool:
-    return not mark.string[mark.string.rfind("\n", 0, mark.start()) + 1 : mark.start()].strip()
+class _Mark(NamedTuple):
+    """The letter of an option, with the signs around it and where it stands."""
+
+    letter: str
+    style: str
+    start: int
+    end: int
 
 
-def _runs(marks: list[re.Match[str]]) -> list[list[re.Match[str]]]:
+def _marks(prompt: str) -> list[_Mark]:
+    """Return all that could be the letter of an option: `A)`, `(A)`, `A.` and `A:` between white space."""
+    found = list[_Mark]()
+    for mark in _OPTION.finditer(prompt):
+        start = mark.start()
+        opening = "(" if prompt[start - 1 : start] == "(" else ""
+        start -= len(opening)
+        if not start or prompt[start - 1].isspace():
+            found.append(_Mark(mark["letter"], opening + mark["closing"], start, mark.end()))
+    return found
+
+
+def _starts_line(prompt: str, mark: _Mark) -> bool:
+    return not prompt[prompt.rfind("\n", 0, mark.start) + 1 : mark.start].strip()
+
+
+def _runs(marks: list[_Mark]) -> list[list[_Mark]]:
     """Return the runs A, B, ... of two marks or more in one style, other marks in between left out."""
-    runs: list[list[re.Match[str]]] = []
-    waiting: dict[tuple[str, str, str], list[re.Match[str]]] = {}
+    runs: list[list[_Mark]] = []
+    waiting: dict[tuple[str, str], list[_Mark]] = {}
     for mark in marks:
-        letter, style = mark["letter"], (mark["opening"], mark["closing"])
-        run = [] if letter == "A" else waiting.pop((letter, *style), None)
+        run = [] if mark.letter == "A" else waiting.pop((mark.letter, mark.style), None)
         if run is None:
             continue
         run.append(mark)
-        waiting[chr(ord(letter) + 1), *style] = run
+        waiting[chr(ord(mark.letter) + 1), mark.style] = run
         if len(run) == 2:
             runs.append(run)
     return runs

@@ -236,8 +236,21 @@ def _any_of(nouns: tuple[str, ...]) -> re.Pattern[str]:
 _WORD_BEFORE = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")  # noqa: RUF001
 
 
+def _corrections(text: str) -> list[re.Match[str]]:
+    """Return where a text takes back what it said."""
+    folded = text.lower()
+    return list(_CORRECTION.finditer(text)) if any(word in folded for word in _CORRECTING) else []
+
+
+_CORRECTING = (
+    "wait", "hold on", "hmm", "actually", "correct", "scratch", "let me", "mistake", "error", "on second", "i was wrong", "that", "oops",  # noqa: E501
+    "misread", "no, it", "apolog", "moment mal", "korrektur", "genauer", "en fait", "perdón", "espera", "rectifico",
+)  # fmt: skip
+"""One of which stands in every correction: spares most texts the search."""
+
+
 def _after_correction(text: str, marks: list[tuple[int, str, bool]]) -> list[tuple[int, str, bool]]:
-    corrected = [found.start() for found in _CORRECTION.finditer(text)]
+    corrected = [found.start() for found in _corrections(text)]
     first = min(place for place, *_ in marks)
     if not corrected or corrected[-1] < first:
         return marks
@@ -250,7 +263,7 @@ def states_nothing(text: str) -> bool:
 
 
 def _unmarked(text: str) -> tuple[Stretch, ...]:
-    corrected = list(_CORRECTION.finditer(text))
+    corrected = _corrections(text)
     if corrected:
         text = text[corrected[-1].end() :].lstrip(" ,.:;-—\n")
     pieces = [piece.strip() for piece in _SENTENCE_END.split(text) if piece and piece.strip(" \t*_#-")]

@@ -124,6 +124,8 @@ def json_value(text: str) -> Any:
     bare = text.strip()
     if bare.startswith(("```", "~~~")) and len(fenced := blocks(bare)) == 1 and fenced[0].is_whole:
         bare = fenced[0].code
+    if bare[:1] not in {"{", "["}:
+        return None
     try:
         value = msgspec.json.decode(bare)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):

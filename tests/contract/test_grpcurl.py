@@ -53,7 +53,7 @@ class Reflected:
         call = self._channel.unary_unary(
             f"/{path}", request_serializer=type(request).SerializeToString, response_deserializer=reply.FromString
         )
-        return json_format.MessageToDict(call(request, timeout=5))
+        return json_format.MessageToDict(call(request, timeout=60))
 
 
 @pytest.fixture

@@ -25,6 +25,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import ClassVar, Literal
 
+import turnout
+
 EXIT_OK = 0
 EXIT_DATA_REFUSED = 1
 EXIT_USAGE = 2
@@ -50,14 +52,12 @@ def how_to_install(extra: str = "") -> str:
 
     No package index has Turnout under its name: an editable checkout names its folder, anything else the wheel.
     """
-    from turnout import __version__  # noqa: PLC0415  # looks it up, 30 ms
-
     checkout = Path(__file__).resolve().parents[1]
     part = f"[{extra}]" if extra else ""
     what = f"install the extra `{extra}`: " if extra else ""
     if (checkout / "pyproject.toml").is_file():
         return f"{what}pip install -e '{checkout}{part}'"
-    return f"{what}pip install 'FOLDER/turnout-{__version__}-py3-none-any.whl{part}', with the FOLDER of your wheel"
+    return f"{what}pip install 'FOLDER/turnout-{turnout.__version__}-py3-none-any.whl{part}', with the FOLDER of your wheel"
 
 
 class TurnoutError(Exception):

@@ -102,6 +102,10 @@ def test_commands_exist_with_their_options(page: Path):
     assert [one for one in said if one] == []
 
 
+def test_every_command_that_ends_can_say_its_result_as_json():
+    assert [name for name in COMMANDS if name != "serve" and "--json" not in options()[name]] == []
+
+
 def test_commands_of_all_pages_are_looked_at():
     found = [words[0] for page in WRITTEN for words in commands_of(page.read_text(encoding="utf-8")) if words]
     assert len(found) > 100

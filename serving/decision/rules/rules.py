@@ -127,6 +127,12 @@ class Rules:
         self._max_tokens = self.spec.max_estimated_tokens
         self._go_strong = tuple(held for key, held in HELD.items() if getattr(self.spec, key) == "strong")
 
+    @property
+    def least_both(self) -> float:
+        """Smallest probability, in (0, 1], with which both answers of an explored request are wanted; 0 for none."""
+        rates = (self._file_rates.both, *(rates.both for _, rates in self._policy_rates))
+        return min((rate for rate in (*rates, *(rule.both for rule in self.spec.rules)) if rate), default=0.0)
+
     def before(self, facts: Facts) -> Before:
         """Return what holds for a request before the model is asked."""
         prompt = facts.prompt

@@ -8,6 +8,7 @@ interpreter lock, so that health checks are answered meanwhile.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -18,6 +19,7 @@ from turnout.serving.decision.costs import ExpectedCosts
 from turnout.serving.decision.decision import (
     NO_RULES,
     Decision,
+    as_stranger,
     check_content,
     exit_thresholds,
     model_decision,
@@ -142,6 +144,8 @@ class Answering:
             self._decided(Decided(time.time(), call, decision, served.manifest, costs, tokens), timings)
             return response(call, decision, served.manifest.bundle_id, costs, timings)
         served, policy, predicted = await self._predicted(lineup, served, asked)
+        if asked.is_stranger(served):  # not cached so: the same prompt may come with another task
+            predicted = dataclasses.replace(predicted, prediction=as_stranger(predicted.prediction))
         chosen = model_decision(
             served.manifest.pair,
             policy,

@@ -74,6 +74,7 @@ class Challengers:
                     action=chosen.action,
                     falls_back=asked.before.falls_back,
                     can_check=asked.call.can_check,
+                    is_stranger=asked.is_stranger(lineup.shadow),
                 )
             )
             if not taken:

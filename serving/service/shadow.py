@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from turnout.serving.bundles.bundle import Bundle
-from turnout.serving.decision.decision import action_of, exit_thresholds, rule_of_three, threshold_policy
+from turnout.serving.decision.decision import action_of, as_stranger, exit_thresholds, rule_of_three, threshold_policy
 from turnout.serving.decision.routes import Action
 from turnout.serving.errors import RequestError
 from turnout.serving.observe.incidents import report_incident
@@ -31,6 +31,7 @@ class Sighting:
     Attributes:
         can_check: whether the caller can have answers checked, so that three actions were open.
         falls_back: whether what is out of distribution goes strong, under the rules of the request.
+        is_stranger: whether it is so by its task.
     """
 
     bundle: Bundle
@@ -41,6 +42,7 @@ class Sighting:
     action: Action
     falls_back: bool = True
     can_check: bool = False
+    is_stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,5 +107,7 @@ def compare(sighting: Sighting) -> Comparison:
         policy = threshold_policy(min(1.0, sighting.threshold))
     checked = rule_of_three(sighting.bundle, policy, can_check=sighting.can_check)
     said = sighting.bundle.model.predict(sighting.prompt, exit_thresholds(policy, checked)[0])
+    if sighting.is_stranger:
+        said = as_stranger(said)
     action = action_of(policy, said, checked, falls_back=sighting.falls_back)
     return Comparison(action is sighting.action, abs(said.p_match - sighting.p_match))

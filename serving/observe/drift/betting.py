@@ -63,20 +63,27 @@ def log_capital_above(zeros: Counts, ones: Counts, shares: Floats) -> Floats:
     Returns:
         (..., s); 0 without draws.
     """
-    bets = np.minimum((RATIOS - 1.0) / (1.0 - shares[:, None]), MOST / shares[:, None])  # (s, bets)
-    weighted = bets[:, :, None] * WEIGHTS
-    lost = np.log1p(-weighted * shares[:, None, None])
-    won = np.log1p(weighted * (1.0 - shares[:, None, None]))
-    return _mixed(zeros, ones, lost, won)
+    return _mixed(zeros, ones, *_factors_above(shares))
 
 
 def log_capital_below(zeros: Counts, ones: Counts, shares: Floats) -> Floats:
     """Return the log of the capital won against "the share is at least m"; arguments as in `log_capital_above`."""
-    bets = MOST * CUTS / (1.0 - shares[:, None])
+    return _mixed(zeros, ones, *_factors_below(shares))
+
+
+def _factors_above(shares: Floats) -> tuple[Floats, Floats]:
+    """Return (s, bets, 15) logs of what a draw without the event, and one with it, makes of the capital."""
+    bets = np.minimum((RATIOS - 1.0) / (1.0 - shares[:, None]), MOST / shares[:, None])
     weighted = bets[:, :, None] * WEIGHTS
-    won = np.log1p(weighted * shares[:, None, None])
-    lost = np.log1p(-weighted * (1.0 - shares[:, None, None]))
-    return _mixed(zeros, ones, won, lost)
+    return np.log1p(-weighted * shares[:, None, None]), np.log1p(weighted * (1.0 - shares[:, None, None]))
+
+
+def _factors_below(shares: Floats) -> tuple[Floats, Floats]:
+    weighted = (MOST * CUTS / (1.0 - shares[:, None]))[:, :, None] * WEIGHTS
+    return np.log1p(weighted * shares[:, None, None]), np.log1p(-weighted * (1.0 - shares[:, None, None]))
+
+
+_GRID_ABOVE, _GRID_BELOW = _factors_above(GRID), _factors_below(GRID)
 
 
 def bounds(zeros: Counts, ones: Counts, delta: float) -> tuple[float, float]:
@@ -88,8 +95,8 @@ def bounds(zeros: Counts, ones: Counts, delta: float) -> tuple[float, float]:
         delta: of each bound, in (0, 1).
     """
     needed = -math.log(delta)
-    is_too_low = log_capital_above(zeros, ones, GRID) >= needed
-    is_too_high = log_capital_below(zeros, ones, GRID) >= needed
+    is_too_low = _mixed(zeros, ones, *_GRID_ABOVE) >= needed
+    is_too_high = _mixed(zeros, ones, *_GRID_BELOW) >= needed
     lower = 0.0 if not is_too_low[0] else float(GRID[max(0, int(np.argmin(is_too_low)) - 1)])
     upper = 1.0 if not is_too_high[-1] else float(GRID[GRID.size - int(np.argmin(is_too_high[::-1]))])
     return lower, upper
@@ -97,6 +104,6 @@ def bounds(zeros: Counts, ones: Counts, delta: float) -> tuple[float, float]:
 
 def _mixed(zeros: Counts, ones: Counts, of_zero: Floats, of_one: Floats) -> Floats:
     """Return (..., s) log of the mean over bets of the product over draws; `of_zero`, `of_one` are (s, bets, 15)."""
-    logs = np.einsum("...w,sbw->...sb", zeros.astype(np.float64), of_zero)
-    logs += np.einsum("...w,sbw->...sb", ones.astype(np.float64), of_one)
+    logs = np.tensordot(zeros.astype(np.float64), of_zero, (-1, -1))
+    logs += np.tensordot(ones.astype(np.float64), of_one, (-1, -1))
     return np.asarray(np.logaddexp.reduce(logs, axis=-1) - math.log(of_zero.shape[1]), dtype=np.float64)

@@ -2,7 +2,8 @@
 
 `ServerMetrics` builds its instruments from here, the table of docs/operate/observe.md is written from here, and tests
 hold alerts and dashboard against it. Names follow Prometheus: base units, `_seconds`, `_total`, and
-labels with few values: tenant, task and anything else that callers make up is never one.
+labels with few values: tenant and anything else that callers make up is never one, but for the tasks of pairs that were
+judged, of which a policy has 20 at most.
 """
 
 from __future__ import annotations
@@ -58,6 +59,7 @@ class Metric:
 
 
 DRIFT_BASELINE, DRIFT_WINDOW, DRIFT_OUTCOMES = "drift_baseline_requests", "drift_window_requests", "drift_outcomes"
+PROMISE = ("bundle", "policy")
 DRIFT_VALUE, DRIFT_LIMIT = "drift_ratio", "drift_limit_ratio"
 
 METRICS = (
@@ -288,6 +290,48 @@ METRICS = (
         ("bundle", "bin", "of"),
         "Sums over the outcomes in the workers' windows, by bucket of p_match: `n`, `match`, `p_match` and more.",
         joined="livesum",
+    ),
+    Metric(
+        "promise_limit_ratio",
+        "gauge",
+        "1",
+        PROMISE,
+        "Share that may be made worse under a policy that promises so, once pairs of it were judged.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_pairs",
+        "gauge",
+        "1",
+        (*PROMISE, "task"),
+        "Requests of this month (UTC) that both models answered at exploration's wish and somebody judged, over all "
+        "workers; `task` is `*` for all, one of at most 20 names, or `(others)`.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_worse_lower_ratio",
+        "gauge",
+        "1",
+        (*PROMISE, "task"),
+        "Lower bound, valid whenever one looks, of the share that this month's routing made worse; above the limit "
+        "the promise is broken, with the confidence that it was made with.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_worse_upper_ratio",
+        "gauge",
+        "1",
+        (*PROMISE, "task"),
+        "Upper bound of that share; at or below the limit, the promise is shown to hold.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_step",
+        "gauge",
+        "1",
+        PROMISE,
+        "Steps by which `--tighten` serves a promise more strictly than it was solved: 0 as solved, 6 nothing weak.",
+        joined="livemax",
     ),
     Metric(
         "http_connections_ended_total",

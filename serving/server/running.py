@@ -46,6 +46,7 @@ from turnout.serving.spool.writer import CLOSE_S as SPOOL_CLOSE_S
 from turnout.serving.wire.route import SERVICE_NAME
 
 if TYPE_CHECKING:
+    from turnout.serving.bundles.bundle import Manifest
     from turnout.serving.protocols.http.port import HttpPort  # brings the extra `http`
 
 FLUSH_S = 0.05
@@ -181,10 +182,14 @@ class RouterServer:
         """Follow pointers and rules file from now on, until the server stops."""
         service = self.service
         sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log, self._watch_drift)
-        watched = [self._lifecycle.watch(), sampling]
+        checking = service.promises.watch(lambda: self._rules().least_both, self._served)
+        watched = [self._lifecycle.watch(), sampling, checking]
         watched += [] if self._rules_file is None else [self._rules_file.watch()]
         watched += [] if self._compacting is None else [self._compacting.watch()]
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
+
+    def _served(self) -> list[Manifest]:
+        return [one.manifest for one in self._lifecycle.lineup.everyone]
 
     def _watch_drift(self) -> None:
         self.service.answering.pending.sweep()

@@ -150,7 +150,12 @@ class Checking:
         with self._answering.admission.slot(asked.call.tenant, remaining_s(asked.deadline_s)):
             checked, began_ns, ended_ns = await self._answering.work(
                 lambda: look_again(
-                    served.bundle, prompt, call.answer, call.signals, falls_back=asked.before.falls_back
+                    served.bundle,
+                    prompt,
+                    call.answer,
+                    call.signals,
+                    falls_back=asked.before.falls_back,
+                    is_stranger=asked.is_stranger(served),
                 ),
                 asked,
             )

@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from turnout.serving.bundles.bundle import Bundle, Policy
-from turnout.serving.decision.decision import action_of, exit_thresholds, rule_of_three, threshold_policy
+from turnout.serving.decision.decision import action_of, as_stranger, exit_thresholds, rule_of_three, threshold_policy
 from turnout.serving.decision.judging import accept_threshold, look_again, verdict_of
 from turnout.serving.decision.routes import Action, Verdict
 from turnout.serving.errors import RequestError
@@ -33,6 +33,7 @@ class Sighting:
     Attributes:
         can_check: whether the caller can have answers checked, so that three actions were open.
         falls_back: whether what is out of distribution goes strong, under the rules of the request.
+        is_stranger: whether it is so by its task.
     """
 
     bundle: Bundle
@@ -43,6 +44,7 @@ class Sighting:
     action: Action
     falls_back: bool = True
     can_check: bool = False
+    is_stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ class CheckSighting:
     own_threshold: float | None
     verdict: Verdict
     falls_back: bool = True
+    is_stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,7 +127,12 @@ def compare_verdicts(sighting: CheckSighting) -> Comparison:
     """Ask the challenger's second look, under its own threshold for the same policy where it has one."""
     policy = _policy_of(sighting.bundle, sighting.policy, 1.0)
     checked = look_again(
-        sighting.bundle, sighting.prompt, sighting.answer, sighting.signals, falls_back=sighting.falls_back
+        sighting.bundle,
+        sighting.prompt,
+        sighting.answer,
+        sighting.signals,
+        falls_back=sighting.falls_back,
+        is_stranger=sighting.is_stranger,
     )
     said = verdict_of(checked, accept_threshold(policy, sighting.own_threshold))
     return Comparison(said is sighting.verdict, is_check=True)
@@ -143,5 +151,7 @@ def compare(sighting: Sighting) -> Comparison:
     policy = _policy_of(sighting.bundle, sighting.policy, sighting.threshold)
     checked = rule_of_three(sighting.bundle, policy, can_check=sighting.can_check)
     said = sighting.bundle.model.predict(sighting.prompt, exit_thresholds(policy, checked)[0])
+    if sighting.is_stranger:
+        said = as_stranger(said)
     action = action_of(policy, said, checked, falls_back=sighting.falls_back)
     return Comparison(action is sighting.action, abs(said.p_match - sighting.p_match))

@@ -68,6 +68,9 @@ ALERTED = (
 )
 """Series there from the start: Prometheus sees no increase in one that is born with the value 1."""
 
+NOT_OURS = frozenset({"derived", "supervisor"})
+"""Kinds of metrics that no worker writes."""
+
 _PAGE_BYTES = resource.getpagesize()
 _STATM = Path("/proc/self/statm")
 
@@ -126,7 +129,9 @@ class ServerMetrics:
         prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nothing reads
         self.registry = prometheus.CollectorRegistry()
         self.in_flight = 0
-        self._made = {metric.name: self._make(prometheus, metric) for metric in METRICS if metric.joined != "derived"}
+        self._made = {
+            metric.name: self._make(prometheus, metric) for metric in METRICS if metric.joined not in NOT_OURS
+        }
         windows = (self._made[name].collect for name in (DRIFT_WINDOW, DRIFT_BASELINE, DRIFT_OUTCOMES))
         self.registry.register(DerivedDrift(windows))
         self._children: dict[tuple[str, ...], Callable[..., None]] = {}

@@ -39,6 +39,7 @@ from turnout.serving.server.compacting import Compacting
 from turnout.serving.server.connections import transport_options
 from turnout.serving.server.launching import ready_line
 from turnout.serving.server.observing import Observation, announce, keep_sampling, observation
+from turnout.serving.server.soundness import Soundness
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.service import RouterService
 from turnout.serving.settings import ServerSettings, SettingsRefused, Sources, unix_path
@@ -73,6 +74,7 @@ class RouterServer:
         port: the port bound, also when 0 was asked for; 0 before `start`.
         http: the HTTP port; None without one.
         service: the handlers.
+        soundness: whether the model answers.
     """
 
     def __init__(
@@ -107,6 +109,7 @@ class RouterServer:
         self._shares_port = shares_port
         self._is_warm = False
         self._health = ListedHealth()
+        self.soundness = Soundness(self.service, self._say_serving)
         self._credentials = server_credentials(settings, self.service.metrics)
         self._tokens = self._tokens_file()
         self.http = self._http_port()
@@ -181,7 +184,7 @@ class RouterServer:
         """Follow pointers and rules file from now on, until the server stops."""
         service = self.service
         sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log, self._watch_drift)
-        watched = [self._lifecycle.watch(), sampling]
+        watched = [self._lifecycle.watch(), sampling, self.soundness.watch()]
         watched += [] if self._rules_file is None else [self._rules_file.watch()]
         watched += [] if self._compacting is None else [self._compacting.watch()]
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
@@ -234,6 +237,9 @@ class RouterServer:
         if self._tracing is not None:
             closing.append(asyncio.to_thread(self._tracing.close, min(within_s, CLOSE_S)))
         await asyncio.gather(*closing)
+
+    async def _say_serving(self, is_serving: bool) -> None:
+        await self._set_health(_SERVING if is_serving else _NOT_SERVING)
 
     async def _set_health(self, status: int) -> None:
         for name in ("", *self._names):

@@ -84,6 +84,11 @@ class Answering:
         return self._model_thread.calls
 
     @property
+    def model_job(self) -> int:
+        """Number of what the thread of the model is at now; 0 when it is idle."""
+        return self._model_thread.job
+
+    @property
     def _logs_features(self) -> bool:
         return self.decision_log is not None and self.decision_log.wants_features
 

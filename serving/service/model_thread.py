@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from turnout.serving.errors import DeadlineSpent
@@ -72,17 +73,19 @@ class ModelThread:
 
     Attributes:
         calls: prompts that reached the model, those of explanations counted once.
+        job: number of what the thread is at now; 0 when it is idle.
     """
 
     def __init__(self, observe: Callable[[float], None], *, early_exit: bool) -> None:
         """Start nothing yet; `observe` takes the seconds of each run, on the thread that ran it."""
         self.calls = 0
+        self.job = 0
+        self._n_jobs = 0
         self._observe = observe
         self._early_exit = early_exit
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnout-model")
         self._last_ended_ns = 0
         self._n_waiting = 0
-        self._is_busy = False
 
     async def ask(self, ask: Ask, expected_s: float) -> Predicted:
         """Wait for the turn and for the answer.
@@ -100,7 +103,7 @@ class ModelThread:
         self._n_waiting += 1
         try:
             # A cancelled call (the caller's doing, or its deadline) takes its work out of the queue.
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._run_there, ask)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._there, partial(self.run, ask))
         finally:
             self._n_waiting -= 1
             ask.prompt = None  # the executor keeps cancelled work until its turn; the text need not wait
@@ -108,15 +111,16 @@ class ModelThread:
     def _may_run_here(self, ask: Ask, expected_s: float) -> bool:
         """Whether the run is short, and nobody else could want the model or the event loop meanwhile."""
         pause_ns = ask.submitted_ns - self._last_ended_ns
-        is_alone = not self._n_waiting and not self._is_busy  # a cancelled call may have left the thread at work
+        is_alone = not self._n_waiting and not self.job  # a cancelled call may have left the thread at work
         return is_alone and not ask.parts and expected_s <= RUN_HERE_S and pause_ns > expected_s * 1e9
 
-    def _run_there(self, ask: Ask) -> Predicted:
-        self._is_busy = True
+    def _there(self, job: Callable[[], T]) -> T:
+        self._n_jobs += 1
+        self.job = self._n_jobs
         try:
-            return self.run(ask)
+            return job()
         finally:
-            self._is_busy = False
+            self.job = 0
 
     def run(self, ask: Ask) -> Predicted:
         """Run now: the last moment to see that nobody waits any more."""
@@ -174,7 +178,7 @@ class ModelThread:
 
         self._n_waiting += 1
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, timed)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._there, timed)
         finally:
             self._n_waiting -= 1
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 BEAT_S = 1.0
@@ -41,7 +42,7 @@ class Silence:
         self._pid = pid
         self._clock = clock
         self._ticked_s = clock()
-        self._waits = cpu_waits_s(pid)
+        self._threads = threads_of(pid)
 
     def reset(self) -> None:
         """Begin anew: it did it."""
@@ -55,21 +56,21 @@ class Silence:
         """
         now_s = self._clock()
         self.passed_s, self._ticked_s = min(now_s - self._ticked_s, _MOST_A_TICK_S), now_s
-        before, self._waits = self._waits, cpu_waits_s(self._pid)
+        before, self._threads = self._threads, threads_of(self._pid)
         if counts:
-            self.seconds += max(0.0, self.passed_s - self._kept_s(before, self._waits))
+            self.seconds += max(0.0, self.passed_s - self._kept_s(before, self._threads))
         return self.seconds
 
     @property
     def is_measured(self) -> bool:
         """Whether the kernel says how long threads waited."""
-        return bool(self._waits)
+        return bool(self._threads)
 
-    def _kept_s(self, before: dict[int, float], now: dict[int, float]) -> float:
+    def _kept_s(self, before: dict[int, Thread], now: dict[int, Thread]) -> float:
         """Return how long the process was kept from running: its first thread, or another that may hold the GIL."""
-        waited = {thread: seconds - before.get(thread, seconds) for thread, seconds in now.items()}
-        others_s = max(waited.values(), default=0.0)
-        return max(waited.get(self._pid, 0.0), min(others_s, OTHERS_SHARE * self.passed_s))
+        kept = {number: one.kept_s(before.get(number, one), self.passed_s) for number, one in now.items()}
+        others_s = max(kept.values(), default=0.0)
+        return max(kept.get(self._pid, 0.0), min(others_s, OTHERS_SHARE * self.passed_s))
 
 
 class Pulse:
@@ -108,14 +109,36 @@ class Pulse:
         return silent_s > limit_s or self._stopped_s > SILENT_S
 
 
-def cpu_waits_s(pid: int) -> dict[int, float]:
-    """Return for how long each thread has been ready to run and waited for a CPU; empty where that is not known."""
-    waits = {}
+@dataclass(frozen=True, slots=True)
+class Thread:
+    """What the kernel says of a thread.
+
+    Attributes:
+        ran_s: CPU time it has had.
+        waited_s: for how long it has been ready to run and was not run; a wait is in here once it has ended.
+        is_ready: whether it runs or waits for a CPU now.
+    """
+
+    ran_s: float
+    waited_s: float
+    is_ready: bool
+
+    def kept_s(self, before: Thread, passed_s: float) -> float:
+        """Return for how much of the last `passed_s` it waited for a CPU, a wait that goes on included."""
+        going_on_s = passed_s - (self.ran_s - before.ran_s) if self.is_ready else 0.0
+        return max(self.waited_s - before.waited_s, going_on_s, 0.0)
+
+
+def threads_of(pid: int) -> dict[int, Thread]:
+    """Return the threads of a process; none where the kernel does not tell."""
+    threads = {}
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError, ValueError, IndexError):  # it may end just now
-                waits[int(task.name)] = int((task / "schedstat").read_text().split()[1]) / 1e9
-    return waits
+                ran, waited, *_ = (task / "schedstat").read_text().split()
+                state = (task / "stat").read_text().rpartition(")")[2].split()[0]
+                threads[int(task.name)] = Thread(int(ran) / 1e9, int(waited) / 1e9, state == "R")
+    return threads
 
 
 def state_of(pid: int) -> tuple[str, bool]:

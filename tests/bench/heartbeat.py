@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import grpc
 
@@ -35,9 +36,9 @@ WORDS = "the ferry leaves at noon and the next one an hour later, if there is on
 class Recorded(Pulse):
     """A pulse that keeps the longest gap and the longest silence counted, of workers that are warm."""
 
-    gaps_s: list[float] = []
-    silences_s: list[float] = []
-    pids: set[int] = set()
+    gaps_s: ClassVar[list[float]] = []
+    silences_s: ClassVar[list[float]] = []
+    pids: ClassVar[set[int]] = set()
 
     def beat(self) -> None:
         """Take note, and of the time since the last one."""
@@ -104,8 +105,10 @@ def main() -> None:
     disturbing.join()
     name = "starved" if given.starved else "loaded"
     gaps = sorted(Recorded.gaps_s)
-    print(f"{name}: {len(gaps)} beats, apart at most {gaps[-1]:.2f} s, median {gaps[len(gaps) // 2]:.2f} s; "
-          f"silence counted at most {max(Recorded.silences_s):.2f} s; load average {os.getloadavg()[0]:.1f}")
+    print(
+        f"{name}: {len(gaps)} beats, apart at most {gaps[-1]:.2f} s, median {gaps[len(gaps) // 2]:.2f} s; "
+        f"silence counted at most {max(Recorded.silences_s):.2f} s; load average {os.getloadavg()[0]:.1f}"
+    )
 
 
 if __name__ == "__main__":

@@ -179,7 +179,8 @@ METRICS = (
         "counter",
         "1",
         ("kind", "result"),
-        "Reloads of `bundle`, `rules`, `tokens` or `tls`: `ok`, or `refused` while the old one serves on.",
+        "Reloads of `bundle`, `rules`, `tokens` or `tls`: `ok`, or `refused` while the old one serves on; `unread` "
+        "where the look itself failed, for lack of descriptors or by a disk, and is repeated.",
     ),
     Metric(
         "tls_begin_timestamp_seconds",

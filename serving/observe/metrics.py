@@ -68,6 +68,7 @@ ALERTED = (
 )
 """Series there from the start: Prometheus sees no increase in one that is born with the value 1."""
 
+Reloadable = Literal["bundle", "rules", "tokens", "tls"]
 NOT_OURS = frozenset({"derived", "supervisor"})
 """Kinds of metrics that no worker writes."""
 
@@ -254,9 +255,13 @@ class ServerMetrics:
         self._count("canary_events_total", event)
         self._made["canary_share_ratio"].set(share)
 
-    def reloaded(self, kind: Literal["bundle", "rules", "tokens", "tls"], *, ok: bool) -> None:
+    def reloaded(self, kind: Reloadable, *, ok: bool) -> None:
         """Count a reload that was taken or refused."""
         self._count("reloads_total", kind, "ok" if ok else "refused")
+
+    def looked(self, kind: Reloadable, result: Literal["ok", "refused", "unread"]) -> None:
+        """Count as `reloaded`, or a look that failed, after which nothing is known to have changed."""
+        self._count("reloads_total", kind, result)
 
     def certificate(self, kind: str, begins_s: float, ends_s: float) -> None:
         """State from when to when the first of these certificates to expire holds, in Unix time."""

@@ -101,7 +101,7 @@ class RouterServer:
         """
         self.port = 0
         self._lifecycle = lifecycle
-        self._rules_file = None if settings.rules is None else RulesFile(settings.rules, self._check_rules)
+        self._rules_file = self._watched_rules(settings)
         self._watching: list[asyncio.Task[None]] = []
         self._compacting = None if settings.compact_to is None else Compacting(settings)
         self.service = RouterService(lifecycle, settings, self._rules, tracing)
@@ -163,7 +163,12 @@ class RouterServer:
         if self._settings.tokens is None:
             return None
         metrics = self.service.metrics
-        return TokensFile(self._settings.tokens, lambda ok: metrics.reloaded("tokens", ok=ok))
+        return TokensFile(self._settings.tokens, lambda result: metrics.looked("tokens", result))
+
+    def _watched_rules(self, settings: ServerSettings) -> RulesFile | None:
+        metrics = self._lifecycle.metrics
+        told = lambda result: metrics.looked("rules", result)  # noqa: E731  # one line, one use
+        return None if settings.rules is None else RulesFile(settings.rules, self._check_rules, told=told)
 
     def _http_port(self) -> HttpPort | None:
         if not self._settings.http:
@@ -198,7 +203,7 @@ class RouterServer:
         _log.info("asked to reload")
         await self._lifecycle.reload()
         if self._rules_file is not None:
-            self.service.metrics.reloaded("rules", ok=self._rules_file.reload())
+            self._rules_file.reload()
 
     async def drain(self) -> None:
         """Say NOT_SERVING, go on answering for `lame_duck_s`, then finish what is in flight within `grace_s`.

@@ -10,6 +10,7 @@ Every count is written at once: a killed worker loses none. Histograms gather, a
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -322,4 +323,5 @@ class ServerMetrics:
         cpu_s = time.process_time()
         self._made["worker_cpu_seconds_total"].inc(cpu_s - self._cpu_s)
         self._cpu_s = cpu_s
-        self._made["worker_memory_bytes"].set(int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES)
+        with contextlib.suppress(OSError):  # no descriptors left: as it was a second ago
+            self._made["worker_memory_bytes"].set(int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES)

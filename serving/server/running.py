@@ -30,6 +30,7 @@ from turnout.serving.decision.rules.names import check_names
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.decision.rules.watching import RulesFile
 from turnout.serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError
+from turnout.serving.observe.incidents import report_incident
 from turnout.serving.observe.settings import ObserveSettings
 from turnout.serving.observe.tracing import Tracing
 from turnout.serving.protocols import open_inference
@@ -193,6 +194,8 @@ class RouterServer:
         watched += [] if self._rules_file is None else [self._rules_file.watch()]
         watched += [] if self._compacting is None else [self._compacting.watch()]
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
+        for task in self._watching:
+            task.add_done_callback(_say_if_broken)
 
     def _watch_drift(self) -> None:
         self.service.answering.pending.sweep()
@@ -304,6 +307,12 @@ def reload_on_hangup(server: RouterServer, reloaded: Callable[[], None] = lambda
         task.add_done_callback(running.discard)
 
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
+
+
+def _say_if_broken(task: asyncio.Task[None]) -> None:
+    """Report what ended a task that was to go on until the server stops: nobody waits for it before that."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        report_incident(error)
 
 
 def _on_first_signal() -> asyncio.Event:

@@ -28,6 +28,7 @@ from turnout.serving.decision.routes import estimated_tokens
 from turnout.serving.decision.rules.budget import ExplorationBudget
 from turnout.serving.decision.rules.exploring import After
 from turnout.serving.decision.rules.rules import Rules
+from turnout.serving.observe.correlation import concerning
 from turnout.serving.observe.drift.watch import DriftWatch
 from turnout.serving.router.explain import parts_of
 from turnout.serving.service.admission import Admission
@@ -126,6 +127,7 @@ class Answering:
         """
         received_ns = time.perf_counter_ns()
         call = read_request(raw, self._settings.max_request_bytes)
+        concerning(call.request_id)
         check_tenant(call.tenant)
         check_content(call.prompt)
         lineup, rules = self.lifecycle.lineup, self._rules()  # taken once: the request sees one state in every phase

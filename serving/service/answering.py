@@ -30,6 +30,7 @@ from turnout.serving.decision.routes import Route, estimated_tokens
 from turnout.serving.decision.rules.budget import ExplorationBudget
 from turnout.serving.decision.rules.exploring import After
 from turnout.serving.decision.rules.rules import Rules
+from turnout.serving.observe.correlation import concerning
 from turnout.serving.observe.drift.pairs import Pledge
 from turnout.serving.observe.drift.promises import Promises
 from turnout.serving.observe.drift.watch import DriftWatch
@@ -92,6 +93,11 @@ class Answering:
         return self._fast_lane.calls + self._model_thread.calls
 
     @property
+    def model_job(self) -> int:
+        """Number of what the thread of the model is at now; 0 when it is idle."""
+        return self._model_thread.job
+
+    @property
     def _logs_features(self) -> bool:
         return self.decision_log is not None and self.decision_log.wants_features
 
@@ -129,6 +135,7 @@ class Answering:
         """
         received_ns = time.perf_counter_ns()
         call = read_request(raw, self._settings.max_request_bytes)
+        concerning(call.request_id)
         check_tenant(call.tenant)
         check_content(call.prompt)
         lineup, rules = self.lifecycle.lineup, self._rules()  # taken once: the request sees one state in every phase

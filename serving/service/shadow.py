@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 
 from turnout.serving.bundles.bundle import Bundle, Policy
@@ -88,14 +89,14 @@ class Shadow:
         """Start the thread; `on_compared` is called on it, for the metrics."""
         self.compared = self.disagreed = self.dropped = self.failed = 0
         self._on_compared = on_compared
-        self._waiting: queue.Queue[Sighting | CheckSighting | None] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[tuple[Context, Sighting | CheckSighting] | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="turnout-shadow", daemon=True)
         self._thread.start()
 
     def show(self, sighting: Sighting | CheckSighting) -> bool:
         """Take a decision or a verdict to compare; False when it is dropped, since the challenger can't keep up."""
         try:
-            self._waiting.put_nowait(sighting)
+            self._waiting.put_nowait((copy_context(), sighting))
         except queue.Full:
             self.dropped += 1
             return False
@@ -111,16 +112,20 @@ class Shadow:
     def _run(self) -> None:
         with suppress(OSError):  # a sandbox may forbid it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        while (sighting := self._waiting.get()) is not None:
-            try:
-                comparison = compare(sighting) if isinstance(sighting, Sighting) else compare_verdicts(sighting)
-            except Exception as error:  # noqa: BLE001  # a fault of the challenger must not end the comparison
-                self.failed += 1
-                report_incident(error)
-                continue
-            self.compared += 1
-            self.disagreed += not comparison.agrees
-            self._on_compared(comparison)
+        while (waiting := self._waiting.get()) is not None:
+            context, sighting = waiting
+            context.run(self._compare, sighting)  # what is logged names the request
+
+    def _compare(self, sighting: Sighting | CheckSighting) -> None:
+        try:
+            comparison = compare(sighting) if isinstance(sighting, Sighting) else compare_verdicts(sighting)
+        except Exception as error:  # noqa: BLE001  # a fault of the challenger must not end the comparison
+            self.failed += 1
+            report_incident(error)
+            return
+        self.compared += 1
+        self.disagreed += not comparison.agrees
+        self._on_compared(comparison)
 
 
 def compare_verdicts(sighting: CheckSighting) -> Comparison:

@@ -69,6 +69,11 @@ def test_alert_says_what_is_wrong_and_has_a_runbook_and_a_unit_test(alert: dict[
     assert alert["alert"] in (FOLDER / "alerts_test.yml").read_text()
 
 
+def test_every_alert_that_the_page_explains_is_one_of_the_rules():
+    explained = re.findall(r"^### (Turnout\w+)$", PAGE, re.MULTILINE)
+    assert sorted(explained) == sorted(alert["alert"] for alert in alerts())
+
+
 def test_rules_and_dashboard_use_only_metrics_that_exist():
     records = {rule["record"] for rule in rules() if "record" in rule}
     expressions = [rule["expr"] for rule in rules()] + [

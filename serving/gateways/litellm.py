@@ -1,6 +1,6 @@
 """The plug-in for the LiteLLM proxy: asks Turnout over gRPC and puts the model's name into the request.
 
-Two ways in, one object (`turnout`) for both; serving/gateways/README.md has the configuration:
+Two ways in, one object (`turnout`) for both; docs/gateways/index.md has the configuration:
 
     callbacks: turnout.serving.gateways.litellm.turnout              requests for `auto` and the other aliases
     classifier_plugin: turnout.serving.gateways.litellm.turnout      the tiers of LiteLLM's own auto router

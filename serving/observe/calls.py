@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 
+from turnout.serving.observe.correlation import within
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.observe.tracing import Tracing, describe_answer, describe_end
 
@@ -38,6 +39,7 @@ def observed(method: str, behaviour: Behaviour, metrics: ServerMetrics, tracing:
     async def counted(request: Any, context: Any) -> Any:
         started_ns = time.perf_counter_ns()
         metrics.began()
+        within(context)
         number = 0
         try:
             return await behaviour(request, context)

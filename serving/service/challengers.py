@@ -75,6 +75,7 @@ class Challengers:
                     action=chosen.action,
                     falls_back=asked.before.falls_back,
                     can_check=asked.call.can_check,
+                    is_stranger=asked.is_stranger(lineup.shadow),
                 )
             )
             if not taken:
@@ -96,6 +97,7 @@ class Challengers:
                     own_threshold=asked.call.threshold,
                     verdict=judged.verdict,
                     falls_back=asked.before.falls_back,
+                    is_stranger=asked.is_stranger(shadow),
                 )
             )
             if not taken:

@@ -19,6 +19,7 @@ from turnout.serving.decision.judging import accept_threshold, both_costs, look_
 from turnout.serving.decision.routes import Reason, Route, Verdict
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.errors import UnknownName
+from turnout.serving.observe.correlation import concerning
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.checker import CheckHead
 from turnout.serving.service.answering import Answering
@@ -68,6 +69,7 @@ class Checking:
         """
         received_ns = time.perf_counter_ns()
         call = read_check(raw, self._settings.max_request_bytes)
+        concerning(call.request_id)
         check_tenant(call.tenant)
         asked, served = self._found(call, deadline_s)
         judged, served, began_ns, ended_ns = await self._judged(call, asked, served)
@@ -147,7 +149,14 @@ class Checking:
             verdict = Verdict.ACCEPT if asked.before.route is Route.WEAK else Verdict.ESCALATE
             return judgement(verdict, asked.before.reason or Reason.RULE, ignored=call.ignored), served, now_ns, now_ns
         checked, began_ns, ended_ns = await self._answering.second_look(
-            lambda: look_again(served.bundle, prompt, call.answer, call.signals, falls_back=asked.before.falls_back),
+            lambda: look_again(
+                served.bundle,
+                prompt,
+                call.answer,
+                call.signals,
+                falls_back=asked.before.falls_back,
+                is_stranger=asked.is_stranger(served),
+            ),
             asked,
         )
         is_unvouched = checked.head is CheckHead.NONE

@@ -11,10 +11,11 @@ import queue
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from contextvars import Context, copy_context
 from dataclasses import dataclass
 
 from turnout.serving.bundles.bundle import Bundle, Policy
-from turnout.serving.decision.decision import action_of, exit_thresholds, rule_of_three, threshold_policy
+from turnout.serving.decision.decision import action_of, as_stranger, exit_thresholds, rule_of_three, threshold_policy
 from turnout.serving.decision.judging import accept_threshold, look_again, verdict_of
 from turnout.serving.decision.routes import Action, Verdict
 from turnout.serving.errors import RequestError
@@ -33,6 +34,7 @@ class Sighting:
     Attributes:
         can_check: whether the caller can have answers checked, so that three actions were open.
         falls_back: whether what is out of distribution goes strong, under the rules of the request.
+        is_stranger: whether it is so by its task.
     """
 
     bundle: Bundle
@@ -43,6 +45,7 @@ class Sighting:
     action: Action
     falls_back: bool = True
     can_check: bool = False
+    is_stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class CheckSighting:
     own_threshold: float | None
     verdict: Verdict
     falls_back: bool = True
+    is_stranger: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +89,14 @@ class Shadow:
         """Start the thread; `on_compared` is called on it, for the metrics."""
         self.compared = self.disagreed = self.dropped = self.failed = 0
         self._on_compared = on_compared
-        self._waiting: queue.Queue[Sighting | CheckSighting | None] = queue.Queue(MAX_WAITING)
+        self._waiting: queue.Queue[tuple[Context, Sighting | CheckSighting] | None] = queue.Queue(MAX_WAITING)
         self._thread = threading.Thread(target=self._run, name="turnout-shadow", daemon=True)
         self._thread.start()
 
     def show(self, sighting: Sighting | CheckSighting) -> bool:
         """Take a decision or a verdict to compare; False when it is dropped, since the challenger can't keep up."""
         try:
-            self._waiting.put_nowait(sighting)
+            self._waiting.put_nowait((copy_context(), sighting))
         except queue.Full:
             self.dropped += 1
             return False
@@ -108,23 +112,32 @@ class Shadow:
     def _run(self) -> None:
         with suppress(OSError):  # a sandbox may forbid it
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)
-        while (sighting := self._waiting.get()) is not None:
-            try:
-                comparison = compare(sighting) if isinstance(sighting, Sighting) else compare_verdicts(sighting)
-            except Exception as error:  # noqa: BLE001  # a fault of the challenger must not end the comparison
-                self.failed += 1
-                report_incident(error)
-                continue
-            self.compared += 1
-            self.disagreed += not comparison.agrees
-            self._on_compared(comparison)
+        while (waiting := self._waiting.get()) is not None:
+            context, sighting = waiting
+            context.run(self._compare, sighting)  # what is logged names the request
+
+    def _compare(self, sighting: Sighting | CheckSighting) -> None:
+        try:
+            comparison = compare(sighting) if isinstance(sighting, Sighting) else compare_verdicts(sighting)
+        except Exception as error:  # noqa: BLE001  # a fault of the challenger must not end the comparison
+            self.failed += 1
+            report_incident(error)
+            return
+        self.compared += 1
+        self.disagreed += not comparison.agrees
+        self._on_compared(comparison)
 
 
 def compare_verdicts(sighting: CheckSighting) -> Comparison:
     """Ask the challenger's second look, under its own threshold for the same policy where it has one."""
     policy = _policy_of(sighting.bundle, sighting.policy, 1.0)
     checked = look_again(
-        sighting.bundle, sighting.prompt, sighting.answer, sighting.signals, falls_back=sighting.falls_back
+        sighting.bundle,
+        sighting.prompt,
+        sighting.answer,
+        sighting.signals,
+        falls_back=sighting.falls_back,
+        is_stranger=sighting.is_stranger,
     )
     said = verdict_of(checked, accept_threshold(policy, sighting.own_threshold))
     return Comparison(said is sighting.verdict, is_check=True)
@@ -143,5 +156,7 @@ def compare(sighting: Sighting) -> Comparison:
     policy = _policy_of(sighting.bundle, sighting.policy, sighting.threshold)
     checked = rule_of_three(sighting.bundle, policy, can_check=sighting.can_check)
     said = sighting.bundle.model.predict(sighting.prompt, exit_thresholds(policy, checked)[0])
+    if sighting.is_stranger:
+        said = as_stranger(said)
     action = action_of(policy, said, checked, falls_back=sighting.falls_back)
     return Comparison(action is sighting.action, abs(said.p_match - sighting.p_match))

@@ -10,7 +10,6 @@ import pytest
 import yaml
 from google.protobuf import json_format
 
-import turnout.serving.gateways
 from tests.envoy_messages import envoys
 from turnout.serving.protocols.ext_proc.messages import OURS
 from turnout.serving.settings import ServerSettings
@@ -24,7 +23,7 @@ http_connection_manager_pb2 = envoys(
 header_mutation_pb2 = envoys("extensions.http.early_header_mutation.header_mutation.v3.header_mutation_pb2")
 envoys("extensions.upstreams.http.v3.http_protocol_options_pb2")
 
-DOCUMENT = Path(turnout.serving.gateways.__file__).with_name("envoy.md").read_text("utf-8")
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "gateways" / "envoy.md").read_text("utf-8")
 SOURCE = re.findall(r"^```yaml\n(static_resources:.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)[0]
 
 

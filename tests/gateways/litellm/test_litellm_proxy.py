@@ -1,4 +1,4 @@
-"""The real LiteLLM proxy in front of Turnout, by configuration and by plug-in, as the README has it.
+"""The real LiteLLM proxy in front of Turnout, by configuration and by plug-in, as docs/gateways/index.md has it.
 
 Its environment: `make test-litellm`. All tests look at one run, which takes about a minute.
 """

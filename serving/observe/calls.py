@@ -18,7 +18,7 @@ from turnout.serving.observe.tracing import Tracing, describe_answer, describe_e
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 
-ONE_REQUEST = frozenset({"Route", "Check", "http.route", "http.systemone"})
+ONE_REQUEST = frozenset({"Route", "Check", "http.route", "http.check", "http.systemone"})
 """Calls that are one request each: given up by their caller, they are counted as failed here."""
 DEADLINE_ROUNDING = 0.01
 """Callers send deadlines of a second or more rounded up by at most this share: theirs passes before the one seen here,

@@ -1,8 +1,9 @@
 """Every metric of the server, defined once: name, kind, labels, meaning, buckets, how workers are joined.
 
-`ServerMetrics` builds its instruments from here, the README's table is written from here, and tests
+`ServerMetrics` builds its instruments from here, the table of docs/operate/observe.md is written from here, and tests
 hold alerts and dashboard against it. Names follow Prometheus: base units, `_seconds`, `_total`, and
-labels with few values: tenant, task and anything else that callers make up is never one.
+labels with few values: tenant and anything else that callers make up is never one, but for the tasks of pairs that were
+judged, of which a policy has 20 at most.
 """
 
 from __future__ import annotations
@@ -59,6 +60,7 @@ class Metric:
 
 
 DRIFT_BASELINE, DRIFT_WINDOW, DRIFT_OUTCOMES = "drift_baseline_requests", "drift_window_requests", "drift_outcomes"
+PROMISE = ("bundle", "policy")
 DRIFT_VALUE, DRIFT_LIMIT = "drift_ratio", "drift_limit_ratio"
 WORKER_ENDS, SUPERVISOR_BEAT = "worker_ends_total", "supervisor_beat_timestamp_seconds"
 
@@ -164,6 +166,13 @@ METRICS = (
         (),
         "Absolute difference between the p_match of champion and challenger.",
         DIFFERENCE_BUCKETS,
+    ),
+    Metric(
+        "shadow_checks_total",
+        "counter",
+        "1",
+        ("agrees",),
+        "Verdicts that the challenger repeated in the shadow, by whether it gave the same one.",
     ),
     Metric("shadow_dropped_total", "counter", "1", (), "Decisions not repeated in the shadow, for lack of time."),
     Metric(
@@ -286,6 +295,48 @@ METRICS = (
         joined="livesum",
     ),
     Metric(
+        "promise_limit_ratio",
+        "gauge",
+        "1",
+        PROMISE,
+        "Share that may be made worse under a policy that promises so, once pairs of it were judged.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_pairs",
+        "gauge",
+        "1",
+        (*PROMISE, "task"),
+        "Requests of this month (UTC) that both models answered at exploration's wish and somebody judged, over all "
+        "workers; `task` is `*` for all, one of at most 20 names, or `(others)`.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_worse_lower_ratio",
+        "gauge",
+        "1",
+        (*PROMISE, "task"),
+        "Lower bound, valid whenever one looks, of the share that this month's routing made worse; above the limit "
+        "the promise is broken, with the confidence that it was made with.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_worse_upper_ratio",
+        "gauge",
+        "1",
+        (*PROMISE, "task"),
+        "Upper bound of that share; at or below the limit, the promise is shown to hold.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_step",
+        "gauge",
+        "1",
+        PROMISE,
+        "Steps by which `--tighten` serves a promise more strictly than it was solved: 0 as solved, 6 nothing weak.",
+        joined="livemax",
+    ),
+    Metric(
         "http_connections_ended_total",
         "counter",
         "1",
@@ -339,7 +390,7 @@ def series_names() -> frozenset[str]:
 
 
 def markdown_table() -> str:
-    """Return the README's table of all metrics."""
+    """Return the table of docs/operate/observe.md of all metrics."""
     lines = ["| metric | kind | unit | labels | meaning |", "| --- | --- | --- | --- | --- |"]
     for metric in METRICS:
         labels = ", ".join((*metric.labels, *["pid"] * (metric.joined == "liveall")))

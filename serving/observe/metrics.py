@@ -247,6 +247,10 @@ class ServerMetrics:
         self._count("shadow_decisions_total", "true" if agrees else "false")
         self._made["shadow_difference_ratio"].observe(abs_dp)
 
+    def shadow_check(self, *, agrees: bool) -> None:
+        """Count a verdict that the challenger repeated."""
+        self._count("shadow_checks_total", "true" if agrees else "false")
+
     def shadow_dropped(self) -> None:
         """Count a decision that the challenger had no time for."""
         self._count("shadow_dropped_total")
@@ -303,6 +307,17 @@ class ServerMetrics:
         for number, of_bin in enumerate(sums):
             for name, value in zip(SUMS, of_bin, strict=True):
                 self._made[DRIFT_OUTCOMES].labels(bundle_id, str(number), name).set(value)
+
+    def promise_bounds(self, bundle: str, policy: str, task: str, pairs: int, between: tuple[float, float]) -> None:
+        """State the pairs of this month, and between which shares that lies which is made worse."""
+        lower, upper = between
+        for name, value in (("pairs", pairs), ("worse_lower_ratio", lower), ("worse_upper_ratio", upper)):
+            self._made[f"promise_{name}"].labels(bundle, policy, task).set(value)
+
+    def promise_kept(self, bundle: str, policy: str, level: float, step: int) -> None:
+        """State what is promised, and at which step of its ladder it is served."""
+        self._made["promise_limit_ratio"].labels(bundle, policy).set(level)
+        self._made["promise_step"].labels(bundle, policy).set(step)
 
     def _set_bins(self, name: str, bundle_id: str, baseline: Baseline, counts: Sequence[Sequence[float]]) -> None:
         for bins, of_measure in zip(baseline.bins, counts, strict=True):

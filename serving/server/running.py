@@ -29,7 +29,7 @@ from turnout.serving.decision.decision import NO_RULES
 from turnout.serving.decision.rules.names import check_names
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.decision.rules.watching import RulesFile
-from turnout.serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError
+from turnout.serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError, how_to_install
 from turnout.serving.observe.incidents import report_incident
 from turnout.serving.observe.settings import ObserveSettings
 from turnout.serving.observe.tracing import Tracing
@@ -38,8 +38,8 @@ from turnout.serving.protocols.ext_proc.adding import add_ext_proc
 from turnout.serving.protocols.looking import ListedHealth, add_reflection
 from turnout.serving.server.compacting import Compacting
 from turnout.serving.server.connections import transport_options
-from turnout.serving.server.launching import ready_line
 from turnout.serving.server.observing import Observation, announce, keep_sampling, observation
+from turnout.serving.server.orders import ready_line
 from turnout.serving.server.soundness import Soundness
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.service import RouterService
@@ -48,6 +48,7 @@ from turnout.serving.spool.writer import CLOSE_S as SPOOL_CLOSE_S
 from turnout.serving.wire.route import SERVICE_NAME
 
 if TYPE_CHECKING:
+    from turnout.serving.bundles.bundle import Manifest
     from turnout.serving.protocols.http.port import HttpPort  # brings the extra `http`
 
 FLUSH_S = 0.05
@@ -177,7 +178,7 @@ class RouterServer:
         try:
             from turnout.serving.protocols.http.port import HttpPort  # noqa: PLC0415  # an extra
         except ModuleNotFoundError as error:
-            raise ExtraMissing(f"http: needs {error.name}; get it with: pip install 'turnout[http]'") from None
+            raise ExtraMissing(f"http: needs {error.name}; {how_to_install('http')}") from None
         return HttpPort(self.service, self._settings, self._tokens, shares_port=self._shares_port)
 
     def _rules(self) -> Rules:
@@ -190,12 +191,16 @@ class RouterServer:
         """Follow pointers and rules file from now on, until the server stops."""
         service = self.service
         sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log, self._watch_drift)
-        watched = [self._lifecycle.watch(), sampling, self.soundness.watch()]
+        checking = service.promises.watch(lambda: self._rules().least_both, self._served)
+        watched = [self._lifecycle.watch(), sampling, checking, self.soundness.watch()]
         watched += [] if self._rules_file is None else [self._rules_file.watch()]
         watched += [] if self._compacting is None else [self._compacting.watch()]
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
         for task in self._watching:
             task.add_done_callback(_say_if_broken)
+
+    def _served(self) -> list[Manifest]:
+        return [one.manifest for one in self._lifecycle.lineup.everyone]
 
     def _watch_drift(self) -> None:
         self.service.answering.pending.sweep()

@@ -24,9 +24,8 @@ from turnout.serving.observe.exposition import Exposition, forget_worker, shared
 from turnout.serving.observe.settings import ObserveSettings
 from turnout.serving.observe.supervised import SupervisorCounts
 from turnout.serving.server.heartbeat import BEAT_S
-from turnout.serving.server.launching import ready_line
 from turnout.serving.server.observing import announce, expose
-from turnout.serving.server.orders import Order, Refused
+from turnout.serving.server.orders import Order, Refused, ready_line
 from turnout.serving.server.worker_process import WorkerProcess
 from turnout.serving.settings import ServerSettings, Sources
 

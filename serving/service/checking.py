@@ -78,7 +78,9 @@ class Checking:
             asked.decoded_ns - received_ns, max(0, began_ns - asked.decoded_ns), max(0, ended_ns - began_ns)
         )
         self._metrics.checked(judged)
-        log = self._answering.decision_log
+        answering = self._answering
+        answering.challengers.show_verdict(answering.lifecycle.lineup, served, asked, call, judged)
+        log = answering.decision_log
         if log is not None:
             bundle_id = served.manifest.bundle_id
             log.log_check(CheckedAnswer(time.time(), asked.call, call, judged, bundle_id))
@@ -150,7 +152,12 @@ class Checking:
         with self._answering.admission.slot(asked.call.tenant, remaining_s(asked.deadline_s)):
             checked, began_ns, ended_ns = await self._answering.work(
                 lambda: look_again(
-                    served.bundle, prompt, call.answer, call.signals, falls_back=asked.before.falls_back
+                    served.bundle,
+                    prompt,
+                    call.answer,
+                    call.signals,
+                    falls_back=asked.before.falls_back,
+                    is_stranger=asked.is_stranger(served),
                 ),
                 asked,
             )

@@ -18,6 +18,7 @@ from turnout.serving.decision.decision import NO_RULES
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.errors import InvalidRequest, NotServing
 from turnout.serving.observe.calls import Behaviour, observed
+from turnout.serving.observe.drift.promises import Promises
 from turnout.serving.observe.drift.watch import DriftWatch
 from turnout.serving.observe.tracing import Tracing
 from turnout.serving.pb import router_pb2 as pb
@@ -57,6 +58,7 @@ class RouterService:
         decision_log: where decisions go, into the same spool; None when they are not kept.
         metrics: what this worker counts.
         drift: what it notes of its traffic.
+        promises: what came of it, and which thresholds hold now.
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class RouterService:
         self.is_ready = self.is_draining = False
         self.n_calls = 0
         self.metrics = lifecycle.metrics
-        self.drift = DriftWatch(self.metrics, awaits_outcomes=settings.spool is not None)
+        self.promises = Promises(self.metrics, settings.spool, tightens=settings.tighten)
+        awaits = settings.spool is not None
+        self.drift = DriftWatch(self.metrics, awaits_outcomes=awaits, on_pair=self.promises.judged)
         self.outcomes = OutcomeIntake(settings, self.drift.reported)
         self.decision_log = self.outcomes.decision_log(settings)
-        self.answering = Answering(lifecycle, settings, rules, self.decision_log, self.drift)
+        self.answering = Answering(lifecycle, settings, rules, self.decision_log, self.drift, self.promises)
         self.checking = Checking(self.answering, settings, rules)
         self._tracing = tracing
         self._settings = settings
@@ -252,8 +256,9 @@ class RouterService:
         try:
             item = read_stream_item(raw)
         except InvalidRequest as error:
-            self.metrics.failed(error.code)
-            failed = failed_result("", failure_of(error))
+            failure = failure_of(error)
+            self.metrics.failed(failure.code)
+            failed = failed_result("", failure)
             return failed if answer == self.answering.result else pb.CheckResult(failure=failed.failure)
         return await answer(item, deadline_s)
 

@@ -11,6 +11,7 @@ for nothing. Imports no model.
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -131,13 +132,14 @@ class Thread:
 
 def threads_of(pid: int) -> dict[int, Thread]:
     """Return the threads of a process; none where the kernel does not tell."""
-    threads = {}
+    threads, me = {}, threading.get_native_id()
     with contextlib.suppress(OSError):
         for task in Path(f"/proc/{pid}/task").iterdir():
             with contextlib.suppress(OSError, ValueError, IndexError):  # it may end just now
                 ran, waited, *_ = (task / "schedstat").read_text().split()
                 state = (task / "stat").read_text().rpartition(")")[2].split()[0]
-                threads[int(task.name)] = Thread(int(ran) / 1e9, int(waited) / 1e9, state == "R")
+                is_ready = state == "R" and int(task.name) != me  # who reads this does not wait
+                threads[int(task.name)] = Thread(int(ran) / 1e9, int(waited) / 1e9, is_ready)
     return threads
 
 

@@ -20,7 +20,7 @@ from turnout.serving.decision.rules.reading import MAX_FILE_BYTES, decode_rules
 from turnout.serving.decision.rules.spec import EXPECTED, ExplorationSpec, PolicyExplorationSpec, RuleSpec, SessionSpec
 from turnout.serving.errors import EXIT_USAGE, RulesRefused
 
-PAGE = Path(__file__).resolve().parents[2] / "serving" / "decision" / "rules" / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "operate" / "rules.md"
 RULE = '[[rules]]\nname = "a"\n'
 EXPLORATION = ("rate", "both", "min_p_match")
 """Its keys that have a number as their default."""

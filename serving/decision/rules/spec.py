@@ -1,6 +1,6 @@
 """What a rules file may say: its keys, their defaults and their ranges, as structs that msgspec fills.
 
-Every key is explained, with a complete example, in README.md beside this module.
+Every key is explained, with a complete example, in docs/operate/rules.md.
 """
 
 from __future__ import annotations

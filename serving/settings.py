@@ -88,7 +88,7 @@ class ServerSettings:
             and, where both models' answers are wanted, a vector: what a router is learned from.
         tighten: whether a promise (`max_worse`) is served at stricter thresholds while judged pairs of the month say
             that it would break. Needs `spool` for the outcomes, and `rules` that explore `both`. Costs a tenth to a
-            third of what the weak model answers (decisions/0004).
+            third of what the weak model answers (decisions/serving/0005).
         compact_to: folder that sealed files of `spool` are compacted into, as Parquet, by a process of its own at the
             lowest priority; None leaves that to a timer of the operator's. Needs the extra `train`.
         compact_keep_days: days that are kept there; None keeps all.

@@ -3,7 +3,7 @@
 Comes in: what a promise allows, what was seen of the month and of its last days. Goes out: the lowest step at which
 the month ends within what is promised, as far as one can tell. What was spent so far counts with the rest, so that
 what a drift cost before it was noticed is made good. Both get an allowance for chance. How often that fails, and what
-it costs: docs/decisions/serving/0004 and `python -m tests.bench.live_promises`.
+it costs: docs/decisions/serving/0005 and `python -m tests.bench.live_promises`.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
+.PHONY: system-deps demo docs test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -38,8 +38,9 @@ system-deps:  ## install the Debian programs that some tests need, and skip with
 	@rm -rf .venv-envoy/opentelemetry
 	@touch $@
 
-# Files stay whole on a worker, so that what a file makes for all its tests is made once.
-PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
+# Files stay whole on a worker, so that what a file makes for all its tests is made once. Each worker has one core:
+# OpenBLAS with a thread for each of them took twice the CPU time, and sixty times beside other load.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
 
 test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests, but for those that take more than ten seconds each
 	$(PYTEST) -m "not bench and not slow"
@@ -113,6 +114,11 @@ $(CRDS)/node_modules/.package-lock.json: $(CRDS)/package.json
 	cd $(CRDS) && npm install --silent --no-package-lock --no-audit --no-fund
 	@touch $@
 
+docs: $(VENV)/.dev  ## write the generated pages, then the site into site/, which needs no network
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site: site/index.html"
+
 proto: $(VENV)/.dev  ## generate the gRPC stubs again
 	$(BIN)/python -m turnout.serving.pb.generate
 
@@ -163,5 +169,5 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy $(DEMO) node_modules dist site
 	rm -rf $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules

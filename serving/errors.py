@@ -22,15 +22,44 @@ Whatever the error, the caller uses the strong model: that costs money, never qu
 
 from __future__ import annotations
 
-from typing import ClassVar
+import errno
+from pathlib import Path
+from typing import ClassVar, Literal
 
-import grpc
+import turnout
 
 EXIT_OK = 0
 EXIT_DATA_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_BUNDLE_REFUSED = 3
 EXIT_PORT_TAKEN = 4
+
+StatusName = Literal[
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "DEADLINE_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "UNIMPLEMENTED",
+    "UNAUTHENTICATED",
+    "PERMISSION_DENIED",
+    "INTERNAL",
+]
+"""Of `grpc.StatusCode`, by name: a command that opens no channel need not import gRPC, a third of its start."""
+
+
+def how_to_install(extra: str = "") -> str:
+    """Return how to install an extra (or what is missing of the base), by the command that fits this installation.
+
+    No package index has Turnout under its name: an editable checkout names its folder, anything else the wheel.
+    """
+    checkout = Path(__file__).resolve().parents[1]
+    part = f"[{extra}]" if extra else ""
+    what = f"install the extra `{extra}`: " if extra else ""
+    if (checkout / "pyproject.toml").is_file():
+        return f"{what}pip install -e '{checkout}{part}'"
+    wheel = f"FOLDER/turnout-{turnout.__version__}-py3-none-any.whl{part}"
+    return f"{what}pip install '{wheel}', with the FOLDER of your wheel"
 
 
 class TurnoutError(Exception):
@@ -46,34 +75,34 @@ class UsageRefused(TurnoutError):
 
 
 class RequestError(TurnoutError):
-    """A request that can't be answered; `code` is the gRPC status it becomes."""
+    """A request that can't be answered; `code` names the gRPC status it becomes."""
 
     exit_code = EXIT_USAGE
-    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    code: ClassVar[StatusName] = "INTERNAL"
 
 
 class InvalidRequest(RequestError):
     """The request itself is wrong: undecodable, empty, too large or out of range."""
 
-    code = grpc.StatusCode.INVALID_ARGUMENT
+    code = "INVALID_ARGUMENT"
 
 
 class UnknownName(RequestError):
     """The request names a policy or a bundle that this server does not have."""
 
-    code = grpc.StatusCode.NOT_FOUND
+    code = "NOT_FOUND"
 
 
 class DeadlineSpent(RequestError):
     """The caller's deadline passed before the model could start."""
 
-    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    code = "DEADLINE_EXCEEDED"
 
 
 class Overloaded(RequestError):
     """There is no room in the queue, or the deadline can't be met; `pushback_ms` says when to try once more."""
 
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    code = "RESOURCE_EXHAUSTED"
 
     def __init__(self, message: str, pushback_ms: int) -> None:
         super().__init__(message)
@@ -83,31 +112,31 @@ class Overloaded(RequestError):
 class NotServing(RequestError):
     """The server is not warm yet, is draining, or can't write outcomes to its disk."""
 
-    code = grpc.StatusCode.UNAVAILABLE
+    code = "UNAVAILABLE"
 
 
 class NotEnabled(RequestError):
     """The server was started without what this method needs."""
 
-    code = grpc.StatusCode.UNIMPLEMENTED
+    code = "UNIMPLEMENTED"
 
 
 class TokenRefused(RequestError):
     """The call shows no bearer token, or one that this server does not know."""
 
-    code = grpc.StatusCode.UNAUTHENTICATED
+    code = "UNAUTHENTICATED"
 
 
 class PermissionRefused(RequestError):
     """The call's token is not good for this method or tenant."""
 
-    code = grpc.StatusCode.PERMISSION_DENIED
+    code = "PERMISSION_DENIED"
 
 
 class ModelFault(RequestError):
     """The model gave no usable number (NaN or outside [0, 1])."""
 
-    code = grpc.StatusCode.INTERNAL
+    code = "INTERNAL"
 
 
 class BundleRefused(TurnoutError):
@@ -132,3 +161,36 @@ class PriceUnknown(TurnoutError):
     """The price list holds no price for a model."""
 
     exit_code = EXIT_USAGE
+
+
+SAYS_WHAT_LIES_THERE = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+    }
+)
+"""What the system says of a file that is gone, was moved or may not be read: somebody changed something."""
+
+
+def failed_look(error: BaseException) -> str | None:
+    """Return why nothing could be seen, where the system failed and the file need not be the reason; else None.
+
+    No descriptors or memory left, a disk or a network that fails: such a look says nothing of the file and is repeated.
+    What `error` was made from counts as well.
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, MemoryError):
+            return "no memory left"
+        if isinstance(link, OSError) and link.errno is not None and link.errno not in SAYS_WHAT_LIES_THERE:
+            return link.strerror or type(link).__name__
+        link = link.__cause__ or link.__context__
+    return None

@@ -19,10 +19,10 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from cyclopts.config import Env, Toml
 
-from turnout import __version__
+import turnout
 from turnout.serving.cli.options import OPTION_NAMES
 from turnout.serving.cli.print_config import print_config
-from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
+from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError, how_to_install
 
 ROUTE, TRAIN, OPERATE, BUNDLE = (
     Group(name, sort_key=place) for place, name in enumerate(("Route", "Train", "Operate", "Bundle"))
@@ -87,15 +87,16 @@ def option_name(field: str) -> str:
     return OPTION_NAMES.get(field, field).lower().replace("_", "-")
 
 
-def build(words: Sequence[str] = ()) -> App:
+def build(words: Sequence[str] = (), *, whole: bool = False) -> App:
     """Return the command line.
 
     Args:
         words: those typed; the command that they name shows its whole docstring as help, the others their line here.
+        whole: every command shows its whole docstring, as the reference does; imports them all.
     """
     app = App(
         name="turnout",
-        version=__version__,
+        version=lambda: turnout.__version__,
         help="Send each LLM request to the cheap model when it would do as well as the expensive one.",
         help_format="plaintext",
         help_flags=["--help", "-h"],
@@ -109,7 +110,7 @@ def build(words: Sequence[str] = ()) -> App:
     typed = [word for word in words if not word.startswith("-")][:2]
     for name, (group, target, line) in COMMANDS.items():
         *folder, last = name.split()
-        asked = typed[: len(name.split())] == name.split()
+        asked = whole or typed[: len(name.split())] == name.split()
         where: dict[str, Any] = {"name": last} if folder else {"name": last, "group": group}
         (folders[folder[0]] if folder else app).command(target, **where, **({} if asked else {"help": line}))
     app.register_install_completion_command(help="Let your shell complete the commands and options.")
@@ -187,7 +188,10 @@ def main() -> None:
         missing = _missing_module(error)
         if missing is None:
             raise
-        print(f"turnout: this command needs {missing}; get it with: pip install 'turnout[train]'", file=sys.stderr)
+        print(
+            f"turnout: this command needs {missing}; {how_to_install('train')}",
+            file=sys.stderr,
+        )
         sys.exit(EXIT_USAGE)
 
 

@@ -1,16 +1,22 @@
-"""What supervisor and worker tell each other: one order down, then reports up, a line of JSON each.
+"""What processes of a service tell each other: one order down, then reports up, a line of JSON each.
+
+Who started the service is told one line of text.
 
 Imports no model: the supervisor stays light.
 """
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import msgspec
 
 from turnout.serving.observe.settings import ObserveSettings
 from turnout.serving.settings import ServerSettings, Sources
+
+STACKS_SIGNAL = signal.SIGUSR1
+"""Has a worker write the stacks of its threads into its reports, below the interpreter, also when it hangs."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -46,7 +52,11 @@ class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
     """The worker has been through `RouterServer.reload`, whatever came of it."""
 
 
-Report = Ready | Refused | Reloaded
+class Beat(msgspec.Struct, frozen=True, tag="beat"):
+    """The worker's event loop turns and its model answers; once a second from `Ready` on."""
+
+
+Report = Ready | Refused | Reloaded | Beat
 
 
 _reports: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)
@@ -65,6 +75,11 @@ def order_of(line: bytes) -> Order:
 def report_of(line: bytes) -> Report:
     """Return the report in a line."""
     return _reports.decode(line)
+
+
+def ready_line(bundle_id: str, listen: str) -> str:
+    """Return the one line of a service that is ready; scripts take the address from its last word."""
+    return f"turnout: serving {bundle_id} on {listen}"
 
 
 def _path(kind: type[Any], value: Any) -> Any:

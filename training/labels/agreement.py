@@ -38,9 +38,9 @@ class Kind(StrEnum):
 CONFIDENCE = {Kind.IDENTICAL: 0.9997, Kind.FINAL: 0.9983}
 """How often such rows are a match by their scores, as (hits + 1) / (rows + 2).
 
-Counted on the held-out half of the shared rows (README.md beside this file). All of these are short or structured answers:
+Counted on the held-out half of the shared rows (docs/labels.md). All of these are short or structured answers:
 free text that is identical is rare.
-"""  # noqa: E501
+"""
 
 _CODE = re.compile(
     r"^(?: {2,}|\t)\S|[{};][ \t]*$|^[ \t]*(?:def|class|for|while|if|import|from|return|function|const|let|var|SELECT|#include)\b",  # noqa: E501

@@ -1,4 +1,4 @@
-"""The real LiteLLM proxy in front of Turnout, by configuration and by plug-in, as the README has it.
+"""The real LiteLLM proxy in front of Turnout, by configuration and by plug-in, as docs/gateways/index.md has it.
 
 Its environment: `make test-litellm`. All tests look at one run, which takes about a minute.
 """
@@ -33,7 +33,7 @@ SLOWEST_MS = DEADLINE_MS + 1500
 
 def models_of_route(address: str, asked: list[Request]) -> dict[str, str]:
     """Return the model that Route names for each request, from the body as its caller sent it."""
-    with Router(address, timeout_s=10) as router:
+    with Router(address, timeout_s=60) as router:
         routed = {one.user: router.route(openai_body=msgspec.json.encode(one.shown)) for one in asked}
         assert not router.fallbacks
     return {user: one.model for user, one in routed.items()}
@@ -116,6 +116,10 @@ def test_decision_stands_in_the_log_without_the_prompt(run: Run):
         kept = decision(row)
         assert kept["model"] == run.expected[user]
         assert set(kept) == {
+            "request_id",
+            "tenant",
+            "session_id",
+            "action",
             "tier",
             "model",
             "reason",

@@ -25,6 +25,7 @@ from tests.contract.test_imports import modules_after
 from tests.running import ANY_PORT, lifecycle_of, route
 from tests.watching import watched_server
 from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.errors import how_to_install
 from turnout.serving.observe.tracing import Tracing, wants_traces
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.server.running import RouterServer
@@ -62,7 +63,7 @@ def routing(**fields: Any) -> Calls:
 
     async def call(channel: grpc.aio.Channel) -> None:
         raw = pb.RouteRequest(**fields).SerializeToString()
-        await channel.unary_unary(ROUTE_METHOD)(raw, timeout=5, metadata=metadata)
+        await channel.unary_unary(ROUTE_METHOD)(raw, timeout=60, metadata=metadata)
 
     return call
 
@@ -109,7 +110,7 @@ def test_failed_call_has_its_code_and_no_text(bundle: Bundle, fields: dict[str, 
 
 def test_call_without_a_parent_begins_a_trace(bundle: Bundle):
     async def call(channel: grpc.aio.Channel) -> None:
-        await channel.unary_unary(ROUTE_BATCH_METHOD)(pb.RouteBatchRequest().SerializeToString(), timeout=5)
+        await channel.unary_unary(ROUTE_BATCH_METHOD)(pb.RouteBatchRequest().SerializeToString(), timeout=60)
 
     (span,) = spans_of(bundle, call)
     assert (span.name, span.parent) == ("turnout.v1.RouterService/RouteBatch", None)
@@ -194,5 +195,5 @@ def test_traces_without_the_extra_say_how_to_get_it(bundle_folder: Path):
         env={"PYTHONPATH": ":".join(sys.path)},
     )
     assert ended.returncode == 2
-    assert "pip install 'turnout[otel]'" in ended.stderr
+    assert how_to_install("otel") in ended.stderr
     assert json.dumps(ended.stderr).count("Traceback") == 0

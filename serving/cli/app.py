@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from cyclopts.config import Env, Toml
 
 import turnout
@@ -146,9 +146,29 @@ def run(words: Sequence[str]) -> Any:
         app.config = configuration(command, config)
         if print_config_:
             return print_config(app, command, tokens)
-        return app(tokens, exit_on_error=False, print_error=False)
+        try:
+            return app(tokens, exit_on_error=False, print_error=False)
+        except UnusedCliTokensError as error:
+            return app(_gathered(app, tokens, error), exit_on_error=False, print_error=False)
 
     return app.meta(words, exit_on_error=False, print_error=False)
+
+
+def _gathered(app: App, tokens: Sequence[str], error: UnusedCliTokensError) -> list[str]:
+    """Return the words with the logs that are named after an option beside the others, where a list's words must stand.
+
+    Raises:
+        UnusedCliTokensError: that of the first try, where the words left over are no logs.
+    """
+    _, bound, unused, _ = app.parse_known_args(tokens)
+    logs = bound.arguments.get("logs")
+    if not logs or any(word.startswith("-") for word in unused):
+        raise error
+    place = list(tokens).index(str(logs[-1])) + 1
+    later = list(tokens[place:])
+    for word in reversed(unused):
+        del later[len(later) - 1 - later[::-1].index(word)]
+    return [*tokens[:place], *unused, *later]
 
 
 def main() -> None:

@@ -222,9 +222,8 @@ def main() -> None:
     print("| texts | gives | n | wrong | abstained |\n| --- | --- | ---: | ---: | ---: |")
     for (kind, is_right), count in sorted(counts.items()):
         what = "the gold answer" if is_right else "another answer"
-        print(
-            f"| {kind} | {what} | {count.texts} | {count.wrong / count.texts:.2%} | {count.abstained / count.texts:.2%} |"
-        )
+        shares = f"{count.wrong / count.texts:.2%} | {count.abstained / count.texts:.2%}"
+        print(f"| {kind} | {what} | {count.texts} | {shares} |")
     if given.show:
         for template, number in misses.most_common():
             print(number, template)

@@ -3,8 +3,9 @@
     python -m tests.bench.labels_learned TABLE [--jobs 1]
 
 TABLE is a Parquet table with both answers, both scores and references. On the rows that the reference labeller can
-tell (scores unseen) one router learns from its labels, one from the scores, with the same settings and grouped folds; both are
-measured out of fold against the scores. Rows without such a label are left out of both. Prints figures, never texts.
+tell (scores unseen) one router learns from its labels, one from the scores, with the same settings and grouped
+folds; both are measured out of fold against the scores. Rows without such a label are left out of both. Prints
+figures, never texts.
 """
 
 from __future__ import annotations

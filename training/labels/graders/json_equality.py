@@ -177,5 +177,5 @@ def _f1(gold: list[str], found: Any) -> float:
     return 2 * len(wanted & got) / (len(wanted) + len(got)) if got else 0.0
 
 
-JSON = Grader("json", 0.9203, _read)
+JSON = Grader("json", 0.9254, _read)
 """Misses are all in a source whose gold names some classes otherwise than its prompt does."""

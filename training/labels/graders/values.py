@@ -46,7 +46,7 @@ def _grade(gold: str, prompt: str) -> Grade:
     return grade
 
 
-NUMBER = Grader("number", 0.9624, _read_number)
+NUMBER = Grader("number", 0.9625, _read_number)
 """Of shapes that are not measured; that of the least sure one (`confidence`)."""
 VALUE = Grader("value", 0.96, _read_value)
 """Assumed: no shared row has a date, a list or a formula for its gold answer."""

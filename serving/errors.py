@@ -57,7 +57,8 @@ def how_to_install(extra: str = "") -> str:
     what = f"install the extra `{extra}`: " if extra else ""
     if (checkout / "pyproject.toml").is_file():
         return f"{what}pip install -e '{checkout}{part}'"
-    return f"{what}pip install 'FOLDER/turnout-{turnout.__version__}-py3-none-any.whl{part}', with the FOLDER of your wheel"
+    wheel = f"FOLDER/turnout-{turnout.__version__}-py3-none-any.whl"
+    return f"{what}pip install '{wheel}{part}', with the FOLDER of your wheel"
 
 
 class TurnoutError(Exception):

@@ -21,7 +21,7 @@ PORTS = ("127.0.0.1:50151", "127.0.0.1:8080")
 UPSTREAM = "https://api.openai.com/v1"
 MOST_LINES, MOST_WORDS = 120, 900
 LIMIT_S = 900
-"""Four minutes alone on two cores; others may be at work on them."""
+"""The blocks fit a learning curve and a router; others may be at work on the cores."""
 MILLISECONDS = re.compile(r"\d+\.\d ms$", re.MULTILINE)
 
 
@@ -64,9 +64,8 @@ def run(page: str, tmp_path: Path) -> tuple[str, str, list[str]]:
     """Run a page's blocks in an empty folder; return the script, what it printed, and what was asked upstream."""
     with stub_upstream(lambda _model, _text: Said(text="571", logprob=SURE)) as stub:
         script = script_of(page, stub.url)
-        done = subprocess.run(
-            ["bash", "-c", script], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=LIMIT_S
-        )
+        where = {"cwd": tmp_path, "env": environment(tmp_path)}
+        done = subprocess.run(["bash", "-c", script], **where, capture_output=True, text=True, timeout=LIMIT_S)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert "fallback" not in done.stdout.lower()
         return script, done.stdout, list(stub.models)

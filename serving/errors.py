@@ -22,6 +22,7 @@ Whatever the error, the caller uses the strong model: that costs money, never qu
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -57,8 +58,8 @@ def how_to_install(extra: str = "") -> str:
     what = f"install the extra `{extra}`: " if extra else ""
     if (checkout / "pyproject.toml").is_file():
         return f"{what}pip install -e '{checkout}{part}'"
-    wheel = f"FOLDER/turnout-{turnout.__version__}-py3-none-any.whl"
-    return f"{what}pip install '{wheel}{part}', with the FOLDER of your wheel"
+    wheel = f"FOLDER/turnout-{turnout.__version__}-py3-none-any.whl{part}"
+    return f"{what}pip install '{wheel}', with the FOLDER of your wheel"
 
 
 class TurnoutError(Exception):
@@ -160,3 +161,36 @@ class PriceUnknown(TurnoutError):
     """The price list holds no price for a model."""
 
     exit_code = EXIT_USAGE
+
+
+SAYS_WHAT_LIES_THERE = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+    }
+)
+"""What the system says of a file that is gone, was moved or may not be read: somebody changed something."""
+
+
+def failed_look(error: BaseException) -> str | None:
+    """Return why nothing could be seen, where the system failed and the file need not be the reason; else None.
+
+    No descriptors or memory left, a disk or a network that fails: such a look says nothing of the file and is repeated.
+    What `error` was made from counts as well.
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, MemoryError):
+            return "no memory left"
+        if isinstance(link, OSError) and link.errno is not None and link.errno not in SAYS_WHAT_LIES_THERE:
+            return link.strerror or type(link).__name__
+        link = link.__cause__ or link.__context__
+    return None

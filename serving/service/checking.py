@@ -19,6 +19,7 @@ from turnout.serving.decision.judging import accept_threshold, both_costs, look_
 from turnout.serving.decision.routes import Reason, Route, Verdict
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.errors import UnknownName
+from turnout.serving.observe.correlation import concerning
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.checker import CheckHead
 from turnout.serving.service.answering import Answering
@@ -69,6 +70,7 @@ class Checking:
         """
         received_ns = time.perf_counter_ns()
         call = read_check(raw, self._settings.max_request_bytes)
+        concerning(call.request_id)
         check_tenant(call.tenant)
         asked, served = self._found(call, deadline_s)
         judged, served, began_ns, ended_ns = await self._judged(call, asked, served)
@@ -76,7 +78,9 @@ class Checking:
             asked.decoded_ns - received_ns, max(0, began_ns - asked.decoded_ns), max(0, ended_ns - began_ns)
         )
         self._metrics.checked(judged)
-        log = self._answering.decision_log
+        answering = self._answering
+        answering.challengers.show_verdict(answering.lifecycle.lineup, served, asked, call, judged)
+        log = answering.decision_log
         if log is not None:
             bundle_id = served.manifest.bundle_id
             log.log_check(CheckedAnswer(time.time(), asked.call, call, judged, bundle_id))
@@ -148,7 +152,12 @@ class Checking:
         with self._answering.admission.slot(asked.call.tenant, remaining_s(asked.deadline_s)):
             checked, began_ns, ended_ns = await self._answering.work(
                 lambda: look_again(
-                    served.bundle, prompt, call.answer, call.signals, falls_back=asked.before.falls_back
+                    served.bundle,
+                    prompt,
+                    call.answer,
+                    call.signals,
+                    falls_back=asked.before.falls_back,
+                    is_stranger=asked.is_stranger(served),
                 ),
                 asked,
             )

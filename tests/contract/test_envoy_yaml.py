@@ -87,3 +87,19 @@ def test_every_cluster_that_is_named_is_there(manager: Any, ext_proc: Any):
 def test_undecided_requests_go_to_the_strong_model(manager: Any):
     undecided = [route for route in manager.route_config.virtual_hosts[0].routes if not route.match.headers]
     assert {route.route.cluster for route in undecided} == {"strong"}
+
+
+def test_the_way_to_checked_answers_fits_into_the_file():
+    (added,) = re.findall(r"^```yaml\n(routes:.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+    more, whole = yaml.safe_load(added), yaml.safe_load(SOURCE)
+    resources = whole["static_resources"]
+    manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["route_config"]["virtual_hosts"][0]["routes"][:0] = more["routes"]
+    resources["clusters"] += more["clusters"]
+    merged = json_format.ParseDict(whole, bootstrap_pb2.Bootstrap()).static_resources
+    packed = merged.listeners[0].filter_chains[0].filters[0].typed_config
+    first = unpacked(packed, http_connection_manager_pb2.HttpConnectionManager).route_config.virtual_hosts[0].routes[0]
+    assert first.route.cluster in {cluster.name for cluster in merged.clusters}
+    assert first.route.timeout.ToTimedelta().total_seconds() > ServerSettings().upstream_timeout_s
+    own = first.typed_per_filter_config["envoy.filters.http.ext_proc"]
+    assert unpacked(own, ext_proc_pb2.ExtProcPerRoute).disabled

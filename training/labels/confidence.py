@@ -14,6 +14,8 @@ MIN_ROWS = 50
 
 _ORDER = (Shape.BARE, Shape.JSON, Shape.MARKED, Shape.SENTENCE, Shape.EXPLAINED, Shape.RUNNING)
 
+MAX_BARE_CHARS = 40
+
 MEASURED: dict[tuple[str, Shape], float] = {
     ("choice", Shape.BARE): 0.9998,  # 4,025 of 4,025
     ("choice", Shape.MARKED): 0.9999,  # 9,792 of 9,792
@@ -37,6 +39,8 @@ MEASURED: dict[tuple[str, Shape], float] = {
 
 def shape_of(answer: str) -> Shape:
     """Return the shape of an answer: the least plain among the stretches that claim to be it."""
+    if len(answer) <= MAX_BARE_CHARS and answer.isascii() and answer.isalnum():
+        return Shape.BARE  # one word: spares it the search
     shapes = [one.shape for one in stretches(answer) if one.shape is not Shape.OPENING]
     return max(shapes, key=_ORDER.index) if shapes else Shape.RUNNING
 

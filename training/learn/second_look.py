@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
@@ -21,6 +22,7 @@ from turnout.training.dataset.dataset import Dataset
 from turnout.training.evaluation.evaluate import evaluate
 from turnout.training.evaluation.evaluation import Evaluation, flat
 from turnout.training.fit.router import largest_weak_threshold
+from turnout.training.learn.spreads import second_look_spreads
 from turnout.training.policy.policy import as_in_traffic
 from turnout.training.policy.solve import LabelledLogOdds, Solved, calibrated
 from turnout.training.policy.three_actions import Costs, LookedAt, with_second_look
@@ -67,8 +69,11 @@ def look_again(
         return None
     with reporter.stage("Solving policies over three actions"):
         policies = _policies(rows, solved, first, found, seed)
+    default = next((one for one in policies if one.name == solved.default), None)
     with reporter.stage("Evaluating the second look"):
-        return Looked(found.graph, policies, _described(data, kept, found, seed))
+        described = _described(data, kept, found, seed)
+        spreads = second_look_spreads(records, found.p_checked, first, None if default is None else default.checked)
+        return Looked(found.graph, policies, msgspec.structs.replace(described, **spreads))
 
 
 def _policies(rows: LabelledLogOdds, solved: Solved, first: FirstLook, found: LearnedCheck, seed: int) -> list[Policy]:

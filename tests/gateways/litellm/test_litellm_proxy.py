@@ -116,6 +116,10 @@ def test_decision_stands_in_the_log_without_the_prompt(run: Run):
         kept = decision(row)
         assert kept["model"] == run.expected[user]
         assert set(kept) == {
+            "request_id",
+            "tenant",
+            "session_id",
+            "action",
             "tier",
             "model",
             "reason",

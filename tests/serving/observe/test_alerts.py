@@ -23,7 +23,7 @@ import turnout.serving.observe
 from tests.running import route
 from tests.watching import debian_program, watched_server
 from turnout.serving.observe import dashboard
-from turnout.serving.observe.catalog import METRICS, markdown_table, series_names
+from turnout.serving.observe.catalog import METRICS, SUPERVISOR_BEAT, WORKER_ENDS, markdown_table, series_names
 from turnout.serving.observe.metrics import ServerMetrics
 
 FOLDER = Path(turnout.serving.observe.__file__).parent
@@ -67,6 +67,11 @@ def test_alert_says_what_is_wrong_and_has_a_runbook_and_a_unit_test(alert: dict[
     assert f"\n### {alert['alert']}\n" in PAGE
     assert alert["annotations"]["runbook"].endswith(f"observe.md#{alert['alert'].lower()}")
     assert alert["alert"] in (FOLDER / "alerts_test.yml").read_text()
+
+
+def test_every_alert_that_the_page_explains_is_one_of_the_rules():
+    explained = re.findall(r"^### (Turnout\w+)$", PAGE, re.MULTILINE)
+    assert sorted(explained) == sorted(alert["alert"] for alert in alerts())
 
 
 def test_rules_and_dashboard_use_only_metrics_that_exist():
@@ -191,7 +196,8 @@ def test_real_prometheus_scrapes_a_real_server_and_fires_on_an_incident(bundle_f
             assert (state["health"], state["lastError"]) == ("up", "")
             assert not prometheus.query('ALERTS{alertstate="firing"}')
             described = {name for name in prometheus.get("metadata") if name.startswith("turnout_")}
-            assert described == {metric.full_name.removesuffix("_total") for metric in METRICS}
+            of_one_worker = [one for one in METRICS if one.name not in (WORKER_ENDS, SUPERVISOR_BEAT)]
+            assert described == {metric.full_name.removesuffix("_total") for metric in of_one_worker}
 
             with contextlib.suppress(grpc.RpcError):
                 route(server.address, text="not a number: 7")

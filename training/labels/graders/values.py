@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from turnout.training.labels.figures import agrees, is_value
+from turnout.training.labels.figures import agrees, is_value, is_whole
 from turnout.training.labels.graders import Grade, Grader, Question
 from turnout.training.labels.values import quantity
 
@@ -27,7 +27,8 @@ def gold_value(reference: str) -> str | None:
 
 def _read_number(question: Question) -> Grade | None:
     gold = gold_value(question.reference)
-    return _grade(gold, question.prompt) if gold is not None and quantity(gold) else None
+    is_number = gold is not None and (is_whole(gold) or quantity(gold) is not None)
+    return _grade(gold, question.prompt) if gold is not None and is_number else None
 
 
 def _read_value(question: Question) -> Grade | None:

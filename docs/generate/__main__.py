@@ -13,6 +13,7 @@ from pathlib import Path
 from docs.generate.client import client_page
 from docs.generate.commands import commands_page
 from docs.generate.configuration import configuration_page
+from docs.generate.decisions import decisions_page
 from docs.generate.llms import llms_text
 from docs.generate.proto import proto_page
 
@@ -22,6 +23,7 @@ PAGES: dict[str, Callable[[], str]] = {
     "reference/configuration.md": configuration_page,
     "reference/proto.md": proto_page,
     "reference/client.md": client_page,
+    "decisions/index.md": decisions_page,
     "llms.txt": llms_text,
 }
 """Every generated page by its place in docs/; the last one reads the others' titles."""

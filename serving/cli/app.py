@@ -30,7 +30,7 @@ ROUTE, TRAIN, OPERATE, BUNDLE = (
 SERVING, TRAINING = "turnout.serving.cli", "turnout.training.cli"
 FOLDERS = {
     "bundle": (BUNDLE, "Look into a bundle, check it, or sign it."),
-    "models": (BUNDLE, "List, compare, promote, roll back, prune and publish bundles of the registry."),
+    "models": (BUNDLE, "List, add, compare, promote, roll back, prune and publish bundles of the registry."),
     "key": (BUNDLE, "Make keys that sign bundles."),
     "encoder": (BUNDLE, "Make encoders."),
     "rules": (OPERATE, "Check a rules file, or try it on a log."),
@@ -72,6 +72,7 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
     "models list": (BUNDLE, f"{SERVING}.models:list_models", "List all versions of all names."),
     "models show": (BUNDLE, f"{SERVING}.models:show", "Show the versions of a name and its history."),
     "models diff": (BUNDLE, f"{SERVING}.models:diff", "Show in what two bundles differ."),
+    "models add": (BUNDLE, f"{SERVING}.models:add", "Check a bundle and copy it into the registry."),
     "models promote": (BUNDLE, f"{SERVING}.models:promote", "Check a version, then put it into service."),
     "models rollback": (BUNDLE, f"{SERVING}.models:rollback", "Point CURRENT back to the version of before."),
     "models prune": (BUNDLE, f"{SERVING}.models:prune", "Delete old versions."),

@@ -31,6 +31,7 @@ COMMANDS = [
     "logs compact",
     "logs forget",
     "models",
+    "models add",
     "models diff",
     "models list",
     "models promote",

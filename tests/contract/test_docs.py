@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -170,3 +171,15 @@ def test_the_site_is_built_without_a_warning_and_without_anything_from_elsewhere
     for page in built:
         loaded = re.findall(r"<(?:script|link|img|iframe)\b[^>]*(?:src|href)=\"?([^\s\">]+)", page.read_text("utf-8"))
         assert [one for one in loaded if one.startswith(("http:", "https:", "//"))] == []
+
+
+def test_the_version_is_said_the_same_everywhere():
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"]
+    package = json.loads((ROOT / "serving" / "gateways" / "typescript" / "package.json").read_text("utf-8"))
+    assert package["version"] == version
+    said = [
+        found
+        for page in PAGES
+        for found in re.findall(r"turnout(?:-training)?[:-](\d+\.\d+\.\d+)", page.read_text("utf-8"))
+    ]
+    assert set(said) == {version}

@@ -20,6 +20,8 @@ QUICKSTART = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
 PORTS = ("127.0.0.1:50151", "127.0.0.1:8080")
 UPSTREAM = "https://api.openai.com/v1"
 MOST_LINES, MOST_WORDS = 120, 900
+LIMIT_S = 900
+"""The blocks fit a learning curve and a router; others may be at work on the cores."""
 MILLISECONDS = re.compile(r"\d+\.\d ms$", re.MULTILINE)
 
 
@@ -62,16 +64,15 @@ def run(page: str, tmp_path: Path) -> tuple[str, str, list[str]]:
     """Run a page's blocks in an empty folder; return the script, what it printed, and what was asked upstream."""
     with stub_upstream(lambda _model, _text: Said(text="571", logprob=SURE)) as stub:
         script = script_of(page, stub.url)
-        done = subprocess.run(
-            ["bash", "-c", script], cwd=tmp_path, env=environment(tmp_path), capture_output=True, text=True, timeout=380
-        )
+        where = {"cwd": tmp_path, "env": environment(tmp_path)}
+        done = subprocess.run(["bash", "-c", script], **where, capture_output=True, text=True, timeout=LIMIT_S)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert "fallback" not in done.stdout.lower()
         return script, done.stdout, list(stub.models)
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(960)
 def test_the_readme_runs_as_printed_and_prints_what_it_shows(tmp_path):
     # It asks for the champion by a path of the checkout.
     (tmp_path / "models").symlink_to(ROOT / "models")
@@ -84,7 +85,7 @@ def test_the_readme_runs_as_printed_and_prints_what_it_shows(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
+@pytest.mark.timeout(960)
 def test_the_quickstart_runs_as_printed(tmp_path):
     script, _, _ = run(QUICKSTART, tmp_path)
     assert "turnout train" in script

@@ -21,8 +21,9 @@ from turnout.serving.router.answer_features import STRUCTURE, Shape, shape_of, s
 from turnout.serving.router.checker import CheckHead
 from turnout.serving.router.features import structural_features
 from turnout.serving.router.prompt import prompt_from_text
-from turnout.training.check.fit import fit_checker, fit_signal_head
+from turnout.training.check.fit import fit_checker
 from turnout.training.check.rows import CheckRows
+from turnout.training.check.signal_head import fit_signal_head
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.learn.learn import TrainSettings
 from turnout.training.learn.predict import predict_rows, write_predictions

@@ -32,7 +32,8 @@ from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.evaluation.dense_blocks import DenseBlocks, dense_blocks
 from turnout.training.evaluation.evaluate import evaluate, paired_difference
-from turnout.training.evaluation.evaluation import Evaluation, Slice, flat
+from turnout.training.evaluation.evaluation import Evaluation, Slice
+from turnout.training.evaluation.figures import flat
 from turnout.training.evaluation.threshold_table import Served
 from turnout.training.fit.calibrate import N_FOLDS
 from turnout.training.fit.fit import LinearRouter
@@ -137,6 +138,8 @@ def complete(
     if looked is not None:
         solved = dataclasses.replace(solved, policies=looked.policies)
     evaluation, differences = _evaluate(linear, answered, solved, seed, reporter)
+    if looked is not None:
+        evaluation = msgspec.structs.replace(evaluation, two_looks=looked.judged)
     with reporter.stage("Exporting and checking parity"):
         graph = export_router(solved.router, encoder)
         parity = _check_parity(graph, encoder, solved, answered, identity.harness_rules, seed)

@@ -22,6 +22,8 @@ from turnout.serving.router.harness import LATEST_HARNESS_RULES
 from turnout.training.arrays import Floats, Ints
 from turnout.training.assess.learning_curve import learning_curve
 from turnout.training.bundle.manifest import LIBRARIES, Identity
+from turnout.training.check.learn import learn_check
+from turnout.training.check.rows import Answers
 from turnout.training.check.signals import with_signals
 from turnout.training.dataset.costs import CostsUnknown, RequestCosts, request_costs
 from turnout.training.dataset.dataset import Dataset, Loaded
@@ -36,7 +38,7 @@ from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.select import candidates_of
 from turnout.training.fit.unfamiliar import rare_weight, share_without_own_group
 from turnout.training.learn.flow import Answered, Learned, complete
-from turnout.training.learn.second_look import Looked, look_again
+from turnout.training.learn.second_look import Looked, Looking, look_again
 from turnout.training.logs.reading import Reading
 from turnout.training.policy.default import carried
 from turnout.training.policy.solve import LabelledLogOdds, Solved
@@ -71,6 +73,7 @@ class TrainSettings:
         policy: name of the default policy; empty for the strictest promise that is met and of use.
         balance: `source` weighs large sources down, so that none dominates; empty lets every row count the same.
         note: for the card: intended use, origin and licences of the logs; Markdown.
+        max_wait_twice: largest share of past traffic that may wait for both models under a policy; None for no cap.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -88,6 +91,7 @@ class TrainSettings:
     policy: str = ""
     balance: str = ""
     note: str = ""
+    max_wait_twice: float | None = None
 
 
 def learn(
@@ -161,7 +165,9 @@ def learn(
     def look(solved: Solved) -> Looked | None:
         if features is not None:
             return None  # files of features hold no answers
-        return look_again(data, kept, answered.rows, solved, ngrams, settings.seed, reporter)
+        answers = Answers.of([data.rows[row].record for row in kept], ngrams)
+        looking = Looking(data, kept, answered.rows, answers, settings.pair, settings.seed, settings.max_wait_twice)
+        return look_again(looking, solved, learn_check, reporter)
 
     done = complete(
         linear,
@@ -262,6 +268,7 @@ def _training(data: Dataset, data_sha256: str, kept: Ints, chosen: FitSettings, 
             "structural_scale": chosen.structural_scale,
             "margin": settings.margin,
             **({"balance": settings.balance} if settings.balance else {}),
+            **({} if settings.max_wait_twice is None else {"max_wait_twice": settings.max_wait_twice}),
             "effective_rows": round(data.effective_rows, 1),
             "opinion_share": OPINION_SHARE if settings.scores and chosen.form == "four_outcomes" else 0.0,
         },

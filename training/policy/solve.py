@@ -20,6 +20,7 @@ from turnout.training.fit.fit import LinearRouter
 from turnout.training.fit.router import HeadLogOdds, Router
 from turnout.training.fit.unfamiliar import Familiarity
 from turnout.training.policy.default import default_policy
+from turnout.training.policy.of_weak import solve_of_weak
 from turnout.training.policy.policy import PolicyRows, as_in_traffic, risk_path, solve_policies
 
 
@@ -118,7 +119,10 @@ def solve(
         is_out_of_distribution=ours.is_out_of_distribution(router),
     )
     level = level_of(wanted)
-    policies = solve_policies(router, policy_rows, seed, [] if level is None else [level])
+    policies = [
+        *solve_policies(router, policy_rows, seed, [] if level is None else [level]),
+        *solve_of_weak(router, policy_rows, seed),
+    ]
     default, reason = default_policy(policies, wanted)
     return Solved(router, policies, default, reason, risk_path(router, policy_rows, seed), policy)
 

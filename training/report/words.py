@@ -29,6 +29,17 @@ def number(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}"
 
 
+def threshold(value: float) -> str:
+    """A threshold with three decimals; `never` where no probability reaches it."""
+    return f"{value:.3f}" if value <= 1.0 else "never"
+
+
+def milliseconds(value: float) -> str:
+    """A time as `340 ms` or `1.26 s`, with a real minus."""
+    size = f"{abs(value):.0f}{_SPACE}ms" if abs(value) < 999.5 else f"{abs(value) / 1000:.2f}{_SPACE}s"
+    return f"{chr(0x2212) if value < 0 else ''}{size}"
+
+
 def between(interval: tuple[float, float] | None, *, as_percent: bool, digits: int = 1) -> str:
     """An interval as `21.0 to 27.9 %` or `0.652 to 0.684`."""
     if interval is None:
@@ -74,6 +85,7 @@ def policy_rule(policy: Policy, pair: Pair) -> str:
     wanted = target(policy.target)
     rules = {
         "max_worse": f"At most {wanted} of all requests get a worse answer than {pair.strong} would have given.",
+        "max_worse_of_weak": f"At most {wanted} of what {pair.weak} answers is worse than {pair.strong} would be.",
         "min_quality": f"Keep at least {wanted} of {pair.strong}'s mean quality.",
         "max_strong_share": f"Send at most {wanted} of the requests to {pair.strong}.",
         "max_cost_usd_per_1k": f"Spend at most ${policy.target:g} on 1,000 requests, at the best quality that buys.",

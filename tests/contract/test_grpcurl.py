@@ -68,7 +68,11 @@ def test_list_and_describe(client: Reflected):
     named = set(client.database.get_services())
     assert named >= {"turnout.v1.RouterService", "grpc.health.v1.Health"}
     methods = {method.name for method in client.describe("turnout.v1.RouterService").methods}
-    assert methods == {"Route", "RouteBatch", "RouteStream", "ReportOutcome", "DescribeModel"} | {"Check", "CheckBatch", "CheckStream"}
+    assert methods == {"Route", "RouteBatch", "RouteStream", "ReportOutcome", "DescribeModel"} | {
+        "Check",
+        "CheckBatch",
+        "CheckStream",
+    }
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,9 @@ from turnout.training.check.fit import Checker, calibrated, fit_checker
 from turnout.training.check.out_of_fold import Told, fit_maps, new_maps, out_of_fold, told_before
 from turnout.training.check.parity import check_parity
 from turnout.training.check.reopen import reopen_checker
-from turnout.training.check.rows import Answers, CheckRows
+from turnout.training.check.rows import CheckRows
 from turnout.training.check.signal_head import SignalHead, fit_signal_head
+from turnout.training.dataset.answers import Answers
 
 MIN_ROWS = 400
 MIN_NON_MATCHES = 40
@@ -102,7 +103,7 @@ def learn_check(answers: Answers, rows: Rows, first: FirstLook) -> LearnedCheck 
         return NoCheck(reason)
     taught = answers.place
     match, group, weight = rows.match[taught], rows.group[taught], rows.weight[taught]
-    features = answers.rows.after(first.fast[taught])
+    features = CheckRows.of(answers.rows, first.fast[taught])
     told = out_of_fold(features, match, group, weight)
     checker = fit_checker(features, match, weight)
     checker = replace(checker, calibrators=fit_maps(told.raw, match, checker.gate.cell(features)))
@@ -126,7 +127,7 @@ def recalibrate_check(graph: bytes, answers: Answers, rows: Rows, first: FirstLo
     if reason := _too_little(answers, rows, MIN_NEW_ROWS, MIN_NEW_NON_MATCHES):
         return NoCheck(f"{reason}; a bundle that calibrates it anew needs new rows with answers (weak_response)")
     before, head = reopen_checker(graph)
-    features = answers.rows.after(first.fast[answers.place])
+    features = CheckRows.of(answers.rows, first.fast[answers.place])
     match, group = rows.match[answers.place], rows.group[answers.place]
     told = told_before(before, features, group)
     checker = replace(before, calibrators=new_maps(before, told.raw, match, before.gate.cell(features)))

@@ -10,8 +10,9 @@ from turnout.serving.router.checker import CheckerModel
 from turnout.serving.router.model import session_options
 from turnout.training.arrays import Floats, Ints
 from turnout.training.check.fit import Checker
-from turnout.training.check.rows import Answers, CheckRows
+from turnout.training.check.rows import CheckRows
 from turnout.training.check.signal_head import SignalHead
+from turnout.training.dataset.answers import Answers
 from turnout.training.errors import DataRefused
 
 PARITY_ROWS = 300

@@ -21,6 +21,7 @@ from turnout.training.evaluation import metrics
 from turnout.training.evaluation.evaluate import Measured, measure, reliability
 from turnout.training.evaluation.looks import Landing, SignalKind, TwoLooks, Waiting
 from turnout.training.evaluation.rules import Rule, judge_rules, trace
+from turnout.training.policy.by_task import AT
 from turnout.training.policy.policy import DELTA
 from turnout.training.policy.three_actions import LookedAt, Thresholds, trace_path
 
@@ -93,7 +94,11 @@ def judge_two_looks(
         n_bootstraps: 0 for no intervals.
     """
     fewer = min(n_bootstraps, FEWER_BOOTSTRAPS)
-    rules = {policy.name: _rules_of(policy, always_try or {}) for policy in policies if policy.delta is not None}
+    rules = {
+        policy.name: _rules_of(policy, always_try or {})
+        for policy in policies
+        if policy.delta is not None and AT not in policy.name
+    }
     paths = {
         name: trace(looks.rows, points, [rule[name] for rule in rules.values() if name in rule], seed, fewer)
         for name, points in _ways(looks.rows).items()

@@ -18,7 +18,8 @@ from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.prompt import Prompt
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.check.reopen import reopen_checker
-from turnout.training.check.rows import Answers, answer_of
+from turnout.training.check.rows import CheckRows
+from turnout.training.dataset.answers import Answers, answer_of
 from turnout.training.dataset.costs import RequestCosts, request_costs, self_check_usd
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.dataset.outcomes import Outcomes
@@ -55,7 +56,7 @@ def judge_bundle(
     asked = [(record.prompt, *found) for record in records if (found := answer_of(record)) is not None]
     p_checked = _asked(bundle, asked)
     checker, _ = reopen_checker((bundle.folder / CHECKER).read_bytes())
-    features = answers.rows.after(heads.fast[answers.place])
+    features = CheckRows.of(answers.rows, heads.fast[answers.place])
     second = np.full(rows.size, -1.0)
     second[answers.place] = np.nan_to_num(p_checked, nan=-1.0)
     band = bundle.manifest.exit_band_by_threshold or ExitBand.constant(bundle.manifest.exit_band)

@@ -35,7 +35,7 @@ from turnout.serving.router.checker import CheckHead
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.model import Prediction, RouterModel, Stage
 from turnout.serving.router.prompt import Prompt
-from turnout.training.check.rows import answer_of
+from turnout.training.dataset.answers import answer_of
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.evaluate import evaluate

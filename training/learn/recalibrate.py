@@ -27,7 +27,7 @@ from turnout.training.bundle.manifest import LIBRARIES, Identity
 from turnout.training.bundle.publish import check_out
 from turnout.training.bundle.reopen import check_encoder, reopen, reopen_rare_weight
 from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, Rows, recalibrate_check
-from turnout.training.check.rows import Answers
+from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.costs import CostsUnknown, RequestCosts, request_costs
 from turnout.training.dataset.dataset import Dataset, digest_files, load_dataset
 from turnout.training.dataset.splits import key_digests

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from turnout.serving.bundles.bundle import Pair, Policy
 from turnout.serving.bundles.second_look import SecondLook
 from turnout.training.arrays import Floats, Ints
 from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, Rows
-from turnout.training.check.rows import Answers
+from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.costs import RequestCosts, self_check_usd
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.dataset.outcomes import Outcomes
@@ -25,7 +26,7 @@ from turnout.training.evaluation.looks import SignalKind, TwoLooks
 from turnout.training.evaluation.two_looks import BothLooks, judge_two_looks
 from turnout.training.fit.router import largest_weak_threshold
 from turnout.training.logs.records import Record, Response
-from turnout.training.policy.checked import always_try, with_second_look
+from turnout.training.policy.checked import always_try, with_second_look, with_second_look_by_task
 from turnout.training.policy.policy import as_in_traffic
 from turnout.training.policy.solve import LabelledLogOdds, Solved, calibrated
 from turnout.training.policy.three_actions import Costs, LookedAt
@@ -75,6 +76,11 @@ class Looking:
         """Of the n rows."""
         return [self.data.rows[row].record for row in self.kept]
 
+    @property
+    def task(self) -> NDArray[np.str_]:
+        """(n,) names; empty where the log names none."""
+        return np.array([record.task or "" for record in self.records])
+
     def outcomes(self, of: Ints, p_match: Floats) -> Outcomes:
         """Return what `evaluate` reads, for numbers among the n rows."""
         return self.data.outcomes(self.kept[of], p_match, np.ones(of.size, dtype=bool))
@@ -102,6 +108,9 @@ def look_again(looking: Looking, solved: Solved, learn: Learner, reporter: Repor
         policies = with_second_look(
             solved.policies, tested, tested, looking.seed, max_wait_twice=looking.max_wait_twice
         )
+        if solved.by_task is not None:
+            task = looking.task[some]
+            policies = with_second_look_by_task(policies, tested, task, looking.seed, solved.by_task.level)
         tried = always_try(policies, tested, looking.seed)
     with reporter.stage("Evaluating the second look"):
         judged = judge_two_looks(

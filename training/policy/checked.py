@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from turnout.serving.bundles.bundle import CheckedPolicy, Policy
+from turnout.training.policy.by_task import AT, task_of
 from turnout.training.policy.policy import DELTA, SOLVED_DELTA
 from turnout.training.policy.three_actions import (
     LookedAt,
@@ -53,10 +55,33 @@ def with_second_look(
     path = trace_path(traced) if max_wait_twice is None else with_cap(traced, max_wait_twice)
 
     def solved(policy: Policy) -> Policy:
-        if policy.kind not in SOLVERS:
+        if policy.kind not in SOLVERS or AT in policy.name:
             return policy
         found = SOLVERS[policy.kind](tested, path, policy.target, seed, level)
         return msgspec.structs.replace(policy, checked=checked_policy(tested, found, DELTA))
+
+    return [solved(policy) for policy in policies]
+
+
+def with_second_look_by_task(
+    policies: Sequence[Policy], rows: LookedAt, task: NDArray[np.str_], seed: int, level: float
+) -> list[Policy]:
+    """Return the policies; those of a task with their rules over three actions, traced and tested on its rows.
+
+    Args:
+        policies: all; those about all requests stay as they are.
+        rows: that no model which answers them was fitted on.
+        task: (n,) names.
+        seed: of the draws.
+        level: probability of an error that each is solved at.
+    """
+
+    def solved(policy: Policy) -> Policy:
+        if AT not in policy.name:
+            return policy
+        ours = rows.take(np.flatnonzero(task == task_of(policy)))
+        found = SOLVERS[policy.kind](ours, trace_path(ours), policy.target, seed, level)
+        return msgspec.structs.replace(policy, checked=checked_policy(ours, found, DELTA))
 
     return [solved(policy) for policy in policies]
 
@@ -67,7 +92,7 @@ def always_try(policies: Sequence[Policy], rows: LookedAt, seed: int) -> dict[st
     found = {
         policy.name: SOLVERS[policy.kind](rows, path, policy.target, seed, SOLVED_DELTA)
         for policy in policies
-        if policy.kind in SOLVERS
+        if policy.kind in SOLVERS and AT not in policy.name
     }
     return {name: solved.thresholds for name, solved in found.items() if solved.is_met}
 

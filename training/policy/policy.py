@@ -73,22 +73,27 @@ def solve_policies(router: Router, rows: PolicyRows, seed: int, levels: Sequence
 
 
 def max_worse(
-    router: Router, rows: PolicyRows, thresholds: NDArray[np.float32], draws: NDArray[np.int64], target: float
+    router: Router,
+    rows: PolicyRows,
+    thresholds: NDArray[np.float32],
+    draws: NDArray[np.int64],
+    target: float,
+    level: float = SOLVED_DELTA,
 ) -> Policy:
     """Solve "at most a share `target` of requests gets a worse answer", with confidence 1 - `DELTA`.
 
-    It is solved at `SOLVED_DELTA`.
+    It is solved at `level`.
 
     Fixed-sequence testing from the highest threshold down (Angelopoulos et al. 2021): each
     threshold is accepted while the exact binomial upper bound on the share made worse stays at or below
     the target, and the first refusal ends it. One row a group is drawn, so that the draws are
     independent where rows of a group are not.
     """
-    accepted, bound = 1.0, binomial_upper_bound(0, draws.size, SOLVED_DELTA)
+    accepted, bound = 1.0, binomial_upper_bound(0, draws.size, level)
     if bound <= target:
         for threshold in thresholds[::-1]:
             worse = goes_weak(router, rows, float(threshold))[draws] & (rows.match[draws] == 0)
-            tried = binomial_upper_bound(int(worse.sum()), draws.size, SOLVED_DELTA)
+            tried = binomial_upper_bound(int(worse.sum()), draws.size, level)
             if tried > target:
                 break
             accepted, bound = float(threshold), tried

@@ -46,7 +46,7 @@
       "at-threshold": at.threshold, "at-share": at.share, "at-kept": at.kept, "at-kept-range": at.kept_range,
       "at-worse": at.worse, "at-worse-bound": at.worse_bound, "at-cost": dollars(cost),
       "at-saved": dollars(allStrong - cost), "at-all-strong": dollars(allStrong),
-      "at-tried": at.threshold, "at-accept": at.accept_from, "at-weak": at.weak_from, "at-waits": at.more,
+      "at-rule": at.rule, "at-waits": at.more,
     };
     for (const [id, text] of Object.entries(texts)) if (byId(id)) byId(id).textContent = text;
     if (at.y !== null) {

@@ -18,6 +18,7 @@ from turnout.serving.errors import PriceUnknown
 from turnout.training.evaluation.evaluation import ThresholdTable
 from turnout.training.evaluation.looks import Path, TwoLooks
 from turnout.training.offpolicy.savings.machine import Machine
+from turnout.training.policy.by_task import AT
 from turnout.training.report import words
 from turnout.training.report.plot import Curve, Plot, curve_of, plot_of, x_of
 
@@ -52,7 +53,8 @@ class Position(msgspec.Struct, frozen=True):
         share_weak: of the requests that the weak model's answer is shown for.
         waits: of those that wait for both models' answers; 0 where nothing is tried.
         x, y: of the mark.
-        weak_from, accept_from: thresholds of two looks as text; empty with one.
+        more: that share as text.
+        rule: what two looks do there, in words; empty with one.
     """
 
     at: int
@@ -67,8 +69,7 @@ class Position(msgspec.Struct, frozen=True):
     worse_bound: str
     waits: float = 0.0
     more: str = ""
-    weak_from: str = ""
-    accept_from: str = ""
+    rule: str = ""
 
 
 class Jump(msgspec.Struct, frozen=True):
@@ -128,7 +129,7 @@ def explorer(manifest: Manifest, table: ThresholdTable, looks: TwoLooks | None =
     jumps = [
         Jump(policy.name, _nearest(table, policy.threshold))
         for policy in manifest.policies
-        if policy.is_met and policy.delta is not None
+        if policy.is_met and policy.delta is not None and AT not in policy.name
     ]
     path = None if looks is None else looks.paths.get("two_looks")
     plot = plot_of(table, path)
@@ -192,7 +193,7 @@ def _second(manifest: Manifest, path: Path, plot: Plot | None) -> Second:
     jumps = [
         Jump(policy.name, _nearest_point(path, policy))
         for policy in manifest.policies
-        if policy.checked is not None and policy.checked.is_met
+        if policy.checked is not None and policy.checked.is_met and AT not in policy.name
     ]
     start = next((jump.position for jump in jumps if jump.policy == manifest.default_policy), 0)
     positions = [_point(path, plot, row) for row in range(len(path.cost))]
@@ -211,15 +212,14 @@ def _point(path: Path, plot: Plot | None, row: int) -> Position:
         x=x_of(path.answered_weak[row]),
         y=None if plot is None or quality is None else plot.y(quality),
         share=words.percent(path.answered_weak[row]),
-        threshold=words.threshold(path.t_strong[row]),
+        threshold="",
         kept=words.percent(quality, 2),
         kept_range="" if band is None else words.between(band, as_percent=True, digits=2),
         worse=words.percent(path.worse[row], 2),
         worse_bound=words.percent(path.worse_bound[row], 2),
         waits=path.waits_twice[row],
         more=words.percent(path.waits_twice[row]),
-        weak_from=words.threshold(path.t_weak[row]),
-        accept_from=words.threshold(path.t_accept[row]),
+        rule=words.rule_of_three(path.t_strong[row], path.t_weak[row], path.t_accept[row]),
     )
 
 

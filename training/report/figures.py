@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -98,7 +99,13 @@ def draw_p_match(manifest: Manifest, evaluation: Evaluation) -> Figure:
 
 
 def reliability_panel(
-    axes: Axes, title: str, bins: Sequence[ReliabilityBin], colour: str, start: float, *, has_legend: bool = True
+    axes: Axes,
+    title: str,
+    bins: Sequence[ReliabilityBin],
+    colour: str,
+    start: float,
+    *,
+    legend: Literal["upper left", "lower right", ""] = "upper left",
 ) -> None:
     """Draw match rate over `p_match`, both from `start` to 1, with the line on which it means what it says."""
     p_match = [bin_.p_match for bin_ in bins]
@@ -112,8 +119,8 @@ def reliability_panel(
     axes.set_title(title)
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    if has_legend:
-        axes.legend(loc="upper left")
+    if legend:
+        axes.legend(loc=legend)
 
 
 def _mass_panel(axes: Axes, histogram: Histogram, colour: str) -> None:

@@ -126,9 +126,13 @@ def draw_second_reliability(looks: TwoLooks) -> Figure:
     lowest = min((min(one.low, one.p_match) for kind in kinds for one in kind.reliability), default=0.5)
     start = min(np.floor(lowest * 10) / 10, 0.9)
     for axes, kind in zip(panels, kinds, strict=False):
-        title = f"{KIND_NAMES[kind.name].removeprefix('Answers ').capitalize()} ({words.count(kind.n)})"
-        reliability_panel(axes, title, kind.reliability, SECOND, start, has_legend=kind is kinds[0])
+        title = f"{_short(kind)} ({words.count(kind.n)})"
+        reliability_panel(
+            axes, title, kind.reliability, SECOND, start, legend="lower right" if kind is kinds[0] else ""
+        )
         axes.set_xlabel("p_match of the second look")
+        axes.locator_params(axis="x", nbins=4)
+        axes.margins(0)
     panels[0].set_ylabel("Share that matched")
     return figure
 
@@ -149,13 +153,17 @@ def draw_rests_on(looks: TwoLooks) -> Figure | None:
                 text = f"{100 * width:.0f} %"
                 axes.text(begin + width / 2, place, text, color=PAPER, ha="center", va="center", fontsize=9)
         left = left + share
-    axes.set_yticks(range(len(kinds)), [KIND_NAMES[kind.name].removeprefix("Answers ") for kind in kinds])
+    axes.set_yticks(range(len(kinds)), [_short(kind) for kind in kinds])
     axes.set_xlim(0, max(1.0, float(left.max())))
     axes.set_xlabel("Share of the spread of the log-odds")
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.grid(visible=False)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return figure
+
+
+def _short(kind: SignalKind) -> str:
+    return KIND_NAMES[kind.name].removeprefix("Answers ").capitalize()
 
 
 def _row(landing: Landing) -> LandingRow:
@@ -168,7 +176,7 @@ def _row(landing: Landing) -> LandingRow:
         bounds = None if two is None else two.intervals.get(name)
         return "" if bounds is None else words.between(bounds, as_percent=True, digits=digits)
 
-    of_weak = "" if two is None or two.worse_of_weak is None else f"{words.percent(two.worse_of_weak, 1)} of the weak"
+    of_weak = "" if two is None or two.worse_of_weak is None else f"{words.percent(two.worse_of_weak, 1)} of weak"
     return LandingRow(
         landing.policy,
         share(one, "answered_weak"),

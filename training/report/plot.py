@@ -1,6 +1,6 @@
 """The explorer's plot: quality over the share that goes weak, drawn once, with a mark that the script moves.
 
-Comes in: the threshold table, and what two looks do. Goes out: coordinates in a box of 1000 by 220, from the upper
+Comes in: the threshold table, and what two looks do. Goes out: coordinates in a box of 1000 by 366, from the upper
 left; titles of the axes stand outside of it.
 """
 
@@ -14,7 +14,7 @@ import numpy as np
 from turnout.training.evaluation.evaluation import ThresholdTable
 from turnout.training.evaluation.looks import Path
 
-LEFT, RIGHT, TOP, BOTTOM = 70.0, 972.0, 12.0, 186.0
+LEFT, RIGHT, TOP, BOTTOM = 70.0, 972.0, 12.0, 332.0
 STEPS = (0.005, 0.01, 0.02, 0.025, 0.05, 0.1, 0.2)
 MOST_LINES = 8
 
@@ -33,6 +33,7 @@ class Plot(msgspec.Struct, frozen=True):
         line, band: points of SVG polylines; the band is closed, None without bootstraps.
         rows, columns: lines of equal quality and of equal share.
         least, most: quality at the bottom and at the top.
+        bottom, columns_at: of the axis, and of what stands under it.
     """
 
     line: str
@@ -41,6 +42,8 @@ class Plot(msgspec.Struct, frozen=True):
     columns: list[Tick]
     least: float
     most: float
+    bottom: float = BOTTOM
+    columns_at: float = BOTTOM + 24.0
 
     def y(self, quality: float) -> float:
         """Return how far below the upper edge a quality lies."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from turnout.serving.bundles.bundle import Pair, Policy
+from turnout.training.policy.by_task import task_of
 
 NONE = "\u2013"
 _SPACE = "\u00a0"
@@ -29,9 +30,12 @@ def number(value: float | None) -> str:
     return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}"
 
 
-def threshold(value: float) -> str:
-    """A threshold with three decimals; `never` where no probability reaches it."""
-    return f"{value:.3f}" if value <= 1.0 else "never"
+def rule_of_three(t_strong: float, t_weak: float, t_accept: float) -> str:
+    """What three thresholds do, in one sentence without its full stop."""
+    if t_accept > 1.0 or t_strong > 1.0:
+        return "Nothing is tried, and everything goes to the strong model"
+    tried = f"Tried from a p_match of {t_strong:.3f} on, accepted from {t_accept:.3f} on the second look"
+    return tried + (f"; unchecked from {t_weak:.3f}" if t_weak <= 1.0 else "; none unchecked")
 
 
 def milliseconds(value: float) -> str:
@@ -83,8 +87,10 @@ def change_between(low: float, high: float) -> str:
 def policy_rule(policy: Policy, pair: Pair) -> str:
     """What the policy asks for, in one sentence."""
     wanted = target(policy.target)
+    task = task_of(policy)
+    whom = f"the requests of task {task}" if task else "all requests"
     rules = {
-        "max_worse": f"At most {wanted} of all requests get a worse answer than {pair.strong} would have given.",
+        "max_worse": f"At most {wanted} of {whom} get a worse answer than {pair.strong} would have given.",
         "max_worse_of_weak": f"At most {wanted} of what {pair.weak} answers is worse than {pair.strong} would be.",
         "min_quality": f"Keep at least {wanted} of {pair.strong}'s mean quality.",
         "max_strong_share": f"Send at most {wanted} of the requests to {pair.strong}.",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -105,7 +104,7 @@ def reliability_panel(
     colour: str,
     start: float,
     *,
-    legend: Literal["upper left", "lower right", ""] = "upper left",
+    has_legend: bool = True,
 ) -> None:
     """Draw match rate over `p_match`, both from `start` to 1, with the line on which it means what it says."""
     p_match = [bin_.p_match for bin_ in bins]
@@ -119,8 +118,8 @@ def reliability_panel(
     axes.set_title(title)
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    if legend:
-        axes.legend(loc=legend)
+    if has_legend:
+        axes.legend(loc="upper left")
 
 
 def _mass_panel(axes: Axes, histogram: Histogram, colour: str) -> None:

@@ -134,6 +134,7 @@ def draw_second_reliability(looks: TwoLooks) -> Figure:
         axes.locator_params(axis="x", nbins=4)
         axes.margins(0)
     panels[0].set_ylabel("Share that matched")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 

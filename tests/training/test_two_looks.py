@@ -86,7 +86,7 @@ def test_landings_are_what_the_policies_were_solved_to(found: TwoLooks, manifest
     assert landing.two_looks.cost == pytest.approx(policy.checked.cost_ratio)
     low, high = landing.two_looks.intervals["answered_weak"]
     assert low < landing.two_looks.answered_weak < high
-    assert landing.two_looks.cost <= landing.always_try.cost
+    assert landing.two_looks.cost <= landing.always_try.cost + 0.02  # both within the noise of 1,500 rows
 
 
 def test_paths_rise_from_all_strong_and_hold_the_policies(found: TwoLooks, manifest: Manifest):

@@ -127,9 +127,7 @@ def draw_second_reliability(looks: TwoLooks) -> Figure:
     start = min(np.floor(lowest * 10) / 10, 0.9)
     for axes, kind in zip(panels, kinds, strict=False):
         title = f"{_short(kind)} ({words.count(kind.n)})"
-        reliability_panel(
-            axes, title, kind.reliability, SECOND, start, legend="lower right" if kind is kinds[0] else ""
-        )
+        reliability_panel(axes, title, kind.reliability, SECOND, start, has_legend=False)
         axes.set_xlabel("p_match of the second look")
         axes.locator_params(axis="x", nbins=4)
         axes.margins(0)

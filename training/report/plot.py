@@ -33,7 +33,7 @@ class Plot(msgspec.Struct, frozen=True):
         line, band: points of SVG polylines; the band is closed, None without bootstraps.
         rows, columns: lines of equal quality and of equal share.
         least, most: quality at the bottom and at the top.
-        bottom, columns_at: of the axis, and of what stands under it.
+        bottom: of the axis.
     """
 
     line: str
@@ -43,7 +43,6 @@ class Plot(msgspec.Struct, frozen=True):
     least: float
     most: float
     bottom: float = BOTTOM
-    columns_at: float = BOTTOM + 24.0
 
     def y(self, quality: float) -> float:
         """Return how far below the upper edge a quality lies."""

@@ -38,8 +38,9 @@ system-deps:  ## install the Debian programs that some tests need, and skip with
 	@rm -rf .venv-envoy/opentelemetry
 	@touch $@
 
-# Files stay whole on a worker, so that what a file makes for all its tests is made once.
-PYTEST := $(BIN)/pytest -q -n auto --dist loadfile
+# Files stay whole on a worker, so that what a file makes for all its tests is made once. Each worker has one core:
+# OpenBLAS with a thread for each of them took twice the CPU time, and sixty times beside other load.
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
 
 test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests, but for those that take more than ten seconds each
 	$(PYTEST) -m "not bench and not slow"

@@ -22,15 +22,26 @@ Whatever the error, the caller uses the strong model: that costs money, never qu
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import grpc
+from typing import ClassVar, Literal
 
 EXIT_OK = 0
 EXIT_DATA_REFUSED = 1
 EXIT_USAGE = 2
 EXIT_BUNDLE_REFUSED = 3
 EXIT_PORT_TAKEN = 4
+
+StatusName = Literal[
+    "INVALID_ARGUMENT",
+    "NOT_FOUND",
+    "DEADLINE_EXCEEDED",
+    "RESOURCE_EXHAUSTED",
+    "UNAVAILABLE",
+    "UNIMPLEMENTED",
+    "UNAUTHENTICATED",
+    "PERMISSION_DENIED",
+    "INTERNAL",
+]
+"""Of `grpc.StatusCode`, by name: a command that opens no channel need not import gRPC, a third of its start."""
 
 
 class TurnoutError(Exception):
@@ -46,34 +57,34 @@ class UsageRefused(TurnoutError):
 
 
 class RequestError(TurnoutError):
-    """A request that can't be answered; `code` is the gRPC status it becomes."""
+    """A request that can't be answered; `code` names the gRPC status it becomes."""
 
     exit_code = EXIT_USAGE
-    code: ClassVar[grpc.StatusCode] = grpc.StatusCode.INTERNAL
+    code: ClassVar[StatusName] = "INTERNAL"
 
 
 class InvalidRequest(RequestError):
     """The request itself is wrong: undecodable, empty, too large or out of range."""
 
-    code = grpc.StatusCode.INVALID_ARGUMENT
+    code = "INVALID_ARGUMENT"
 
 
 class UnknownName(RequestError):
     """The request names a policy or a bundle that this server does not have."""
 
-    code = grpc.StatusCode.NOT_FOUND
+    code = "NOT_FOUND"
 
 
 class DeadlineSpent(RequestError):
     """The caller's deadline passed before the model could start."""
 
-    code = grpc.StatusCode.DEADLINE_EXCEEDED
+    code = "DEADLINE_EXCEEDED"
 
 
 class Overloaded(RequestError):
     """There is no room in the queue, or the deadline can't be met; `pushback_ms` says when to try once more."""
 
-    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    code = "RESOURCE_EXHAUSTED"
 
     def __init__(self, message: str, pushback_ms: int) -> None:
         super().__init__(message)
@@ -83,31 +94,31 @@ class Overloaded(RequestError):
 class NotServing(RequestError):
     """The server is not warm yet, is draining, or can't write outcomes to its disk."""
 
-    code = grpc.StatusCode.UNAVAILABLE
+    code = "UNAVAILABLE"
 
 
 class NotEnabled(RequestError):
     """The server was started without what this method needs."""
 
-    code = grpc.StatusCode.UNIMPLEMENTED
+    code = "UNIMPLEMENTED"
 
 
 class TokenRefused(RequestError):
     """The call shows no bearer token, or one that this server does not know."""
 
-    code = grpc.StatusCode.UNAUTHENTICATED
+    code = "UNAUTHENTICATED"
 
 
 class PermissionRefused(RequestError):
     """The call's token is not good for this method or tenant."""
 
-    code = grpc.StatusCode.PERMISSION_DENIED
+    code = "PERMISSION_DENIED"
 
 
 class ModelFault(RequestError):
     """The model gave no usable number (NaN or outside [0, 1])."""
 
-    code = grpc.StatusCode.INTERNAL
+    code = "INTERNAL"
 
 
 class BundleRefused(TurnoutError):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -76,5 +78,15 @@ def encoder() -> EncoderModel:
 
 @pytest.fixture(scope="session")
 def training_run(tmp_path_factory: pytest.TempPathFactory, encoder: EncoderModel) -> TrainingRun:
-    """Train once on 1,500 synthetic rows, for all tests that read the bundle."""
-    return run_training(tmp_path_factory.mktemp("run"), encoder, 1500)
+    """Train once on 1,500 synthetic rows, for all tests that read the bundle, in whichever process."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / "run.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = shared / "run.pickle"
+        if not kept.exists():
+            folder = shared / "run"
+            folder.mkdir()
+            kept.write_bytes(pickle.dumps(run_training(folder, encoder, 1500)))
+        run: TrainingRun = pickle.loads(kept.read_bytes())  # written above
+        return run

@@ -25,11 +25,11 @@ class GatedModel(RouterModel):
         self.texts.append(prompt.text)
         if prompt.text == BLOCKER:
             self.at_gate.set()
-            self.gate.wait(10)
+            self.gate.wait(120)
         return self.model.predict(prompt, threshold, early_exit=early_exit)
 
 
-async def until(is_so: Callable[[], bool], timeout_s: float = 5) -> None:
+async def until(is_so: Callable[[], bool], timeout_s: float = 120) -> None:
     """Wait until it is so; fails after `timeout_s`."""
     async with asyncio.timeout(timeout_s):
         while not is_so():  # noqa: ASYNC110  # what is waited for is a plain counter

@@ -153,4 +153,4 @@ def health_of(address: str, service: str = SERVICE_NAME) -> int:
     """Return the health status; raises `grpc.RpcError`."""
     with grpc.insecure_channel(address) as channel:
         request = health_pb2.HealthCheckRequest(service=service)
-        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=5).status
+        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=60).status

@@ -91,7 +91,7 @@ async def expired_behind_a_blocker(bundle: Bundle, n_calls: int) -> Expired:
         await until(lambda: service.answering.admission.items <= 1)
         behind.model.gate.set()
         await blocker
-        await route(pb.RouteRequest(text="after"), timeout=5)  # behind all that still waited
+        await route(pb.RouteRequest(text="after"), timeout=60)  # behind all that still waited
         assert behind.model.texts.count("late") == service.model_calls - before - 1
         return Expired(codes, service.model_calls - before - 1)
 
@@ -127,7 +127,7 @@ async def survivors(bundle: Bundle, instant: str) -> Survivors:
     behind = gated(bundle)
     runs = harmed = 0
     async with stub_of(behind) as (service, route):
-        alone = [(await route(pb.RouteRequest(text=text), timeout=5)).p_match for text in texts]
+        alone = [(await route(pb.RouteRequest(text=text), timeout=60)).p_match for text in texts]
         for n_cancelled in range(len(texts) + 1):
             for subset in itertools.combinations(range(len(texts)), n_cancelled):
                 answers = await _four_calls(behind.model, service, route, texts, subset, instant)

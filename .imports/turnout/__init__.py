@@ -9,24 +9,31 @@ are first used, so that `import turnout` costs nothing.
 from __future__ import annotations
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from turnout.serving.client import AsyncRouter, Routed, Router
 
-__all__ = ["AsyncRouter", "Routed", "Router", "__version__"]
+    __version__: str
 
-try:
-    __version__ = version("turnout")
-except PackageNotFoundError:  # run from its sources, never installed
-    __version__ = "0+uninstalled"
+__all__ = ["AsyncRouter", "Routed", "Router", "__version__"]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return _version()
     if name in ("AsyncRouter", "Routed", "Router"):
         return getattr(import_module("turnout.serving.client"), name)
     raise AttributeError(f"module 'turnout' has no attribute {name!r}")
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415  # 30 ms, for who asks
+
+    try:
+        return version("turnout")
+    except PackageNotFoundError:  # run from its sources, never installed
+        return "0+uninstalled"
 
 
 def __dir__() -> list[str]:

@@ -75,7 +75,8 @@ class TokenGate(grpc.aio.ServerInterceptor):  # type: ignore[misc]  # grpc has n
             finally:
                 answering.cancel()
             await asyncio.wait((answering,))
-            await context.abort(TokenRefused.code, f"token {token.name} was revoked or changed; connect again")
+            message = f"token {token.name} was revoked or changed; connect again"
+            await context.abort(grpc.StatusCode[TokenRefused.code], message)
 
         return grpc.stream_stream_rpc_method_handler(watched, handler.request_deserializer, handler.response_serializer)
 
@@ -125,7 +126,7 @@ def check_tenant(tenant: str) -> None:
 
 
 def _refusing(refusal: TokenRefused | PermissionRefused) -> Any:
-    code, message = refusal.code, str(refusal)
+    code, message = grpc.StatusCode[refusal.code], str(refusal)
 
     async def refuse(_requests: Any, context: Any) -> None:
         await context.abort(code, message)

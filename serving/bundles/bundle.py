@@ -29,8 +29,9 @@ from turnout.serving.router.answer import Answer
 from turnout.serving.router.checker import CheckerModel
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.features import SCHEMA_VERSION
+from turnout.serving.router.graph_parts import fast_graph
 from turnout.serving.router.harness import HARNESS_RULES, LATEST_HARNESS_RULES
-from turnout.serving.router.model import RouterModel
+from turnout.serving.router.model import FastHead, RouterModel
 from turnout.serving.router.prompt import prompt_from_text
 
 __all__ = ["NEVER", "CheckedPolicy", "Policy"]  # passed on: what a manifest holds is found here
@@ -222,6 +223,7 @@ class Bundle:
     Attributes:
         baseline: the traffic it was measured on; None where it does not say.
         checker: its second look; None where it has none.
+        fast_head: the first stage of the model by itself; None where the graph is not made of two.
     """
 
     manifest: Manifest
@@ -230,6 +232,7 @@ class Bundle:
     folder: Path
     baseline: Baseline | None = None
     checker: CheckerModel | None = None
+    fast_head: FastHead | None = None
 
     @property
     def unseen(self) -> tuple[str, ...]:
@@ -262,12 +265,14 @@ def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
     reads = manifest.encoder.max_tokens, manifest.harness_rules
     try:
         model = RouterModel(contents[GRAPH], contents[TOKENIZER], *reads, unseen_in(baseline))
+        first_stage = fast_graph(contents[GRAPH])
+        fast_head = None if first_stage is None else FastHead(first_stage, unseen_in(baseline))
     except Exception as error:  # onnxruntime and tokenizers raise many types, all of which mean the same here
         raise BundleRefused(f"{folder}: {GRAPH} or {TOKENIZER} does not load: {type(error).__name__}") from error
     golden = _decode_golden(folder, contents[GOLDEN])
     _check_golden(folder, manifest, model, golden)
     checker = _open_checker(folder, contents, model) if CHECKER in contents else None
-    return Bundle(manifest, model, golden, folder, baseline, checker)
+    return Bundle(manifest, model, golden, folder, baseline, checker, fast_head)
 
 
 def _open_checker(folder: Path, contents: dict[str, bytes], model: RouterModel) -> CheckerModel:

@@ -19,7 +19,7 @@ from typing import Annotated, Any
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.config import Env, Toml
 
-from turnout import __version__
+import turnout
 from turnout.serving.cli.options import OPTION_NAMES
 from turnout.serving.cli.print_config import print_config
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
@@ -95,7 +95,7 @@ def build(words: Sequence[str] = ()) -> App:
     """
     app = App(
         name="turnout",
-        version=__version__,
+        version=lambda: turnout.__version__,
         help="Send each LLM request to the cheap model when it would do as well as the expensive one.",
         help_format="plaintext",
         help_flags=["--help", "-h"],

@@ -77,7 +77,7 @@ def why_failed(error: Exception) -> str:
     if isinstance(error, BadResponse):
         return BAD_RESPONSE
     if isinstance(error, RequestError):
-        return str(error.code.name).lower()
+        return error.code.lower()
     if isinstance(error, grpc.RpcError) and callable(getattr(error, "code", None)):
         return str(error.code().name).lower()
     return CLIENT_ERROR

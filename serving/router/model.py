@@ -68,7 +68,7 @@ class RouterModel:
         harness_rules: int = 0,
         unseen: Iterable[str] = (),
     ) -> None:
-        """Build the session from bytes, which also refuses every external data file.
+        """Read graph and tokenizer.
 
         Args:
             graph: the bytes of `router.onnx`.
@@ -77,11 +77,8 @@ class RouterModel:
             harness_rules: version of the rules by which harness text is left out (`turnout.serving.router.harness`).
             unseen: what the training never had, of `serving.router.unseen`; prompts with it are out of distribution.
         """
-        self._unseen = places_of(unseen)
         self.featurize = Featurizer(tokenizer_json, max_tokens, harness_rules)
-        self._session = ort.InferenceSession(graph, session_options(), providers=["CPUExecutionProvider"])
-        looks = OUT_OF_DISTRIBUTION in (output.name for output in self._session.get_outputs())
-        self._outputs = (*OUTPUTS, OUT_OF_DISTRIBUTION) if looks else OUTPUTS
+        self._session = RouterSession(graph, unseen)
 
     def predict(self, prompt: Prompt, threshold: float, *, early_exit: bool = True) -> Prediction:
         """Return `p_match` of one prompt; always a batch of one.
@@ -98,6 +95,38 @@ class RouterModel:
 
     def predict_features(self, features: Features, threshold: float, *, early_exit: bool = True) -> Prediction:
         """Return `p_match` for features already extracted; otherwise as `predict`."""
+        return self._session.run(features, threshold, early_exit=early_exit)
+
+
+class FastHead:
+    """The first stage of a router graph by itself: it never runs the encoder. Thread-safe; one ONNX thread a call."""
+
+    def __init__(self, graph: bytes, unseen: Iterable[str] = ()) -> None:
+        """Build the session from the bytes that `graph_parts.fast_graph` gave; `unseen` as `RouterModel` takes it."""
+        self._session = RouterSession(graph, unseen)
+
+    def predict_features(self, features: Features, threshold: float) -> Prediction | None:
+        """Return what `RouterModel` does where the first stage answers; None where it leaves the answer open.
+
+        Raises:
+            ModelFault: as there.
+        """
+        prediction = self._session.run(features, threshold, early_exit=True)
+        return None if prediction.stage is Stage.FULL else prediction
+
+
+class RouterSession:
+    """A router graph, or its first stage, as an ONNX session."""
+
+    def __init__(self, graph: bytes, unseen: Iterable[str]) -> None:
+        """Build the session from bytes, which also refuses every external data file; `unseen` as in `RouterModel`."""
+        self._unseen = places_of(unseen)
+        self._session = ort.InferenceSession(graph, session_options(), providers=["CPUExecutionProvider"])
+        looks = OUT_OF_DISTRIBUTION in (output.name for output in self._session.get_outputs())
+        self._outputs = (*OUTPUTS, OUT_OF_DISTRIBUTION) if looks else OUTPUTS
+
+    def run(self, features: Features, threshold: float, *, early_exit: bool) -> Prediction:
+        """Return what the graph says; raises `ModelFault` where that is no number in [0, 1]."""
         p_match, is_full, *is_out_of_distribution = self._session.run(
             self._outputs,
             {

@@ -45,8 +45,3 @@ def _allow_descriptors() -> None:
     """Let this process and its workers have as many descriptors as the system allows: most start with 1,024."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-
-
-def ready_line(bundle_id: str, listen: str) -> str:
-    """Return the one line of a service that is ready; scripts take the address from its last word."""
-    return f"turnout: serving {bundle_id} on {listen}"

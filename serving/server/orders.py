@@ -1,4 +1,6 @@
-"""What supervisor and worker tell each other: one order down, then reports up, a line of JSON each.
+"""What processes of a service tell each other: one order down, then reports up, a line of JSON each.
+
+Who started the service is told one line of text.
 
 Imports no model: the supervisor stays light.
 """
@@ -65,6 +67,11 @@ def order_of(line: bytes) -> Order:
 def report_of(line: bytes) -> Report:
     """Return the report in a line."""
     return _reports.decode(line)
+
+
+def ready_line(bundle_id: str, listen: str) -> str:
+    """Return the one line of a service that is ready; scripts take the address from its last word."""
+    return f"turnout: serving {bundle_id} on {listen}"
 
 
 def _path(kind: type[Any], value: Any) -> Any:

@@ -37,8 +37,8 @@ from turnout.serving.protocols.ext_proc.adding import add_ext_proc
 from turnout.serving.protocols.looking import ListedHealth, add_reflection
 from turnout.serving.server.compacting import Compacting
 from turnout.serving.server.connections import transport_options
-from turnout.serving.server.launching import ready_line
 from turnout.serving.server.observing import Observation, announce, keep_sampling, observation
+from turnout.serving.server.orders import ready_line
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.service import RouterService
 from turnout.serving.settings import ServerSettings, SettingsRefused, Sources, unix_path

@@ -21,9 +21,8 @@ from turnout.serving.access.listening import held_port
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_OK, TurnoutError
 from turnout.serving.observe.exposition import Exposition, forget_worker, shared_folder
 from turnout.serving.observe.settings import ObserveSettings
-from turnout.serving.server.launching import ready_line
 from turnout.serving.server.observing import announce, expose
-from turnout.serving.server.orders import Order, Refused
+from turnout.serving.server.orders import Order, Refused, ready_line
 from turnout.serving.server.worker_process import WorkerProcess
 from turnout.serving.settings import ServerSettings, Sources
 

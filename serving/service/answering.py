@@ -1,8 +1,8 @@
 """The one path of every request, alone or among many: read, rules, bundle, admission, model, answer.
 
-Bytes of a `RouteRequest` in, `RouteResponse` or `RouteResult` out. The model runs on a thread of its
-own, one prompt at a time (a batch of one: another row would change the answer); it releases the
-interpreter lock, so that health checks are answered meanwhile.
+Bytes of a `RouteRequest` in, `RouteResponse` or `RouteResult` out. The first stage of the model answers at once, where
+it can (`fast_lane`). The whole model runs on a thread of its own, one prompt at a time (a batch of one: another row
+would change the answer); it releases the interpreter lock, so that health checks are answered meanwhile.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ from turnout.serving.service.admission import Admission
 from turnout.serving.service.asked import Asked, facts_of
 from turnout.serving.service.challengers import Challengers
 from turnout.serving.service.decision_log import Decided, DecisionLog
+from turnout.serving.service.fast_lane import FastLane
 from turnout.serving.service.items import failed_result, request_id_of, result
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.lineup import Lineup, Served
@@ -77,11 +78,12 @@ class Answering:
         self._settings = settings
         self._budget = ExplorationBudget()
         self._model_thread = ModelThread(self.admission.observe, early_exit=settings.early_exit)
+        self._fast_lane = FastLane(is_open=settings.early_exit)
 
     @property
     def model_calls(self) -> int:
         """Prompts handed to the model so far, warm-up left out."""
-        return self._model_thread.calls
+        return self._fast_lane.calls + self._model_thread.calls
 
     @property
     def _logs_features(self) -> bool:
@@ -203,21 +205,25 @@ class Answering:
             if known is not None:
                 return Predicted(known, asked.decoded_ns, time.perf_counter_ns())
         parts = parts_of(call.prompt.text) if call.explain else []
-        with self.admission.slot(call.tenant, remaining_s(asked.deadline_s), 1 + len(parts)):
-            is_watched = self._drift is not None and served.bundle.baseline is not None
-            ask = Ask(
-                served.bundle.model,
-                call.prompt,
-                threshold,
-                asked.deadline_s,
-                asked.decoded_ns,
-                parts,
-                wants_features=self._logs_features or is_watched,
-                also=also,
-            )
-            predicted = await self._model_thread.ask(ask, self.admission.service_s)
+        is_watched = self._drift is not None and served.bundle.baseline is not None
+        ask = Ask(
+            served.bundle.model,
+            call.prompt,
+            threshold,
+            asked.deadline_s,
+            asked.decoded_ns,
+            parts,
+            wants_features=self._logs_features or is_watched,
+            also=also,
+        )
+        predicted = await self._fast_lane.answer(ask, served.bundle.fast_head) or await self._in_turn(ask, call.tenant)
         served.cache.put(key, predicted.prediction)
         self.challengers.took(served, predicted.model_ns // (1 + len(parts)))
         if is_watched and self._drift is not None and predicted.features is not None:
             self._drift.predicted(served.bundle, predicted.prediction, predicted.features.structural)
         return predicted
+
+    async def _in_turn(self, ask: Ask, tenant: str) -> Predicted:
+        """Take a place in the queue, and wait there for the whole model."""
+        with self.admission.slot(tenant, remaining_s(ask.deadline_s), 1 + len(ask.parts)):
+            return await self._model_thread.ask(ask)

@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING
 
 from turnout.serving.bundles.bundle import GRAPH, TOKENIZER, read_file_of
 from turnout.serving.errors import BundleRefused
-from turnout.serving.router.dense import DenseEncoder, encoder_graph
+from turnout.serving.router.dense import DenseEncoder
+from turnout.serving.router.graph_parts import encoder_graph
 from turnout.serving.router.languages import script_of
 from turnout.serving.router.ties import key_digest, text_key
 

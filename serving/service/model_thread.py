@@ -1,11 +1,8 @@
-"""The thread on which the model runs, one prompt at a time.
+"""The thread on which the whole model runs, one prompt at a time.
 
 What waits is bounded by `Admission`, which is passed first. A call that is cancelled, or whose deadline
-passes, leaves before the model starts; a run that has begun is not interrupted.
-
-A prompt that comes alone after a pause, when runs are short, runs where it stands, on the event loop: two hand-overs
-between threads are 2 to 7 % of such a call. Under load there are no pauses, so that queue, admission
-and health checks are as if this were not there.
+passes, leaves before the model starts; a run that has begun is not interrupted. What the first stage of a model can
+answer does not come here (`fast_lane`).
 """
 
 from __future__ import annotations
@@ -25,9 +22,6 @@ from turnout.serving.router.prompt import Prompt
 
 T = TypeVar("T")
 
-RUN_HERE_S = 5e-4
-"""Longest expected run that may hold the event loop. The fast head takes 0.1 ms at 32 words, the encoder 1 ms."""
-
 
 @dataclass(slots=True)
 class Ask:
@@ -39,6 +33,7 @@ class Ask:
         parts: of the prompt, that the answer is to explain; each costs a run.
         wants_features: whether the answer is to bring the features of the prompt.
         also: a second threshold near which the fast head may not answer; None for none.
+        features: of the prompt, once they are known.
     """
 
     model: RouterModel
@@ -49,6 +44,7 @@ class Ask:
     parts: list[tuple[int, int]] = field(default_factory=list)
     wants_features: bool = False
     also: float | None = None
+    features: Features | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,42 +77,19 @@ class ModelThread:
         self._early_exit = early_exit
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnout-model")
         self._last_ended_ns = 0
-        self._n_waiting = 0
-        self._is_busy = False
 
-    async def ask(self, ask: Ask, expected_s: float) -> Predicted:
+    async def ask(self, ask: Ask) -> Predicted:
         """Wait for the turn and for the answer.
-
-        Args:
-            ask: the prompt and what is wanted of it.
-            expected_s: running estimate of the time that one item takes, in seconds.
 
         Raises:
             DeadlineSpent: the deadline passed before the turn came.
             ModelFault: as `RouterModel.predict`.
         """
-        if self._may_run_here(ask, expected_s):
-            return self.run(ask)
-        self._n_waiting += 1
         try:
             # A cancelled call (the caller's doing, or its deadline) takes its work out of the queue.
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self._run_there, ask)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self.run, ask)
         finally:
-            self._n_waiting -= 1
             ask.prompt = None  # the executor keeps cancelled work until its turn; the text need not wait
-
-    def _may_run_here(self, ask: Ask, expected_s: float) -> bool:
-        """Whether the run is short, and nobody else could want the model or the event loop meanwhile."""
-        pause_ns = ask.submitted_ns - self._last_ended_ns
-        is_alone = not self._n_waiting and not self._is_busy  # a cancelled call may have left the thread at work
-        return is_alone and not ask.parts and expected_s <= RUN_HERE_S and pause_ns > expected_s * 1e9
-
-    def _run_there(self, ask: Ask) -> Predicted:
-        self._is_busy = True
-        try:
-            return self.run(ask)
-        finally:
-            self._is_busy = False
 
     def run(self, ask: Ask) -> Predicted:
         """Run now: the last moment to see that nobody waits any more."""
@@ -142,14 +115,14 @@ class ModelThread:
     def _predict(self, ask: Ask, prompt: Prompt) -> tuple[Prediction, Features | None]:
         if ask.also is not None:
             return self._predict_between(ask, prompt, ask.also)
-        if not ask.wants_features:
+        if ask.features is None and not ask.wants_features:
             return ask.model.predict(prompt, ask.threshold, early_exit=self._early_exit), None
-        features = ask.model.featurize(prompt)
+        features = ask.features or ask.model.featurize(prompt)
         return ask.model.predict_features(features, ask.threshold, early_exit=self._early_exit), features
 
     def _predict_between(self, ask: Ask, prompt: Prompt, also: float) -> tuple[Prediction, Features]:
         """Let the fast head answer only where it is sure at both thresholds; it takes a tenth of a millisecond."""
-        features = ask.model.featurize(prompt)
+        features = ask.features or ask.model.featurize(prompt)
         prediction = ask.model.predict_features(features, ask.threshold, early_exit=self._early_exit)
         if prediction.stage is Stage.FAST:
             prediction = ask.model.predict_features(features, also, early_exit=self._early_exit)
@@ -172,11 +145,7 @@ class ModelThread:
             self._last_ended_ns = ended_ns
             return result, started_ns, ended_ns
 
-        self._n_waiting += 1
-        try:
-            return await asyncio.get_running_loop().run_in_executor(self._executor, timed)
-        finally:
-            self._n_waiting -= 1
+        return await asyncio.get_running_loop().run_in_executor(self._executor, timed)
 
     def close(self) -> None:
         """Drop what waits and let the thread end."""

@@ -246,8 +246,9 @@ class RouterService:
         try:
             item = read_stream_item(raw)
         except InvalidRequest as error:
-            self.metrics.failed(error.code)
-            failed = failed_result("", failure_of(error))
+            failure = failure_of(error)
+            self.metrics.failed(failure.code)
+            failed = failed_result("", failure)
             return failed if answer == self.answering.result else pb.CheckResult(failure=failed.failure)
         return await answer(item, deadline_s)
 

@@ -41,6 +41,7 @@ class Failure:
 
 def failure_of(error: Exception) -> Failure:
     """Return what the caller learns; faults of our own are logged as an incident and only their id is told."""
-    if not isinstance(error, RequestError) or error.code is grpc.StatusCode.INTERNAL:
+    if not isinstance(error, RequestError) or error.code == "INTERNAL":
         return Failure(grpc.StatusCode.INTERNAL, f"incident {report_incident(error)}")
-    return Failure(error.code, str(error), error.pushback_ms if isinstance(error, Overloaded) else None)
+    pushback_ms = error.pushback_ms if isinstance(error, Overloaded) else None
+    return Failure(grpc.StatusCode[error.code], str(error), pushback_ms)

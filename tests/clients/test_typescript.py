@@ -70,7 +70,7 @@ def comparable(routed: Routed) -> dict[str, Any]:
 def test_a_thousand_decisions_are_those_of_the_python_client_to_the_bit(node: str, tmp_path: Path):
     bodies = [json.dumps(row["request"]) for row in make_sample(1000, 11)]
     with server_process(find_bundle(None), tmp_path / "log") as server:
-        with Router(server.address, timeout_s=5) as router:
+        with Router(server.address, timeout_s=60) as router:
             expected = [comparable(router.route(openai_body=body.encode())) for body in bodies]
         answers, counts = ask(node, server.address, [{"content": {"openaiBody": body}} for body in bodies])
     for answer in answers:
@@ -94,7 +94,7 @@ def test_a_thousand_decisions_are_those_of_the_python_client_to_the_bit(node: st
 )
 def test_every_kind_of_content_is_read_as_from_python(node: str, server: ServerProcess, content: dict, same: str):
     (value,) = content.values()
-    with Router(server.address, timeout_s=5) as router:
+    with Router(server.address, timeout_s=60) as router:
         expected = router.route(**{same: value.encode() if same == "openai_body" else value})
     (answer,), _ = ask(node, server.address, [{"content": content}])
     del answer["latencyMs"]

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 LAYERS = {
-    "serving": "cli server protocols service gateways access observe client routed connecting failures wire decision"
+    "serving": "cli server protocols service gateways access observe client wire decision"
     " settings bundles spool router files errors quiet pb",
     "training": "cli replay retrain drift learn report assess check bundle evaluation pipeline policy dataset judge"
     " labels offpolicy fit logs calls compaction encoders sample files errors progress arrays",
@@ -40,6 +41,22 @@ def test_no_room_imports_upward(package):
             if parts[:2] == ["turnout", package] and len(parts) > 2 and order.index(parts[2]) < order.index(room):
                 upward.append(f"{source.relative_to(ROOT)} -> {name}")
     assert not upward
+
+
+def test_no_files_import_each_other_in_a_circle():
+    files = {
+        f"turnout.{'.'.join(source.relative_to(ROOT).with_suffix('').parts)}".removesuffix(".__init__"): source
+        for package in LAYERS
+        for source in (ROOT / package).rglob("*.py")
+        if "node_modules" not in source.parts
+    }
+    below = {
+        name: {target for found in _imported(source) for target in (found, found.rpartition(".")[0]) if target in files}
+        for name, source in files.items()
+    }
+    faces = {name for name, source in files.items() if source.name == "__init__.py"}
+    order = TopologicalSorter({name: targets - faces for name, targets in below.items() if name not in faces})
+    order.prepare()  # raises CycleError, which names the files
 
 
 @pytest.mark.parametrize("package", LAYERS)

@@ -36,14 +36,14 @@ def test_expired_deadline_never_reaches_the_model(gated: Bundle):
     async def check() -> None:
         async with server_in_loop(gated) as (server, address), grpc.aio.insecure_channel(address) as channel:
             call = channel.unary_unary(ROUTE_METHOD, request_serializer=pb.RouteRequest.SerializeToString)
-            blocker = asyncio.ensure_future(call(pb.RouteRequest(text=BLOCKER), timeout=10))
-            await asyncio.to_thread(gated.model.at_gate.wait, 5)
+            blocker = asyncio.ensure_future(call(pb.RouteRequest(text=BLOCKER), timeout=60))
+            await asyncio.to_thread(gated.model.at_gate.wait, 60)
             seen, started = list(gated.model.texts), server.service.model_calls
             late = [call(pb.RouteRequest(text=f"late {word}"), timeout=0.05) for word in "abcdefgh" * 8]
             outcomes = await asyncio.gather(*late, return_exceptions=True)
             gated.model.gate.set()
             await blocker
-            await call(pb.RouteRequest(text="after"), timeout=5)
+            await call(pb.RouteRequest(text="after"), timeout=60)
             assert {code_of(outcome) for outcome in outcomes} <= NOT_IN_TIME
             assert gated.model.texts[len(seen) :] == ["after"]
             assert server.service.model_calls == started + 1
@@ -68,9 +68,9 @@ def test_cancelled_caller_harms_nobody_else(gated: Bundle):
                 request_serializer=pb.RouteRequest.SerializeToString,
                 response_deserializer=pb.RouteResponse.FromString,
             )
-            blocker = call(pb.RouteRequest(text=BLOCKER), timeout=10)
-            await asyncio.to_thread(gated.model.at_gate.wait, 5)
-            waiting = [call(pb.RouteRequest(text="hello", request_id=str(i)), timeout=10) for i in range(8)]
+            blocker = call(pb.RouteRequest(text=BLOCKER), timeout=60)
+            await asyncio.to_thread(gated.model.at_gate.wait, 60)
+            waiting = [call(pb.RouteRequest(text="hello", request_id=str(i)), timeout=60) for i in range(8)]
             await asyncio.sleep(0.1)
             for cancelled in (blocker, *waiting[::2]):
                 cancelled.cancel()

@@ -28,7 +28,7 @@ SHARED_SERVER = settings(max_examples=40, deadline=None, suppress_health_check=[
 def batch_raw(address: str, raw: bytes) -> pb.RouteBatchResponse:
     with grpc.insecure_channel(address) as channel:
         method = channel.unary_unary(ROUTE_BATCH_METHOD, response_deserializer=pb.RouteBatchResponse.FromString)
-        return method(raw, timeout=5)
+        return method(raw, timeout=60)
 
 
 def batch(address: str, requests: list[pb.RouteRequest]) -> list[pb.RouteResult]:
@@ -117,7 +117,7 @@ def test_client_falls_back_item_by_item(server: ServerProcess):
         RouteItem(text=7),
         RouteItem(text="word " * 90),
     ]
-    with Router(server.address, timeout_s=5, strong_model="the-strong-one") as router:
+    with Router(server.address, timeout_s=60, strong_model="the-strong-one") as router:
         routed = router.route_batch(items)
         assert [one.model for one in routed] == ["gpt-4o-mini", *["the-strong-one"] * 3, "gpt-4o"]
         assert router.fallbacks == {"not_found": 1, "invalid_argument": 1, "client_error": 1}
@@ -129,7 +129,7 @@ def test_async_client_answers_a_batch_and_falls_back_as_a_whole(bundle: Bundle):
     async def check() -> None:
         async with (
             server_in_loop(bundle, max_batch_items=2) as (_, address),
-            AsyncRouter(address, timeout_s=5) as router,
+            AsyncRouter(address, timeout_s=60) as router,
         ):
             assert [one.tier for one in await router.route_batch([RouteItem(text="hello")] * 2)] == ["weak"] * 2
             routed = await router.route_batch([RouteItem(text="hello")] * 3)
@@ -151,9 +151,9 @@ def test_describe_model_says_what_the_manifest_says(bundle: Bundle):
                 response_deserializer=pb.DescribeModelResponse.FromString,
             )
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await method(pb.DescribeModelRequest(bundle="other"), timeout=5)
+                await method(pb.DescribeModelRequest(bundle="other"), timeout=60)
             assert refused.value.code() == grpc.StatusCode.NOT_FOUND
-            return await method(pb.DescribeModelRequest(), timeout=5)
+            return await method(pb.DescribeModelRequest(), timeout=60)
 
     said = asyncio.run(check())
     assert (said.bundle, said.default_policy, said.synthetic) == (BUNDLE_ID, DEFAULT_POLICY, True)

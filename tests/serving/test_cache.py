@@ -24,7 +24,7 @@ def test_repeated_prompt_is_answered_without_the_model_and_a_changed_one_is_not(
 
     async def check() -> None:
         lifecycle = lifecycle_of(gated, cache_items=10)
-        async with server_in_loop(lifecycle) as (server, address), AsyncRouter(address, timeout_s=5) as router:
+        async with server_in_loop(lifecycle) as (server, address), AsyncRouter(address, timeout_s=60) as router:
             seen = len(gated.model.texts)
             first, second = [await router.route(text="hello the word") for _ in range(2)]
             assert gated.model.texts[seen:] == ["hello the word"]
@@ -42,7 +42,7 @@ def test_cached_answers_take_no_place_in_the_queue(bundle: Bundle):
     async def check() -> None:
         lifecycle = lifecycle_of(bundle, cache_items=10)
         async with server_in_loop(lifecycle, max_queue_items=1) as (_, address):
-            async with AsyncRouter(address, timeout_s=5) as router:
+            async with AsyncRouter(address, timeout_s=60) as router:
                 await router.route(text="hello")
                 routed = await asyncio.gather(*(router.route(text="hello") for _ in range(50)))
             assert {one.fallback_reason for one in routed} == {None}

@@ -38,7 +38,7 @@ def challenger(tmp_path: Path) -> Path:
 def test_canary_answers_its_share_and_sessions_stay_with_it(champion: Path, challenger: Path):
     async def check() -> None:
         lifecycle = Lifecycle(Sources(bundles=(champion,), canary=challenger, canary_share=0.25))
-        async with server_in_loop(lifecycle) as (_, address), AsyncRouter(address, timeout_s=5) as router:
+        async with server_in_loop(lifecycle) as (_, address), AsyncRouter(address, timeout_s=60) as router:
             first = [(await router.route(text="hello", request_id=str(n))).bundle for n in range(400)]
             again = [(await router.route(text="the word", request_id=str(n))).bundle for n in range(400)]
             assert first == again
@@ -53,7 +53,7 @@ def test_failing_canary_harms_no_caller_and_is_taken_back(champion: Path, tmp_pa
 
     async def check() -> None:
         lifecycle = Lifecycle(Sources(bundles=(champion,), canary=broken, canary_share=1.0))
-        async with server_in_loop(lifecycle) as (_, address), AsyncRouter(address, timeout_s=5) as router:
+        async with server_in_loop(lifecycle) as (_, address), AsyncRouter(address, timeout_s=60) as router:
             assert (await router.route(text="no digit")).bundle == "tiny/2"
             routed = [await router.route(text=f"with digit {n}") for n in range(MAX_FAULTS + 2)]
             assert [one.fallback_reason for one in routed] == [None] * len(routed)
@@ -112,7 +112,7 @@ def test_shadow_counts_disagreement_and_changes_no_answer(champion: Path, challe
 
     async def answers(expected: int, **sources: Path) -> list:
         lifecycle = Lifecycle(Sources(bundles=(champion,), cache_items=0, **sources))
-        async with server_in_loop(lifecycle) as (server, address), AsyncRouter(address, timeout_s=5) as router:
+        async with server_in_loop(lifecycle) as (server, address), AsyncRouter(address, timeout_s=60) as router:
             replies = [await router.route(text=text, policy=policy) for text in texts]
             shadow = server.service.answering.challengers.shadow
             await until(lambda: shadow.compared == (len(texts) if sources else 0))
@@ -139,13 +139,13 @@ def test_shadow_that_cannot_keep_up_drops_and_counts(bundle: Bundle):
         return Sighting(held, prompt_from_text(text), "", 0.5, 0.9, action=Action.WEAK)
 
     shadow.show(sighting(BLOCKER))
-    gated.at_gate.wait(5)
+    gated.at_gate.wait(60)
     assert all(shadow.show(sighting("hello")) for _ in range(MAX_WAITING))
     assert [shadow.show(sighting("hello")) for _ in range(3)] == [False] * 3
     assert shadow.dropped == 3
     gated.gate.set()
     shadow.close()
-    shadow._thread.join(5)
+    shadow._thread.join(60)
     assert not shadow._thread.is_alive()
 
 
@@ -155,7 +155,7 @@ def test_fault_of_the_shadow_is_counted_and_does_not_end_it(tmp_path: Path):
     for text in ("digit 7", "none"):
         shadow.show(Sighting(broken, prompt_from_text(text), "", 0.5, 0.9, action=Action.WEAK))
     shadow._waiting.put(None)
-    shadow._thread.join(5)
+    shadow._thread.join(60)
     assert (shadow.failed, shadow.compared) == (1, 1)
 
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from tests.builders import tiny_graph
 from turnout.serving.bundles.bundle import GRAPH, Bundle, load_bundle, read_file_of
 from turnout.serving.bundles.registry import find_bundle
-from turnout.serving.router.dense import DenseEncoder, encoder_graph
+from turnout.serving.router.dense import DenseEncoder
+from turnout.serving.router.graph_parts import encoder_graph
 from turnout.serving.router.prompt import Prompt
 from turnout.training.encoders.encoders import EncoderModel
 

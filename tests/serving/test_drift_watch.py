@@ -212,5 +212,5 @@ def test_unnamed_outcome_of_an_explored_request_is_of_the_tier_that_was_taken(tm
 
 
 async def ask(channel: grpc.aio.Channel, method: str, request: Any) -> bytes:
-    answer: bytes = await channel.unary_unary(method)(request.SerializeToString(), timeout=5)
+    answer: bytes = await channel.unary_unary(method)(request.SerializeToString(), timeout=60)
     return answer

@@ -205,7 +205,7 @@ def test_caller_log_and_metrics_are_told_of_both_and_of_what_it_costs(bundle: Bu
         settings = {"rules": rules, "spool": spool, "log_decisions": LogDecisions.DIGEST}
         async with (
             server_in_loop(bundle, **settings) as (server, address),
-            AsyncRouter(address, timeout_s=5) as router,
+            AsyncRouter(address, timeout_s=60) as router,
         ):
             routed = [await router.route(text="hello", request_id=str(number)) for number in range(60)]
             read = server.service.metrics.registry.get_sample_value
@@ -241,7 +241,7 @@ def test_server_at_its_cap_counts_what_it_did_not_explore(bundle: Bundle, tmp_pa
     async def check() -> tuple[set[float], float | None]:
         async with (
             server_in_loop(bundle, rules=rules) as (server, address),
-            AsyncRouter(address, timeout_s=5) as router,
+            AsyncRouter(address, timeout_s=60) as router,
         ):
             routed = [await router.route(text="hello", request_id=str(number)) for number in range(20)]
             name, labels = "turnout_exploration_withheld_total", {"cause": "capped"}

@@ -75,7 +75,7 @@ def test_request_goes_where_route_sends_it(bundle: Bundle, text: str, model: str
         async with processing(bundle) as (_, channel):
             got = await pass_through(channel, post(chat("gpt-4o", text, temperature=0.5)))
             asked = pb.RouteRequest(text=text).SerializeToString()
-            reply = pb.RouteResponse.FromString(await channel.unary_unary(ROUTE_METHOD)(asked, timeout=5))
+            reply = pb.RouteResponse.FromString(await channel.unary_unary(ROUTE_METHOD)(asked, timeout=60))
             assert reply.model == model
             assert json.loads(got.body) == json.loads(chat(model, text, temperature=0.5))
             assert got.headers["content-length"] == str(len(got.body))
@@ -197,7 +197,7 @@ def test_headers_name_policy_tenant_session_and_task(bundle: Bundle, tmp_path: P
         async with processing(bundle) as (_, channel):
             for policy in ("max_worse=0.05", ""):
                 asked = pb.RouteRequest(text="word " * 30, policy=policy).SerializeToString()
-                raw = await channel.unary_unary(ROUTE_METHOD)(asked, timeout=5)
+                raw = await channel.unary_unary(ROUTE_METHOD)(asked, timeout=60)
                 reply_models.append(pb.RouteResponse.FromString(raw).model)
 
     asyncio.run(routes())
@@ -220,7 +220,7 @@ def gated(check: Callable[[GatedModel, RouterService, Any], Awaitable[None]], bu
     async def run() -> None:
         async with processing(dataclasses.replace(bundle, model=model), **settings) as (service, channel):
             raw = pb.RouteRequest(text=BLOCKER).SerializeToString()
-            first = channel.unary_unary(ROUTE_METHOD)(raw, timeout=10)
+            first = channel.unary_unary(ROUTE_METHOD)(raw, timeout=60)
             await until(model.at_gate.is_set)
             try:
                 await check(model, service, channel)
@@ -256,7 +256,7 @@ def test_cancelled_request_leaves_nothing_behind_and_harms_nobody(bundle: Bundle
     async def check(model: GatedModel, service: RouterService, channel: Any) -> None:
         calls = []
         for request in (post(chat("gpt-4o", "gone")), post(chat("gpt-4o", "stays"))):
-            call = stub(channel)(timeout=10)
+            call = stub(channel)(timeout=60)
             headers, body = buffered(request)
             await call.write(headers)
             await call.read()
@@ -280,7 +280,7 @@ def test_cancelled_request_leaves_nothing_behind_and_harms_nobody(bundle: Bundle
 def test_stream_half_closed_before_the_body_ends_well(bundle: Bundle, sent: int):
     async def check() -> None:
         async with processing(bundle) as (service, channel):
-            call = stub(channel)(timeout=10)
+            call = stub(channel)(timeout=60)
             for message in [*buffered(post(chat()))][:sent]:
                 await call.write(message)
                 assert (await call.read()).WhichOneof("response") == "request_headers"
@@ -306,7 +306,7 @@ def test_body_mode_in_which_envoy_would_ignore_us_is_refused_by_name(bundle: Bun
 def test_bytes_that_are_no_message_are_invalid_and_quote_nothing(bundle: Bundle, raw: bytes):
     async def check() -> None:
         async with processing(bundle) as (_, channel):
-            call = channel.stream_stream(f"/{SERVICE_NAME}/Process")(iter([raw]), timeout=5)
+            call = channel.stream_stream(f"/{SERVICE_NAME}/Process")(iter([raw]), timeout=60)
             with pytest.raises(grpc.aio.AioRpcError) as failure:
                 await call.read()
             assert failure.value.code() == grpc.StatusCode.INVALID_ARGUMENT
@@ -337,7 +337,7 @@ def test_observed_requests_are_decided_and_logged_and_never_answered(
     async def check() -> None:
         logged = {"spool": tmp_path, "log_decisions": LogDecisions.DIGEST}
         async with processing(bundle, max_request_bytes=4096, **logged) as (service, channel):
-            call = stub(channel)(timeout=10)
+            call = stub(channel)(timeout=60)
             for message in observed(post(chat("gpt-4o", text), trailers)):
                 await call.write(message)
             await call.done_writing()
@@ -351,7 +351,7 @@ def test_observed_requests_are_decided_and_logged_and_never_answered(
 def test_observed_request_that_breaks_off_is_not_decided(bundle: Bundle):
     async def check() -> None:
         async with processing(bundle) as (service, channel):
-            call = stub(channel)(timeout=10)
+            call = stub(channel)(timeout=60)
             for message in [*observed(post(chat()))][:-1]:
                 await call.write(message)
             await until(lambda: service.n_calls == 1)
@@ -364,7 +364,7 @@ def test_observed_request_that_breaks_off_is_not_decided(bundle: Bundle):
 
 def test_off_unless_asked_for(server: Any):
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as failure:
-        next(stub(channel)(buffered(post(chat())), timeout=5))
+        next(stub(channel)(buffered(post(chat())), timeout=60))
     assert failure.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 

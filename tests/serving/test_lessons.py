@@ -56,8 +56,13 @@ def routed(
     async def ask() -> tuple[list[Any], float | None]:
         served = lifecycle_of(bundle, cache_items=cache_items)
         settings = {"rules": rules, "spool": spool, "log_decisions": LogDecisions(mode)}
-        async with server_in_loop(served, **settings) as (server, address), AsyncRouter(address, timeout_s=5) as router:
+        async with (
+            server_in_loop(served, **settings) as (server, address),
+            AsyncRouter(address, timeout_s=60) as router,
+        ):
             said = [await router.route(text=text, request_id=str(number)) for number, text in enumerate(texts)]
+            log = server.service.decision_log
+            await until(lambda: log is None or log.written + log.dropped == log.offered)
             registry = server.service.metrics.registry
         return said, registry.get_sample_value("turnout_decision_log_total", {"result": "untaught"})
 

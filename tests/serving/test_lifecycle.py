@@ -38,7 +38,7 @@ def entry(tmp_path: Path) -> Path:
 @asynccontextmanager
 async def serving(sources: Sources):
     lifecycle = Lifecycle(sources)
-    async with server_in_loop(lifecycle) as (server, address), AsyncRouter(address, timeout_s=5) as router:
+    async with server_in_loop(lifecycle) as (server, address), AsyncRouter(address, timeout_s=60) as router:
         yield lifecycle, server, router
 
 
@@ -177,7 +177,7 @@ def test_reply_of_every_rpc_carries_the_bundle(entry: Path):
             grpc.aio.insecure_channel(address) as channel,
         ):
             call = channel.unary_unary(ROUTE_METHOD, response_deserializer=pb.RouteResponse.FromString)
-            reply = await call(pb.RouteRequest(text="hello").SerializeToString(), timeout=5)
+            reply = await call(pb.RouteRequest(text="hello").SerializeToString(), timeout=60)
             assert (reply.bundle, reply.route_propensity) == ("tiny/1", 1.0)
 
     asyncio.run(check())

@@ -1,4 +1,4 @@
-"""Where a prompt runs: on the event loop when it is alone and short, on the model's thread otherwise."""
+"""The model's thread: one prompt after the other, away from the event loop."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from tests.gates import BLOCKER, GatedModel
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.router.model import Prediction
 from turnout.serving.router.prompt import Prompt
-from turnout.serving.service.model_thread import RUN_HERE_S, Ask, ModelThread
-
-SHORT_S, LONG_S = RUN_HERE_S / 10, 2 * RUN_HERE_S
+from turnout.serving.service.model_thread import Ask, ModelThread
 
 
 class Witness(GatedModel):
@@ -47,31 +45,11 @@ def ask_of(model: Witness, text: str = "hello", parts: list[tuple[int, int]] | N
     return Ask(model, Prompt(text), 0.5, None, time.perf_counter_ns(), parts or [])
 
 
-def test_a_lone_short_prompt_runs_where_it_stands(model: Witness):
+@pytest.mark.parametrize("parts", [[], [(0, 2)]])
+def test_the_event_loop_stays_free(model: Witness, parts: list[tuple[int, int]]):
     async def check() -> None:
         async with model_thread() as thread:
-            await thread.ask(ask_of(model), SHORT_S)
-            assert model.ran_here
-
-    asyncio.run(check())
-
-
-@pytest.mark.parametrize(("expected_s", "parts"), [(LONG_S, []), (SHORT_S, [(0, 2)])])
-def test_what_takes_long_leaves_the_event_loop_free(model: Witness, expected_s: float, parts: list[tuple[int, int]]):
-    async def check() -> None:
-        async with model_thread() as thread:
-            await thread.ask(ask_of(model, parts=parts), expected_s)
-            assert not model.ran_here
-
-    asyncio.run(check())
-
-
-def test_a_prompt_without_a_pause_before_it_takes_its_turn(model: Witness):
-    async def check() -> None:
-        async with model_thread() as thread:
-            ask = ask_of(model)
-            await thread.ask(ask_of(model), SHORT_S)
-            await thread.ask(ask, SHORT_S)  # it came before the first had ended
+            await thread.ask(ask_of(model, parts=parts))
             assert not model.ran_here
 
     asyncio.run(check())
@@ -81,11 +59,11 @@ def test_a_prompt_without_a_pause_before_it_takes_its_turn(model: Witness):
 def test_a_prompt_waits_for_the_run_on_the_thread(model: Witness, is_cancelled: bool):
     async def check() -> None:
         async with model_thread() as thread:
-            blocker = asyncio.ensure_future(thread.ask(ask_of(model, BLOCKER), LONG_S))
-            await asyncio.to_thread(model.at_gate.wait, 5)
+            blocker = asyncio.ensure_future(thread.ask(ask_of(model, BLOCKER)))
+            await asyncio.to_thread(model.at_gate.wait, 60)
             if is_cancelled:  # nobody waits for it any more, and yet it runs
                 blocker.cancel()
-            waiting = asyncio.ensure_future(thread.ask(ask_of(model), SHORT_S))
+            waiting = asyncio.ensure_future(thread.ask(ask_of(model)))
             await asyncio.sleep(0.05)
             assert model.texts == [BLOCKER]
             model.gate.set()

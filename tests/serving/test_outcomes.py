@@ -230,7 +230,7 @@ def test_spent_deadline_never_reaches_the_spool(tmp_path: Path):
         intake = OutcomeIntake(ServerSettings(spool=tmp_path))
         with pytest.raises(Exception, match="deadline") as failed:
             await intake.take_in(raw_of(), time.monotonic() - 0.001)
-        assert failed.value.code == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert failed.value.code == "DEADLINE_EXCEEDED"
         intake.close()
 
     asyncio.run(check())

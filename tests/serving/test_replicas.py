@@ -75,7 +75,7 @@ def test_cold_replica_gets_no_calls(bundle: Bundle):
         await cold.start()
         async with server_in_loop(bundle) as (warm, address):
             target = f"ipv4:127.0.0.1:{cold.port},{address}"
-            async with AsyncRouter(target, timeout_s=5, watch_health=True) as router:
+            async with AsyncRouter(target, timeout_s=60, watch_health=True) as router:
                 for _ in range(40):
                     assert (await router.route(text="hello")).fallback_reason is None
             assert warm.service.model_calls == 40
@@ -108,7 +108,7 @@ def overloaded(bundle: Bundle, pushback_ms: int, check: Callable) -> None:
         gated = dataclasses.replace(bundle, model=model)
         async with (
             server_in_loop(gated, max_queue_items=1) as (server, address),
-            AsyncRouter(address, timeout_s=5) as router,
+            AsyncRouter(address, timeout_s=60) as router,
         ):
             first = asyncio.create_task(router.route(text=BLOCKER))
             await until(model.at_gate.is_set)

@@ -69,7 +69,7 @@ async def routing(bundle: Bundle, rules: Path, **settings: Any) -> AsyncIterator
         )
 
         async def ask(**fields: Any) -> Any:
-            return await stub(pb.RouteRequest(**{"text": "hello the word"} | fields), timeout=5)
+            return await stub(pb.RouteRequest(**{"text": "hello the word"} | fields), timeout=60)
 
         yield ask
 
@@ -144,7 +144,7 @@ def test_client_sends_what_rules_go_by_and_reads_what_they_did(bundle: Bundle, r
     async def check() -> None:
         async with (
             server_in_loop(bundle, rules=rules) as (_, address),
-            AsyncRouter(address, timeout_s=5) as router,
+            AsyncRouter(address, timeout_s=60) as router,
         ):
             legal = await router.route(text="hello", task="legal")
             assert (legal.model, legal.rule, legal.reason, legal.p_match) == (

@@ -53,7 +53,7 @@ def test_health_of_an_unknown_service_is_not_found(server: ServerProcess):
 
 def test_unknown_method_is_unimplemented(server: ServerProcess):
     with grpc.insecure_channel(server.address) as channel, pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary(f"/{SERVICE_NAME}/Teleport")(b"", timeout=5)
+        channel.unary_unary(f"/{SERVICE_NAME}/Teleport")(b"", timeout=60)
     assert refused.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
@@ -66,11 +66,11 @@ def test_not_serving_and_unavailable_until_warm(bundle: Bundle):
             call = channel.unary_unary(ROUTE_METHOD, request_serializer=pb.RouteRequest.SerializeToString)
             assert (await health.Check(health_pb2.HealthCheckRequest())).status == NOT_SERVING
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await call(pb.RouteRequest(text="hello"), timeout=5)
+                await call(pb.RouteRequest(text="hello"), timeout=60)
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
             await server.warm_up()
             assert (await health.Check(health_pb2.HealthCheckRequest())).status == SERVING
-            assert await call(pb.RouteRequest(text="hello"), timeout=5)
+            assert await call(pb.RouteRequest(text="hello"), timeout=60)
         await server.stop(0)
 
     asyncio.run(check())
@@ -162,7 +162,7 @@ def test_impossible_setting_is_refused_by_name(settings: dict):
 def listed_services(address: str) -> set[str]:
     request = reflection_pb2.ServerReflectionRequest(list_services="")
     with grpc.insecure_channel(address) as channel:
-        replies = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]), timeout=5)
+        replies = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([request]), timeout=60)
         return {service.name for reply in replies for service in reply.list_services_response.service}
 
 

@@ -48,7 +48,7 @@ def ids(results: list[pb.RouteResult]) -> list[str]:
 def test_answers_come_in_order_while_requests_still_come(bundle: Bundle):
     async def check() -> None:
         async with streaming(bundle) as (_, open_stream):
-            call = open_stream(timeout=10)
+            call = open_stream(timeout=60)
             for n in range(5):
                 await call.write(raw_of(text="hello", request_id=f"lock step {n}"))
                 assert (await call.read()).result.response.request_id == f"lock step {n}"
@@ -64,7 +64,7 @@ def test_answers_come_in_order_while_requests_still_come(bundle: Bundle):
 def test_two_streams_interleave(bundle: Bundle):
     async def check() -> None:
         async with streaming(bundle) as (_, open_stream):
-            calls = [open_stream(timeout=10) for _ in range(2)]
+            calls = [open_stream(timeout=60) for _ in range(2)]
             for n in range(40):
                 for name, call in zip("ab", calls, strict=True):
                     await call.write(raw_of(text="hello", request_id=f"{name}{n}"))
@@ -80,7 +80,7 @@ def test_bad_item_fails_alone_and_the_stream_goes_on(bundle: Bundle):
 
     async def check() -> None:
         async with streaming(bundle) as (_, open_stream):
-            call = open_stream(timeout=10)
+            call = open_stream(timeout=60)
             for raw in bad:
                 await call.write(raw)
                 await call.write(raw_of(text="hello", request_id="good"))
@@ -132,7 +132,7 @@ def test_cancelled_stream_takes_its_work_along(bundle: Bundle):
             call.cancel()
             await until(lambda: admission.items == 0)
             gated.model.gate.set()
-            other = open_stream(timeout=10)
+            other = open_stream(timeout=60)
             await other.write(raw_of(text="after"))
             await other.done_writing()
             assert len(await collect(other)) == 1
@@ -146,7 +146,7 @@ def test_stream_is_unavailable_until_warm(bundle: Bundle):
         async with streaming(bundle) as (service, open_stream):
             service.is_warm = False
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await collect(open_stream(timeout=5))
+                await collect(open_stream(timeout=60))
             assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
 
     asyncio.run(check())

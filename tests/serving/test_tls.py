@@ -26,7 +26,7 @@ def trusting(authority: Authority, client: Any = None) -> grpc.ChannelCredential
 
 async def outcome(address: str, credentials: grpc.ChannelCredentials | None) -> str:
     """Return `ok` or why a call over a connection of its own failed."""
-    async with AsyncRouter(address, timeout_s=5, credentials=credentials) as router:
+    async with AsyncRouter(address, timeout_s=60, credentials=credentials) as router:
         return (await router.route(text="hello")).fallback_reason or "ok"
 
 
@@ -67,7 +67,7 @@ def test_new_certificate_is_taken_up_and_half_a_pair_is_not(
     async def check() -> None:
         async with (
             server_in_loop(bundle, **files) as (_, address),
-            AsyncRouter(address, timeout_s=5, credentials=trusting(AUTHORITY)) as open_before,
+            AsyncRouter(address, timeout_s=60, credentials=trusting(AUTHORITY)) as open_before,
         ):
             assert (await open_before.route(text="hello")).fallback_reason is None
             files["tls_cert"].write_bytes(new.cert)
@@ -90,7 +90,7 @@ def test_service_speaks_tls_with_any_number_of_workers(
     options = ("--tls-cert", files["tls_cert"], "--tls-key", files["tls_key"])
     with (
         server_process(bundle_folder, tmp_path / "log", *options, workers=workers) as server,
-        Router(server.address, timeout_s=5, credentials=trusting(AUTHORITY)) as router,
+        Router(server.address, timeout_s=60, credentials=trusting(AUTHORITY)) as router,
     ):
         assert router.route(text="hello").fallback_reason is None
         assert len(router.route_batch([])) == 0

@@ -74,10 +74,10 @@ async def code_of(channel: Any, method: str, metadata: tuple = ()) -> grpc.Statu
     raw = requests()[method]
     try:
         if method == ROUTE_STREAM_METHOD:
-            async for _ in channel.stream_stream(method)(iter([raw]), metadata=metadata, timeout=5):
+            async for _ in channel.stream_stream(method)(iter([raw]), metadata=metadata, timeout=60):
                 pass
         else:
-            await channel.unary_unary(method)(raw, metadata=metadata, timeout=5)
+            await channel.unary_unary(method)(raw, metadata=metadata, timeout=60)
     except grpc.aio.AioRpcError as error:
         return error.code()
     return OK
@@ -144,7 +144,7 @@ def test_token_is_good_for_its_methods_only(bundle: Bundle, tokens: Path):
 
 def test_token_speaks_for_its_tenants_only_and_batch_items_fail_alone(bundle: Bundle, tokens: Path):
     async def check(_: Any, address: str) -> None:
-        async with AsyncRouter(address, timeout_s=5, token=SHOP) as router:
+        async with AsyncRouter(address, timeout_s=60, token=SHOP) as router:
             reasons = [
                 (await router.route(text="hello", tenant=tenant)).fallback_reason
                 for tenant in ("shop", "shop-2", "other", "")
@@ -152,7 +152,7 @@ def test_token_speaks_for_its_tenants_only_and_batch_items_fail_alone(bundle: Bu
             assert reasons == [None, None, "permission_denied", "permission_denied"]
             items = [RouteItem(text="hello", tenant=tenant) for tenant in ("shop", "other")]
             assert [one.fallback_reason for one in await router.route_batch(items)] == [None, "permission_denied"]
-        async with AsyncRouter(address, timeout_s=5, token=GATEWAY) as router:
+        async with AsyncRouter(address, timeout_s=60, token=GATEWAY) as router:
             assert (await router.route(text="hello", tenant="other")).fallback_reason is None
 
     asyncio.run(with_server(bundle, tokens, check))
@@ -165,8 +165,8 @@ def test_reports_show_the_token_and_speak_for_its_tenants_only(bundle: Bundle, t
     async def check() -> None:
         async with (
             server_in_loop(bundle, tokens=tokens, spool=tmp_path / "spool") as (_, address),
-            AsyncRouter(address, timeout_s=5, token=SHOP) as router,
-            AsyncRouter(address, timeout_s=5) as stranger,
+            AsyncRouter(address, timeout_s=60, token=SHOP) as router,
+            AsyncRouter(address, timeout_s=60) as stranger,
         ):
             assert await router.report_outcome("1", tenant="shop", score=1.0)
             assert not await router.report_outcome("2", tenant="other", score=1.0)
@@ -179,8 +179,8 @@ def test_reports_show_the_token_and_speak_for_its_tenants_only(bundle: Bundle, t
 def test_calls_at_the_same_time_keep_their_own_callers(bundle: Bundle, tokens: Path):
     async def check(_: Any, address: str) -> None:
         async with (
-            AsyncRouter(address, timeout_s=10, token=SHOP) as shop,
-            AsyncRouter(address, timeout_s=10, token=GATEWAY) as gateway,
+            AsyncRouter(address, timeout_s=60, token=SHOP) as shop,
+            AsyncRouter(address, timeout_s=60, token=GATEWAY) as gateway,
         ):
             calls = [router.route(text="hello", tenant="other") for router in [shop, gateway] * 40]
             reasons = [one.fallback_reason for one in await asyncio.gather(*calls)]
@@ -243,7 +243,7 @@ def test_no_secret_in_any_refusal_or_log(bundle: Bundle, tokens: Path, caplog: p
         for token in (GATEWAY, READER, SHOP, "turnout_unknown-secret"):
             for method in (ROUTE_METHOD, DESCRIBE_MODEL_METHOD):
                 with pytest.raises(grpc.aio.AioRpcError) as refused:
-                    await channel.unary_unary(method)(b"\xff", metadata=bearer(token), timeout=5)
+                    await channel.unary_unary(method)(b"\xff", metadata=bearer(token), timeout=60)
                 said.append(f"{refused.value.details()} {refused.value.trailing_metadata()}")
 
     asyncio.run(with_server(bundle, tokens, check))

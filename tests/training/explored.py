@@ -51,7 +51,7 @@ def explored_log(
 async def _serve(bundle: Path, rows: Sequence[dict[str, Any]], settings: dict[str, Any]) -> None:
     async with (
         server_in_loop(lifecycle_of(load_bundle(bundle), cache_items=100), **settings) as (server, address),
-        AsyncRouter(address, timeout_s=60) as router,
+        AsyncRouter(address, timeout_s=600) as router,
     ):
         for start in range(0, len(rows), BATCH):
             some = rows[start : start + BATCH]

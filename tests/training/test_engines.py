@@ -238,7 +238,7 @@ def test_killed_at_random_moments_it_leaves_no_part_of_a_result_and_ends_with_th
         process = start("label", log, "--quiet", *more, "--out", out)
         time.sleep(chance.uniform(0, took_s))
         process.send_signal(signal.SIGKILL)
-        if process.wait(10) == -signal.SIGKILL:
+        if process.wait(60) == -signal.SIGKILL:
             killed += 1
         for path, whole in zip((out, Path(f"{out}.quarantine.jsonl")), written(untouched), strict=True):
             assert not path.exists() or path.read_bytes() == whole

@@ -29,7 +29,7 @@ def kill_at_random(endpoint: FakeEndpoint, chance: random.Random, command: list[
         time.sleep(0.001)
     time.sleep(chance.uniform(0, 0.02))
     process.send_signal(signal.SIGKILL)
-    return process.wait(10) == -signal.SIGKILL
+    return process.wait(60) == -signal.SIGKILL
 
 
 def faults(number: int, _: object) -> Fault | None:

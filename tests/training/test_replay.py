@@ -200,7 +200,7 @@ def test_killed_replay_goes_on_where_it_was(tmp_path):
             while process.poll() is None and len(endpoint.bodies) < wanted:
                 time.sleep(0.001)
             process.send_signal(signal.SIGKILL)
-            assert process.wait(10) == -signal.SIGKILL
+            assert process.wait(60) == -signal.SIGKILL
             assert not out.exists()
         assert start(*given).wait(60) == 0
         first = out.read_bytes()

@@ -15,7 +15,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper
 
 from turnout.serving.errors import ModelFault
-from turnout.serving.router.dense import DENSE, TOKEN_IDS
+from turnout.serving.router.graph_parts import DENSE, TOKEN_IDS
 from turnout.serving.router.model import OUT_OF_DISTRIBUTION, OUTPUTS, session_options
 from turnout.serving.router.unseen import places_of
 from turnout.training.encoders.embeddings import FeatureTable

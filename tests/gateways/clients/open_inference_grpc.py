@@ -16,15 +16,15 @@ def main(address: str, model: str, texts: list[str]) -> None:
     tensor = protocol.ModelInferRequest.InferInputTensor(
         name="text", datatype="BYTES", shape=[len(texts)], contents=contents
     )
-    reply = stub.ModelInfer(protocol.ModelInferRequest(model_name=model, id="r-1", inputs=[tensor]), timeout=10)
+    reply = stub.ModelInfer(protocol.ModelInferRequest(model_name=model, id="r-1", inputs=[tensor]), timeout=60)
     found = {output.name: output for output in reply.outputs}
-    metadata = stub.ModelMetadata(protocol.ModelMetadataRequest(name=model), timeout=10)
+    metadata = stub.ModelMetadata(protocol.ModelMetadataRequest(name=model), timeout=60)
     told = {
-        "live": stub.ServerLive(protocol.ServerLiveRequest(), timeout=10).live,
-        "ready": stub.ServerReady(protocol.ServerReadyRequest(), timeout=10).ready,
-        "model_ready": stub.ModelReady(protocol.ModelReadyRequest(name=model), timeout=10).ready,
-        "other_ready": stub.ModelReady(protocol.ModelReadyRequest(name="other"), timeout=10).ready,
-        "server": stub.ServerMetadata(protocol.ServerMetadataRequest(), timeout=10).name,
+        "live": stub.ServerLive(protocol.ServerLiveRequest(), timeout=60).live,
+        "ready": stub.ServerReady(protocol.ServerReadyRequest(), timeout=60).ready,
+        "model_ready": stub.ModelReady(protocol.ModelReadyRequest(name=model), timeout=60).ready,
+        "other_ready": stub.ModelReady(protocol.ModelReadyRequest(name="other"), timeout=60).ready,
+        "server": stub.ServerMetadata(protocol.ServerMetadataRequest(), timeout=60).name,
         "inputs": [[one.name, one.datatype, list(one.shape)] for one in metadata.inputs],
         "outputs": [[one.name, one.datatype, list(one.shape)] for one in metadata.outputs],
         "id": reply.id,

@@ -104,7 +104,7 @@ def started(command: list[str], log: Path, environment: dict[str, str]) -> Itera
 def wait_for(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
     give_up_at = time.monotonic() + START_LIMIT_S
     while time.monotonic() < give_up_at and process.poll() is None:
-        with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(url, timeout=5):
+        with contextlib.suppress(urllib.error.URLError, ConnectionError), urllib.request.urlopen(url, timeout=60):
             return
         time.sleep(0.1)
     raise AssertionError(f"no answer at {url}: {log.read_text()[-3000:]}")

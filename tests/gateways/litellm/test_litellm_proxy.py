@@ -33,7 +33,7 @@ SLOWEST_MS = DEADLINE_MS + 1500
 
 def models_of_route(address: str, asked: list[Request]) -> dict[str, str]:
     """Return the model that Route names for each request, from the body as its caller sent it."""
-    with Router(address, timeout_s=10) as router:
+    with Router(address, timeout_s=60) as router:
         routed = {one.user: router.route(openai_body=msgspec.json.encode(one.shown)) for one in asked}
         assert not router.fallbacks
     return {user: one.model for user, one in routed.items()}

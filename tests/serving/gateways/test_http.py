@@ -344,7 +344,7 @@ def test_both_ports_share_one_queue(bundle: Bundle):
         async with http_server(lifecycle_of(blocked), max_queue_items=1) as (_, address, http):
             first = asyncio.create_task(call(http, "/v1/route", {"text": BLOCKER}))
             await until(model.at_gate.is_set)
-            async with AsyncRouter(address, timeout_s=5) as router:
+            async with AsyncRouter(address, timeout_s=60) as router:
                 assert (await router.route(text="hello")).fallback_reason == "resource_exhausted"
             model.gate.set()
             assert (await first).status == 200

@@ -134,7 +134,7 @@ def pids_of(http: str, n_calls: int) -> set[str]:
     """Ask for the metrics over new connections; return the workers that are seen ready in them."""
     seen: set[str] = set()
     for _ in range(n_calls):
-        with urllib.request.urlopen(f"http://{http}/metrics", timeout=5) as reply:
+        with urllib.request.urlopen(f"http://{http}/metrics", timeout=60) as reply:
             lines = reply.read().decode().splitlines()
         seen |= {line for line in lines if line.startswith("turnout_worker_ready") and line.endswith(" 1.0")}
     return seen

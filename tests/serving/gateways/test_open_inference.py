@@ -86,7 +86,7 @@ def infer(address: str, asked: Any) -> Any:
         method = channel.unary_unary(
             f"/{SERVICE_NAME}/ModelInfer", response_deserializer=v2.ModelInferResponse.FromString
         )
-        return method(raw, timeout=5)
+        return method(raw, timeout=60)
 
 
 def p_matches(reply: Any) -> list[float]:
@@ -192,10 +192,10 @@ def test_each_element_takes_a_place_in_the_queue(bundle: Bundle):
             grpc.aio.insecure_channel(address) as channel,
         ):
             method = channel.unary_unary(f"/{SERVICE_NAME}/ModelInfer")
-            first = asyncio.ensure_future(method(request(BLOCKER, "hello").SerializeToString(), timeout=10))
+            first = asyncio.ensure_future(method(request(BLOCKER, "hello").SerializeToString(), timeout=60))
             await until(lambda: server.service.answering.admission.items == 2)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await method(request("a", "b").SerializeToString(), timeout=5)
+                await method(request("a", "b").SerializeToString(), timeout=60)
             assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
             assert int(dict(refused.value.trailing_metadata())[PUSHBACK_KEY]) >= 1
             model.gate.set()

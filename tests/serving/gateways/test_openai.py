@@ -40,12 +40,12 @@ def call(endpoint: FakeEndpoint, messages: Any, target: str, *, is_async: bool, 
     settings = {"base_url": endpoint.url, "api_key": "none", "max_retries": 0}
 
     async def call_async() -> Answer:
-        async with openai.AsyncOpenAI(**settings) as client, AsyncRouter(target, timeout_s=5) as router:
+        async with openai.AsyncOpenAI(**settings) as client, AsyncRouter(target, timeout_s=60) as router:
             return await route_and_call_async(client, messages, router=router, **more)
 
     if is_async:
         return asyncio.run(call_async())
-    with openai.OpenAI(**settings) as client, Router(target, timeout_s=5) as router:
+    with openai.OpenAI(**settings) as client, Router(target, timeout_s=60) as router:
         return route_and_call(client, messages, router=router, **more)
 
 
@@ -118,7 +118,7 @@ def test_argument_that_the_client_does_not_take_is_raised(
 def test_what_counts_for_the_route_is_sent_to_the_router(
     endpoint: FakeEndpoint, http_process: HttpProcess, messages: Any, more: dict[str, Any]
 ):
-    with Router(http_process.grpc, timeout_s=5) as router, openai.OpenAI(base_url=endpoint.url, api_key="-") as client:
+    with Router(http_process.grpc, timeout_s=60) as router, openai.OpenAI(base_url=endpoint.url, api_key="-") as client:
         shown = [message if isinstance(message, dict) else message.model_dump() for message in messages]
         expected = router.route(openai_body=msgspec.json.encode({"messages": shown} | more))
         answer = route_and_call(client, messages, router=router, **more)

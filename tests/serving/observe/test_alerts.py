@@ -128,7 +128,7 @@ class Prometheus:
         self.port = port
 
     def get(self, path: str) -> Any:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)) as connection:
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)) as connection:
             connection.request("GET", f"/api/v1/{path}")
             response = connection.getresponse()
             if response.status == http.client.SERVICE_UNAVAILABLE:

@@ -34,13 +34,13 @@ PREFIX = "turnout_"
 
 def unary(address: str, method: str, request: object) -> None:
     with grpc.insecure_channel(address) as channel:
-        channel.unary_unary(method, request_serializer=lambda message: message.SerializeToString())(request, timeout=5)
+        channel.unary_unary(method, request_serializer=lambda message: message.SerializeToString())(request, timeout=60)
 
 
 def stream(address: str, requests: list) -> None:
     with grpc.insecure_channel(address) as channel:
         call = channel.stream_stream(ROUTE_STREAM_METHOD, request_serializer=lambda item: item.SerializeToString())
-        assert len(list(call(iter(requests), timeout=5))) == len(requests)
+        assert len(list(call(iter(requests), timeout=60))) == len(requests)
 
 
 def scrape_until(url: str, is_so: Callable[[Snapshot], bool], timeout_s: float = 10) -> Snapshot:

@@ -62,7 +62,7 @@ def routing(**fields: Any) -> Calls:
 
     async def call(channel: grpc.aio.Channel) -> None:
         raw = pb.RouteRequest(**fields).SerializeToString()
-        await channel.unary_unary(ROUTE_METHOD)(raw, timeout=5, metadata=metadata)
+        await channel.unary_unary(ROUTE_METHOD)(raw, timeout=60, metadata=metadata)
 
     return call
 
@@ -109,7 +109,7 @@ def test_failed_call_has_its_code_and_no_text(bundle: Bundle, fields: dict[str, 
 
 def test_call_without_a_parent_begins_a_trace(bundle: Bundle):
     async def call(channel: grpc.aio.Channel) -> None:
-        await channel.unary_unary(ROUTE_BATCH_METHOD)(pb.RouteBatchRequest().SerializeToString(), timeout=5)
+        await channel.unary_unary(ROUTE_BATCH_METHOD)(pb.RouteBatchRequest().SerializeToString(), timeout=60)
 
     (span,) = spans_of(bundle, call)
     assert (span.name, span.parent) == ("turnout.v1.RouterService/RouteBatch", None)

@@ -1,0 +1,88 @@
+"""The fast lane: the first stage of a model answers at once, and never waits for an encoder's run.
+
+Comes in: `Ask`. Goes out: `Predicted`, or nothing where the second stage has to look: such a prompt takes its turn on
+the model's thread (`model_thread`), and only those count for the queue, its limits and its estimates. With eight
+callers on the real mix, what the first stage answers waited 14 ms behind encoders of others, for 0.3 ms of work.
+
+It runs on the event loop: most of it is Python, which another thread could not run at the same time anyway. What it
+reads is bounded (`features.HEAD_CHARS`), so that a run holds the loop for 4 ms at most, and many requests that come at
+once give way to the rest of the loop between them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from turnout.serving.router.features import Features
+from turnout.serving.router.model import FastHead, Prediction
+from turnout.serving.service.model_thread import Ask, Predicted, remaining_s
+
+LONGEST_HOLD_NS = 2_000_000
+"""How long runs may hold one turn of the event loop before others have theirs: some ten runs."""
+
+TOO_LONG_NS = 20_000_000
+"""CPU time of a run that no trained graph takes: 5 times the longest measured, 8,192 characters of Japanese."""
+
+REST = 1_000
+"""A run that was too long closes the lane for this many times as long, so that it costs the loop 0.1 % at most."""
+
+
+class FastLane:
+    """Answers what the first stage of a model can.
+
+    Attributes:
+        calls: prompts that the first stage answered.
+    """
+
+    def __init__(self, *, is_open: bool) -> None:
+        """Take whether the first stage may answer at all."""
+        self.calls = 0
+        self._is_open = is_open
+        self._closed_until_ns = 0
+        self._held_ns = 0
+
+    async def answer(self, ask: Ask, head: FastHead | None) -> Predicted | None:
+        """Return the answer of the first stage; None where the second has to look, or the lane is closed.
+
+        The features stay with `ask`, so that the second stage need not compute them again.
+
+        Raises:
+            DeadlineSpent: the deadline passed before the turn came.
+            ModelFault: as `FastHead.predict_features`.
+        """
+        prompt = ask.prompt
+        if head is None or prompt is None or ask.parts or not self._is_open:
+            return None
+        while self._held_ns > LONGEST_HOLD_NS:  # noqa: ASYNC110  # an event would wake all, and most would wait again
+            await asyncio.sleep(0)
+        if time.monotonic_ns() < self._closed_until_ns:
+            return None
+        remaining_s(ask.deadline_s)
+        started_ns, cpu_ns = time.perf_counter_ns(), time.thread_time_ns()
+        ask.features = ask.model.featurize(prompt)
+        prediction = _predict(head, ask.features, ask.threshold, ask.also)
+        ended_ns = time.perf_counter_ns()
+        self._took(ended_ns - started_ns, time.thread_time_ns() - cpu_ns)
+        if prediction is None:
+            return None
+        self.calls += 1
+        return Predicted(prediction, started_ns, ended_ns, features=ask.features if ask.wants_features else None)
+
+    def _took(self, held_ns: int, cpu_ns: int) -> None:
+        if not self._held_ns:
+            asyncio.get_running_loop().call_soon(self._next_turn)
+        self._held_ns += held_ns
+        if cpu_ns > TOO_LONG_NS:
+            self._closed_until_ns = time.monotonic_ns() + REST * cpu_ns
+
+    def _next_turn(self) -> None:
+        self._held_ns = 0
+
+
+def _predict(head: FastHead, features: Features, threshold: float, also: float | None) -> Prediction | None:
+    """Ask the first stage, which answers where it is sure at both thresholds."""
+    prediction = head.predict_features(features, threshold)
+    if prediction is None or also is None:
+        return prediction
+    return head.predict_features(features, also)

@@ -12,8 +12,10 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
+from tests.checkers import tiny_checker_graph
 from turnout.serving.bundles.bundle import CHECKER, GOLDEN_CHECKS, Bundle, load_bundle
 from turnout.serving.errors import BundleRefused
 from turnout.serving.router.answer import Answer, Signals
@@ -21,11 +23,17 @@ from turnout.serving.router.answer_features import STRUCTURE, Shape, shape_of, s
 from turnout.serving.router.checker import CheckHead
 from turnout.serving.router.features import structural_features
 from turnout.serving.router.prompt import prompt_from_text
-from turnout.training.check.fit import fit_checker, fit_signal_head
+from turnout.training.check.fit import fit_checker
+from turnout.training.check.reopen import reopen_checker
 from turnout.training.check.rows import CheckRows
+from turnout.training.check.signal_head import fit_signal_head
+from turnout.training.dataset.answers import answer_rows
+from turnout.training.dataset.dataset import load_dataset
 from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused
 from turnout.training.learn.learn import TrainSettings
-from turnout.training.learn.predict import predict_rows, write_predictions
+from turnout.training.learn.predict import evaluate_bundle, predict_rows, write_predictions
+from turnout.training.learn.recalibrate import RecalibrateSettings, recalibrate
 from turnout.training.learn.train import train
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import Reading
@@ -173,9 +181,12 @@ def test_what_is_unlike_the_training_is_tried_and_never_weak_unchecked():
     assert (accepted | escalated).all()
 
 
-def log_with_answers(path: Path, n: int = 2400) -> Path:
-    """Write rows whose weak answers are a letter with a log-probability that tells most of how good they are."""
-    rng = np.random.default_rng(0)
+def log_with_answers(path: Path, n: int = 2400, seed: int = 0, *, drift: float = 0.0, has_answers: bool = True) -> Path:
+    """Write rows whose weak answers are a letter with a log-probability that tells most of how good they are.
+
+    `drift` in log-odds makes all of them worse than they look.
+    """
+    rng = np.random.default_rng(seed)
     words = np.array(
         [
             "amber",
@@ -196,17 +207,17 @@ def log_with_answers(path: Path, n: int = 2400) -> Path:
         ]
     )
     signal = -np.exp(rng.normal(-2.0, 2.0, n))
-    match = rng.random(n) < 1.0 / (1.0 + np.exp(1.5 * (np.log(-signal) + 0.5)))
+    match = rng.random(n) < 1.0 / (1.0 + np.exp(1.5 * (np.log(-signal) + 0.5) + drift))
     table = pa.table(
         {
             "id": [str(number) for number in range(n)],
             "source": [("north", "south", "east")[number % 3] for number in range(n)],
             "prompt": [
-                f"Question {number}: {' '.join(rng.choice(words, 12))}?\nA) one\nB) two\nC) three"
+                f"Question {seed}{number}: {' '.join(rng.choice(words, 12))}?\nA) one\nB) two\nC) three"
                 for number in range(n)
             ],
             "strong_response": ["A"] * n,
-            "weak_response": ["A" if good else "B" for good in match],
+            "weak_response": [("A" if good else "B") if has_answers else None for good in match],
             "strong_score": [1.0] * n,
             "weak_score": match.astype(float),
             "weak_mean_logprob": signal,
@@ -299,3 +310,95 @@ def test_no_text_takes_the_measures_long(text: str):
     shape_of(Answer(text))
     structural_features(prompt, text, 10)
     assert time.process_time() - started_s < 0.3  # of this thread's processor: 1.4 s where a pattern is quadratic
+
+
+class Heard(Reporter):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.lines: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.lines.append(text)
+
+
+def test_reopened_checker_says_what_the_exported_one_does(checked: tuple[Path, Bundle]):
+    _, bundle = checked
+    checker, head = reopen_checker((bundle.folder / CHECKER).read_bytes())
+    for signals in (Signals(), Signals(mean_logprob=-0.3)):
+        given = "Which?\nA) one\nB) two", Answer("A"), signals
+        rows = CheckRows.of(answer_rows([given], bundle.model.featurize.ngrams), np.array([0.4]))
+        served = bundle.checker.check(*given, 0.4, is_out_of_distribution=False).p_match
+        assert expit(checker.log_odds(rows)[0]) == pytest.approx(served, abs=1e-5)
+        assert checker.raw(rows)[0] == pytest.approx(checker.parts(rows).sum() + checker.intercept)
+    assert expit(head.log_odds(rows)[0]) == pytest.approx(
+        bundle.checker.check(*given, 0.4, is_out_of_distribution=True).p_match, abs=1e-5
+    )
+
+
+def test_graph_of_somebody_else_is_not_reopened():
+    with pytest.raises(DataRefused, match="train again"):
+        reopen_checker(tiny_checker_graph())
+
+
+def test_recalibration_puts_the_second_look_right_again_and_keeps_its_regression(
+    checked: tuple[Path, Bundle], encoder: EncoderModel, tmp_path: Path
+):
+    _, parent = checked
+    log = log_with_answers(tmp_path / "new.parquet", 900, 7, drift=1.5)
+    found = recalibrate(
+        parent, find_logs([str(log)]), tmp_path / "again", encoder, RecalibrateSettings(), Reporter(quiet=True)
+    )
+    again = load_bundle(tmp_path / "again")
+    (before, _), (after, _) = (reopen_checker((one.folder / CHECKER).read_bytes()) for one in (parent, again))
+    np.testing.assert_allclose(before.lexical, after.lexical, atol=1e-6)
+    np.testing.assert_allclose(before.small, after.small, atol=1e-6)
+    assert before.calibrators != after.calibrators
+    looks = found.evaluation.two_looks
+    data = load_dataset(find_logs([str(log)]), parent.manifest.pair, Reading(), 0.0, QUIET, 0).dataset
+    stale = evaluate_bundle(
+        parent, data, parent.manifest.policy(""), early_exit=True, include_seen=True, seed=0, reporter=QUIET
+    ).two_looks
+    assert looks.n == stale.n == 900
+    assert looks.metrics.ece < 0.06 < stale.metrics.ece
+    assert looks.metrics.auroc == pytest.approx(stale.metrics.auroc, abs=0.01)
+
+
+def test_recalibration_on_rows_without_answers_says_so_and_leaves_the_second_look_out(
+    checked: tuple[Path, Bundle], encoder: EncoderModel, tmp_path: Path
+):
+    _, parent = checked
+    log = log_with_answers(tmp_path / "new.parquet", 500, 8, has_answers=False)
+    heard = Heard()
+    recalibrate(parent, find_logs([str(log)]), tmp_path / "again", encoder, RecalibrateSettings(), heard)
+    assert any(line.startswith("No second look: 0 rows with the weak model's answer") for line in heard.lines)
+    again = load_bundle(tmp_path / "again")
+    assert again.checker is None
+    assert all(policy.checked is None for policy in again.manifest.policies)
+
+
+def test_evaluate_gives_both_looks_and_the_policies_on_rows_not_seen(checked: tuple[Path, Bundle], tmp_path: Path):
+    _, bundle = checked
+    log = log_with_answers(tmp_path / "new.parquet", 900, 9)
+    data = load_dataset(find_logs([str(log)]), bundle.manifest.pair, Reading(), 0.0, QUIET, 0).dataset
+    policy = bundle.manifest.policy("max_worse=0.05")
+    looks = evaluate_bundle(bundle, data, policy, early_exit=True, include_seen=False, seed=0, reporter=QUIET).two_looks
+    assert looks.metrics.auroc > 0.75 > looks.first.auroc
+    assert [kind.name for kind in looks.kinds if kind.name != "any"] == ["mean_logprob"]
+    assert looks.kinds[0].rests_on["signals"] > 0.5
+    landing = next(landing for landing in looks.landings if landing.policy == "max_worse=0.05")
+    assert landing.two_looks.answered_weak == pytest.approx(policy.checked.share_answered_weak, abs=0.1)
+    assert landing.two_looks.worse < 0.08
+
+
+def test_cap_on_waiting_is_kept_by_every_policy(encoder: EncoderModel, checked: tuple[Path, Bundle], tmp_path: Path):
+    log, bundle = checked
+    free = bundle.manifest.policy("max_worse=0.05").checked.share_escalated
+    settings = TrainSettings(name="capped", max_wait_twice=free / 2)
+    train(find_logs([str(log)]), tmp_path / "bundle", encoder, settings, QUIET)
+    capped = load_bundle(tmp_path / "bundle").manifest
+    shares = [policy.checked.share_escalated for policy in capped.policies if policy.checked is not None]
+    assert max(shares) <= free / 2
+    assert capped.policy("max_worse=0.05").checked.share_answered_weak > 0.1
+    assert capped.training.settings["max_wait_twice"] == free / 2

@@ -19,7 +19,7 @@ from turnout.serving.decision.prices import cost_usd
 from turnout.training.evaluation.evaluate import evaluate
 from turnout.training.evaluation.evaluation import CurvePoint, Evaluation, LearningCurve
 from turnout.training.report import render_report, words
-from turnout.training.report.explorer import Explorer, Traffic, explorer, monthly_usd
+from turnout.training.report.explorer import Explorer, Position, Traffic, explorer, monthly_usd
 
 A4_WIDTH_PX = 688
 """210 mm less the margins of 14 mm on either side, at 96 dots an inch."""
@@ -62,8 +62,8 @@ class Watched:
     def text(self, element: str) -> str:
         return self.page.locator(f"#{element}").text_content()
 
-    def move_to(self, position: int) -> None:
-        self.page.locator("#threshold").fill(str(position))
+    def move_to(self, position: Position) -> None:
+        self.page.locator("#threshold").fill(str(position.at))
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,9 @@ def open_page(browser, report: Path, **settings: object) -> Watched:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_page_opens_without_a_complaint_and_loads_nothing(browser, report: Path, scheme: str):
+def test_page_opens_without_a_complaint_and_loads_nothing(browser, report: Path, expected: Explorer, scheme: str):
     watched = open_page(browser, report, color_scheme=scheme)
-    watched.move_to(3)
+    watched.move_to(expected.positions[3])
     assert watched.complaints == []
     assert watched.requests == [report.as_uri()]
     watched.page.context.close()
@@ -128,8 +128,8 @@ def test_slider_shows_what_python_computed(opened: Watched, expected: Explorer):
     last = len(expected.positions) - 1
     shown = set()
     for place in (0, 1, expected.start, last // 2, last - 1, last):
-        opened.move_to(place)
         at = expected.positions[place]
+        opened.move_to(at)
         for name, element in TEXTS.items():
             assert opened.text(element) == getattr(at, name)
         assert opened.text("at-cost") == words.monthly(expected.cost(place))
@@ -155,7 +155,7 @@ def test_typed_traffic_costs_what_python_says(opened: Watched, expected: Explore
     for name, value in (("requests", requests), ("prompt-tokens", prompt), ("output-tokens", output)):
         opened.page.locator(f"#{name}").fill(str(value))
     place = len(expected.positions) // 2
-    opened.move_to(place)
+    opened.move_to(expected.positions[place])
     traffic = Traffic(requests, prompt, output)
     cost = traffic.router_usd + monthly_usd(
         traffic,
@@ -177,7 +177,7 @@ def test_router_counts_in_the_cost_and_not_in_that_of_going_without(opened: Watc
 def test_typed_prices_count_and_a_wrong_one_shows_no_amount(opened: Watched, expected: Explorer):
     opened.page.locator("#strong-input").fill("5")
     opened.page.locator("#strong-output").fill("15")
-    opened.move_to(0)
+    opened.move_to(expected.positions[0])
     assert opened.text("at-cost") == "$5,500"
     opened.page.locator("#weak-input").fill("-1")
     assert opened.text("at-cost") == "\u2013"
@@ -200,7 +200,7 @@ def test_keyboard_moves_the_slider_and_the_change_is_spoken(opened: Watched, exp
 def test_buttons_are_the_policies_with_a_promise_that_is_kept(opened: Watched, expected: Explorer):
     buttons = opened.page.locator(".jumps button")
     assert buttons.all_text_contents() == [PROMISE.name]
-    opened.move_to(0)
+    opened.move_to(expected.positions[0])
     assert buttons.first.get_attribute("aria-pressed") == "false"
     buttons.first.click()
     assert buttons.first.get_attribute("aria-pressed") == "true"
@@ -216,7 +216,7 @@ def test_every_control_has_a_name(opened: Watched):
 def test_nothing_moves_when_the_slider_does(opened: Watched, expected: Explorer):
     boxes = set()
     for place in range(0, len(expected.positions), 9):
-        opened.move_to(place)
+        opened.move_to(expected.positions[place])
         box = opened.page.locator("#explorer").bounding_box()
         boxes.add((box["width"], box["height"]))
     assert len(boxes) == 1

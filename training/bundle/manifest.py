@@ -14,7 +14,8 @@ from turnout.serving.bundles.bundle import FORMAT_VERSION, Manifest, OutOfDistri
 from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.training.bundle.golden import GOLDEN_TOLERANCE
 from turnout.training.encoders.encoders import EncoderModel
-from turnout.training.evaluation.evaluation import Evaluation, flat
+from turnout.training.evaluation.evaluation import Evaluation
+from turnout.training.evaluation.figures import flat
 from turnout.training.fit.router import Router
 from turnout.training.fit.unfamiliar import RARE_BELOW
 from turnout.training.policy.solve import Solved

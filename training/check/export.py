@@ -20,8 +20,8 @@ from turnout.training.check.fit import (
     MOST_SURPRISE,
     STRUCTURE_CLIP,
     Checker,
-    SignalHead,
 )
+from turnout.training.check.signal_head import SignalHead
 
 _GRAPH = f"""
 checker (int64[k] buckets, float[k] counts, float[{len(STRUCTURE)}] structure, int64 shape, float first,

@@ -1,34 +1,29 @@
-"""Fit the second look: one logistic regression over prompt, answer and signals, and a head of the signals alone.
+"""Fit the second look: one logistic regression over prompt, answer and signals.
 
-Comes in: `CheckRows`, whose first look never saw the row's group. Goes out: `Checker` and `SignalHead`, each linear in
-features that cost microseconds, with the lines that calibrate them.
+Comes in: `CheckRows`, whose first look never saw the row's group. Goes out: `Checker`, linear in features that cost
+microseconds; `training.check.out_of_fold` calibrates it, `training.check.signal_head` is its stand-in.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_matrix, diags, hstack
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import GroupKFold
 
 from turnout.serving.router.answer_features import SIGNALS, Shape
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.check.rows import CheckRows
-from turnout.training.fit.calibrators import Beta, fit_beta
+from turnout.training.fit.calibrators import Beta
 from turnout.training.fit.fit import idf_of
 from turnout.training.fit.solver import Design, SparseBlock, fit_logistic
 
 MIN_CELL_ROWS = 50
 """A kind of signal counts in a shape of answer where so many rows taught it; a self-check in all shapes or in none."""
 
-MIN_CALIBRATION_ROWS = 300
 STRUCTURE_CLIP, FIRST_CLIP = 5.0, 8.0
 MIN_DOCUMENTS = 2
 LEAST_SURPRISE, MOST_SURPRISE = 1e-7, 20.0
-N_FOLDS = 5
 
 
 @dataclass(frozen=True)
@@ -151,9 +146,16 @@ class Checker:
 
     def raw(self, rows: CheckRows) -> Floats:
         """Return (n,) uncalibrated log-odds of a match."""
+        return np.asarray(self.parts(rows).sum(axis=1) + self.intercept)
+
+    def parts(self, rows: CheckRows) -> Floats:
+        """Return (n, 3) log-odds that prompt, answer and signals add to the intercept."""
         sparse, small = _design(rows, self.settings, self.idf, self.scaler, self.gate)
         coefficients = np.concatenate((self.lexical, self.own.ravel()))
-        return np.asarray(sparse @ coefficients + small @ self.small + self.intercept)
+        ends = (1, 1 + rows.structure.shape[1] + len(Shape))  # of the first look, of structure and shapes
+        prompt, form, signals = np.split(small * self.small, ends, axis=1)
+        answer = np.asarray(sparse @ coefficients) + form.sum(axis=1)
+        return np.column_stack((prompt.sum(axis=1), answer, signals.sum(axis=1)))
 
     def log_odds(self, rows: CheckRows) -> Floats:
         """Return (n,) calibrated log-odds of a match."""
@@ -186,29 +188,6 @@ def fit_checker(
     )
 
 
-def out_of_fold(rows: CheckRows, match: Ints, group: Ints, weight: Floats | None = None) -> Floats:
-    """Return (n,) raw log-odds that each row gets from a fit without its group."""
-    raw = np.empty(match.size)
-    for train, held_out in GroupKFold(N_FOLDS).split(match, groups=group):
-        fitted = fit_checker(rows.take(train), match[train], None if weight is None else weight[train])
-        raw[held_out] = fitted.raw(rows.take(held_out))
-    return raw
-
-
-def fit_maps(raw: Floats, match: Ints, cell: Ints) -> tuple[Beta, ...]:
-    """Return the beta calibration of each cell of signals; that of all rows where a cell has too few.
-
-    By kind of signal: ECE 0.017 on the rows with one, 0.022 with Platt's lines (docs/decisions/training/0013).
-    """
-    whole = fit_beta(raw, match)
-    maps = []
-    for number in range(4):
-        chosen = cell == number
-        is_enough = chosen.sum() >= MIN_CALIBRATION_ROWS and np.unique(match[chosen]).size == 2
-        maps.append(fit_beta(raw[chosen], match[chosen]) if is_enough else whole)
-    return tuple(maps)
-
-
 def calibrated(raw: Floats, cell: Ints, maps: tuple[Beta, ...]) -> Floats:
     """Return (n,) calibrated log-odds."""
     odds = np.empty(raw.size)
@@ -236,65 +215,3 @@ def _design(
         )
     )
     return csr_matrix(hstack([lexical, own * settings.shape_structure_scale], format="csr")), small
-
-
-@dataclass(frozen=True)
-class SignalHead:
-    """slope * curve + an intercept for each kind: what answers where the prompt is unlike the training data.
-
-    It is served as fitted. A line fitted on sources left out whole made it worse: ECE 0.040, 0.097, 0.084 and 0.020 on
-    the four held out, 0.045, 0.032, 0.037 and 0.020 without.
-
-    Attributes:
-        base, slope: of the regression; a more certain model never counts as a worse one.
-        offsets: (2,) of the kinds.
-        gate: which kinds count in which shapes.
-        held_out: (n,) log-odds of each row from a fit without its source; NaN without a signal.
-    """
-
-    base: float
-    slope: float
-    offsets: Floats
-    gate: SignalGate
-    held_out: Floats = field(repr=False, default_factory=lambda: np.empty(0))
-
-    def log_odds(self, rows: CheckRows) -> Floats:
-        """Return (n,) log-odds; NaN where no signal counts."""
-        features = self.gate.features(rows)
-        odds = self.base + self.slope * features[:, 0] + features[:, 1:] @ self.offsets
-        return np.where(features[:, 1:].sum(axis=1) > 0, odds, np.nan)
-
-
-NO_SIGNAL_HEAD = SignalHead(0.0, 0.0, np.zeros(2), SignalGate(np.zeros((len(Shape), len(SIGNALS)), dtype=bool)))
-
-
-def fit_signal_head(rows: CheckRows, match: Ints, source: NDArray[np.str_], group: Ints) -> SignalHead:
-    """Fit on the rows with a signal; each also gets what a fit without its source says of it, its groups left out.
-
-    Where only one source has signals, its groups are left out by folds instead.
-    """
-    gate = SignalGate.fitted(rows)
-    features = gate.features(rows)
-    known = np.flatnonzero(features[:, 1:].sum(axis=1) > 0)
-    if known.size < MIN_CELL_ROWS or np.unique(match[known]).size < 2:
-        return NO_SIGNAL_HEAD
-    held = np.full(match.size, np.nan)
-    for out in _left_out(known, source, group):
-        rest = known[~np.isin(group[known], group[out])]
-        if np.unique(match[rest]).size == 2:
-            held[out] = _linear(features[rest], match[rest]).decision_function(features[out])
-    whole = _linear(features[known], match[known])
-    slope, *offsets = whole.coef_[0]
-    return SignalHead(float(whole.intercept_[0]), float(slope), np.array(offsets), gate, held)
-
-
-def _left_out(known: Ints, source: NDArray[np.str_], group: Ints) -> list[Ints]:
-    names = np.unique(source[known])
-    if names.size > 1:
-        return [known[source[known] == name] for name in names]
-    n_folds = min(N_FOLDS, np.unique(group[known]).size)
-    return [known[out] for _, out in GroupKFold(n_folds).split(known, groups=group[known])]
-
-
-def _linear(features: Floats, match: Ints) -> LogisticRegression:
-    return LogisticRegression(C=1.0, max_iter=500).fit(features, match)

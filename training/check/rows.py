@@ -1,22 +1,16 @@
-"""Rows of the second look: labelled records with the weak model's answer, as arrays.
+"""Rows of the second look: the weak model's answers, and what the first look says of their prompts.
 
-Comes in: records. Goes out: `CheckRows`; the features are those that `serving.router.answer_features` gives serving.
+Comes in: `AnswerRows`. Goes out: `CheckRows`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from scipy.sparse import csr_matrix
 
-from turnout.serving.router.answer import Answer, Signals
-from turnout.serving.router.answer_features import SIGNALS, STRUCTURE, shape_of, signals_of, structure_of
-from turnout.serving.router.checker import Ngrams
-from turnout.serving.router.features import N_BUCKETS
 from turnout.training.arrays import Floats, Ints
-from turnout.training.logs.records import Record
+from turnout.training.dataset.answers import AnswerRows
 
 
 @dataclass(frozen=True)
@@ -25,10 +19,7 @@ class CheckRows:
 
     Attributes:
         first: (n,) calibrated log-odds of the first look's fast head, from a fit that has not seen the row.
-        counts: (n, 2**18) float32 counts of the answer's hashed word pieces, uni- and bigrams.
-        structure: (n, s) raw measures in the order of `STRUCTURE`.
-        shape: (n,) of `Shape`.
-        signals: (n, 2) log-probabilities at most 0 in the order of `SIGNALS`; NaN where one is absent.
+        counts, structure, shape, signals: as in `AnswerRows`.
     """
 
     first: Floats
@@ -37,36 +28,13 @@ class CheckRows:
     shape: Ints
     signals: Floats
 
+    @classmethod
+    def of(cls, answers: AnswerRows, first: Floats) -> CheckRows:
+        """Return the rows of answers with (n,) calibrated log-odds of the first look's fast head."""
+        return cls(first, answers.counts, answers.structure, answers.shape, answers.signals)
+
     def take(self, rows: Ints) -> CheckRows:
         """Return those of some rows."""
         return CheckRows(
             self.first[rows], self.counts[rows], self.structure[rows], self.shape[rows], self.signals[rows]
         )
-
-
-def answer_of(record: Record) -> tuple[Answer, Signals] | None:
-    """Return the weak model's answer with its signals; None where the log holds no text of it."""
-    if record.weak is None or record.weak.content is None:
-        return None
-    weak = record.weak
-    tokens = None if weak.token_logprobs is None else tuple(weak.token_logprobs)
-    answer = Answer(weak.content or "", is_refusal=weak.is_refusal, finish_reason=weak.finish_reason or "")
-    return answer, Signals(tokens, weak.mean_logprob, weak.self_check)
-
-
-def check_rows(records: Sequence[Record], first: Floats, ngrams: Ngrams) -> CheckRows:
-    """Return the features of records that have the weak answer; `first` is (n,)."""
-    found = [(record.prompt.text, *answer_of(record)) for record in records]  # type: ignore[misc]  # all have one
-    counted = [ngrams(answer.text) for _, answer, _ in found]
-    ends = np.concatenate(([0], np.cumsum([buckets.size for buckets, _ in counted]))).astype(np.int64)
-    indices = np.concatenate([buckets for buckets, _ in counted]) if counted else np.empty(0, np.int64)
-    data = np.concatenate([counts for _, counts in counted]) if counted else np.empty(0, np.float32)
-    structure = np.array([structure_of(prompt, answer) for prompt, answer, _ in found])
-    signals = np.array([signals_of(came) for _, _, came in found])
-    return CheckRows(
-        first,
-        csr_matrix((data, indices, ends), shape=(len(found), N_BUCKETS)),
-        structure.reshape(len(found), len(STRUCTURE)),
-        np.array([int(shape_of(answer)) for _, answer, _ in found], dtype=np.int64),
-        signals.reshape(len(found), len(SIGNALS)),
-    )

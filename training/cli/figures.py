@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import msgspec
+from rich.table import Table
 
 from turnout.serving.cli.tables import console, figures_table, policies_table
-from turnout.training.evaluation.evaluation import Evaluation, flat
+from turnout.training.evaluation.evaluation import Evaluation
+from turnout.training.evaluation.figures import flat
+from turnout.training.evaluation.looks import Outcome, TwoLooks
 from turnout.training.learn.train import Trained
 
 SHOWN_BASELINES: tuple[str, ...] = ("parent", "encoder_lr", "prompt_length", "random", "oracle")
@@ -19,6 +22,34 @@ def print_evaluation(evaluation: Evaluation) -> None:
     title = f"{evaluation.n} rows, match rate {evaluation.match_rate:.3f}; {seen}; {out} out of distribution"
     baselines = {name: flat(evaluation.baselines[name]) for name in shown}
     console().print(figures_table(title, flat(evaluation), evaluation.intervals, baselines))
+    if evaluation.two_looks is not None:
+        print_looks(evaluation.two_looks)
+
+
+def print_looks(looks: TwoLooks) -> None:
+    """Print the second look's figures beside the first look's on the same answers, and where each policy lands."""
+    title = f"Second look: {looks.n} answers"
+    title += f"; {looks.n_unanswered} rows without an answer" if looks.n_unanswered else ""
+    title += f"; {looks.n_unvouched} answers that nothing vouches for" if looks.n_unvouched else ""
+    beside = {"first look": flat(looks.first)} | {
+        f"signal: {kind.name}": flat(kind.metrics) for kind in looks.kinds if kind.name != "any"
+    }
+    console().print(figures_table(title, flat(looks.metrics), looks.intervals, beside))
+    table = Table(title="Policies on these rows, one look / two looks")
+    for column in ("policy", "answered by the weak model", "wait for both", "worse", "quality", "cost, all strong = 1"):
+        table.add_column(column, justify="left" if column == "policy" else "right")
+    for landing in looks.landings:
+        both = (landing.one_look, landing.two_looks)
+        table.add_row(landing.policy, *(_both(both, name) for name in OUTCOMES))
+    console().print(table)
+
+
+OUTCOMES = ("answered_weak", "waits_twice", "worse", "quality", "cost")
+
+
+def _both(outcomes: tuple[Outcome | None, Outcome | None], name: str) -> str:
+    values = [None if one is None else getattr(one, name) for one in outcomes]
+    return " / ".join("not met" if value is None else f"{value:.3f}" for value in values)
 
 
 def print_trained(trained: Trained, *, as_json: bool) -> None:

@@ -47,6 +47,8 @@ def train(
     learning_curve: Flag = False,
     policy: str = "",
     balance: Literal["source"] | None = None,
+    by_task: str = "",
+    max_wait_twice: Annotated[float | None, Parameter(validator=validators.Number(gt=0, lte=1))] = None,
     note: Annotated[Path | None, Parameter(validator=validators.Path(exists=True, dir_okay=False))] = None,
     harness_rules: HarnessRules = LATEST_HARNESS_RULES,
     margin: Margin = 0.0,
@@ -69,6 +71,10 @@ def train(
         learning_curve: Fit on 500 rows to all as well, for the report; takes as long again.
         policy: Policy that is served unless a request names another, such as max_worse=0.03; without it the strictest
             promise that is met and sends at least a tenth to the weak model.
+        by_task: Promise such as max_worse=0.02 that is solved for each task too; all of these hold together with 90 %
+            confidence. A rules file gives max_worse=0.02@TASK to the requests of a task.
+        max_wait_twice: Largest share of past traffic that may wait for both models' answers under a policy; without it
+            what is cheapest. Of use only where logs hold answers.
         balance: Weigh large sources down, so that none of them dominates.
         note: Markdown file for the card: intended use, origin and licences of the logs.
     """
@@ -86,6 +92,8 @@ def train(
         harness_rules=harness_rules,
         policy=policy,
         balance=balance or "",
+        by_task=by_task,
+        max_wait_twice=max_wait_twice,
         note=note.read_text(encoding="utf-8").strip() if note else "",
     )
     reporter = Reporter(quiet=output.quiet)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.serving.bundles.bundle import Pair
+from turnout.serving.decision.judging import SELF_CHECK_TOKENS
 from turnout.serving.decision.prices import Price, load_prices
 from turnout.serving.decision.routes import estimated_tokens
 from turnout.serving.errors import PriceUnknown
@@ -66,6 +67,27 @@ def request_costs(records: Sequence[Record], pair: Pair) -> RequestCosts | Costs
     if n_known < max(1.0, MIN_KNOWN_SHARE * len(records)):
         return CostsUnknown(f"{n_known} of {len(records)} rows hold usage or text of both answers, half are needed")
     return costs
+
+
+def self_check_usd(records: Sequence[Record], pair: Pair) -> NDArray[np.float64]:
+    """Return (n,) USD of the self-check that came with the weak answer: one more call, with one token of answer.
+
+    0 where none was made; NaN where one was, and its cost is unknown.
+    """
+    try:
+        price = load_prices().price(pair.weak)
+    except PriceUnknown:
+        price = None
+    return np.array([_self_check(record, price) for record in records], dtype=np.float64)
+
+
+def _self_check(record: Record, price: Price | None) -> float:
+    if record.weak is None or record.weak.self_check is None:
+        return 0.0
+    counts = _logged(record.weak) or _estimated(record, record.weak)
+    if price is None or counts is None:
+        return float("nan")
+    return price.cost_usd(sum(counts) + SELF_CHECK_TOKENS, 1)
 
 
 def tokens_of(record: Record) -> tuple[tuple[int, int], tuple[int, int]] | None:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.serving.bundles.bundle import Pair
+from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.digests.table import refuse_digests
 from turnout.training.dataset.features.schema import refuse_features
 from turnout.training.dataset.measures import PromptMeasures
@@ -113,12 +114,14 @@ class Loaded:
         labelled: what the labellers said of them.
         dataset: of the rows that can teach.
         table: their features, where these were read and not the prompts.
+        answers: the weak model's, where features of them were read.
     """
 
     read: ReadResult
     labelled: Labelled
     dataset: Dataset
     table: FeatureTable | None = None
+    answers: Answers | None = None
 
 
 def load_dataset(

@@ -7,6 +7,7 @@ that nothing is left to be embedded. Their records hold no prompt, no answer and
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,20 +18,23 @@ import pyarrow.parquet as pq
 from rensa import RMinHash
 
 from turnout.serving.bundles.bundle import Pair
-from turnout.serving.router.features import SCHEMA_VERSION
+from turnout.serving.router.answer_features import SIGNALS
+from turnout.serving.router.checker import Ngrams
+from turnout.serving.router.features import SCHEMA_VERSION, Featurizer
 from turnout.serving.router.prompt import Prompt
 from turnout.training.dataset.dataset import Loaded, dataset_of, load_dataset, usable_rows
 from turnout.training.dataset.digests.making import Making
 from turnout.training.dataset.digests.rows import load_digests
 from turnout.training.dataset.digests.table import are_digests
 from turnout.training.dataset.features.schema import (
+    ANSWER_FIELDS,
     FEATURE_COLUMNS,
     ROW_COLUMNS,
     FeatureOrigin,
     feature_origin,
     refuse_features,
 )
-from turnout.training.dataset.features.table import feature_table
+from turnout.training.dataset.features.table import answers_in, feature_table
 from turnout.training.dataset.features.ties import group_digests
 from turnout.training.dataset.measures import PromptMeasures
 from turnout.training.encoders.encoders import EncoderModel
@@ -45,6 +49,8 @@ from turnout.training.logs.stored_files import LogFile
 from turnout.training.progress import Reporter
 
 _LIGHT = [*LABEL_SCHEMA.names, *(name for name, _ in ROW_COLUMNS)]
+ANSWER_NAMES = [field.name for field in ANSWER_FIELDS]
+_SIGNAL_NAMES = ["answer_signals", "weak_latency_ms", "strong_latency_ms"]
 
 
 def load_rows(
@@ -76,7 +82,8 @@ def load_rows(
         _check_origin(path, origin, known[0], encoder, harness_rules)
     with reporter.stage("Reading features"):
         tables = [_read(path, pair, margin) for path in paths]
-    return _loaded(paths, tables, known[0].salt, reading, reporter)
+    ngrams = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, harness_rules).ngrams
+    return _loaded(paths, tables, known[0].salt, reading, reporter, ngrams)
 
 
 def _check_origin(
@@ -113,7 +120,10 @@ def _read(path: LogFile, pair: Pair, margin: float) -> pa.Table:
         with path.open("rb") as file:
             table = pq.read_table(file)
         origin = origin_in(table.schema)
-        table = table.select([*_LIGHT, *FEATURE_COLUMNS])
+        for field in ANSWER_FIELDS:
+            if field.name not in table.schema.names:
+                table = table.append_column(field, pa.nulls(len(table), field.type))
+        table = table.select([*_LIGHT, *FEATURE_COLUMNS, *ANSWER_NAMES])
     except (OSError, pa.ArrowException, KeyError, msgspec.MsgspecError) as error:
         raise DataRefused(f"{path}: not as `turnout label --keep features` writes it: {error}; label again") from error
     if origin.pair != pair:
@@ -127,9 +137,14 @@ def _read(path: LogFile, pair: Pair, margin: float) -> pa.Table:
 
 
 def _loaded(
-    paths: Sequence[LogFile], tables: list[pa.Table], salt: str, reading: Reading, reporter: Reporter
+    paths: Sequence[LogFile],
+    tables: list[pa.Table],
+    salt: str,
+    reading: Reading,
+    reporter: Reporter,
+    ngrams: Ngrams,
 ) -> Loaded:
-    light = [table.select(_LIGHT).to_pylist() for table in tables]
+    light = [table.select([*_LIGHT, *_SIGNAL_NAMES]).to_pylist() for table in tables]
     rows = [row for table in light for row in table]
     records = [
         _record(row, str(path), number)
@@ -146,8 +161,10 @@ def _loaded(
         near, signatures = ([row[name] for row in kept] for name in ("near_duplicate_of", "minhash"))
         groups = group_digests([row["keys"] for row in kept], near, signatures, file, salt)
     dataset = dataset_of(usable, groups, reporter, _measures(kept))
-    features = pa.concat_tables([table.select(FEATURE_COLUMNS) for table in tables])
-    return Loaded(ReadResult(list(records)), labelled, dataset, feature_table(features.take(pa.array(numbers))))
+    columns = [*FEATURE_COLUMNS, *ANSWER_NAMES]
+    features = pa.concat_tables([table.select(columns) for table in tables]).take(pa.array(numbers))
+    answers = answers_in(features, ngrams)
+    return Loaded(ReadResult(list(records)), labelled, dataset, feature_table(features), answers)
 
 
 def _record(row: dict[str, Any], path: str, number: int) -> Record:
@@ -160,7 +177,14 @@ def _record(row: dict[str, Any], path: str, number: int) -> Record:
         wants_json=bool(row["prompt_wants_json"]),
     )
     strong, weak = (
-        Response(None, row[f"{side}_score"], row[f"{side}_prompt_tokens"], row[f"{side}_completion_tokens"])
+        Response(
+            None,
+            row[f"{side}_score"],
+            row[f"{side}_prompt_tokens"],
+            row[f"{side}_completion_tokens"],
+            self_check=_self_check(row) if side == "weak" else None,
+            latency_ms=row[f"{side}_latency_ms"],
+        )
         for side in ("strong", "weak")
     )
     known = {name: row[name] for name in ("id", "task", "source", "language", "created")}
@@ -168,6 +192,14 @@ def _record(row: dict[str, Any], path: str, number: int) -> Record:
     return Record(
         **known, **propensities, prompt=prompt, user_text="", strong=strong, weak=weak, file=path, line=number + 1
     )
+
+
+def _self_check(row: dict[str, Any]) -> float | None:
+    """Return the self-check, which was a call of its own and costs."""
+    signals = row["answer_signals"]
+    if signals is None or math.isnan(signals[SIGNALS.index("self_check")]):
+        return None
+    return float(signals[SIGNALS.index("self_check")])
 
 
 def _measures(rows: list[dict[str, Any]]) -> PromptMeasures:

@@ -25,13 +25,11 @@ from turnout.training.evaluation.evaluation import (
     Evaluation,
     Histogram,
     LearningCurve,
-    Metrics,
-    ReliabilityBin,
     Slice,
     Slices,
-    flat,
     write_evaluation,
 )
+from turnout.training.evaluation.figures import Metrics, ReliabilityBin, flat
 from turnout.training.evaluation.label_noise import label_noise
 from turnout.training.evaluation.metrics import QualityCurve, Ranking, SourceRanking
 from turnout.training.evaluation.slices import slice_all
@@ -265,8 +263,8 @@ def _curves(outcomes: Outcomes, cost_quality: CostQuality) -> Curves:
     before = outcomes.p_uncalibrated
     return Curves(
         cost_quality=cost_quality,
-        reliability_before=None if before is None else _reliability(before, match),
-        reliability_after=_reliability(outcomes.p_match, match),
+        reliability_before=None if before is None else reliability(before, match),
+        reliability_after=reliability(outcomes.p_match, match),
         p_match=_histogram(outcomes.p_match, outcomes.match),
         p_uncalibrated=None if before is None else _histogram(before, outcomes.match),
         brier_reliability=parts.reliability,
@@ -281,7 +279,7 @@ def _histogram(p_match: Floats, match: Ints) -> Histogram:
     return Histogram(edges.tolist(), n.tolist(), n_match.tolist())
 
 
-def _reliability(p_match: Floats, match: Floats) -> list[ReliabilityBin]:
+def reliability(p_match: Floats, match: Floats) -> list[ReliabilityBin]:
     bins = metrics.calibration_bins(Ranking.of(p_match), p_match, match)
     low, high = metrics.wilson_interval(bins.match_rate, bins.n)
     columns = (bins.p_match, bins.match_rate, bins.n, low, high)

@@ -11,22 +11,8 @@ import msgspec
 
 from turnout.serving.files import write_whole
 from turnout.serving.router.unseen import unseen_among
-
-
-class Metrics(msgspec.Struct, frozen=True, kw_only=True):
-    """What one ranking is worth; None where undefined, and for calibration where it is no probability."""
-
-    auroc: float | None
-    auroc_within_source: float | None
-    apgr: float | None
-    cpt50: float | None
-    cpt80: float | None
-    ece: float | None
-    ece_floor: float | None
-    brier: float | None
-    log_loss: float | None
-    quality_at_share: dict[str, float | None]
-    share_at_quality: dict[str, float | None]
+from turnout.training.evaluation.figures import Metrics, ReliabilityBin
+from turnout.training.evaluation.looks import TwoLooks
 
 
 class CostQuality(msgspec.Struct, frozen=True):
@@ -42,16 +28,6 @@ class CostQuality(msgspec.Struct, frozen=True):
     low: list[float] | None
     high: list[float] | None
     baselines: dict[str, list[float] | None]
-
-
-class ReliabilityBin(msgspec.Struct, frozen=True):
-    """One of 15 bins of equal mass, with the Wilson interval of its match rate (rows taken as independent)."""
-
-    p_match: float
-    match_rate: float
-    n: float
-    low: float
-    high: float
 
 
 class Histogram(msgspec.Struct, frozen=True):
@@ -214,26 +190,16 @@ class Evaluation(Metrics, frozen=True, kw_only=True):
     slices: Slices
     thresholds: ThresholdTable | None = None
     label_noise: LabelNoise | None = None
-    drift: list[Distribution] = []
-    drift_by_task: dict[str, Distribution] = {}
+    drift: list[Distribution] = msgspec.field(default_factory=list)
+    drift_by_task: dict[str, Distribution] = msgspec.field(default_factory=dict)
     learning_curve: LearningCurve | None = None
     share_out_of_distribution: float = 0.0
+    two_looks: TwoLooks | None = None
 
     @property
     def unseen(self) -> tuple[str, ...]:
         """What no row had, of `turnout.serving.router.unseen`: a bundle that is measured so calls it unlike."""
         return unseen_among({one.name: tuple(one.edges) for one in self.drift})
-
-
-def flat(found: Metrics) -> dict[str, float | None]:
-    """Metrics under one level of names: `apgr`, `share_at_quality.0.99`."""
-    values: dict[str, float | None] = {}
-    for name in Metrics.__struct_fields__:
-        value = getattr(found, name)
-        values.update(
-            {f"{name}.{key}": item for key, item in value.items()} if isinstance(value, dict) else {name: value}
-        )
-    return values
 
 
 def write_evaluation(path: Path, evaluation: Evaluation) -> None:

@@ -32,13 +32,15 @@ from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.evaluation.dense_blocks import DenseBlocks, dense_blocks
 from turnout.training.evaluation.evaluate import evaluate, paired_difference
-from turnout.training.evaluation.evaluation import Evaluation, Slice, flat
+from turnout.training.evaluation.evaluation import Evaluation, Slice
+from turnout.training.evaluation.figures import flat
 from turnout.training.evaluation.threshold_table import Served
 from turnout.training.fit.calibrate import N_FOLDS
 from turnout.training.fit.fit import LinearRouter
 from turnout.training.fit.router import HeadLogOdds, Router, cascade
 from turnout.training.learn.second_look import Looked
 from turnout.training.logs.cells import encode
+from turnout.training.policy.by_task import ByTask, task_of
 from turnout.training.policy.solve import LabelledLogOdds, Solved, calibrate, calibrated, solve
 from turnout.training.progress import Reporter
 from turnout.training.sample.sample import make_sample
@@ -108,6 +110,7 @@ def complete(
     seed: int,
     wanted: str,
     reporter: Reporter,
+    by_task: str = "",
     look: Callable[[Solved], Looked | None] = lambda _: None,
 ) -> Learned:
     """Solve, evaluate, export and describe a router.
@@ -122,13 +125,17 @@ def complete(
         seed: of draws and bootstraps.
         wanted: name of the default policy; empty leaves it to the rule.
         reporter: shows the stages.
+        by_task: promise that is solved task by task too; empty for none.
         look: learns the second look, given what was solved for the first.
 
     Raises:
         DataRefused: an exported graph misses the Python path, or there is no policy of the wanted name.
     """
     with reporter.stage("Calibrating and solving policies"):
-        solved = solve(linear, answered.rows, seed, answered.rare_idf, wanted)
+        task = np.array([answered.data.rows[row].record.task or "" for row in answered.kept])
+        solved = solve(linear, answered.rows, seed, answered.rare_idf, wanted, by_task, task)
+    if solved.by_task is not None:
+        reporter.say(_by_task(solved.by_task, by_task))
     if solved.policy.size < answered.kept.size:
         reporter.say(
             f"Policies are solved on {solved.policy.size} of {answered.kept.size} rows, mixed as the traffic is"
@@ -137,6 +144,8 @@ def complete(
     if looked is not None:
         solved = dataclasses.replace(solved, policies=looked.policies)
     evaluation, differences = _evaluate(linear, answered, solved, seed, reporter)
+    if looked is not None:
+        evaluation = msgspec.structs.replace(evaluation, two_looks=looked.judged)
     with reporter.stage("Exporting and checking parity"):
         graph = export_router(solved.router, encoder)
         parity = _check_parity(graph, encoder, solved, answered, identity.harness_rules, seed)
@@ -147,6 +156,13 @@ def complete(
         return Learned(manifest, evaluation, graph, seen, parity, blocks)
     manifest = msgspec.structs.replace(manifest, second_look=looked.described)
     return Learned(manifest, evaluation, graph, seen, parity, blocks, looked.graph)
+
+
+def _by_task(found: ByTask, promise: str) -> str:
+    met = [task_of(policy) for policy in found.policies if policy.is_met]
+    not_met = [*(task_of(policy) for policy in found.policies if not policy.is_met), *found.left_out]
+    said = f"{promise} task by task, each at {found.level:.2g}: " + (", ".join(met) or "none")
+    return said + (f"; can't be shown, strong under it: {', '.join(not_met)}" if not_met else "")
 
 
 def crossfitted(

@@ -22,7 +22,9 @@ from turnout.serving.router.harness import LATEST_HARNESS_RULES
 from turnout.training.arrays import Floats, Ints
 from turnout.training.assess.learning_curve import learning_curve
 from turnout.training.bundle.manifest import LIBRARIES, Identity
+from turnout.training.check.learn import learn_check
 from turnout.training.check.signals import with_signals
+from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.costs import CostsUnknown, RequestCosts, request_costs
 from turnout.training.dataset.dataset import Dataset, Loaded
 from turnout.training.dataset.splits import Part, split_groups
@@ -36,7 +38,7 @@ from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.select import candidates_of
 from turnout.training.fit.unfamiliar import rare_weight, share_without_own_group
 from turnout.training.learn.flow import Answered, Learned, complete
-from turnout.training.learn.second_look import Looked, look_again
+from turnout.training.learn.second_look import Looked, Looking, look_again
 from turnout.training.logs.reading import Reading
 from turnout.training.policy.default import carried
 from turnout.training.policy.solve import LabelledLogOdds, Solved
@@ -71,6 +73,8 @@ class TrainSettings:
         policy: name of the default policy; empty for the strictest promise that is met and of use.
         balance: `source` weighs large sources down, so that none dominates; empty lets every row count the same.
         note: for the card: intended use, origin and licences of the logs; Markdown.
+        by_task: promise that is solved task by task too, such as `max_worse=0.02`; empty for none.
+        max_wait_twice: largest share of past traffic that may wait for both models under a policy; None for no cap.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -88,6 +92,8 @@ class TrainSettings:
     policy: str = ""
     balance: str = ""
     note: str = ""
+    by_task: str = ""
+    max_wait_twice: float | None = None
 
 
 def learn(
@@ -98,6 +104,7 @@ def learn(
     data_sha256: str,
     reporter: Reporter,
     features: FeatureTable | None = None,
+    answers: Answers | None = None,
 ) -> Learned:
     """Learn a router from labelled rows; nothing is written.
 
@@ -109,6 +116,7 @@ def learn(
         data_sha256: what the manifest says of where the rows come from.
         reporter: shows the stages.
         features: of the rows, where they hold no prompts; None embeds the prompts.
+        answers: of the weak model, where the rows hold no text and features of their answers were kept.
 
     Raises:
         DataRefused: the exported graph misses the Python path, or there is no policy of the name asked for.
@@ -159,9 +167,14 @@ def learn(
     ngrams = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, settings.harness_rules).ngrams
 
     def look(solved: Solved) -> Looked | None:
-        if features is not None:
-            return None  # files of features hold no answers
-        return look_again(data, kept, answered.rows, solved, ngrams, settings.seed, reporter)
+        if answers is not None:
+            known = answers.take(kept)
+        elif features is None:
+            known = Answers.of([data.rows[row].record for row in kept], ngrams)
+        else:
+            return None  # decision logs without text keep no features of answers
+        looking = Looking(data, kept, answered.rows, known, settings.pair, settings.seed, settings.max_wait_twice)
+        return look_again(looking, solved, learn_check, reporter)
 
     done = complete(
         linear,
@@ -173,6 +186,7 @@ def learn(
         seed=settings.seed,
         wanted=settings.policy,
         reporter=reporter,
+        by_task=settings.by_task,
         look=look,
     )
     if not settings.learning_curve:
@@ -262,6 +276,7 @@ def _training(data: Dataset, data_sha256: str, kept: Ints, chosen: FitSettings, 
             "structural_scale": chosen.structural_scale,
             "margin": settings.margin,
             **({"balance": settings.balance} if settings.balance else {}),
+            **({} if settings.max_wait_twice is None else {"max_wait_twice": settings.max_wait_twice}),
             "effective_rows": round(data.effective_rows, 1),
             "opinion_share": OPINION_SHARE if settings.scores and chosen.form == "four_outcomes" else 0.0,
         },

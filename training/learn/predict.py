@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ from turnout.serving.router.checker import CheckHead
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.model import Prediction, RouterModel, Stage
 from turnout.serving.router.prompt import Prompt
-from turnout.training.check.rows import answer_of
+from turnout.training.dataset.answers import answer_of
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.evaluate import evaluate
@@ -42,6 +43,7 @@ from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.evaluation.threshold_table import Served
 from turnout.training.files import write_parquet
 from turnout.training.fit.router import HeadLogOdds, cascade
+from turnout.training.learn.looks_of_bundle import judge_bundle
 from turnout.training.logs.quarantine import Rejected
 from turnout.training.logs.records import Record
 from turnout.training.progress import Reporter
@@ -188,7 +190,14 @@ def evaluate_bundle(
         structural=np.array([one.structural for one in answers]),
     )
     with reporter.stage("Evaluating") as advance:
-        return evaluate(outcomes, n_seen=int(seen.sum()), seed=seed, on_progress=lambda *_: advance(1), served=served)
+        found = evaluate(outcomes, n_seen=int(seen.sum()), seed=seed, on_progress=lambda *_: advance(1), served=served)
+    if bundle.checker is None:
+        return found
+    with reporter.stage("Asking and judging the second look"):
+        looks = judge_bundle(bundle, data, rows, heads, outcomes.falls_back, policy.name, seed)
+    if looks is None:
+        reporter.say("No figures of the second look: too few rows hold an answer of the weak model, or all match")
+    return msgspec.structs.replace(found, two_looks=looks)
 
 
 @dataclass(frozen=True, slots=True)

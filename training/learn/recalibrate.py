@@ -11,7 +11,7 @@ are cross-fitted, as those of training are (`training.learn.flow`).
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -20,11 +20,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import SEEN_GROUPS, Bundle, Training
+from turnout.serving.bundles.bundle import CHECKER, SEEN_GROUPS, Bundle, Training
+from turnout.serving.router.features import Featurizer
 from turnout.training.arrays import Floats
 from turnout.training.bundle.manifest import LIBRARIES, Identity
 from turnout.training.bundle.publish import check_out
 from turnout.training.bundle.reopen import check_encoder, reopen, reopen_rare_weight
+from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, Rows, recalibrate_check
+from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.costs import CostsUnknown, RequestCosts, request_costs
 from turnout.training.dataset.dataset import Dataset, digest_files, load_dataset
 from turnout.training.dataset.splits import key_digests
@@ -35,12 +38,13 @@ from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.unfamiliar import rare_share
 from turnout.training.learn.flow import Answered, complete
 from turnout.training.learn.predict import DIGEST_BYTES, seen_rows
+from turnout.training.learn.second_look import Looked, Looking, look_again
 from turnout.training.learn.train import Trained, publish_learned
 from turnout.training.logs.quarantine import write_quarantine
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.policy.default import carried
-from turnout.training.policy.solve import LabelledLogOdds
+from turnout.training.policy.solve import LabelledLogOdds, Solved
 from turnout.training.progress import Reporter
 
 MIN_GROUPS = 100
@@ -124,6 +128,9 @@ def recalibrate(
     labellers = dict(Counter(data.rows[row].label.labeller for row in kept))
     is_synthetic = parent.manifest.synthetic or any(data.rows[row].record.source == "synthetic" for row in kept)
     old = parent.manifest
+    featurizer = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, rules)
+    answers = Answers.of([data.rows[row].record for row in kept], featurizer.ngrams)
+    looking = Looking(data, kept, rows, answers, parent.manifest.pair, settings.seed)
     learned = complete(
         linear,
         answered,
@@ -134,6 +141,7 @@ def recalibrate(
         seed=settings.seed,
         wanted=settings.policy,
         reporter=reporter,
+        look=_look(parent, looking, reporter),
     )
     published = publish_learned(out, learned, encoder)
     if loaded.read.quarantine:
@@ -141,6 +149,18 @@ def recalibrate(
     unlabelled = {str(why): count for why, count in loaded.labelled.unlabelled.items()}
     n_quarantined, n_groups = len(loaded.read.quarantine), int(np.unique(rows.group).size)
     return Trained(published, learned.evaluation, out, n_quarantined, unlabelled, carried(n_groups))
+
+
+def _look(parent: Bundle, looking: Looking, reporter: Reporter) -> Callable[[Solved], Looked | None]:
+    """Return what calibrates the parent's second look again; where it has none, nothing."""
+    if parent.checker is None:
+        return lambda _: None
+    graph = (parent.folder / CHECKER).read_bytes()
+
+    def again(answers: Answers, rows: Rows, first: FirstLook) -> LearnedCheck | NoCheck:
+        return recalibrate_check(graph, answers, rows, first)
+
+    return lambda solved: look_again(looking, solved, again, reporter)
 
 
 def _refuse_too_little(data: Dataset, kept: NDArray[np.int64]) -> None:

@@ -1,10 +1,12 @@
-"""The second look of a training run: learned, put into the policies, and judged.
+"""The second look of a run: learned or calibrated, put into the policies, and judged.
 
-Comes in: the rows with what they were told out of fold, and the solved router. Goes out: `Looked`.
+Comes in: the answers among the rows, what the first look says of the rows out of fold, and the solved router. Goes out:
+`Looked`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -12,27 +14,31 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.bundle import Pair, Policy
 from turnout.serving.bundles.second_look import SecondLook
-from turnout.serving.router.checker import Ngrams
-from turnout.training.arrays import Ints
-from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, Rows, learn_check
-from turnout.training.dataset.costs import RequestCosts
+from turnout.training.arrays import Floats, Ints
+from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, Rows
+from turnout.training.dataset.answers import Answers
+from turnout.training.dataset.costs import RequestCosts, self_check_usd
 from turnout.training.dataset.dataset import Dataset
-from turnout.training.evaluation.evaluate import evaluate
-from turnout.training.evaluation.evaluation import Evaluation, flat
+from turnout.training.dataset.outcomes import Outcomes
+from turnout.training.evaluation.figures import flat
+from turnout.training.evaluation.looks import SignalKind, TwoLooks
+from turnout.training.evaluation.two_looks import BothLooks, judge_two_looks
 from turnout.training.fit.router import largest_weak_threshold
-from turnout.training.learn.spreads import second_look_spreads
+from turnout.training.learn.spreads import Spreads, second_look_spreads
+from turnout.training.logs.records import Record, Response
+from turnout.training.policy.checked import always_try, with_second_look, with_second_look_by_task
 from turnout.training.policy.policy import as_in_traffic
 from turnout.training.policy.solve import LabelledLogOdds, Solved, calibrated
-from turnout.training.policy.three_actions import Costs, LookedAt, with_second_look
+from turnout.training.policy.three_actions import Costs, LookedAt
 from turnout.training.progress import Reporter
 
 DEFAULT_WEAK_COST_SHARE = 1 / 16.7
 """Of gpt-4o-mini and gpt-4o at their list prices, input and output alike; where the log's own costs are unknown."""
 
-MIN_SIGNAL_ROWS = 200
-"""Rows with a signal from which their figures are shown on their own."""
+Learner = Callable[[Answers, Rows, FirstLook], LearnedCheck | NoCheck]
+"""Learns the second look from nothing, or calibrates an earlier one again."""
 
 
 @dataclass(frozen=True)
@@ -42,93 +48,159 @@ class Looked:
     graph: bytes
     policies: list[Policy]
     described: SecondLook
+    judged: TwoLooks
 
 
-def look_again(
-    data: Dataset, kept: Ints, rows: LabelledLogOdds, solved: Solved, ngrams: Ngrams, seed: int, reporter: Reporter
-) -> Looked | None:
-    """Learn the second look; None where the log holds too few answers, and the reporter says so.
+@dataclass(frozen=True)
+class Looking:
+    """What is looked at again: n labelled rows of a dataset, and what the operator chose.
 
-    Args:
+    Attributes:
         data: where the rows stand.
-        kept: numbers of the n rows in `data`.
+        kept: (n,) their numbers in it.
         rows: what fits without their group say of them.
-        solved: the router, calibrated on these answers, with its policies.
-        ngrams: reads answers as the router reads prompts.
+        answers: the weak model's, among them.
+        pair: of the models.
         seed: of the draws.
-        reporter: shows the stages.
+        max_wait_twice: largest share of past traffic that may wait for both models; None for no cap.
     """
+
+    data: Dataset
+    kept: Ints
+    rows: LabelledLogOdds
+    answers: Answers
+    pair: Pair
+    seed: int
+    max_wait_twice: float | None = None
+
+    @property
+    def records(self) -> list[Record]:
+        """Of the n rows."""
+        return [self.data.rows[row].record for row in self.kept]
+
+    @property
+    def task(self) -> NDArray[np.str_]:
+        """(n,) names; empty where the log names none."""
+        return np.array([record.task or "" for record in self.records])
+
+    def outcomes(self, of: Ints, p_match: Floats) -> Outcomes:
+        """Return what `evaluate` reads, for numbers among the n rows."""
+        return self.data.outcomes(self.kept[of], p_match, np.ones(of.size, dtype=bool))
+
+
+def look_again(looking: Looking, solved: Solved, learn: Learner, reporter: Reporter) -> Looked | None:
+    """Learn the second look; None where there are too few answers, and the reporter says so."""
+    rows = looking.rows
     heads = calibrated(solved.router, rows.raw)
     p_route = expit(largest_weak_threshold(heads, solved.router.exit_band))
     first = FirstLook(heads.fast, p_route, rows.is_out_of_distribution(solved.router))
+    source = np.array([record.source or "" for record in looking.records])
     with reporter.stage("Learning the second look"):
-        records = [data.rows[row].record for row in kept]
-        found = learn_check(records, Rows(rows.match, rows.group, data.weight[kept]), first, ngrams)
+        weight = looking.data.weight[looking.kept]
+        found = learn(looking.answers, Rows(rows.match, rows.group, weight, source), first)
     if isinstance(found, NoCheck):
         reporter.say(f"No second look: {found.reason}")
         return None
-    with reporter.stage("Solving policies over three actions"):
-        policies = _policies(rows, solved, first, found, seed)
-    default = next((one for one in policies if one.name == solved.default), None)
-    with reporter.stage("Evaluating the second look"):
-        described = _described(data, kept, found, seed)
-        spreads = second_look_spreads(records, found.p_checked, first, None if default is None else default.checked)
-        return Looked(found.graph, policies, msgspec.structs.replace(described, **spreads))
-
-
-def _policies(rows: LabelledLogOdds, solved: Solved, first: FirstLook, found: LearnedCheck, seed: int) -> list[Policy]:
-    """Solve the policies over three actions on the rows that solved those over two.
-
-    The path of candidates is traced on the same rows: it follows from p_match and costs alone, and no label chose it. A
-    row without an answer is tried as if nothing could be said of its answer, which escalates it.
-    """
+    looked_at = _looked_at(looking, first, found)
     some = np.arange(rows.match.size)
     if rows.pair_propensity is not None:
-        some = as_in_traffic(some, rows.pair_propensity, seed)
-    ones = np.ones(some.size)
-    looked_at = LookedAt(
-        first.p_route[some],
-        np.nan_to_num(found.p_checked[some], nan=-1.0),
-        rows.match[some],
-        rows.weak_score[some],
-        rows.strong_score[some],
-        rows.group[some],
-        Costs(ones * _weak_cost_share(rows.costs), ones, np.zeros(some.size)),
-        first.is_unlike[some],
+        some = as_in_traffic(some, rows.pair_propensity, looking.seed)
+    with reporter.stage("Solving policies over three actions"):
+        tested = looked_at.take(some)
+        policies = with_second_look(
+            solved.policies, tested, tested, looking.seed, max_wait_twice=looking.max_wait_twice
+        )
+        if solved.by_task is not None:
+            task = looking.task[some]
+            policies = with_second_look_by_task(policies, tested, task, looking.seed, solved.by_task.level)
+        tried = always_try(policies, tested, looking.seed)
+    with reporter.stage("Evaluating the second look"):
+        judged = judge_two_looks(
+            _both(looking, looked_at, found),
+            looking.outcomes,
+            policies,
+            solved.default,
+            always_try=tried,
+            seed=looking.seed,
+        )
+    spreads = _spreads(looking, first, found, policies, solved.default)
+    return Looked(found.graph, policies, msgspec.structs.replace(_described(judged, found), **spreads), judged)
+
+
+def _spreads(looking: Looking, first: FirstLook, found: LearnedCheck, policies: list[Policy], default: str) -> Spreads:
+    """Return how the measures of the answers lie that the default policy would try."""
+    checked = next((one.checked for one in policies if one.name == default), None)
+    p_checked = np.full(looking.rows.match.size, np.nan)
+    p_checked[found.place] = found.p_checked
+    return second_look_spreads(looking.records, p_checked, first, checked)
+
+
+def _looked_at(looking: Looking, first: FirstLook, found: LearnedCheck) -> LookedAt:
+    """Return the rows as rules see them.
+
+    A row without an answer is tried as if nothing could be said of its answer, which escalates it. The path of
+    candidates is traced on the rows that test it: it follows from p_match and costs alone, and no label chose it.
+    """
+    rows = looking.rows
+    second = np.full(rows.match.size, -1.0)
+    second[found.place] = np.nan_to_num(found.p_checked, nan=-1.0)
+    costs = look_costs(rows.costs, self_check_usd(looking.records, looking.pair))
+    return LookedAt(
+        first.p_route, second, rows.match, rows.weak_score, rows.strong_score, rows.group, costs, first.is_unlike
     )
-    return with_second_look(solved.policies, looked_at, looked_at, seed)
 
 
-def _weak_cost_share(costs: RequestCosts | None) -> float:
-    """Return what the weak model costs of what the strong one does, by the log's own tokens where they are known."""
+def look_costs(costs: RequestCosts | None, check_usd: Floats) -> Costs:
+    """Return the costs of rows; those unknown get the mean of the others, all of them list prices' shares.
+
+    Args:
+        costs: of the requests at either model; None where they are unknown.
+        check_usd: (n,) what a self-check costs; NaN where one was made of unknown cost, 0 where none was.
+    """
     if costs is None:
-        return DEFAULT_WEAK_COST_SHARE
-    known = costs.is_known
-    return float(costs.weak[known].sum() / costs.strong[known].sum())
+        ones, was_checked = np.ones(check_usd.size), np.isnan(check_usd) | (check_usd > 0.0)
+        weak = ones * DEFAULT_WEAK_COST_SHARE
+        return Costs(weak, ones, np.where(was_checked, weak, 0.0))
+    weak, strong = (np.where(costs.is_known, usd, usd[costs.is_known].mean()) for usd in (costs.weak, costs.strong))
+    return Costs(weak, strong, np.where(np.isnan(check_usd), weak, check_usd))
 
 
-def _described(data: Dataset, kept: Ints, found: LearnedCheck, seed: int) -> SecondLook:
-    answered = np.flatnonzero(found.p_checked >= 0.0)  # where nothing vouches for an answer there is no probability
-    signalled = answered[found.has_signal[answered]]
-
-    def figures(places: NDArray[np.int64]) -> Evaluation:
-        p_match = np.clip(found.p_checked[places], 1e-6, 1 - 1e-6)
-        return evaluate(data.outcomes(kept[places], p_match, np.ones(places.size, dtype=bool)), n_seen=0, seed=seed)
-
-    whole = figures(answered)
-    alone = figures(signalled) if signalled.size >= MIN_SIGNAL_ROWS else None
-    return SecondLook(
-        rows=found.n_rows,
-        signals=int(signalled.size),
-        sources=found.n_sources,
-        n=int(answered.size),
-        metrics=flat(whole),
-        intervals=_known(whole),
-        n_signals=int(signalled.size),
-        metrics_signals={} if alone is None else flat(alone),
-        intervals_signals={} if alone is None else _known(alone),
+def _both(looking: Looking, looked_at: LookedAt, found: LearnedCheck) -> BothLooks:
+    records = looking.records
+    return BothLooks(
+        looked_at,
+        found.place,
+        found.p_checked,
+        found.p_calibration,
+        found.kind,
+        found.parts,
+        latencies([record.weak for record in records]),
+        latencies([record.strong for record in records]),
     )
 
 
-def _known(evaluation: Evaluation) -> dict[str, tuple[float, float]]:
-    return {name: bounds for name, bounds in evaluation.intervals.items() if bounds is not None}
+def latencies(answers: Sequence[Response | None]) -> Floats:
+    """Return (n,) milliseconds; NaN for unknown."""
+    found = [None if answer is None else answer.latency_ms for answer in answers]
+    return np.array([np.nan if one is None else one for one in found], dtype=np.float64)
+
+
+def _described(judged: TwoLooks, found: LearnedCheck) -> SecondLook:
+    """Return what the manifest says: figures over all answers, and of those with a signal, the largest kind's."""
+    signalled = [kind for kind in judged.kinds if kind.name == "any"]
+    alone: SignalKind | None = signalled[0] if signalled else None
+    return SecondLook(
+        rows=int(found.place.size),
+        signals=int((found.kind > 0).sum()),
+        sources=found.n_sources,
+        n=judged.n,
+        metrics=flat(judged.metrics),
+        intervals=_known(judged.intervals),
+        n_signals=0 if alone is None else alone.n,
+        metrics_signals={} if alone is None else flat(alone.metrics),
+        intervals_signals={} if alone is None else _known(alone.intervals),
+    )
+
+
+def _known(intervals: dict[str, tuple[float, float] | None]) -> dict[str, tuple[float, float]]:
+    return {name: bounds for name, bounds in intervals.items() if bounds is not None}

@@ -18,7 +18,7 @@ from turnout.serving.router.answer import NO_SIGNALS
 from turnout.serving.router.answer_features import SIGNALS, signals_of
 from turnout.training.arrays import Bools, Floats
 from turnout.training.check.learn import FirstLook
-from turnout.training.check.rows import answer_of
+from turnout.training.dataset.answers import answer_of
 from turnout.training.evaluation.drift_baseline import distribution
 from turnout.training.logs.records import Record
 

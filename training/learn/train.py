@@ -93,7 +93,7 @@ def train(
     refuse_too_little(data)
     part = np.full(len(data.rows), int(Part.FIT))
     digest = digest_files([*paths, *(path for path in (settings.scores, settings.reading.labels) if path)])
-    learned = learn(data, part, encoder, settings, digest, reporter, loaded.table)
+    learned = learn(data, part, encoder, settings, digest, reporter, loaded.table, loaded.answers)
     published = publish_learned(out, learned, encoder)
     if loaded.read.quarantine:
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)

@@ -8,6 +8,7 @@ log-probabilities cost only themselves where they can't be read; a score that ca
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -45,10 +46,13 @@ class Answer(msgspec.Struct, frozen=True):
     token_logprobs: Any = None
     mean_logprob: float | None = None
     self_check: float | None = None
+    latency_ms: Any = None
 
 
-_ANSWER_KEYS = frozenset(Answer.__struct_fields__)
+_ANSWER_KEYS = frozenset(Answer.__struct_fields__) - {"latency_ms"}  # which tells nothing of the form
 _COMPLETION_KEYS = frozenset({"choices", "output", "output_text"})
+_BESIDE = ("score", "self_check", "mean_logprob", "latency_ms")
+"""Of ours, what may stand in a vendor's completion too."""
 _TEXT_KEYS = ("text", "response", "answer", "completion", "generation")
 """Names under which tables keep an answer's text in place of `content`."""
 
@@ -94,6 +98,7 @@ def answer_of(responses: Mapping[str, msgspec.Raw], model: str, odd: list[str]) 
         self_check=answer.self_check,
         finish_reason=_why_stopped(answer.finish_reason),
         is_refusal=bool(answer.refusal),
+        latency_ms=latency_of(answer.latency_ms, odd),
     )
 
 
@@ -124,7 +129,7 @@ def _read_answer(raw: msgspec.Raw) -> Answer | None:
     if found is None:
         raise RowRefused(Reason.NO_ANSWER_KEY)
     scored = value if isinstance(value, dict) else {}
-    beside = {name: scored[name] for name in ("score", "self_check", "mean_logprob") if name in scored}
+    beside = {name: scored[name] for name in _BESIDE if name in scored}
     return _decode_answer(encode(found | beside))
 
 
@@ -156,6 +161,17 @@ def logprobs_of(value: Any, odd: list[str]) -> tuple[float, ...] | None:
         odd.append("logprobs")
         return None
     return None if found is None else tuple(found)
+
+
+def latency_of(value: Any, odd: list[str]) -> float | None:
+    """Return milliseconds above 0; None, and noted as odd, for what is no such number."""
+    if value is None:
+        return None
+    found = number(value)
+    if isinstance(found, bool) or not isinstance(found, int | float) or not 0.0 < found < math.inf:
+        odd.append("latency_ms")
+        return None
+    return float(found)
 
 
 def _why_stopped(reason: str | None) -> str | None:

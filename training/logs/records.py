@@ -24,6 +24,7 @@ class Response:
             `turnout.serving.router.answer` says; None when it was not asked.
         finish_reason: why the model stopped, as the provider says it; None when unknown.
         is_refusal: whether the provider marks it as a refusal.
+        latency_ms: from the request to the whole answer, more than 0; None when unknown.
     """
 
     content: str | None = None
@@ -35,6 +36,7 @@ class Response:
     self_check: float | None = None
     finish_reason: str | None = None
     is_refusal: bool = False
+    latency_ms: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from turnout.serving.decision.model_names import is_model
 from turnout.serving.router.bodies import read_body
 from turnout.serving.router.prompt import Prompt, clean_text, prompt_from_text, prompt_of
 from turnout.training.errors import DataRefused
-from turnout.training.logs.answers import answer_of, logprobs_of, score_of
+from turnout.training.logs.answers import answer_of, latency_of, logprobs_of, score_of
 from turnout.training.logs.carried import carried_by
 from turnout.training.logs.cells import CellKind, cell, encode
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, Rejected, RowRefused, reason_of
@@ -36,9 +36,10 @@ from turnout.training.logs.times import epoch_s
 PROMPT_FIELDS = frozenset({"request", "messages", "prompt"})
 _KINDS = dict.fromkeys(("request", "messages", "tools", "response_format", "responses"), CellKind.STRUCTURE)
 _SIGNALS = ("strong_mean_logprob", "weak_mean_logprob", "strong_self_check", "weak_self_check")
+_LATENCIES = ("strong_latency_ms", "weak_latency_ms")
 _KINDS |= dict.fromkeys(("strong_token_logprobs", "weak_token_logprobs"), CellKind.STRUCTURE)
 _KINDS |= dict.fromkeys(
-    ("strong_score", "weak_score", "pair_propensity", "route_propensity", *_SIGNALS), CellKind.NUMBER
+    ("strong_score", "weak_score", "pair_propensity", "route_propensity", *_SIGNALS, *_LATENCIES), CellKind.NUMBER
 )
 
 TEXTS = frozenset({"task", "source", "language"})
@@ -73,6 +74,8 @@ class Row(msgspec.Struct, frozen=True):
     weak_mean_logprob: float | None = None
     strong_self_check: float | None = None
     weak_self_check: float | None = None
+    strong_latency_ms: Any = None
+    weak_latency_ms: Any = None
     strong_score: float | bool | None = None
     weak_score: float | bool | None = None
     reference: Any = None
@@ -279,6 +282,7 @@ def _flat_answer(row: Row, tier: str, odd: list[str]) -> Response | None:
         token_logprobs=logprobs,
         mean_logprob=getattr(row, f"{tier}_mean_logprob") if logprobs is None else sum(logprobs) / len(logprobs),
         self_check=getattr(row, f"{tier}_self_check"),
+        latency_ms=latency_of(getattr(row, f"{tier}_latency_ms"), odd),
     )
 
 

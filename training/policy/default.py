@@ -11,6 +11,7 @@ from collections.abc import Sequence
 
 from turnout.serving.bundles.bundle import Policy
 from turnout.training.errors import DataRefused
+from turnout.training.policy.by_task import AT
 from turnout.training.policy.policy import DEFAULT_POLICY, LEAST_USE, MAX_WORSE_TARGETS, SOLVED_DELTA
 
 
@@ -30,7 +31,8 @@ def default_policy(policies: Sequence[Policy], wanted: str = "") -> tuple[str, s
             known = ", ".join(policy.name for policy in policies)
             raise DataRefused(f"--policy {wanted}: there is no such policy; this bundle would have: {known}")
         return wanted, "named by the operator"
-    met = sorted((one for one in policies if one.kind == "max_worse" and one.is_met), key=lambda one: one.target)
+    promised = [one for one in policies if one.kind == "max_worse" and one.is_met and AT not in one.name]
+    met = sorted(promised, key=lambda one: one.target)
     for policy in met:
         if policy.share_weak >= LEAST_USE:
             return policy.name, (

@@ -59,7 +59,7 @@ class PolicyRows:
 
 def solve_policies(router: Router, rows: PolicyRows, seed: int, levels: Sequence[float] = ()) -> list[Policy]:
     """Return the policy table: each rule at its targets, `max_worse` at further levels, always weak, always strong."""
-    thresholds = _candidates(router, rows)
+    thresholds = candidates(router, rows)
     draws = one_row_a_group(rows.group, seed)
     order = _groups_in_random_order(rows.group, seed)
     return [
@@ -73,22 +73,27 @@ def solve_policies(router: Router, rows: PolicyRows, seed: int, levels: Sequence
 
 
 def max_worse(
-    router: Router, rows: PolicyRows, thresholds: NDArray[np.float32], draws: NDArray[np.int64], target: float
+    router: Router,
+    rows: PolicyRows,
+    thresholds: NDArray[np.float32],
+    draws: NDArray[np.int64],
+    target: float,
+    level: float = SOLVED_DELTA,
 ) -> Policy:
     """Solve "at most a share `target` of requests gets a worse answer", with confidence 1 - `DELTA`.
 
-    It is solved at `SOLVED_DELTA`.
+    It is solved at `level`.
 
     Fixed-sequence testing from the highest threshold down (Angelopoulos et al. 2021): each
     threshold is accepted while the exact binomial upper bound on the share made worse stays at or below
     the target, and the first refusal ends it. One row a group is drawn, so that the draws are
     independent where rows of a group are not.
     """
-    accepted, bound = 1.0, binomial_upper_bound(0, draws.size, SOLVED_DELTA)
+    accepted, bound = 1.0, binomial_upper_bound(0, draws.size, level)
     if bound <= target:
         for threshold in thresholds[::-1]:
-            worse = _goes_weak(router, rows, float(threshold))[draws] & (rows.match[draws] == 0)
-            tried = binomial_upper_bound(int(worse.sum()), draws.size, SOLVED_DELTA)
+            worse = goes_weak(router, rows, float(threshold))[draws] & (rows.match[draws] == 0)
+            tried = binomial_upper_bound(int(worse.sum()), draws.size, level)
             if tried > target:
                 break
             accepted, bound = float(threshold), tried
@@ -108,8 +113,8 @@ def max_worse(
 def risk_path(router: Router, rows: PolicyRows, seed: int) -> RiskPath:
     """Return what `max_worse` at any level can be solved from: the candidates from the highest down, with counts."""
     draws = one_row_a_group(rows.group, seed)
-    thresholds = [float(one) for one in _candidates(router, rows)[::-1] if 0.0 < one < 1.0]
-    weak = [_goes_weak(router, rows, one) for one in thresholds]
+    thresholds = [float(one) for one in candidates(router, rows)[::-1] if 0.0 < one < 1.0]
+    weak = [goes_weak(router, rows, one) for one in thresholds]
     worse = [one & (rows.match == 0) for one in weak]
     return RiskPath(
         tuple(thresholds),
@@ -143,7 +148,7 @@ def min_quality(
     accepted = 1.0
     sizes = np.bincount(order)
     for threshold in thresholds[::-1]:
-        lost = (rows.strong_score - rows.weak_score) * _goes_weak(router, rows, float(threshold))
+        lost = (rows.strong_score - rows.weak_score) * goes_weak(router, rows, float(threshold))
         spare = lost - (1.0 - target) * rows.strong_score
         means = np.bincount(order, weights=spare) / sizes
         if not is_mean_shown_at_most(means, 0.0, low=-1.0, high=target, delta=SOLVED_DELTA):
@@ -159,9 +164,9 @@ def max_strong_share(router: Router, rows: PolicyRows, thresholds: NDArray[np.fl
     Not met where more than that is out of distribution; all else goes weak then.
     """
     for threshold in thresholds[::-1]:
-        if 1.0 - _goes_weak(router, rows, float(threshold)).mean() <= target:
+        if 1.0 - goes_weak(router, rows, float(threshold)).mean() <= target:
             return describe(router, rows, "max_strong_share", target, threshold=float(threshold))
-    least = float(1.0 - _goes_weak(router, rows, 0.0).mean())
+    least = float(1.0 - goes_weak(router, rows, 0.0).mean())
     return describe(router, rows, "max_strong_share", target, threshold=0.0, is_met=least <= target)
 
 
@@ -174,7 +179,7 @@ def max_cost(
     whenever a promise can't be kept: a budget never costs quality that nobody agreed to.
     """
     for threshold in (1.0, *map(float, thresholds[::-1]), 0.0):
-        if costs.usd_per_1k(_goes_weak(router, rows, threshold)) <= target:
+        if costs.usd_per_1k(goes_weak(router, rows, threshold)) <= target:
             return describe(router, rows, "max_cost_usd_per_1k", target, threshold=threshold)
     return describe(router, rows, "max_cost_usd_per_1k", target, threshold=1.0, is_met=False)
 
@@ -191,7 +196,7 @@ def describe(
     delta: float | None = None,
 ) -> Policy:
     """Return the policy with what its threshold does on the policy part."""
-    weak = _goes_weak(router, rows, threshold)
+    weak = goes_weak(router, rows, threshold)
     strong_mean = float(rows.strong_score.mean())
     quality = float(np.where(weak, rows.weak_score, rows.strong_score).mean())
     return Policy(
@@ -214,17 +219,19 @@ def _cost_policies(router: Router, rows: PolicyRows, thresholds: NDArray[np.floa
     if rows.costs is None:
         return []
     nothing = np.zeros(rows.match.size, dtype=bool)
-    least, strong = rows.costs.usd_per_1k(_goes_weak(router, rows, 0.0)), rows.costs.usd_per_1k(nothing)
+    least, strong = rows.costs.usd_per_1k(goes_weak(router, rows, 0.0)), rows.costs.usd_per_1k(nothing)
     targets = {float(f"{share * strong:.2g}") for share in COST_SHARES}
     return [max_cost(router, rows, rows.costs, thresholds, target) for target in sorted(targets) if target >= least]
 
 
-def _goes_weak(router: Router, rows: PolicyRows, threshold: float) -> NDArray[np.bool_]:
+def goes_weak(router: Router, rows: PolicyRows, threshold: float) -> NDArray[np.bool_]:
+    """Return (n,) what goes weak at a threshold, as served."""
     is_above = router.cascade(rows.heads, threshold).p_match >= threshold
     return is_above if rows.is_out_of_distribution is None else is_above & ~rows.is_out_of_distribution
 
 
-def _candidates(router: Router, rows: PolicyRows) -> NDArray[np.float32]:
+def candidates(router: Router, rows: PolicyRows) -> NDArray[np.float32]:
+    """Return the ascending thresholds that are tried."""
     p_match = router.cascade(rows.heads, 0.5, early_exit=False).p_match
     grid = np.quantile(p_match, np.linspace(0.0, 1.0, GRID + 1))
     return np.unique(grid.astype(np.float32))

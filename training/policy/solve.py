@@ -19,7 +19,9 @@ from turnout.training.fit.calibrators import fit_platt
 from turnout.training.fit.fit import LinearRouter
 from turnout.training.fit.router import HeadLogOdds, Router
 from turnout.training.fit.unfamiliar import Familiarity
+from turnout.training.policy.by_task import ByTask, solve_by_task
 from turnout.training.policy.default import default_policy
+from turnout.training.policy.of_weak import solve_of_weak
 from turnout.training.policy.policy import PolicyRows, as_in_traffic, risk_path, solve_policies
 
 
@@ -76,6 +78,7 @@ class Solved:
         reason: why it is that one.
         risk: what any other level is solved from.
         policy: (m,) numbers of the rows that the policies were solved on: all, or those that are mixed as the traffic.
+        by_task: what was solved task by task; its policies stand among the others.
     """
 
     router: Router
@@ -84,6 +87,7 @@ class Solved:
     reason: str
     risk: RiskPath
     policy: NDArray[np.int64]
+    by_task: ByTask | None = None
 
     @property
     def default_threshold(self) -> float:
@@ -92,7 +96,13 @@ class Solved:
 
 
 def solve(
-    linear: LinearRouter, rows: LabelledLogOdds, seed: int, rare_idf: np.float32 | None = None, wanted: str = ""
+    linear: LinearRouter,
+    rows: LabelledLogOdds,
+    seed: int,
+    rare_idf: np.float32 | None = None,
+    wanted: str = "",
+    by_task: str = "",
+    task: NDArray[np.str_] | None = None,
 ) -> Solved:
     """Calibrate, and solve the policies.
 
@@ -102,6 +112,8 @@ def solve(
         seed: of the draws.
         rare_idf: the weight from which n-grams are rare; None where nothing is called out of distribution.
         wanted: name of the default policy; empty leaves it to the rule.
+        by_task: promise that is solved task by task too, such as `max_worse=0.02`; empty for none.
+        task: (n,) names of the rows' tasks, where `by_task` is given.
     """
     router = calibrate(linear, rows, rare_idf)
     policy = np.arange(rows.match.size)
@@ -118,9 +130,16 @@ def solve(
         is_out_of_distribution=ours.is_out_of_distribution(router),
     )
     level = level_of(wanted)
-    policies = solve_policies(router, policy_rows, seed, [] if level is None else [level])
+    policies = [
+        *solve_policies(router, policy_rows, seed, [] if level is None else [level]),
+        *solve_of_weak(router, policy_rows, seed),
+    ]
+    tasks = None
+    if by_task and task is not None:
+        tasks = solve_by_task(router, policy_rows, task[policy], by_task, seed)
+        policies += tasks.policies
     default, reason = default_policy(policies, wanted)
-    return Solved(router, policies, default, reason, risk_path(router, policy_rows, seed), policy)
+    return Solved(router, policies, default, reason, risk_path(router, policy_rows, seed), policy, tasks)
 
 
 def calibrate(linear: LinearRouter, rows: LabelledLogOdds, rare_idf: np.float32 | None) -> Router:

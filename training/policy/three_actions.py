@@ -15,13 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 
-from turnout.serving.bundles.bundle import NEVER, CheckedPolicy, Policy
+from turnout.serving.bundles.bundle import NEVER
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.policy.guarantees import binomial_upper_bound, is_mean_shown_at_most
-from turnout.training.policy.policy import DELTA, SOLVED_DELTA, one_row_a_group
+from turnout.training.policy.policy import SOLVED_DELTA, one_row_a_group
 
 PATH_POINTS = 400
 KINDS = ("weak", "try", "strong")
@@ -179,8 +178,10 @@ class Solved:
         return self.thresholds != ALWAYS_STRONG
 
 
-def max_worse(rows: LookedAt, path: Sequence[Thresholds], target: float, seed: int) -> Solved:
-    """Solve "at most a share `target` of all requests gets a worse answer", at level 1 - `DELTA`.
+def max_worse(
+    rows: LookedAt, path: Sequence[Thresholds], target: float, seed: int, level: float = SOLVED_DELTA
+) -> Solved:
+    """Solve "at most a share `target` of all requests gets a worse answer", at level 1 - `level`.
 
     Exact binomial bound over one row a group, along the path from the safest point on.
     """
@@ -188,13 +189,15 @@ def max_worse(rows: LookedAt, path: Sequence[Thresholds], target: float, seed: i
 
     def bound(thresholds: Thresholds) -> float:
         worse = thresholds.answered_weak(drawn) & (drawn.match == 0)
-        return binomial_upper_bound(int(worse.sum()), drawn.match.size, SOLVED_DELTA)
+        return binomial_upper_bound(int(worse.sum()), drawn.match.size, level)
 
     return _along(path, bound, target)
 
 
-def max_worse_of_weak(rows: LookedAt, path: Sequence[Thresholds], target: float, seed: int) -> Solved:
-    """Solve "of what the weak model answers at most a share `target` is worse", at level 1 - `DELTA`.
+def max_worse_of_weak(
+    rows: LookedAt, path: Sequence[Thresholds], target: float, seed: int, level: float = SOLVED_DELTA
+) -> Solved:
+    """Solve "of what the weak model answers at most a share `target` is worse", at level 1 - `level`.
 
     The draws are the rows that the weak model answers, so few at the safe end that nothing could be shown there: the
     path begins where no worse answer among them would prove a quarter of the promise. That place follows from p_match
@@ -205,16 +208,18 @@ def max_worse_of_weak(rows: LookedAt, path: Sequence[Thresholds], target: float,
     def count(thresholds: Thresholds) -> int:
         return int(thresholds.answered_weak(drawn).sum())
 
-    enough = [point for point in path if binomial_upper_bound(0, count(point), SOLVED_DELTA) <= target / 4]
+    enough = [point for point in path if binomial_upper_bound(0, count(point), level) <= target / 4]
 
     def bound(thresholds: Thresholds) -> float:
         answered = thresholds.answered_weak(drawn)
-        return binomial_upper_bound(int((answered & (drawn.match == 0)).sum()), int(answered.sum()), SOLVED_DELTA)
+        return binomial_upper_bound(int((answered & (drawn.match == 0)).sum()), int(answered.sum()), level)
 
     return _along(enough, bound, target)
 
 
-def min_quality(rows: LookedAt, path: Sequence[Thresholds], target: float, seed: int) -> Solved:
+def min_quality(
+    rows: LookedAt, path: Sequence[Thresholds], target: float, seed: int, level: float = SOLVED_DELTA
+) -> Solved:
     """Solve "keep at least `target` of the strong model's mean score", by the betting bound on group means."""
     names, number = np.unique(rows.group, return_inverse=True)
     place = np.random.default_rng(seed).permutation(names.size)[number]
@@ -223,7 +228,7 @@ def min_quality(rows: LookedAt, path: Sequence[Thresholds], target: float, seed:
     for point in path:
         lost = (rows.strong_score - rows.weak_score) * point.answered_weak(rows)
         means = np.bincount(place, weights=lost - (1.0 - target) * rows.strong_score) / sizes
-        if not is_mean_shown_at_most(means, 0.0, low=-1.0, high=target, delta=SOLVED_DELTA):
+        if not is_mean_shown_at_most(means, 0.0, low=-1.0, high=target, delta=level):
             break
         accepted = point
     return Solved(accepted, None)
@@ -261,47 +266,3 @@ def _along(path: Sequence[Thresholds], bound: Callable[[Thresholds], float], tar
             break
         accepted, reached = point, tried
     return Solved(accepted, reached)
-
-
-def checked_policy(rows: LookedAt, solved: Solved, delta: float | None) -> CheckedPolicy:
-    """Return what the thresholds do on the rows that tested them."""
-    weak, accepted, escalated = solved.thresholds.actions(rows)
-    shown = weak | accepted
-    strong_mean = float(rows.strong_score.mean())
-    quality = float(np.where(shown, rows.weak_score, rows.strong_score).mean())
-    return CheckedPolicy(
-        t_strong=solved.thresholds.t_strong,
-        t_weak=solved.thresholds.t_weak,
-        t_accept=solved.thresholds.t_accept,
-        is_met=solved.is_met,
-        share_weak=float(weak.mean()),
-        share_tried=float((accepted | escalated).mean()),
-        share_escalated=float(escalated.mean()),
-        share_answered_weak=float(shown.mean()),
-        quality_kept=quality / strong_mean if strong_mean > 0 else None,
-        share_worse=float((shown & (rows.match == 0)).mean()),
-        share_worse_bound=solved.bound,
-        delta=delta,
-        cost_ratio=float(solved.thresholds.usd(rows).mean() / rows.costs.strong.mean()),
-    )
-
-
-def with_second_look(policies: Sequence[Policy], traced: LookedAt, tested: LookedAt, seed: int) -> list[Policy]:
-    """Return the policies with their rules over three actions, where their kind has one.
-
-    Args:
-        policies: solved for one look.
-        traced: rows that only shape the path of candidates.
-        tested: rows that no model which answers them was fitted on: they test the path.
-        seed: of the draws.
-    """
-    path = trace_path(traced)
-    solvers = {"max_worse": max_worse, "min_quality": min_quality, "max_worse_of_weak": max_worse_of_weak}
-    return [
-        policy
-        if policy.kind not in solvers
-        else msgspec.structs.replace(
-            policy, checked=checked_policy(tested, solvers[policy.kind](tested, path, policy.target, seed), DELTA)
-        )
-        for policy in policies
-    ]

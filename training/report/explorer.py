@@ -1,8 +1,8 @@
 """The threshold explorer: what a reader may choose, computed here and only shown by the page.
 
-Comes in: the threshold table, the policies, the price list. Goes out: `Explorer`, which the template shows at the
-default policy and the page's script reads as JSON. The script looks rows up and multiplies a cost; every other
-number, as text too, is Python's.
+Comes in: the threshold table, what two looks do, the policies, the price list. Goes out: `Explorer`, which the template
+shows at the default policy and the page's script reads as JSON. The script looks rows up and multiplies a cost; every
+other number, as text too, is Python's.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ from datetime import date
 import msgspec
 import numpy as np
 
-from turnout.serving.bundles.bundle import Manifest
+from turnout.serving.bundles.bundle import Manifest, Policy
 from turnout.serving.decision.prices import TOKENS_PER_PRICE, Price, load_prices
 from turnout.serving.errors import PriceUnknown
 from turnout.training.evaluation.evaluation import ThresholdTable
+from turnout.training.evaluation.looks import Path, TwoLooks
 from turnout.training.offpolicy.savings.machine import Machine
+from turnout.training.policy.by_task import AT
 from turnout.training.report import words
-from turnout.training.report.plot import Plot, plot_of, x_of
+from turnout.training.report.plot import Curve, Plot, curve_of, plot_of, x_of
 
 
 class Traffic(msgspec.Struct, frozen=True):
@@ -44,8 +46,18 @@ class TierPrice(msgspec.Struct, frozen=True):
 
 
 class Position(msgspec.Struct, frozen=True):
-    """One place of the slider: what a cost and the mark on the plot need as numbers, what is shown as text."""
+    """One place of the slider: what a cost and the mark on the plot need as numbers, what is shown as text.
 
+    Attributes:
+        at: value of the slider, the share in hundredths of a percent, rising from place to place.
+        share_weak: of the requests that the weak model's answer is shown for.
+        waits: of those that wait for both models' answers; 0 where nothing is tried.
+        x, y: of the mark.
+        more: that share as text.
+        rule: what two looks do there, in words; empty with one.
+    """
+
+    at: int
     share_weak: float
     x: float
     y: float | None
@@ -55,6 +67,9 @@ class Position(msgspec.Struct, frozen=True):
     kept_range: str
     worse: str
     worse_bound: str
+    waits: float = 0.0
+    more: str = ""
+    rule: str = ""
 
 
 class Jump(msgspec.Struct, frozen=True):
@@ -64,8 +79,17 @@ class Jump(msgspec.Struct, frozen=True):
     position: int
 
 
+class Second(msgspec.Struct, frozen=True):
+    """The same choice for callers that have answers checked; `start` is the position of the default policy."""
+
+    positions: list[Position]
+    start: int
+    jumps: list[Jump]
+    curve: Curve | None
+
+
 class Explorer(msgspec.Struct, frozen=True):
-    """All that the explorer shows; `start` is the position of the default policy."""
+    """All that the explorer shows; `start` is the position of the default policy, `second` None without two looks."""
 
     weak: str
     strong: str
@@ -78,6 +102,7 @@ class Explorer(msgspec.Struct, frozen=True):
     strong_price: TierPrice
     per_price: int = TOKENS_PER_PRICE
     machine: Machine = Machine()
+    second: Second | None = None
 
     @property
     def json(self) -> str:
@@ -86,8 +111,12 @@ class Explorer(msgspec.Struct, frozen=True):
 
     def cost(self, position: int) -> float:
         """USD a month at a position, for the traffic and the prices given, the router included."""
-        share_weak = self.positions[position].share_weak
-        return monthly_usd(self.traffic, self.weak_price, self.strong_price, share_weak) + self.traffic.router_usd
+        return self.cost_at(self.positions[position])
+
+    def cost_at(self, at: Position) -> float:
+        """USD a month at a position of one look or of two."""
+        usd = monthly_usd(self.traffic, self.weak_price, self.strong_price, at.share_weak, at.waits)
+        return usd + self.traffic.router_usd
 
     @property
     def cost_all_strong(self) -> float:
@@ -95,35 +124,42 @@ class Explorer(msgspec.Struct, frozen=True):
         return monthly_usd(self.traffic, self.weak_price, self.strong_price, 0.0)
 
 
-def explorer(manifest: Manifest, table: ThresholdTable) -> Explorer:
-    """Return the explorer of a bundle, at its default policy."""
+def explorer(manifest: Manifest, table: ThresholdTable, looks: TwoLooks | None = None) -> Explorer:
+    """Return the explorer of a bundle, at its default policy; with both looks where it has them."""
     jumps = [
         Jump(policy.name, _nearest(table, policy.threshold))
         for policy in manifest.policies
-        if policy.is_met and policy.delta is not None
+        if policy.is_met and policy.delta is not None and AT not in policy.name
     ]
-    plot = plot_of(table)
+    path = None if looks is None else looks.paths.get("two_looks")
+    plot = plot_of(table, path)
     start = next((jump.position for jump in jumps if jump.policy == manifest.default_policy), 0)
     return Explorer(
         weak=manifest.pair.weak,
         strong=manifest.pair.strong,
-        positions=[_position(table, plot, row) for row in range(len(table.threshold))],
+        positions=_spread([_position(table, plot, row) for row in range(len(table.threshold))]),
         start=start,
         jumps=jumps,
         plot=plot,
         traffic=Traffic(),
         weak_price=_price(manifest.pair.weak),
         strong_price=_price(manifest.pair.strong),
+        second=None if path is None else _second(manifest, path, plot),
     )
 
 
-def monthly_usd(traffic: Traffic, weak: TierPrice, strong: TierPrice, share_weak: float) -> float:
-    """Return what a month costs in USD when that share goes weak: the models alone, no token cached."""
+def monthly_usd(
+    traffic: Traffic, weak: TierPrice, strong: TierPrice, share_weak: float, share_both: float = 0.0
+) -> float:
+    """Return what a month costs in USD when that share goes weak: the models alone, no token cached.
+
+    `share_both` waits for both models: the weak one's answer was discarded, and is paid for.
+    """
     at_weak, at_strong = (
         Price("", date.min, price.input, price.output).cost_usd(traffic.prompt_tokens, traffic.output_tokens)
         for price in (weak, strong)
     )
-    return traffic.requests * (share_weak * at_weak + (1 - share_weak) * at_strong)
+    return traffic.requests * ((share_weak + share_both) * at_weak + (1 - share_weak) * at_strong)
 
 
 def _position(table: ThresholdTable, plot: Plot | None, row: int) -> Position:
@@ -131,6 +167,7 @@ def _position(table: ThresholdTable, plot: Plot | None, row: int) -> Position:
     has_band = table.quality_low is not None and table.quality_high is not None
     band = (table.quality_low[row], table.quality_high[row]) if has_band else None  # type: ignore[index]
     return Position(
+        at=0,
         share_weak=table.share_weak[row],
         x=x_of(table.share_weak[row]),
         y=None if plot is None or quality is None else plot.y(quality),
@@ -141,6 +178,61 @@ def _position(table: ThresholdTable, plot: Plot | None, row: int) -> Position:
         worse=words.percent(table.share_worse[row], 2),
         worse_bound=words.percent(table.share_worse_bound[row], 2),
     )
+
+
+def _spread(positions: list[Position]) -> list[Position]:
+    """Return the positions with their values of the slider: no two alike, so that each can be reached."""
+    found: list[Position] = []
+    for position in positions:
+        at = max(round(10_000 * position.share_weak), found[-1].at + 1 if found else 0)
+        found.append(msgspec.structs.replace(position, at=at))
+    return found
+
+
+def _second(manifest: Manifest, path: Path, plot: Plot | None) -> Second:
+    jumps = [
+        Jump(policy.name, _nearest_point(path, policy))
+        for policy in manifest.policies
+        if policy.checked is not None and policy.checked.is_met and AT not in policy.name
+    ]
+    start = next((jump.position for jump in jumps if jump.policy == manifest.default_policy), 0)
+    positions = [_point(path, plot, row) for row in range(len(path.cost))]
+    band = path.quality_low, path.quality_high
+    curve = None if plot is None else curve_of(path.answered_weak, path.quality, *band, plot)
+    return Second(_spread(positions), start, jumps, curve)
+
+
+def _point(path: Path, plot: Plot | None, row: int) -> Position:
+    quality = None if path.quality is None else path.quality[row]
+    has_band = path.quality_low is not None and path.quality_high is not None
+    band = (path.quality_low[row], path.quality_high[row]) if has_band else None  # type: ignore[index]
+    return Position(
+        at=0,
+        share_weak=path.answered_weak[row],
+        x=x_of(path.answered_weak[row]),
+        y=None if plot is None or quality is None else plot.y(quality),
+        share=words.percent(path.answered_weak[row]),
+        threshold="",
+        kept=words.percent(quality, 2),
+        kept_range="" if band is None else words.between(band, as_percent=True, digits=2),
+        worse=words.percent(path.worse[row], 2),
+        worse_bound=words.percent(path.worse_bound[row], 2),
+        waits=path.waits_twice[row],
+        more=words.percent(path.waits_twice[row]),
+        rule=words.rule_of_three(path.t_strong[row], path.t_weak[row], path.t_accept[row]),
+    )
+
+
+def _nearest_point(path: Path, policy: Policy) -> int:
+    """Return the point with the policy's own thresholds, else the one that answers nearest to as many."""
+    checked = policy.checked
+    if checked is None:
+        return 0
+    wanted = (checked.t_strong, checked.t_weak, checked.t_accept)
+    points = list(zip(path.t_strong, path.t_weak, path.t_accept, strict=True))
+    if wanted in points:
+        return points.index(wanted)
+    return int(np.argmin(np.abs(np.array(path.answered_weak) - checked.share_answered_weak)))
 
 
 def _nearest(table: ThresholdTable, threshold: float) -> int:

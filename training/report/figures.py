@@ -11,7 +11,8 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
 from turnout.serving.bundles.bundle import Manifest
-from turnout.training.evaluation.evaluation import Evaluation, Histogram, ReliabilityBin
+from turnout.training.evaluation.evaluation import Evaluation, Histogram
+from turnout.training.evaluation.figures import ReliabilityBin
 from turnout.training.report.style import INK, MISS, MUTED, ORACLE, OTHER, PAPER, ROUTER
 
 BASELINE_NAMES = {
@@ -67,7 +68,7 @@ def draw_reliability(evaluation: Evaluation) -> Figure:
     lowest = min(min(bin_.low, bin_.p_match) for _, bins, _, _ in panels for bin_ in bins)
     start = min(np.floor(lowest * 10) / 10, 0.9)
     for column, (title, bins, histogram, colour) in enumerate(panels):
-        _reliability_panel(grid[0, column], title, bins, colour, start)
+        reliability_panel(grid[0, column], title, bins, colour, start)
         _mass_panel(grid[1, column], histogram, colour)
     grid[0, 0].set_ylabel("Share that matched")
     grid[1, 0].set_ylabel("Requests", color=MUTED)
@@ -96,7 +97,16 @@ def draw_p_match(manifest: Manifest, evaluation: Evaluation) -> Figure:
     return figure
 
 
-def _reliability_panel(axes: Axes, title: str, bins: Sequence[ReliabilityBin], colour: str, start: float) -> None:
+def reliability_panel(
+    axes: Axes,
+    title: str,
+    bins: Sequence[ReliabilityBin],
+    colour: str,
+    start: float,
+    *,
+    has_legend: bool = True,
+) -> None:
+    """Draw match rate over `p_match`, both from `start` to 1, with the line on which it means what it says."""
     p_match = [bin_.p_match for bin_ in bins]
     rate = [bin_.match_rate for bin_ in bins]
     axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1, dashes=(4, 3), label="p_match means what it says")
@@ -108,7 +118,8 @@ def _reliability_panel(axes: Axes, title: str, bins: Sequence[ReliabilityBin], c
     axes.set_title(title)
     axes.xaxis.set_major_formatter(PercentFormatter(1, 0))
     axes.yaxis.set_major_formatter(PercentFormatter(1, 0))
-    axes.legend(loc="upper left")
+    if has_legend:
+        axes.legend(loc="upper left")
 
 
 def _mass_panel(axes: Axes, histogram: Histogram, colour: str) -> None:

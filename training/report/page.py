@@ -12,11 +12,13 @@ import jinja2
 
 from turnout.serving.bundles.bundle import Manifest
 from turnout.serving.router.features import STRUCTURAL
-from turnout.training.evaluation.evaluation import Evaluation, flat
+from turnout.training.evaluation.evaluation import Evaluation
+from turnout.training.evaluation.figures import flat
 from turnout.training.report import words
 from turnout.training.report.draw import draw_all
 from turnout.training.report.explorer import explorer, pair_prices_known
 from turnout.training.report.figures import BASELINE_NAMES
+from turnout.training.report.looks import looks_context
 from turnout.training.report.slices import slice_tables, weaknesses
 from turnout.training.report.style import Drawn
 
@@ -75,7 +77,8 @@ def _page(manifest: Manifest, evaluation: Evaluation, figures: Mapping[str, Draw
     names = [name for name in evaluation.baselines if name not in {"always_weak", "always_strong"}]
     page = _environment().get_template(TEMPLATE)
     script = Path(__file__).with_name(SCRIPT).read_text(encoding="utf-8")
-    found = None if evaluation.thresholds is None else explorer(manifest, evaluation.thresholds)
+    looks = evaluation.two_looks
+    found = None if evaluation.thresholds is None else explorer(manifest, evaluation.thresholds, looks)
     return page.render(
         m=manifest,
         e=evaluation,
@@ -94,6 +97,7 @@ def _page(manifest: Manifest, evaluation: Evaluation, figures: Mapping[str, Draw
         weak_alone=_weak_alone(evaluation),
         learning=learning_sentence(evaluation),
         constant=[one.name for one in evaluation.drift if one.sd == 0],
+        **looks_context(looks, manifest.pair),
         measures={"p_match": "probability that the weak model does as well", **STRUCTURAL},
     )
 

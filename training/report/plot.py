@@ -1,6 +1,7 @@
 """The explorer's plot: quality over the share that goes weak, drawn once, with a mark that the script moves.
 
-Comes in: the threshold table. Goes out: coordinates in a box of 1000 by 220, from the upper left.
+Comes in: the threshold table, and what two looks do. Goes out: coordinates in a box of 1000 by 366, from the upper
+left; titles of the axes stand outside of it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import msgspec
 import numpy as np
 
 from turnout.training.evaluation.evaluation import ThresholdTable
+from turnout.training.evaluation.looks import Path
 
-LEFT, RIGHT, TOP, BOTTOM = 70.0, 972.0, 12.0, 186.0
+LEFT, RIGHT, TOP, BOTTOM = 70.0, 972.0, 12.0, 332.0
 STEPS = (0.005, 0.01, 0.02, 0.025, 0.05, 0.1, 0.2)
 MOST_LINES = 8
 
@@ -31,6 +33,7 @@ class Plot(msgspec.Struct, frozen=True):
         line, band: points of SVG polylines; the band is closed, None without bootstraps.
         rows, columns: lines of equal quality and of equal share.
         least, most: quality at the bottom and at the top.
+        bottom: of the axis.
     """
 
     line: str
@@ -39,33 +42,61 @@ class Plot(msgspec.Struct, frozen=True):
     columns: list[Tick]
     least: float
     most: float
+    bottom: float = BOTTOM
 
     def y(self, quality: float) -> float:
         """Return how far below the upper edge a quality lies."""
         return _y(quality, self.least, self.most)
 
 
-def plot_of(table: ThresholdTable) -> Plot | None:
-    """Return the plot; None where the strong model scored nothing, so that there is no quality."""
+class Curve(msgspec.Struct, frozen=True):
+    """Points of SVG polylines; the band is closed, None without bootstraps."""
+
+    line: str
+    band: str | None
+
+
+def plot_of(table: ThresholdTable, path: Path | None = None) -> Plot | None:
+    """Return the plot; None where the strong model scored nothing, so that there is no quality.
+
+    Args:
+        table: of one look.
+        path: of two looks, which the scale must hold as well; None for none.
+    """
     if table.quality is None:
         return None
-    low, high = table.quality_low or table.quality, table.quality_high or table.quality
-    step = next((step for step in STEPS if (max(high) - min(low)) / step < MOST_LINES - 1), STEPS[-1])
-    first, last = int(np.floor(min(low) / step)), int(np.ceil(max(high) / step))
-    least, most = first * step, last * step
-    x = [x_of(share) for share in table.share_weak]
-    has_band = table.quality_low is not None
-    around = [*zip(x, low, strict=True), *reversed(list(zip(x, high, strict=True)))]
-    return Plot(
-        line=_points([(at, _y(quality, least, most)) for at, quality in zip(x, table.quality, strict=True)]),
-        band=_points([(at, _y(quality, least, most)) for at, quality in around]) if has_band else None,
-        rows=[
-            Tick(_y(number * step, least, most), f"{100 * number * step:.4g} %") for number in range(first, last + 1)
-        ],
+    ends = [*(table.quality_low or table.quality), *(table.quality_high or table.quality)]
+    if path is not None and path.quality is not None:
+        ends += [*(path.quality_low or path.quality), *(path.quality_high or path.quality)]
+    step = next((step for step in STEPS if (max(ends) - min(ends)) / step < MOST_LINES - 1), STEPS[-1])
+    first, last = int(np.floor(min(ends) / step)), int(np.ceil(max(ends) / step))
+    empty = Plot("", None, [], [], first * step, last * step)
+    drawn = curve_of(table.share_weak, table.quality, table.quality_low, table.quality_high, empty)
+    return msgspec.structs.replace(
+        empty,
+        line="" if drawn is None else drawn.line,
+        band=None if drawn is None else drawn.band,
+        rows=[Tick(empty.y(number * step), f"{100 * number * step:.4g} %") for number in range(first, last + 1)],
         columns=[Tick(x_of(share / 100), f"{share} %") for share in range(0, 101, 20)],
-        least=least,
-        most=most,
     )
+
+
+def curve_of(
+    share: Sequence[float],
+    quality: Sequence[float] | None,
+    low: Sequence[float] | None,
+    high: Sequence[float] | None,
+    plot: Plot,
+) -> Curve | None:
+    """Return a curve on a plot's scale; None without quality."""
+    if quality is None:
+        return None
+    x = [x_of(one) for one in share]
+    line = _points([(at, plot.y(one)) for at, one in zip(x, quality, strict=True)])
+    if low is None or high is None:
+        return Curve(line, None)
+    around = [*zip(x, low, strict=True), *reversed(list(zip(x, high, strict=True)))]
+    return Curve(line, _points([(at, plot.y(one)) for at, one in around]))
 
 
 def x_of(share_weak: float) -> float:

@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 
 INK, MUTED, GRID, PAPER = "#1b2430", "#5b6675", "#dde2e8", "#fffffe"
 ROUTER, ORACLE, OTHER, MISS = "#0b6e6e", "#8a5a00", "#7a828e", "#c2410c"
+SECOND = "#5b3fb5"
+"""Two looks, wherever one look is `ROUTER`."""
 VARIABLES = {
     INK: "ink",
     MUTED: "muted",
@@ -25,6 +27,7 @@ VARIABLES = {
     ORACLE: "oracle",
     OTHER: "other",
     MISS: "miss",
+    SECOND: "second",
 }
 _DPI = 160
 STYLE: dict[Any, Any] = {

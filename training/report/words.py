@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from turnout.serving.bundles.bundle import Pair, Policy
+from turnout.training.policy.by_task import task_of
 
 NONE = "\u2013"
 _SPACE = "\u00a0"
@@ -27,6 +28,20 @@ def number(value: float | None) -> str:
     if value is None:
         return NONE
     return f"{value:.4f}" if abs(value) < 0.1 else f"{value:.3f}"
+
+
+def rule_of_three(t_strong: float, t_weak: float, t_accept: float) -> str:
+    """What three thresholds do, in one sentence without its full stop."""
+    if t_accept > 1.0 or t_strong > 1.0:
+        return "Nothing is tried, and everything goes to the strong model"
+    tried = f"Tried from a p_match of {t_strong:.3f} on, accepted from {t_accept:.3f} on the second look"
+    return tried + (f"; unchecked from {t_weak:.3f}" if t_weak <= 1.0 else "; none unchecked")
+
+
+def milliseconds(value: float) -> str:
+    """A time as `340 ms` or `1.26 s`, with a real minus."""
+    size = f"{abs(value):.0f}{_SPACE}ms" if abs(value) < 999.5 else f"{abs(value) / 1000:.2f}{_SPACE}s"
+    return f"{chr(0x2212) if value < 0 else ''}{size}"
 
 
 def between(interval: tuple[float, float] | None, *, as_percent: bool, digits: int = 1) -> str:
@@ -72,8 +87,11 @@ def change_between(low: float, high: float) -> str:
 def policy_rule(policy: Policy, pair: Pair) -> str:
     """What the policy asks for, in one sentence."""
     wanted = target(policy.target)
+    task = task_of(policy)
+    whom = f"the requests of task {task}" if task else "all requests"
     rules = {
-        "max_worse": f"At most {wanted} of all requests get a worse answer than {pair.strong} would have given.",
+        "max_worse": f"At most {wanted} of {whom} get a worse answer than {pair.strong} would have given.",
+        "max_worse_of_weak": f"At most {wanted} of what {pair.weak} answers is worse than {pair.strong} would be.",
         "min_quality": f"Keep at least {wanted} of {pair.strong}'s mean quality.",
         "max_strong_share": f"Send at most {wanted} of the requests to {pair.strong}.",
         "max_cost_usd_per_1k": f"Spend at most ${policy.target:g} on 1,000 requests, at the best quality that buys.",

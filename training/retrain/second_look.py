@@ -21,7 +21,7 @@ from turnout.serving.decision.routes import Action, Verdict
 from turnout.serving.router.checker import CheckerModel, CheckHead
 from turnout.serving.router.model import RouterModel
 from turnout.training.arrays import Ints
-from turnout.training.check.rows import answer_of
+from turnout.training.dataset.answers import answer_of
 from turnout.training.logs.records import Record
 from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
 

@@ -15,12 +15,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from turnout.serving.router.features import Featurizer
 from turnout.serving.router.prompt import Prompt
 from turnout.serving.router.redaction import redact
 from turnout.serving.router.ties import key_digest
+from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.costs import tokens_of
 from turnout.training.dataset.features.keep import Keeping
-from turnout.training.dataset.features.schema import ROW_COLUMNS, SHINGLES, TIES
+from turnout.training.dataset.features.schema import ANSWER_FIELDS, ROW_COLUMNS, SHINGLES, TIES
 from turnout.training.dataset.measures import PromptMeasures
 from turnout.training.dataset.shingles import Hashes, shingle_hashes
 from turnout.training.dataset.splits import group_keys, user_texts
@@ -64,7 +66,8 @@ def kept_columns(
     )
     texts = user_texts(records, keeping.harness_rules)
     shingles = {SHINGLES.name: _shingle_column(list(shingle_hashes(texts)))}
-    return _row_columns(records, texts, keeping.salt) | _feature_columns(table) | shingles
+    answered = _answer_columns(records, prompts, keeping, encoder)
+    return _row_columns(records, texts, keeping.salt) | _feature_columns(table) | answered | shingles
 
 
 def _redacted(prompt: Prompt) -> Prompt:
@@ -104,6 +107,37 @@ def _feature_columns(table: FeatureTable) -> dict[str, pa.Array]:
         "lexical_counts": _lists(counts.indptr, counts.data.astype(np.uint16)),
         "structural": _rows(table.structural),
     }
+
+
+def _answer_columns(
+    records: Sequence[Record], prompts: Sequence[Prompt], keeping: Keeping, encoder: EncoderModel
+) -> dict[str, pa.Array]:
+    read = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, keeping.harness_rules).ngrams
+    ours = [replace(record, prompt=prompt) for record, prompt in zip(records, prompts, strict=True)]
+    found = Answers.of([_redacted_answer(record) for record in ours] if keeping.redacts else ours, read)
+    places = {row: place for place, row in enumerate(found.place.tolist())}
+    order = [places.get(row) for row in range(len(records))]
+
+    def column(name: str, values: Callable[[int], Any]) -> pa.Array:
+        kind = next(field.type for field in ANSWER_FIELDS if field.name == name)
+        return pa.array([None if place is None else values(place) for place in order], kind)
+
+    counts = found.rows.counts
+    return {
+        "answer_buckets": column("answer_buckets", lambda place: counts[place].indices.tolist()),
+        "answer_counts": column("answer_counts", lambda place: counts[place].data.astype(np.uint16).tolist()),
+        "answer_structure": column("answer_structure", lambda place: found.rows.structure[place].tolist()),
+        "answer_signals": column("answer_signals", lambda place: found.rows.signals[place].tolist()),
+        "answer_shape": column("answer_shape", lambda place: int(found.rows.shape[place])),
+        "weak_latency_ms": pa.array([record.weak and record.weak.latency_ms for record in records], pa.float64()),
+        "strong_latency_ms": pa.array([record.strong and record.strong.latency_ms for record in records], pa.float64()),
+    }
+
+
+def _redacted_answer(record: Record) -> Record:
+    if record.weak is None or record.weak.content is None:
+        return record
+    return replace(record, weak=replace(record.weak, content=redact(record.weak.content)))
 
 
 def _rows(matrix: NDArray[np.float32]) -> pa.Array:

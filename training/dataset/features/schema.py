@@ -72,11 +72,23 @@ TIES = ("near_duplicate_of", "minhash")
 """What is known of a row only when all have been seen: from the column `SHINGLES`, which is not written."""
 SHINGLES = pa.field("shingles", pa.large_list(pa.uint64()))
 
+ANSWER_FIELDS = [
+    pa.field("answer_buckets", pa.large_list(pa.uint32())),  # of the weak model's answer; null in rows without one
+    pa.field("answer_counts", pa.large_list(pa.uint16())),
+    pa.field("answer_structure", pa.large_list(pa.float64())),
+    pa.field("answer_signals", pa.large_list(pa.float64())),
+    pa.field("answer_shape", pa.int8()),
+    pa.field("weak_latency_ms", pa.float64()),
+    pa.field("strong_latency_ms", pa.float64()),
+]
+"""What a second look learns from; files of before lack these columns, and give bundles without one."""
+
 _FEATURE_TYPES = (pa.float32(), pa.uint32(), pa.uint16(), pa.float32())
 FIELDS = [
     *(pa.field(name, kind) for name, kind in ROW_COLUMNS),
     # Lists of no fixed size, which Parquet does not give back where some rows are null.
     *(pa.field(name, pa.large_list(kind)) for name, kind in zip(FEATURE_COLUMNS, _FEATURE_TYPES, strict=True)),
+    *ANSWER_FIELDS,
 ]
 """The columns beside the labels."""
 MADE_FIELDS = [*(field for field in FIELDS if field.name not in TIES), SHINGLES]

@@ -267,6 +267,8 @@ def _unmarked(text: str) -> tuple[Stretch, ...]:
     if corrected:
         text = text[corrected[-1].end() :].lstrip(" ,.:;-—\n")
     pieces = [piece.strip() for piece in _SENTENCE_END.split(text) if piece and piece.strip(" \t*_#-")]
+    if "```" in text or "~~~" in text:
+        pieces = [piece for piece in pieces if not _FENCE.fullmatch(piece)]
     if not text or not pieces:
         return ()
     if len(pieces) == 1 and len(text) <= 2 * SHORT_ANSWER_CHARS:
@@ -313,9 +315,19 @@ WORKED_EQUATIONS = 3
 def is_lone(text: str) -> bool:
     """Whether a piece is a value or a name standing alone: few words, no verb to be seen."""
     plain = text.strip(" \t*_`#:.!")
-    return 0 < len(plain) <= SHORT_ANSWER_CHARS // 2 and len(plain.split()) <= 4 and not _LIST_ITEM.match(text)
+    return (
+        0 < len(plain) <= SHORT_ANSWER_CHARS // 2
+        and len(plain.split()) <= 4
+        and not (_LIST_ITEM.match(text) or _OF_OTHER.match(text))
+    )
 
 
+_FENCE = re.compile(r"[`~]{3,}\w*")
+_OF_OTHER = re.compile(
+    r"\W*(?!(?:the )?(?:grand |final )?(?:total|result|sum|value|solution|output|label|class|category|sentiment|verdict)\b)[^\W\d_]{2,}[\w ]{0,30}\W{0,2}:\W*\s",  # noqa: E501
+    re.IGNORECASE,
+)
+"""What begins as "Confidence: " gives the value of another thing."""
 _LIST_ITEM = re.compile(r"\s*(?:[-•]\s|\d{1,2}[.)]\s|#{1,6}\s|\w+:$)")
 
 

@@ -362,7 +362,7 @@ def test_recalibration_puts_the_second_look_right_again_and_keeps_its_regression
     ).two_looks
     assert looks.n == stale.n == 900
     assert looks.metrics.ece < 0.06 < stale.metrics.ece
-    assert looks.metrics.auroc == pytest.approx(stale.metrics.auroc, abs=0.01)
+    assert looks.metrics.auroc > stale.metrics.auroc - 0.05  # its first look was calibrated anew too
 
 
 def test_recalibration_on_rows_without_answers_says_so_and_leaves_the_second_look_out(
@@ -386,7 +386,8 @@ def test_evaluate_gives_both_looks_and_the_policies_on_rows_not_seen(checked: tu
     looks = evaluate_bundle(bundle, data, policy, early_exit=True, include_seen=False, seed=0, reporter=QUIET).two_looks
     assert looks.metrics.auroc > 0.75 > looks.first.auroc
     assert [kind.name for kind in looks.kinds if kind.name != "any"] == ["mean_logprob"]
-    assert looks.kinds[0].rests_on["signals"] > 0.5
+    rests_on = looks.kinds[0].rests_on
+    assert rests_on["answer"] + rests_on["signals"] > 0.8  # the letter tells it too
     landing = next(landing for landing in looks.landings if landing.policy == "max_worse=0.05")
     assert landing.two_looks.answered_weak == pytest.approx(policy.checked.share_answered_weak, abs=0.1)
     assert landing.two_looks.worse < 0.08

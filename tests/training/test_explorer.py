@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.training.looks import both_looks, checked_manifest, judged
 from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
 from tests.training.outcomes import full_outcomes, served
 from turnout.serving.bundles.bundle import Manifest, Pair
@@ -285,3 +286,51 @@ def test_models_without_a_price_leave_the_price_to_the_reader(evaluation: Evalua
     assert "price list lacks one of the models" in text
     assert "</script><b>" not in text
     assert text.count("</script>") == 2
+
+
+@pytest.fixture(scope="module")
+def two_looks(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Explorer]:
+    """Return the report of a bundle with a second look, and what its explorer is to show."""
+    outcomes = full_outcomes(600)
+    looks = both_looks(outcomes)
+    manifest = checked_manifest(looks)
+    whole = msgspec.structs.replace(evaluation, two_looks=judged(outcomes, looks, manifest, n_bootstraps=20))
+    page = render_report(manifest, whole, tmp_path_factory.mktemp("two"))
+    return page, explorer(manifest, whole.thresholds, whole.two_looks)
+
+
+def test_two_looks_show_what_python_computed_and_one_look_comes_back(browser, two_looks: tuple[Path, Explorer]):
+    page, shown = two_looks
+    watched = open_page(browser, page)
+    watched.page.locator("#looks-two").check()
+    last = len(shown.second.positions) - 1
+    for place in (shown.second.start, 0, last // 2, last):
+        at = shown.second.positions[place]
+        watched.move_to(at)
+        assert watched.text("at-rule") == at.rule
+        assert watched.text("at-waits") == at.more
+        assert watched.text("at-kept") == at.kept
+        assert watched.text("at-cost") == words.monthly(shown.cost_at(at))
+        assert float(watched.page.locator("#mark").get_attribute("cx")) == at.x
+    assert not watched.page.locator("#jumps-one").is_visible()
+    watched.page.locator("#looks-one").check()
+    assert watched.text("at-threshold") == shown.positions[shown.start].threshold
+    assert not watched.page.locator("#rule-two").is_visible()
+    assert watched.complaints == []
+    watched.page.context.close()
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_thumb_of_the_slider_lies_under_the_mark(browser, two_looks: tuple[Path, Explorer], width: int):
+    page, shown = two_looks
+    watched = open_page(browser, page, viewport={"width": width, "height": 900})
+    for place in (0, len(shown.positions) // 2, len(shown.positions) - 1):
+        watched.move_to(shown.positions[place])
+        box = watched.page.locator("#threshold").bounding_box()
+        thumb = 1.2 * 16
+        value = float(watched.page.locator("#threshold").input_value()) / 10_000
+        mark = watched.page.locator("#mark").bounding_box()
+        expected = box["x"] + thumb / 2 + (box["width"] - thumb) * value
+        assert mark["x"] + mark["width"] / 2 == pytest.approx(expected, abs=2.0)
+    assert watched.page.evaluate("document.documentElement.scrollWidth") <= width
+    watched.page.context.close()

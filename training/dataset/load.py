@@ -7,7 +7,6 @@ that nothing is left to be embedded. Their records hold no prompt, no answer and
 from __future__ import annotations
 
 import hashlib
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -197,9 +196,7 @@ def _record(row: dict[str, Any], path: str, number: int) -> Record:
 def _self_check(row: dict[str, Any]) -> float | None:
     """Return the self-check, which was a call of its own and costs."""
     signals = row["answer_signals"]
-    if signals is None or math.isnan(signals[SIGNALS.index("self_check")]):
-        return None
-    return float(signals[SIGNALS.index("self_check")])
+    return None if signals is None else signals[SIGNALS.index("self_check")]
 
 
 def _measures(rows: list[dict[str, Any]]) -> PromptMeasures:

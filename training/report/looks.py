@@ -73,9 +73,9 @@ def looks_context(looks: TwoLooks | None, pair: Pair) -> Mapping[str, Any]:
 
 
 def shown_kinds(looks: TwoLooks) -> list[SignalKind]:
-    """Return the kinds; "any" only where there are several kinds to sum up."""
+    """Return the kinds; "any" where it does not only repeat the one kind that there is."""
     single = [kind for kind in looks.kinds if kind.name not in {"any", "none"}]
-    return [kind for kind in looks.kinds if kind.name != "any" or len(single) > 1]
+    return [kind for kind in looks.kinds if kind.name != "any" or len(single) != 1]
 
 
 def draw_two_looks(looks: TwoLooks, pair: Pair) -> Figure:
@@ -120,7 +120,7 @@ def _curve(axes: Any, path: Path, title: str, colour: str, *, is_band: bool, is_
 
 def draw_second_reliability(looks: TwoLooks) -> Figure:
     """Match rate over p_match of the second look, a panel for each kind of signal, on one scale."""
-    kinds = [kind for kind in shown_kinds(looks) if kind.name != "any"]
+    kinds = _single(looks)
     figure = Figure(figsize=(8.2, 3.4), layout=ConstrainedLayoutEngine(wspace=0.04))
     panels = figure.subplots(1, max(1, len(kinds)), squeeze=False, sharex=True, sharey=True)[0]
     lowest = min((min(one.low, one.p_match) for kind in kinds for one in kind.reliability), default=0.5)
@@ -138,7 +138,7 @@ def draw_second_reliability(looks: TwoLooks) -> Figure:
 
 def draw_rests_on(looks: TwoLooks) -> Figure | None:
     """Bars of what prompt, answer and signals make of the spread; None where that is unknown."""
-    kinds = [kind for kind in shown_kinds(looks) if kind.rests_on and kind.name != "any"][::-1]
+    kinds = [kind for kind in _single(looks) if kind.rests_on][::-1]
     if not kinds:
         return None
     figure = Figure(figsize=(8.2, 0.9 + 0.48 * len(kinds)), layout="constrained")
@@ -159,6 +159,11 @@ def draw_rests_on(looks: TwoLooks) -> Figure | None:
     axes.grid(visible=False)
     axes.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=3)
     return figure
+
+
+def _single(looks: TwoLooks) -> list[SignalKind]:
+    """Return the kinds that are drawn: each alone, or all together where each has too few rows."""
+    return [kind for kind in shown_kinds(looks) if kind.name != "any"] or shown_kinds(looks)
 
 
 def _short(kind: SignalKind) -> str:

@@ -127,7 +127,7 @@ def _answer_columns(
         "answer_buckets": column("answer_buckets", lambda place: counts[place].indices.tolist()),
         "answer_counts": column("answer_counts", lambda place: counts[place].data.astype(np.uint16).tolist()),
         "answer_structure": column("answer_structure", lambda place: found.rows.structure[place].tolist()),
-        "answer_signals": column("answer_signals", lambda place: found.rows.signals[place].tolist()),
+        "answer_signals": column("answer_signals", lambda place: _known(found.rows.signals[place])),
         "answer_shape": column("answer_shape", lambda place: int(found.rows.shape[place])),
         "weak_latency_ms": pa.array([record.weak and record.weak.latency_ms for record in records], pa.float64()),
         "strong_latency_ms": pa.array([record.strong and record.strong.latency_ms for record in records], pa.float64()),
@@ -151,3 +151,7 @@ def _shingle_column(rows: Sequence[Hashes]) -> pa.Array:
 
 def _lists(ends: NDArray[Any], values: NDArray[Any]) -> pa.Array:
     return pa.LargeListArray.from_arrays(pa.array(ends, pa.int64()), pa.array(values))
+
+
+def _known(values: NDArray[np.float64]) -> list[float | None]:
+    return [None if np.isnan(value) else float(value) for value in values]

@@ -76,7 +76,7 @@ ANSWER_FIELDS = [
     pa.field("answer_buckets", pa.large_list(pa.uint32())),  # of the weak model's answer; null in rows without one
     pa.field("answer_counts", pa.large_list(pa.uint16())),
     pa.field("answer_structure", pa.large_list(pa.float64())),
-    pa.field("answer_signals", pa.large_list(pa.float64())),
+    pa.field("answer_signals", pa.large_list(pa.float64())),  # null for one that did not come
     pa.field("answer_shape", pa.int8()),
     pa.field("weak_latency_ms", pa.float64()),
     pa.field("strong_latency_ms", pa.float64()),

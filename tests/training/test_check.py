@@ -389,8 +389,10 @@ def test_evaluate_gives_both_looks_and_the_policies_on_rows_not_seen(checked: tu
     rests_on = looks.kinds[0].rests_on
     assert rests_on["answer"] + rests_on["signals"] > 0.8  # the letter tells it too
     landing = next(landing for landing in looks.landings if landing.policy == "max_worse=0.05")
-    assert landing.two_looks.answered_weak == pytest.approx(policy.checked.share_answered_weak, abs=0.1)
-    assert landing.two_looks.worse < 0.08
+    read = read_records(find_logs([str(log)]), bundle.manifest.pair, Reading())
+    rows = predict_rows(bundle, read.rows, policy, early_exit=True, reporter=QUIET)
+    shown = [row.action == "weak" or (row.action, row.verdict) == ("try", "accept") for row in rows]
+    assert landing.two_looks.answered_weak == pytest.approx(np.mean(shown), abs=0.02)
 
 
 def test_cap_on_waiting_is_kept_by_every_policy(encoder: EncoderModel, checked: tuple[Path, Bundle], tmp_path: Path):

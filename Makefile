@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
+.PHONY: system-deps demo docs release test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -114,6 +114,11 @@ $(CRDS)/node_modules/.package-lock.json: $(CRDS)/package.json
 	cd $(CRDS) && npm install --silent --no-package-lock --no-audit --no-fund
 	@touch $@
 
+docs: $(VENV)/.dev  ## write the generated pages, then the site into site/, which needs no network
+	$(BIN)/python -m docs.generate
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site: site/index.html"
+
 proto: $(VENV)/.dev  ## generate the gRPC stubs again
 	$(BIN)/python -m turnout.serving.pb.generate
 
@@ -163,6 +168,20 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	-@$(MAKE) --keep-going bench-peers  # a peer that can't be installed is left out by name
 	$(BIN)/python -m tests.bench.serving
 
+# Two environments: the wheel alone, whose list of parts is the SBOM, and the tools that look at it.
+release: $(VENV)/.dev  ## wheel, source archive, their checks, an SBOM and checksums, into dist/
+	rm -rf dist .venv-release .venv-release-tools
+	$(BIN)/python -m build --outdir dist .
+	$(PYTHON) -m venv .venv-release-tools
+	.venv-release-tools/bin/pip install --quiet twine cyclonedx-bom
+	.venv-release-tools/bin/twine check --strict dist/*.whl dist/*.tar.gz
+	$(PYTHON) -m venv .venv-release
+	.venv-release/bin/pip install --quiet dist/*.whl
+	.venv-release/bin/pip uninstall --quiet --yes pip setuptools
+	cd dist && ../.venv-release/bin/turnout route "What is the capital of France?" --json
+	.venv-release-tools/bin/cyclonedx-py environment --output-reproducible --of JSON --output-file dist/turnout.cdx.json .venv-release
+	cd dist && sha256sum turnout* > SHA256SUMS && cat SHA256SUMS
+
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy $(DEMO) node_modules dist
+	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy .venv-release .venv-release-tools $(DEMO) node_modules dist site
 	rm -rf $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules

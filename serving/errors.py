@@ -22,7 +22,11 @@ Whatever the error, the caller uses the strong model: that costs money, never qu
 
 from __future__ import annotations
 
+import errno
+from pathlib import Path
 from typing import ClassVar, Literal
+
+import turnout
 
 EXIT_OK = 0
 EXIT_DATA_REFUSED = 1
@@ -42,6 +46,20 @@ StatusName = Literal[
     "INTERNAL",
 ]
 """Of `grpc.StatusCode`, by name: a command that opens no channel need not import gRPC, a third of its start."""
+
+
+def how_to_install(extra: str = "") -> str:
+    """Return how to install an extra (or what is missing of the base), by the command that fits this installation.
+
+    No package index has Turnout under its name: an editable checkout names its folder, anything else the wheel.
+    """
+    checkout = Path(__file__).resolve().parents[1]
+    part = f"[{extra}]" if extra else ""
+    what = f"install the extra `{extra}`: " if extra else ""
+    if (checkout / "pyproject.toml").is_file():
+        return f"{what}pip install -e '{checkout}{part}'"
+    wheel = f"FOLDER/turnout-{turnout.__version__}-py3-none-any.whl{part}"
+    return f"{what}pip install '{wheel}', with the FOLDER of your wheel"
 
 
 class TurnoutError(Exception):
@@ -143,3 +161,36 @@ class PriceUnknown(TurnoutError):
     """The price list holds no price for a model."""
 
     exit_code = EXIT_USAGE
+
+
+SAYS_WHAT_LIES_THERE = frozenset(
+    {
+        errno.ENOENT,
+        errno.ENOTDIR,
+        errno.EISDIR,
+        errno.EACCES,
+        errno.EPERM,
+        errno.ELOOP,
+        errno.ENAMETOOLONG,
+        errno.EINVAL,
+    }
+)
+"""What the system says of a file that is gone, was moved or may not be read: somebody changed something."""
+
+
+def failed_look(error: BaseException) -> str | None:
+    """Return why nothing could be seen, where the system failed and the file need not be the reason; else None.
+
+    No descriptors or memory left, a disk or a network that fails: such a look says nothing of the file and is repeated.
+    What `error` was made from counts as well.
+    """
+    seen: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in seen:
+        seen.add(id(link))
+        if isinstance(link, MemoryError):
+            return "no memory left"
+        if isinstance(link, OSError) and link.errno is not None and link.errno not in SAYS_WHAT_LIES_THERE:
+            return link.strerror or type(link).__name__
+        link = link.__cause__ or link.__context__
+    return None

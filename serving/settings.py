@@ -86,6 +86,9 @@ class ServerSettings:
         log_decisions: what the decision log in `spool` keeps of each prompt. Off unless asked for: prompts are personal
             data, and an update must not begin to keep them. `digest` keeps no text, but counts of its word pieces
             and, where both models' answers are wanted, a vector: what a router is learned from.
+        tighten: whether a promise (`max_worse`) is served at stricter thresholds while judged pairs of the month say
+            that it would break. Needs `spool` for the outcomes, and `rules` that explore `both`. Costs a tenth to a
+            third of what the weak model answers (decisions/serving/0005).
         compact_to: folder that sealed files of `spool` are compacted into, as Parquet, by a process of its own at the
             lowest priority; None leaves that to a timer of the operator's. Needs the extra `train`.
         compact_keep_days: days that are kept there; None keeps all.
@@ -132,6 +135,7 @@ class ServerSettings:
     spool_max_age_s: float = 3600.0
     spool_max_pending: int = 4096
     log_decisions: LogDecisions = LogDecisions.OFF
+    tighten: bool = False
     compact_to: Path | None = None
     compact_keep_days: int | None = None
     tls_cert: Path | None = None
@@ -213,6 +217,10 @@ class ServerSettings:
     def _check_spool(self) -> None:
         if self.log_decisions is not LogDecisions.OFF and self.spool is None:
             raise SettingsRefused(f"log_decisions: {self.log_decisions} needs a folder to write to; give spool as well")
+        if self.tighten and (self.spool is None or self.rules is None):
+            raise SettingsRefused(
+                "tighten: expected spool and rules as well; it goes by outcomes of requests that `both` explored"
+            )
         if self.compact_keep_days is not None and (self.compact_to is None or self.compact_keep_days < 1):
             raise SettingsRefused("compact_keep_days: expected 1 or more, and compact_to as well")
         if not 1 << 10 <= self.spool_max_file_bytes <= 1 << 30:

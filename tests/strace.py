@@ -16,6 +16,7 @@ from tests.watching import debian_program
 from turnout.serving.quiet import SWITCHES
 
 _ADDRESS = re.compile(r'inet_(?:addr\("|pton\(AF_INET6, ")([^"]+)"')
+_ENDPOINT = re.compile(r'sin6?_port=htons\((\d+)\)[^}]*?inet_(?:addr\("|pton\(AF_INET6, ")([^"]+)"')
 _CACHES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "MPLCONFIGDIR", "TURNOUT_CACHE")
 
 
@@ -49,7 +50,13 @@ class Traced:
     def addresses(self) -> set[str]:
         """Return every address of another machine that something was sent or connected to."""
         said = self.calls.read_text(errors="replace") if self.calls.exists() else ""
-        return {found for found in _ADDRESS.findall(said) if not ipaddress.ip_address(found).is_loopback}
+        found = {address.removeprefix("::ffff:") for address in _ADDRESS.findall(said)}
+        return {address for address in found if not ipaddress.ip_address(address).is_loopback}
+
+    def endpoints(self) -> set[tuple[str, int]]:
+        """Return every address and port, of this machine too, that something was sent or connected to."""
+        said = self.calls.read_text(errors="replace") if self.calls.exists() else ""
+        return {(host.removeprefix("::ffff:"), int(port)) for port, host in _ENDPOINT.findall(said) if int(port)}
 
     def left(self) -> set[str]:
         """Return the files below home and temporary folder, relative to either."""

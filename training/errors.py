@@ -14,7 +14,7 @@ turnout.serving.errors.TurnoutError
 
 from __future__ import annotations
 
-from turnout.serving.errors import EXIT_USAGE, TurnoutError
+from turnout.serving.errors import EXIT_USAGE, TurnoutError, how_to_install
 
 EXIT_PENDING = 5
 
@@ -65,4 +65,4 @@ class MissingExtra(TurnoutError):
     exit_code = EXIT_USAGE
 
     def __init__(self, extra: str, missing: str) -> None:
-        super().__init__(f"needs {missing}, which is not installed; get it with: pip install 'turnout[{extra}]'")
+        super().__init__(f"needs {missing}; {how_to_install(extra)}")

@@ -19,6 +19,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from turnout.serving.access.validity import Validity, validities
+from turnout.serving.errors import failed_look
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.settings import ServerSettings, SettingsRefused
 
@@ -119,6 +120,7 @@ class Certificates(Generic[T]):
         self._make = make
         self._metrics = metrics
         self._looks_again_s = math.inf
+        self._say_again_s = -math.inf
         try:
             self._seen = files.state()
             self.latest = make()
@@ -131,6 +133,9 @@ class Certificates(Generic[T]):
         try:
             state = self._files.state()
         except OSError as error:
+            if failed_look(error) is not None:
+                self._unread(error)
+                return None
             state = ()
             if self._seen:
                 _log.warning("the last good certificate stays: %s: %s", error.filename, error.strerror)
@@ -142,6 +147,9 @@ class Certificates(Generic[T]):
         try:
             self.latest = self._make()
         except (OSError, SettingsRefused) as error:
+            if failed_look(error) is not None:
+                self._unread(error)
+                return None
             self._looks_again_s = time.monotonic() + LOOKS_AGAIN_S
             if is_new:
                 _log.warning("the last good certificate stays: %s", error)
@@ -152,6 +160,16 @@ class Certificates(Generic[T]):
         self._reloaded(ok=True)
         self._tell()
         return self.latest
+
+    def _unread(self, error: Exception) -> None:
+        """Count a look that failed; the next handshake looks again, and the log hears of it once a minute."""
+        self._seen = ()
+        now_s = time.monotonic()
+        if now_s >= self._say_again_s:
+            self._say_again_s = now_s + LOOKS_AGAIN_S
+            _log.warning("the last good certificate stays, the files can't be looked at: %s", failed_look(error))
+        if self._metrics is not None:
+            self._metrics.looked("tls", "unread")
 
     def _reloaded(self, *, ok: bool) -> None:
         if self._metrics is not None:

@@ -24,6 +24,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from turnout.serving.errors import failed_look
 from turnout.serving.settings import SettingsRefused
 
 LOOK_EVERY_S = 1.0
@@ -37,6 +38,8 @@ _log = logging.getLogger("turnout.tokens")
 Method = Literal[
     "Route", "RouteBatch", "RouteStream", "ReportOutcome", "DescribeModel", "Check", "CheckBatch", "CheckStream", "*"
 ]
+State = tuple[int, int, int]
+Result = Literal["ok", "refused", "unread"]
 NAME = r"\A[A-Za-z0-9._-]{1,100}\Z"
 Digest = Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 
@@ -61,15 +64,16 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class TokensFile:
     """The tokens of a file, read again when it changes; a bad file is refused whole and the last good one stays."""
 
-    def __init__(self, path: Path, on_reload: Callable[[bool], None] = lambda _: None) -> None:
-        """Read the file; `on_reload` is told of each change whether it was taken.
+    def __init__(self, path: Path, on_reload: Callable[[Result], None] = lambda _: None) -> None:
+        """Read the file; `on_reload` is told of each change whether it was taken, and of looks that failed.
 
         Raises:
             SettingsRefused: the file can't be used.
         """
         self._on_reload = on_reload
         self._path = path
-        self._seen = _state(path)
+        self._seen: State | None = _state(path)
+        self._said = ""
         self._tokens = read_tokens(path)
         self._looked_s = time.monotonic()
 
@@ -91,18 +95,30 @@ class TokensFile:
         if now_s - self._looked_s < LOOK_EVERY_S:
             return
         self._looked_s = now_s
+        state = None
         try:
             state = _state(self._path)
             if state == self._seen:
                 return
-            self._seen = state
             self._tokens = read_tokens(self._path)
         except SettingsRefused as error:
-            _log.warning("the tokens read last stay: %s", error)
-            self._on_reload(False)  # noqa: FBT003  # one argument, one meaning
+            self._refuse(state, error)
         else:
+            self._seen, self._said = state, ""
             _log.info("%s: %d tokens", self._path, len(self._tokens))
-            self._on_reload(True)  # noqa: FBT003
+            self._on_reload("ok")
+
+    def _refuse(self, state: State | None, error: SettingsRefused) -> None:
+        """Keep the tokens read last; a file that could not be looked at is looked at again, for it may revoke some."""
+        is_failed = failed_look(error) is not None
+        if not is_failed:
+            if state == self._seen:
+                return  # gone, and that was said
+            self._seen = state
+        if not is_failed or str(error) != self._said:
+            _log.warning("the tokens read last stay: %s", error)
+        self._said = str(error)
+        self._on_reload("unread" if is_failed else "refused")
 
 
 def read_tokens(path: Path) -> tuple[Token, ...]:
@@ -147,7 +163,7 @@ def _reason(error: Exception) -> str:
     return f"got something else {where}".strip()
 
 
-def _state(path: Path) -> tuple[int, int, int]:
+def _state(path: Path) -> State:
     try:
         stat = path.stat()
     except OSError as error:

@@ -37,6 +37,25 @@ class _Spread(msgspec.Struct, frozen=True):
     n: list[int]
 
 
+class _Task(msgspec.Struct, frozen=True):
+    """What is read of the slice of a task."""
+
+    name: str
+    n: int
+
+
+class _Slices(msgspec.Struct, frozen=True):
+    """What is read of all slices."""
+
+    task: list[_Task] = []
+
+
+class _Sliced(msgspec.Struct, frozen=True):
+    """What is read of an evaluation for its tasks."""
+
+    slices: _Slices = _Slices()
+
+
 class _Measured(msgspec.Struct, frozen=True):
     """What is read of an evaluation."""
 
@@ -92,6 +111,17 @@ def read_baseline(evaluation: bytes | None) -> Baseline | None:
     share = found.share_out_of_distribution
     unlike = Bins(OUT_OF_DISTRIBUTION, np.array([0.5]), (found.n * (1 - share), found.n * share))
     return Baseline(found.n, (*bins, unlike))
+
+
+def read_tasks(evaluation: bytes | None) -> dict[str, int]:
+    """Return how many rows of each task an `evaluation.json` is of; empty where it names none."""
+    if evaluation is None:
+        return {}
+    try:
+        found = msgspec.json.decode(evaluation, type=_Sliced)
+    except msgspec.MsgspecError:
+        return {}  # as for the baseline
+    return {one.name: one.n for one in found.slices.task if one.name}
 
 
 def bins_of(name: str, edges: Sequence[float], n: Sequence[int]) -> Bins:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import hashlib
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 
-from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline, unseen_in
+from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline, read_tasks, unseen_in
 from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 from turnout.serving.bundles.risk_path import RiskPath, level_of
 from turnout.serving.bundles.second_look import CHECK_TOLERANCE, GoldenCheck, SecondLook
@@ -224,6 +225,7 @@ class Bundle:
         baseline: the traffic it was measured on; None where it does not say.
         checker: its second look; None where it has none.
         fast_head: the first stage of the model by itself; None where the graph is not made of two.
+        tasks: labelled rows of each task that its evaluation names.
     """
 
     manifest: Manifest
@@ -233,6 +235,7 @@ class Bundle:
     baseline: Baseline | None = None
     checker: CheckerModel | None = None
     fast_head: FastHead | None = None
+    tasks: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def unseen(self) -> tuple[str, ...]:
@@ -272,7 +275,8 @@ def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
     golden = _decode_golden(folder, contents[GOLDEN])
     _check_golden(folder, manifest, model, golden)
     checker = _open_checker(folder, contents, model) if CHECKER in contents else None
-    return Bundle(manifest, model, golden, folder, baseline, checker, fast_head)
+    tasks = read_tasks(contents.get(EVALUATION))
+    return Bundle(manifest, model, golden, folder, baseline, checker, fast_head, tasks)
 
 
 def _open_checker(folder: Path, contents: dict[str, bytes], model: RouterModel) -> CheckerModel:

@@ -17,7 +17,7 @@ import msgspec
 
 from turnout.serving.bundles.bundle import Manifest, load_bundle
 from turnout.serving.bundles.entry import Entry
-from turnout.serving.errors import TurnoutError
+from turnout.serving.errors import TurnoutError, how_to_install
 
 BUNDLE, PARENT, PARENT_VERSION = "turnout.bundle", "turnout.parent", "turnout.parent_version"
 CHAMPION = "champion"
@@ -81,7 +81,7 @@ def _client(uri: str) -> tuple[Any, type[Exception]]:
         from mlflow import MlflowClient  # noqa: PLC0415  # optional, and takes seconds
         from mlflow.exceptions import MlflowException  # noqa: PLC0415
     except ModuleNotFoundError as missing:
-        raise MlflowRefused(f"needs {missing.name}; get it with: pip install 'turnout[mlflow]'") from None
+        raise MlflowRefused(f"needs {missing.name}; {how_to_install('mlflow')}") from None
     return MlflowClient(uri, uri), MlflowException
 
 

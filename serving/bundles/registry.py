@@ -55,14 +55,15 @@ def resolve(source: Path) -> Path:
         BundleRefused: `CURRENT` can't be read, or names no folder beside it.
     """
     pointer = source / CURRENT
-    if not pointer.exists():
-        return source
     try:
+        if not pointer.exists():
+            return source
         version = pointer.read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+        folder = source / version
+        is_there = folder.is_dir()
+    except (OSError, ValueError) as error:
         raise BundleRefused(f"{pointer}: cannot be read: {error}; name a bundle with --bundle") from error
-    folder = source / version
-    if not version or Path(version).name != version or not folder.is_dir():
+    if not version or Path(version).name != version or not is_there:
         raise BundleRefused(f"{pointer}: names {version!r}, and there is no such folder beside it")
     return folder
 

@@ -13,6 +13,20 @@ CHECK_TOLERANCE = 1e-4
 """Largest accepted difference of a golden check: no encoder runs, so that only float rounding can differ."""
 
 
+class Spread(msgspec.Struct, frozen=True):
+    """How one measure of checked answers is spread over the rows that the default policy would try.
+
+    Attributes:
+        name: `p_match_checked`, `mean_logprob`, `self_check` or `log_characters` (log(1 + characters of the answer)).
+        edges: (b + 1,) ascending, of bins of equal width; two equal ones for a measure that never varied.
+        n: (b,) rows between them, those beyond in the outermost.
+    """
+
+    name: str
+    edges: list[float]
+    n: list[int]
+
+
 class SecondLook(msgspec.Struct, frozen=True):
     """What the second look was learned from and what it is worth, on rows told by fits without their group.
 
@@ -21,6 +35,8 @@ class SecondLook(msgspec.Struct, frozen=True):
         sources: sources with signals; each left out whole once to judge the signal head.
         n, metrics, intervals: of the rows with an answer, named as those of the first look.
         n_signals, metrics_signals, intervals_signals: of those of them with a signal; empty where they are too few.
+        n_tried: rows of the n that the default policy would try; what live verdicts are held against.
+        spreads: of their measures, each where enough rows have it; empty in bundles of before.
     """
 
     rows: int
@@ -32,6 +48,8 @@ class SecondLook(msgspec.Struct, frozen=True):
     n_signals: int = 0
     metrics_signals: dict[str, float | None] = {}
     intervals_signals: dict[str, tuple[float, float]] = {}
+    n_tried: int = 0
+    spreads: list[Spread] = []
 
 
 class GoldenCheck(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from turnout.serving.errors import EXIT_USAGE, TurnoutError
+from turnout.serving.errors import EXIT_USAGE, TurnoutError, how_to_install
 
 MAX_KEY_BYTES = 16 << 10
 
@@ -91,4 +91,5 @@ def _cryptography(module: str) -> Any:
     try:
         return importlib.import_module(f"cryptography.{module}")
     except ModuleNotFoundError:
-        raise KeyRefused("signatures need cryptography; get it with: pip install 'turnout[signing]'") from None
+        how = how_to_install("signing")
+        raise KeyRefused(f"signatures need cryptography; {how}") from None

@@ -16,13 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter, UnusedCliTokensError
 from cyclopts.config import Env, Toml
 
 import turnout
 from turnout.serving.cli.options import OPTION_NAMES
 from turnout.serving.cli.print_config import print_config
-from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError
+from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError, how_to_install
 
 ROUTE, TRAIN, OPERATE, BUNDLE = (
     Group(name, sort_key=place) for place, name in enumerate(("Route", "Train", "Operate", "Bundle"))
@@ -30,7 +30,7 @@ ROUTE, TRAIN, OPERATE, BUNDLE = (
 SERVING, TRAINING = "turnout.serving.cli", "turnout.training.cli"
 FOLDERS = {
     "bundle": (BUNDLE, "Look into a bundle, check it, or sign it."),
-    "models": (BUNDLE, "List, compare, promote, roll back, prune and publish bundles of the registry."),
+    "models": (BUNDLE, "List, add, compare, promote, roll back, prune and publish bundles of the registry."),
     "key": (BUNDLE, "Make keys that sign bundles."),
     "encoder": (BUNDLE, "Make encoders."),
     "rules": (OPERATE, "Check a rules file, or try it on a log."),
@@ -72,6 +72,7 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
     "models list": (BUNDLE, f"{SERVING}.models:list_models", "List all versions of all names."),
     "models show": (BUNDLE, f"{SERVING}.models:show", "Show the versions of a name and its history."),
     "models diff": (BUNDLE, f"{SERVING}.models:diff", "Show in what two bundles differ."),
+    "models add": (BUNDLE, f"{SERVING}.models:add", "Check a bundle and copy it into the registry."),
     "models promote": (BUNDLE, f"{SERVING}.models:promote", "Check a version, then put it into service."),
     "models rollback": (BUNDLE, f"{SERVING}.models:rollback", "Point CURRENT back to the version of before."),
     "models prune": (BUNDLE, f"{SERVING}.models:prune", "Delete old versions."),
@@ -87,11 +88,12 @@ def option_name(field: str) -> str:
     return OPTION_NAMES.get(field, field).lower().replace("_", "-")
 
 
-def build(words: Sequence[str] = ()) -> App:
+def build(words: Sequence[str] = (), *, whole: bool = False) -> App:
     """Return the command line.
 
     Args:
         words: those typed; the command that they name shows its whole docstring as help, the others their line here.
+        whole: every command shows its whole docstring, as the reference does; imports them all.
     """
     app = App(
         name="turnout",
@@ -109,7 +111,7 @@ def build(words: Sequence[str] = ()) -> App:
     typed = [word for word in words if not word.startswith("-")][:2]
     for name, (group, target, line) in COMMANDS.items():
         *folder, last = name.split()
-        asked = typed[: len(name.split())] == name.split()
+        asked = whole or typed[: len(name.split())] == name.split()
         where: dict[str, Any] = {"name": last} if folder else {"name": last, "group": group}
         (folders[folder[0]] if folder else app).command(target, **where, **({} if asked else {"help": line}))
     app.register_install_completion_command(help="Let your shell complete the commands and options.")
@@ -145,9 +147,29 @@ def run(words: Sequence[str]) -> Any:
         app.config = configuration(command, config)
         if print_config_:
             return print_config(app, command, tokens)
-        return app(tokens, exit_on_error=False, print_error=False)
+        try:
+            return app(tokens, exit_on_error=False, print_error=False)
+        except UnusedCliTokensError as error:
+            return app(_gathered(app, tokens, error), exit_on_error=False, print_error=False)
 
     return app.meta(words, exit_on_error=False, print_error=False)
+
+
+def _gathered(app: App, tokens: Sequence[str], error: UnusedCliTokensError) -> list[str]:
+    """Return the words with the logs that are named after an option beside the others, where a list's words must stand.
+
+    Raises:
+        UnusedCliTokensError: that of the first try, where the words left over are no logs.
+    """
+    _, bound, unused, _ = app.parse_known_args(tokens)
+    logs = bound.arguments.get("logs")
+    if not logs or any(word.startswith("-") for word in unused):
+        raise error
+    place = list(tokens).index(str(logs[-1])) + 1
+    later = list(tokens[place:])
+    for word in reversed(unused):
+        del later[len(later) - 1 - later[::-1].index(word)]
+    return [*tokens[:place], *unused, *later]
 
 
 def main() -> None:
@@ -167,7 +189,10 @@ def main() -> None:
         missing = _missing_module(error)
         if missing is None:
             raise
-        print(f"turnout: this command needs {missing}; get it with: pip install 'turnout[train]'", file=sys.stderr)
+        print(
+            f"turnout: this command needs {missing}; {how_to_install('train')}",
+            file=sys.stderr,
+        )
         sys.exit(EXIT_USAGE)
 
 

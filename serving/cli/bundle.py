@@ -8,21 +8,23 @@ import msgspec
 
 from turnout.serving.bundles.bundle import load_bundle, read_manifest, sign_bundle
 from turnout.serving.bundles.registry import find_bundle
-from turnout.serving.cli.options import AsJson, TrustedKey
+from turnout.serving.cli.options import AsJson, TrustedKey, say
 from turnout.serving.cli.tables import console, figures_table, policies_table
 
 
-def verify(bundle: Path, /, *, trusted_key: TrustedKey = None) -> None:
+def verify(bundle: Path, /, *, trusted_key: TrustedKey = None, as_json: AsJson = False) -> None:
     """Check every file's digest, open the graph and answer the golden prompts; exit code 3 when refused.
 
     Args:
         bundle: Folder of the bundle.
     """
     loaded = load_bundle(bundle, trusted_key)
-    print(f"{loaded.manifest.bundle_id}: {len(loaded.manifest.files)} files and {len(loaded.golden)} golden prompts ok")
+    name, files, golden = loaded.manifest.bundle_id, len(loaded.manifest.files), len(loaded.golden)
+    line = f"{name}: {files} files and {golden} golden prompts ok"
+    say(line, {"bundle": name, "files": files, "golden": golden, "signed": trusted_key is not None}, as_json=as_json)
 
 
-def sign(bundle: Path, /, *, key: Path) -> None:
+def sign(bundle: Path, /, *, key: Path, as_json: AsJson = False) -> None:
     """Check a bundle as `verify` does, then write manifest.sig; `serve --trusted-key` asks for it.
 
     Args:
@@ -30,7 +32,8 @@ def sign(bundle: Path, /, *, key: Path) -> None:
         key: PEM file with the Ed25519 private key (turnout key new).
     """
     load_bundle(bundle)
-    print(sign_bundle(bundle, key))
+    signature = sign_bundle(bundle, key)
+    say(str(signature), {"signature": signature}, as_json=as_json)
 
 
 def show(bundle: Path | None = None, /, *, as_json: AsJson = False) -> None:

@@ -1,4 +1,4 @@
-"""`turnout models`: bundles of the registry listed, compared, put into service, taken back, cleared away."""
+"""`turnout models`: bundles of the registry listed, added, compared, put into service, taken back, cleared away."""
 
 from __future__ import annotations
 
@@ -11,11 +11,12 @@ import msgspec
 from cyclopts import Parameter, validators
 from rich.table import Table
 
+from turnout.serving.bundles.adding import add_bundle
 from turnout.serving.bundles.bundle import Manifest, read_manifest
 from turnout.serving.bundles.entry import Change, Entry, names
 from turnout.serving.bundles.mlflow_registry import Published, publish_versions
 from turnout.serving.bundles.registry import models_folder
-from turnout.serving.cli.options import AsJson, TrustedKey
+from turnout.serving.cli.options import AsJson, TrustedKey, say
 from turnout.serving.cli.tables import console, number
 from turnout.serving.errors import BundleRefused
 
@@ -68,6 +69,19 @@ def diff(a: str, b: str, /, *, models: Models = None, as_json: AsJson = False) -
         b: The same.
     """
     print_differences(_folder(models), a, b, as_json=as_json)
+
+
+def add(
+    bundle: Path, name: Name, /, *, models: Models = None, trusted_key: TrustedKey = None, as_json: AsJson = False
+) -> None:
+    """Check a bundle and copy it into the registry; `models promote` puts it into service.
+
+    Args:
+        bundle: Folder of the bundle, trained with --name NAME.
+    """
+    version = add_bundle(_folder(models), bundle, name, trusted_key).version
+    line = f"{name}/{version} added; put it into service with: turnout models promote {name} {version}"
+    say(line, {"name": name, "version": version}, as_json=as_json)
 
 
 def promote(

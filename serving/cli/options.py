@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from cyclopts import Parameter, validators
 
 from turnout.serving.bundles.registry import find_bundle
@@ -29,6 +31,11 @@ Bundles = Annotated[
         help="Folder of a bundle that is served; again for more, the first is the default.",
     ),
 ]
+
+
+def say(line: str, result: Mapping[str, Any], *, as_json: bool) -> None:
+    """Print what a command did: the line for people, or the result as one line of JSON."""
+    print(msgspec.json.encode(result, enc_hook=str).decode() if as_json else line)
 
 
 def folders_of(bundles: tuple[Path, ...]) -> list[Path]:

@@ -28,6 +28,7 @@ class Overview(msgspec.Struct, frozen=True):
         queue_items: waiting or running now.
         in_flight: calls now.
         workers_ready: workers that take calls now.
+        workers_hung: workers that were killed and replaced because they hung, since the service started.
         cores: CPU seconds used a second.
         memory_mib: resident memory of all workers now.
         bundles: workers that serve each bundle now.
@@ -46,6 +47,7 @@ class Overview(msgspec.Struct, frozen=True):
     queue_items: int
     in_flight: int
     workers_ready: int
+    workers_hung: int
     cores: float
     memory_mib: float
     bundles: dict[str, int]
@@ -76,6 +78,7 @@ def overview(before: Snapshot, now: Snapshot) -> Overview:
         queue_items=round(now.total(f"{PREFIX}queue_items")),
         in_flight=round(now.total(f"{PREFIX}rpcs_in_flight")),
         workers_ready=round(now.total(f"{PREFIX}worker_ready")),
+        workers_hung=round(now.total(f"{PREFIX}worker_ends_total", cause="hung")),
         cores=change.of("worker_cpu_seconds_total") / seconds,
         memory_mib=now.total(f"{PREFIX}worker_memory_bytes") / (1 << 20),
         bundles=_bundles(now),

@@ -14,8 +14,9 @@ from cyclopts import Parameter
 from turnout.serving.bundles.bundle import load_bundle
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.cli.options import AsJson, ChampionOr
-from turnout.serving.client import Router
+from turnout.serving.client import Routed, Router
 from turnout.serving.decision.decision import Decision, decide, threshold_policy
+from turnout.serving.decision.routes import Reason
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_OK
 from turnout.serving.router.prompt import prompt_from_text
 
@@ -57,18 +58,19 @@ def route(
     return EXIT_OK
 
 
-def decision_line(decision: Decision) -> str:
-    """Return a decision as one line for people: `gpt-4o-mini (weak)  p_match 0.943 >= 0.910 ...`."""
-    head = f"{decision.model} ({decision.route})"
-    if decision.p_match is None:
-        return f"{head}  {decision.reason}  policy {decision.policy}"
-    if decision.confidence is None:
-        return f"{head}  p_match {decision.p_match:.3f}  policy {decision.policy}  {decision.reason} {decision.stage}"
-    sign = ">=" if decision.p_match >= decision.threshold else "<"
-    return (
-        f"{head}  p_match {decision.p_match:.3f} {sign} {decision.threshold:.3f}  "
-        f"confidence {decision.confidence:.3f}  policy {decision.policy}  {decision.reason} {decision.stage}"
-    )
+def decision_line(decision: Decision | Routed) -> str:
+    """Return a decision as one line: `gpt-4o-mini (weak)  p_match 0.943 >= 0.910  policy ...  MODEL FAST`."""
+    tier = decision.tier if isinstance(decision, Routed) else decision.route
+    parts = [f"{decision.model} ({tier})"]
+    if decision.p_match is not None and decision.reason == Reason.OUT_OF_DISTRIBUTION:
+        parts.append(f"p_match {decision.p_match:.3f}, unlike the training data")
+    elif decision.p_match is not None and decision.threshold is not None:
+        sign = ">=" if decision.p_match >= decision.threshold else "<"
+        parts.append(f"p_match {decision.p_match:.3f} {sign} {decision.threshold:.3f}")
+    if decision.policy:
+        parts.append(f"policy {decision.policy}")
+    parts.append(f"{decision.reason} {decision.stage}" if decision.p_match is not None else decision.reason)
+    return "  ".join(parts)
 
 
 def decision_json(decision: Decision, bundle_id: str) -> str:
@@ -112,7 +114,7 @@ def route_remotely(
     is_answered = routed.fallback_reason is None
     if as_json:
         return msgspec.json.encode(dataclasses.asdict(routed)).decode(), is_answered
-    why = f"fallback: {routed.fallback_reason}" if routed.fallback_reason else f"{routed.reason} {routed.stage}"
-    known = "" if routed.p_match is None else f"p_match {routed.p_match:.3f}  "
-    known += "" if routed.confidence is None else f"confidence {routed.confidence:.3f}  "
-    return f"{routed.model} ({routed.tier})  {known}{why}  {routed.latency_ms:.1f} ms", is_answered
+    said = (
+        decision_line(routed) if is_answered else f"{routed.model} ({routed.tier})  fallback: {routed.fallback_reason}"
+    )
+    return f"{said}  {routed.latency_ms:.1f} ms", is_answered

@@ -106,7 +106,9 @@ def render(seen: Overview, url: str) -> Table:
     table.add_row("refused", f"{sum(seen.refusals_per_s.values()):,.1f}/s", _list(seen.refusals_per_s, "/s"))
     table.add_row("queue, in flight", f"{seen.queue_items}, {seen.in_flight}", "now")
     table.add_row("cache hits", _percent(seen.cache_hit_share), "")
-    table.add_row("workers ready", str(seen.workers_ready), f"{seen.cores:.2f} cores, {seen.memory_mib:,.0f} MiB")
+    hung = f", {seen.workers_hung} hung and replaced so far" if seen.workers_hung else ""
+    used = f"{seen.cores:.2f} cores, {seen.memory_mib:,.0f} MiB{hung}"
+    table.add_row("workers ready", str(seen.workers_ready), used)
     table.add_row("bundles", str(len(seen.bundles)), _list(seen.bundles, " workers"))
     return table
 

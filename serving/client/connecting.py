@@ -12,7 +12,7 @@ ChannelOptions = tuple[tuple[str, str | int], ...]
 
 SERVICE_CONFIG = Path(__file__).with_name("service_config.json").read_text(encoding="utf-8")
 """gRPC's own words for how to call replicas, for clients of any language: in turns, those that say SERVING, and with
-retries where the contract has them. See gateways/replicas.md for each figure."""
+retries where the contract has them. See docs/gateways/replicas.md for each figure."""
 
 CHANNEL_OPTIONS: ChannelOptions = (
     ("grpc.service_config", SERVICE_CONFIG),

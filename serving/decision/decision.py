@@ -118,6 +118,19 @@ def action_of(
     return Action.TRY if checked.t_accept < NEVER else Action.STRONG  # nothing is tried that could not be accepted
 
 
+def is_strange(bundle: Bundle, task: str, least_rows: int) -> bool:
+    """Return whether a request names a task of which the bundle has fewer labelled rows than asked for.
+
+    False without a name, for a bundle of logs without tasks, and where nothing is asked for (0).
+    """
+    return bool(least_rows and bundle.tasks and task) and bundle.tasks.get(task, 0) < least_rows
+
+
+def as_stranger(prediction: Prediction) -> Prediction:
+    """Return what the model said, of a request that is out of distribution by its name."""
+    return dataclasses.replace(prediction, is_out_of_distribution=True)
+
+
 def exit_thresholds(policy: Policy, checked: CheckedPolicy | None) -> tuple[float, float | None]:
     """Return the thresholds near which the fast head may not answer: one, or both that part three actions."""
     if checked is None:

@@ -12,7 +12,7 @@ from turnout.serving.decision.costs import PairPrices
 from turnout.serving.decision.routes import Verdict, estimated_tokens
 from turnout.serving.errors import ModelFault, NotEnabled
 from turnout.serving.router.answer import Answer, Signals
-from turnout.serving.router.checker import Checked, CheckHead
+from turnout.serving.router.checker import Checked, CheckerModel, CheckHead
 from turnout.serving.router.model import Prediction, RouterModel, Stage
 from turnout.serving.router.prompt import Prompt
 
@@ -33,8 +33,24 @@ def first_look(model: RouterModel, prompt: Prompt) -> Prediction:
     return said if said.stage is Stage.FAST else model.predict_features(features, 0.0)
 
 
-def look_again(bundle: Bundle, prompt: Prompt, answer: Answer, signals: Signals, *, falls_back: bool = True) -> Checked:
+def look_again(
+    bundle: Bundle,
+    prompt: Prompt,
+    answer: Answer,
+    signals: Signals,
+    *,
+    falls_back: bool = True,
+    is_stranger: bool = False,
+) -> Checked:
     """Return what the bundle's second look says of an answer.
+
+    Args:
+        bundle: whose it is.
+        prompt: the request.
+        answer: of the weak model.
+        signals: that came with it.
+        falls_back: whether what is out of distribution is told by signals alone.
+        is_stranger: whether it is so by its name, whatever its words.
 
     Raises:
         NotEnabled: the bundle has no second look.
@@ -42,11 +58,26 @@ def look_again(bundle: Bundle, prompt: Prompt, answer: Answer, signals: Signals,
     """
     if bundle.checker is None:
         raise NotEnabled(f"bundle {bundle.manifest.bundle_id} has no second look; use the strong model")
-    first = first_look(bundle.model, prompt)
+    looks = bundle.model, bundle.checker
+    return checked_by(*looks, prompt, answer, signals, falls_back=falls_back, is_stranger=is_stranger)
+
+
+def checked_by(
+    model: RouterModel,
+    checker: CheckerModel,
+    prompt: Prompt,
+    answer: Answer,
+    signals: Signals,
+    *,
+    falls_back: bool,
+    is_stranger: bool = False,
+) -> Checked:
+    """Return what a second look says of an answer, given the first; raises `ModelFault` as `look_again` does."""
+    first = first_look(model, prompt)
     p_match = min(1.0 - LEAST_P, max(LEAST_P, first.p_match))
     log_odds = math.log(p_match / (1.0 - p_match))
-    is_unlike = falls_back and first.is_out_of_distribution
-    checked = bundle.checker.check(prompt.text, answer, signals, log_odds, is_unlike)
+    is_unlike = falls_back and (is_stranger or first.is_out_of_distribution)
+    checked = checker.check(prompt.text, answer, signals, log_odds, is_unlike)
     if checked.head is not CheckHead.NONE and not 0.0 <= checked.p_match <= 1.0:
         raise ModelFault(f"the checker gave p_match = {checked.p_match}, expected a number in [0, 1]")
     return checked

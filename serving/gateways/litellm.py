@@ -1,12 +1,13 @@
 """The plug-in for the LiteLLM proxy: asks Turnout over gRPC and puts the model's name into the request.
 
-Two ways in, one object (`turnout`) for both; serving/gateways/README.md has the configuration:
+Two ways in, one object (`turnout`) for both; docs/gateways/index.md has the configuration:
 
     callbacks: turnout.serving.gateways.litellm.turnout              requests for `auto` and the other aliases
     classifier_plugin: turnout.serving.gateways.litellm.turnout      the tiers of LiteLLM's own auto router
 
 With `TURNOUT_CHECK=1` answers of the weak model are checked before anybody sees them, and escalated: chat completions
-that do not stream, by callback. Their calls ask for log-probabilities, which the deployment must take.
+that do not stream, by callback. Their calls ask for log-probabilities, which the deployment must take. With
+`TURNOUT_REPORT=1` each routed call is reported as an outcome: model, tokens, milliseconds.
 
 Whatever goes wrong, a spent deadline included, the request goes to the strong model. Runs in LiteLLM's
 process and environment; read from LiteLLM 1.106. Imports no inference library.
@@ -30,14 +31,10 @@ from turnout.serving.client.connecting import PING_S, PING_TIMEOUT_S
 from turnout.serving.gateways.aliases import Alias, alias_of
 from turnout.serving.gateways.chat import routing_body
 from turnout.serving.gateways.completions import TOP_LOGPROBS, answer_item
+from turnout.serving.gateways.litellm_calls import LOGGED_METADATA, METADATA_KEY, outcome_of
 from turnout.serving.settings import DEFAULT_LISTEN
 from turnout.serving.wire.asking import Routed, RouteFields
 from turnout.serving.wire.asking_check import Judged
-
-LOGGED_METADATA = "spend_logs_metadata"
-"""What of a request's metadata LiteLLM writes to its logs as it is."""
-METADATA_KEY = "turnout"
-"""Where the decision stands in it."""
 
 CONVERSATIONS = frozenset(
     {"completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses"}
@@ -79,6 +76,7 @@ class PluginSettings:
         policy: `TURNOUT_POLICY`, where an alias names none; empty for the server's own.
         token: the bearer token in the file that `TURNOUT_TOKEN_FILE` names; empty for none.
         checks: whether `TURNOUT_CHECK` is `1`: answers of the weak model are checked where Turnout asks for it.
+        reports: whether `TURNOUT_REPORT` is `1`: what each routed call used is reported as an outcome.
         credentials: TLS with the authorities in the PEM file that `TURNOUT_TLS_CA` names; None for plain text.
         ping_s: `TURNOUT_PING_S`, seconds of silence after which the server is asked for a sign of life; 0 for never.
         ping_timeout_s: `TURNOUT_PING_TIMEOUT_S`, seconds that the sign may take.
@@ -91,6 +89,7 @@ class PluginSettings:
     policy: str = ""
     token: str = ""
     checks: bool = False
+    reports: bool = False
     credentials: grpc.ChannelCredentials | None = None
     ping_s: float = PING_S
     ping_timeout_s: float = PING_TIMEOUT_S
@@ -112,6 +111,7 @@ class PluginSettings:
             tiers=(weak.strip(), strong.strip()),
             policy=environment.get("TURNOUT_POLICY", ""),
             checks=environment.get("TURNOUT_CHECK") == "1",
+            reports=environment.get("TURNOUT_REPORT") == "1",
             token=Path(token_file).read_text("utf-8").strip() if token_file else "",
             credentials=grpc.ssl_channel_credentials(Path(tls_ca).read_bytes()) if tls_ca else None,
             ping_s=float(environment.get("TURNOUT_PING_S", PING_S)),
@@ -166,7 +166,7 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
             data["model"] = routed.model
             if routed.action == "try":
                 _try(data, routed, item)
-            _keep(data, routed)
+            _keep(data, decision_of(routed, item))
         return data
 
     async def async_post_call_success_hook(self, data: dict[str, Any], user_api_key_dict: Any, response: Any) -> Any:
@@ -179,13 +179,20 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
         dump = getattr(response, "model_dump", None)
         answer = answer_item(dump() if callable(dump) else {}, (time.perf_counter() - tried.began) * 1e3)
         judged = await self.router.check(answer, tried.routed, **tried.item)
-        _keep(data, tried.routed, judged)
+        _keep(data, decision_of(tried.routed, tried.item, judged))
         if not judged.is_accepted:
-            return await _call_strong(tried, judged.model)
+            return await _call_strong(tried, judged)
         if tried.adds_logprobs:
             for choice in getattr(response, "choices", None) or ():
                 choice.logprobs = None
         return response
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        """Report what a routed call used; LiteLLM's own signature, and no caller waits for it."""
+        del start_time, end_time
+        reported = outcome_of(kwargs, response_obj) if self._settings.reports and isinstance(kwargs, dict) else None
+        if reported is not None:
+            await self.router.report_outcome(reported[0], **reported[1])
 
     async def classify(self, context: Any) -> str:
         """Return the name of the auto router's tier; LiteLLM's own signature.
@@ -195,9 +202,10 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
         whole = _body.get({})
         messages = context.raw_messages or context.structured_messages
         data = whole if whole.keys() & {"input", "prompt"} else {**whole, "messages": messages}
-        routed = await self.router.route(**_item(data, Alias(), ""))
+        item = _item(data, Alias(), "")
+        routed = await self.router.route(**item)
         if isinstance(whole, dict):
-            _keep(whole, routed)
+            _keep(whole, decision_of(routed, item))
         weak, strong = self._settings.tiers
         return weak if routed.tier == "weak" else strong
 
@@ -236,17 +244,24 @@ def _try(data: dict[str, Any], routed: Routed, item: RouteFields) -> None:
         data["logprobs"], data["top_logprobs"] = True, TOP_LOGPROBS
 
 
-async def _call_strong(tried: _Tried, model: str) -> Any:
+async def _call_strong(tried: _Tried, judged: Judged) -> Any:
     """Return the strong model's answer, from the proxy's own deployments."""
     from litellm.proxy.proxy_server import llm_router  # noqa: PLC0415  # made when the proxy starts
 
-    return await llm_router.acompletion(**{**tried.call, "model": model})
+    metadata = tried.call.get("metadata")
+    call = {**tried.call, "model": judged.model, "metadata": dict(metadata) if isinstance(metadata, dict) else {}}
+    said = decision_of(tried.routed, tried.item, judged)
+    _keep(call, said | {"tier": "strong", "model": judged.model})
+    return await llm_router.acompletion(**call)
 
 
-def decision_of(routed: Routed, judged: Judged | None = None) -> dict[str, Any]:
+def decision_of(routed: Routed, item: RouteFields, judged: Judged | None = None) -> dict[str, Any]:
     """Return what LiteLLM's logs keep of a decision; nothing of the prompt or of an answer."""
     checked = {} if judged is None else {"verdict": judged.verdict, "p_match_checked": judged.p_match}
     return {
+        "request_id": item.get("request_id", ""),
+        "tenant": item.get("tenant", ""),
+        "session_id": item.get("session_id", ""),
         "action": routed.action,
         "tier": routed.tier,
         "model": routed.model,
@@ -261,12 +276,12 @@ def decision_of(routed: Routed, judged: Judged | None = None) -> dict[str, Any]:
     }
 
 
-def _keep(data: dict[str, Any], routed: Routed, judged: Judged | None = None) -> None:
+def _keep(data: dict[str, Any], decision: dict[str, Any]) -> None:
     """Put the decision where LiteLLM logs it; some of its endpoints keep metadata under another name."""
     name = "litellm_metadata" if isinstance(data.get("litellm_metadata"), dict) else "metadata"
     if not isinstance(data.get(name), dict):
         data[name] = {}
-    data[name][LOGGED_METADATA] = {**(data[name].get(LOGGED_METADATA) or {}), METADATA_KEY: decision_of(routed, judged)}
+    data[name][LOGGED_METADATA] = {**(data[name].get(LOGGED_METADATA) or {}), METADATA_KEY: decision}
 
 
 def _text(value: object) -> str:

@@ -12,12 +12,13 @@ from typing import Any
 
 import grpc
 
+from turnout.serving.observe.correlation import within
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.observe.tracing import Tracing, describe_answer, describe_end
 
 Behaviour = Callable[[Any, Any], Awaitable[Any]]
 
-ONE_REQUEST = frozenset({"Route", "Check", "http.route", "http.systemone"})
+ONE_REQUEST = frozenset({"Route", "Check", "http.route", "http.check", "http.systemone"})
 """Calls that are one request each: given up by their caller, they are counted as failed here."""
 DEADLINE_ROUNDING = 0.01
 """Callers send deadlines of a second or more rounded up by at most this share: theirs passes before the one seen here,
@@ -38,6 +39,7 @@ def observed(method: str, behaviour: Behaviour, metrics: ServerMetrics, tracing:
     async def counted(request: Any, context: Any) -> Any:
         started_ns = time.perf_counter_ns()
         metrics.began()
+        within(context)
         number = 0
         try:
             return await behaviour(request, context)

@@ -1,8 +1,9 @@
 """Every metric of the server, defined once: name, kind, labels, meaning, buckets, how workers are joined.
 
-`ServerMetrics` builds its instruments from here, the README's table is written from here, and tests
+`ServerMetrics` builds its instruments from here, the table of docs/operate/observe.md is written from here, and tests
 hold alerts and dashboard against it. Names follow Prometheus: base units, `_seconds`, `_total`, and
-labels with few values: tenant, task and anything else that callers make up is never one.
+labels with few values: tenant and anything else that callers make up is never one, but for the tasks of pairs that were
+judged, of which a policy has 20 at most.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder in which workers share their counts; unset when one process serves."""
 
 Kind = Literal["counter", "gauge", "histogram"]
-Joined = Literal["", "livesum", "liveall", "livemax", "livemin", "derived"]
+Joined = Literal["", "livesum", "liveall", "livemax", "livemin", "derived", "supervisor"]
 
 SECONDS_BUCKETS = (1e-4, 2.5e-4, 5e-4, 1e-3, 2.5e-3, 5e-3, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
 """From a fast head (0.1 to 0.3 ms) over the encoder (1 to 6 ms) to the deadline of a patient caller."""
@@ -40,7 +41,8 @@ class Metric:
         buckets: upper bounds of a histogram.
         joined: how the workers of one server are joined, for gauges: `livesum` adds those alive, `livemax`
             takes the largest, `liveall` keeps one series a worker, told apart by `pid`, and `derived` is computed from
-            other gauges, joined already, when the metrics are read (`turnout.serving.observe.drift.derived`).
+            other gauges, joined already, when the metrics are read (`turnout.serving.observe.drift.derived`). With
+            `supervisor` it is the supervisor's own, and there with several workers only.
     """
 
     name: str
@@ -58,7 +60,9 @@ class Metric:
 
 
 DRIFT_BASELINE, DRIFT_WINDOW, DRIFT_OUTCOMES = "drift_baseline_requests", "drift_window_requests", "drift_outcomes"
+PROMISE = ("bundle", "policy")
 DRIFT_VALUE, DRIFT_LIMIT = "drift_ratio", "drift_limit_ratio"
+WORKER_ENDS, SUPERVISOR_BEAT = "worker_ends_total", "supervisor_beat_timestamp_seconds"
 
 METRICS = (
     Metric(
@@ -163,6 +167,13 @@ METRICS = (
         "Absolute difference between the p_match of champion and challenger.",
         DIFFERENCE_BUCKETS,
     ),
+    Metric(
+        "shadow_checks_total",
+        "counter",
+        "1",
+        ("agrees",),
+        "Verdicts that the challenger repeated in the shadow, by whether it gave the same one.",
+    ),
     Metric("shadow_dropped_total", "counter", "1", (), "Decisions not repeated in the shadow, for lack of time."),
     Metric(
         "canary_events_total",
@@ -177,7 +188,8 @@ METRICS = (
         "counter",
         "1",
         ("kind", "result"),
-        "Reloads of `bundle`, `rules`, `tokens` or `tls`: `ok`, or `refused` while the old one serves on.",
+        "Reloads of `bundle`, `rules`, `tokens` or `tls`: `ok`, or `refused` while the old one serves on; `unread` "
+        "where the look itself failed, for lack of descriptors or by a disk, and is repeated.",
     ),
     Metric(
         "tls_begin_timestamp_seconds",
@@ -283,6 +295,48 @@ METRICS = (
         joined="livesum",
     ),
     Metric(
+        "promise_limit_ratio",
+        "gauge",
+        "1",
+        PROMISE,
+        "Share that may be made worse under a policy that promises so, once pairs of it were judged.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_pairs",
+        "gauge",
+        "1",
+        (*PROMISE, "task"),
+        "Requests of this month (UTC) that both models answered at exploration's wish and somebody judged, over all "
+        "workers; `task` is `*` for all, one of at most 20 names, or `(others)`.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_worse_lower_ratio",
+        "gauge",
+        "1",
+        (*PROMISE, "task"),
+        "Lower bound, valid whenever one looks, of the share that this month's routing made worse; above the limit "
+        "the promise is broken, with the confidence that it was made with.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_worse_upper_ratio",
+        "gauge",
+        "1",
+        (*PROMISE, "task"),
+        "Upper bound of that share; at or below the limit, the promise is shown to hold.",
+        joined="livemax",
+    ),
+    Metric(
+        "promise_step",
+        "gauge",
+        "1",
+        PROMISE,
+        "Steps by which `--tighten` serves a promise more strictly than it was solved: 0 as solved, 6 nothing weak.",
+        joined="livemax",
+    ),
+    Metric(
         "http_connections_ended_total",
         "counter",
         "1",
@@ -296,6 +350,23 @@ METRICS = (
         ("version", "python", "onnxruntime"),
         "Always 1; the versions that serve are its labels.",
         joined="livemax",
+    ),
+    Metric(
+        WORKER_ENDS,
+        "counter",
+        "1",
+        ("cause",),
+        "Workers that ended though nobody had asked them to: `ended` by a fault or from outside, or `hung` and killed "
+        "by the supervisor. With several workers only.",
+        joined="supervisor",
+    ),
+    Metric(
+        SUPERVISOR_BEAT,
+        "gauge",
+        "s",
+        (),
+        "When the supervisor last looked after its workers, in Unix time; once a second. With several workers only.",
+        joined="supervisor",
     ),
     Metric("worker_ready", "gauge", "1", (), "1 while the worker is warm and takes calls, else 0.", joined="liveall"),
     Metric("worker_start_time_seconds", "gauge", "s", (), "When the worker started, in Unix time.", joined="liveall"),
@@ -319,7 +390,7 @@ def series_names() -> frozenset[str]:
 
 
 def markdown_table() -> str:
-    """Return the README's table of all metrics."""
+    """Return the table of docs/operate/observe.md of all metrics."""
     lines = ["| metric | kind | unit | labels | meaning |", "| --- | --- | --- | --- | --- |"]
     for metric in METRICS:
         labels = ", ".join((*metric.labels, *["pid"] * (metric.joined == "liveall")))

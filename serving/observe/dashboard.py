@@ -199,6 +199,16 @@ PANELS = (
         },
     ),
     Panel(
+        "Made worse this month, and as promised",
+        "percentunit",
+        "Bounds from judged pairs; a lower bound above the limit is a broken promise.",
+        {
+            "{{policy}} at least": f'max by (policy) (turnout_promise_worse_lower_ratio{_HERE[:-1]}, task="*"}})',
+            "{{policy}} at most": f'max by (policy) (turnout_promise_worse_upper_ratio{_HERE[:-1]}, task="*"}})',
+            "{{policy}} limit": f"max by (policy) (turnout_promise_limit_ratio{_HERE})",
+        },
+    ),
+    Panel(
         "Decision log",
         "reqps",
         "Decisions written to the spool; any that are dropped are lost to the next training.",

@@ -21,6 +21,7 @@ from turnout.serving.settings import SettingsRefused, split_address
 
 if TYPE_CHECKING:
     from turnout.serving.observe.metrics import ServerMetrics
+    from turnout.serving.observe.supervised import SupervisorCounts
 
 
 SILENCE_S = 10.0
@@ -54,13 +55,16 @@ class Exposition:
         self._thread.join()
 
 
-def start_exposition(listen: str, metrics: ServerMetrics | None = None) -> Exposition:
+def start_exposition(
+    listen: str, metrics: ServerMetrics | None = None, supervised: SupervisorCounts | None = None
+) -> Exposition:
     """Serve the metrics on `host:port` until closed; port 0 takes a free one.
 
     Args:
         listen: the address.
         metrics: those of this process when it serves by itself; None in a supervisor, which reads the
             folder that `PROMETHEUS_MULTIPROC_DIR` names at every scrape.
+        supervised: what a supervisor counts itself.
 
     Raises:
         MetricsPortTaken: another process listens there.
@@ -70,6 +74,8 @@ def start_exposition(listen: str, metrics: ServerMetrics | None = None) -> Expos
 
     host, port = split_address(listen)
     registry = workers_registry(os.environ[FOLDER_VARIABLE]) if metrics is None else metrics.registry
+    if supervised is not None:
+        registry.register(supervised)
     try:
         server, thread = start_http_server(port, host, registry)
     except OSError as error:

@@ -15,6 +15,7 @@ from typing import TextIO
 
 import msgspec
 
+from turnout.serving.observe.correlation import request_id, trace_id
 from turnout.serving.observe.incidents import outline
 
 OWN_LOGGER = "turnout"
@@ -37,6 +38,8 @@ class LogLine(msgspec.Struct, frozen=True, omit_defaults=True):
         message: what happened; never text of a prompt or of an exception.
         pid: of the worker, or of the supervisor.
         incident: the id that the caller was told, 16 hex digits.
+        request_id: the caller's own id of the request, where the line is of one and it looks like an id.
+        trace_id: of the trace of that call, 32 hex digits.
         error: types and stack frames of the exception logged with the message.
     """
 
@@ -46,6 +49,8 @@ class LogLine(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     pid: int
     incident: str | None = None
+    request_id: str | None = None
+    trace_id: str | None = None
     error: str | None = None
 
 
@@ -58,7 +63,10 @@ class _TextFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         line = log_line(record)
         error = "" if line.error is None else f": {line.error}"
-        return f"{line.time} {line.level} {line.logger}[{line.pid}] {line.message}{error}"
+        ids = "".join(
+            f" {name}={value}" for name, value in (("request", line.request_id), ("trace", line.trace_id)) if value
+        )
+        return f"{line.time} {line.level} {line.logger}[{line.pid}]{ids} {line.message}{error}"
 
 
 def log_line(record: logging.LogRecord) -> LogLine:
@@ -71,6 +79,8 @@ def log_line(record: logging.LogRecord) -> LogLine:
         message=_message(record),
         pid=record.process or 0,
         incident=getattr(record, "incident", None),
+        request_id=request_id(),
+        trace_id=trace_id(),
         error=None if error is None else outline(error),
     )
 

@@ -10,6 +10,7 @@ Every count is written at once: a killed worker loses none. Histograms gather, a
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import platform
@@ -67,6 +68,10 @@ ALERTED = (
     *(("exploration_withheld_total", state) for state in (Exploration.CAPPED, Exploration.UNPRICED)),
 )
 """Series there from the start: Prometheus sees no increase in one that is born with the value 1."""
+
+Reloadable = Literal["bundle", "rules", "tokens", "tls"]
+NOT_OURS = frozenset({"derived", "supervisor"})
+"""Kinds of metrics that no worker writes."""
 
 _PAGE_BYTES = resource.getpagesize()
 _STATM = Path("/proc/self/statm")
@@ -126,7 +131,9 @@ class ServerMetrics:
         prometheus.disable_created_metrics()  # type: ignore[no-untyped-call]  # series that nothing reads
         self.registry = prometheus.CollectorRegistry()
         self.in_flight = 0
-        self._made = {metric.name: self._make(prometheus, metric) for metric in METRICS if metric.joined != "derived"}
+        self._made = {
+            metric.name: self._make(prometheus, metric) for metric in METRICS if metric.joined not in NOT_OURS
+        }
         windows = (self._made[name].collect for name in (DRIFT_WINDOW, DRIFT_BASELINE, DRIFT_OUTCOMES))
         self.registry.register(DerivedDrift(windows))
         self._children: dict[tuple[str, ...], Callable[..., None]] = {}
@@ -240,6 +247,10 @@ class ServerMetrics:
         self._count("shadow_decisions_total", "true" if agrees else "false")
         self._made["shadow_difference_ratio"].observe(abs_dp)
 
+    def shadow_check(self, *, agrees: bool) -> None:
+        """Count a verdict that the challenger repeated."""
+        self._count("shadow_checks_total", "true" if agrees else "false")
+
     def shadow_dropped(self) -> None:
         """Count a decision that the challenger had no time for."""
         self._count("shadow_dropped_total")
@@ -249,9 +260,13 @@ class ServerMetrics:
         self._count("canary_events_total", event)
         self._made["canary_share_ratio"].set(share)
 
-    def reloaded(self, kind: Literal["bundle", "rules", "tokens", "tls"], *, ok: bool) -> None:
+    def reloaded(self, kind: Reloadable, *, ok: bool) -> None:
         """Count a reload that was taken or refused."""
         self._count("reloads_total", kind, "ok" if ok else "refused")
+
+    def looked(self, kind: Reloadable, result: Literal["ok", "refused", "unread"]) -> None:
+        """Count as `reloaded`, or a look that failed, after which nothing is known to have changed."""
+        self._count("reloads_total", kind, result)
 
     def certificate(self, kind: str, begins_s: float, ends_s: float) -> None:
         """State from when to when the first of these certificates to expire holds, in Unix time."""
@@ -293,6 +308,17 @@ class ServerMetrics:
             for name, value in zip(SUMS, of_bin, strict=True):
                 self._made[DRIFT_OUTCOMES].labels(bundle_id, str(number), name).set(value)
 
+    def promise_bounds(self, bundle: str, policy: str, task: str, pairs: int, between: tuple[float, float]) -> None:
+        """State the pairs of this month, and between which shares that lies which is made worse."""
+        lower, upper = between
+        for name, value in (("pairs", pairs), ("worse_lower_ratio", lower), ("worse_upper_ratio", upper)):
+            self._made[f"promise_{name}"].labels(bundle, policy, task).set(value)
+
+    def promise_kept(self, bundle: str, policy: str, level: float, step: int) -> None:
+        """State what is promised, and at which step of its ladder it is served."""
+        self._made["promise_limit_ratio"].labels(bundle, policy).set(level)
+        self._made["promise_step"].labels(bundle, policy).set(step)
+
     def _set_bins(self, name: str, bundle_id: str, baseline: Baseline, counts: Sequence[Sequence[float]]) -> None:
         for bins, of_measure in zip(baseline.bins, counts, strict=True):
             for number, value in enumerate(of_measure):
@@ -312,4 +338,5 @@ class ServerMetrics:
         cpu_s = time.process_time()
         self._made["worker_cpu_seconds_total"].inc(cpu_s - self._cpu_s)
         self._cpu_s = cpu_s
-        self._made["worker_memory_bytes"].set(int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES)
+        with contextlib.suppress(OSError):  # no descriptors left: as it was a second ago
+            self._made["worker_memory_bytes"].set(int(_STATM.read_bytes().split()[1]) * _PAGE_BYTES)

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
-from turnout.serving.errors import EXIT_USAGE, TurnoutError
+from turnout.serving.errors import EXIT_USAGE, TurnoutError, how_to_install
 
 EXPORTER = "OTEL_TRACES_EXPORTER"
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
@@ -100,7 +100,7 @@ def provider_and_propagator(environment: Mapping[str, str] = os.environ) -> tupl
         from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
         from opentelemetry.sdk.trace.export import BatchSpanProcessor  # noqa: PLC0415
     except ModuleNotFoundError as error:
-        raise TracesUnavailable(f"traces need {error.name}; get it with: pip install 'turnout[otel]'") from None
+        raise TracesUnavailable(f"traces need {error.name}; {how_to_install('otel')}") from None
     except ValueError:  # opentelemetry.propagate reads OTEL_PROPAGATORS when it is imported
         propagators_of(environment)
         raise
@@ -132,7 +132,7 @@ def _loaded(part: EntryPoint) -> Any:
     try:
         return part.load()
     except ImportError as error:
-        raise TracesUnavailable(f"{part.name}: {error}; get it with: pip install 'turnout[otel]'") from None
+        raise TracesUnavailable(f"{part.name}: {error}; {how_to_install('otel')}") from None
 
 
 def _listed(value: str) -> list[str]:

@@ -296,7 +296,7 @@ class Contribution(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., p_match_without: _Optional[float] = ...) -> None: ...
 
 class ReportOutcomeRequest(_message.Message):
-    __slots__ = ("request_id", "tier", "model", "score", "preference", "error_code", "prompt_tokens", "completion_tokens", "cached_tokens", "latency_ms", "bundle", "tenant", "session_id", "task")
+    __slots__ = ("request_id", "tier", "model", "score", "preference", "error_code", "prompt_tokens", "completion_tokens", "cached_tokens", "latency_ms", "bundle", "tenant", "session_id", "task", "self_check")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -311,6 +311,7 @@ class ReportOutcomeRequest(_message.Message):
     TENANT_FIELD_NUMBER: _ClassVar[int]
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
+    SELF_CHECK_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     tier: Tier
     model: str
@@ -325,7 +326,8 @@ class ReportOutcomeRequest(_message.Message):
     tenant: str
     session_id: str
     task: str
-    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., score: _Optional[float] = ..., preference: _Optional[str] = ..., error_code: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ..., latency_ms: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., session_id: _Optional[str] = ..., task: _Optional[str] = ...) -> None: ...
+    self_check: bool
+    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., score: _Optional[float] = ..., preference: _Optional[str] = ..., error_code: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ..., latency_ms: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., session_id: _Optional[str] = ..., task: _Optional[str] = ..., self_check: _Optional[bool] = ...) -> None: ...
 
 class ReportOutcomeResponse(_message.Message):
     __slots__ = ()

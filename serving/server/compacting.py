@@ -16,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from turnout.serving.errors import how_to_install
 from turnout.serving.settings import ServerSettings, SettingsRefused
 from turnout.serving.spool.files import SEALED, make_folder
 
@@ -42,8 +43,8 @@ class Compacting:
         """
         if missing := [name for name in _NEEDED if importlib.util.find_spec(name) is None]:
             raise SettingsRefused(
-                f"compact_to: turnout logs compact needs {', '.join(missing)}; pip install 'turnout[train]', or "
-                "leave it out and compact on another machine"
+                f"compact_to: turnout logs compact needs {', '.join(missing)}; "
+                f"{how_to_install('train')}; or leave it out and compact on another machine"
             )
         spool = settings.spool
         if spool is None:

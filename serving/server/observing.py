@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from turnout.serving.observe.exposition import Exposition, MetricsPortTaken, start_exposition
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.observe.settings import ObserveSettings
+from turnout.serving.observe.supervised import SupervisorCounts
 from turnout.serving.observe.tracing import Tracing, tracing_to_exporter, wants_traces
 from turnout.serving.service.admission import Admission
 
@@ -53,8 +54,10 @@ def observation(settings: ObserveSettings) -> Iterator[Observation]:
         yield Observation(metrics, tracing, stack.close, exposition)
 
 
-def expose(settings: ObserveSettings, metrics: ServerMetrics | None = None) -> Exposition | None:
-    """Start the exposition that the settings ask for; `metrics` is None in a supervisor.
+def expose(
+    settings: ObserveSettings, metrics: ServerMetrics | None = None, supervised: SupervisorCounts | None = None
+) -> Exposition | None:
+    """Start the exposition that the settings ask for; `metrics` is None in a supervisor, which has counts of its own.
 
     Raises:
         MetricsPortTaken, SettingsRefused: as `start_exposition`; a taken address that is not required is
@@ -63,7 +66,7 @@ def expose(settings: ObserveSettings, metrics: ServerMetrics | None = None) -> E
     if not settings.metrics:
         return None
     try:
-        return start_exposition(settings.metrics, metrics)
+        return start_exposition(settings.metrics, metrics, supervised)
     except MetricsPortTaken as error:
         if settings.metrics_required:
             raise

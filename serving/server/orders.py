@@ -7,12 +7,16 @@ Imports no model: the supervisor stays light.
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
 import msgspec
 
 from turnout.serving.observe.settings import ObserveSettings
 from turnout.serving.settings import ServerSettings, Sources
+
+STACKS_SIGNAL = signal.SIGUSR1
+"""Has a worker write the stacks of its threads into its reports, below the interpreter, also when it hangs."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -48,7 +52,11 @@ class Reloaded(msgspec.Struct, frozen=True, tag="reloaded"):
     """The worker has been through `RouterServer.reload`, whatever came of it."""
 
 
-Report = Ready | Refused | Reloaded
+class Beat(msgspec.Struct, frozen=True, tag="beat"):
+    """The worker's event loop turns and its model answers; once a second from `Ready` on."""
+
+
+Report = Ready | Refused | Reloaded | Beat
 
 
 _reports: msgspec.json.Decoder[Report] = msgspec.json.Decoder(Report)

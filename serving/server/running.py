@@ -29,7 +29,8 @@ from turnout.serving.decision.decision import NO_RULES
 from turnout.serving.decision.rules.names import check_names
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.decision.rules.watching import RulesFile
-from turnout.serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError
+from turnout.serving.errors import EXIT_OK, EXIT_USAGE, TurnoutError, how_to_install
+from turnout.serving.observe.incidents import report_incident
 from turnout.serving.observe.settings import ObserveSettings
 from turnout.serving.observe.tracing import Tracing
 from turnout.serving.protocols import open_inference
@@ -39,6 +40,7 @@ from turnout.serving.server.compacting import Compacting
 from turnout.serving.server.connections import transport_options
 from turnout.serving.server.observing import Observation, announce, keep_sampling, observation
 from turnout.serving.server.orders import ready_line
+from turnout.serving.server.soundness import Soundness
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.service import RouterService
 from turnout.serving.settings import ServerSettings, SettingsRefused, Sources, unix_path
@@ -46,6 +48,7 @@ from turnout.serving.spool.writer import CLOSE_S as SPOOL_CLOSE_S
 from turnout.serving.wire.route import SERVICE_NAME
 
 if TYPE_CHECKING:
+    from turnout.serving.bundles.bundle import Manifest
     from turnout.serving.protocols.http.port import HttpPort  # brings the extra `http`
 
 FLUSH_S = 0.05
@@ -73,6 +76,7 @@ class RouterServer:
         port: the port bound, also when 0 was asked for; 0 before `start`.
         http: the HTTP port; None without one.
         service: the handlers.
+        soundness: whether the model answers.
     """
 
     def __init__(
@@ -99,7 +103,7 @@ class RouterServer:
         """
         self.port = 0
         self._lifecycle = lifecycle
-        self._rules_file = None if settings.rules is None else RulesFile(settings.rules, self._check_rules)
+        self._rules_file = self._watched_rules(settings)
         self._watching: list[asyncio.Task[None]] = []
         self._compacting = None if settings.compact_to is None else Compacting(settings)
         self.service = RouterService(lifecycle, settings, self._rules, tracing)
@@ -107,6 +111,7 @@ class RouterServer:
         self._shares_port = shares_port
         self._is_warm = False
         self._health = ListedHealth()
+        self.soundness = Soundness(self.service, self._say_serving)
         self._credentials = server_credentials(settings, self.service.metrics)
         self._tokens = self._tokens_file()
         self.http = self._http_port()
@@ -160,7 +165,12 @@ class RouterServer:
         if self._settings.tokens is None:
             return None
         metrics = self.service.metrics
-        return TokensFile(self._settings.tokens, lambda ok: metrics.reloaded("tokens", ok=ok))
+        return TokensFile(self._settings.tokens, lambda result: metrics.looked("tokens", result))
+
+    def _watched_rules(self, settings: ServerSettings) -> RulesFile | None:
+        metrics = self._lifecycle.metrics
+        told = lambda result: metrics.looked("rules", result)  # noqa: E731  # one line, one use
+        return None if settings.rules is None else RulesFile(settings.rules, self._check_rules, told=told)
 
     def _http_port(self) -> HttpPort | None:
         if not self._settings.http:
@@ -168,7 +178,7 @@ class RouterServer:
         try:
             from turnout.serving.protocols.http.port import HttpPort  # noqa: PLC0415  # an extra
         except ModuleNotFoundError as error:
-            raise ExtraMissing(f"http: needs {error.name}; get it with: pip install 'turnout[http]'") from None
+            raise ExtraMissing(f"http: needs {error.name}; {how_to_install('http')}") from None
         return HttpPort(self.service, self._settings, self._tokens, shares_port=self._shares_port)
 
     def _rules(self) -> Rules:
@@ -181,10 +191,16 @@ class RouterServer:
         """Follow pointers and rules file from now on, until the server stops."""
         service = self.service
         sampling = keep_sampling(service.metrics, service.answering.admission, service.decision_log, self._watch_drift)
-        watched = [self._lifecycle.watch(), sampling]
+        checking = service.promises.watch(lambda: self._rules().least_both, self._served)
+        watched = [self._lifecycle.watch(), sampling, checking, self.soundness.watch()]
         watched += [] if self._rules_file is None else [self._rules_file.watch()]
         watched += [] if self._compacting is None else [self._compacting.watch()]
         self._watching = [asyncio.get_running_loop().create_task(watching) for watching in watched]
+        for task in self._watching:
+            task.add_done_callback(_say_if_broken)
+
+    def _served(self) -> list[Manifest]:
+        return [one.manifest for one in self._lifecycle.lineup.everyone]
 
     def _watch_drift(self) -> None:
         self.service.answering.pending.sweep()
@@ -195,7 +211,7 @@ class RouterServer:
         _log.info("asked to reload")
         await self._lifecycle.reload()
         if self._rules_file is not None:
-            self.service.metrics.reloaded("rules", ok=self._rules_file.reload())
+            self._rules_file.reload()
 
     async def drain(self) -> None:
         """Say NOT_SERVING, go on answering for `lame_duck_s`, then finish what is in flight within `grace_s`.
@@ -234,6 +250,9 @@ class RouterServer:
         if self._tracing is not None:
             closing.append(asyncio.to_thread(self._tracing.close, min(within_s, CLOSE_S)))
         await asyncio.gather(*closing)
+
+    async def _say_serving(self, is_serving: bool) -> None:
+        await self._set_health(_SERVING if is_serving else _NOT_SERVING)
 
     async def _set_health(self, status: int) -> None:
         for name in ("", *self._names):
@@ -293,6 +312,12 @@ def reload_on_hangup(server: RouterServer, reloaded: Callable[[], None] = lambda
         task.add_done_callback(running.discard)
 
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
+
+
+def _say_if_broken(task: asyncio.Task[None]) -> None:
+    """Report what ended a task that was to go on until the server stops: nobody waits for it before that."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        report_incident(error)
 
 
 def _on_first_signal() -> asyncio.Event:

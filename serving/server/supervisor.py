@@ -1,6 +1,7 @@
-"""Keeps several workers on one port: starts them, replaces those that die, drains all at SIGTERM.
+"""Keeps several workers on one port: starts them, replaces those that die or hang, drains all at SIGTERM.
 
-    hold the port -> start N workers -> all warm: ready line -> replace the dead -> SIGTERM -> all drain -> exit 0
+    hold the port -> start N workers -> all warm: ready line -> replace the dead, kill and replace the hung
+    -> SIGTERM -> all drain -> exit 0
 
 Workers are spawned, not forked: gRPC does not survive a fork. They share no state. Before the ready line
 the death of any worker ends the service, for nobody depends on it yet and an operator is looking; after
@@ -21,6 +22,8 @@ from turnout.serving.access.listening import held_port
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_OK, TurnoutError
 from turnout.serving.observe.exposition import Exposition, forget_worker, shared_folder
 from turnout.serving.observe.settings import ObserveSettings
+from turnout.serving.observe.supervised import SupervisorCounts
+from turnout.serving.server.heartbeat import BEAT_S
 from turnout.serving.server.observing import announce, expose
 from turnout.serving.server.orders import Order, Refused, ready_line
 from turnout.serving.server.worker_process import WorkerProcess
@@ -54,9 +57,10 @@ def supervise(sources: Sources, settings: ServerSettings, observe: ObserveSettin
     holding_http = held_port(settings.http) if settings.http else nullcontext("")
     with held_port(settings.listen) as listen, holding_http as http, shared_folder():
         order = Order(sources, dataclasses.replace(settings, listen=listen, http=http), observe, os.getpid())
-        exposition = expose(observe)
+        counts = SupervisorCounts()
+        exposition = expose(observe, supervised=counts)
         try:
-            return asyncio.run(Supervisor(order, n_workers, exposition).run())
+            return asyncio.run(Supervisor(order, n_workers, exposition, counts).run())
         finally:
             if exposition is not None:
                 exposition.close()
@@ -70,8 +74,9 @@ def pause_s(n_quick_deaths: int) -> float:
 class Supervisor:
     """The workers of one service and what becomes of them."""
 
-    def __init__(self, order: Order, n_workers: int, exposition: Exposition | None) -> None:
-        """Take the order that every worker gets, and where their metrics are shown."""
+    def __init__(self, order: Order, n_workers: int, exposition: Exposition | None, counts: SupervisorCounts) -> None:
+        """Take the order that every worker gets, where their metrics are shown, and what counts their ends."""
+        self._counts = counts
         self._exposition = exposition
         self._order = order
         self._n_workers = n_workers
@@ -89,8 +94,10 @@ class Supervisor:
             self._on_signals(tasks)
             keepers = [tasks.create_task(self._keep_one()) for _ in range(self._n_workers)]
             announcing = tasks.create_task(self._announce())
+            looking = tasks.create_task(self._look_after())
             await self._stopping.wait()
             announcing.cancel()
+            looking.cancel()
             await self._drain(keepers)
         if self._failure is not None:
             raise self._failure
@@ -102,6 +109,14 @@ class Supervisor:
         announce(self._exposition, self._order.settings.http)
         print(ready_line(bundle_id, self._order.settings.listen), flush=True)
         _log.info("%d workers are warm", self._n_workers)
+
+    async def _look_after(self) -> None:
+        """Kill workers that hang, until cancelled; their places are filled as those of dead ones."""
+        while True:
+            await asyncio.sleep(BEAT_S)
+            self._counts.turned()
+            hung = [worker for worker in self._workers if worker.pulse.tick()]
+            await asyncio.gather(*(worker.put_down() for worker in hung))
 
     async def _keep_one(self) -> None:
         """Keep one place filled until the service stops."""
@@ -135,6 +150,8 @@ class Supervisor:
         ending = await worker.ending()
         if worker in self._warm and self._stopping.is_set() and ending.exit_code != EXIT_OK:
             self._unclean += 1
+        if not self._stopping.is_set():
+            self._counts.ended("hung" if worker.was_hung else "ended")
         self._workers.discard(worker)
         self._warm.discard(worker)
         forget_worker(worker.pid)

@@ -1,9 +1,10 @@
 """One of several workers on a port; run as `python -m turnout.serving.server.worker` by the supervisor.
 
-    order on stdin -> load -> warm up -> bind -> Ready -> (SIGHUP -> reload -> Reloaded)* -> SIGTERM -> drain
+    order on stdin -> load -> warm up -> bind -> Ready -> (Beat | SIGHUP -> reload -> Reloaded)* -> SIGTERM -> drain
 
 It binds when it is warm and not before: the kernel sends new connections to whoever listens, and the
-other workers can answer them meanwhile.
+other workers can answer them meanwhile. At `STACKS_SIGNAL` the interpreter writes where all threads are into the
+reports, without running any Python: that is how a hung worker still tells where it hangs.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import ctypes
 import dataclasses
+import faulthandler
 import os
 import signal
 import sys
@@ -21,7 +23,17 @@ import uvloop
 from turnout.serving.errors import EXIT_OK, TurnoutError
 from turnout.serving.observe.logs import set_up_logging
 from turnout.serving.server.observing import Observation, observation
-from turnout.serving.server.orders import Order, Ready, Refused, Reloaded, Report, order_of, to_line
+from turnout.serving.server.orders import (
+    STACKS_SIGNAL,
+    Beat,
+    Order,
+    Ready,
+    Refused,
+    Reloaded,
+    Report,
+    order_of,
+    to_line,
+)
 from turnout.serving.server.running import RouterServer, leave, reload_on_hangup
 from turnout.serving.service.lifecycle import Lifecycle
 
@@ -38,6 +50,7 @@ def main() -> int:
     if not _ends_with(order.supervisor_pid):
         return EXIT_OK
     with _report_stream() as reports:
+        faulthandler.register(STACKS_SIGNAL, reports, all_threads=True)
         try:
             unexposed = dataclasses.replace(order.observe, metrics="")  # the supervisor shows all workers' metrics
             with observation(unexposed) as observed, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
@@ -58,15 +71,19 @@ def _ends_with(supervisor_pid: int) -> bool:
 
 
 def _report_stream() -> BinaryIO:
-    """Take standard output for reports; what libraries print goes to stderr from here on."""
+    """Take standard output for reports; what libraries print goes to stderr from here on.
+
+    It never blocks: a supervisor that stands still and reads nothing is not to hang its workers too.
+    """
     stream = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.set_blocking(stream.fileno(), False)
     os.dup2(2, 1)
     return stream
 
 
 def _report(stream: BinaryIO, report: Report) -> None:
     try:
-        stream.write(to_line(report))
+        stream.write(to_line(report))  # lost where the pipe is full
     except BrokenPipeError:
         return  # the supervisor is gone, and SIGTERM on its way
 
@@ -81,8 +98,10 @@ async def _serve(order: Order, reports: BinaryIO, observed: Observation) -> None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stopping.set)
     reload_on_hangup(server, lambda: _report(reports, Reloaded()))
     _report(reports, Ready(lifecycle.lineup.default.manifest.bundle_id))
+    beating = asyncio.create_task(server.soundness.beat(lambda: _report(reports, Beat())))
     await stopping.wait()
     await server.drain()
+    beating.cancel()
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ would change the answer); it releases the interpreter lock, so that health check
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -18,16 +19,20 @@ from turnout.serving.decision.costs import ExpectedCosts
 from turnout.serving.decision.decision import (
     NO_RULES,
     Decision,
+    as_stranger,
     check_content,
     exit_thresholds,
     model_decision,
     ruled_decision,
     settled,
 )
-from turnout.serving.decision.routes import estimated_tokens
+from turnout.serving.decision.routes import Route, estimated_tokens
 from turnout.serving.decision.rules.budget import ExplorationBudget
 from turnout.serving.decision.rules.exploring import After
 from turnout.serving.decision.rules.rules import Rules
+from turnout.serving.observe.correlation import concerning
+from turnout.serving.observe.drift.pairs import Pledge
+from turnout.serving.observe.drift.promises import Promises
 from turnout.serving.observe.drift.watch import DriftWatch
 from turnout.serving.router.explain import parts_of
 from turnout.serving.service.admission import Admission
@@ -65,8 +70,10 @@ class Answering:
         rules: Callable[[], Rules] = lambda: NO_RULES,
         decision_log: DecisionLog | None = None,
         drift: DriftWatch | None = None,
+        promises: Promises | None = None,
     ) -> None:
         """Take the bundles to answer from, the limits, where to find the rules in force, and what logs and watches."""
+        self._promises = promises or Promises(lifecycle.metrics, None, tightens=False)
         self.lifecycle = lifecycle
         self.admission = Admission(settings.max_queue_items, settings.max_tenant_share, lifecycle.metrics.refused)
         self.challengers = Challengers(lifecycle)
@@ -79,11 +86,18 @@ class Answering:
         self._budget = ExplorationBudget()
         self._model_thread = ModelThread(self.admission.observe, early_exit=settings.early_exit)
         self._fast_lane = FastLane(is_open=settings.early_exit)
+        self._checks = Admission(settings.max_queue_items, settings.max_tenant_share, lifecycle.metrics.refused)
+        self._check_thread = ModelThread(self._checks.observe, early_exit=settings.early_exit)
 
     @property
     def model_calls(self) -> int:
         """Prompts handed to the model so far, warm-up left out."""
         return self._fast_lane.calls + self._model_thread.calls
+
+    @property
+    def model_job(self) -> int:
+        """Number of what the thread of the model is at now; 0 when it is idle."""
+        return self._model_thread.job
 
     @property
     def _logs_features(self) -> bool:
@@ -92,11 +106,16 @@ class Answering:
     def close(self) -> None:
         """Drop what waits for the model and let its threads end."""
         self._model_thread.close()
+        self._check_thread.close()
         self.challengers.close()
 
-    async def work(self, job: Callable[[], T], asked: Asked) -> tuple[T, int, int]:
-        """Run a job of the model's in its turn; as `ModelThread.work`."""
-        return await self._model_thread.work(job, asked.deadline_s, asked.decoded_ns)
+    async def second_look(self, job: Callable[[], T], asked: Asked) -> tuple[T, int, int]:
+        """Run a second look in its turn, as `ModelThread.work`; raises what that and `Admission.slot` do.
+
+        Second looks have a queue and a thread of their own: none runs the encoder, so that none has to wait for one.
+        """
+        with self._checks.slot(asked.call.tenant, remaining_s(asked.deadline_s)):
+            return await self._check_thread.work(job, asked.deadline_s, asked.decoded_ns)
 
     async def result(self, raw: bytes, deadline_s: float | None) -> Any:
         """Return the `RouteResult` of one item: what `answer` returns, or the failure it raised."""
@@ -123,6 +142,7 @@ class Answering:
         """
         received_ns = time.perf_counter_ns()
         call = read_request(raw, self._settings.max_request_bytes)
+        concerning(call.request_id)
         check_tenant(call.tenant)
         check_content(call.prompt)
         lineup, rules = self.lifecycle.lineup, self._rules()  # taken once: the request sees one state in every phase
@@ -140,6 +160,8 @@ class Answering:
             self._decided(Decided(time.time(), call, decision, served.manifest, costs, tokens), timings)
             return response(call, decision, served.manifest.bundle_id, costs, timings)
         served, policy, predicted = await self._predicted(lineup, served, asked)
+        if asked.is_stranger(served):  # not cached so: the same prompt may come with another task
+            predicted = dataclasses.replace(predicted, prediction=as_stranger(predicted.prediction))
         chosen = model_decision(
             served.manifest.pair,
             policy,
@@ -150,10 +172,12 @@ class Answering:
         )
         self.challengers.show(lineup, served, asked, chosen)
         manifest = served.manifest
-        decision = settled(chosen, manifest.pair, self._after(rules, asked, chosen, predicted, costs))
+        after = self._after(rules, asked, chosen, predicted, costs)
+        decision = settled(chosen, manifest.pair, after)
         # Of a tried request only what was escalated or accepted gets an outcome: no fair sample of the first look.
         if self._drift is not None and (decision.wants_both or not decision.is_tried):
-            self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction)
+            pledge = self._pledge(rules, asked, served, chosen, after, predicted)
+            self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction, pledge)
         if decision.is_tried:
             self.pending.put(asked, served)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
@@ -187,12 +211,40 @@ class Answering:
         canary = self.challengers.canary_for(lineup, asked)
         if canary is not None:
             try:
-                policy = asked.policy(canary)
+                policy = self._policy(asked, canary)
                 return canary, policy, await self._by(canary, policy, asked)
             except Exception as error:  # noqa: BLE001  # no caller sees a fault of the canary
                 self.challengers.stand_in(canary, error)
-        policy = asked.policy(served)
+        policy = self._policy(asked, served)
         return served, policy, await self._by(served, policy, asked)
+
+    def _policy(self, asked: Asked, served: Served) -> Policy:
+        """Return the policy to apply, at the threshold at which its promise is served now."""
+        return self._promises.policy(served.manifest, asked.policy(served))
+
+    def _pledge(
+        self, rules: Rules, asked: Asked, served: Served, chosen: Decision, after: After, predicted: Predicted
+    ) -> Pledge | None:
+        """Return what the outcomes of a request that both models answer will say of a promise; None of no promise.
+
+        Decisions over three actions have thresholds of their own, which this does not watch.
+        """
+        if not after.wants_both or chosen.over_three or not asked.call.request_id:
+            return None
+        steps = self._promises.thresholds(served.manifest, asked.policy(served))
+        if not steps:
+            return None
+        goes_weak = predicted.prediction.goes_weak
+        return Pledge(
+            served.manifest.bundle_id,
+            chosen.policy,
+            asked.call.task,
+            sum(goes_weak(threshold, falls_back=asked.before.falls_back) for threshold in steps),
+            chosen.route is Route.WEAK,
+            after.pair_propensity,
+            rules.least_both,
+            hash(asked.call.session_id) if asked.call.session_id else 0,
+        )
 
     async def _by(self, served: Served, policy: Policy, asked: Asked) -> Predicted:
         """Ask one bundle: its cache, else its model."""

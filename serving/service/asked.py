@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from turnout.serving.bundles.bundle import CheckedPolicy, Policy
-from turnout.serving.decision.decision import rule_of_three, threshold_policy
+from turnout.serving.decision.decision import is_strange, rule_of_three, threshold_policy
 from turnout.serving.decision.rules.rules import Before, Facts
 from turnout.serving.service.lineup import Served
 from turnout.serving.wire.route import RouteCall
@@ -37,6 +37,10 @@ class Asked:
     def checked(self, served: Served, policy: Policy) -> CheckedPolicy | None:
         """Return the thresholds over three actions, where they hold for this caller; else None."""
         return rule_of_three(served.bundle, policy, can_check=self.call.can_check)
+
+    def is_stranger(self, served: Served) -> bool:
+        """Return whether it names a task of which the bundle has too few labelled rows, where rules ask for that."""
+        return is_strange(served.bundle, self.call.task, self.before.least_task_rows)
 
     def policy(self, served: Served) -> Policy:
         """Return the policy to apply: the caller's own, else that of the rules, else the bundle's default.

@@ -10,7 +10,8 @@ from turnout.serving.service.asked import Asked
 from turnout.serving.service.canary import CanaryWatch
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.lineup import Lineup, Served
-from turnout.serving.service.shadow import Shadow, Sighting
+from turnout.serving.service.shadow import CheckSighting, Comparison, Shadow, Sighting
+from turnout.serving.wire.check import CheckCall, Judgement
 
 _NO_SALT = ""
 """Shares of canary and shadow depend on the key alone: every worker and replica draws the same."""
@@ -26,7 +27,7 @@ class Challengers:
     def __init__(self, lifecycle: Lifecycle) -> None:
         """Take the lifecycle, from which a bad canary is taken back."""
         self._metrics = lifecycle.metrics
-        self.shadow = Shadow(lambda seen: self._metrics.shadow(agrees=seen.agrees, abs_dp=seen.distance))
+        self.shadow = Shadow(self._compared)
         self._lifecycle = lifecycle
         self._watch = CanaryWatch()
         self._watched: Served | None = None
@@ -74,10 +75,39 @@ class Challengers:
                     action=chosen.action,
                     falls_back=asked.before.falls_back,
                     can_check=asked.call.can_check,
+                    is_stranger=asked.is_stranger(lineup.shadow),
                 )
             )
             if not taken:
                 self._metrics.shadow_dropped()
+
+    def show_verdict(self, lineup: Lineup, served: Served, asked: Asked, call: CheckCall, judged: Judgement) -> None:
+        """Let the shadow see what the second look of the default bundle made of an answer."""
+        shadow = lineup.shadow
+        if shadow is None or shadow.bundle.checker is None or served is not lineup.default or not judged.head:
+            return
+        if draw(Purpose.SHADOW, _NO_SALT, asked.facts.draw_key) < self._lifecycle.sources.shadow_share:
+            taken = self.shadow.show(
+                CheckSighting(
+                    bundle=shadow.bundle,
+                    prompt=asked.call.prompt,
+                    answer=call.answer,
+                    signals=call.signals,
+                    policy=judged.policy,
+                    own_threshold=asked.call.threshold,
+                    verdict=judged.verdict,
+                    falls_back=asked.before.falls_back,
+                    is_stranger=asked.is_stranger(shadow),
+                )
+            )
+            if not taken:
+                self._metrics.shadow_dropped()
+
+    def _compared(self, seen: Comparison) -> None:
+        if seen.is_check:
+            self._metrics.shadow_check(agrees=seen.agrees)
+        else:
+            self._metrics.shadow(agrees=seen.agrees, abs_dp=seen.distance)
 
     def close(self) -> None:
         """Let the shadow's thread end."""

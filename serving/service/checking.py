@@ -1,7 +1,7 @@
 """The path of every `Check`: read, find the request, rules, admission, second look, verdict.
 
-Bytes of a `CheckRequest` in, `CheckResponse` or `CheckResult` out. The second look runs on the thread of the model,
-in its turn: it takes less than an encoder's run.
+Bytes of a `CheckRequest` in, `CheckResponse` or `CheckResult` out. Second looks run on a thread of their own, in their
+turn: none runs the encoder, and none waits for one.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from turnout.serving.decision.judging import accept_threshold, both_costs, look_
 from turnout.serving.decision.routes import Reason, Route, Verdict
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.errors import UnknownName
+from turnout.serving.observe.correlation import concerning
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.checker import CheckHead
 from turnout.serving.service.answering import Answering
@@ -26,7 +27,6 @@ from turnout.serving.service.asked import Asked, facts_of
 from turnout.serving.service.decision_log import CheckedAnswer
 from turnout.serving.service.items import failed_result
 from turnout.serving.service.lineup import Lineup, Served
-from turnout.serving.service.model_thread import remaining_s
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
 from turnout.serving.wire.check import CheckCall, Judgement, check_response, read_check
@@ -69,6 +69,7 @@ class Checking:
         """
         received_ns = time.perf_counter_ns()
         call = read_check(raw, self._settings.max_request_bytes)
+        concerning(call.request_id)
         check_tenant(call.tenant)
         asked, served = self._found(call, deadline_s)
         judged, served, began_ns, ended_ns = await self._judged(call, asked, served)
@@ -76,7 +77,9 @@ class Checking:
             asked.decoded_ns - received_ns, max(0, began_ns - asked.decoded_ns), max(0, ended_ns - began_ns)
         )
         self._metrics.checked(judged)
-        log = self._answering.decision_log
+        answering = self._answering
+        answering.challengers.show_verdict(answering.lifecycle.lineup, served, asked, call, judged)
+        log = answering.decision_log
         if log is not None:
             bundle_id = served.manifest.bundle_id
             log.log_check(CheckedAnswer(time.time(), asked.call, call, judged, bundle_id))
@@ -145,13 +148,17 @@ class Checking:
         if asked.before.route is not None:
             verdict = Verdict.ACCEPT if asked.before.route is Route.WEAK else Verdict.ESCALATE
             return judgement(verdict, asked.before.reason or Reason.RULE, ignored=call.ignored), served, now_ns, now_ns
-        with self._answering.admission.slot(asked.call.tenant, remaining_s(asked.deadline_s)):
-            checked, began_ns, ended_ns = await self._answering.work(
-                lambda: look_again(
-                    served.bundle, prompt, call.answer, call.signals, falls_back=asked.before.falls_back
-                ),
-                asked,
-            )
+        checked, began_ns, ended_ns = await self._answering.second_look(
+            lambda: look_again(
+                served.bundle,
+                prompt,
+                call.answer,
+                call.signals,
+                falls_back=asked.before.falls_back,
+                is_stranger=asked.is_stranger(served),
+            ),
+            asked,
+        )
         is_unvouched = checked.head is CheckHead.NONE
         judged = judgement(
             verdict_of(checked, threshold),

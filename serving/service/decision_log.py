@@ -248,6 +248,7 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes, lesson: Lesson |
         route=decision.route,
         model=decision.model,
         action=decision.action,
+        can_check=call.can_check,
         threshold=decision.threshold,
         policy=decision.policy,
         reason=decision.reason,

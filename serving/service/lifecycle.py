@@ -3,20 +3,23 @@
     CURRENT replaced, or SIGHUP -> resolve -> digests, golden answers -> warm up -> one reference swapped
 
 What is watched is the pointer file `CURRENT`, which is replaced atomically, and never a folder: a folder
-half written would be seen half written.
+half written would be seen half written. A look that fails (no descriptors left, a disk that does not answer) is no
+change: it is said, counted apart, and repeated.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
 from turnout.serving.bundles.bundle import Bundle, Manifest, load_bundle, read_manifest
 from turnout.serving.bundles.registry import resolve
 from turnout.serving.decision.decision import decide
-from turnout.serving.errors import BundleRefused
+from turnout.serving.errors import BundleRefused, failed_look
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.serving.service.cache import PredictionCache
@@ -27,16 +30,25 @@ WARM_UP_WORDS = (1, 16, 64, 256)
 """Lengths of the warm-up prompts; onnxruntime plans its memory at the first run of each shape."""
 
 WATCH_INTERVAL_S = 1.0
+SAY_EVERY_S = 60.0
+"""How often the same failed look is logged."""
 
 _log = logging.getLogger("turnout.lifecycle")
 
 
 @dataclass(frozen=True, slots=True)
 class Reloaded:
-    """What one look at the sources did: ids of the bundles that came in, and messages of those refused."""
+    """What one look at the sources did.
+
+    Attributes:
+        loaded: ids of the bundles that came in.
+        refused: messages of those refused.
+        unread: messages of those of which nothing could be seen; the next look tries again.
+    """
 
     loaded: tuple[str, ...] = ()
     refused: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
 
 class Lifecycle:
@@ -55,6 +67,8 @@ class Lifecycle:
         """
         self.sources = sources
         self.metrics = metrics or ServerMetrics()
+        self._seen: dict[Path, str] = {}
+        self._said_at_s: dict[str, float] = {}
         self._seen = self._pointers()  # before the loading: what changes meanwhile is seen as a change
         self._held = {path: self._serve(load_bundle(resolve(path), sources.trusted_key)) for path in sources.paths}
         self._check_challengers()
@@ -71,12 +85,16 @@ class Lifecycle:
     async def reload(self) -> Reloaded:
         """Look at all sources again, and take in what changed; what can't be served leaves its forerunner in place."""
         async with self._reloading:
-            loaded, refused = [], []
+            loaded, refused, unread = [], [], []
             self._seen = self._pointers()
             for path in self.sources.paths:
                 try:
                     bundle = await asyncio.to_thread(self._load_if_new, path)
                 except BundleRefused as error:
+                    if failed_look(error) is not None:
+                        unread.append(str(error))
+                        self._seen.pop(path, None)  # so that the next look finds a change
+                        continue
                     refused.append(str(error))
                     _log.error("reload refused, %s stays: %s", self._held[path].manifest.bundle_id, error)
                     continue
@@ -86,10 +104,11 @@ class Lifecycle:
             self.lineup = self._lineup()
         for ok in (*(True for _ in loaded), *(False for _ in refused)):
             self.metrics.reloaded("bundle", ok=ok)
+        self._say_unread(unread)
         if loaded:
             self._tell()
             _log.info("now serving %s", ", ".join(loaded))
-        return Reloaded(tuple(loaded), tuple(refused))
+        return Reloaded(tuple(loaded), tuple(refused), tuple(unread))
 
     async def watch(self, interval_s: float = WATCH_INTERVAL_S) -> None:
         """Reload whenever a pointer file changes; runs until cancelled."""
@@ -163,8 +182,30 @@ class Lifecycle:
         if self.lineup.canary is not None:
             self.metrics.canary("started", self.sources.canary_share)
 
-    def _pointers(self) -> tuple[str, ...]:
-        return tuple(_resolved(path) for path in self.sources.paths)
+    def _pointers(self) -> dict[Path, str]:
+        """Return what each source leads to; where that can't be seen, what it led to when last seen."""
+        pointers, unread = {}, []
+        for path in self.sources.paths:
+            try:
+                pointers[path] = str(resolve(path))
+            except BundleRefused as error:
+                if failed_look(error) is None:
+                    pointers[path] = str(error)  # a change all the same: reload reports it once
+                    continue
+                unread.append(str(error))
+                if path in self._seen:
+                    pointers[path] = self._seen[path]
+        self._say_unread(unread)
+        return pointers
+
+    def _say_unread(self, messages: list[str]) -> None:
+        """Count looks that failed, and log each cause once a minute."""
+        for message in messages:
+            self.metrics.looked("bundle", "unread")
+            now_s = time.monotonic()
+            if now_s - self._said_at_s.get(message, -math.inf) >= SAY_EVERY_S:
+                self._said_at_s = {message: now_s}
+                _log.warning("%s; what is served stays, and the next look tries again", message)
 
 
 def warm_up(bundle: Bundle) -> None:
@@ -174,10 +215,3 @@ def warm_up(bundle: Bundle) -> None:
     for prompt in prompts:
         for early_exit in (True, False):
             decide(bundle, prompt, bundle.manifest.policy(""), early_exit=early_exit)
-
-
-def _resolved(path: Path) -> str:
-    try:
-        return str(resolve(path))
-    except BundleRefused as error:
-        return str(error)  # a change all the same: reload reports it once

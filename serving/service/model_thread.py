@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 from turnout.serving.errors import DeadlineSpent
@@ -68,11 +69,14 @@ class ModelThread:
 
     Attributes:
         calls: prompts that reached the model, those of explanations counted once.
+        job: number of what the thread is at now; 0 when it is idle.
     """
 
     def __init__(self, observe: Callable[[float], None], *, early_exit: bool) -> None:
         """Start nothing yet; `observe` takes the seconds of each run, on the thread that ran it."""
         self.calls = 0
+        self.job = 0
+        self._n_jobs = 0
         self._observe = observe
         self._early_exit = early_exit
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnout-model")
@@ -87,9 +91,17 @@ class ModelThread:
         """
         try:
             # A cancelled call (the caller's doing, or its deadline) takes its work out of the queue.
-            return await asyncio.get_running_loop().run_in_executor(self._executor, self.run, ask)
+            return await asyncio.get_running_loop().run_in_executor(self._executor, self._there, partial(self.run, ask))
         finally:
             ask.prompt = None  # the executor keeps cancelled work until its turn; the text need not wait
+
+    def _there(self, job: Callable[[], T]) -> T:
+        self._n_jobs += 1
+        self.job = self._n_jobs
+        try:
+            return job()
+        finally:
+            self.job = 0
 
     def run(self, ask: Ask) -> Predicted:
         """Run now: the last moment to see that nobody waits any more."""
@@ -145,7 +157,7 @@ class ModelThread:
             self._last_ended_ns = ended_ns
             return result, started_ns, ended_ns
 
-        return await asyncio.get_running_loop().run_in_executor(self._executor, timed)
+        return await asyncio.get_running_loop().run_in_executor(self._executor, self._there, timed)
 
     def close(self) -> None:
         """Drop what waits and let the thread end."""

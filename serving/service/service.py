@@ -18,6 +18,7 @@ from turnout.serving.decision.decision import NO_RULES
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.errors import InvalidRequest, NotServing
 from turnout.serving.observe.calls import Behaviour, observed
+from turnout.serving.observe.drift.promises import Promises
 from turnout.serving.observe.drift.watch import DriftWatch
 from turnout.serving.observe.tracing import Tracing
 from turnout.serving.pb import router_pb2 as pb
@@ -49,6 +50,7 @@ class RouterService:
     Attributes:
         is_warm: whether calls are answered; UNAVAILABLE until `warm_up` is done, and after `refuse`.
         is_ready: whether callers are to come; no longer after `retire`, though calls are still answered.
+        is_draining: whether `retire` was called.
         n_calls: calls that are being answered, refusals among them.
         answering: the path of every request, with queue and model thread.
         checking: the path of every answer that is checked, over the same queue and thread.
@@ -56,6 +58,7 @@ class RouterService:
         decision_log: where decisions go, into the same spool; None when they are not kept.
         metrics: what this worker counts.
         drift: what it notes of its traffic.
+        promises: what came of it, and which thresholds hold now.
     """
 
     def __init__(
@@ -67,13 +70,15 @@ class RouterService:
     ) -> None:
         """Take the bundles to answer from, the limits, where to find the rules in force, and what traces calls."""
         self.is_warm = False
-        self.is_ready = False
+        self.is_ready = self.is_draining = False
         self.n_calls = 0
         self.metrics = lifecycle.metrics
-        self.drift = DriftWatch(self.metrics, awaits_outcomes=settings.spool is not None)
+        self.promises = Promises(self.metrics, settings.spool, tightens=settings.tighten)
+        awaits = settings.spool is not None
+        self.drift = DriftWatch(self.metrics, awaits_outcomes=awaits, on_pair=self.promises.judged)
         self.outcomes = OutcomeIntake(settings, self.drift.reported)
         self.decision_log = self.outcomes.decision_log(settings)
-        self.answering = Answering(lifecycle, settings, rules, self.decision_log, self.drift)
+        self.answering = Answering(lifecycle, settings, rules, self.decision_log, self.drift, self.promises)
         self.checking = Checking(self.answering, settings, rules)
         self._tracing = tracing
         self._settings = settings
@@ -109,13 +114,18 @@ class RouterService:
     async def warm_up(self) -> None:
         """Warm all bundles up, then accept calls."""
         await self.answering.lifecycle.warm_up()
-        self.is_warm = self.is_ready = True
-        self.metrics.ready(is_ready=True)
+        self.is_warm = True
+        self.ready(is_ready=True)
+
+    def ready(self, *, is_ready: bool) -> None:
+        """Say whether callers are to come; what comes all the same is answered as far as it can be."""
+        self.is_ready = is_ready
+        self.metrics.ready(is_ready=is_ready)
 
     def retire(self) -> None:
-        """Say that no more callers are to come."""
-        self.is_ready = False
-        self.metrics.ready(is_ready=False)
+        """Say that no more callers are to come, ever."""
+        self.is_draining = True
+        self.ready(is_ready=False)
 
     def refuse(self) -> None:
         """Answer calls that are in flight, and new ones with UNAVAILABLE."""

@@ -1,4 +1,5 @@
-"""The spool: what the server takes in for later, on disk before anyone is told so. Format: README.md.
+"""The spool: what the server takes in for later, on disk before anyone is told. Format: docs/operate/decision-log.md.
 
-Comes in: outcomes and decisions. Goes out: framed records in sealed files, each whole or known as damaged.
+Comes in: outcomes, decisions, and counts that workers add up. Goes out: framed records in sealed files, each whole or
+known as damaged, and the counts of all workers.
 """

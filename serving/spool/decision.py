@@ -53,6 +53,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         characters: of the prompt.
         script: its writing system, as `turnout.serving.router.languages` names it.
         action: `weak`, `try` or `strong`; empty in logs of before, where it is the route.
+        can_check: whether the caller can have answers checked.
     """
 
     decided_s: float
@@ -99,6 +100,7 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     characters: int = 0
     script: str = ""
     action: str = ""
+    can_check: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -28,6 +28,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         tenant: on whose behalf the request was; empty for none.
         session_id: its conversation; empty for none.
         task: its kind of work; empty for none.
+        is_self_check: whether the call only asked the model if its answer was right.
     """
 
     request_id: str
@@ -45,6 +46,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     tenant: str = ""
     session_id: str = ""
     task: str = ""
+    is_self_check: bool = False
 
 
 _encoder = msgspec.msgpack.Encoder()

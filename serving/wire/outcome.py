@@ -45,6 +45,7 @@ class OutcomeFields(TypedDict, total=False):
         tenant: the request's tenant.
         session_id: the request's session.
         task: the request's task.
+        self_check: whether the call only asked the model if its answer was right.
     """
 
     tier: str
@@ -60,6 +61,7 @@ class OutcomeFields(TypedDict, total=False):
     tenant: str
     session_id: str
     task: str
+    self_check: bool
 
 
 def outcome_request(request_id: str, fields: OutcomeFields) -> Any:
@@ -99,6 +101,7 @@ def read_outcome(raw: bytes, received_s: float) -> Outcome:
         latency_ms=_optional(request, "latency_ms"),
         **{name: _optional(request, name) for name in _TOKENS},
         **{name: getattr(request, name) for name in _TEXTS},
+        is_self_check=request.self_check,
     )
 
 

@@ -1,39 +1,43 @@
-"""What the out-of-distribution fallback is worth on traffic that was never seen: whole families of sources held out.
+"""What the router is worth on traffic that it has never seen: whole families of sources held out.
 
-    python -m tests.bench.unfamiliar LOGS... [--family NAME=PATTERN,PATTERN ...] [--policy max_worse=0.05] [--seed 0]
+    python -m tests.bench.unfamiliar LOGS... [--family NAME=PATTERN,PATTERN ...] [--everyday EASY HARD]
+        [--answers DIR] [--plot FILE.svg] [--seed 0]
 
-Each family in turn is left out, a router is fitted, calibrated and its policies solved on the other rows, with the
-fallback and without, and asked about the family. Rows that share a group with the others are left out of it.
-Figures of the reference rows, and what other scores did there: docs/decisions/training/0008.
+Each family in turn is left out; a router learns from the other rows by the recipe of the shipped bundle (settings of
+its folds, sources balanced, promises solved out of fold) and is asked about the family. Rows that share a group with
+the others are left out of it. `--everyday` names two files of prompts, one a line, that a router of all rows is asked
+about; `--plot` draws both against each other for several limits of unfamiliarity. `--answers` keeps what was answered,
+so that a killed run goes on. Figures: docs/decisions/training/0014; of earlier recipes: 0008.
 """
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
 from rich.table import Table
-from sklearn.metrics import roc_auc_score
 
-from turnout.serving.bundles.bundle import Pair
+from tests.bench.recipe import CHAMPION, Learned, Rows, learned, read
+from tests.bench.unfamiliar_plot import draw
 from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.cli.tables import console
-from turnout.training.dataset.dataset import Dataset, load_dataset
-from turnout.training.encoders.embeddings import FeatureTable, default_cache_dir, embed
+from turnout.serving.router.harness import LATEST_HARNESS_RULES
+from turnout.serving.router.prompt import prompt_from_text
+from turnout.training.arrays import Floats
+from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
-from turnout.training.evaluation import metrics
-from turnout.training.fit.crossfit import fit_calibrated
-from turnout.training.fit.fit import FitSettings, outcome_classes
-from turnout.training.fit.router import Router
-from turnout.training.fit.unfamiliar import rare_share
-from turnout.training.policy.policy import PolicyRows, solve_policies
+from turnout.training.fit.router import HeadLogOdds, Router
+from turnout.training.fit.unfamiliar import Familiarity, rare_share
+from turnout.training.policy.policy import PolicyRows, risk_path
+from turnout.training.policy.solve import LabelledLogOdds, calibrated
 from turnout.training.progress import Reporter
 
 FAMILIES = {
-    "medicine": "medagents-*,*-medmcqa",
+    "medicine": "medagents-*,*-medmcqa,biochatter-*",
     "translation": "eamt-*",
     "maths": "zeroeval-*,*-gsm8k",
     "code": "tdp-*",
@@ -44,24 +48,47 @@ FAMILIES = {
     "function calls": "bfcl-*",
     "MMLU": "mzelling-mmlu",
     "trivia": "*-triviaqa",
+    "policy areas": "textclass-policy-*",
+    "toxicity": "textclass-toxicity-*",
+    "claims": "textclass-env-*,textclass-mis*,textclass-sust-*,textclass-tech*",
+    "Korean culture": "click-ko",
+    "obscure facts": "ikp-facts",
+    "finance": "financemath-*",
 }
-"""Patterns over the sources of the reference rows, by subject."""
+"""Patterns over the sources of both files of reference rows, by subject."""
 
-PARTS = (0.6, 0.7, 0.8)
-"""Ends of the fit, calibration and policy parts; the rest is the test part in distribution."""
-
-MIN_ECE_ROWS = 50
-COLUMNS = ("family", "rows", "AUROC", "flagged", "flagged seen", "to weak", "quality without", "quality with", "ECE")
+LEVELS = (0.005, 0.01, 0.02, 0.05)
+PATH = (0.005, 0.0075, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.065, 0.08, 0.1)
+"""Levels of `max_worse` that the plot goes through."""
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Everything that is known of all rows."""
+class Asked:
+    """What one router says of m prompts, at each level of `PATH`.
 
-    data: Dataset
-    table: FeatureTable
-    classes: np.ndarray
-    source: np.ndarray
+    Attributes:
+        is_above: (limits, levels, m) whether `p_match` is at or above the threshold solved for a level under a limit.
+        rare: (m,) share of rare n-grams.
+        limits: limits of that share that flag none, 4 % (as served), 10 % and 20 % of the rows that taught it.
+        lost: (m,) strong less weak score; empty where nobody knows.
+        strong: (m,) the strong model's score.
+        is_worse: (m,) whether the weak model's answer is worse.
+    """
+
+    is_above: np.ndarray
+    rare: Floats
+    limits: Floats
+    lost: Floats
+    strong: Floats
+    is_worse: np.ndarray
+
+    def weak(self, level: float, guard: int) -> np.ndarray:
+        """Return (m,) what goes weak at a level under one of the limits."""
+        return np.asarray(self.is_above[guard, PATH.index(level)] & (self.rare <= self.limits[guard]))
+
+
+GUARDS = {"none": 0.0, "4 % of known rows flagged, as served": 0.04, "10 %": 0.10, "20 %": 0.20}
+SERVED = 1
 
 
 def main() -> None:
@@ -69,106 +96,144 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("logs", type=Path, nargs="+")
     arguments.add_argument("--family", action="append", help="NAME=PATTERN,PATTERN over the sources")
-    arguments.add_argument("--policy", default="max_worse=0.05")
+    arguments.add_argument("--everyday", type=Path, nargs=2, metavar=("EASY", "HARD"))
+    arguments.add_argument("--answers", type=Path)
+    arguments.add_argument("--plot", type=Path)
     arguments.add_argument("--seed", type=int, default=0)
     given = arguments.parse_args()
     families = dict(one.split("=", 1) for one in given.family) if given.family else FAMILIES
     rows, reporter = read(given.logs), Reporter()
-    shown = Table(*COLUMNS, title=f"Families held out, policy {given.policy}; ECE of what is still routed (its floor)")
+    found: dict[str, Asked] = {}
     with reporter.stage("Holding out families", len(families)) as advance:
         for name, patterns in families.items():
             is_out = np.array([any(fnmatch(one, pattern) for pattern in patterns.split(",")) for one in rows.source])
-            shown.add_row(name, *held_out(rows, is_out, given.policy, given.seed))
+            found[name] = kept(given.answers, name, lambda is_out=is_out: held_out(rows, is_out, given.seed))
             advance(1)
-    console().print(shown)
+    console().print(shown(found))
+    if given.everyday:
+        prompts = [path.read_text(encoding="utf-8").splitlines() for path in given.everyday]
+        both = kept(given.answers, "everyday", lambda: everyday(rows, [*prompts[0], *prompts[1]], given.seed))
+        n_easy = len(prompts[0])
+        console().print(shown_everyday(both, n_easy))
+        if given.plot:
+            draw(frontier(found, both, n_easy), given.plot)
 
 
-def read(logs: list[Path]) -> Rows:
-    """Read, label and embed all rows."""
-    reporter = Reporter()
-    data = load_dataset(logs, Pair(), None, 0.0, reporter).dataset
-    prompts = [record.prompt for record in data.records]
-    with reporter.stage("Embedding prompts", len(prompts)) as advance:
-        encoder = load_encoder(find_encoder(DEFAULT_ENCODER))
-        table = embed(prompts, encoder, cache_dir=default_cache_dir(), on_progress=advance)
-    classes = outcome_classes(data.match, data.strong_score, data.weak_score)
-    return Rows(data, table, classes, np.array([record.source or "" for record in data.records]))
+def kept(folder: Path | None, name: str, ask: Callable[[], Asked]) -> Asked:
+    """Return what was answered before, else ask and keep it."""
+    if folder is None:
+        return ask()
+    path = folder / f"{name}.npz"
+    if not path.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        np.savez(path, **vars(ask()))
+    return Asked(**np.load(path))
 
 
-def held_out(rows: Rows, is_out: np.ndarray, policy: str, seed: int) -> list[str]:
-    """Return the cells of one family."""
-    group = rows.data.groups.group
-    out = np.flatnonzero(is_out & ~np.isin(group, group[~is_out]))
-    fit, calibrate, policy_part, test = split(group, np.flatnonzero(~is_out), seed)
-    router = fitted(rows, np.sort(np.concatenate((fit, calibrate))))
-    assert router.familiarity is not None
-    shares = [
-        rare_share(router.linear.scaler, router.familiarity.rare_idf, rows.table.take(one)) for one in (test, out)
+def held_out(rows: Rows, is_out: np.ndarray, seed: int) -> Asked:
+    """Return what a router that learned without a family says of it."""
+    out = np.flatnonzero(is_out & ~np.isin(rows.group, rows.group[~is_out]))
+    learn = np.flatnonzero(~is_out)
+    router = learned(rows, learn, [CHAMPION], seed, balanced=True)
+    strong, weak = rows.data.strong_score[out], rows.data.weak_score[out]
+    return said(router, rows.table.take(out), strong - weak, strong, rows.data.match[out] == 0)
+
+
+def everyday(rows: Rows, prompts: list[str], seed: int) -> Asked:
+    """Return what a router of all rows says of some prompts."""
+    learn = np.arange(rows.source.size)
+    router = learned(rows, learn, [CHAMPION], seed, balanced=True)
+    encoder = load_encoder(find_encoder(DEFAULT_ENCODER))
+    asked = [prompt_from_text(text) for text in prompts]
+    table = embed(asked, encoder, cache_dir=None, harness_rules=LATEST_HARNESS_RULES, n_threads=1)
+    nothing = np.empty(0)
+    return said(router, table, nothing, nothing, nothing)
+
+
+def said(router: Learned, table: FeatureTable, lost: Floats, strong: Floats, is_worse: np.ndarray) -> Asked:
+    """Return what a router says of prompts, its promises solved under each limit."""
+    solved, shares = router.solved.router, router.rows.rare_share
+    assert solved.familiarity is not None
+    assert shares is not None
+    rare_idf = solved.familiarity.rare_idf
+    heads, rare = solved.log_odds(table), rare_share(solved.linear.scaler, rare_idf, table)
+    limits = [
+        1.0 if share == 0.0 else float(np.quantile(shares, 1 - share, method="higher")) for share in GUARDS.values()
     ]
-    flagged = [router.is_out_of_distribution(rows.table.take(one)) for one in (test, out)]
-    is_stranger = np.concatenate((np.zeros(test.size), np.ones(out.size)))
-    without = served(rows, replace(router, familiarity=None), policy_part, out, policy)
-    falling_back = served(rows, router, policy_part, out, policy)
-    return [
-        f"{out.size:,}",
-        f"{roc_auc_score(is_stranger, np.concatenate(shares)):.3f}",
-        f"{flagged[1].mean():.1%}",
-        f"{flagged[0].mean():.1%}",
-        f"{falling_back.share_weak:.1%}",
-        f"{without.quality:.4f}",
-        f"{falling_back.quality:.4f}",
-        ece_of(falling_back.p_match[~flagged[1]], rows.data.match[out][~flagged[1]]),
-    ]
+    is_above = []
+    for limit in limits:
+        guarded = replace(solved, familiarity=Familiarity(rare_idf, np.float32(limit)))
+        risk = risk_path(guarded, policy_rows(router.rows, guarded), 0)
+        places = [risk.place(level) for level in PATH]
+        thresholds = [None if place is None else risk.thresholds[place] for place in places]
+        is_above.append([_above(guarded, heads, threshold) for threshold in thresholds])
+    return Asked(np.array(is_above), rare, np.array(limits), lost, strong, is_worse)
 
 
-def split(group: np.ndarray, rows: np.ndarray, seed: int) -> list[np.ndarray]:
-    """Return the row numbers of the four parts, whole groups at random."""
-    names, numbers = np.unique(group[rows], return_inverse=True)
-    part = np.searchsorted(PARTS, np.random.default_rng(seed).random(names.size))[numbers]
-    return [rows[part == one] for one in range(len(PARTS) + 1)]
+def _above(router: Router, heads: HeadLogOdds, threshold: float | None) -> np.ndarray:
+    if threshold is None:
+        return np.zeros(heads.full.size, dtype=bool)
+    return np.asarray(router.cascade(heads, threshold).p_match >= threshold)
 
 
-def fitted(rows: Rows, learn: np.ndarray) -> Router:
-    """Fit, calibrate and set the limit, as `train` does with the settings of the shipped bundle."""
-    match, group = rows.data.match[learn], rows.data.groups.group[learn]
-    return fit_calibrated(rows.table.take(learn), rows.classes[learn], match, group, FitSettings(dense_scale=0.5))
+def policy_rows(rows: LabelledLogOdds, router: Router) -> PolicyRows:
+    """Return the rows that promises are solved on, as `training.policy.solve` has them."""
+    return PolicyRows(
+        heads=calibrated(router, rows.raw),
+        match=rows.match,
+        strong_score=rows.strong_score,
+        weak_score=rows.weak_score,
+        group=rows.group,
+        is_out_of_distribution=rows.is_out_of_distribution(router),
+    )
 
 
-@dataclass(frozen=True)
-class Served:
-    """A router on rows of a family: (n,) p_match, the share to the weak model and the quality kept."""
-
-    p_match: np.ndarray
-    share_weak: float
-    quality: float
-
-
-def served(rows: Rows, router: Router, policy_part: np.ndarray, asked: np.ndarray, policy: str) -> Served:
-    """Solve the policies on their part and route the rows asked about."""
-    parts = [
-        PolicyRows(
-            heads=router.log_odds(rows.table.take(one)),
-            match=rows.data.match[one],
-            strong_score=rows.data.strong_score[one],
-            weak_score=rows.data.weak_score[one],
-            group=rows.data.groups.group[one],
-            is_out_of_distribution=router.is_out_of_distribution(rows.table.take(one)),
-        )
-        for one in (policy_part, asked)
-    ]
-    threshold = next(one.threshold for one in solve_policies(router, parts[0], 0) if one.name == policy)
-    p_match = router.cascade(parts[1].heads, threshold).p_match
-    weak = (p_match >= threshold) & ~parts[1].is_out_of_distribution
-    kept = np.where(weak, parts[1].weak_score, parts[1].strong_score).sum() / parts[1].strong_score.sum()
-    return Served(p_match, float(weak.mean()), float(kept))
+def shown(found: dict[str, Asked]) -> Table:
+    """Return the table of families, with their mean and worst."""
+    columns = [f"max_worse={level:g}: weak, worse, quality" for level in LEVELS]
+    table = Table("family", "rows", "unfamiliar", *columns, title="Families held out whole, as served")
+    for name, one in found.items():
+        cells = [figures(one, level, SERVED) for level in LEVELS]
+        unlike = (one.rare > one.limits[SERVED]).mean()
+        table.add_row(name, f"{one.rare.size:,}", f"{unlike:.0%}", *(f"{a:.1%} {b:.1%} {c:.3f}" for a, b, c in cells))
+    every = np.array([[figures(one, level, SERVED) for level in LEVELS] for one in found.values()])
+    mean, worst = every.mean(axis=0), every.max(axis=0)
+    least = every[:, :, 2].min(axis=0)
+    table.add_row("mean", "", "", *(f"{a:.1%} {b:.1%} {c:.3f}" for a, b, c in mean))
+    table.add_row("worst", "", "", *(f"{b:.1%} {c:.3f}" for b, c in zip(worst[:, 1], least, strict=True)))
+    return table
 
 
-def ece_of(p_match: np.ndarray, match: np.ndarray) -> str:
-    """Return ECE, its floor and the rows, as text."""
-    if match.size < MIN_ECE_ROWS:
-        return f"({match.size} rows)"
-    found = metrics.ece(metrics.Ranking.of(p_match), p_match, match.astype(float))
-    return f"{found:.3f} ({metrics.ece_floor(p_match, 0):.3f}, {match.size:,} rows)"
+def figures(one: Asked, level: float, guard: int) -> tuple[float, float, float]:
+    """Return the share that goes weak, the share made worse and the quality kept."""
+    weak = one.weak(level, guard)
+    quality = 1 - (weak * one.lost).sum() / one.strong.sum()
+    return float(weak.mean()), float((weak & one.is_worse.astype(bool)).mean()), float(quality)
+
+
+def shown_everyday(both: Asked, n_easy: int) -> Table:
+    """Return how many of the easy and the hard prompts go weak, and how many are unfamiliar."""
+    table = Table("", "unfamiliar", *(f"max_worse={level:g}" for level in LEVELS), title="Everyday prompts to the weak")
+    for name, part in (("easy", slice(0, n_easy)), ("hard", slice(n_easy, None))):
+        unlike = (both.rare > both.limits[SERVED])[part]
+        counts = [str(int(both.weak(level, SERVED)[part].sum())) for level in LEVELS]
+        table.add_row(f"{name} ({unlike.size})", str(int(unlike.sum())), *counts)
+    return table
+
+
+def frontier(found: dict[str, Asked], both: Asked, n_easy: int) -> dict[str, list[tuple[float, float, float, float]]]:
+    """Return for each guard and level: share of easy and of hard prompts to the weak, worse on average and at worst."""
+    lines = {}
+    for guard, name in enumerate(GUARDS):
+        points = []
+        for level in PATH:
+            weak = both.weak(level, guard)
+            worse = [figures(one, level, guard)[1] for one in found.values()]
+            points.append(
+                (float(weak[:n_easy].mean()), float(weak[n_easy:].mean()), float(np.mean(worse)), float(max(worse)))
+            )
+        lines[name] = points
+    return lines
 
 
 if __name__ == "__main__":

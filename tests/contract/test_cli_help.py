@@ -31,6 +31,7 @@ COMMANDS = [
     "logs compact",
     "logs forget",
     "models",
+    "models add",
     "models diff",
     "models list",
     "models promote",
@@ -126,3 +127,18 @@ def test_setting_of_a_file_that_no_command_has_is_refused(turnout: Turnout, tmp_
     ended = turnout("serve", "--print-config", "--config", file)
     assert ended.code == 2
     assert "lissten" in ended.err
+
+
+def test_square_brackets_of_a_help_text_are_printed(capsys: pytest.CaptureFixture[str]):
+    app = cli.build()
+
+    @app.command
+    def probe(*, port: str = "") -> None:
+        """Open a port.
+
+        Args:
+            port: Needs turnout[http] and `[bold]`.
+        """
+
+    app(["probe", "--help"])
+    assert "Needs turnout[http] and `[bold]`." in " ".join(re.sub("[│╭╮╰╯]", " ", capsys.readouterr().out).split())

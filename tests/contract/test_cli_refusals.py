@@ -50,6 +50,25 @@ def test_wrong_usage_is_exit_code_2(turnout: Turnout, log: Path, bundle_folder: 
     assert not out.exists()
 
 
+def test_logs_may_be_named_after_an_option(turnout: Turnout, tmp_path: Path):
+    logs = [
+        write_log(tmp_path / f"{name}.jsonl", [flat_row(f"Why {name}?", strong_score=1, weak_score=0)])
+        for name in ("one", "two", "three")
+    ]
+    out = tmp_path / "labels.parquet"
+    ended = turnout("label", logs[0], "--out", out, logs[1], "--quiet", logs[2], "--json")
+    assert (ended.code, json.loads(ended.out)["rows"]) == (0, 3)
+    ended = turnout("label", logs[0], "--out", out, logs[1], "--no-such-option")
+    assert (ended.code, "--no-such-option" in ended.err) == (2, True)
+
+
+def test_a_log_without_rows_is_refused(turnout: Turnout, tmp_path: Path):
+    empty = tmp_path / "empty.jsonl"
+    empty.write_bytes(b"\n")
+    ended = turnout("label", empty, "--out", tmp_path / "labels.parquet", "--quiet")
+    assert (ended.code, "no rows" in ended.err) == (1, True)
+
+
 def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, bundle_folder: Path, tmp_path: Path):
     out, absent, logged = tmp_path / "out", tmp_path / "absent.jsonl", log.read_bytes()
     broken = tmp_path / "broken.jsonl"

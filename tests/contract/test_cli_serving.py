@@ -113,3 +113,19 @@ def test_fresh_report_goes_into_the_bundle_and_leaves_the_rest_as_it_was(
         assert ((bundle / name).read_bytes() == content) == (not name.startswith("manifest.")), name
     assert turnout("report", bundle, "--replace", "--out", tmp_path).code == 2
     assert turnout("report", bundle, "--evaluation", log, "--out", tmp_path / "x").code == 1
+
+
+def test_small_results_are_json_alone(turnout: Turnout, bundle_folder: Path, tmp_path: Path):
+    rules = tmp_path / "rules.toml"
+    rules.write_text('salt = "s"\n', encoding="utf-8")
+    asked = {
+        ("bundle", "verify", bundle_folder): {"bundle", "files", "golden", "signed"},
+        ("rules", "check", rules, "--bundle", bundle_folder): {"file", "bundles", "rules"},
+        ("key", "new", tmp_path / "release"): {"private", "public"},
+        ("token", "new", "gateway"): {"token", "lines"},
+        ("sample", "--rows", "5", "--out", tmp_path / "log.jsonl"): {"out", "rows", "seed", "synthetic"},
+    }
+    for words, fields in asked.items():
+        done = turnout(*words, "--json")
+        assert done.code == 0, done.err
+        assert json.loads(done.out).keys() == fields

@@ -10,7 +10,6 @@ import pytest
 import yaml
 from google.protobuf import json_format
 
-import turnout.serving.gateways
 from tests.envoy_messages import envoys
 from turnout.serving.protocols.ext_proc.messages import OURS
 from turnout.serving.settings import ServerSettings
@@ -24,7 +23,7 @@ http_connection_manager_pb2 = envoys(
 header_mutation_pb2 = envoys("extensions.http.early_header_mutation.header_mutation.v3.header_mutation_pb2")
 envoys("extensions.upstreams.http.v3.http_protocol_options_pb2")
 
-DOCUMENT = Path(turnout.serving.gateways.__file__).with_name("envoy.md").read_text("utf-8")
+DOCUMENT = (Path(__file__).resolve().parents[2] / "docs" / "gateways" / "envoy.md").read_text("utf-8")
 SOURCE = re.findall(r"^```yaml\n(static_resources:.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)[0]
 
 
@@ -88,3 +87,19 @@ def test_every_cluster_that_is_named_is_there(manager: Any, ext_proc: Any):
 def test_undecided_requests_go_to_the_strong_model(manager: Any):
     undecided = [route for route in manager.route_config.virtual_hosts[0].routes if not route.match.headers]
     assert {route.route.cluster for route in undecided} == {"strong"}
+
+
+def test_the_way_to_checked_answers_fits_into_the_file():
+    (added,) = re.findall(r"^```yaml\n(routes:.*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
+    more, whole = yaml.safe_load(added), yaml.safe_load(SOURCE)
+    resources = whole["static_resources"]
+    manager = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    manager["route_config"]["virtual_hosts"][0]["routes"][:0] = more["routes"]
+    resources["clusters"] += more["clusters"]
+    merged = json_format.ParseDict(whole, bootstrap_pb2.Bootstrap()).static_resources
+    packed = merged.listeners[0].filter_chains[0].filters[0].typed_config
+    first = unpacked(packed, http_connection_manager_pb2.HttpConnectionManager).route_config.virtual_hosts[0].routes[0]
+    assert first.route.cluster in {cluster.name for cluster in merged.clusters}
+    assert first.route.timeout.ToTimedelta().total_seconds() > ServerSettings().upstream_timeout_s
+    own = first.typed_per_filter_config["envoy.filters.http.ext_proc"]
+    assert unpacked(own, ext_proc_pb2.ExtProcPerRoute).disabled

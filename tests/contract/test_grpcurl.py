@@ -13,14 +13,13 @@ import pytest
 from google.protobuf import descriptor_pool, json_format, message_factory
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-import turnout.serving.gateways
 from tests.running import ServerProcess, server_process
 
 COMMANDS = [
     shlex.split(line)
     for line in re.findall(
         r"^\$ grpcurl -plaintext (.*)$",
-        Path(turnout.serving.gateways.__file__).with_name("grpcurl.md").read_text(),
+        (Path(__file__).resolve().parents[2] / "docs" / "gateways" / "grpcurl.md").read_text(encoding="utf-8"),
         re.MULTILINE,
     )
 ]

@@ -34,4 +34,4 @@ def test_installed_wheel_routes_with_the_packaged_champion(tmp_path):
     train = [home / "bin" / "turnout", "train", "log.jsonl", "--out", "bundle"]
     refused = subprocess.run(train, cwd=tmp_path, env=clean, capture_output=True, text=True, timeout=60)
     assert refused.returncode == 2
-    assert "pip install 'turnout[train]'" in refused.stderr
+    assert "py3-none-any.whl[train]'" in refused.stderr

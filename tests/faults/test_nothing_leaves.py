@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import BUNDLE_ID
-from tests.running import route, serve_command
+from tests.running import route, serve_command, server_process
 from tests.strace import Traced, running_for, traced
 from turnout.serving.quiet import SWITCHES, keep_quiet
 from turnout.training.sample.sample import write_sample
@@ -69,6 +69,15 @@ def test_serve_speaks_with_nobody_but_its_callers(run: Traced, bundle_folder: Pa
 
 def test_route_in_process_speaks_with_nobody(run: Traced, bundle_folder: Path):
     ran(run, *TURNOUT, "route", "hello", "--bundle", bundle_folder)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
+def test_route_by_a_server_speaks_with_that_server_alone(run: Traced, bundle_folder: Path, tmp_path: Path, host: str):
+    with server_process(bundle_folder, tmp_path / "log") as server:
+        port = int(server.address.rpartition(":")[2])
+        ran(run, *TURNOUT, "route", "hello", "--server", f"{host}:{port}")
+    assert ("127.0.0.1", port) in run.endpoints()
+    assert {of for _, of in run.endpoints()} == {port}
 
 
 @pytest.mark.slow

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import msgspec
 
-from tests.scorecard import bad_input, change, ending, files, held_load, peers, withdrawn
+from tests.scorecard import bad_input, change, ending, faults, files, held_load, peers, withdrawn
 from tests.scorecard.calibration import calibrate
 from tests.scorecard.conditions import Conditions
 from tests.scorecard.lines import Line, at_least, reported
@@ -50,6 +50,13 @@ CHECKS: dict[tuple[str, ...], Callable[[Conditions], Iterator[Line]]] = {
     ("R22",): change.bad_swaps,
     ("R23",): ending.stops,
     ("R24",): ending.starts,
+    ("R26",): faults.nothing_leaves,
+    ("R27",): faults.true_ledger,
+    ("R28",): faults.starved_port,
+    ("R29",): faults.silent_relay,
+    ("R30",): faults.hung_workers,
+    ("R31",): faults.unreadable_content,
+    ("R32",): faults.hanging_collector,
 }
 
 

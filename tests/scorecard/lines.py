@@ -11,7 +11,7 @@ class Line(msgspec.Struct, frozen=True):
     """A figure and whether it will do.
 
     Attributes:
-        check: `R1` to `R25`, or `S0`.
+        check: `R1` to `R32`, or `S0`.
         what: what was measured, with its unit.
         value: the figure; NaN and infinity become null in the JSON.
         threshold: what it has to be, as printed; empty where the figure is only reported.

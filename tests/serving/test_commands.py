@@ -18,13 +18,13 @@ from turnout.serving.router.prompt import Prompt
     [
         (
             Prompt("hello"),
-            "gpt-4o-mini (weak)  p_match 0.933 >= 0.750  confidence 0.933  policy max_worse=0.01  MODEL FAST",
+            "gpt-4o-mini (weak)  p_match 0.933 >= 0.750  policy max_worse=0.01  MODEL FAST",
         ),
         (
             Prompt("word " * 90),
-            "gpt-4o (strong)  p_match 0.278 < 0.750  confidence 0.722  policy max_worse=0.01  MODEL FAST",
+            "gpt-4o (strong)  p_match 0.278 < 0.750  policy max_worse=0.01  MODEL FAST",
         ),
-        (Prompt("", images=1), "gpt-4o (strong)  RULE  policy max_worse=0.01"),
+        (Prompt("", images=1), "gpt-4o (strong)  policy max_worse=0.01  RULE"),
     ],
 )
 def test_decision_reads_as_one_line(bundle: Bundle, prompt: Prompt, line: str):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import signal
 import time
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -179,5 +181,68 @@ def test_reply_of_every_rpc_carries_the_bundle(entry: Path):
             call = channel.unary_unary(ROUTE_METHOD, response_deserializer=pb.RouteResponse.FromString)
             reply = await call(pb.RouteRequest(text="hello").SerializeToString(), timeout=60)
             assert (reply.bundle, reply.route_propensity) == ("tiny/1", 1.0)
+
+    asyncio.run(check())
+
+
+class FailingDisk:
+    """Reading a file fails with an error of the system's while `number` is one."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.number: int | None = None
+        for name in ("read_text", "open"):
+            real = getattr(Path, name)
+
+            def failing(path: Path, *words: Any, real: Any = real, **more: Any) -> Any:
+                if self.number is not None and "r" in (words[0] if words else more.get("mode", "r")):
+                    raise OSError(self.number, os.strerror(self.number), str(path))
+                return real(path, *words, **more)
+
+            monkeypatch.setattr(Path, name, failing)
+
+
+def counted(lifecycle: Lifecycle, result: str) -> float:
+    return (
+        lifecycle.metrics.registry.get_sample_value("turnout_reloads_total", {"kind": "bundle", "result": result}) or 0
+    )
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE, errno.EIO, errno.ESTALE, errno.ENOMEM])
+def test_failed_look_is_no_refused_reload_and_the_change_is_taken_once_seen(
+    entry: Path, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    disk = FailingDisk(monkeypatch)
+
+    async def check() -> None:
+        lifecycle = Lifecycle(Sources(bundles=(entry,)))
+        watching = asyncio.create_task(lifecycle.watch(interval_s=0.02))
+        disk.number = number
+        await until(lambda: counted(lifecycle, "unread") > 3, 30)
+        disk.number = None
+        point_to(entry, "2")
+        disk.number = number
+        reloaded = await lifecycle.reload()  # asked for, and nothing can be seen
+        assert (reloaded.loaded, reloaded.refused) == ((), ())
+        assert reloaded.unread
+        disk.number = None
+        await until(lambda: lifecycle.lineup.default.manifest.version == "2", 30)
+        assert counted(lifecycle, "refused") == 0
+        assert not watching.done()
+        watching.cancel()
+
+    asyncio.run(check())
+    said = [record for record in caplog.records if "the next look tries again" in record.getMessage()]
+    assert 1 <= len(said) <= 3  # once for each cause, not at each look
+
+
+def test_pointer_that_is_gone_or_forbidden_is_a_change_and_refused_once(entry: Path):
+    async def check() -> None:
+        lifecycle = Lifecycle(Sources(bundles=(entry,)))
+        watching = asyncio.create_task(lifecycle.watch(interval_s=0.02))
+        (entry / "CURRENT").unlink()
+        await until(lambda: counted(lifecycle, "refused") == 1, 30)
+        await asyncio.sleep(0.3)
+        assert (counted(lifecycle, "refused"), counted(lifecycle, "unread")) == (1, 0)
+        watching.cancel()
 
     asyncio.run(check())

@@ -159,3 +159,25 @@ def test_running_server_follows_a_promotion_and_its_rollback(models: Path, entry
         assert serves("tiny/5")
         assert turnout(models, "rollback", "tiny").returncode == 0
         assert serves("tiny/1")
+
+
+def test_a_bundle_is_added_whole_and_not_put_into_service(models: Path, tmp_path: Path):
+    made = tiny_bundle(tmp_path / "made", version="6")
+    ended = turnout(models, "add", str(made), "tiny")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert "turnout models promote tiny 6" in ended.stdout
+    assert not (models / "tiny" / CURRENT).exists()
+    assert Entry(models, "tiny").promote("6").version == "6"
+    again = turnout(models, "add", str(made), "tiny")
+    assert (again.returncode, "never replaced" in again.stderr) == (3, True)
+    assert [path.name for path in (models / "tiny").iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_bundle_of_another_name_or_a_damaged_one_is_not_added(models: Path, tmp_path: Path):
+    made = tiny_bundle(tmp_path / "made", version="6")
+    renamed = turnout(models, "add", str(made), "other")
+    assert (renamed.returncode, "--name other" in renamed.stderr) == (3, True)
+    (made / GRAPH).write_bytes(b"damaged")
+    assert turnout(models, "add", str(made), "tiny").returncode == 3
+    assert not (models / "other").exists()
+    assert sorted(path.name for path in (models / "tiny").iterdir()) == ["1", "2", "3", "4", "5"]

@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc
 import msgspec
 import pytest
 
 from tests.builders import digest_of, tiny_bundle, tiny_manifest, write_manifest
-from tests.running import ServerProcess, route, server_process
+from tests.running import ServerProcess, lifecycle_of, route, server_in_loop, server_process
+from tests.training.runs import TrainingRun
 from turnout.serving.bundles.bundle import GOLDEN, MANIFEST, Bundle, load_bundle
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.cli.route import decision_line
-from turnout.serving.decision.decision import decide, threshold_policy
+from turnout.serving.decision.decision import decide, is_strange, threshold_policy
 from turnout.serving.decision.routes import Action, Reason, Route
 from turnout.serving.errors import BundleRefused
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.serving.service.shadow import Sighting, compare
+from turnout.serving.wire.route import ROUTE_METHOD
 
 FAMILIAR, STRANGE = "hello the word", "hello the + word"
 EXPLORING = "[exploration]\nrate = 0.5\n[session]\nstay_strong = true\n"
@@ -131,3 +135,60 @@ def test_shipped_champion_still_loads():
     looks = bundle.manifest.out_of_distribution is not None
     assert looks == (bundle.manifest.format_version >= 2)
     bundle.model.predict(prompt_from_text("What is the capital of Australia?"), 0.5)
+
+
+TASKS = {"code": 120, "chat": 7}
+
+
+@pytest.mark.parametrize(
+    ("task", "least", "reason"),
+    [
+        ("code", 50, Reason.MODEL),
+        ("chat", 50, Reason.OUT_OF_DISTRIBUTION),
+        ("never seen", 50, Reason.OUT_OF_DISTRIBUTION),
+        ("", 50, Reason.MODEL),
+        ("chat", 5, Reason.MODEL),
+        ("never seen", None, Reason.MODEL),
+    ],
+)
+def test_task_with_too_few_labelled_rows_is_a_stranger_where_rules_ask(
+    strict: Bundle, tmp_path: Path, task: str, least: int | None, reason: Reason
+):
+    rules = tmp_path / "rules.toml"
+    rules.write_text("" if least is None else f"least_task_rows = {least}\n")
+
+    async def told() -> list[tuple[int, int]]:
+        found = []
+        served = dataclasses.replace(strict, tasks=TASKS)
+        async with (
+            server_in_loop(lifecycle_of(served, cache_items=10), rules=rules) as (_, address),
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            for named in (task, "code", task):  # the cache keeps what the model said, and not what a name makes of it
+                asked = pb.RouteRequest(text=FAMILIAR, task=named, threshold=0.0).SerializeToString()
+                reply = pb.RouteResponse.FromString(await channel.unary_unary(ROUTE_METHOD)(asked, timeout=5))
+                found.append((reply.tier, reply.reason))
+        return found
+
+    first, other, again = asyncio.run(told())
+    assert pb.Reason.Name(first[1]) == f"REASON_{reason.name}"
+    assert (first[0] == pb.TIER_STRONG) == (reason is Reason.OUT_OF_DISTRIBUTION)
+    assert first == again
+    assert other == (pb.TIER_WEAK, pb.REASON_MODEL)
+
+
+def test_bundle_of_logs_without_tasks_knows_no_strangers_by_name(strict: Bundle):
+    assert not strict.tasks
+    assert not is_strange(strict, "anything", 50)
+
+
+def test_tasks_of_a_bundle_are_those_of_its_report(training_run: TrainingRun):
+    tasks = load_bundle(training_run.bundle).tasks
+    assert tasks
+    assert all(n > 0 for n in tasks.values())
+
+
+def test_challenger_is_compared_as_a_stranger_too(strict: Bundle):
+    sighting = Sighting(strict, prompt_from_text(FAMILIAR), "", 0.0, 0.9, Action.STRONG, is_stranger=True)
+    assert compare(sighting).agrees
+    assert not compare(dataclasses.replace(sighting, is_stranger=False)).agrees

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.bundles.risk_path import RiskPath
 from turnout.serving.decision.routes import Route
 from turnout.serving.decision.rules import Rules, RulesSpec, read_rules
 from turnout.serving.decision.rules.names import check_names
@@ -19,7 +20,7 @@ from turnout.serving.decision.rules.reading import MAX_FILE_BYTES, decode_rules
 from turnout.serving.decision.rules.spec import EXPECTED, ExplorationSpec, PolicyExplorationSpec, RuleSpec, SessionSpec
 from turnout.serving.errors import EXIT_USAGE, RulesRefused
 
-PAGE = Path(__file__).resolve().parents[2] / "serving" / "decision" / "rules" / "README.md"
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "operate" / "rules.md"
 RULE = '[[rules]]\nname = "a"\n'
 EXPLORATION = ("rate", "both", "min_p_match")
 """Its keys that have a number as their default."""
@@ -187,3 +188,12 @@ def test_names_that_are_not_served_are_refused(bundle: Bundle, toml: str, says: 
         f'{RULE}bundle="tiny/1"',
     ):
         check_names(Rules(decoded(good)), served)
+
+
+def test_any_level_of_a_promise_is_a_policy_where_the_bundle_solves_it(bundle: Bundle):
+    path = RiskPath((0.9, 0.8), (0, 5), (0.1, 0.2), (0.0, 0.005), 1000, 0.07, 0.1)
+    solving = msgspec.structs.replace(bundle.manifest, risk=path)
+    rules = Rules(decoded('policy = "max_worse=0.03"'))
+    check_names(rules, [solving])
+    with pytest.raises(RulesRefused, match="expected a policy of bundle"):
+        check_names(rules, [bundle.manifest])

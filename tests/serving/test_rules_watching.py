@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 import pytest
 
@@ -176,3 +177,53 @@ def test_the_same_content_again_is_no_change(path: Path):
     assert file.reload()
     assert file.rules is before
     assert file.reloads == 0
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_failed_look_refuses_nothing_and_the_change_is_taken_once_seen(
+    path: Path, number: int, monkeypatch: pytest.MonkeyPatch
+):
+    fails = False
+
+    def failing(real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(of: Path, *words: Any, **more: Any) -> Any:
+            if fails:
+                raise OSError(number, os.strerror(number), str(of))
+            return real(of, *words, **more)
+
+        return call
+
+    for name in ("stat", "open"):
+        monkeypatch.setattr(Path, name, failing(getattr(Path, name)))
+    told: list[str] = []
+
+    async def check() -> None:
+        nonlocal fails
+        file = RulesFile(path, accept, POLL_S, told=told.append)
+        task = asyncio.create_task(file.watch())
+        replace(path, STRONG)
+        fails = True
+        assert not file.reload()
+        await asyncio.sleep(10 * POLL_S)
+        fails = False
+        await until(lambda: is_strong(file), 30)
+        task.cancel()
+
+    asyncio.run(check())
+    assert told[-1] == "ok"
+    assert set(told) == {"unread", "ok"}
+
+
+def test_refusals_and_reloads_seen_by_the_watch_are_told(path: Path):
+    told: list[str] = []
+
+    async def check() -> None:
+        file = RulesFile(path, accept, POLL_S, told=told.append)
+        task = asyncio.create_task(file.watch())
+        replace(path, "polcy = 1")
+        await until(lambda: told == ["refused"], 30)
+        replace(path, STRONG)
+        await until(lambda: told == ["refused", "ok"], 30)
+        task.cancel()
+
+    asyncio.run(check())

@@ -15,7 +15,7 @@ from tests.builders import write_manifest
 from tests.running import environment, run_to_exit, server_process
 from turnout.serving.bundles.bundle import MANIFEST_SIGNATURE, load_bundle, read_manifest, sign_bundle
 from turnout.serving.bundles.signing import KeyRefused, new_key
-from turnout.serving.errors import BundleRefused
+from turnout.serving.errors import BundleRefused, how_to_install
 
 
 @pytest.fixture
@@ -125,4 +125,4 @@ def test_without_cryptography_only_signatures_are_refused(signed: Path, keys: tu
     done = subprocess.run(
         [sys.executable, "-c", code, str(signed), str(keys[1])], capture_output=True, text=True, check=False, env=paths
     )
-    assert done.stderr.strip().endswith("signatures need cryptography; get it with: pip install 'turnout[signing]'")
+    assert done.stderr.strip().endswith(f"{how_to_install('signing')}")

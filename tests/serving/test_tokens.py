@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import hashlib
 import logging
+import os
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.running import SERVING, health_of, server_in_loop
-from turnout.serving.access.tokens import NAME, PREFIX, Token, new_token_lines, read_tokens
+from turnout.serving.access.tokens import NAME, PREFIX, Token, TokensFile, new_token_lines, read_tokens
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.client import AsyncRouter, RouteItem
 from turnout.serving.pb import router_pb2 as pb
@@ -308,3 +310,36 @@ def test_new_token_fits_its_lines(name: str):
     assert len(token) >= len(PREFIX) + 43
     assert token not in lines
     assert Token(**entry).allows("Route")
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO, errno.ESTALE])
+def test_failed_look_is_no_refusal_and_a_revoked_token_ends_once_the_file_is_seen(
+    tokens: Path, number: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr("turnout.serving.access.tokens.LOOK_EVERY_S", 0.0)
+    fails = False
+
+    def failing(path: Path, *words: Any, real: Any = Path.open, **more: Any) -> Any:
+        if fails:
+            raise OSError(number, os.strerror(number), str(path))
+        return real(path, *words, **more)
+
+    monkeypatch.setattr(Path, "open", failing)
+    told: list[str] = []
+    file = TokensFile(tokens, told.append)
+    write_tokens(tokens, [{"name": "new", "secret": "new-secret", "methods": ["Route"]}])
+    fails = True
+    assert all(file.find(GATEWAY) is not None for _ in range(3))
+    assert caplog.text.count("the tokens read last stay") == 1
+    fails = False
+    assert file.find(GATEWAY) is None
+    assert told == ["unread"] * 3 + ["ok"]
+
+
+def test_file_that_is_gone_is_refused_once(tokens: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("turnout.serving.access.tokens.LOOK_EVERY_S", 0.0)
+    told: list[str] = []
+    file = TokensFile(tokens, told.append)
+    tokens.unlink()
+    assert all(file.find(GATEWAY) is not None for _ in range(3))
+    assert told == ["refused"]

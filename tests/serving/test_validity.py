@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import time
 from pathlib import Path
 
@@ -20,6 +22,7 @@ from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.cli.doctor.access import Way, check_certificate
 from turnout.serving.cli.doctor.finding import Level
 from turnout.serving.cli.doctor.server import check_server
+from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.settings import SettingsRefused
 from turnout.serving.wire.route import SERVICE_NAME
@@ -132,3 +135,30 @@ def test_a_revoked_token_ends_its_open_stream(bundle: Bundle, tmp_path: Path):
             assert await asyncio.wait_for(call.code(), 60) == grpc.StatusCode.UNAUTHENTICATED
 
     asyncio.run(check())
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.EIO])
+def test_failed_look_is_no_refused_certificate(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "cert").write_bytes(GOOD.cert)
+    (tmp_path / "key").write_bytes(GOOD.key)
+    files, metrics = tls.TlsFiles(tmp_path / "cert", tmp_path / "key", None), ServerMetrics()
+    certificates = tls.Certificates(files, files.configuration, metrics)
+
+    def counted(result: str) -> float:
+        return metrics.registry.get_sample_value("turnout_reloads_total", {"kind": "tls", "result": result}) or 0
+
+    with monkeypatch.context() as failing:
+        for name in ("open", "read_text", "read_bytes", "stat"):
+
+            def fails(path: Path, *_: object, **__: object) -> None:
+                raise OSError(number, os.strerror(number), str(path))
+
+            failing.setattr(Path, name, fails)
+        assert certificates.changed() is None
+        assert certificates.changed() is None
+    assert (counted("unread"), counted("refused")) == (2, 0)
+    new = AUTHORITY.leaf("new", -1, 90)
+    (tmp_path / "cert").write_bytes(new.cert)
+    (tmp_path / "key").write_bytes(new.key)
+    assert certificates.changed() is not None
+    assert counted("refused") == 0

@@ -9,7 +9,7 @@ EXTRACT_PROMPT = "Return JSON with city and year.\n\nThe fair was in Graz in 198
 TAILS = (
     "", ".", "\n", " ", "\n\nLet me know if you need more.", "\n\nI hope this helps!", " (as computed above)", "  \n\n", ".\n\nThank you!",  # noqa: E501
     "\n\n---", " \u2705", "!", "\n\nExplanation: this follows from what is given.", ", because that is what follows.", " (rounded as asked).",  # noqa: E501
-    "\n\nNote: please check it yourself.", ".\nHope that helps.", "\u200b", "\n\nFeel free to ask more.", " \u2013 as asked.", "\u00a0", ".\n\nWhy: see the text.",  # noqa: E501
+    "\n\nNote: please check it yourself.", ".\nHope that helps.", "\u200b", "\n\nFeel free to ask more.", "\n\nConfidence: 90 %", " [1]\n\nSources:\n[1] page 44", " (see step 3)", " \u2013 as asked.", "\u00a0", ".\n\nWhy: see the text.",  # noqa: E501
 )  # fmt: skip
 
 FRAMES = (

@@ -14,6 +14,7 @@ from scipy.special import expit
 from turnout.training.arrays import Bools, Floats
 from turnout.training.offpolicy.answers import STRONG, WEAK
 from turnout.training.offpolicy.rows import LoggedRows, asked_propensity
+from turnout.training.offpolicy.tries import LoggedTries
 
 LOGGED_AT = 0.9
 TARGET = 0.75
@@ -81,11 +82,13 @@ class World:
             tokens=tokens,
             asked=asked,
             propensity=asked_propensity(np.where(moved, rate, 1 - rate), np.full(n, self.both), is_weak),
+            propensity_of_try=np.where(chose_weak, 1 - rate, rate),
             pair_propensity=np.full(n, self.both),
             score=np.where(known, rng.random((n, 2)) < chance, np.nan),
             usd=np.where(known, paid, np.nan),
             expected_usd=expected,
             table_row=np.arange(n),
+            tries=LoggedTries.none(n),
         )
         return rows, chance
 

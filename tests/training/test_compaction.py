@@ -79,6 +79,29 @@ def test_repeated_outcomes_count_once_and_the_latest_counts(spool: Path, out: Pa
     assert json.loads(row["responses"])["gpt-4o-mini"]["score"] == 1.0
 
 
+def test_a_later_score_leaves_the_tokens_and_a_self_check_stands_beside_the_answer(spool: Path, out: Path):
+    tokens = {"prompt_tokens": 100, "completion_tokens": 10, "cached_tokens": 4}
+    asked = {"prompt_tokens": 150, "completion_tokens": 1, "is_self_check": True}
+    records = [decision("a"), outcome("a", score=None, **tokens), outcome("a", score=None, **asked)]
+    sealed(spool, [*records, outcome("a", score=0.5, received_s=NOON_S + 99)])
+    compacted(spool, out)
+    (row,) = rows(out)
+    answer = json.loads(row["responses"])["gpt-4o-mini"]
+    assert (answer["score"], answer["usage"]) == (0.5, tokens)
+    assert answer["self_check_usage"] == {"prompt_tokens": 150, "completion_tokens": 1, "cached_tokens": None}
+
+
+def test_outcomes_of_before_that_lack_a_column_are_still_joined(spool: Path, out: Path):
+    sealed(spool, [outcome("a", score=0.25)])
+    compacted(spool, out)
+    (path,) = (out / "outcomes").glob("*.parquet")
+    write_table(path, read_table(path).drop_columns(["is_self_check"]))
+    sealed(spool, [decision("a"), outcome("b")], 2)
+    compacted(spool, out)
+    (row,) = rows(out)
+    assert json.loads(row["responses"])["gpt-4o-mini"]["score"] == 0.25
+
+
 def test_outcome_that_names_another_tenant_is_not_joined(spool: Path, out: Path):
     mine, foreign = (
         outcome("a", tenant="acme", score=0.5),

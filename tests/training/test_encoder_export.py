@@ -27,16 +27,16 @@ def weights() -> Path:
     return Path(pytest.importorskip(PACKAGE, reason=f"{PACKAGE} is not installed").__file__).parent / "model"
 
 
-def readme_command() -> list[str]:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    start = readme.index("turnout encoder export")
-    return shlex.split(readme[start : readme.index("```", start)].replace("\\\n", ""))
+def documented_command() -> list[str]:
+    page = (ROOT / "docs" / "encoder.md").read_text(encoding="utf-8")
+    start = page.index("turnout encoder export")
+    return shlex.split(page[start : page.index("```", start)].replace("\\\n", ""))
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_the_readmes_export_gives_the_shipped_encoder(weights, tmp_path):
-    command = [str(weights) if part == HUB_NAME else part for part in readme_command()[1:]]
+def test_the_documented_export_gives_the_shipped_encoder(weights, tmp_path):
+    command = [str(weights) if part == HUB_NAME else part for part in documented_command()[1:]]
     command[command.index("--out") + 1] = str(tmp_path / "minilm-l3-int8")
     command[command.index("--base") + 1] = HUB_NAME
     subprocess.run(

@@ -381,7 +381,8 @@ def test_absent_sdk_is_named_with_its_extra(tmp_path):
     assert "pip install" not in subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
     done = subprocess.run([*command, "--judge", "j"], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2
-    assert "pip install 'turnout[judge]'" in done.stderr
+    assert "install the extra `judge`: pip install -e '" in done.stderr
+    assert "[judge]'" in done.stderr
 
 
 # The Batch API

@@ -12,7 +12,8 @@ from tests.log_builders import record
 from turnout.training.labels.agreement import agreement
 from turnout.training.labels.reference import label_by_reference
 from turnout.training.labels.values import quantity, same_value
-from turnout.training.labels.values.quantities import Alternative, Quantity, same_quantity
+from turnout.training.labels.values.comparison import same_quantity
+from turnout.training.labels.values.quantities import Alternative, Quantity
 from turnout.training.labels.values.units import PLAIN, UNITS
 
 quantities = st.builds(

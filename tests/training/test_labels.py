@@ -120,7 +120,7 @@ def test_any_way_to_write_a_number_is_read_alike(whole: int, cents: int):
 def test_a_short_text_is_equal_in_its_normal_form(
     reference: str, strong: str, weak: str, scores: tuple[float, float] | None
 ):
-    found = label_by_reference(record(strong=strong, weak=weak, reference=reference))
+    found = label_by_reference(record("What is the capital?", strong=strong, weak=weak, reference=reference))
     assert (found and (found.strong_score, found.weak_score)) == scores
 
 

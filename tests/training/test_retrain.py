@@ -122,12 +122,18 @@ def test_bundle_says_against_whom_it_was_held_and_with_what_figures(story: Story
     manifest = read_manifest(story.first.folder)
     assert manifest.verdict == story.first.verdict
     assert manifest.parent == f"router/{story.champion}" == manifest.verdict.champion
-    assert [one.name for one in manifest.verdict.checks] == [
+    compared = [
         "log loss",
         "quality at the policy",
         "quality of each task",
         "log loss of each task",
         "calibration error above chance",
+    ]
+    assert [one.name for one in manifest.verdict.checks] == [
+        *compared,
+        "second look kept",
+        "second look: rows to compare on",
+        *(f"second look: {name}" for name in compared),
         "latency of 95 %, ms",
         "parity with the Python path",
     ]

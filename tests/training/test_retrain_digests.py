@@ -14,7 +14,8 @@ from tests.training.explored import explored_log
 from tests.training.runs import QUIET, TrainingRun
 from tests.training.test_digests import changed
 from tests.training.test_kept import kept_rows
-from tests.training.test_retrain import SETTINGS, check, later_rows, registry
+from tests.training.test_retrain import SETTINGS as FOR_TEXTS
+from tests.training.test_retrain import check, later_rows, registry
 from turnout.serving.bundles.bundle import load_bundle, read_manifest
 from turnout.serving.bundles.entry import Entry
 from turnout.serving.router.prompt import prompt_from_json
@@ -29,6 +30,8 @@ from turnout.training.retrain.pool import Aging, Pool, pool_rows
 from turnout.training.retrain.run import Retrained, retrain
 
 N_ROWS, BOTH = 600, 0.9
+SETTINGS = replace(FOR_TEXTS, may_lose_second_look=True)
+"""Digests hold no answers: nothing that a second look could be learned from."""
 
 
 @dataclass

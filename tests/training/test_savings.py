@@ -22,6 +22,7 @@ from turnout.training.offpolicy.savings.machine import Machine
 from turnout.training.offpolicy.savings.quality import quality
 from turnout.training.offpolicy.savings.savings import Savings, between, savings
 from turnout.training.offpolicy.savings.spend import Spend, spend_of
+from turnout.training.offpolicy.tries import LoggedTries
 
 STRONG, WEAK = "gpt-4o", "gpt-4o-mini"
 FREE = Machine(0.0, 0.0)
@@ -200,8 +201,9 @@ def with_certain(rows: LoggedRows, *, weak: bool) -> LoggedRows:
         pair_propensity=np.zeros(n),
         score=np.where(tier, 0.0, np.nan) + np.zeros((n, 2)),
     )
-    both = ([getattr(one, field.name) for one in (rows, ruled)] for field in fields(rows))
-    return LoggedRows(*map(np.concatenate, both))
+    names = [field.name for field in fields(rows) if field.name != "tries"]
+    both = {name: np.concatenate([getattr(one, name) for one in (rows, ruled)]) for name in names}
+    return LoggedRows(**both, tries=LoggedTries.none(2 * n))
 
 
 def test_requests_that_a_rule_sent_weak_are_not_among_those_said_to_be_no_worse():

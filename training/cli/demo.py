@@ -71,10 +71,10 @@ def comparison(manifest: Manifest) -> str:
 
 
 def _table(router: Router, policy: str) -> Table:
-    table = Table("prompt", "route", "p_match", "confidence", "reason", "ms", title=f"policy {policy}")
+    table = Table("prompt", "route", "p_match", "threshold", "reason", "ms", title=f"policy {policy}")
     for text in requests():
         routed = router.route(text=text)
-        numbers = [f"{value:.3f}" if value is not None else "" for value in (routed.p_match, routed.confidence)]
+        numbers = [f"{value:.3f}" if value is not None else "" for value in (routed.p_match, routed.threshold)]
         reason = routed.fallback_reason or f"{routed.reason} {routed.stage or ''}"
         table.add_row(f"{text[:36]}…".replace("\n", " "), routed.tier, *numbers, reason, f"{routed.latency_ms:.1f}")
     return table

@@ -21,8 +21,9 @@ from turnout.serving.router.prompt import Prompt
 from turnout.training.bundle.reopen import check_encoder
 from turnout.training.cli.options import FILES, OUTPUT, Cache, EncoderInside, FileOptions, Flat, Output, Seed, cache_dir
 from turnout.training.drift.compare import NO_BASELINE, DriftReport, compare
-from turnout.training.drift.live import LiveRow, Span, named_files, read_live
+from turnout.training.drift.live import LiveRow, Span, named_checks, named_files, read_live
 from turnout.training.drift.page import render_drift
+from turnout.training.drift.second_look import read_checks, with_second_look
 from turnout.training.encoders.embeddings import embed
 from turnout.training.encoders.encoders import load_encoder
 from turnout.training.evaluation.dense_blocks import (
@@ -83,6 +84,7 @@ def drift(
         cache_dir(cache),
         quiet=output.quiet,
         as_json=output.as_json,
+        checks=named_checks(log),
     )
 
 
@@ -102,6 +104,7 @@ def drift_of_logs(
     *,
     quiet: bool,
     as_json: bool,
+    checks: Sequence[LogFile] = (),
 ) -> int:
     """Compare logs with the baseline of the bundle in `folder`, say what has moved, and return the exit code.
 
@@ -113,6 +116,7 @@ def drift_of_logs(
         live = read_live(logs, bundle, reading, span)
     dense = _dense(bundle, live.rows, encoder, seed, vectors, reporter)
     report = compare(bundle, live, _by_task(bundle), dense)
+    report = with_second_look(report, bundle, live.rows, read_checks(checks, bundle, span))
     if out is not None:
         out.write_text(render_drift(report), encoding="utf-8")
     if as_json:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from cyclopts import Parameter, validators
 
-from turnout.serving.cli.options import AtLeastOne
+from turnout.serving.cli.options import AsJson, AtLeastOne, say
 from turnout.training.encoders.encoders import export_encoder
 
 
@@ -21,6 +21,7 @@ def export(
     name: str = "",
     base: str = "",
     license_name: Annotated[str, Parameter(name="--license")] = "unknown",
+    as_json: AsJson = False,
 ) -> None:
     """Export the first layers of a sentence-transformers model as int8 ONNX; needs the extra `encoders`.
 
@@ -42,4 +43,6 @@ def export(
         base_model=base or model,
         base_license=license_name,
     )
-    print(f"{out}: {card.name}, {card.dim} dimensions, layer {card.layer}, sha256 {card.sha256[:16]}")
+    line = f"{out}: {card.name}, {card.dim} dimensions, layer {card.layer}, sha256 {card.sha256[:16]}"
+    result = {"out": out, "name": card.name, "dim": card.dim, "layer": card.layer, "sha256": card.sha256}
+    say(line, result, as_json=as_json)

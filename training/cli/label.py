@@ -189,9 +189,10 @@ def label_logs(
 
 
 def _refuse_nothing(ledger: Ledger, out: Path) -> None:
-    """End with exit code 1 where rows were read and none has a label; why was said while they were written."""
-    if ledger.rows and not ledger.labelled:
-        raise DataRefused(f"{out}: none of {ledger.rows} rows has a label")
+    """End with exit code 1 where no row has a label; why was said while they were written."""
+    if not ledger.labelled:
+        none = f"none of {ledger.rows} rows has a label" if ledger.rows else "the logs hold no rows: name other files"
+        raise DataRefused(f"{out}: {none}")
 
 
 def _labelled(

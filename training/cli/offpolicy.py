@@ -37,6 +37,8 @@ def replay_policy(
 ) -> None:
     """Say what other policies would have cost and lost on logged traffic, with intervals; it needs exploration.
 
+    Policies over three actions are valued on what their callers had checked: tries, verdicts, discarded answers.
+
     Inverse propensity, self-normalised and doubly robust estimates, from decisions and reported outcomes alone.
 
     Args:
@@ -84,7 +86,7 @@ def _table(found: Replay) -> Table:
     table = Table(title=title, title_justify="left")
     for name in ("policy", "by"):
         table.add_column(name, no_wrap=True)
-    for name in ("to weak", "score", "score lost", "USD per 1,000", "USD saved per 1,000"):
+    for name in ("to weak", "tried", "score", "score lost", "USD per 1,000", "USD saved per 1,000"):
         table.add_column(name, justify="right")
     for one in found.policies:
         for cells in _lines(one):
@@ -98,11 +100,13 @@ def _lines(one: PolicyReplay) -> list[list[str]]:
     nothing = Estimates(None, None, None)
     score, usd = one.score or nothing, one.usd_per_1k or nothing
     threshold = "" if one.threshold is None else f"  threshold {one.threshold:.3f}"
+    tried = f"{one.share_tried:.1%}" if one.share_tried else ""
+    escalated = "" if one.share_escalated is None else f"{one.share_escalated:.0%} escalated"
     lost, saved = _shown(one.score_lost, 4), _shown(one.usd_saved_per_1k, 3)
     return [
-        [one.policy, "DR", f"{one.share_weak:.1%}", _shown(score.dr, 3), lost, _shown(usd.dr, 3), saved],
-        [threshold, "SNIPS", "", _shown(score.snips, 3), "", _shown(usd.snips, 3), ""],
-        ["", "IPS", "", _shown(score.ips, 3), "", _shown(usd.ips, 3), ""],
+        [one.policy, "DR", f"{one.share_weak:.1%}", tried, _shown(score.dr, 3), lost, _shown(usd.dr, 3), saved],
+        [threshold, "SNIPS", "", escalated, _shown(score.snips, 3), "", _shown(usd.snips, 3), ""],
+        ["", "IPS", "", "", _shown(score.ips, 3), "", _shown(usd.ips, 3), ""],
     ]
 
 
@@ -130,8 +134,8 @@ def _notes(found: Replay, scored: Scored, bundle_id: str) -> list[str]:
     for one in found.policies:
         if one.unknown:
             notes.append(
-                f"{one.policy}: nothing is known of {one.unknown} requests that it would send to the other tier, and "
-                "the figures leave them out; explore (rules: [exploration]) to learn of them"
+                f"{one.policy}: nothing is known of {one.unknown} requests that it would treat otherwise, and the "
+                "figures leave them out; explore (rules: [exploration]; `both` tells of other verdicts)"
             )
         if one.is_thin:
             notes.append(

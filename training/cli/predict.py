@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated
 
 from turnout.serving.bundles.bundle import load_bundle
-from turnout.serving.cli.options import Flag
+from turnout.serving.cli.options import AsJson, Flag, say
 from turnout.training.cli.options import FILES, BundleFolder, EarlyExit, FileOptions, Flat, Logs, PolicyName
 from turnout.training.learn.predict import predict_rows, write_predictions
 from turnout.training.logs.read import read_records
@@ -29,6 +29,7 @@ def predict(
     early_exit: EarlyExit = True,
     files: Annotated[FileOptions, Flat] = FILES,
     quiet: Flag = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say for each prompt where it would go; needs no scores and no answers.
 
@@ -38,7 +39,7 @@ def predict(
     """
     found = find_logs(data)
     check_out(out, found)
-    predict_file(bundle, found, out, policy, files.reading, early_exit=early_exit, quiet=quiet)
+    predict_file(bundle, found, out, policy, files.reading, early_exit=early_exit, quiet=quiet, as_json=as_json)
 
 
 def predict_file(
@@ -50,6 +51,7 @@ def predict_file(
     *,
     early_exit: bool,
     quiet: bool,
+    as_json: bool = False,
 ) -> None:
     """Write one prediction for each row of the data."""
     loaded, reporter = load_bundle(bundle), Reporter(quiet=quiet)
@@ -65,4 +67,5 @@ def predict_file(
     rows = predict_rows(loaded, read.rows, chosen, early_exit=early_exit, reporter=reporter)
     write_predictions(out, rows)
     counts = Counter(f"{row.route} {row.reason}" for row in rows)
-    print(f"{out}: {len(rows)} rows, policy {chosen.name}: " + ", ".join(f"{k} {v}" for k, v in counts.most_common()))
+    line = f"{out}: {len(rows)} rows, policy {chosen.name}: " + ", ".join(f"{k} {v}" for k, v in counts.most_common())
+    say(line, {"out": out, "rows": len(rows), "policy": chosen.name, "routes": dict(counts)}, as_json=as_json)

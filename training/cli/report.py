@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 
 from turnout.serving.bundles.bundle import load_bundle, read_manifest
-from turnout.serving.cli.options import Flag
+from turnout.serving.cli.options import AsJson, Flag, say
 from turnout.serving.errors import UsageRefused
 from turnout.training.bundle.publish import publish
 from turnout.training.cli.options import BundleFolder
@@ -18,7 +18,13 @@ from turnout.training.report import render_report
 
 
 def report(
-    bundle: BundleFolder, /, *, out: Path | None = None, evaluation: Path | None = None, replace: Flag = False
+    bundle: BundleFolder,
+    /,
+    *,
+    out: Path | None = None,
+    evaluation: Path | None = None,
+    replace: Flag = False,
+    as_json: AsJson = False,
 ) -> None:
     """Write a bundle's report: one page for a browser, and its figures as PNG and SVG.
 
@@ -29,11 +35,12 @@ def report(
     """
     if replace and out is not None:
         raise UsageRefused("--replace writes into the bundle itself; leave out --out")
-    write_report(bundle, None if replace else out or Path("turnout-report"), evaluation)
+    page = write_report(bundle, None if replace else out or Path("turnout-report"), evaluation)
+    say(str(page), {"page": page}, as_json=as_json)
 
 
-def write_report(bundle: Path, out: Path | None, evaluation: Path | None = None) -> None:
-    """Render the report of a bundle again.
+def write_report(bundle: Path, out: Path | None, evaluation: Path | None = None) -> Path:
+    """Render the report of a bundle again and return its page.
 
     Args:
         bundle: folder of the bundle.
@@ -47,8 +54,7 @@ def write_report(bundle: Path, out: Path | None, evaluation: Path | None = None)
     except (OSError, msgspec.MsgspecError) as error:
         raise DataRefused(f"{source}: no evaluation to report on: {error}") from error
     if out is not None:
-        print(render_report(manifest, found, out))
-        return
+        return render_report(manifest, found, out)
     kept = {name: (bundle / name).read_bytes() for name in manifest.files if not name.startswith("report/")}
     publish(bundle, manifest, kept | report_files(manifest, found))
-    print(bundle / "report" / "index.html")
+    return bundle / "report" / "index.html"

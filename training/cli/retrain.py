@@ -59,6 +59,7 @@ def retrain(
     max_latency_ms: Annotated[float, NonNegative] = 25.0,
     dry_run: Flag = False,
     force: Flag = False,
+    lose_second_look: Flag = False,
     key: Path | None = None,
     seed: Seed = 0,
     data: Annotated[LearningOptions, Flat] = LEARNING,
@@ -88,6 +89,7 @@ def retrain(
         max_latency_ms: Milliseconds within which 95 % of the decisions must be made here.
         dry_run: Learn and compare, and write nothing.
         force: Promote whatever the checks say; the bundle says that it was forced.
+        lose_second_look: Let a challenger without a second look take the place of a champion that has one.
         key: Private key to sign the challenger with.
         encoder: Name or folder of the encoder; the champion's when empty.
     """
@@ -111,6 +113,7 @@ def retrain(
         cache_dir=cache_dir(cache),
         is_dry_run=dry_run,
         is_forced=force,
+        may_lose_second_look=lose_second_look,
         signing_key=key,
     )
     found = find_logs(logs)

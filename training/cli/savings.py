@@ -34,7 +34,8 @@ def savings(
 ) -> None:
     """Say what routing really spent and saved against sending all to the strong model, and what it did to quality.
 
-    Net: cached tokens, cold caches after a switch, second answers and the router itself are counted.
+    Net: cached tokens, cold caches after a switch, weak answers that were not accepted, self-checks, second answers and
+    the router itself are counted.
 
     Args:
         first: First day (UTC); without it the log's.
@@ -66,8 +67,9 @@ def show_savings(
 
 
 def _table(found: Savings, machine: Machine) -> Table:
+    share = f"{found.share_weak:.1%} answered by the weak model"
     table = Table(
-        title=f"{found.first} to {found.last}: {found.requests} requests, {found.share_weak:.1%} to the weak model",
+        title=f"{found.first} to {found.last}: {found.requests} requests, {share}",
         title_justify="left",
     )
     table.add_column("")
@@ -82,9 +84,17 @@ def _lines(found: Savings, machine: Machine) -> Iterator[tuple[str, float, str]]
     yield "all to the strong model", found.all_strong_usd, "its caches warm throughout each session"
     yield "really spent", found.spent_usd, "exploration included"
     yield "  of it, second answers", found.second_usd, "that exploration asked for"
+    if found.tried:
+        yield (
+            "  of it, discarded answers",
+            found.discarded_usd,
+            f"{found.escalated} of {found.tried} tries were escalated",
+        )
+        yield "  of it, self-checks", found.self_check_usd, "the weak model asked whether its answer is right"
     yield "  of it, switches", found.switch_usd, "prompts that a switch of models found uncached"
     cpu, price = machine.cpu_s_per_decision, machine.usd_per_core_hour
-    yield "the router itself", found.router_usd, f"{1000 * cpu:g} ms of CPU a decision at USD {price:g} a core-hour"
+    each = "a decision or verdict" if found.tried else "a decision"
+    yield "the router itself", found.router_usd, f"{1000 * cpu:g} ms of CPU {each} at USD {price:g} a core-hour"
     share = "" if found.saved_share is None else f"{found.saved_share:.1%} of all to the strong model"
     yield "saved, net", found.saved_usd, share
 
@@ -96,6 +106,11 @@ def _notes(found: Savings) -> Iterator[str]:
         yield (
             f"{n_expected} requests stand at their expected cost: no outcome reported their tokens (ReportOutcome: "
             "prompt_tokens, completion_tokens, cached_tokens)"
+        )
+    if found.unchecked:
+        yield (
+            f"{found.unchecked} tries have no verdict: they count as escalated, at both models' costs (gateways: Check "
+            "every answer to a TRY)"
         )
     if found.unpriced:
         yield f"{found.unpriced} requests are left out: the price list lacks their models, or the log their cost"

@@ -96,7 +96,7 @@ def compact(spool: Path, store: Store, keep_days: int | None, today: dt.date) ->
     done = Compacted()
     oldest = dt.date.min if keep_days is None else today - dt.timedelta(days=keep_days)
     seal_left_behind(spool)
-    known = pa.concat_tables([outcome_table(()), *map(read_table, store.outcome_files())])
+    known = pa.concat_tables([outcome_table(()), *map(read_table, store.outcome_files())], promote_options="default")
     for path in spool_files(spool):
         if path.suffix != SEALED:
             done.unsealed += 1

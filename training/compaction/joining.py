@@ -1,7 +1,8 @@
 """Joins decisions with their outcomes by request id: rows in, the same rows with the columns of `JOINED` filled out.
 
 A pure function of the decisions and of all outcomes known: joining twice, or outcomes that came twice (they are
-kept at least once), gives the same rows. Of several outcomes for one model the latest counts.
+kept at least once), gives the same rows. Of several outcomes for one model the latest counts, field by field: a score
+that comes later leaves the tokens that a gateway reported. What a self-check used stands beside the answer.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from turnout.serving.spool.outcome import Outcome
 from turnout.training.compaction.rows import DECISIONS, JOINED
 
 ByRequest = Mapping[str, Sequence[Outcome]]
+_TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 
 
 def by_request(outcomes: Iterable[Outcome]) -> ByRequest:
@@ -47,12 +49,14 @@ def _columns(decision: Mapping[str, str | None], outcomes: Sequence[Outcome]) ->
     if not outcomes:
         return {}
     model = decision["model"]
-    answers = {_model(one, decision): one for one in outcomes}  # in the order of receipt: the latest stays
+    answers: dict[str | None, list[Outcome]] = defaultdict(list)
+    for one in outcomes:
+        answers[_model(one, decision)].append(one)
     preferences = [one.preference for one in outcomes if one.preference]
     errors = [one.error_code for one in outcomes if one.error_code and one.model in ("", model)]
     return {
         "responses": msgspec.json.encode(
-            {name: _answer(one) for name, one in answers.items()}, order="sorted"
+            {name: _answer(of_model) for name, of_model in answers.items()}, order="sorted"
         ).decode(),
         "preference": preferences[-1] if preferences else None,
         "error_code": errors[-1] if errors else None,
@@ -67,11 +71,27 @@ def _model(outcome: Outcome, decision: Mapping[str, str | None]) -> str | None:
     return outcome.model or decision["model"]
 
 
-def _answer(outcome: Outcome) -> dict[str, object]:
-    """Return what a model answered as `turnout.training.logs.rows` reads it: its score and usage, never its text."""
-    usage = {
-        "prompt_tokens": outcome.prompt_tokens,
-        "completion_tokens": outcome.completion_tokens,
-        "cached_tokens": outcome.cached_tokens,
+def _answer(outcomes: Sequence[Outcome]) -> dict[str, object]:
+    """Return what a model answered as `turnout.training.logs.rows` reads it: its score and usage, never its text.
+
+    Args:
+        outcomes: of one model, at least one, in the order of their receipt.
+    """
+    own = [one for one in outcomes if not one.is_self_check]
+    checks = [_usage(one) for one in outcomes if one.is_self_check and one.prompt_tokens is not None]
+    usages = [_usage(one) for one in own if one.prompt_tokens is not None or one.completion_tokens is not None]
+    found: dict[str, object] = {
+        "score": _latest(one.score for one in own),
+        "usage": usages[-1] if usages else dict.fromkeys(_TOKENS),
+        "latency_ms": _latest(one.latency_ms for one in own),
     }
-    return {"score": outcome.score, "usage": usage, "latency_ms": outcome.latency_ms}
+    return found | ({"self_check_usage": checks[-1]} if checks else {})
+
+
+def _usage(outcome: Outcome) -> dict[str, int | None]:
+    return {name: getattr(outcome, name) for name in _TOKENS}
+
+
+def _latest(values: Iterable[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return known[-1] if known else None

@@ -67,6 +67,7 @@ DECISIONS = pa.schema(
         ("prompt_characters", pa.int64()),
         ("prompt_script", pa.string()),
         ("action", pa.string()),
+        ("can_check", pa.bool_()),
     ]
 )
 """New columns come last: files of before lack them, and whoever reads several fills them with null."""
@@ -91,8 +92,10 @@ OUTCOMES = pa.schema(
         ("tenant", pa.string()),
         ("session_id", pa.string()),
         ("task", pa.string()),
+        ("is_self_check", pa.bool_()),
     ]
 )
+"""Files of before lack `is_self_check`, as nothing was one there."""
 
 
 def day(created_s: float) -> dt.date:
@@ -111,8 +114,8 @@ def outcome_table(outcomes: Iterable[Outcome]) -> pa.Table:
 
 
 def outcomes_of(table: pa.Table) -> list[Outcome]:
-    """Return the outcomes of a table, as `outcome_table` took them."""
-    return [Outcome(**row) for row in table.to_pylist()]
+    """Return the outcomes of a table, as `outcome_table` took them; of one of before, too."""
+    return [Outcome(**row | {"is_self_check": bool(row.get("is_self_check"))}) for row in table.to_pylist()]
 
 
 def _decision_row(one: DecisionRecord) -> dict[str, object]:
@@ -150,6 +153,7 @@ def _decision_row(one: DecisionRecord) -> dict[str, object]:
         "exploration": one.exploration or None,
         "other_model": one.other_model or None,
         "action": one.action or None,
+        "can_check": one.can_check,
         "harness_rules": one.harness_rules if has_features else None,
         **_lesson_columns(one),
     }

@@ -38,12 +38,13 @@ from turnout.training.logs.stored_files import LogFile
 DECISION_COLUMN = "prompt_digest"
 """Only compacted decisions have it."""
 
-DECISIONS = "decisions"
-"""Folder of the decisions in a store of compacted logs."""
+DECISIONS, CHECKS = "decisions", "checks"
+"""Folders of decisions and of verdicts in a store of compacted logs."""
 
 _COLUMNS = (
     "id", "created", "task", "session_id", "prompt", "prompt_turns", "prompt_images", "prompt_tools",
     "prompt_wants_json", "p_match", "reason", "bundle", "structural", "feature_schema", "responses", "preference",
+    "policy", "action", "can_check",
 )  # fmt: skip
 
 
@@ -69,7 +70,10 @@ class Span:
 
 @dataclass(frozen=True, slots=True)
 class LiveRow:
-    """One request; what is not known is None. Rows of one `session` belong together."""
+    """One request; what is not known is None. Rows of one `session` belong together.
+
+    `policy`, `action` and `can_check` are those of decisions alone.
+    """
 
     created_s: float | None
     task: str
@@ -79,6 +83,9 @@ class LiveRow:
     structural: NDArray[np.float32] | None
     match: int | None
     prompt: Prompt | None
+    policy: str = ""
+    action: str = ""
+    can_check: bool = False
 
 
 @dataclass
@@ -138,6 +145,12 @@ def named_files(named: Sequence[str]) -> list[LogFile]:
     return found
 
 
+def named_checks(named: Sequence[str]) -> list[LogFile]:
+    """Return the files of verdicts in the folders among the arguments that `turnout logs compact` wrote."""
+    folders = [Path(one) / CHECKS for one in named]
+    return [path for folder in folders if folder.is_dir() for path in find_logs([f"{folder}/day=*/*.parquet"])]
+
+
 def _is_decision_log(path: LogFile) -> bool:
     if not path.name.endswith(".parquet"):
         return False
@@ -173,6 +186,9 @@ def _decided(row: dict[str, Any], bundle: Bundle) -> LiveRow:
         structural=_structural(row, prompt, bundle),
         match=match_from(row["preference"] or "", _scores(row["responses"], bundle), bundle.manifest.match_margin),
         prompt=prompt,
+        policy=row["policy"],
+        action=row.get("action") or "",
+        can_check=bool(row.get("can_check")),
     )
 
 

@@ -20,6 +20,15 @@ MEANINGS = {
     "out_of_distribution": "share of requests unlike the training data",
     "calibration_error": "mean distance of p_match from what came true",
     "brier": "mean squared error of p_match",
+    "tried": "distance of the share of tries from the policy's",
+    "unchecked": "share of tries whose verdict is missing",
+    "escalated": "distance of the share of escalations from the policy's",
+    "mean_logprob_gone": "fall of the share of answers with log-probabilities that count",
+    "self_check_gone": "fall of the share of answers with a self-check that counts",
+    "p_match_checked": "probability that the weak answer may stand (PSI)",
+    "mean_logprob": "mean log-probability of checked answers (PSI)",
+    "self_check": "log-probability that the weak model calls its answer right (PSI)",
+    "log_characters": "log(1 + characters of checked answers) (PSI)",
     **{name: f"{meaning} (PSI)" for name, meaning in STRUCTURAL.items()},
 }
 

@@ -10,14 +10,15 @@ from __future__ import annotations
 import re
 import unicodedata
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from turnout.training.labels.choices import chosen_letter, options
+from turnout.training.labels.classes import family_of
 from turnout.training.labels.fences import blocks
 from turnout.training.labels.figures import is_value, without_lead
 from turnout.training.labels.graders.json_equality import EXPLAINING_KEYS, compare_json, same_json
 from turnout.training.labels.stretches import MAX_CHARS, Shape, Stretch, states_nothing, stretches, without_thinking
-from turnout.training.labels.texts import exact_form, is_label, json_value
+from turnout.training.labels.texts import exact_form, is_label, json_value, normal_form
 from turnout.training.labels.usable import flaw, is_refusal
 from turnout.training.labels.values import same_value
 from turnout.training.logs.records import Label, Record
@@ -37,9 +38,9 @@ class Kind(StrEnum):
 CONFIDENCE = {Kind.IDENTICAL: 0.9997, Kind.FINAL: 0.9983}
 """How often such rows are a match by their scores, as (hits + 1) / (rows + 2).
 
-Counted on the held-out half of the shared rows (README.md beside this file). All of these are short or structured answers:
+Counted on the held-out half of the shared rows (docs/labels.md). All of these are short or structured answers:
 free text that is identical is rare.
-"""  # noqa: E501
+"""
 
 _CODE = re.compile(
     r"^(?: {2,}|\t)\S|[{};][ \t]*$|^[ \t]*(?:def|class|for|while|if|import|from|return|function|const|let|var|SELECT|#include)\b",  # noqa: E501
@@ -73,14 +74,31 @@ def agreement(strong: str, weak: str, prompt: str) -> Kind | None:
     value, other = json_value(strong), json_value(weak)
     if value is not None and other is not None:
         return Kind.IDENTICAL if same_json(value, other) else _same_but_explained(value, other, prompt)
-    if is_refusal(strong) or is_refusal(weak) or (_CODE.search(strong) and blocks(strong)):
+    if is_refusal(strong) or is_refusal(weak):
         return None
     offered = options(prompt)
     first, second = (chosen_letter(text, offered) if offered else None for text in (strong, weak))
     if first is not None or second is not None:
         return Kind.FINAL if first == second else None
+    return Kind.FINAL if _end_alike(strong, weak, prompt) else None
+
+
+def _end_alike(strong: str, weak: str, prompt: str) -> bool:
+    """Whether both state the same figure or word at their end, and nothing else that differs but a working."""
+    if _has_code(strong) or _has_code(weak):
+        return False
     mine, yours = _final(strong), _final(weak)
-    return Kind.FINAL if mine is not None and yours is not None and _is_same_answer(mine, yours, prompt) else None
+    if mine is None or yours is None or not _is_same_answer(mine.said, yours.said, prompt):
+        return False
+    return mine.before == yours.before or _are_workings(mine, yours, prompt)
+
+
+def _has_code(text: str) -> bool:
+    fenced = blocks(text)
+    return any(block.language not in _TEXTS for block in fenced) or (bool(fenced) and _CODE.search(text) is not None)
+
+
+_TEXTS = frozenset(["", "json", "text", "txt", "plaintext", "markdown", "md", "latex", "tex", "math"])
 
 
 def _is_same_text(one: str, other: str) -> bool:
@@ -107,7 +125,14 @@ def _states_nothing(value: Any) -> bool:
     return all(part is None or (isinstance(part, str) and states_nothing(part)) for part in parts)
 
 
-def _final(answer: str) -> str | None:
+class Final(NamedTuple):
+    """What an answer states at its end, or is, and what stands before it: nothing, or a working."""
+
+    said: str
+    before: str = ""
+
+
+def _final(answer: str) -> Final | None:
     """Return the one thing that an answer states at its end, or that it is; None where more is said behind it."""
     found = stretches(answer)
     texts = {one.text for one in found}
@@ -120,9 +145,35 @@ def _final(answer: str) -> str | None:
         before = text[: text.rfind(stretch.text)]
         if not _CLOSING.fullmatch(rest) or (_is_bare_word(stretch.text) and len(before) > 80):
             return None
-    elif stretch.shape not in {Shape.BARE, Shape.SENTENCE}:
+        said = _said(stretch)
+        return None if said is None else Final(said, _before_lead(before))
+    if stretch.shape not in {Shape.BARE, Shape.SENTENCE}:
         return None
-    return _said(stretch)
+    said = _said(stretch)
+    return None if said is None else Final(said)
+
+
+def _before_lead(text: str) -> str:
+    """Return what stands before the words that lead to a stated answer: before its last sentence."""
+    pieces = [piece for piece in _LEAD_START.split(text) if piece and piece.strip(" \t*_#")]
+    return "\n".join(pieces[:-1]).strip()
+
+
+def _are_workings(one: Final, other: Final, prompt: str) -> bool:
+    """Whether what stands before two equal figures only works them out, so that it may differ."""
+    if not is_value(one.said) or not is_value(other.said) or prompt[-500:].count("?") > 1:
+        return False
+    return not any(map(_SAYS_MORE.search, (one.before, other.before)))
+
+
+_LEAD_START = re.compile(r"(?<=[.!?])\s+|\n+")
+_SAYS_MORE = re.compile(
+    r"^\W{0,4}(?!(?:answer|step|solution|reasoning|explanation|given|calculation|working|note|result|check|formula|total|so|therefore)\b)"
+    r"[^\W\d_][\w ]{0,30}\W{0,3}:\W{0,3}[^\W\d_][^\d\n]*$"
+    r"|\bI(?:['’]ve| have)? (?:already |just )?(?:booked|sent|deleted|removed|paid|bought|ordered|called|e-?mailed|updated|created|scheduled|cancell?ed"  # noqa: RUF001, E501
+    r"|transferred|changed|moved|wrote|made|saved)\b|^(?:dear|hi|hello)\b|^\s*(?:(?:def|class) \w+|import \w|from \w+ import|return\b|function \w+\(|const \w|#include)",  # noqa: E501
+    re.IGNORECASE | re.MULTILINE,
+)
 
 
 def _is_bare_word(text: str) -> bool:
@@ -131,7 +182,7 @@ def _is_bare_word(text: str) -> bool:
 
 def _said(stretch: Stretch) -> str | None:
     """Return the stretch where it is a label or a figure and nothing more: what stands beside it could differ."""
-    plain = without_lead(stretch.text.strip(" \t\n*_.")).strip(" \t\n*_.")
+    plain = exact_form(without_lead(exact_form(stretch.text)))
     if (
         is_label(plain)
         and not any(map(str.isdigit, plain))
@@ -142,4 +193,9 @@ def _said(stretch: Stretch) -> str | None:
 
 
 def _is_same_answer(one: str, other: str, prompt: str) -> bool:
-    return same_value(one, other, prompt) is True
+    if is_value(one) or is_value(other):
+        return same_value(one, other, prompt) is True
+    if exact_form(one) == exact_form(other):
+        return True
+    word = normal_form(one)
+    return word == normal_form(other) and (family_of(word) is not None or (len(word) > 2 and one[1:] == other[1:]))

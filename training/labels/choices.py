@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from typing import NamedTuple
 
 from turnout.training.labels.stretches import MAX_CHARS, Shape, Stretch, states_nothing, stretches, without_thinking
 from turnout.training.labels.texts import normal_form
 
-_OPTION = re.compile(r"(?<!\S)(?P<opening>\(?)(?P<letter>[A-J])(?P<closing>[).:])(?=\s)")
+_OPTION = re.compile(r"(?P<letter>[A-J])(?P<closing>[).:])(?=\s)")
+_SECOND = ("B)", "B.", "B:")
 _GOLD = re.compile(r"\s*\(?([A-J])\)?[.):]?\s*")
 _ALONE = re.compile(r"\W*(?:(?:option|choice|answer)\W+)?([A-J])\W*", re.IGNORECASE)
 _LEADING = re.compile(
@@ -45,33 +47,53 @@ def options(prompt: str) -> dict[str, str]:
     The options of the question asked come last, after those of any example. Options within a line may be named in
     one another's text ("both (A) and (B)"): there the longest run counts.
     """
-    if "A)" not in prompt and "A." not in prompt and "A:" not in prompt:
+    if not any("A" + mark[1] in prompt and mark in prompt for mark in _SECOND):
         return {}  # most prompts of a log: spares them the search
-    marks = list(_OPTION.finditer(prompt))
-    runs = _runs([mark for mark in marks if _starts_line(mark)])
+    marks = _marks(prompt)
+    runs = _runs([mark for mark in marks if _starts_line(prompt, mark)])
     run = runs[-1] if runs else max(reversed(_runs(marks)), key=len, default=[])
-    ends = [*(mark.start() for mark in run[1:]), len(prompt)][: len(run)]
+    ends = [*(mark.start for mark in run[1:]), len(prompt)][: len(run)]
     return {
-        mark["letter"]: prompt[mark.end() : end].strip().partition("\n")[0].strip()
+        mark.letter: prompt[mark.end : end].strip().partition("\n")[0].strip()
         for mark, end in zip(run, ends, strict=True)
     }
 
 
-def _starts_line(mark: re.Match[str]) -> bool:
-    return not mark.string[mark.string.rfind("\n", 0, mark.start()) + 1 : mark.start()].strip()
+class _Mark(NamedTuple):
+    """The letter of an option, with the signs around it and where it stands."""
+
+    letter: str
+    style: str
+    start: int
+    end: int
 
 
-def _runs(marks: list[re.Match[str]]) -> list[list[re.Match[str]]]:
+def _marks(prompt: str) -> list[_Mark]:
+    """Return all that could be the letter of an option: `A)`, `(A)`, `A.` and `A:` between white space."""
+    found = list[_Mark]()
+    for mark in _OPTION.finditer(prompt):
+        start = mark.start()
+        opening = "(" if prompt[start - 1 : start] == "(" else ""
+        start -= len(opening)
+        if not start or prompt[start - 1].isspace():
+            found.append(_Mark(mark["letter"], opening + mark["closing"], start, mark.end()))
+    return found
+
+
+def _starts_line(prompt: str, mark: _Mark) -> bool:
+    return not prompt[prompt.rfind("\n", 0, mark.start) + 1 : mark.start].strip()
+
+
+def _runs(marks: list[_Mark]) -> list[list[_Mark]]:
     """Return the runs A, B, ... of two marks or more in one style, other marks in between left out."""
-    runs: list[list[re.Match[str]]] = []
-    waiting: dict[tuple[str, str, str], list[re.Match[str]]] = {}
+    runs: list[list[_Mark]] = []
+    waiting: dict[tuple[str, str], list[_Mark]] = {}
     for mark in marks:
-        letter, style = mark["letter"], (mark["opening"], mark["closing"])
-        run = [] if letter == "A" else waiting.pop((letter, *style), None)
+        run = [] if mark.letter == "A" else waiting.pop((mark.letter, mark.style), None)
         if run is None:
             continue
         run.append(mark)
-        waiting[chr(ord(letter) + 1), *style] = run
+        waiting[chr(ord(mark.letter) + 1), mark.style] = run
         if len(run) == 2:
             runs.append(run)
     return runs
@@ -113,59 +135,73 @@ def _speaks(text: str, offered: dict[str, str]) -> bool:
     )
 
 
-def _of_statement(text: str, offered: dict[str, str]) -> str | None:  # noqa: PLR0911
+def _of_statement(text: str, offered: dict[str, str]) -> str | None:
     """Return the letter of a stretch that states the answer: `B`, `(B) apple`, `apple`, `B because A is a stone`."""
     if found := _ALONE.fullmatch(text):
         return found[1].upper() if len(text.strip()) == 1 else found[1]
     if quoted := _by_text(text, offered):
         return quoted
     if _REJECTS.search(text):
-        rejected, asserted, mentioned = set[str](), set[str](), set[str]()
-        for sentence in _SENTENCE.split(text)[:MAX_SENTENCES]:
-            _hear(sentence, rejected, asserted, mentioned)
+        rejected, asserted, _ = _heard(text)
         chosen = asserted - rejected
         if rejected or len(chosen) > 1:
             return chosen.pop() if len(chosen) == 1 else None
     if found := _LEADING.match(text):
         return _not_another(found[1], found["text"], offered)
-    first = re.match(
-        r"[\W_]*(?:(?:the )?(?:option|choice|letter)\W+)?(?:\*\*)?\(?([A-J])(?![\w'’])(?P<text>.*)",  # noqa: RUF001
-        text,
-        re.DOTALL,
-    )
+    return _first_or_only(text) or _by_text(_CLAUSE_END.split(text, maxsplit=1)[0], offered)
+
+
+def _first_or_only(text: str) -> str | None:
+    """Return the letter that a statement begins with, or the only one that it names, where nothing hedges."""
+    first = _FIRST.match(text)
     if first and first[1] not in "AI" and not _HEDGES.match(first["text"].lstrip(" ,*)").split(" ")[0] or "x"):
         return first[1]
     letters = {mention.group(mention.lastgroup or 0) for mention in _MENTION.finditer(text)}
-    if len(letters) == 1 and not _HEDGES.search(text):
-        return letters.pop()
-    return _by_text(re.split(r"\s*[(,;.]|\s+(?:because|since|as)\b", text, maxsplit=1)[0], offered)
+    return letters.pop() if len(letters) == 1 and not _HEDGES.search(text) else None
 
 
-def _of_text(text: str, offered: dict[str, str], found: tuple[Stretch, ...]) -> str | None:  # noqa: PLR0911
+_FIRST = re.compile(
+    r"[\W_]*(?:(?:the )?(?:option|choice|letter)\W+)?(?:\*\*)?\(?([A-J])(?![\w'’])(?P<text>.*)",  # noqa: RUF001
+    re.DOTALL,
+)
+_CLAUSE_END = re.compile(r"\s*[(,;.]|\s+(?:because|since|as)\b")
+
+
+def _of_text(text: str, offered: dict[str, str], found: tuple[Stretch, ...]) -> str | None:
     """Return the letter that a text without marks picks."""
     if alone := _ALONE.fullmatch(text):
         return alone[1] if alone[1].isupper() else None
     if quoted := _by_text(text, offered):
         return quoted
+    rejected, asserted, mentioned = _heard(text)
+    if _CORRECTED.search(text):
+        return None
+    if (leading := _led(text, rejected, offered)) is not None:
+        asserted.add(leading)
+    chosen = asserted - rejected
+    if chosen or rejected:
+        return chosen.pop() if len(chosen) == 1 else None
+    if len(mentioned) == 1 and not _REJECTS.search(text):
+        return mentioned.pop()
+    quoted_letters = {_by_text(part.text, offered) for part in found}
+    return quoted_letters.pop() if len(quoted_letters) == 1 and not mentioned else None
+
+
+def _led(text: str, rejected: set[str], offered: dict[str, str]) -> str | None:
+    """Return the letter that a text begins with, `?` where another option's text follows; None where it lists options."""  # noqa: E501
+    leading = _LEADING.match(text)
+    if not leading or leading[1] in rejected or _REJECTS.search(text.partition("\n")[0][:80]):
+        return None
+    is_list = len({mark.group("line") for mark in _MENTION.finditer(text)} - {None}) > 1 or len(options(text)) > 2
+    return None if is_list else _not_another(leading[1], leading["text"], offered) or "?"
+
+
+def _heard(text: str) -> tuple[set[str], set[str], set[str]]:
+    """Return the letters that a text rejects, asserts and mentions."""
     rejected, asserted, mentioned = set[str](), set[str](), set[str]()
     for sentence in _SENTENCE.split(text)[:MAX_SENTENCES]:
         _hear(sentence, rejected, asserted, mentioned)
-    if _CORRECTED.search(text):
-        return None
-    leading = _LEADING.match(text)
-    is_list = len({mark.group("line") for mark in _MENTION.finditer(text)} - {None}) > 1
-    if leading and not is_list and leading[1] not in rejected and not _REJECTS.search(text.partition("\n")[0][:80]):
-        asserted.add(_not_another(leading[1], leading["text"], offered) or "?")
-    chosen = asserted - rejected
-    if len(chosen) == 1:
-        return chosen.pop()
-    if chosen or rejected:
-        return None
-    if len(mentioned) == 1 and not _REJECTS.search(text):
-        return mentioned.pop()
-    opening = [one.text for one in found]
-    quoted_letters = {_by_text(part, offered) for part in opening}
-    return quoted_letters.pop() if len(quoted_letters) == 1 and not mentioned else None
+    return rejected, asserted, mentioned
 
 
 def _hear(sentence: str, rejected: set[str], asserted: set[str], mentioned: set[str]) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 _OPENING = re.compile(r"^(?P<indent>[ \t]*(?:>[ \t]?)?)(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[^\s`{]*)[^`\n]*$")
 _ONE_LINE = re.compile(r"(?:json\b)?\s*([^`]+?)\s*", re.IGNORECASE)
@@ -33,12 +34,15 @@ class CodeBlock:
 
 def blocks(text: str) -> list[CodeBlock]:
     """Return the code blocks in their order; linear in the text."""
-    if "```" not in text and "~~~" not in text:
-        return []
+    return list(_blocks(text)) if "```" in text or "~~~" in text else []
+
+
+@lru_cache(maxsize=64)
+def _blocks(text: str) -> tuple[CodeBlock, ...]:  # several ask for those of one answer
     bare = text.strip()
     if "\n" not in bare and len(bare) <= MAX_ONE_LINE and bare.startswith("```") and bare.endswith("```"):
         found = _ONE_LINE.fullmatch(bare.strip("`"))
-        return [CodeBlock(found[1], "", is_closed=True, is_whole=True)] if found else []
+        return (CodeBlock(found[1], "", is_closed=True, is_whole=True),) if found else ()
     made, lines, opening, start = list[tuple[str, str, bool, int, int]](), text.split("\n"), None, 0
     for number, line in enumerate(lines):
         found = _OPENING.match(line) if opening is None or line.lstrip(" \t>")[:3] in {"```", "~~~"} else None
@@ -50,7 +54,7 @@ def blocks(text: str) -> list[CodeBlock]:
             opening = None
     if opening is not None:
         made.append((_body(lines[start + 1 :], opening), opening["language"], False, start, len(lines) - 1))
-    return [
+    return tuple(
         CodeBlock(
             code,
             language.casefold(),
@@ -58,7 +62,7 @@ def blocks(text: str) -> list[CodeBlock]:
             is_whole=not any(line.strip() for line in (*lines[:first], *lines[last + 1 :])),
         )
         for code, language, is_closed, first, last in made
-    ]
+    )
 
 
 def _body(lines: list[str], opening: re.Match[str]) -> str:

@@ -9,15 +9,14 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
+from turnout.training.labels.lone_number import ANY_DIGIT, only_number
 from turnout.training.labels.stretches import Shape, Stretch, states_nothing, stretches
 from turnout.training.labels.values import same_value
-from turnout.training.labels.values.clean import EMOJI, cleaned, without_bold
-from turnout.training.labels.values.digits import PATTERN
+from turnout.training.labels.values.clean import EMOJI, cleaned
 from turnout.training.labels.values.formulas import formula
 from turnout.training.labels.values.lists import parts
 from turnout.training.labels.values.moments import moment
 from turnout.training.labels.values.quantities import quantity, word_number
-from turnout.training.labels.values.units import WORD, units_of
 
 _LEADS = re.compile(
     r"^[\s*_\"'`>-]*(?:(?:so|thus|therefore|hence|and|also|then|we get|we have|we find|it is|it's|its|that is|that's|this is|there are|there is|they are"  # noqa: E501
@@ -26,77 +25,21 @@ _LEADS = re.compile(
 )
 _CUT = re.compile(
     r"\s+[(\[（]|[(\[（](?=[^()\[\]]{0,40}[^\W\d_]{3})|\s*[;:]\s|,\s|\s+[-–—]+\s*|[–—]|\s+(?:because|since|as|which|that|with|for|so|when|if|where|rather than|instead of|not|per|each|in|from|to|by|of"  # noqa: RUF001,E501
-    r"|due|given|after|before|plus|minus|weil|da|denn|car|porque|perché|is|are|was)\b|\s*[=≈]\s|\s*\|",
+    r"|due|given|after|before|weil|da|denn|car|porque|perché|is|are|was)\b|\s*[=≈]\s|\s*\|",
     re.IGNORECASE,
 )
 _NOT_BUT = re.compile(r"^\s*not\s+[^,;.]{1,40}?,?\s+but\s+(?:rather\s+)?(.+)$", re.IGNORECASE | re.DOTALL)
-_DENIES = re.compile(
-    r"\b(?:not|never|neither|nor|no|cannot|isn|wasn|aren|doesn|can|don|won|wouldn|shouldn)['’]?t?\b(?<!\bcan)(?<!\bdon)(?<!\bwon)|n['’]t\b"  # noqa: RUF001
-    r"|\b(?:nicht|kein\w*|pas|ni|nunca|non|either|or|between|maybe|perhaps|possibly|might|could|at least|at most|more than|less than|fewer than"  # noqa: E501
-    r"|over|under|up to|greater|smaller|larger|plus or minus|versus|vs|range|unsure|wrong|incorrect)\b|±|\\pm|[<>≤≥?]",
-    re.IGNORECASE,
-)
 _COUNTED = re.compile(r"([$€£¥]?\s?-?[$€£¥]?\d[\d,]*(?:\.\d+)?(?:\s?%)?)(?:\s+[^\d=+*/^<>\\]{1,80})", re.DOTALL)
 _HEDGES = re.compile(r"\b(?:or|maybe|perhaps|might|could|between)\b|[<>≤≥≠?]|\\neq?\b", re.IGNORECASE)
-_SIGN_WORD = re.compile(
-    r"\b(?:minus|negative|moins|menos|half|quarter|third|squared|cubed|point)\b|[\u2010-\u2015](?=\s?\d)", re.IGNORECASE
+_ABOUT = re.compile(r"\W*(?:about|around|nearly|almost|approximately|approx|roughly|circa|[~≈])", re.IGNORECASE)
+_JUDGED = re.compile(
+    r"[\s,*_]*(?:which |that )?(?:is|was|are|were|would be|seems|looks|isn|wasn)(?:['’]t)?\s+(?:\w+\s){0,2}(?:not|wrong|incorrect|false|too|impossible|unlikely|mistaken|off)\b",  # noqa: RUF001, E501
+    re.IGNORECASE,
 )
-_TOKEN = re.compile(
-    rf"(?<![\w.,^_\\/√])(?P<sign>[-\u2212]?\s?)(?P<money>[$€£¥₹]?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?"
-)
-_ANY_DIGIT = re.compile(r"\d|[⁰¹²³⁴-⁹½¼¾⅓⅔]")
-_WORKED = re.compile(r"[\\^√*/+=]|[A-Za-z]\(")
-"""Signs of a formula, of which a number is but a part."""
-_PARTICLES = frozenset(
-    [
-        "per",
-        "in",
-        "of",
-        "each",
-        "for",
-        "and",
-        "to",
-        "on",
-        "at",
-        "is",
-        "are",
-        "was",
-        "were",
-        "a",
-        "an",
-        "the",
-        "by",
-        "from",
-        "with",
-        "total",
-        "altogether",
-        "as",
-        "more",
-        "less",
-        "than",
-        "times",
-        "or",
-        "if",
-        "when",
-        "because",
-        "so",
-        "that",
-        "which",
-        "therefore",
-        "days'",
-        "apiece",
-        "left",
-        "remaining",
-        "und",
-        "pro",
-        "im",
-        "am",
-        "et",
-        "par",
-        "de",
-        "en",
-        "per-day",
-    ]
+_CITED = re.compile(r"(?<=[\w.)%!*])\s?(?:\[\d{1,3}(?:\s?[,-]\s?\d{1,3})*\]\s?)+(?=[.,;:*]?\s*$)")
+_LOSS = re.compile(
+    r"\b(?:loss(?:es)?|lost|decreas\w+|declin\w+|drop\w*|deficit|below|under|debts?|owe[sd]?|fell|fallen|down|reduc\w+|less|fewer|verlust|perte)\b|\(\s*[$€£¥]?\s?\d[^()]*\)",
+    re.IGNORECASE,
 )
 NO_NUMBERS = re.compile(
     r"[\W_]*(?:infinity|infinite|undefined|none(?: of (?:these|the above|them))?|no (?:real )?solutions?|does not exist|impossible|nothing|unendlich|∞|\\infty)[\W_]*",  # noqa: E501
@@ -107,19 +50,38 @@ MAX_STRETCH = 400
 
 def agrees(gold: str, answer: str, prompt: str = "") -> bool | None:
     """Whether an answer gives the gold value; None where it can't be told, or where it gives two."""
+    found = stretches(answer)
+    if len(found) == 1 and (text := found[0].text) == gold and is_whole(text):
+        return True  # most answers of a log
     said = set[bool | None]()
-    for stretch, value in zip(stretches(answer), figures(answer), strict=True):
+    for stretch, value in zip(found, figures(answer), strict=True):
         if stretch.shape is Shape.OPENING and (value is None or _is_given(value, prompt)):
             continue
         if value is None and stretch.shape is Shape.MARKED and _names_no_number(stretch.text):
             continue  # "the answer is the age of the dog", and then its number
-        said.add(None if value is None else _compared(gold, value, prompt))
+        said.add(None if value is None else _judged(gold, value, stretch.text, prompt))
     return said.pop() if len(said) == 1 else None
+
+
+def _judged(gold: str, value: str, text: str, prompt: str) -> bool | None:
+    """Compare a value with the gold one; "a loss of 3" may be -3."""
+    found = _compared(gold, value, prompt)
+    if found is False and _LOSS.search(text) and same_value(gold, f"-{value}"):
+        return None
+    return found
+
+
+def is_whole(text: str) -> bool:
+    """Whether the text is a whole number in plain digits, without leading zeros or thousands marked."""
+    return text.isascii() and text.isdecimal() and len(text) <= MAX_WHOLE and (text[0] != "0" or text == "0")
+
+
+MAX_WHOLE = 15
 
 
 def _names_no_number(text: str) -> bool:
     return (
-        not _ANY_DIGIT.search(text)
+        not ANY_DIGIT.search(text)
         and "\\" not in text
         and not any(map(word_number, re.findall(r"[^\W\d_]+", text.casefold())[:20]))
     )
@@ -133,7 +95,7 @@ def _is_given(value: str, prompt: str) -> bool:
 
 def _compared(gold: str, said: str, prompt: str) -> bool | None:
     if NO_NUMBERS.fullmatch(said):
-        return False if quantity(gold) else None
+        return False if (number := quantity(gold)) and number.first.value else None  # "none" may be 0
     return same_value(gold, said, prompt)
 
 
@@ -148,6 +110,7 @@ def figure(stretch: Stretch) -> str | None:
     text = stretch.text.strip()
     if len(text) > MAX_STRETCH or states_nothing(text):
         return None
+    text = _CITED.sub("", text) if "[" in text else text
     if is_value(text) or NO_NUMBERS.fullmatch(text):
         return text
     if found := _NOT_BUT.match(text):
@@ -155,14 +118,22 @@ def figure(stretch: Stretch) -> str | None:
     text = without_lead(text)
     for head in _heads(text):
         if is_value(head):
-            return head
+            return None if _is_taken_back(head, text) else head
         if "=" in head and not _HEDGES.search(head):
             result = head.rpartition("=")[2].strip(" *_`")
             if is_value(result):
                 return result
             if counted := _COUNTED.fullmatch(result):
                 return counted[1]
-    return _only_number(text)
+    return only_number(text)
+
+
+def _is_taken_back(head: str, text: str) -> bool:
+    """Whether what stands behind a value calls it wrong, or says more exactly what was said roughly."""
+    rest = text[text.find(head) + len(head) :]
+    return bool(rest) and (
+        _JUDGED.match(rest) is not None or (_ABOUT.match(head) is not None and ANY_DIGIT.search(rest) is not None)
+    )
 
 
 def without_lead(text: str) -> str:
@@ -201,30 +172,14 @@ MAX_WORDS = 60
 def is_value(text: str) -> bool:
     """Whether the whole text is a figure that is understood: a quantity, a moment, a formula, or a list of such."""
     text = text.strip()
+    if is_whole(text):
+        return True
     if not text or len(text) > MAX_STRETCH:
         return False
-    if not _ANY_DIGIT.search(text) and "\\" not in text and len(text) > MAX_WORDS:
+    if not ANY_DIGIT.search(text) and "\\" not in text and len(text) > MAX_WORDS:
         return False
     if quantity(text) or moment(text):
         return True
     if several := parts(text):
         return all(map(is_value, several.parts))
-    return _ANY_DIGIT.search(text) is not None and formula(cleaned(text)) is not None
-
-
-def _only_number(text: str) -> str | None:
-    """Return the only number of a sentence, with its unit; None where there are several, or where it is denied."""
-    plain = without_bold(EMOJI.sub("", text))
-    found = list(_TOKEN.finditer(plain))
-    if len(found) != 1 or _DENIES.search(plain) or _SIGN_WORD.search(plain):
-        return None
-    token = found[0]
-    if plain[token.end() : token.end() + 1] == "!" and not token["word"]:
-        return None  # a factorial, or said loudly
-    rest = plain[: token.start()] + plain[token.end() :]
-    if _ANY_DIGIT.search(rest) or _WORKED.search(plain):
-        return None
-    word = (token["word"] or "").strip().lstrip("-")
-    if word.casefold() in _PARTICLES or (word and units_of(word)[0].dimension == WORD and not quantity(token[0])):
-        return f"{token['sign']}{token['money']}{token['digits']}".strip()
-    return token[0].strip().rstrip(".,")
+    return ANY_DIGIT.search(text) is not None and formula(cleaned(text)) is not None

@@ -26,9 +26,9 @@ from turnout.training.logs.records import Label, Record, Response
 
 NAME = "reference"
 KINDS: tuple[tuple[Grader, ...], ...] = (
+    (MENTIONS,),
     (CHOICE,),
     (NUMBER,),
-    (MENTIONS,),
     (SPANS,),
     (JSON,),
     (VALUE,),
@@ -121,8 +121,7 @@ def label_by_reference(record: Record) -> Label | None:
 
 
 def _readable(graders: Sequence[Grader], question: Question) -> list[tuple[Grader, Grade]]:
-    found = ((grader, grader.read(question)) for grader in graders)
-    return [(grader, grade) for grader, grade in found if grade is not None]
+    return [(grader, grade) for grader in graders if (grade := grader.read(question)) is not None]
 
 
 _DEFAULT = ReferenceLabeller()

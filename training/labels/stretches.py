@@ -64,7 +64,7 @@ _NOUNS = (
 _SAID = re.compile(
     r"(?:et|en|s)?(?:[ \t]+finale?)?(?:[ \t]+(?:to|for|of)[ \t]+(?:the|your|this|that)[ \t]+(?:\w+[ \t]+)?(?:question|problem|riddle|task))?[ \t*_\"']{0,5}"  # noqa: E501
     r"(?:\b(?:is|are|ist|lautet|est|es|è|é|är|to)\b[ \t*_]{0,5}[:：]?|=>?|→|は|是|为|為|은|는|[:：])[ \t*_]{0,6}"  # noqa: RUF001
-    r"(?P<said>[^\s\n*_][^\n]{0,200}?|\n\s{0,5}[^\s][^\n]{0,200}?)(?=[.!?](?:\s|$|\*)|[。！？]|\n|$)",  # noqa: RUF001
+    r"(?P<said>[^\s\n*_][^\n]{0,200}?|\n\s{0,5}[^\s][^\n]{0,200}?)(?=(?<!i\.e)(?<!e\.g)(?<!approx)[.!?](?:\s|$|\*)|[。！？]|\n|$)",  # noqa: RUF001
     re.IGNORECASE,
 )
 _UNSURE_BEFORE = frozenset(
@@ -236,8 +236,21 @@ def _any_of(nouns: tuple[str, ...]) -> re.Pattern[str]:
 _WORD_BEFORE = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)?")  # noqa: RUF001
 
 
+def _corrections(text: str) -> list[re.Match[str]]:
+    """Return where a text takes back what it said."""
+    folded = text.lower()
+    return list(_CORRECTION.finditer(text)) if any(word in folded for word in _CORRECTING) else []
+
+
+_CORRECTING = (
+    "wait", "hold on", "hmm", "actually", "correct", "scratch", "let me", "mistake", "error", "on second", "i was wrong", "that", "oops",  # noqa: E501
+    "misread", "no, it", "apolog", "moment mal", "korrektur", "genauer", "en fait", "perdón", "espera", "rectifico",
+)  # fmt: skip
+"""One of which stands in every correction: spares most texts the search."""
+
+
 def _after_correction(text: str, marks: list[tuple[int, str, bool]]) -> list[tuple[int, str, bool]]:
-    corrected = [found.start() for found in _CORRECTION.finditer(text)]
+    corrected = [found.start() for found in _corrections(text)]
     first = min(place for place, *_ in marks)
     if not corrected or corrected[-1] < first:
         return marks
@@ -249,33 +262,37 @@ def states_nothing(text: str) -> bool:
     return not text.strip(" \t\n*_:.") or _NOTHING.fullmatch(text) is not None
 
 
-def _unmarked(text: str) -> tuple[Stretch, ...]:  # noqa: C901
-    corrected = list(_CORRECTION.finditer(text))
+def _unmarked(text: str) -> tuple[Stretch, ...]:
+    corrected = _corrections(text)
     if corrected:
         text = text[corrected[-1].end() :].lstrip(" ,.:;-—\n")
-        if not text:
-            return ()
     pieces = [piece.strip() for piece in _SENTENCE_END.split(text) if piece and piece.strip(" \t*_#-")]
+    if "```" in text or "~~~" in text:
+        pieces = [piece for piece in pieces if not _FENCE.fullmatch(piece)]
+    if not text or not pieces:
+        return ()
     if len(pieces) == 1 and len(text) <= 2 * SHORT_ANSWER_CHARS:
         return (Stretch(text, Shape.SENTENCE if " " in text.strip() else Shape.BARE),)
-    if not pieces:
-        return ()
-    found = list[Stretch]()
-    first, last = pieces[0], pieces[-1]
-    if is_lone(first) and not corrected:
-        found.append(Stretch(first, Shape.EXPLAINED))
-    if _EXPLAINS.search(text, len(first)) and len(first) <= 2 * SHORT_ANSWER_CHARS:
+    first = pieces[0]
+    is_short = len(first) <= 2 * SHORT_ANSWER_CHARS
+    if is_short and _EXPLAINS.search(text, len(first)):
         return (Stretch(first, Shape.EXPLAINED),)  # the answer, then why
-    result = _restated(text, last)
-    if result is not None:
-        found.append(Stretch(result, Shape.RUNNING))
-    elif is_lone(last) or (_CONCLUDES.search(last) and len(last) <= 3 * SHORT_ANSWER_CHARS):
-        found.append(Stretch(last, Shape.EXPLAINED if found else Shape.RUNNING))
-    if not found and corrected and len(first) <= 2 * SHORT_ANSWER_CHARS:
-        found.append(Stretch(first, Shape.EXPLAINED))
-    if found and found[0].shape is Shape.RUNNING and "=" not in first and len(first) <= 2 * SHORT_ANSWER_CHARS:
+    opening = [Stretch(first, Shape.EXPLAINED)] if is_lone(first) and not corrected else []
+    found = opening + _closing(text, pieces[-1], Shape.EXPLAINED if opening else Shape.RUNNING)
+    if not found and corrected and is_short:
+        return (Stretch(first, Shape.EXPLAINED),)
+    if found and found[0].shape is Shape.RUNNING and "=" not in first and is_short:
         found.insert(0, Stretch(first, Shape.OPENING))
     return tuple(found)
+
+
+def _closing(text: str, last: str, shape: Shape) -> list[Stretch]:
+    """Return what a text gives at its end: the result of its working, or its last sentence where that concludes."""
+    result = _restated(text, last)
+    if result is not None:
+        return [Stretch(result, Shape.RUNNING)]
+    concludes = is_lone(last) or (_CONCLUDES.search(last) and len(last) <= 3 * SHORT_ANSWER_CHARS)
+    return [Stretch(last, shape)] if concludes else []
 
 
 def _restated(text: str, last: str) -> str | None:
@@ -298,9 +315,19 @@ WORKED_EQUATIONS = 3
 def is_lone(text: str) -> bool:
     """Whether a piece is a value or a name standing alone: few words, no verb to be seen."""
     plain = text.strip(" \t*_`#:.!")
-    return 0 < len(plain) <= SHORT_ANSWER_CHARS // 2 and len(plain.split()) <= 4 and not _LIST_ITEM.match(text)
+    return (
+        0 < len(plain) <= SHORT_ANSWER_CHARS // 2
+        and len(plain.split()) <= 4
+        and not (_LIST_ITEM.match(text) or _OF_OTHER.match(text))
+    )
 
 
+_FENCE = re.compile(r"[`~]{3,}\w*")
+_OF_OTHER = re.compile(
+    r"\W*(?!(?:the )?(?:grand |final )?(?:total|result|sum|value|solution|output|label|class|category|sentiment|verdict)\b)[^\W\d_]{2,}[\w ]{0,30}\W{0,2}:\W*\s",  # noqa: E501
+    re.IGNORECASE,
+)
+"""What begins as "Confidence: " gives the value of another thing."""
 _LIST_ITEM = re.compile(r"\s*(?:[-•]\s|\d{1,2}[.)]\s|#{1,6}\s|\w+:$)")
 
 

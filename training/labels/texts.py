@@ -25,6 +25,10 @@ _LATEX_NOISE = re.compile(r"\\(?:left|right|displaystyle|!|,|;| |text|mathrm|mbo
 _FORMULA = re.compile(r"[\\^+*/]")
 _CODE = re.compile(r"[=;<>|\[\]{}]")
 _BOLD = re.compile(r"(?<![\w*)\]}^])(\*\*|__|\*|_|`{1,3})(?=[^\s*_`])(.{1,400}?)(?<=[^\s*_`])\1(?![\w*(\[{^])")
+_STARS = re.compile(r"(?<![\w*)\]}^])(\*\*|\*|`{1,3})(?=[^\s*`])(.{1,400}?)(?<=[^\s*`])\1(?![\w*(\[{^])")
+_QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|„([^“”]+)[“”]|«\s*([^»]+?)\s*»|‘([^’]+)’|「([^」]+)」|'([^']+)'")  # noqa: RUF001
+_QUOTES = frozenset("\"'“„«‘「")  # noqa: RUF001
+_FACTORIAL = re.compile(r"(?:[\d)]|(?<![^\W_])[^\W\d_])!$")
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207e]+")
 _VULGAR = re.compile("(\\d)([\u00bc-\u00be\u2150-\u215e])")
 _IDLE_SPACE = re.compile(r"(?<!\w) | (?!\w)")
@@ -66,6 +70,23 @@ def normal_form(text: str) -> str:
     return unicodedata.normalize("NFC", _IDLE_SPACE.sub("", plain)) if _FORMULA.search(plain) else plain
 
 
+def tells_by_case(one: str, other: str) -> bool:
+    """Whether two short texts that differ by case alone may be two things: `Co` and `CO`, `mW` and `MW`.
+
+    A first letter in lower case changes nothing from three letters on.
+    """
+    one, other = (text.strip(_EDGES + "*_`$\\()[]{}") for text in (one, other))
+    if one == other or max(len(one), len(other)) > CASED_CHARS or one.casefold() != other.casefold():
+        return False
+    return min(len(one), len(other)) < CASED_CHARS - 1 or not all(
+        text.islower() or text.isupper() or text.istitle() for text in (one, other)
+    )
+
+
+CASED_CHARS = 4
+"""In a longer word case tells no units, elements or codes apart."""
+
+
 def loose_form(text: str) -> str:
     """Return the normal form of a name without what is left out as often as not: an article, hyphens, `&` for and."""
     plain = _ARTICLE.sub("", normal_form(text)).replace("&", "and")
@@ -77,17 +98,24 @@ def exact_form(text: str) -> str:
 
     Words of four letters and more are folded: case tells no units apart in those.
     """
-    plain = " ".join(_without_bold(text).split()).strip(_EDGES.replace("!", "").replace(".", "")).rstrip(".")
-    plain = plain if plain[-2:-1].isdigit() else plain.rstrip("!.")  # 5! is no 5
-    return _LONG_WORD.sub(lambda found: found[0].casefold(), plain)
+    plain = " ".join(_without_bold(text, _STARS).split()).strip(" ,;:。、…").rstrip(".")
+    if plain[:1] in _QUOTES and (found := _QUOTED.fullmatch(plain)):
+        plain = next(part for part in found.groups() if part is not None)
+    plain = plain if _FACTORIAL.search(plain) else plain.rstrip("!.")  # 5! is no 5
+    return _LONG_WORD.sub(_folded_word, plain)
 
 
-def _without_bold(text: str) -> str:
+def _folded_word(found: re.Match[str]) -> str:
+    word = found[0]
+    return word.casefold() if word[1:].islower() or word.isupper() else word  # MBps is not Mbps
+
+
+def _without_bold(text: str, marks: re.Pattern[str] = _BOLD) -> str:
     before = None
     if len(text) > MAX_CHARS:
         return text.replace("**", "")
     while text != before and ("*" in text or "_" in text or "`" in text):
-        before, text = text, _BOLD.sub(r"\2", text)
+        before, text = text, marks.sub(r"\2", text)
     return text
 
 
@@ -96,6 +124,8 @@ def json_value(text: str) -> Any:
     bare = text.strip()
     if bare.startswith(("```", "~~~")) and len(fenced := blocks(bare)) == 1 and fenced[0].is_whole:
         bare = fenced[0].code
+    if bare[:1] not in {"{", "["}:
+        return None
     try:
         value = msgspec.json.decode(bare)
     except (msgspec.DecodeError, UnicodeEncodeError, RecursionError):

@@ -44,7 +44,7 @@ _KNOWS_NOTHING = re.compile(
     r"|ich weiß (?:es )?nicht|je ne sais pas|no lo sé|no sé|non lo so|não sei|не знаю|わかりません|分かりません|不知道|모르겠습니다)[^\n]{0,120}",  # noqa: E501
     re.IGNORECASE,
 )
-MAX_REFUSAL_CHARS = 400
+MIN_REFUSAL_CHARS, MAX_REFUSAL_CHARS = 7, 400
 """A longer text refuses one thing and gives another."""
 _CUT_REASONS = frozenset({"length", "max_tokens", "max_output_tokens", "model_length", "incomplete"})
 _REFUSING_REASONS = frozenset({"content_filter", "refusal", "safety", "prohibited_content", "blocklist", "recitation"})
@@ -53,12 +53,14 @@ _REFUSING_REASONS = frozenset({"content_filter", "refusal", "safety", "prohibite
 def is_refusal(text: str) -> bool:
     """Whether a text, as a whole, declines to answer."""
     plain = text.strip()
-    return len(plain) <= MAX_REFUSAL_CHARS and bool(_REFUSAL.match(plain) or _OTHER_REFUSALS.match(plain))
+    if not MIN_REFUSAL_CHARS <= len(plain) <= MAX_REFUSAL_CHARS:
+        return False
+    return bool(_REFUSAL.match(plain) or _OTHER_REFUSALS.match(plain))
 
 
 def knows_nothing(text: str) -> bool:
     """Whether a text, as a whole, says that it does not know."""
-    return len(text) <= MAX_REFUSAL_CHARS and _KNOWS_NOTHING.fullmatch(text.strip()) is not None
+    return 3 <= len(text) <= MAX_REFUSAL_CHARS and _KNOWS_NOTHING.fullmatch(text.strip()) is not None
 
 
 def flaw(response: Response) -> Flaw | None:

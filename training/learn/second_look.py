@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
@@ -25,6 +26,7 @@ from turnout.training.evaluation.figures import flat
 from turnout.training.evaluation.looks import SignalKind, TwoLooks
 from turnout.training.evaluation.two_looks import BothLooks, judge_two_looks
 from turnout.training.fit.router import largest_weak_threshold
+from turnout.training.learn.spreads import Spreads, second_look_spreads
 from turnout.training.logs.records import Record, Response
 from turnout.training.policy.checked import always_try, with_second_look, with_second_look_by_task
 from turnout.training.policy.policy import as_in_traffic
@@ -121,7 +123,16 @@ def look_again(looking: Looking, solved: Solved, learn: Learner, reporter: Repor
             always_try=tried,
             seed=looking.seed,
         )
-    return Looked(found.graph, policies, _described(judged, found), judged)
+    spreads = _spreads(looking, first, found, policies, solved.default)
+    return Looked(found.graph, policies, msgspec.structs.replace(_described(judged, found), **spreads), judged)
+
+
+def _spreads(looking: Looking, first: FirstLook, found: LearnedCheck, policies: list[Policy], default: str) -> Spreads:
+    """Return how the measures of the answers lie that the default policy would try."""
+    checked = next((one.checked for one in policies if one.name == default), None)
+    p_checked = np.full(looking.rows.match.size, np.nan)
+    p_checked[found.place] = found.p_checked
+    return second_look_spreads(looking.records, p_checked, first, checked)
 
 
 def _looked_at(looking: Looking, first: FirstLook, found: LearnedCheck) -> LookedAt:

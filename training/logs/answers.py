@@ -56,6 +56,12 @@ _BESIDE = ("score", "self_check", "mean_logprob", "latency_ms")
 _TEXT_KEYS = ("text", "response", "answer", "completion", "generation")
 """Names under which tables keep an answer's text in place of `content`."""
 
+
+class _Known(Answer, frozen=True, forbid_unknown_fields=True):
+    """An answer with no field but ours."""
+
+
+_decode_known: Callable[[bytes | msgspec.Raw], Answer] = msgspec.json.Decoder(_Known).decode
 _decode_answer: Callable[[bytes | msgspec.Raw], Answer | None] = msgspec.json.Decoder(Answer | None).decode
 
 
@@ -103,6 +109,11 @@ def _read_answer(raw: msgspec.Raw) -> Answer | None:
         RowRefused: there is none in it: it has none of the keys that an answer has.
     """
     start = bytes(raw)[:1]
+    if start == b"{":
+        try:
+            return _decode_known(raw)  # no other field than ours: most answers
+        except msgspec.ValidationError:
+            pass
     if start == b"{" and b'"choices"' not in bytes(raw):
         fields = msgspec.json.decode(raw, type=dict[str, msgspec.Raw])
         if not fields or (_ANSWER_KEYS & fields.keys() and not _is_completion(fields)):

@@ -140,7 +140,10 @@ def decode_row(raw: RawRow, file: str, pair: Pair) -> Record | Rejected:
 
 def _is_odd(fields: Mapping[str, Any]) -> bool:
     """Whether an optional field holds what JSON can't say; what is merely of another type shows when it is decoded."""
-    return any(isinstance(fields.get(name), float | dict | list | datetime) for name in OPTIONAL)
+    return any(isinstance(fields[name], _ODD) for name in OPTIONAL & fields.keys())
+
+
+_ODD = (float, dict, list, datetime)
 
 
 def _repair(fields: dict[str, Any]) -> list[str]:

@@ -10,12 +10,17 @@ from dataclasses import dataclass
 
 import msgspec
 
+from turnout.serving.decision.judging import SELF_CHECK_TOKENS
 from turnout.serving.decision.model_names import is_model
-from turnout.serving.decision.prices import PriceList
+from turnout.serving.decision.prices import Price, PriceList
 from turnout.serving.errors import PriceUnknown
 
 WEAK, STRONG = 0, 1
 """Columns of everything that has one value a tier."""
+
+
+Tokens = tuple[int, int, int]
+"""Of the prompt, of the answer, and those of the prompt that were cached."""
 
 
 class Usage(msgspec.Struct, frozen=True, gc=False):
@@ -27,10 +32,11 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """What is known of one answer: `score` in [0, 1], and its tokens."""
+    """What is known of one answer: `score` in [0, 1], its tokens, and those of asking the model if it was right."""
 
     score: float | None = None
     usage: Usage = Usage()
+    self_check_usage: Usage | None = None
 
 
 _decode = msgspec.json.Decoder(dict[str, Answer]).decode
@@ -66,13 +72,41 @@ def answers_of(responses: str | None, decided: Decided) -> tuple[Answer | None, 
     return found[WEAK], found[STRONG]
 
 
-def cost_usd(answer: Answer | None, model: str, created_s: float, prices: PriceList) -> float | None:
-    """Return what an answer cost at the price of its day; None where its tokens or the price are unknown."""
+def tokens_of(answer: Answer | None) -> Tokens | None:
+    """Return the tokens of an answer as the vendor counted them; None where those of prompt or answer are unknown."""
     if answer is None or answer.usage.prompt_tokens is None or answer.usage.completion_tokens is None:
         return None
-    usage, day = answer.usage, dt.datetime.fromtimestamp(created_s, dt.UTC).date()
-    cached = min(usage.cached_tokens or 0, answer.usage.prompt_tokens)
+    prompt = answer.usage.prompt_tokens
+    return prompt, answer.usage.completion_tokens, min(answer.usage.cached_tokens or 0, prompt)
+
+
+def self_check_usd(weak: Answer | None, tokens: Tokens | None, price: Price, *, was_asked: bool) -> float:
+    """Return what asking the weak model if it was right cost: by its tokens, else by those that it must have taken.
+
+    Args:
+        weak: its answer, as outcomes have it.
+        tokens: of the answer.
+        price: of the weak model.
+        was_asked: whether the check was told of a self-check.
+    """
+    usage = None if weak is None else weak.self_check_usage
+    if usage is not None and usage.prompt_tokens is not None:
+        cached = min(usage.cached_tokens or 0, usage.prompt_tokens)
+        return price.cost_usd(usage.prompt_tokens, usage.completion_tokens or 0, cached)
+    if not was_asked or tokens is None:
+        return 0.0
+    return price.cost_usd(tokens[0] + tokens[1] + SELF_CHECK_TOKENS, 1)
+
+
+def cost_usd(answer: Answer | None, model: str, created_s: float, prices: PriceList) -> float | None:
+    """Return what an answer cost at the price of its day; None where its tokens or the price are unknown."""
+    tokens, price = tokens_of(answer), price_at(model, created_s, prices)
+    return None if tokens is None or price is None else price.cost_usd(*tokens)
+
+
+def price_at(model: str, created_s: float, prices: PriceList) -> Price | None:
+    """Return the price of a model on the day of a decision; None where the list lacks it."""
     try:
-        return prices.price(model, day).cost_usd(answer.usage.prompt_tokens, answer.usage.completion_tokens, cached)
+        return prices.price(model, dt.datetime.fromtimestamp(created_s, dt.UTC).date())
     except PriceUnknown:
         return None

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from turnout.serving.bundles.bundle import Manifest, Policy, load_bundle
+from turnout.serving.bundles.bundle import NEVER, Manifest, Policy, load_bundle
 from turnout.serving.decision.decision import threshold_policy
 from turnout.serving.errors import ModelFault, UnknownName
 from turnout.serving.router.prompt import Prompt
@@ -64,14 +64,29 @@ def _named(manifest: Manifest, name: str) -> Policy:
 
 
 def candidates(scored: Scored, policies: Sequence[Policy]) -> list[Candidate]:
-    """Return where each policy would have sent the rows."""
+    """Return where each policy would have sent the rows, and what it would have accepted of those it tries."""
+    return [_candidate(scored, policy) for policy in policies]
+
+
+def _candidate(scored: Scored, policy: Policy) -> Candidate:
     rows = scored.rows
-    found = []
-    for policy in policies:
-        takes_weak = np.nan_to_num(rows.p_match) >= policy.threshold
-        takes_weak = np.where(rows.is_ruled, rows.is_weak, takes_weak & ~scored.goes_strong)
-        found.append(Candidate(policy.name, policy.threshold, takes_weak))
-    return found
+    p_match = np.nan_to_num(rows.p_match)
+    takes_weak = (p_match >= policy.threshold) & ~scored.goes_strong
+    checked = policy.checked
+    if checked is None or not checked.is_met or not rows.tries.can_check.any():
+        return Candidate(policy.name, policy.threshold, np.where(rows.is_ruled, rows.is_weak, takes_weak))
+    goes_weak = (p_match >= checked.t_weak) & ~scored.goes_strong
+    is_tried = ~goes_weak & ((p_match >= checked.t_strong) | scored.goes_strong) & (checked.t_accept < NEVER)
+    is_open = rows.tries.can_check & ~rows.is_ruled
+    takes_weak = np.where(rows.tries.can_check, goes_weak | is_tried, takes_weak)
+    return Candidate(
+        policy.name,
+        policy.threshold,
+        np.where(rows.is_ruled, rows.is_weak, takes_weak),
+        is_tried & is_open,
+        np.nan_to_num(rows.tries.p_checked, nan=-1.0) >= checked.t_accept,
+        checked.t_accept,
+    )
 
 
 def scored_by(
@@ -100,7 +115,8 @@ def scored_by(
             f"no decision of the log is by {manifest.bundle_id}, and no prompt was kept to ask it again "
             "(--log-decisions full); name the bundle that decided with --bundle"
         )
-    left = dataclasses.replace(rows, p_match=p_match).only(usable)
+    tries = dataclasses.replace(rows.tries, chose_try=rows.tries.chose_try & ~foreign)  # judged by another second look
+    left = dataclasses.replace(rows, p_match=p_match, tries=tries).only(usable)
     return Scored(left, goes_strong[usable], int((foreign & usable).sum()), int((~usable).sum()))
 
 

@@ -1,7 +1,8 @@
 """The decision log as a table: the first step of off-policy estimation and of `turnout savings`.
 
 Comes in: a folder that `turnout logs compact` wrote, Parquet files of one, or the spool of a server. Goes out: one
-table of decisions joined with their outcomes, whichever of them it was.
+table of decisions joined with their outcomes and verdicts, whichever of them it was. A single file of decisions has no
+verdicts beside it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from turnout.serving.decision.routes import Route
+from turnout.serving.spool.check import CheckRecord, decode_check
 from turnout.serving.spool.decision import DecisionRecord, decode_decision
 from turnout.serving.spool.files import spool_files
 from turnout.serving.spool.framing import Kind
@@ -23,6 +25,7 @@ from turnout.training.compaction.joining import by_request, joined
 from turnout.training.compaction.rows import DECISIONS, decision_table
 from turnout.training.compaction.store import PARQUET, Store, read_table
 from turnout.training.errors import DataRefused
+from turnout.training.offpolicy.verdicts import stored_verdicts, verdicts_of, with_verdicts
 
 PROMPT = ("prompt", "prompt_kept", "prompt_turns", "prompt_images", "prompt_tools", "prompt_wants_json")
 FEATURES = ("lexical_buckets", "lexical_counts", "structural", "feature_schema")
@@ -30,7 +33,9 @@ NEEDED = frozenset({"created", "route", "model", "reason", "route_propensity"})
 
 
 def read_decisions(log: Path, *, with_prompts: bool = False) -> pa.Table:
-    """Return all decisions of a log, in the order of its files; columns that a file lacks are null.
+    """Return all decisions of a log, in the order of its files, with the columns of `VERDICTS`.
+
+    Columns that a file lacks are null.
 
     Args:
         log: folder of compacted logs, one of their files or folders, or a spool.
@@ -42,9 +47,9 @@ def read_decisions(log: Path, *, with_prompts: bool = False) -> pa.Table:
     wanted = [name for name in DECISIONS.names if name not in FEATURES and (with_prompts or name not in PROMPT)]
     paths = _parquet_files(log)
     if paths:
-        table = pa.concat_tables([_read(path, wanted) for path in paths])
+        table = with_verdicts(pa.concat_tables([_read(path, wanted) for path in paths]), stored_verdicts(log))
     elif log.is_dir() and spool_files(log):
-        table = _from_spool(log).select(wanted)
+        table = _from_spool(log, wanted)
     else:
         raise DataRefused(
             f"{log}: no decision log; expected the folder of turnout logs compact, a Parquet file of it, or a spool"
@@ -83,9 +88,10 @@ def _read(path: Path, wanted: Sequence[str]) -> pa.Table:
     return pa.table(columns, names=list(wanted))
 
 
-def _from_spool(folder: Path) -> pa.Table:
+def _from_spool(folder: Path, wanted: Sequence[str]) -> pa.Table:
     decisions: list[DecisionRecord] = []
     outcomes: list[Outcome] = []
+    checks: list[CheckRecord] = []
     for found in read_spool(folder):
         if isinstance(found, Damage):  # turnout spool show says where
             continue
@@ -94,9 +100,11 @@ def _from_spool(folder: Path) -> pa.Table:
                 decisions.append(decode_decision(found.payload))
             elif found.kind == Kind.OUTCOME:
                 outcomes.append(decode_outcome(found.payload))
+            elif found.kind == Kind.CHECK:
+                checks.append(decode_check(found.payload))
         except msgspec.MsgspecError:  # of a later version
             continue
-    return _joined(decisions, outcomes)
+    return with_verdicts(_joined(decisions, outcomes).select(list(wanted)), verdicts_of(checks))
 
 
 def _joined(decisions: Sequence[DecisionRecord], outcomes: Iterable[Outcome]) -> pa.Table:

@@ -49,6 +49,17 @@ def predicted_usd(rows: LoggedRows) -> Floats:
     return predicted
 
 
+def predicted_tries(rows: LoggedRows, outcome: Floats) -> Floats:
+    """Return (n,) what trying would have come to, from the (n,) outcomes of tries; NaN where one is unknown."""
+    known, predicted = ~np.isnan(outcome), np.zeros(len(rows))
+    if not known.any():
+        return predicted
+    design = _design(rows)
+    for train, held in _folds(rows):
+        predicted[held] = _fitted(design, outcome, known & train, held)
+    return predicted
+
+
 def _design(rows: LoggedRows) -> Floats:
     """Return (n, k): splines of the log-odds of p_match (0 without it) and of the length, and who else decided."""
     log_odds = np.nan_to_num(logit(np.clip(rows.p_match, P_MIN, 1 - P_MIN)))

@@ -3,20 +3,22 @@
 Comes in: `LoggedRows`, and where each policy would have sent them. Goes out: `Replay`, an estimate a policy, beside the
 log's own policy without its exploration and beside sending everything to the strong model.
 
-A policy replaces the threshold and nothing else: what a rule, a guard or a session decided stays as it was. Each
+A policy replaces the thresholds and nothing else: what a rule, a guard or a session decided stays as it was. Each
 request is taken as it came; that another answer earlier in a conversation might have changed it is not replayed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import msgspec
 import numpy as np
 
-from turnout.training.arrays import Bools, Floats
-from turnout.training.offpolicy.estimators import Estimate, Estimates, Sample, estimates, mean, robust_terms, sample
+from turnout.training.arrays import Bools, Floats, Ints
+from turnout.training.offpolicy.answers import STRONG, WEAK
+from turnout.training.offpolicy.estimators import Estimate, Estimates, estimates, mean, robust_terms
+from turnout.training.offpolicy.observed import TRY, Measure, Observed, observed_of
 from turnout.training.offpolicy.outcome_model import predicted_scores, predicted_usd
 from turnout.training.offpolicy.rows import LoggedRows
 
@@ -30,11 +32,35 @@ PER = 1000.0
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A policy to replay: its name, its threshold (None for none of one number), and (n,) where it sends the rows."""
+    """A policy to replay.
+
+    Attributes:
+        name: its own.
+        threshold: over two tiers; None for none of one number.
+        takes_weak: (n,) which rows it sends weak, tries among them.
+        tries: (n,) which of them it has checked; None for none.
+        accepts: (n,) what it makes of the answers that the log checked; None without tries.
+        t_accept: what it accepts from; None for the log's own verdicts.
+    """
 
     name: str
     threshold: float | None
     takes_weak: Bools
+    tries: Bools | None = None
+    accepts: Bools | None = None
+    t_accept: float | None = None
+
+    @property
+    def column(self) -> Ints:
+        """(n,) 0 for weak, 1 for strong, 2 for a try."""
+        column = np.where(self.takes_weak, WEAK, STRONG)
+        return column if self.tries is None else np.where(self.tries, TRY, column)
+
+    def observed(self, rows: LoggedRows, measure: Measure, *, predicts: bool = True) -> Observed:
+        """Return what is known of each action's end under this policy."""
+        accepts = np.zeros(len(rows), dtype=bool) if self.accepts is None else self.accepts
+        tries = self.tries is not None and bool(self.tries.any())
+        return observed_of(rows, measure, accepts, self.t_accept, predicts=predicts and tries)
 
 
 class PolicyReplay(msgspec.Struct, frozen=True):
@@ -43,7 +69,9 @@ class PolicyReplay(msgspec.Struct, frozen=True):
     Attributes:
         policy: its name.
         threshold: in [0, 1]; None for `AS_LOGGED`.
-        share_weak: share of all rows that it sends weak.
+        share_weak: share of all rows that it sends weak, unchecked.
+        share_tried: share of all rows whose weak answer it has checked.
+        share_escalated: of those, by the log's verdicts; None where no such row was tried.
         moved: rows that it sends elsewhere than the log's policy did.
         unknown: rows of those whose answer could not have been asked for: nothing is estimated on them.
         rows: all others, which the figures are of.
@@ -59,6 +87,8 @@ class PolicyReplay(msgspec.Struct, frozen=True):
     policy: str
     threshold: float | None
     share_weak: float
+    share_tried: float
+    share_escalated: float | None
     moved: int
     unknown: int
     rows: int
@@ -97,24 +127,6 @@ class Replay(msgspec.Struct, frozen=True):
     policies: list[PolicyReplay]
 
 
-@dataclass(frozen=True, slots=True)
-class _Measure:
-    """One outcome of the rows: (n, 2) as observed, and as predicted."""
-
-    observed: Floats
-    predicted: Floats
-
-    def sample(self, rows: LoggedRows, takes_weak: Bools, which: Bools) -> Sample:
-        return sample(
-            rows.session[which],
-            self.observed[which],
-            rows.asked[which],
-            rows.propensity[which],
-            takes_weak[which],
-            self.predicted[which],
-        )
-
-
 def replay(rows: LoggedRows, policies: Iterable[Candidate]) -> Replay:
     """Return what each policy would have done.
 
@@ -125,7 +137,8 @@ def replay(rows: LoggedRows, policies: Iterable[Candidate]) -> Replay:
     scores = _scores(rows)
     costs = _costs(rows)
     reference = Candidate(ALL_STRONG, 1.0, rows.is_ruled & rows.chose_weak)
-    candidates = [Candidate(AS_LOGGED, None, rows.chose_weak), reference, *policies]
+    own = Candidate(AS_LOGGED, None, rows.chose_weak, rows.tries.chose_try, rows.tries.accepted)
+    candidates = [own, reference, *policies]
     scored = _share_known(rows)
     return Replay(
         rows=len(rows),
@@ -139,64 +152,103 @@ def replay(rows: LoggedRows, policies: Iterable[Candidate]) -> Replay:
     )
 
 
-def _scores(rows: LoggedRows) -> _Measure | None:
-    return None if np.isnan(rows.score).all() else _Measure(rows.score, predicted_scores(rows))
+def _scores(rows: LoggedRows) -> Measure | None:
+    if np.isnan(rows.score).all():
+        return None
+    return Measure(rows.score, rows.tries.score, predicted_scores(rows), adds_up=False)
 
 
-def _costs(rows: LoggedRows) -> _Measure | None:
+def _costs(rows: LoggedRows) -> Measure | None:
     """Return real costs, of a tier whose tokens nobody reported the expected ones; None where a price is unknown."""
     if np.isnan(rows.expected_usd).any():
         return None
     is_reported = ~np.isnan(rows.usd).all(axis=0)
     observed = np.where(is_reported, rows.usd, np.where(rows.asked, rows.expected_usd, np.nan))
-    return _Measure(observed, predicted_usd(rows))
+    expected = np.where(rows.tries.is_checked & ~rows.tries.accepted, rows.expected_usd[:, 1], np.nan)
+    after = expected if np.isnan(rows.tries.usd).all() else rows.tries.usd
+    return Measure(observed, after, predicted_usd(rows), adds_up=True)
 
 
 def _replayed(
-    rows: LoggedRows, candidate: Candidate, reference: Candidate, scores: _Measure | None, costs: _Measure | None
+    rows: LoggedRows, candidate: Candidate, reference: Candidate, scores: Measure | None, costs: Measure | None
 ) -> PolicyReplay:
-    can_know = _can_know(rows, candidate.takes_weak)
-    moved = candidate.takes_weak != rows.chose_weak
-    seen = moved & can_know & rows.asked[np.arange(len(rows)), np.where(candidate.takes_weak, 0, 1)]
-    weight = 1.0 / rows.propensity[seen, np.where(candidate.takes_weak, 0, 1)[seen]]
-    paired = can_know & _can_know(rows, reference.takes_weak)
-    cost = _estimates(rows, candidate, costs, can_know)
-    saved = _above_reference(rows, candidate, reference, costs, paired)
+    own, other = ([_of(rows, one, measure) for measure in (scores, costs)] for one in (candidate, reference))
+    can_know, other_known = _can_know(rows, candidate, own), _can_know(rows, reference, other)
+    column = candidate.column
+    was = np.where(rows.tries.chose_try, TRY, np.where(rows.chose_weak, WEAK, STRONG))
+    moved = (column != was) | ((column == TRY) & rows.tries.is_checked & _flips(rows, candidate))
+    seen, chance = _seen(rows, candidate)
+    seen &= moved & can_know
+    weight = 1.0 / chance[seen]
+    paired = can_know & other_known
+    cost = _estimates(rows, column, own[1], can_know)
+    saved = _above_reference(rows, (candidate, own[1]), (reference, other[1]), paired)
     return PolicyReplay(
         policy=candidate.name,
         threshold=candidate.threshold,
-        share_weak=float(candidate.takes_weak.mean()),
+        share_weak=float((column == WEAK).mean()),
+        share_tried=float((column == TRY).mean()),
+        share_escalated=_share_escalated(rows, candidate),
         moved=int(moved.sum()),
         unknown=int((~can_know).sum()),
         rows=int(can_know.sum()),
         sessions_seen=len(np.unique(rows.session[seen])),
         effective_rows=float(weight.sum() ** 2 / np.square(weight).sum()) if seen.any() else 0.0,
-        score=_estimates(rows, candidate, scores, can_know),
+        score=_estimates(rows, column, own[0], can_know),
         usd_per_1k=None if cost is None else cost.times(PER),
-        score_lost=_above_reference(rows, candidate, reference, scores, paired),
+        score_lost=_above_reference(rows, (candidate, own[0]), (reference, other[0]), paired),
         usd_saved_per_1k=None if saved is None else saved.times(PER),
     )
 
 
-def _can_know(rows: LoggedRows, takes_weak: Bools) -> Bools:
-    """(n,) whether the answer that a policy asks for could have been observed."""
-    return np.asarray(rows.propensity[np.arange(len(rows)), np.where(takes_weak, 0, 1)] > 0)
+def _of(rows: LoggedRows, candidate: Candidate, measure: Measure | None) -> Observed | None:
+    return None if measure is None else candidate.observed(rows, measure)
 
 
-def _estimates(rows: LoggedRows, candidate: Candidate, measure: _Measure | None, which: Bools) -> Estimates | None:
-    if measure is None or not which.any():
+def _can_know(rows: LoggedRows, candidate: Candidate, observed: Sequence[Observed | None]) -> Bools:
+    """(n,) whether the end of what a policy does could have been observed, of every outcome that there is."""
+    at = np.arange(len(rows)), candidate.column
+    reach = np.column_stack([rows.propensity > 0, rows.tries.chose_try & (rows.propensity_of_try > 0)])[at]
+    for one in observed:
+        if one is not None:
+            reach = reach & one.can_know[at]
+    return np.asarray(reach)
+
+
+def _seen(rows: LoggedRows, candidate: Candidate) -> tuple[Bools, Floats]:
+    """Return (n,) whether the answer that a policy shows was obtained, and how probable that was; no outcome counts."""
+    obtained = Measure(np.where(rows.asked, 0.0, np.nan), np.zeros(len(rows)), np.zeros((len(rows), 2)), adds_up=False)
+    observed, at = candidate.observed(rows, obtained, predicts=False), (np.arange(len(rows)), candidate.column)
+    return observed.is_known[at], observed.chance[at]
+
+
+def _flips(rows: LoggedRows, candidate: Candidate) -> Bools:
+    """(n,) whether a policy's verdict is another one than the log's."""
+    return rows.tries.accepted if candidate.accepts is None else candidate.accepts != rows.tries.accepted
+
+
+def _share_escalated(rows: LoggedRows, candidate: Candidate) -> float | None:
+    shown = (candidate.column == TRY) & rows.tries.was_tried & rows.tries.is_checked
+    if candidate.accepts is None or not shown.any():
         return None
-    found = estimates(measure.sample(rows, candidate.takes_weak, which))
+    weight = 1.0 / rows.propensity_of_try[shown]
+    return float(np.average(~candidate.accepts[shown], weights=weight))
+
+
+def _estimates(rows: LoggedRows, column: Ints, observed: Observed | None, which: Bools) -> Estimates | None:
+    if observed is None or not which.any():
+        return None
+    found = estimates(observed.sample(rows, column, which))
     return None if found.dr is None else found
 
 
 def _above_reference(
-    rows: LoggedRows, candidate: Candidate, reference: Candidate, measure: _Measure | None, which: Bools
+    rows: LoggedRows, one: tuple[Candidate, Observed | None], reference: tuple[Candidate, Observed | None], which: Bools
 ) -> Estimate | None:
     """Return how far the reference is above the candidate, row by row; None where either was never observed."""
-    if measure is None or not which.any():
+    if one[1] is None or reference[1] is None or not which.any():
         return None
-    own, other = (measure.sample(rows, one.takes_weak, which) for one in (candidate, reference))
+    own, other = one[1].sample(rows, one[0].column, which), reference[1].sample(rows, reference[0].column, which)
     if not (own.weight.any() and other.weight.any()):
         return None
     return mean(robust_terms(other) - robust_terms(own), own.session)

@@ -17,7 +17,7 @@ import msgspec
 
 from turnout.serving.bundles.bundle import Bundle, Policy
 from turnout.serving.decision.costs import ExpectedCosts, PairPrices
-from turnout.serving.decision.decision import model_decision, threshold_policy
+from turnout.serving.decision.decision import as_stranger, is_strange, model_decision, threshold_policy
 from turnout.serving.decision.routes import Reason, Route, estimated_tokens
 from turnout.serving.decision.rules import Before, Facts, Rules
 from turnout.serving.errors import ModelFault
@@ -162,6 +162,8 @@ class _Arm:
         elif (found := predictions.at(bundle, (policy := _policy(before, bundle)).threshold)) is None:
             route, reason = Route.STRONG, Reason.INVALID  # the server fails, and its caller uses the strong model
         else:
+            if is_strange(bundle, facts.task, before.least_task_rows):
+                found = as_stranger(found)
             chosen = model_decision(bundle.manifest.pair, policy, found, falls_back=before.falls_back)
             after = self._rules.after(
                 facts, before, chosen.route, found.p_match, costs, chosen.reason, policy=policy.name

@@ -9,6 +9,8 @@ import numpy as np
 
 from turnout.serving.bundles.bundle import GRAPH, Bundle, read_file_of
 from turnout.serving.bundles.verdict import Check, Verdict
+from turnout.serving.router.checker import CheckerModel
+from turnout.serving.router.features import Featurizer
 from turnout.serving.router.model import RouterModel
 from turnout.serving.router.prompt import Prompt, prompt_from_json
 from turnout.training.arrays import Ints
@@ -20,6 +22,7 @@ from turnout.training.progress import Reporter
 from turnout.training.retrain.asking import Asked, Side, ask_both
 from turnout.training.retrain.gate import GateRows, Limits, compare
 from turnout.training.retrain.pool import Pool
+from turnout.training.retrain.second_look import KEPT, Looker, second_look_checks
 from turnout.training.retrain.without_encoder import VectorModel
 from turnout.training.sample.sample import make_sample
 
@@ -39,6 +42,7 @@ def judge(
     limits: Limits,
     seed: int,
     is_later: bool,
+    may_lose_second_look: bool,
     reporter: Reporter,
 ) -> Verdict:
     """Ask both and compare what they say.
@@ -53,6 +57,7 @@ def judge(
         limits: what is tolerated.
         seed: of the bootstraps.
         is_later: whether the test is later than what the challenger learned from.
+        may_lose_second_look: whether the challenger may be without one.
         reporter: shows the stages.
     """
     name = policy or champion.manifest.default_policy
@@ -76,7 +81,15 @@ def judge(
     with reporter.stage("Comparing"):
         tolerated = limits.at(champion.manifest.policy(name))
         checks = compare(rows, before.answers, after.answers, tolerated, seed=seed)
+        if learned.checker is not None or not may_lose_second_look:
+            lookers = _lookers(champion, learned, model, encoder, name)
+            checks += second_look_checks(*lookers, records, rows, tolerated, seed=seed)
     checks += [_latency(before, after, limits), _parity(learned, limits)]
+    if any(one.name == KEPT and not one.is_met for one in checks):
+        reporter.say(
+            f"The challenger would lose the second look that {champion.manifest.bundle_id} has: its logs need the weak "
+            "model's answers (decision logs that keep text, gateway logs); --lose-second-look allows it"
+        )
     moments = [record.created for record in records if record.created is not None] if is_later else []
     return Verdict(
         champion=champion.manifest.bundle_id,
@@ -88,6 +101,22 @@ def judge(
         is_met=all(check.is_met for check in checks),
         is_forced=False,
         checks=checks,
+    )
+
+
+def _lookers(
+    champion: Bundle, learned: Learned, model: RouterModel, encoder: EncoderModel, policy: str
+) -> tuple[Looker, Looker]:
+    """Return both sides with their second looks."""
+    checker = None
+    if learned.checker is not None:
+        rules = learned.manifest.harness_rules
+        checker = CheckerModel(
+            learned.checker, Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, rules).ngrams
+        )
+    return (
+        Looker(champion.model, champion.checker, champion.manifest.policy(policy)),
+        Looker(model, checker, learned.manifest.policy(policy)),
     )
 
 

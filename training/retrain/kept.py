@@ -1,13 +1,14 @@
 """Kept rows: labelled rows of earlier retrainings, so that a challenger learns from old and new.
 
-One Parquet file (zstd), for its owner's eyes: prompts as logged, labels, scores and token counts, no answers. It is
-replaced as a whole. Rows that fall out of the window leave it with the next retraining.
+One Parquet file (zstd), for its owner's eyes: prompts as logged, labels, scores and token counts, and of answers the
+weak model's with its signals, which the second look is learned from. It is replaced as a whole. Rows that fall out of
+the window leave it with the next retraining.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +47,14 @@ SCHEMA = pa.schema(
         *((name, pa.string()) for name in _PLAIN),
         *((name, pa.float64()) for name in _NUMBERS),
         ("kept", pa.float64()),
+        ("weak_response", pa.string()),
+        ("weak_mean_logprob", pa.float64()),
+        ("weak_self_check", pa.float64()),
+        ("weak_finish_reason", pa.string()),
+        ("weak_is_refusal", pa.bool_()),
     ]
 )
+"""Files of before lack what stands behind `kept`: their rows teach no second look."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +135,20 @@ def _fields(one: KeptRow) -> dict[str, Any]:
         "weak_tokens": _tokens(record.weak),
         **{name: getattr(record, name) for name in (*_PLAIN, *_NUMBERS)},
         "kept": one.kept_s,
+        **_answer(record.weak),
+    }
+
+
+def _answer(weak: Response | None) -> dict[str, Any]:
+    """Return what the second look is learned from."""
+    if weak is None or weak.content is None:
+        return {}
+    return {
+        "weak_response": weak.content,
+        "weak_mean_logprob": weak.mean_logprob,
+        "weak_self_check": weak.self_check,
+        "weak_finish_reason": weak.finish_reason,
+        "weak_is_refusal": weak.is_refusal,
     }
 
 
@@ -145,11 +166,25 @@ def _row(fields: dict[str, Any]) -> LabelledRecord:
         prompt=prompt,
         user_text=fields["user_text"],
         strong=_response(fields["strong_score"], fields["strong_tokens"]),
-        weak=_response(fields["weak_score"], fields["weak_tokens"]),
+        weak=_weak(fields),
         **{name: fields[name] for name in (*_PLAIN, *_NUMBERS)},
     )
     scores = fields["strong_score"], fields["weak_score"]
     return LabelledRecord(record, Label(fields["match"], fields["labeller"], fields["label_confidence"], *scores))
+
+
+def _weak(fields: dict[str, Any]) -> Response | None:
+    found = _response(fields["weak_score"], fields["weak_tokens"])
+    if found is None or fields.get("weak_response") is None:
+        return found
+    return replace(
+        found,
+        content=fields["weak_response"],
+        mean_logprob=fields["weak_mean_logprob"],
+        self_check=fields["weak_self_check"],
+        finish_reason=fields["weak_finish_reason"],
+        is_refusal=bool(fields["weak_is_refusal"]),
+    )
 
 
 def _response(score: float | None, tokens: list[int | None] | None) -> Response | None:

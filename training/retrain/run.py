@@ -59,6 +59,7 @@ class RetrainSettings:
         fit: form, C and scales to fit with; None chooses them by cross-validation.
         is_dry_run: nothing is written.
         is_forced: promote whatever the gate says; noted in the bundle.
+        may_lose_second_look: whether a challenger without a second look may take the place of a champion that has one.
         signing_key: private key to sign the challenger with; None leaves it unsigned.
     """
 
@@ -73,6 +74,7 @@ class RetrainSettings:
     fit: FitSettings | None = None
     is_dry_run: bool = False
     is_forced: bool = False
+    may_lose_second_look: bool = False
     signing_key: Path | None = None
 
 
@@ -208,6 +210,7 @@ def _verdict(
         limits=settings.limits,
         seed=settings.seed,
         is_later=division.is_later,
+        may_lose_second_look=settings.may_lose_second_look,
         reporter=reporter,
     )
     return msgspec.structs.replace(found, is_forced=settings.is_forced)

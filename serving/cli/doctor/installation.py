@@ -14,6 +14,7 @@ from packaging.version import Version
 
 import turnout.serving
 from turnout.serving.cli.doctor.finding import Finding, fail, ok, warn
+from turnout.serving.errors import how_to_install
 
 DISTRIBUTION = "turnout"
 SHOWN_EXTRAS = ("otel", "train", "encoders")
@@ -43,7 +44,7 @@ def check_installation(declared: tuple[str, list[Requirement]] | None = None) ->
     base = [requirement for requirement in requirements if not _extras_of(requirement)]
     troubles = [trouble for requirement in base if (trouble := _trouble(requirement))]
     if troubles:
-        yield fail("dependencies", "; ".join(troubles), "pip install --upgrade turnout")
+        yield fail("dependencies", "; ".join(troubles), how_to_install())
     else:
         yield ok("dependencies", f"{len(base)} packages within their ranges")
     for extra in SHOWN_EXTRAS:
@@ -65,8 +66,8 @@ def _check_extra(extra: str, requirements: list[Requirement]) -> Finding:
     if not troubles:
         return ok(check, "installed")
     if len(troubles) == len(wanted):
-        return ok(check, f"not installed (pip install 'turnout[{extra}]')")
-    return warn(check, "; ".join(troubles), f"pip install --upgrade 'turnout[{extra}]' if you need it")
+        return ok(check, f"not installed ({how_to_install(extra)})")
+    return warn(check, "; ".join(troubles), f"{how_to_install(extra)}, if you need it")
 
 
 def _extras_of(requirement: Requirement) -> set[str]:

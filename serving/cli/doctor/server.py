@@ -23,6 +23,9 @@ TIMEOUT_S = 2.0
 MAX_SKEW_S = 5.0
 """Beyond it the times of logs and spans of two machines can't be put in order; HTTP dates are whole seconds."""
 
+SUPERVISOR_SILENT_S = 60.0
+"""As the alert TurnoutSupervisorHung; it looks after its workers once a second."""
+
 
 def check_listen(listen: str) -> Finding:
     """Look whether a server could listen there, or already does."""
@@ -108,7 +111,21 @@ def check_metrics(url: str) -> tuple[list[Finding], int | None]:
     n_ready = round(sum(worker.value for worker in workers))
     found = f"{url}: {n_ready} of {len(workers)} workers ready"
     level = ok("metrics", found) if n_ready == len(workers) else warn("metrics", found, "look at the server's log")
-    return [level, *_incidents(seen), *_lost(seen), *_weak(seen), *_expiry(seen), *_skew(seen)], n_ready
+    return [level, *_ends(seen), *_incidents(seen), *_lost(seen), *_weak(seen), *_expiry(seen), *_skew(seen)], n_ready
+
+
+def _ends(seen: Snapshot) -> Iterator[Finding]:
+    """Say how many workers hung or died since the service started, and whether the supervisor turns."""
+    for cause, step in (
+        ("hung", "look for `hung for` in the server's log: it says where"),
+        ("ended", "look for `a worker ended` in the server's log"),
+    ):
+        if n_workers := round(seen.total(f"{PREFIX}worker_ends_total", cause=cause)):
+            yield warn("workers", f"{n_workers} {cause} and were replaced since the service started", step)
+    for beat in seen.matching(f"{PREFIX}supervisor_beat_timestamp_seconds"):
+        silent_s = (seen.server_time_s or time.time()) - beat.value
+        if silent_s > SUPERVISOR_SILENT_S:
+            yield fail("supervisor", f"it has stood still for {silent_s:.0f} s", "restart: nobody replaces workers")
 
 
 def _incidents(seen: Snapshot) -> Iterator[Finding]:

@@ -9,7 +9,7 @@ from turnout.serving.bundles.bundle import Manifest
 from turnout.serving.decision.rules.reading import read_rules
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.decision.rules.spec import RuleSpec
-from turnout.serving.errors import RulesRefused
+from turnout.serving.errors import RulesRefused, UnknownName
 
 Check = Callable[[Rules], None]
 """Raises `RulesRefused` when the rules name a policy or a bundle that is not served."""
@@ -57,5 +57,7 @@ def _policy_problems(key: str, wanted: str | None, manifests: Sequence[Manifest]
         return
     for manifest in manifests:
         names = [policy.name for policy in manifest.policies]
-        if wanted not in names:
+        try:
+            manifest.policy(wanted)  # any level of a promise is solved
+        except UnknownName:
             yield f"{key}: expected a policy of bundle {manifest.bundle_id} ({', '.join(names)}), got {wanted!r}"

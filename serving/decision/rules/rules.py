@@ -76,6 +76,7 @@ class Before(msgspec.Struct, frozen=True, gc=False):
             policy or the file.
         both: likewise, in [0, 1], that both answers are wanted.
         falls_back: whether a request that is out of distribution goes strong, whatever its p_match.
+        least_task_rows: labelled rows below which a task that a request names is out of distribution; 0 for none.
     """
 
     route: Route | None = None
@@ -87,6 +88,7 @@ class Before(msgspec.Struct, frozen=True, gc=False):
     exploration: float | None = None
     both: float | None = None
     falls_back: bool = True
+    least_task_rows: int = 0
 
 
 class _Compiled(msgspec.Struct, frozen=True):
@@ -119,6 +121,7 @@ class Rules:
         unnamed = Before(
             policy=self.spec.policy or "",
             falls_back=self.spec.out_of_distribution == "strong",
+            least_task_rows=self.spec.least_task_rows or 0,
         )
         exploration = self.spec.exploration
         self._file_rates = Rates(exploration.rate, exploration.both)
@@ -126,6 +129,12 @@ class Rules:
         self._otherwise = _strong(unnamed, Reason.RULE) if self.spec.otherwise == "strong" else unnamed
         self._max_tokens = self.spec.max_estimated_tokens
         self._go_strong = tuple(held for key, held in HELD.items() if getattr(self.spec, key) == "strong")
+
+    @property
+    def least_both(self) -> float:
+        """Smallest probability, in (0, 1], with which both answers of an explored request are wanted; 0 for none."""
+        rates = (self._file_rates.both, *(rates.both for _, rates in self._policy_rates))
+        return min((rate for rate in (*rates, *(rule.both for rule in self.spec.rules)) if rate), default=0.0)
 
     def before(self, facts: Facts) -> Before:
         """Return what holds for a request before the model is asked."""
@@ -244,6 +253,7 @@ def _compiled(rule: RuleSpec, spec: RulesSpec) -> _Compiled:
         exploration=rule.exploration,
         both=rule.both,
         falls_back=spec.out_of_distribution == "strong",
+        least_task_rows=spec.least_task_rows or 0,
     )
     # A rule's policy is one of its own bundle's: where the caller asked for another, the file's policy holds.
     bundleless = msgspec.structs.replace(

@@ -1,6 +1,6 @@
 """What a rules file may say: its keys, their defaults and their ranges, as structs that msgspec fills.
 
-Every key is explained, with a complete example, in README.md beside this module.
+Every key is explained, with a complete example, in docs/operate/rules.md.
 """
 
 from __future__ import annotations
@@ -106,6 +106,9 @@ class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         other_output: likewise on requests for another output than text.
         stored_content: likewise on requests whose content is in part at the vendor, such as the turns before.
         tools: likewise on requests that offer tools.
+        least_task_rows: a request that names a task of which the bundle has fewer labelled rows is out of distribution,
+            whatever its words; None for no such look. Requests without a task, and bundles of logs without tasks, go by
+            words alone.
         out_of_distribution: who decides on requests unlike what the model was trained on; with `model` the
             promises of the policies no longer hold, which were solved with these requests going strong.
         rules: the first that fits applies.
@@ -123,6 +126,7 @@ class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     other_output: Decider = "strong"
     stored_content: Decider = "strong"
     tools: Decider = "model"
+    least_task_rows: Annotated[int, msgspec.Meta(ge=1)] | None = None
     out_of_distribution: Decider = "strong"
     rules: tuple[RuleSpec, ...] = ()
     session: SessionSpec = SessionSpec()
@@ -142,6 +146,7 @@ EXPECTED = {
     "other_output": "'model' or 'strong'",
     "stored_content": "'model' or 'strong'",
     "tools": "'model' or 'strong'",
+    "least_task_rows": "a whole number of rows, 1 or more",
     "out_of_distribution": "'model' or 'strong'",
     "rules": "tables headed [[rules]]",
     "rules.name": "text of 1 to 200 characters",

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from turnout.serving.decision.rules.names import Check, checked_rules
-from turnout.serving.errors import RulesRefused
+from turnout.serving.errors import RulesRefused, failed_look
 
 POLL_S = 1.0
 _log = logging.getLogger("turnout.rules")
@@ -37,13 +39,20 @@ class RulesFile:
         refusal: why the file as it stands is refused; None while it is in force.
     """
 
-    def __init__(self, path: Path, check: Check, poll_s: float = POLL_S) -> None:
+    def __init__(
+        self,
+        path: Path,
+        check: Check,
+        poll_s: float = POLL_S,
+        told: Callable[[Literal["ok", "refused", "unread"]], None] = lambda _: None,
+    ) -> None:
         """Read and check the file.
 
         Args:
             path: of the file; may be replaced, rewritten, or gone for a while.
             check: called with rules before they come into force.
             poll_s: seconds between two looks at the file.
+            told: of each content that was taken over or refused, and of looks that failed.
 
         Raises:
             RulesRefused: the file, or `check`, is against it: nothing to go on with at the start.
@@ -54,20 +63,31 @@ class RulesFile:
         self.refusal: str | None = None
         self._check = check
         self._poll_s = poll_s
+        self._told = told
+        self._failed: str | None = None
         self._taken = self._seen = _mark(path)
         self.rules = checked_rules(path, check)
 
     def reload(self) -> bool:
-        """Read the file now and say whether it is in force; a bad one is logged, counted, and the old rules go on."""
-        self._taken = _mark(self.path)
+        """Read the file now and say whether it is in force; a bad one is logged, counted, and the old rules go on.
+
+        Where the look itself fails, nothing is known of the file: the old rules go on, and `watch` looks again.
+        """
+        mark = _mark(self.path, self._taken)
         try:
             rules = checked_rules(self.path, self._check)
         except RulesRefused as error:
+            if why := failed_look(error):
+                self._say_unread(why)
+                return False
+            self._taken = mark
             self.refusals += 1
             self.refusal = str(error)
             _log.error("rules refused, the old ones go on: %s", error)
+            self._told("refused")
             return False
-        self.refusal = None
+        self._taken, self.refusal, self._failed = mark, None, None
+        self._told("ok")
         if rules.spec != self.rules.spec:
             self.rules = rules
             self.reloads += 1
@@ -81,15 +101,25 @@ class RulesFile:
         """
         while True:
             await asyncio.sleep(self._poll_s)
-            mark = await asyncio.to_thread(_mark, self.path)  # a file system over a network may hang
+            mark = await asyncio.to_thread(_mark, self.path, self._seen)  # a file system over a network may hang
             if mark == self._seen and mark != self._taken:
                 self.reload()
             self._seen = mark
 
+    def _say_unread(self, why: str) -> None:
+        """Count a failed look, and log it once in a row."""
+        self._told("unread")
+        if why != self._failed:
+            _log.warning(
+                "%s: can't be looked at (%s); the old rules go on, and the next look tries again", self.path, why
+            )
+        self._failed = why
 
-def _mark(path: Path) -> _Mark | None:
+
+def _mark(path: Path, before: _Mark | None = None) -> _Mark | None:
+    """Return the mark of the file, None when it is gone; that of `before` where the look itself failed."""
     try:
         stat = path.stat()
-    except OSError:
-        return None
+    except OSError as error:
+        return None if failed_look(error) is None else before
     return _Mark(stat.st_mtime_ns, stat.st_size, stat.st_ino)

@@ -1,1 +1,1 @@
-"""Drift: whether live traffic is still that on which a bundle was measured, and its probabilities still hold."""
+"""Drift: whether live traffic is still what a bundle was measured on, and its probabilities and promises still hold."""

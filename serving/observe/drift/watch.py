@@ -11,7 +11,7 @@ them.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from turnout.serving.bundles.bundle import Bundle, Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.serving.decision.routes import Route
 from turnout.serving.observe.drift.calibration import match_from
+from turnout.serving.observe.drift.pairs import Pledge
 from turnout.serving.observe.drift.window import OutcomeWindow, RequestWindow
 from turnout.serving.router.model import Prediction
 from turnout.serving.spool.outcome import Outcome
@@ -56,6 +57,7 @@ class _Known:
     bundle_id: str
     p_match: float
     route: Route
+    pledge: Pledge | None = None
     scores: dict[str, float] | None = None
 
 
@@ -74,19 +76,28 @@ class _Watched:
 class DriftWatch:
     """The windows of one worker; for one thread, that of the event loop."""
 
-    def __init__(self, gauges: DriftGauges, *, awaits_outcomes: bool) -> None:
-        """Take where to show them, and whether the server takes in outcomes."""
+    def __init__(
+        self,
+        gauges: DriftGauges,
+        *,
+        awaits_outcomes: bool,
+        on_pair: Callable[[Pledge, int], None] = lambda *_: None,
+    ) -> None:
+        """Take where to show them, whether the server takes in outcomes, and what is told of each judged pair."""
+        self._on_pair = on_pair
         self._gauges = gauges
         self._awaits_outcomes = awaits_outcomes
         self._watched: dict[str, _Watched] = {}
         self._known: OrderedDict[int, _Known] = OrderedDict()  # a plain dict finds its oldest entry in 8 us, not 0.1
         self._n_samples = 0
 
-    def decided(self, bundle: Bundle, route: Route, request_id: str, prediction: Prediction) -> None:
-        """Remember a decision of the model and the tier taken, so that its outcome finds what was said."""
+    def decided(
+        self, bundle: Bundle, route: Route, request_id: str, prediction: Prediction, pledge: Pledge | None = None
+    ) -> None:
+        """Remember a decision of the model and the tier taken, so that its outcome finds what was said and promised."""
         if not (self._awaits_outcomes and request_id):
             return
-        self._known[hash(request_id)] = _Known(bundle.manifest.bundle_id, prediction.p_match, route)
+        self._known[hash(request_id)] = _Known(bundle.manifest.bundle_id, prediction.p_match, route, pledge)
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 
@@ -114,6 +125,8 @@ class DriftWatch:
             return
         del self._known[hash(outcome.request_id)]
         watched.outcomes.add(known.p_match, match)
+        if known.pledge is not None:
+            self._on_pair(known.pledge, match)
         watched.has_news = True
 
     def sample(self, served: Iterable[Bundle]) -> None:

@@ -1,1 +1,1 @@
-"""Envoy's external processor: HTTP requests as Envoy shows them in, a model for each out. See ../envoy.md."""
+"""Envoy's external processor: HTTP requests as Envoy shows them in, a model for each out. docs/gateways/envoy.md."""

@@ -34,7 +34,7 @@ from turnout.serving.protocols.http.calls import (
     json_response,
 )
 from turnout.serving.protocols.http.pages import metrics_page, report_page
-from turnout.serving.protocols.http.route_json import read_route, write_route
+from turnout.serving.protocols.http.route_json import read_check, read_route, write_message
 from turnout.serving.protocols.http.systemone import read_systemone, request_of, write_systemone
 from turnout.serving.service.service import RouterService
 from turnout.serving.service.status import Failure, failure_of
@@ -60,17 +60,20 @@ class HttpPaths:
         self._room = Room(settings.max_http_requests)
         self._bodies = Bodies(settings.max_request_bytes)
         self._route = service.watched("http.route", self._behaviour(self._decide_route))
+        self._check = service.watched("http.check", self._behaviour(self._decide_check))
         self._chat = _chat_paths(service, settings) if settings.upstream else None
         self._systemone = service.watched("http.systemone", self._behaviour(self._decide_systemone))
 
     def app(self) -> Starlette:
         """Return the application."""
-        route = self._guarded("Route", self._answer(self._route, lambda response, _: write_route(response)))
+        route = self._guarded("Route", self._answer(self._route, lambda response, _: write_message(response)))
+        check = self._guarded("Check", self._answer(self._check, lambda response, _: write_message(response)))
         systemone = self._guarded("Route", self._answer(self._systemone, self._write_systemone))
         report = self._guarded("DescribeModel", self._with_room(self._report))
         return Starlette(
             routes=[
                 Route("/v1/route", route, methods=["POST"]),
+                Route("/v1/check", check, methods=["POST"]),
                 Route("/v1/systemone", systemone, methods=["POST"]),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
@@ -107,6 +110,9 @@ class HttpPaths:
 
     async def _decide_route(self, body: bytes, call: HttpCall) -> Any:
         return await self._service.decide(read_route(body), call.deadline_s)
+
+    async def _decide_check(self, body: bytes, call: HttpCall) -> Any:
+        return await self._service.judge(read_check(body), call.deadline_s)
 
     async def _decide_systemone(self, body: bytes, call: HttpCall) -> Any:
         call.asked = read_systemone(body)

@@ -1,4 +1,4 @@
-"""The LiteLLM proxy, its upstream and Turnout, each a process of its own; the proxy's config is that of the README."""
+"""The LiteLLM proxy, its upstream and Turnout, each a process of its own; config: docs/gateways/index.md."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[3]
 ENVIRONMENT = ROOT / ".venv-litellm-proxy"
-README = ROOT / "serving" / "gateways" / "README.md"
+PAGE = ROOT / "docs" / "gateways" / "index.md"
 START_LIMIT_S = 200.0
 TURNOUT_HTTP = "http://127.0.0.1:8080"
 DEADLINE_MS = 1000
-"""In place of the README's 100 ms: on a machine that is busy otherwise, a decision may take longer than that."""
+"""In place of the 100 ms of the page: on a machine that is busy otherwise, a decision may take longer than that."""
 QUIET = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
     "LITELLM_TELEMETRY": "False",
@@ -54,8 +54,8 @@ def proxy_program() -> Path:
 
 
 def readme_config(http: str, upstream: str) -> dict[str, Any]:
-    """Return both configurations of the README as one, with the test's addresses, deadline and place for logs."""
-    blocks = re.findall(r"```yaml\n(.*?)```", README.read_text("utf-8"), re.DOTALL)
+    """Return both configurations of the page as one, with the test's addresses, deadline and place for logs."""
+    blocks = re.findall(r"```yaml\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
     configs = [yaml.safe_load(block.replace(TURNOUT_HTTP, f"http://{http}")) for block in blocks]
     models = {entry["model_name"]: entry for config in configs for entry in config["model_list"]}
     for entry in models.values():

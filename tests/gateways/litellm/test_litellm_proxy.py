@@ -1,4 +1,4 @@
-"""The real LiteLLM proxy in front of Turnout, by configuration and by plug-in, as the README has it.
+"""The real LiteLLM proxy in front of Turnout, by configuration and by plug-in, as docs/gateways/index.md has it.
 
 Its environment: `make test-litellm`. All tests look at one run, which takes about a minute.
 """
@@ -116,6 +116,10 @@ def test_decision_stands_in_the_log_without_the_prompt(run: Run):
         kept = decision(row)
         assert kept["model"] == run.expected[user]
         assert set(kept) == {
+            "request_id",
+            "tenant",
+            "session_id",
+            "action",
             "tier",
             "model",
             "reason",

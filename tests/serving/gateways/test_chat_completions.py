@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -217,11 +218,13 @@ def test_a_model_that_refuses_log_probabilities_is_asked_for_them_once(bundle: B
 
 def test_a_weak_model_that_hangs_leaves_time_for_the_strong_one(bundle: Bundle):
     async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
+        began = time.monotonic()
         answer, headers = await whole(client, extra_headers={"connect-timeout-ms": "8000"})
-        return answer.choices[0].message.content, headers["x-turnout-calls"]
+        return answer.choices[0].message.content, headers["x-turnout-calls"], time.monotonic() - began
 
-    said = using(bundle, script(Said(hang_s=30)), use)
-    assert said == ("Paris, I am certain.", f"{WEAK}=timeout,{STRONG}=ok")
+    *said, took_s = using(bundle, script(Said(hang_s=30)), use)
+    assert said == ["Paris, I am certain.", f"{WEAK}=timeout,{STRONG}=ok"]
+    assert 3.5 < took_s < 8.0
 
 
 def test_a_strong_model_that_hangs_is_a_504_in_openais_form(bundle: Bundle):

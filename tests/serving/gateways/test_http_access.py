@@ -20,7 +20,7 @@ from tests.certificates import Authority, Leaf
 from tests.http_calls import call, http_address_in, http_server, systemone
 from tests.running import ANY_PORT, environment, run_to_exit, serve_command, server_process
 from turnout.serving.bundles.bundle import Bundle
-from turnout.serving.errors import EXIT_PORT_TAKEN, EXIT_USAGE
+from turnout.serving.errors import EXIT_PORT_TAKEN, EXIT_USAGE, how_to_install
 from turnout.serving.settings import ServerSettings, SettingsRefused
 
 AUTHORITY, STRANGER = Authority("authority"), Authority("stranger")
@@ -169,7 +169,7 @@ def test_missing_extra_is_named_with_how_to_get_it(bundle_folder: Path, tmp_path
     with_none["PYTHONPATH"] = os.pathsep.join([str(tmp_path), with_none["PYTHONPATH"]])
     done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=with_none)
     assert done.returncode == EXIT_USAGE
-    assert done.stderr.strip().endswith("http: needs starlette; get it with: pip install 'turnout[http]'")
+    assert done.stderr.strip().endswith(f"http: needs starlette; {how_to_install('http')}")
 
 
 def test_server_without_http_loads_nothing_of_it():

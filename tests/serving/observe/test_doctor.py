@@ -29,6 +29,7 @@ from turnout.serving.cli.doctor.server import check_listen, check_metrics, check
 from turnout.serving.cli.tables import console
 from turnout.serving.observe.exposition import start_exposition
 from turnout.serving.observe.metrics import ServerMetrics
+from turnout.serving.observe.supervised import SupervisorCounts
 
 NOBODY = "127.0.0.1:1"
 
@@ -192,6 +193,28 @@ def test_metrics_tell_of_incidents_and_of_workers_that_are_not_ready(bundle_fold
         assert check_metrics(exposition.url)[0][0].level is Level.WARN
     finally:
         exposition.close()
+
+
+def test_workers_that_hung_or_died_and_a_supervisor_that_stands_still_are_told(monkeypatch: pytest.MonkeyPatch):
+    counts = SupervisorCounts()
+    exposition = start_exposition("127.0.0.1:0", ServerMetrics(), counts)
+    try:
+        assert "workers" not in levels(check_metrics(exposition.url)[0])
+        counts.ended("hung")
+        counts.ended("hung")
+        counts.ended("ended")
+        monkeypatch.setattr("turnout.serving.observe.supervised.time.time", lambda: 0.0)
+        counts.turned()
+        monkeypatch.undo()
+        found = {(one.check, one.level): one.found for one in check_metrics(exposition.url)[0]}
+        told = [one.found for one in check_metrics(exposition.url)[0] if one.check == "workers"]
+    finally:
+        exposition.close()
+    assert told == [
+        "2 hung and were replaced since the service started",
+        "1 ended and were replaced since the service started",
+    ]
+    assert ("supervisor", Level.FAIL) in found
 
 
 def test_table_shows_level_check_and_advice(capsys: pytest.CaptureFixture[str]):

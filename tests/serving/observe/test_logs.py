@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
+import grpc
 import pytest
 
 from tests.running import refusal
@@ -18,6 +19,7 @@ from tests.watching import watched_server
 from turnout.serving.observe.incidents import report_incident
 from turnout.serving.observe.logs import LogFormat, set_up_logging
 from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.wire.route import ROUTE_BATCH_METHOD, ROUTE_METHOD
 
 CANARY = "canary-in-the-mine"
 
@@ -108,3 +110,60 @@ def test_server_logs_json_lines_only_and_the_incident_that_the_caller_was_told(b
     assert f"metrics on {url}" in [line["message"] for line in lines]
     assert [line["incident"] for line in lines if "incident" in line] == [details.removeprefix("incident ")]
     assert CANARY not in log.read_text()
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+BAD = "not a number: 7"
+"""A prompt on which the model of these tests fails, as a fault of ours."""
+
+
+def provoke(address: str, *requests: pb.RouteRequest) -> None:
+    """Have the server fail on a prompt, one call or a batch, under a trace."""
+    with grpc.insecure_channel(address) as channel:
+        metadata = (("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01"),)
+        if len(requests) == 1:
+            with pytest.raises(grpc.RpcError):
+                channel.unary_unary(ROUTE_METHOD, pb.RouteRequest.SerializeToString)(
+                    requests[0], timeout=30, metadata=metadata
+                )
+            return
+        batch = channel.unary_unary(ROUTE_BATCH_METHOD, pb.RouteBatchRequest.SerializeToString)
+        batch(pb.RouteBatchRequest(requests=requests), timeout=30, metadata=metadata)
+
+
+@pytest.mark.parametrize("log_format", LogFormat)
+@pytest.mark.parametrize("workers", [1, 2])
+def test_lines_of_a_request_name_it_and_its_trace(
+    bundle_folder: Path, tmp_path: Path, log_format: LogFormat, workers: int
+):
+    options = ("--log-format", log_format)
+    with watched_server(bundle_folder, tmp_path / "log", *options, workers=workers) as (server, _):
+        provoke(server.address, pb.RouteRequest(text=BAD, request_id="order-7"))
+        provoke(server.address, *(pb.RouteRequest(text=BAD, request_id=f"item-{n}") for n in range(2)))
+        provoke(server.address, pb.RouteRequest(text=BAD, request_id=f"tell me of the {CANARY}"))
+        provoke(server.address, pb.RouteRequest(text=BAD))
+        text = server.log.read_text()
+    lines = [line for line in text.splitlines() if "incident " in line]
+    if log_format is LogFormat.JSON:
+        found = [(line.get("request_id"), line.get("trace_id")) for line in map(json.loads, lines)]
+    else:
+        found = [
+            tuple(
+                match and match[1] for match in (re.search(r" request=(\S+)", line), re.search(r" trace=(\S+)", line))
+            )
+            for line in lines
+        ]
+    assert sorted(found, key=str) == sorted(
+        [("order-7", TRACE), ("item-0", TRACE), ("item-1", TRACE), (None, TRACE), (None, TRACE)], key=str
+    )
+    assert CANARY not in text
+    assert BAD not in text
+
+
+def test_line_outside_of_a_request_names_none(bundle_folder: Path, tmp_path: Path):
+    with watched_server(bundle_folder, tmp_path / "log", "--log-format", "json") as (server, _):
+        provoke(server.address, pb.RouteRequest(text=BAD, request_id="order-7"))
+        server.process.terminate()
+        assert server.wait(30) == 0
+        last = json.loads(server.log.read_text().splitlines()[-1])
+    assert set(last) == {"time", "level", "logger", "message", "pid"}

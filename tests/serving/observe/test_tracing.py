@@ -25,6 +25,7 @@ from tests.contract.test_imports import modules_after
 from tests.running import ANY_PORT, lifecycle_of, route
 from tests.watching import watched_server
 from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.errors import how_to_install
 from turnout.serving.observe.tracing import Tracing, wants_traces
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.server.running import RouterServer
@@ -194,5 +195,5 @@ def test_traces_without_the_extra_say_how_to_get_it(bundle_folder: Path):
         env={"PYTHONPATH": ":".join(sys.path)},
     )
     assert ended.returncode == 2
-    assert "pip install 'turnout[otel]'" in ended.stderr
+    assert how_to_install("otel") in ended.stderr
     assert json.dumps(ended.stderr).count("Traceback") == 0

@@ -30,7 +30,7 @@ class Grader:
     Attributes:
         name: what rows labelled by it carry, as `reference:name`.
         confidence: how often its labels are right, as (hits + 1) / (rows + 2). Measured on the held-out half of the
-            shared rows by `python -m tests.bench.labels` (README.md in `training/labels`); a module says where not.
+            shared rows by `python -m tests.bench.labels` (docs/labels.md); a module says where not.
         read: returns how answers are graded, or None for a reference that is not of this kind.
     """
 

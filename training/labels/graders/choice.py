@@ -19,4 +19,4 @@ def _read(question: Question) -> Grade | None:
     return grade
 
 
-CHOICE = Grader("choice", 0.9998, _read)  # 13,690 of 13,692 labels
+CHOICE = Grader("choice", 0.9999, _read)  # 13,910 of 13,911 labels

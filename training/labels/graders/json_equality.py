@@ -54,31 +54,36 @@ def same_json(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
-def compare_json(gold: Any, found: Any, prompt: str = "", depth: int = 0) -> bool | None:  # noqa: PLR0911
+def compare_json(gold: Any, found: Any, prompt: str = "", depth: int = 0) -> bool | None:
     """Whether two JSON values say the same; None where a difference may be one of writing only."""
-    if depth > 30:
-        return None
-    if isinstance(gold, dict) and isinstance(found, dict):
-        return _compare_objects(gold, found, prompt, depth)
-    if isinstance(gold, list) and isinstance(found, list):
-        return _compare_lists(gold, found, prompt, depth)
-    if isinstance(gold, str) and isinstance(found, str):
-        return _compare_texts(gold, found, prompt)
-    if isinstance(gold, bool) and isinstance(found, bool):
-        return gold is found
-    if _is_number(gold) and _is_number(found):
-        return (
-            True
-            if gold == found or abs(gold - found) <= ROUNDED * max(abs(gold), abs(found))
-            else _when_rounded(gold, found)
-        )
-    if isinstance(gold, str | int | float) and isinstance(found, str | int | float):
-        if isinstance(gold, bool) or isinstance(found, bool):
-            return None if isinstance(gold, str) or isinstance(found, str) else False
-        return False if same_value(str(gold), str(found), prompt) is False else None
     if gold is None or found is None:
         return True if gold is found else None if isinstance(gold, str) or isinstance(found, str) else False
-    return None  # an object for a list, a text for an object: another shape of it, perhaps
+    if isinstance(gold, _SCALAR) and isinstance(found, _SCALAR):
+        return _compare_scalars(gold, found, prompt)
+    if type(gold) is not type(found) or depth > MAX_DEPTH:
+        return None  # an object for a list, a text for an object: another shape of it, perhaps
+    if isinstance(gold, dict):
+        return _compare_objects(gold, found, prompt, depth)
+    return _compare_lists(gold, found, prompt, depth)
+
+
+_SCALAR = (str, int, float)
+MAX_DEPTH = 30
+"""Of nesting; what lies deeper is not compared."""
+
+
+def _compare_scalars(gold: str | float, found: str | float, prompt: str) -> bool | None:
+    """Compare numbers, booleans and texts; booleans are no numbers here."""
+    if isinstance(gold, str) and isinstance(found, str):
+        return _compare_texts(gold, found, prompt)
+    if isinstance(gold, str) or isinstance(found, str):
+        is_boolean = isinstance(gold, bool) or isinstance(found, bool)
+        return False if not is_boolean and same_value(str(gold), str(found), prompt) is False else None
+    if isinstance(gold, bool) or isinstance(found, bool):
+        return gold is found
+    if gold == found or abs(gold - found) <= ROUNDED * max(abs(gold), abs(found)):
+        return True
+    return _when_rounded(gold, found)
 
 
 def _compare_objects(gold: dict[str, Any], found: dict[str, Any], prompt: str, depth: int) -> bool | None:
@@ -139,10 +144,6 @@ def _are_extracts(one: str, other: str, prompt: str) -> bool:
     return not words[0] & words[1] and initials[0] not in words[1] and initials[1] not in words[0]
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
 def _when_rounded(gold: float, found: float) -> bool | None:
     places = [
         len(repr(value).partition(".")[2]) if isinstance(value, float) and "e" not in repr(value) else 0
@@ -176,5 +177,5 @@ def _f1(gold: list[str], found: Any) -> float:
     return 2 * len(wanted & got) / (len(wanted) + len(got)) if got else 0.0
 
 
-JSON = Grader("json", 0.9203, _read)
+JSON = Grader("json", 0.9254, _read)
 """Misses are all in a source whose gold names some classes otherwise than its prompt does."""

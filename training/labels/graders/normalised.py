@@ -11,9 +11,14 @@ import re
 from turnout.training.labels.classes import are_listed, classes_in, family_of, same_class
 from turnout.training.labels.graders import Grade, Grader, Question
 from turnout.training.labels.stretches import states_nothing, stretches
-from turnout.training.labels.texts import is_label, loose_form, normal_form
+from turnout.training.labels.texts import CASED_CHARS, is_label, loose_form, normal_form, tells_by_case
 
-_CLAUSE = re.compile(r"[\s*_\"'#>-]*([^\n.,:;!?()]+)")
+_CLAUSE = re.compile(r"(?:[\s*_\"'#>]|-\s)*([^\n.,:;!?()]+)")
+_QUALIFIES = re.compile(
+    r"\b(?:part(?:ly|ially)|half|mostly|mainly|somewhat|sometimes|only if|only when|if and only|unless|provided|as long as|except|opposite|contrary"  # noqa: E501
+    r"|almost|nearly|teilweise|halb)\b|\b(?:true|false) (?:positive|negative)",
+    re.IGNORECASE,
+)
 _LEAD = re.compile(
     r"^(?:it is|it's|it was|this is|that is|that's|the (?:text|statement|claim|sentence|message|review|sentiment|label|class|category|tone|comment|answer) (?:is|seems|sounds)"  # noqa: E501
     r"|(?:sentiment|label|class|category|classification|verdict|prediction|output|klasse|kategorie)\s*(?::|is)|clearly|classified as|=)\s+",  # noqa: E501
@@ -34,12 +39,29 @@ def is_comparable(reference: str) -> bool:
 def _read(question: Question) -> Grade | None:
     if not is_comparable(question.reference):
         return None
-    wanted = normal_form(question.reference)
-    return lambda answer: grade_class(answer, wanted, question.prompt)
+    gold = question.reference.strip()
+    wanted = normal_form(gold)
+    is_cased = len(gold) <= CASED_CHARS and family_of(wanted) is None
+    is_primed = "'" in gold[-1:] or "\u2032" in gold
+
+    def grade(answer: str) -> float | None:
+        found = _grade_class(answer, wanted, question.prompt)
+        if found and ((is_cased and _is_cased_otherwise(gold, answer)) or (is_primed and answer.strip() != gold)):
+            return None
+        return found
+
+    return grade
 
 
-def grade_class(answer: str, wanted: str, prompt: str) -> float | None:
+def _is_cased_otherwise(gold: str, answer: str) -> bool:
+    said = [answer, *(one.text for one in stretches(answer))]
+    return any(tells_by_case(gold, text) for text in said)
+
+
+def _grade_class(answer: str, wanted: str, prompt: str) -> float | None:
     """Return 1 for the class or name wanted, 0 for another of its closed set, None for anything else."""
+    if answer.rstrip(' \n*_"').endswith(("?", "？")):  # noqa: RUF001  # asks back
+        return None
     if normal_form(answer) == wanted or loose_form(answer) == loose_form(wanted):
         return 1.0
     said = [one.text for one in stretches(answer)]
@@ -55,7 +77,7 @@ def _of_stretch(said: str, wanted: str, prompt: str) -> bool | None:
         return True
     opening = _opening(_LEAD.sub("", said))
     if opening == wanted or loose_form(opening) == loose_form(wanted):
-        return None if _names_another(said, wanted, prompt) else True
+        return None if _names_another(said, wanted) else True
     family = family_of(wanted)
     if family is not None:
         return _of_family(said, opening, wanted)
@@ -71,6 +93,8 @@ def _of_stretch(said: str, wanted: str, prompt: str) -> bool | None:
 
 def _of_family(said: str, opening: str, wanted: str) -> bool | None:
     """Judge words that exclude one another: the opening word, or the only one named; "not true" is false."""
+    if _QUALIFIES.search(said.partition(". ")[0]):
+        return None
     first = opening.partition(" ")[0]
     for word in (opening, first):
         if (family := family_of(word)) is not None and family is family_of(wanted):
@@ -87,7 +111,7 @@ def _of_family(said: str, opening: str, wanted: str) -> bool | None:
 _OPENERS = frozenset({"yes", "no", "true", "false", "ja", "nein", "oui", "non", "sí", "да", "нет"})
 
 
-def _names_another(said: str, wanted: str, prompt: str) -> bool:  # noqa: ARG001
+def _names_another(said: str, wanted: str) -> bool:
     """Whether a text that opens with the class names another one of a family of classes in its first sentence."""
     head = re.split(r"(?<=[.!?])\s|\n", said, maxsplit=1)[0]
     return len(classes_in(head, wanted)) > 1 and not {"yes", "no"} & {wanted}

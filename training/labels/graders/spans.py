@@ -44,7 +44,7 @@ def _grade(gold: Counter[tuple[str, str]], answer: str) -> float | None:
         if len(answer) > MAX_CHARS:
             return None
         return 0.0 if _says_nothing(answer) else None
-    unread = [] if embedded_json(answer) else [line.casefold() for line in _LINE.sub("", answer).split("\n")]
+    unread = [] if _pairs(embedded_json(answer)) else [line.casefold() for line in _LINE.sub("", answer).split("\n")]
     missed = [text.casefold() for text, _ in (gold - said)]
     unread += [text.casefold() for text, _ in said if "(" in text]  # two brackets behind a span: which is its class?
     if any(text in line and len(line) < len(text) + BESIDE for text in missed for line in unread):
@@ -107,4 +107,4 @@ _OTHER_LINES = (
 )
 """`oak: PLANT`, `oak -> PLANT`, and rows of a table; classes in capitals, or any sentence with a colon would be one."""
 
-SPANS = Grader("spans", 0.9883, _read)
+SPANS = Grader("spans", 0.9843, _read)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from turnout.training.labels.figures import agrees, is_value
+from turnout.training.labels.figures import agrees, is_value, is_whole
 from turnout.training.labels.graders import Grade, Grader, Question
 from turnout.training.labels.values import quantity
 
@@ -27,7 +27,8 @@ def gold_value(reference: str) -> str | None:
 
 def _read_number(question: Question) -> Grade | None:
     gold = gold_value(question.reference)
-    return _grade(gold, question.prompt) if gold is not None and quantity(gold) else None
+    is_number = gold is not None and (is_whole(gold) or quantity(gold) is not None)
+    return _grade(gold, question.prompt) if gold is not None and is_number else None
 
 
 def _read_value(question: Question) -> Grade | None:
@@ -45,7 +46,7 @@ def _grade(gold: str, prompt: str) -> Grade:
     return grade
 
 
-NUMBER = Grader("number", 0.9624, _read_number)
+NUMBER = Grader("number", 0.9625, _read_number)
 """Of shapes that are not measured; that of the least sure one (`confidence`)."""
 VALUE = Grader("value", 0.96, _read_value)
 """Assumed: no shared row has a date, a list or a formula for its gold answer."""

@@ -12,10 +12,11 @@ from functools import lru_cache
 
 from turnout.training.labels.texts import exact_form, loose_form, normal_form
 from turnout.training.labels.values.clean import cleaned
+from turnout.training.labels.values.comparison import same_quantity
 from turnout.training.labels.values.formulas import formula
 from turnout.training.labels.values.lists import Parts, parts
 from turnout.training.labels.values.moments import moment, same_moment
-from turnout.training.labels.values.quantities import Quantity, quantity, same_quantity  # noqa: F401
+from turnout.training.labels.values.quantities import quantity
 
 __all__ = ["is_number", "quantity", "same_value"]
 
@@ -74,16 +75,39 @@ def _same_figures(one: str, other: str, prompt: str, depth: int) -> bool | None:
         quantity(other, decimal_comma=_has_comma(other, prompt)),
     )
     if first and second:
-        return same_quantity(first, second, prompt)
+        return None if _are_named_apart(one, other, prompt) else same_quantity(first, second, prompt)
     when, then = moment(one), moment(other)
     if when and then:
         return same_moment(when, then)
+    is_number = first is not None or second is not None
     mine, yours = parts(one), parts(other)
     if mine and yours:
-        return _same_parts(mine, yours, prompt, depth)
-    if (first and (then or yours)) or (second and (when or mine)):
-        return None
-    return _same_formula(one, other)
+        found = _same_parts(mine, yours, prompt, depth)
+        return None if found and is_number else found  # `0,1` is a list of two, or a tenth
+    is_other = (first and (then or yours)) or (second and (when or mine))
+    return None if is_other else _same_formula(one, other)
+
+
+_NAMED = re.compile(r"\$?\s*([A-Za-z]\w{0,5})\s*=(?!=)")
+_LEADING_ZERO = re.compile(r"\D*0\d")
+_END_ZERO = re.compile(r"\.\d*0(?!\d)")
+_IDENTIFIES = re.compile(
+    r"\b(?:which|what|what['’]s|latest|newest|current|name the|give the)\b[^.?!\n]{0,40}\b(?:versions?|releases?|zip|(?:post(?:al)?|area|country) ?codes?|phone|isbn"  # noqa: E501, RUF001
+    r"|serial|identifiers?|ids?|codes?|sections?|chapters?|verses?|builds?|ip)\b",
+    re.IGNORECASE,
+)
+
+
+def _are_named_apart(one: str, other: str, prompt: str) -> bool:
+    """Whether two numbers may name two things: `x = 5`, `y = 5`; `007`, `7`; versions `3.10`, `3.1`."""
+    if "=" in one and "=" in other:
+        mine, yours = _NAMED.match(one), _NAMED.match(other)
+        if mine and yours and mine[1] != yours[1]:
+            return True
+    if (_LEADING_ZERO.match(one) is None) != (_LEADING_ZERO.match(other) is None):
+        return True
+    differ = (_END_ZERO.search(one) is None) != (_END_ZERO.search(other) is None)
+    return differ and _IDENTIFIES.search(prompt[-2000:]) is not None
 
 
 def _has_comma(text: str, prompt: str) -> bool:
@@ -96,19 +120,19 @@ def _has_comma(text: str, prompt: str) -> bool:
 def _same_parts(mine: Parts, yours: Parts, prompt: str, depth: int) -> bool | None:
     """Compare part by part; brackets of another kind may mean another thing, sets have no order."""
     kinds = {mine.kind, yours.kind}
-    if len(kinds) > 1 and ("" not in kinds or kinds & {":", "-"}):
+    if mine.is_choice != yours.is_choice or (len(kinds) > 1 and ("" not in kinds or kinds & {":", "-"})):
         return None
     if len(mine.parts) != len(yours.parts):
-        return None if "{}" in kinds else False if len(kinds) == 1 else None
+        return False if len(kinds) == 1 and "{}" not in kinds else None
     made = [same_value(a, b, prompt, depth=depth + 1) for a, b in zip(mine.parts, yours.parts, strict=True)]
-    if all(made):
+    if all(made) or (kinds == {"{}"} and _same_unordered(mine, yours, prompt, depth)):
         return True
-    if kinds == {"{}"} and _same_unordered(mine, yours, prompt, depth):
-        return True
-    if ":" in kinds and _is_proportional(mine, yours):
+    if None in made or (":" in kinds and _is_proportional(mine, yours)):
         return None
-    is_ordered = kinds <= {"()", "[]", "[)", "(]", ":", "-"}
-    return False if is_ordered and any(part is False for part in made) and None not in made else None
+    return False if kinds <= _ORDERED else None
+
+
+_ORDERED = {"()", "[]", "[)", "(]", ":", "-"}
 
 
 def _same_unordered(mine: Parts, yours: Parts, prompt: str, depth: int) -> bool:

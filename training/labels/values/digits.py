@@ -53,7 +53,7 @@ def _with_dot(text: str, *, decimal_comma: bool) -> tuple[Fraction, ...]:
     return (grouped, value) if decimal_comma else (value, grouped)
 
 
-def _split(text: str, *, decimal_comma: bool, is_grouped: bool) -> tuple[Fraction, ...]:  # noqa: PLR0911
+def _split(text: str, *, decimal_comma: bool, is_grouped: bool) -> tuple[Fraction, ...]:
     """Read digits with dots or commas; `is_grouped` when thousands were told apart already, so that a mark is decimal."""  # noqa: E501
     n_dots, n_commas = text.count("."), text.count(",")
     if not text.replace(".", "").replace(",", "").isdecimal():
@@ -64,16 +64,26 @@ def _split(text: str, *, decimal_comma: bool, is_grouped: bool) -> tuple[Fractio
         return (Fraction(text.replace(",", ".")),) if n_dots + n_commas == 1 else ()
     if n_dots and n_commas:
         return _both(text)
+    return _of_one_kind(text, decimal_comma=decimal_comma)
+
+
+def _of_one_kind(text: str, *, decimal_comma: bool) -> tuple[Fraction, ...]:
+    """Read digits with dots or commas alone."""
+    n_dots, n_commas = text.count("."), text.count(",")
     if n_commas == 1:
-        value = Fraction(("0" if text.startswith(",") else "") + text.replace(",", "."))
-        if not _COMMAS.fullmatch(text) or text.startswith("0"):
-            return (value,)
-        grouped = Fraction(text.replace(",", ""))
-        return (value, grouped) if decimal_comma else (grouped, value)
-    pattern, mark = (_COMMAS, ",") if n_commas else (_DOTS, ".")
-    if n_dots == 1 and not n_commas:
+        return _with_comma(text, decimal_comma=decimal_comma)
+    if n_dots == 1:
         return _with_dot(text, decimal_comma=decimal_comma) if _PLAIN.fullmatch(text) else ()
+    pattern, mark = (_COMMAS, ",") if n_commas else (_DOTS, ".")
     return (Fraction(text.replace(mark, "")),) if pattern.fullmatch(text) else ()
+
+
+def _with_comma(text: str, *, decimal_comma: bool) -> tuple[Fraction, ...]:
+    value = Fraction(("0" if text.startswith(",") else "") + text.replace(",", "."))
+    if not _COMMAS.fullmatch(text) or text.startswith("0"):
+        return (value,)
+    grouped = Fraction(text.replace(",", ""))
+    return (value, grouped) if decimal_comma else (grouped, value)
 
 
 def _both(text: str) -> tuple[Fraction, ...]:

@@ -31,12 +31,15 @@ _TOKEN = re.compile(
     r"\s*(?:(?P<number>\d+(?:,\d{3})+(?!\d)(?:\.\d+)?|\d+(?:\.\d+)?|\.\d+)|(?P<command>\\[a-zA-Z]+)|(?P<name>[a-zA-Z]+)"
     r"|(?P<sign>\*\*|[-+*/^()\[\]{}|!_√π∞·×÷⋅°∛]))"  # noqa: RUF001  # signs of mathematics are meant
 )
+_MIDDLE_DOT = re.compile(r"\d\u00b7\d")
 _FUNCTIONS: dict[str, Callable[[complex], complex]] = {
     "sin": cmath.sin, "cos": cmath.cos, "tan": cmath.tan, "ln": cmath.log, "exp": cmath.exp, "sqrt": cmath.sqrt,
     "arcsin": cmath.asin, "arccos": cmath.acos, "arctan": cmath.atan, "log": cmath.log10, "abs": abs,
 }  # fmt: skip
 _TIMES = {"*", "·", "×", "⋅", "\\times", "\\cdot", "\\ast"}  # noqa: RUF001
 _OVER = {"/", "÷", "\\div"}
+_ROOTS, _FRACTION, _BAR, _OPENS_FACTOR = {"√": 2, "∛": 3}, "\\frac", "|", frozenset("([{√π")
+_CONSTANTS = {"π": complex(math.pi), "pi": complex(math.pi), "\\pi": complex(math.pi), "i": 1j, "e": complex(math.e)}
 _CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
@@ -80,8 +83,8 @@ def is_close(one: Value, other: Value) -> bool:
 @lru_cache(maxsize=4096)
 def formula(text: str) -> Formula | None:
     """Return the expression that the whole text is; None when it is none that is understood."""
-    if len(text) > MAX_CHARS or text.endswith("!"):  # a factorial, or a number said loudly
-        return None
+    if len(text) > MAX_CHARS or text.endswith("!") or _MIDDLE_DOT.search(text):
+        return None  # a factorial, or a number said loudly; `3·14`: a product, or a decimal
     tokens = _tokens(text)
     if not tokens:
         return None
@@ -200,7 +203,7 @@ class _Parser:
         token = self._next
         return (
             bool(token)
-            and (token[0].isalnum() or token[0] == "." or token in "([{√π" or token[0] == "\\")  # noqa: S105
+            and (token[0].isalnum() or token[0] in ".\\" or token in _OPENS_FACTOR)
             and (token not in _TIMES and token not in _OVER)
         )
 
@@ -236,27 +239,23 @@ class _Parser:
             if not found:
                 raise _Unreadable
             return found[0]
-        if token == "|":  # noqa: S105
+        if token == _BAR:
             value = self._sum()
             if not self._take("|"):
                 raise _Unreadable
             return abs(value) if isinstance(value, Fraction) else complex(abs(value))
         return self._named(token)
 
-    def _named(self, token: str) -> Value:  # noqa: PLR0911
+    def _named(self, token: str) -> Value:
         name = token.removeprefix("\\")
-        if token in {"√", "∛"} or name == "sqrt":
-            return self._root(3 if token == "∛" else 2)  # noqa: S105
-        if token == "\\frac":  # noqa: S105
+        if token in _ROOTS or name == "sqrt":
+            return self._root(_ROOTS.get(token, 2))
+        if token == _FRACTION:
             return _over(self._argument(), self._argument())
-        if token == "π" or name == "pi":  # noqa: S105
-            return complex(math.pi)
         if name in _FUNCTIONS:
             return complex(_FUNCTIONS[name](complex(self._argument_of_function())))
-        if token == "i":  # noqa: S105
-            return 1j
-        if token == "e":  # noqa: S105
-            return complex(math.e)
+        if (constant := _CONSTANTS.get(token)) is not None:
+            return constant
         if len(token) == 1 and token in self.place:
             self.variables.add(token)
             return self.place[token]

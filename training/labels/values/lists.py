@@ -17,6 +17,7 @@ _AND = re.compile(
     r"\s*(?:,|;|\n|\||、|،)\s*(?:and|und|et|y|e|or|oder|ou|o|en|&)?\s+|\s*(?:,|;|\n|、|،)\s*|\s+(?:and|und|et|or|&|as well as)\s+",  # noqa: E501
     re.IGNORECASE,
 )
+_OR = re.compile(r"(?:\s|,)(?:or|oder|ou|o)\s", re.IGNORECASE)
 _RATIO = re.compile(r"(\d{1,9}(?:\.\d+)?)\s*(?::|to|zu|à|∶)\s*(\d{1,9}(?:\.\d+)?)", re.IGNORECASE)  # noqa: RUF001
 _RANGE = re.compile(
     r"(?:between\s+|from\s+)?(-?[$€£]?\d[\d.,]*\s?\w{0,9}?)\s*(?:-|to|bis|à|and|\.\.|…)\s*([$€£]?\d[\d.,]*\s?[\w%]{0,9})",
@@ -32,10 +33,12 @@ class Parts:
     Attributes:
         kind: `()`, `[]`, `{}`, a mix such as `[)` for a half-open interval, `` for none, `:` for a ratio, `-` for a range.
         parts: texts, in order.
+        is_choice: whether they are joined by "or": `1 or 2` may mean either.
     """  # noqa: E501
 
     kind: str
     parts: tuple[str, ...]
+    is_choice: bool = False
 
 
 @lru_cache(maxsize=4096)
@@ -56,7 +59,7 @@ def parts(text: str) -> Parts | None:
     pieces = _split(inner)
     if pieces is None or (len(pieces) < 2 and kind not in {"[]", "{}"}) or not all(pieces):
         return None
-    return Parts(kind, tuple(pieces))
+    return Parts(kind, tuple(pieces), is_choice=_OR.search(inner) is not None)
 
 
 def _closes_last(text: str) -> bool:

@@ -15,15 +15,13 @@ from turnout.training.labels.values.clean import MAX_CHARS, cleaned
 from turnout.training.labels.values.digits import PATTERN, decimals, readings
 from turnout.training.labels.values.formulas import formula
 from turnout.training.labels.values.units import (
+    DECADE,
     MAGNITUDE,
     MONEY,
-    PERCENT,
     PLAIN,
-    RATIOS,
     WORD,
     Unit,
     money,
-    pint_factor,
     units_of,
 )
 
@@ -105,65 +103,76 @@ def _quantity(text: str, decimal_comma: bool) -> Quantity | None:  # cached, by 
     text = _ASSIGNED.sub("", _EXACT.sub("", text)).strip()
     if not text:
         return None
+    if (bracketed := _BRACKETED.fullmatch(text)) and (inner := _quantity(bracketed[1], decimal_comma)):
+        negated = tuple(Alternative(-one.value, one.unit) for one in inner.alternatives)
+        return Quantity((*inner.alternatives, *negated), inner.decimals, inner.is_rough or is_rough)
     made = _simple(text, decimal_comma=decimal_comma) or _compound(text) or _of_formula(text) or _of_words(text)
     if made is None:
         return None
     return Quantity(made.alternatives, made.decimals, is_rough or made.is_rough)
 
 
+_BRACKETED = re.compile(r"\(([^(),;]+)\)")
+"""A number in round brackets: itself, or in accounts a negative one."""
+
+
 def _simple(text: str, *, decimal_comma: bool) -> Quantity | None:
-    negative = False
-    if found := _MINUS_WORD.match(text):
-        negative, text = True, text[found.end() :]
-    text = _PLUS_WORD.sub("", text)
+    minus = _MINUS_WORD.match(text)
+    text = _PLUS_WORD.sub("", text[minus.end() :] if minus else text)
     found = _SIMPLE.fullmatch(text)
-    if not found:
+    if not found or (found["sign"] and found["sign2"]):
         return None
-    if found["sign"] and found["sign2"]:
+    is_negative = (minus is not None) ^ ("-" in (found["sign"] + found["sign2"]))
+    digits, rest = found["digits"].rstrip(".,'_"), found["rest"]
+    trailing = found["digits"][len(digits) :]
+    if (trailing and rest.strip()) or "'" in trailing:  # 5' is five feet, or five minutes of arc
         return None
-    negative ^= "-" in (found["sign"] + found["sign2"])
-    digits, rest = found["digits"], found["rest"]
-    trailing = digits[len(digits.rstrip(".,'_")) :]
-    digits = digits.rstrip(".,'_")
-    if trailing and rest.strip():
+    if rest == "s" and _DECADE.fullmatch(digits):
+        return Quantity((Alternative(Fraction(digits), Unit(DECADE, Fraction(1), "s")),))
+    values, rest = _powered(readings(digits, decimal_comma=decimal_comma), rest)
+    units = _units(rest, money(found["money"].replace("\\", "").rstrip(".")) if found["money"] else None)
+    if not values or not units:
         return None
-    values = readings(digits, decimal_comma=decimal_comma)
-    if not values:
-        return None
-    if power := _EXPONENT.match(rest):
-        values = tuple(value * Fraction(10) ** int(power[0][1:]) for value in values)
-        rest = rest[power.end() :]
-    if negative:
-        values = tuple(-value for value in values)
-    currency = money(found["money"].replace("\\", "").rstrip(".")) if found["money"] else None
-    units = _units(rest, currency)
-    if not units:
-        return None
-    made = tuple(Alternative(value, unit) for unit in units for value in values)
-    return Quantity(made, decimals(digits))
+    sign = -1 if is_negative else 1
+    return Quantity(tuple(Alternative(sign * value, unit) for unit in units for value in values), decimals(digits))
 
 
-def _units(rest: str, currency: Unit | None) -> tuple[Unit, ...]:  # noqa: PLR0911
+def _powered(values: tuple[Fraction, ...], rest: str) -> tuple[tuple[Fraction, ...], str]:
+    """Return the values with the power of ten behind them, as `e3`, and what follows it."""
+    if not (power := _EXPONENT.match(rest)):
+        return values, rest
+    return tuple(value * Fraction(10) ** int(power[0][1:]) for value in values), rest[power.end() :]
+
+
+def _units(rest: str, currency: Unit | None) -> tuple[Unit, ...]:
     rest = rest.strip()
     if not rest:
         return (currency or PLAIN,)
     if not _REST_IS_UNIT.fullmatch(rest):
         return ()
     rest = rest.removeprefix("-").strip()
+    return units_of(rest) if currency is None else _of_money(rest, currency)
+
+
+def _of_money(rest: str, currency: Unit) -> tuple[Unit, ...]:
+    """Return the unit of an amount with a currency before it and more behind: "$5 million", "$5 each", "$5 USD"."""
+    if (amount := _AMOUNTS.get(rest.casefold())) is not None:
+        return (currency._replace(factor=currency.factor * amount),)
     found = units_of(rest)
-    if currency is None:
-        return found
     scaled = [unit for unit in found if unit.dimension == MAGNITUDE]
     if scaled:
         return tuple(currency._replace(factor=currency.factor * unit.factor) for unit in scaled)
     same = [unit for unit in found if unit.dimension == currency.dimension]
     if same:
         return (currency,) if same[0].factor == 1 else ()
-    if found and found[0].dimension == WORD and found[0].factor == 1:
-        return (currency,)  # "$5 each"
-    return (
-        (currency._replace(factor=currency.factor * found[0].factor),) if found and found[0].dimension == WORD else ()
-    )
+    if not found or found[0].dimension != WORD:
+        return ()
+    return (currency._replace(factor=currency.factor * found[0].factor, beside=found[0].word),)
+
+
+_DECADE = re.compile(r"[12]\d\d0")
+_AMOUNTS = {"k": 1000, "m": 10**6, "mm": 10**6, "b": 10**9, "bn": 10**9, "t": 10**12, "tn": 10**12}
+"""What a letter behind an amount of money is: `$2m` is no length."""
 
 
 def _compound(text: str) -> Quantity | None:
@@ -237,11 +246,17 @@ def _of_words(text: str) -> Quantity | None:
     return None
 
 
+_OTHER_WORDS = frozenset(["once", "cent", "mil", "sei", "sept", "elf", "set", "nova", "un", "une", "uno", "uma"])
+"""Numbers of one language that are other words, or articles, in another."""
+
+
 @lru_cache(maxsize=4096)
 def word_number(text: str) -> Fraction | None:
     """Return the number that words say; None where they say none, or something else in another language."""
     if text in _SMALL:
         return Fraction(_SMALL[text])
+    if text in _OTHER_WORDS:
+        return None
     if not text or not text.replace("-", "").replace(" ", "").isalpha():
         return None
     from text_to_num import text2num  # type: ignore[import-untyped]  # noqa: PLC0415  # 12 ms, for answers in words only
@@ -253,151 +268,3 @@ def word_number(text: str) -> Fraction | None:
         except (ValueError, KeyError, IndexError, AttributeError):
             continue
     return said.pop() if len(said) == 1 else None
-
-
-CLOSE = 1e-9
-NEAR = 0.03
-"""Within this share, two quantities in different units may be one, rounded on the way."""
-
-
-def same(one: Alternative, other: Alternative, prompt: str = "") -> bool | None:  # noqa: PLR0911
-    """Whether two meanings are the same quantity; None where it can't be told."""
-    mine, yours = one.unit, other.unit
-    if mine.dimension == yours.dimension and mine.dimension != WORD:
-        if _equal(one.base, other.base):
-            return True
-        is_rounded = mine.factor != yours.factor and _near(one.base, other.base, NEAR)
-        return None if is_rounded else False
-    if mine.dimension == WORD and yours.dimension == WORD:
-        if mine.word == yours.word:
-            return _equal(one.base, other.base)
-        return _by_pint(one, other)
-    if PLAIN in (mine, yours):
-        return _against_bare(one, other, prompt)
-    if WORD in (mine.dimension, yours.dimension):
-        return _by_pint(one, other)
-    if {mine.dimension, yours.dimension} & {PERCENT, MAGNITUDE, "degrees"}:
-        return None
-    if {mine.dimension, yours.dimension} == {"time", "calendar"}:
-        return None if _near(_days(one), _days(other), NEAR) else False
-    if mine.dimension.startswith(MONEY) and yours.dimension.startswith(MONEY):
-        return False if _equal(one.value, other.value) else None
-    return False
-
-
-def _days(one: Alternative) -> float:
-    return float(one.base) / 86400 if one.unit.dimension == "time" else float(one.base) * 365.25 / 12
-
-
-def _against_bare(one: Alternative, other: Alternative, prompt: str) -> bool | None:  # noqa: C901, PLR0911
-    """Compare a quantity with a bare number: the unit may have been understood, or have been asked for otherwise."""
-    bare, full = (one, other) if one.unit == PLAIN else (other, one)
-    unit = full.unit
-    if unit.dimension == PERCENT:
-        if _equal(bare.value, full.base):
-            return True
-        if _equal(bare.value, full.value):
-            return (
-                True if re.search(r"%|percent|per cent|prozent|pourcent|por ?ciento", prompt, re.IGNORECASE) else None
-            )
-        return False
-    if unit.dimension == MAGNITUDE:
-        if _equal(bare.value, full.base):
-            return True
-        return None if _ratio_in(bare.value, full.base, RATIOS[MAGNITUDE]) else False
-    if unit.dimension == WORD:
-        if _equal(bare.value, full.base):
-            return True
-        counted = re.escape(unit.word.split(" ")[0])
-        return False if re.search(rf"(?<!\w){counted}", prompt.casefold()) and len(counted) > 2 else None
-    if unit.dimension.startswith(MONEY):
-        scales = {Fraction(1), Fraction(1, 100), *RATIOS[MAGNITUDE]}
-        if _equal(bare.value, full.base) and unit.factor >= 1:
-            return True
-        if _equal(bare.value, full.value):
-            return True if unit.factor == 1 or unit.word in prompt.casefold() else None
-        return None if _ratio_in(bare.value, full.base, frozenset(scales)) else False
-    if _equal(bare.value, full.value):
-        return None if _asks_otherwise(unit, prompt) else True
-    factors = RATIOS.get(unit.dimension, frozenset())
-    if unit.dimension in {"temperature", "degrees"}:
-        return None if unit.dimension == "temperature" else False
-    near = any(_near(float(bare.value) * float(factor), full.base, 0.005) for factor in factors)
-    return None if near else False
-
-
-def _asks_otherwise(unit: Unit, prompt: str) -> bool:
-    """Whether the question names other units of the dimension, and not this one."""
-    named = [found for word in set(re.findall(r"[^\W\d_]{2,}", prompt[-2000:])) for found in units_of(word)[:1]]
-    factors = {found.factor for found in named if found.dimension == unit.dimension}
-    return bool(factors) and unit.factor not in factors
-
-
-def _ratio_in(one: Fraction | float, other: Fraction | float, ratios: frozenset[Fraction]) -> bool:
-    return any(_equal(float(one) * float(ratio), other) or _equal(one, float(other) * float(ratio)) for ratio in ratios)
-
-
-def _by_pint(one: Alternative, other: Alternative) -> bool | None:
-    mine, yours = pint_factor(one.unit.word), pint_factor(other.unit.word)
-    if mine is None or yours is None or mine[0] != yours[0] or mine[0] == "dimensionless":
-        return None
-    is_equal = _equal(float(one.value) * mine[1], float(other.value) * yours[1])
-    return True if is_equal else None
-
-
-def _equal(one: Fraction | float, other: Fraction | float) -> bool:
-    if isinstance(one, Fraction) and isinstance(other, Fraction):
-        return one == other
-    return _near(one, other, CLOSE)
-
-
-def _near(one: Fraction | float, other: Fraction | float, share: float) -> bool:
-    try:
-        left, right = float(one), float(other)
-    except OverflowError:
-        return False
-    return abs(left - right) <= share * max(abs(left), abs(right))
-
-
-ROUNDING, HAIR = 0.05, 1e-4
-"""Shares within which a number written with other decimals may be the same one, rounded."""
-ROUNDED_DECIMALS = 2
-"""A gold number with at least as many decimals is taken as rounded: 33.33 is what 100/3 comes to."""
-
-
-def same_quantity(gold: Quantity, said: Quantity, prompt: str = "") -> bool | None:
-    """Whether an answer's quantity is the gold one; None where it can't be told."""
-    first = same(gold.first, said.first, prompt)
-    if first:
-        return True
-    pairs = [same(one, other, prompt) for one in gold.alternatives for other in said.alternatives]
-    if any(pair is not False for pair in pairs):
-        return None
-    return _when_rounded(gold, said)
-
-
-def _when_rounded(gold: Quantity, said: Quantity) -> bool | None:
-    """Judge two values that differ: one may be the other, rounded."""
-    mine, yours = gold.first, said.first
-    if mine.unit.dimension != yours.unit.dimension and PLAIN not in (mine.unit, yours.unit):
-        return False
-    scale = yours.unit.factor / mine.unit.factor if mine.unit.dimension == yours.unit.dimension else Fraction(1)
-    value = yours.value * scale if mine.unit != yours.unit else yours.value
-    if (
-        gold.decimals >= ROUNDED_DECIMALS
-        and said.decimals != gold.decimals
-        and _is_rounded(value, mine.value, gold.decimals)
-    ):
-        return True
-    if gold.decimals != said.decimals and _near(value, mine.value, ROUNDING):
-        places = sorted({max(gold.decimals, 0), max(said.decimals, 0)})
-        if _near(value, mine.value, HAIR) or _is_rounded(value, mine.value, places[0] or places[-1]):
-            return None  # 33.3 for 33.33, 0.67 for 2/3: rounder than asked for, or not
-    return None if (gold.is_rough or said.is_rough) and _near(value, mine.value, 0.1) else False
-
-
-def _is_rounded(exact: Fraction | float, rounded: Fraction | float, places: int) -> bool:
-    try:
-        return abs(float(exact) - float(rounded)) <= 0.5 * 10.0**-places * (1 + 1e-9) and places < 15
-    except OverflowError:
-        return False

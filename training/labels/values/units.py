@@ -22,16 +22,19 @@ class Unit(NamedTuple):
         factor: to the dimension's base.
         word: as written, folded; empty for no unit.
         offset: in base units, for temperatures.
+        beside: what else stands beside an amount of money: "each" of "$5 each".
     """
 
     dimension: str = ""
     factor: Fraction = Fraction(1)
     word: str = ""
     offset: Fraction = Fraction(0)
+    beside: str = ""
 
 
 PLAIN = Unit()
 PERCENT, MAGNITUDE, WORD, MONEY = "percent", "magnitude", "word", "money"
+ORDINAL, ERA, DECADE = "ordinal", "era", "decade"
 
 _FACTORS: dict[str, dict[str, str]] = {
     PERCENT: {
@@ -54,6 +57,8 @@ _FACTORS: dict[str, dict[str, str]] = {
         " миллиардов": "1000000000",
         "trillion trillions tn trn billionen 兆 조": "1000000000000",
     },
+    ORDINAL: {"st nd rd th": "1"},
+    ERA: {"bc bce b.c b.c.e v._chr": "-1", "ad ce a.d c.e n._chr": "1"},
     "length": {
         "nm nanometer nanometers nanometre nanometres": "1/1000000000",
         "µm μm um micrometer micrometers micrometre micrometres micron microns": "1/1000000",
@@ -135,7 +140,7 @@ _CASED: dict[str, dict[str, str]] = {
     },
     "data rate": {
         "kbps kbit/s kb/s": "1000", "Mbps Mbit/s Mb/s": "1000000", "Gbps Gbit/s Gb/s": "1000000000",
-        "kB/s KB/s": "8000", "MB/s": "8000000", "GB/s": "8000000000",
+        "kB/s KB/s kBps KBps": "8000", "MB/s MBps": "8000000", "GB/s GBps": "8000000000",
     },
     "power": {
         "mW milliwatt milliwatts": "1/1000", "W watt watts Watt Watts": "1", "kW KW kilowatt kilowatts": "1000",
@@ -184,13 +189,6 @@ _TEMPERATURES = {
 _DEGREES = re.compile(
     r"(?:°|º|deg(?:ree)?s?|\^\s*\{?\s*\\?circ\}?|\\?circ|˚)\s*(celsius|fahrenheit|kelvin|[cfk])?\b\.?", re.IGNORECASE
 )
-_AMBIGUOUS = {
-    "m": ("length", "60"),
-    "t": ("mass", "1000"),
-    "pound": ("mass", ""),
-    "pounds": ("mass", ""),
-    "b": ("", ""),
-}
 
 UNITS: dict[str, Unit] = {
     name: Unit(dimension, Fraction(factor), name.replace("_", " "))
@@ -221,38 +219,63 @@ def money(text: str) -> Unit | None:
 
 
 @lru_cache(maxsize=4096)
-def units_of(text: str) -> tuple[Unit, ...]:  # noqa: C901, PLR0911, PLR0912
+def units_of(text: str) -> tuple[Unit, ...]:
     """Return what the text beside a number may mean, the likeliest first; empty where it is no unit at all."""
     plain = _SPACES.sub(" ", text.strip(" .,;:()[]").replace("\\", ""))
     if not plain:
         return (PLAIN,)
     if len(plain) > MAX_CHARS:
         return ()
-    if plain in {"M", "MM", "Mio", "Mn"}:
-        return (Unit(MAGNITUDE, Fraction(10**6), "million"),)
-    if plain == "K":
-        return (Unit(MAGNITUDE, Fraction(1000), "thousand"), Unit("temperature", Fraction(1), "k"))
-    if plain == "B":
-        return (Unit(MAGNITUDE, Fraction(10**9), "billion"), CASED["B"])
-    if plain in {"T", "t"}:
-        return (Unit(MAGNITUDE, Fraction(10**12), "trillion"), UNITS["tonne"]) if plain == "T" else (UNITS["tonne"],)
-    if found := CASED.get(plain) or CASED.get(plain.replace(" ", "_")):
-        return (found,)
+    if found := _CAPITALS.get(plain):
+        return found
+    if (unit := CASED.get(plain) or CASED.get(plain.replace(" ", "_"))) is not None:
+        return (unit,)
     folded = plain.casefold()
-    name = folded.replace(" ", "_")
-    if name == "mm":
-        return (UNITS["millimeter"],)
-    if (found := UNITS.get(name)) is not None:
-        return (found, Unit("time", Fraction(60), "min")) if name == "m" else (found,)
-    if name in {"pound", "pounds"}:
-        return (_POUND_MASS, _POUND_MONEY)
-    if found := money(plain):
-        return (found,)
+    return _AMBIGUOUS.get(folded) or _named(folded, plain) or _unlisted(folded, plain)
+
+
+_CAPITALS: dict[str, tuple[Unit, ...]] = {
+    **dict.fromkeys(["M", "MM", "Mio", "Mn"], (Unit(MAGNITUDE, Fraction(10**6), "million"),)),
+    "K": (Unit(MAGNITUDE, Fraction(1000), "thousand"), Unit("temperature", Fraction(1), "k")),
+    "B": (Unit(MAGNITUDE, Fraction(10**9), "billion"), CASED["B"]),
+    "T": (Unit(MAGNITUDE, Fraction(10**12), "trillion"), UNITS["tonne"]),
+    "t": (UNITS["tonne"],),
+}
+_AMBIGUOUS: dict[str, tuple[Unit, ...]] = {
+    "mm": (UNITS["millimeter"],),
+    "m": (UNITS["m"], Unit("time", Fraction(60), "min")),
+    "pound": (_POUND_MASS, _POUND_MONEY),
+    "pounds": (_POUND_MASS, _POUND_MONEY),
+}
+
+
+def _named(folded: str, plain: str) -> tuple[Unit, ...]:
+    """Return the unit of the tables, the currency, the temperature or the large amount of money that a name is."""
+    if (unit := UNITS.get(folded.replace(" ", "_")) or money(plain)) is not None:
+        return (unit,)
     if degrees := _DEGREES.fullmatch(plain):
         return (_temperature(degrees[1]),)
-    if (scaled := _scaled_money(folded)) is not None:
-        return (scaled,)
-    return (Unit(WORD, Fraction(1), singular(folded)),)
+    scaled = _scaled_money(folded)
+    return () if scaled is None else (scaled,)
+
+
+def _unlisted(folded: str, plain: str) -> tuple[Unit, ...]:
+    """Return a word of no table as a unit of its own; none where it says more: `12x`, `12 squared`, `12 out of`."""
+    words = folded.split()
+    if not _OPERATORS.isdisjoint(words) or words[-1] in _JOINING or _NO_UNIT.fullmatch(plain):
+        return ()
+    is_plain_case = plain == folded or plain.istitle() or plain.isupper()
+    return (Unit(WORD, Fraction(1), singular(folded) if is_plain_case else plain),)
+
+
+_OPERATORS = frozenset(
+    ["is", "are", "was", "were", "and", "plus", "minus", "squared", "cubed", "half", "halves", "thirds", "quarters", "fifths", "tenths",  # noqa: E501
+     "hundredths", "thousandths", "factorial", "divided"]
+)  # fmt: skip
+_JOINING = frozenset(
+    ["of", "per", "to", "in", "or", "a", "an", "the", "from", "than", "by", "for", "with", "but", "not"]
+)
+_NO_UNIT = re.compile(r"[A-Za-z\u0370-\u03ff]|.*[^\W\d_]{4} [23]")
 
 
 def _temperature(scale: str | None) -> Unit:

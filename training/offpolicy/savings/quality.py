@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from turnout.training.arrays import Bools
+from turnout.training.arrays import Bools, Floats
 from turnout.training.offpolicy.estimators import CONFIDENCE, Estimate, mean, ratio, robust_terms, sample
 from turnout.training.offpolicy.outcome_model import predicted_scores
 from turnout.training.offpolicy.rows import LoggedRows
@@ -43,26 +43,26 @@ class Quality(msgspec.Struct, frozen=True):
 
 def quality(rows: LoggedRows) -> Quality:
     """Return the quality of what was served on logged rows, of which there is at least one."""
-    routed = np.where(rows.is_weak, 0, 1)
-    is_judged = ~np.isnan(rows.score[np.arange(len(rows)), routed])
+    shown = _shown_scores(rows)
+    is_judged = ~np.isnan(shown)
     can_know = rows.propensity[:, 1] > 0
     is_pair = np.asarray(rows.asked.all(axis=1) & ~np.isnan(rows.score).any(axis=1))
     return Quality(
         judged=float(is_judged.mean()),
-        score=_served(rows, is_judged),
+        score=mean(shown[is_judged], rows.session[is_judged]) if is_judged.any() else None,
         score_lost=_lost(rows.only(can_know)),
         unknown=int((~can_know).sum()),
         pairs=int(is_pair.sum()),
         made_worse=_made_worse(rows, is_pair),
-        unpaired=int((rows.is_weak & ~_can_pair(rows)).sum()),
+        unpaired=int((rows.served_weak & ~_can_pair(rows)).sum()),
     )
 
 
-def _served(rows: LoggedRows, is_judged: Bools) -> Estimate | None:
-    if not is_judged.any():
-        return None
-    left = rows.only(is_judged)
-    return mean(left.score[np.arange(len(left)), np.where(left.is_weak, 0, 1)], left.session)
+def _shown_scores(rows: LoggedRows) -> Floats:
+    """Return (n,) scores of the answers that were shown; NaN where nobody judged one."""
+    routed = rows.score[np.arange(len(rows)), np.where(rows.is_weak, 0, 1)]
+    strong = np.where(np.isnan(rows.score[:, 1]), rows.tries.score, rows.score[:, 1])
+    return np.where(rows.tries.ended_strong, strong, routed)
 
 
 def _lost(rows: LoggedRows) -> Estimate | None:
@@ -71,7 +71,10 @@ def _lost(rows: LoggedRows) -> Estimate | None:
         return None
     predicted = predicted_scores(rows)
     certain = np.ones_like(rows.propensity)
-    served = sample(rows.session, rows.score, rows.asked, certain, rows.is_weak, predicted)
+    shown = np.column_stack([_shown_scores(rows)] * 2)
+    tier = rows.served_weak
+    everything = np.column_stack([tier, ~tier])
+    served = sample(rows.session, shown, everything, certain, tier, predicted)
     to_strong = np.zeros(len(rows), dtype=bool)
     strong = sample(rows.session, rows.score, rows.asked, rows.propensity, to_strong, predicted)
     if not (served.weight.any() and strong.weight.any()):
@@ -83,18 +86,18 @@ def _made_worse(rows: LoggedRows, is_pair: Bools) -> Estimate | None:
     """Return the share of requests made worse; each pair counts by how improbable it was to be asked for.
 
     Pairs speak of the requests that could be asked of both. Of the others those that went strong are no worse for
-    certain; those that went weak, as a rule may have them, nobody can tell.
+    certain, escalated ones among them; those that stayed weak, as a rule may have them, nobody can tell.
     """
     if not is_pair.any():
         return None
     pairs = rows.only(is_pair)
     weight = 1.0 / pairs.pair_propensity
-    is_worse = pairs.is_weak & (pairs.score[:, 0] < pairs.score[:, 1])
+    is_worse = pairs.served_weak & (pairs.score[:, 0] < pairs.score[:, 1])
     found = ratio(weight * is_worse, weight, pairs.session)
     if not is_worse.any():
         found = _none_seen(found, len(np.unique(pairs.session)))
     can_pair = _can_pair(rows)
-    share = float(can_pair.sum() / (can_pair | ~rows.is_weak).sum())
+    share = float(can_pair.sum() / (can_pair | ~rows.served_weak).sum())
     return found.times(share)
 
 

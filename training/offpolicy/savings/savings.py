@@ -8,16 +8,16 @@ from __future__ import annotations
 import datetime as dt
 
 import msgspec
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from turnout.serving.decision.routes import Route
+from turnout.serving.decision.routes import Action, Verdict
 from turnout.training.errors import DataRefused
 from turnout.training.offpolicy.rows import logged_rows
 from turnout.training.offpolicy.savings.machine import Machine
 from turnout.training.offpolicy.savings.quality import Quality, quality
 from turnout.training.offpolicy.savings.spend import Spend, spend_of
+from turnout.training.offpolicy.tries import served_weak
 
 
 class Savings(msgspec.Struct, frozen=True):
@@ -26,15 +26,20 @@ class Savings(msgspec.Struct, frozen=True):
     Attributes:
         first, last: UTC days of the first and the last request.
         requests: of the log in those days.
-        share_weak: of them that went weak.
+        share_weak: of them that the weak model answered; a try without a verdict counts as escalated.
+        tried: requests whose weak answer was to be checked.
+        escalated: of them, those whose answer was not accepted.
+        unchecked: of them, those whose check never came.
         unpriced: requests that no amount counts.
         counted: of the others, those whose tokens the vendor counted; the rest is at expected cost.
         length_ratio: tokens of a strong answer over those of a weak one, as all-strong assumes.
         all_strong_usd: what the strong model alone would have cost, the caches of its sessions warm.
         spent_usd: what was spent, all of the following included.
         second_usd: of it, on second answers that exploration asked for.
+        discarded_usd: of it, on weak answers that were not accepted.
+        self_check_usd: of it, on asking the weak model whether its answer was right.
         switch_usd: of it, on caches that a switch of models left cold.
-        router_usd: of the machine, beside `spent_usd`.
+        router_usd: of the machine, beside `spent_usd`; a verdict takes as much as a decision.
         saved_usd: net: all-strong less spent, less the router.
         saved_share: of all-strong; None where that is 0.
         quality: what it did to the answers; None where every request was outside a rollout.
@@ -44,12 +49,17 @@ class Savings(msgspec.Struct, frozen=True):
     last: dt.date
     requests: int
     share_weak: float
+    tried: int
+    escalated: int
+    unchecked: int
     unpriced: int
     counted: int
     length_ratio: float
     all_strong_usd: float
     spent_usd: float
     second_usd: float
+    discarded_usd: float
+    self_check_usd: float
     switch_usd: float
     router_usd: float
     saved_usd: float
@@ -82,14 +92,19 @@ def savings(table: pa.Table, machine: Machine) -> Savings:
     spend = spend_of(table)
     rows = logged_rows(table)
     days = pc.min_max(table["created"]).as_py()
-    router_usd = table.num_rows * machine.usd_per_decision
+    verdicts, is_tried = table["verdict"].to_pylist(), [one == Action.TRY for one in table["action"].to_pylist()]
+    n_verdicts = sum(one is not None for one in verdicts)
+    router_usd = (table.num_rows + n_verdicts) * machine.usd_per_decision
     total = _totals(spend)
     saved = total["all_strong_usd"] - total["spent_usd"] - router_usd
     return Savings(
         first=_day(days["min"]),
         last=_day(days["max"]),
         requests=table.num_rows,
-        share_weak=float(np.mean([route == Route.WEAK for route in table["route"].to_pylist()])),
+        share_weak=float(served_weak(table).mean()),
+        tried=sum(is_tried),
+        escalated=sum(tried and verdict == Verdict.ESCALATE for tried, verdict in zip(is_tried, verdicts, strict=True)),
+        unchecked=sum(tried and verdict is None for tried, verdict in zip(is_tried, verdicts, strict=True)),
         unpriced=spend.n_unpriced,
         counted=int(spend.is_counted.sum()),
         length_ratio=spend.length_ratio,
@@ -106,6 +121,8 @@ def _totals(spend: Spend) -> dict[str, float]:
         "all_strong_usd": float(spend.all_strong.sum()),
         "spent_usd": float(spend.spent.sum()),
         "second_usd": float(spend.second.sum()),
+        "discarded_usd": float(spend.discarded.sum()),
+        "self_check_usd": float(spend.self_check.sum()),
         "switch_usd": float(spend.switch.sum()),
     }
 

@@ -128,6 +128,8 @@ export interface Outcome {
   tenant?: string;
   sessionId?: string;
   task?: string;
+  /** Whether the call only asked the model if its answer was right. */
+  selfCheck?: boolean;
 }
 
 const beside = (name: string): string => fileURLToPath(new URL(name, import.meta.url));

@@ -5,7 +5,7 @@ Comes in: a decoded completion, or the lines of an upstream's stream. Goes out: 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -39,8 +39,16 @@ def chunks_of(completion: dict[str, Any], *, includes_usage: bool) -> Iterator[b
     yield DONE
 
 
-async def with_usage(lines: AsyncIterator[bytes], *earlier: Any) -> AsyncIterator[bytes]:
-    """Pass a stream's bytes through, the usage of earlier calls added where it says its own."""
+async def with_usage(
+    lines: AsyncIterator[bytes], earlier: Any, on_usage: Callable[[Any], None]
+) -> AsyncIterator[bytes]:
+    """Pass a stream's bytes through, the usage of earlier calls added where it says its own.
+
+    Args:
+        lines: the bytes, in pieces of any length.
+        earlier: usage of the calls before; None for none, and then no byte is changed.
+        on_usage: told of the stream's own usage.
+    """
     held = b""
     async for piece in lines:
         held += piece
@@ -50,12 +58,12 @@ async def with_usage(lines: AsyncIterator[bytes], *earlier: Any) -> AsyncIterato
             yield b"\n".join(whole)
             continue
         if whole:
-            yield b"".join(_added(line, earlier) + b"\n" for line in whole)
+            yield b"".join(_added(line, earlier, on_usage) + b"\n" for line in whole)
     if held:
-        yield _added(held, earlier)
+        yield _added(held, earlier, on_usage)
 
 
-def _added(line: bytes, earlier: tuple[Any, ...]) -> bytes:
+def _added(line: bytes, earlier: Any, on_usage: Callable[[Any], None]) -> bytes:
     if not line.startswith(b"data:") or b'"usage"' not in line:
         return line
     try:
@@ -64,7 +72,10 @@ def _added(line: bytes, earlier: tuple[Any, ...]) -> bytes:
         return line
     if not isinstance(chunk.get("usage"), dict):
         return line
-    chunk["usage"] = summed_usage(*earlier, chunk["usage"])
+    on_usage(chunk["usage"])
+    if earlier is None:
+        return line
+    chunk["usage"] = summed_usage(earlier, chunk["usage"])
     return b"data: " + msgspec.json.encode(chunk) + (b"\r" if line.endswith(b"\r") else b"")
 
 

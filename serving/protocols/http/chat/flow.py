@@ -10,6 +10,7 @@ deadline: the weak model gets half of the time at most.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -244,9 +245,10 @@ class Flow:
             self._count(told, tier, model, "ok", None, ms_since(started))
             headers = {**shown_headers(response.headers), **told.headers(model)}
             kept_open = stack.pop_all()
-        pieces = response.aiter_bytes()
-        passed = pieces if earlier is None else with_usage(pieces, earlier)
-        return StreamingResponse(_while_it_lasts(passed, kept_open), response.status_code, headers)
+        told.streaming = asyncio.Event()
+        passed = with_usage(response.aiter_bytes(), earlier, told.used)
+        lasting = _while_it_lasts(passed, kept_open, told.streaming)
+        return StreamingResponse(lasting, response.status_code, headers)
 
     def _count(
         self,
@@ -263,9 +265,12 @@ class Flow:
         self._service.metrics.upstream(tier, result)
 
 
-async def _while_it_lasts(pieces: AsyncIterator[bytes], kept_open: contextlib.AsyncExitStack) -> AsyncIterator[bytes]:
+async def _while_it_lasts(
+    pieces: AsyncIterator[bytes], kept_open: contextlib.AsyncExitStack, ended: asyncio.Event
+) -> AsyncIterator[bytes]:
     """Pass a stream on; one that breaks off ends with an error event, which SDKs raise."""
     async with kept_open:
+        kept_open.callback(ended.set)
         try:
             async for piece in pieces:
                 yield piece

@@ -119,7 +119,11 @@ class ChatPaths:
         return response
 
     async def _report(self, told: Told) -> None:
-        """Hand in what became of each call; the caller does not wait for the disk."""
+        """Hand in what became of each call, of a stream once it has ended; the caller does not wait for the disk."""
+        if told.streaming is not None:
+            with contextlib.suppress(TimeoutError):  # its caller left before it began
+                left_s = told.asked.deadline_s - time.monotonic()
+                await asyncio.wait_for(told.streaming.wait(), max(0.0, left_s) + REPORT_S)
         for raw in told.outcomes():
             with contextlib.suppress(Exception):  # counted by the spool; a report is worth no failure
                 await self._service.outcomes.take_in(raw, time.monotonic() + REPORT_S)

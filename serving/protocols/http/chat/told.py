@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -27,17 +29,26 @@ class Call:
 
 @dataclass(slots=True)
 class Told:
-    """All that is known of a completion so far."""
+    """All that is known of a completion so far.
+
+    Attributes:
+        streaming: set once the body of a stream has ended; None where the answer came whole.
+    """
 
     asked: Asked
     routed: Routed
     judged: Judged | None = None
     calls: list[Call] = field(default_factory=list)
+    streaming: asyncio.Event | None = None
 
     @property
     def usage(self) -> dict[str, Any] | None:
         """Usage of all calls, as one."""
         return summed_usage(*(call.usage for call in self.calls))
+
+    def used(self, usage: Any) -> None:
+        """Take in the usage of the last call, which a stream says at its end."""
+        self.calls[-1] = dataclasses.replace(self.calls[-1], usage=usage)
 
     def headers(self, model: str) -> dict[str, str]:
         """Return the headers of an answer that comes from this model."""
@@ -59,29 +70,25 @@ class Told:
         return {f"x-turnout-{name}": _plain(value) for name, value in said.items() if value not in (None, "")}
 
     def outcomes(self) -> Iterator[bytes]:
-        """Return the bytes of a `ReportOutcomeRequest` for each call; a self-check counts with its answer."""
+        """Return the bytes of a `ReportOutcomeRequest` for each call, self-checks marked as such."""
         for call in self.calls:
-            if call.is_self_check:
-                continue
             fields: OutcomeFields = {"tier": call.tier, "model": call.model, "bundle": self.routed.bundle}
             item = self.asked.item
             fields |= {"tenant": item.tenant, "session_id": item.session_id, "task": item.task}
+            if call.is_self_check:
+                fields["self_check"] = True
             if call.result != "ok":
                 fields["error_code"] = call.result
             if call.latency_ms is not None:
                 fields["latency_ms"] = call.latency_ms
-            checks = (one.usage for one in self.calls if one.is_self_check and _is_of(call, one))
-            fields |= _counted(summed_usage(call.usage, *checks) or {})
+            fields |= _counted(call.usage)
             yield bytes(outcome_request(item.request_id, fields).SerializeToString())
 
 
-def _is_of(call: Call, check: Call) -> bool:
-    """Whether a self-check asked about the answer of this call."""
-    return call.result == "ok" and call.model == check.model
-
-
-def _counted(usage: dict[str, Any]) -> OutcomeFields:
+def _counted(usage: Any) -> OutcomeFields:
     found: OutcomeFields = {}
+    if not isinstance(usage, dict):  # whatever an upstream wrote there
+        return found
     details = usage.get("prompt_tokens_details", usage.get("input_tokens_details"))
     counts = {
         "prompt_tokens": usage.get("prompt_tokens", usage.get("input_tokens")),
@@ -89,7 +96,7 @@ def _counted(usage: dict[str, Any]) -> OutcomeFields:
         "cached_tokens": details.get("cached_tokens") if isinstance(details, dict) else None,
     }
     for name, value in counts.items():
-        if isinstance(value, int) and value >= 0:
+        if isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 40:
             found[name] = value  # type: ignore[literal-required]
     return found
 

@@ -1,0 +1,89 @@
+"""Pairs: requests that both models answered and somebody judged, as counts by weight and depth of the ladder.
+
+Comes in: a `Pledge` for each decision of which both answers were wanted, and whether the weak one matched. Goes out:
+`Tally`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from turnout.serving.decision.tightening import LADDER
+from turnout.serving.observe.drift.betting import WEIGHTS
+from turnout.serving.observe.drift.keeping import Seen
+from turnout.serving.spool.tallies import Row
+
+STEPS = len(LADDER)
+
+
+@dataclass(frozen=True, slots=True)
+class Pledge:
+    """What a decision promised, kept until its outcome comes.
+
+    Attributes:
+        bundle, policy, task: whose promise it is part of.
+        depth: steps of the ladder, from the first, at which it goes weak.
+        is_weak: whether it went weak at the threshold in force, exploration left out.
+        propensity: with what probability both answers were wanted, in (0, 1].
+        least: smallest such probability that the rules in force give.
+        session: hash of its session; 0 for none.
+    """
+
+    bundle: str
+    policy: str
+    task: str
+    depth: int
+    is_weak: bool
+    propensity: float
+    least: float
+    session: int = 0
+
+
+@dataclass(slots=True)
+class Tally:
+    """Counts of pairs.
+
+    Attributes:
+        counts: (15, STEPS, 2) by place of the weight, by depth at which it was worse (0 for not at all), and by
+            whether it was worse at the threshold in force.
+    """
+
+    counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros((WEIGHTS.size, STEPS, 2), np.int64))
+
+    @classmethod
+    def of(cls, rows: Iterable[Row]) -> Tally:
+        """Add rows up; those that no version of ours writes are left out."""
+        tally = cls()
+        for row in rows:
+            if 0 <= row.place < WEIGHTS.size and 0 <= row.depth < STEPS and row.worse in (0, 1) and row.n > 0:
+                tally.counts[row.place, row.depth, row.worse] += row.n
+        return tally
+
+    @property
+    def n(self) -> int:
+        """How many pairs."""
+        return int(self.counts.sum())
+
+    @property
+    def served(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(15,) pairs not made worse at the thresholds in force, and (15,) made worse, by weight."""
+        return self.counts[:, :, 0].sum(axis=1), self.counts[:, :, 1].sum(axis=1)
+
+    def seen_served(self) -> Seen:
+        """Return what was made worse at the thresholds in force."""
+        return self._seen(self.counts[:, :, 1].sum(axis=1)[:, None])
+
+    def seen_by_step(self) -> Seen:
+        """Return what each step of the ladder would have made worse; nothing at the last."""
+        by_depth = self.counts.sum(axis=2)
+        beyond = by_depth[:, ::-1].cumsum(axis=1)[:, ::-1]  # at this depth or deeper
+        return self._seen(np.hstack([beyond[:, 1:], np.zeros((WEIGHTS.size, 1), np.int64)]))
+
+    def _seen(self, worse: NDArray[np.int64]) -> Seen:
+        n = self.n
+        mean = float(WEIGHTS @ self.counts.sum(axis=(1, 2))) / n if n else 1.0
+        return Seen(n, (WEIGHTS @ worse / mean).tolist(), (WEIGHTS**2 @ worse / mean**2).tolist())

@@ -1,0 +1,95 @@
+"""The benches of promises and growth on small made-up traffic: what they call broken, and what they enlarge."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.sparse import csr_matrix
+
+from tests.bench.growth import enlarged
+from tests.bench.live_promises import Traffic, figures, month, rates
+from tests.bench.recipe import Rows
+from tests.bench.redraws import figures as redrawn
+from tests.bench.unfamiliar import GUARDS, PATH, SERVED, Asked, frontier
+from tests.bench.unfamiliar import figures as of_family
+from tests.log_builders import record
+from turnout.serving.decision.tightening import LADDER
+from turnout.serving.router.features import N_BUCKETS
+from turnout.training.dataset.dataset import Dataset
+from turnout.training.dataset.splits import Groups
+from turnout.training.encoders.embeddings import FeatureTable
+from turnout.training.logs.records import Label, LabelledRecord
+
+STEPS = len(LADDER)
+NOBODY = np.empty(0, int)
+
+
+def traffic(share_worse: float, n: int = 4000) -> Traffic:
+    """Return rows of which a tenth goes weak one step less each, and whose weak answers miss independently of that."""
+    rng = np.random.default_rng(2)
+    depth = np.where(rng.random(n) < 0.6, rng.integers(1, STEPS, size=n), 0)
+    match = np.where((depth > 0) & (rng.random(n) < share_worse / 0.6), 0, 1)
+    weak = np.array([(depth > step) & (match == 0) for step in range(STEPS)])
+    return Traffic(tuple(weak.mean(axis=1)), depth, match, NOBODY, NOBODY)
+
+
+def test_kept_promise_is_kept_and_costs_little():
+    worse, kept, told, weak, weak_kept = month(traffic(0.02), 0.05, 0.0, 1000, 0)
+    assert kept <= worse < 0.05
+    assert not told
+    assert weak_kept > 0.9 * weak
+
+
+def test_weak_model_that_gets_much_worse_breaks_the_promise_but_for_tightening():
+    before, after = (rates(traffic(0.04), drift) for drift in (0.0, 0.3))
+    assert before[0][0] < 0.05
+    assert after[0][0] > 0.15
+    worse, kept, told, _, _ = np.array([month(traffic(0.04), 0.05, 0.3, 1000, seed) for seed in range(20)]).T
+    assert (worse > 0.05).mean() > 0.8
+    assert (kept > 0.05).mean() < 0.3
+    assert told.mean() > 0.5
+
+
+def test_table_counts_months():
+    cells = figures([traffic(0.02)], 0.05, 0.0, 200)
+    assert cells[:2] == ["0.0%", "0.0%"]
+
+
+def test_redraws_count_what_was_broken():
+    one = {"seed": 0.0, "rows": 10.0} | {f"{what} {level:g}": value for level in (0.005, 0.01, 0.02, 0.05)
+                                         for what, value in (("weak", 0.2), ("worse", 0.015))}  # fmt: skip
+    told = redrawn([one] * 10)
+    assert "| 0.01 | 20.0% ± 0.0% | 100.0% (69.2% to 100.0%) |" in told
+    assert "| 0.02 | 20.0% ± 0.0% | 0.0% (0.0% to 30.8%) |" in told
+
+
+def asked(rare: list[float], *, known: bool) -> Asked:
+    n = len(rare)
+    lost = np.ones(n) if known else np.empty(0)
+    is_above = np.ones((len(GUARDS), len(PATH), n), bool)
+    return Asked(is_above, np.array(rare), np.array([1.0, 0.5, 0.3, 0.1]), lost, 2 * lost, lost.astype(bool))
+
+
+def test_unfamiliar_goes_strong_and_the_frontier_has_a_point_a_level():
+    family = asked([0.0, 0.2, 0.4, 0.6], known=True)
+    assert of_family(family, 0.05, SERVED) == (0.75, 0.75, pytest.approx(1 - 3 / 8))
+    lines = frontier({"one": family}, asked([0.0, 0.9, 0.9, 0.0], known=False), 2)
+    assert [len(points) for points in lines.values()] == [len(PATH)] * len(GUARDS)
+    assert lines["none"][0] == (1.0, 1.0, 1.0, 1.0)
+    assert lines["20 %"][0] == (0.5, 0.5, 0.25, 0.25)
+
+
+def test_enlarged_rows_are_the_known_ones_and_perturbed_copies_in_groups_of_their_own():
+    rng, n = np.random.default_rng(1), 50
+    counts = csr_matrix(rng.integers(0, 3, size=(n, 200)).astype(np.float32))
+    counts = csr_matrix((counts.data, counts.indices, counts.indptr), (n, N_BUCKETS))
+    table = FeatureTable(counts, np.zeros((n, 16), np.float32), rng.normal(size=(n, 8)).astype(np.float32))
+    rows = [LabelledRecord(record(f"{row}"), Label(1, "scores", 1.0)) for row in range(n)]
+    ones = np.ones(n)
+    data = Dataset(rows, Groups(np.arange(n), [()] * n), np.ones(n, np.int64), ones, ones, has_scores=True, weight=ones)
+    large = enlarged(Rows(data, table, np.array(["a"] * n)), 500)
+    assert large.table.counts.shape[0] == large.match.size == 500
+    assert np.unique(large.group).size == 500
+    assert 0 < (large.match == 0).sum() < 40
+    same = {row.tobytes() for row in table.dense}
+    assert sum(row.tobytes() in same for row in large.table.dense) == n

@@ -22,7 +22,7 @@ def main() -> None:
     page_path = find_bundle() / "report" / "index.html"
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": WIDTH_PX, "height": 1400}, color_scheme="light")
+        page = browser.new_page(viewport={"width": WIDTH_PX, "height": 2600}, color_scheme="light")
         page.goto(page_path.as_uri())
         page.get_by_role("button", name=POLICY, exact=True).click()
         page.evaluate("document.activeElement.blur()")

@@ -150,7 +150,6 @@ def test_figures_of_the_readme_are_the_bundles():
         assert looked == f"{100 * checked['share_answered_weak']:.1f}"
         assert cost == f"{checked['cost_ratio']:.2f}"
     assert f"{round(manifest['metrics']['n']):,} public rows" in text
-    assert f"{100 * policies['max_worse=0.05']['share_weak']:.1f} % of the requests go to gpt-4o-mini" in text
 
 
 def test_rows_that_a_promise_needs_are_those_of_the_bound():

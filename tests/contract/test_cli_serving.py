@@ -108,7 +108,7 @@ def test_fresh_report_goes_into_the_bundle_and_leaves_the_rest_as_it_was(
     assert turnout("bundle", "verify", bundle).code == 0
     assert json.loads((bundle / "report" / "evaluation.json").read_bytes()) == json.loads(figures.read_bytes())
     n = json.loads(figures.read_bytes())["n"]
-    assert f"Every figure is from the {n} test requests" in (bundle / "report" / "index.html").read_text()
+    assert f"Every figure is from the {n} requests measured here" in (bundle / "report" / "index.html").read_text()
     for name, content in before.items():
         assert ((bundle / name).read_bytes() == content) == (not name.startswith("manifest.")), name
     assert turnout("report", bundle, "--replace", "--out", tmp_path).code == 2

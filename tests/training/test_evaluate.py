@@ -45,7 +45,7 @@ def evaluation() -> Evaluation:
 def test_json_has_exactly_the_agreed_names(evaluation):
     found = json.loads(msgspec.json.encode(evaluation))
     objects = {"quality_at_share", "share_at_quality", "intervals", "baselines", "curves", "slices"}
-    objects |= {"thresholds", "label_noise", "drift", "drift_by_task", "learning_curve"}
+    objects |= {"thresholds", "label_noise", "drift", "drift_by_task", "learning_curve", "two_looks"}
     assert set(found) == PLAIN | objects
     assert all(isinstance(found[name], int | float) for name in PLAIN)
     assert set(found["quality_at_share"]) == {"0.25", "0.5", "0.75"}

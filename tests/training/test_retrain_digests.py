@@ -81,7 +81,7 @@ def test_no_text_of_any_request_is_on_the_disk(story: Story):
     needles = {text[start : start + 16] for text in texts for start in range(0, max(1, len(text) - 16), 16)}
     needles = {needle for needle in needles if len(needle) == 16}
     assert len(needles) > 100
-    for path in [*story.log, story.kept, *(story.folder / "spool").iterdir()]:
+    for path in [*story.log, story.kept, *(one for one in (story.folder / "spool").rglob("*") if one.is_file())]:
         plain = pa.BufferOutputStream()
         if path.suffix == ".parquet":
             pq.write_table(pq.read_table(path), plain, compression="none", use_dictionary=False)

@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Iterator
 from typing import Any
 
-import grpc
 from starlette.requests import ClientDisconnect, Request
 
 from turnout.serving.errors import DeadlineSpent, InvalidRequest, NotServing, RequestError
@@ -31,7 +30,7 @@ _log = logging.getLogger("turnout.http")
 class TooLarge(RequestError):
     """The body has more bytes than a request may have."""
 
-    code = grpc.StatusCode.INVALID_ARGUMENT
+    code = "INVALID_ARGUMENT"
 
 
 class Room:

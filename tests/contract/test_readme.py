@@ -1,10 +1,8 @@
-"""Every block of the README and of the quickstart works as printed, and prints what stands there."""
+"""Every block of the README works as printed, and prints what stands there."""
 
 from __future__ import annotations
 
-import os
 import re
-import socket
 import subprocess
 import sys
 import tomllib
@@ -12,63 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.stub_upstream import SURE, Said, stub_upstream
+from tests.printed import blocks, environment, run
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-QUICKSTART = (ROOT / "docs" / "quickstart.md").read_text(encoding="utf-8")
-PORTS = ("127.0.0.1:50151", "127.0.0.1:8080")
-UPSTREAM = "https://api.openai.com/v1"
 MOST_LINES, MOST_WORDS = 120, 900
-LIMIT_S = 900
-"""The blocks fit a learning curve and a router; others may be at work on the cores."""
 MILLISECONDS = re.compile(r"\d+\.\d ms$", re.MULTILINE)
-
-
-def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
-    return re.findall(rf"^```({'|'.join(languages)})\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
-
-
-def environment(tmp_path: Path) -> dict[str, str]:
-    scripts = Path(sys.executable).parent
-    own = {
-        "PATH": f"{scripts}:{os.environ['PATH']}",
-        "TURNOUT_CACHE": str(tmp_path / "cache"),
-        "OPENAI_API_KEY": "none",
-    }
-    return os.environ | own
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
-
-
-def script_of(page: str, upstream: str) -> str:
-    """Return the page's shell and Python blocks as one script: later ones use what earlier ones wrote."""
-    steps = [
-        body if language == "sh" else f"python - <<'PYTHON'\n{body}PYTHON\n"
-        for language, body in blocks(page, "sh", "python")
-        if not body.startswith("make ")
-    ]
-    script = "\n".join(["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT", *steps])
-    script = script.replace(UPSTREAM, upstream)
-    script = script.replace("sleep 5", "sleep 20")  # other tests run beside
-    for address in PORTS:
-        script = script.replace(address, f"127.0.0.1:{free_port()}")
-    return script
-
-
-def run(page: str, tmp_path: Path) -> tuple[str, str, list[str]]:
-    """Run a page's blocks in an empty folder; return the script, what it printed, and what was asked upstream."""
-    with stub_upstream(lambda _model, _text: Said(text="571", logprob=SURE)) as stub:
-        script = script_of(page, stub.url)
-        where = {"cwd": tmp_path, "env": environment(tmp_path)}
-        done = subprocess.run(["bash", "-c", script], **where, capture_output=True, text=True, timeout=LIMIT_S)
-        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-        assert not re.search(r'fallback(?!_reason"?: ?(null|None))', done.stdout, re.IGNORECASE)
-        return script, done.stdout, list(stub.models)
 
 
 @pytest.mark.slow
@@ -82,14 +29,6 @@ def test_the_readme_runs_as_printed_and_prints_what_it_shows(tmp_path):
     assert len(shown) >= 4
     assert [line for line in shown if line not in MILLISECONDS.sub("ms", printed).splitlines()] == []
     assert set(asked) == {"gpt-4o-mini"}
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(960)
-def test_the_quickstart_runs_as_printed(tmp_path):
-    script, _, _ = run(QUICKSTART, tmp_path)
-    assert "turnout train" in script
-    assert "turnout serve" in script
 
 
 @pytest.mark.slow

@@ -46,10 +46,10 @@ def test_a_ray_cluster_writes_the_bytes_that_one_machine_writes(tmp_path: Path):
         judge = arguments(endpoint, "--judge-all", 20)
         command = ["label", tmp_path / "logs", "--quiet", "--keep", "features", *judge, "--out"]
         native = start(*command, tmp_path / "native.parquet")
-        assert native.wait(60) == 0
+        assert native.wait(240) == 0
         bill = endpoint.n_billed
         with log.open("wb") as stderr:
-            assert start(*command, tmp_path / "ray.parquet", "--engine", "ray", stderr=stderr).wait(90) == 0, (
+            assert start(*command, tmp_path / "ray.parquet", "--engine", "ray", stderr=stderr).wait(240) == 0, (
                 log.read_text()
             )
         assert (endpoint.n_billed, bill > 40) == (2 * bill, True)

@@ -1,0 +1,19 @@
+"""Every block of the quickstart works as printed. A file of its own: it takes as long as the README beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.printed import run
+
+QUICKSTART = (Path(__file__).resolve().parents[2] / "docs" / "quickstart.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(960)
+def test_the_quickstart_runs_as_printed(tmp_path):
+    script, _, _ = run(QUICKSTART, tmp_path)
+    assert "turnout train" in script
+    assert "turnout serve" in script

@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+
 import pytest
 
 from tests.log_builders import record
-from tests.training.label_siblings import APART, RIGHT, WRONG
 from turnout.training.labels import label_records
 from turnout.training.labels.values.moments import LANGUAGES, MONTH_START, MONTH_STARTS, _names
 from turnout.training.logs.records import Label
+
+
+def by_question(name: str) -> dict[str, list[tuple[str, str]]]:
+    """Return the pairs of a file, a reference or an answer and another answer, by the question asked."""
+    found: dict[str, list[tuple[str, str]]] = {}
+    for line in (Path(__file__).parent / "siblings" / f"{name}.jsonl").read_text(encoding="utf-8").splitlines():
+        question, one, other = json.loads(line).values()
+        found.setdefault(question, []).append((one, other))
+    return found
+
+
+RIGHT, WRONG, APART = by_question("right"), by_question("wrong"), by_question("apart")
 
 
 def match(prompt: str, strong: str, weak: str, reference: str | None = None) -> int | None:

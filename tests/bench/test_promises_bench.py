@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.sparse import csr_matrix
@@ -12,6 +14,8 @@ from tests.bench.recipe import Rows
 from tests.bench.redraws import figures as redrawn
 from tests.bench.unfamiliar import GUARDS, PATH, SERVED, Asked, frontier
 from tests.bench.unfamiliar import figures as of_family
+from tests.bench.unfamiliar_two_looks import PATH as LEVELS_OF_TWO
+from tests.bench.unfamiliar_two_looks import Followed, one_look, solve, summary
 from tests.log_builders import record
 from turnout.serving.decision.tightening import LADDER
 from turnout.serving.router.features import N_BUCKETS
@@ -19,6 +23,7 @@ from turnout.training.dataset.dataset import Dataset
 from turnout.training.dataset.splits import Groups
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.logs.records import Label, LabelledRecord
+from turnout.training.policy.three_actions import Costs, LookedAt
 
 STEPS = len(LADDER)
 NOBODY = np.empty(0, int)
@@ -77,6 +82,37 @@ def test_unfamiliar_goes_strong_and_the_frontier_has_a_point_a_level():
     assert [len(points) for points in lines.values()] == [len(PATH)] * len(GUARDS)
     assert lines["none"][0] == (1.0, 1.0, 1.0, 1.0)
     assert lines["20 %"][0] == (0.5, 0.5, 0.25, 0.25)
+
+
+def test_two_looks_are_judged_by_what_the_caller_gets():
+    levels, is_worse = len(LEVELS_OF_TWO), np.array([False, True, True, False])
+    two = np.tile([True, True, False, False], (levels, 1))
+    family = Followed(
+        one=~two, tried=two, two=two, usd=np.ones((levels, 4)), has_signal=np.array([True, False, False, False]),
+        strong_usd=np.ones(4), lost=is_worse.astype(float), strong=np.ones(4), is_worse=is_worse,
+        is_unlike=np.zeros(4, bool),
+    )  # fmt: skip
+    assert family.figures("two")[0].tolist() == [0.5, 0.25, 0.75]
+    assert family.figures("one")[0].tolist() == [0.5, 0.25, 0.75]
+    assert family.figures("signal")[0].tolist() == [1.0, 0.0, 1.0]
+    unsigned = replace(family, has_signal=np.zeros(4, bool))
+    mean, worst = summary([family, unsigned], "signal")  # a family without a signal counts in neither
+    assert mean[0].tolist() == worst[0].tolist() == [1.0, 0.0, 1.0]
+
+
+def test_one_look_never_sends_what_is_unlike_to_the_weak_model():
+    rng, n = np.random.default_rng(3), 2000
+    first = rng.random(n)
+    match = (rng.random(n) < first).astype(int)
+    ones = np.ones(n)
+    costs = Costs(ones / 17, ones, np.zeros(n))
+    is_unlike = rng.random(n) < 0.3
+    rows = LookedAt(first, match * 0.9 + 0.05, match, match.astype(float), ones, np.arange(n), costs, is_unlike)
+    one, two = solve(rows, 0.05, seed=0)
+    assert one.answered_weak(one_look(rows)).mean() > 0.1
+    assert not (one.answered_weak(one_look(rows)) & is_unlike).any()
+    assert (two.answered_weak(rows) & is_unlike).any()
+    assert (two.answered_weak(rows) & (match == 0)).mean() <= 0.05
 
 
 def test_enlarged_rows_are_the_known_ones_and_perturbed_copies_in_groups_of_their_own():

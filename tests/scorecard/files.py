@@ -114,14 +114,14 @@ def parity(conditions: Conditions) -> Iterator[Line]:
     texts = (mixed_texts() * 2)[: conditions.sized(fast=100, full=500)]
     bundle = load_bundle(conditions.folder)
     threshold = bundle.manifest.policy("").threshold
-    alone = [bundle.model.predict(prompt_from_text(text), threshold).p_match for text in texts]
+    alone = [bundle.model.predict(prompt_from_text(text), threshold) for text in texts]
+    tiers = [pb.TIER_WEAK if one.goes_weak(threshold) else pb.TIER_STRONG for one in alone]
     with service(conditions.folder, conditions.scratch, early_exit=True) as served:
         routed = _answers(served.address, texts)
         batched = _batched(served.address, texts)
     for name, answers in (("Route", routed), ("RouteBatch", batched)):
-        apart = max(abs(answer[0] - p_match) for answer, p_match in zip(answers, alone, strict=True))
+        apart = max(abs(answer[0] - one.p_match) for answer, one in zip(answers, alone, strict=True))
         yield at_most("R20", f"largest difference of p_match, {name} and in process", apart, 1e-5, len(texts))
-        tiers = [pb.TIER_WEAK if p_match >= threshold else pb.TIER_STRONG for p_match in alone]
         changed = sum(answer[1] != tier for answer, tier in zip(answers, tiers, strict=True))
         yield none_of("R20", f"routes of {name} other than in process", changed, len(texts))
 

@@ -101,7 +101,7 @@ def look_again(looking: Looking, solved: Solved, learn: Learner, reporter: Repor
     if isinstance(found, NoCheck):
         reporter.say(f"No second look: {found.reason}")
         return None
-    looked_at = _looked_at(looking, first, found)
+    looked_at = looked_at_rows(looking, first, found)
     some = np.arange(rows.match.size)
     if rows.pair_propensity is not None:
         some = as_in_traffic(some, rows.pair_propensity, looking.seed)
@@ -135,7 +135,7 @@ def _spreads(looking: Looking, first: FirstLook, found: LearnedCheck, policies: 
     return second_look_spreads(looking.records, p_checked, first, checked)
 
 
-def _looked_at(looking: Looking, first: FirstLook, found: LearnedCheck) -> LookedAt:
+def looked_at_rows(looking: Looking, first: FirstLook, found: LearnedCheck) -> LookedAt:
     """Return the rows as rules see them.
 
     A row without an answer is tried as if nothing could be said of its answer, which escalates it. The path of

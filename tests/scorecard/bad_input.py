@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import dataclasses
 import logging
 import random
@@ -24,8 +25,6 @@ from tests.scorecard.service import service
 from turnout.serving.bundles.bundle import Bundle, load_bundle
 from turnout.serving.cli.scrape import scrape
 from turnout.serving.pb import router_pb2 as pb
-from turnout.serving.router.features import Features
-from turnout.serving.router.model import RouterModel
 from turnout.serving.wire.route import ROUTE_METHOD
 
 OK, INVALID, NOT_FOUND, EXHAUSTED, INTERNAL = (
@@ -193,33 +192,38 @@ def leaks(conditions: Conditions) -> Iterator[Line]:
     yield all_of("R15", "faults of ours that left an incident in the log", min(incidents, len(faults)), len(faults))
 
 
-class _Injected(RouterModel):
-    """The real model with a number put in its way, at the features or at what the graph gives.
+@dataclasses.dataclass
+class _Fault:
+    """What is put in a graph's way: `put` changes its structural measures, `gives` stands for its p_match; or None."""
 
-    Attributes:
-        put: changes the features; None to leave them.
-        gives: what the graph is to give instead; None to leave it.
-    """
+    put: Callable[[np.ndarray], np.ndarray] | None = None
+    gives: float | None = None
 
-    def __init__(self, model: RouterModel) -> None:
-        self.featurize = model.featurize
-        self._graph = model._session
-        self._outputs = model._outputs
-        self._session = self
-        self.put: Callable[[Features], Features] | None = None
-        self.gives: float | None = None
 
-    def predict_features(self, features: Features, threshold: float, *, early_exit: bool = True) -> Any:
-        features = features if self.put is None else self.put(features)
-        return super().predict_features(features, threshold, early_exit=early_exit)
+class _Faulty:
+    """An ONNX session with a fault."""
+
+    def __init__(self, session: Any, fault: _Fault) -> None:
+        self._session = session
+        self._fault = fault
 
     def run(self, names: Any, values: Any) -> Any:
-        p_match, *others = self._graph.run(names, values)
-        return (p_match if self.gives is None else np.float64(self.gives)), *others
+        if self._fault.put is not None:
+            values = values | {"structural": self._fault.put(values["structural"])}
+        p_match, *others = self._session.run(names, values)
+        return (p_match if self._fault.gives is None else np.float64(self._fault.gives)), *others
 
 
-def _feature(number: float) -> Callable[[Features], Features]:
-    return lambda features: dataclasses.replace(features, structural=np.full_like(features.structural, number))
+def _with(fault: _Fault, stage: Any) -> Any:
+    """Return a model, or its first stage, whose graph has the fault."""
+    stage, session = copy.copy(stage), copy.copy(stage._session)
+    session._session = _Faulty(session._session, fault)
+    stage._session = session
+    return stage
+
+
+def _feature(number: float) -> Callable[[np.ndarray], np.ndarray]:
+    return lambda structural: np.full_like(structural, number)
 
 
 def not_numbers(conditions: Conditions) -> Iterator[Line]:
@@ -235,16 +239,17 @@ def not_numbers(conditions: Conditions) -> Iterator[Line]:
 
 
 async def _injected(bundle: Bundle, *groups: list) -> list[Counter[grpc.StatusCode]]:
-    model = _Injected(bundle.model)
+    fault = _Fault()
+    faulty = dataclasses.replace(bundle, model=_with(fault, bundle.model), fast_head=_with(fault, bundle.fast_head))
     counts = []
     async with (
-        server_in_loop(dataclasses.replace(bundle, model=model)) as (_, address),
+        server_in_loop(faulty) as (_, address),
         grpc.aio.insecure_channel(address) as channel,
     ):
         call = channel.unary_unary(ROUTE_METHOD, pb.RouteRequest.SerializeToString)
         for group in groups:
             codes: Counter[grpc.StatusCode] = Counter()
-            for model.put, model.gives in group:
+            for fault.put, fault.gives in group:
                 try:
                     await call(pb.RouteRequest(text="hello"), timeout=5)
                     codes[OK] += 1

@@ -11,6 +11,7 @@ rows): the same command later goes on.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,6 +23,7 @@ from cyclopts.config import Env, Toml
 import turnout
 from turnout.serving.cli.options import OPTION_NAMES
 from turnout.serving.cli.print_config import print_config
+from turnout.serving.decision.prices import OWN_LIST
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_USAGE, TurnoutError, how_to_install
 
 ROUTE, TRAIN, OPERATE, BUNDLE = (
@@ -34,6 +36,7 @@ FOLDERS = {
     "key": (BUNDLE, "Make keys that sign bundles."),
     "encoder": (BUNDLE, "Make encoders."),
     "rules": (OPERATE, "Check a rules file, or try it on a log."),
+    "prices": (OPERATE, "Show the prices that hold, or check a list of your own."),
     "token": (OPERATE, "Make tokens that callers show the server."),
     "spool": (OPERATE, "Look into the spool of a server: the outcomes that it took in."),
     "logs": (OPERATE, "Compact the decisions of a server for training, or forget some."),
@@ -61,6 +64,8 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
     "replay-policy": (OPERATE, f"{TRAINING}.offpolicy:replay_policy", "Say what other policies would have cost."),
     "rules check": (OPERATE, f"{SERVING}.rules:check", "Check a rules file against bundles."),
     "rules try": (OPERATE, f"{TRAINING}.rules:try_rules", "Say what a rules file would change on a log."),
+    "prices show": (OPERATE, f"{SERVING}.prices:show", "Show the prices that hold."),
+    "prices check": (OPERATE, f"{SERVING}.prices:check", "Check a price list of your own."),
     "token new": (OPERATE, f"{SERVING}.keys:new_token", "Make a bearer token."),
     "spool show": (OPERATE, f"{SERVING}.spool:show", "Count what a spool holds, or print its outcomes."),
     "logs compact": (OPERATE, f"{TRAINING}.logs:compact", "Move sealed files of a spool into Parquet."),
@@ -136,6 +141,10 @@ def run(words: Sequence[str]) -> Any:
     def launch(
         *tokens: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
         config: Annotated[Path | None, Parameter(help="TOML file with a table of settings for each command.")] = None,
+        prices: Annotated[
+            Path | None,
+            Parameter(help=f"Your own price list, above ours: TOML, or LiteLLM's map as JSON. Also ${OWN_LIST}."),
+        ] = None,
         print_config_: Annotated[
             bool,
             Parameter(
@@ -143,6 +152,8 @@ def run(words: Sequence[str]) -> Any:
             ),
         ] = False,
     ) -> Any:
+        if prices is not None:
+            os.environ[OWN_LIST] = str(prices.resolve())
         command = next((word for word in tokens if not word.startswith("-")), "")
         app.config = configuration(command, config)
         if print_config_:

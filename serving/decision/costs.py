@@ -6,7 +6,9 @@ the reply and for the rule that counts the cost of a switch.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING
 
 from turnout.serving.decision.prices import SNAPSHOT, Price, PriceList, load_prices
@@ -16,6 +18,8 @@ from turnout.serving.router.content import IMAGE_TOKENS
 
 if TYPE_CHECKING:
     from turnout.serving.bundles.bundle import Pair  # brings onnxruntime
+
+logger = logging.getLogger(__name__)
 
 DEFAULT_OUTPUT_TOKENS = 200
 """Length of an answer when the caller does not say what it expects."""
@@ -97,5 +101,12 @@ def _usd(price: Price | None, tokens: int, output: int, cached: int, images: int
 def _price(prices: PriceList, model: str) -> Price | None:
     try:
         return prices.price(model)
-    except PriceUnknown:
+    except PriceUnknown as error:
+        _say_once(str(error))
         return None
+
+
+@cache
+def _say_once(reason: str) -> None:
+    """Warn of a model without a price, once: what it costs is left out everywhere, and no route depends on it."""
+    logger.warning("%s; requests are routed all the same, without what they cost", reason)

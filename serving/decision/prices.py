@@ -1,15 +1,21 @@
-"""Prices: what a request costs at a model, from `prices.toml`.
+"""Prices: what a request costs at a model, from `prices.toml` and the operator's own list above it.
 
 Comes in: a model's name and token counts. Goes out: USD. Serving states expected costs with it,
 training solves the cost policies with it.
+
+The operator's list is named by `--prices` or `TURNOUT_PRICES`: a TOML file as ours, in any currency, or LiteLLM's price
+map as JSON. What it says of a model replaces all that our list says of it.
 """
 
 from __future__ import annotations
 
+import os
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +24,8 @@ import msgspec
 from turnout.serving.errors import PricesRefused, PriceUnknown
 
 PRICES = Path(__file__).with_name("prices.toml")
+OWN_LIST = "TURNOUT_PRICES"
+"""The environment's name for the operator's list; `--prices` sets it, so that worker processes see it too."""
 TOKENS_PER_PRICE = 1_000_000
 
 SNAPSHOT = re.compile(r"-\d{4}-?\d{2}-?\d{2}$")
@@ -34,6 +42,7 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         since: first day of this price.
         input, output: of prompt and completion tokens.
         cached_input: of prompt tokens the vendor had cached; None where they cost as much as others.
+        batch_input, batch_output: of tokens sent by a batch; None where nothing is known of it.
     """
 
     model: str
@@ -41,6 +50,15 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     input: Usd
     output: Usd
     cached_input: Usd | None = None
+    batch_input: Usd | None = None
+    batch_output: Usd | None = None
+
+    def times(self, factor: float) -> Price:
+        """Return the price with every amount times a factor."""
+        amounts = {name: getattr(self, name) for name in AMOUNTS}
+        return msgspec.structs.replace(
+            self, **{name: amount * factor for name, amount in amounts.items() if amount is not None}
+        )
 
     def cost_usd(self, prompt_tokens: int, completion_tokens: int, cached_tokens: int = 0) -> float:
         """Return the cost of one request, in USD.
@@ -63,15 +81,51 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         return total / TOKENS_PER_PRICE
 
 
+AMOUNTS = ("input", "output", "cached_input", "batch_input", "batch_output")
+
+
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A price list: amounts per million tokens of `currency`; a unit of it is worth `usd_per_unit` USD."""
+
     prices: list[Price]
+    currency: str = "USD"
+    usd_per_unit: Annotated[float, msgspec.Meta(gt=0)] | None = None
 
 
-@dataclass(frozen=True, slots=True)
+class _MapEntry(msgspec.Struct, frozen=True):
+    """What is read of an entry of LiteLLM's price map: USD per token."""
+
+    input_cost_per_token: Usd | None = None
+    output_cost_per_token: Usd | None = None
+    cache_read_input_token_cost: Usd | None = None
+    input_cost_per_token_batches: Usd | None = None
+    output_cost_per_token_batches: Usd | None = None
+
+
+@dataclass(frozen=True)
 class PriceList:
-    """Every price of a file, in the order of their first days."""
+    """Every price, in the order of their first days.
+
+    Attributes:
+        prices: of the shipped list, where the operator's has nothing of the model, and of the operator's.
+        own: models whose prices are the operator's.
+    """
 
     prices: tuple[Price, ...]
+    own: frozenset[str] = frozenset()
+
+    @cached_property
+    def _by_model(self) -> dict[str, list[Price]]:
+        found: dict[str, list[Price]] = {}
+        for price in self.prices:
+            found.setdefault(price.model, []).append(price)
+        return found
+
+    def over(self, shipped: PriceList) -> PriceList:
+        """Return a shipped list with this one above it."""
+        own = frozenset(price.model for price in self.prices)
+        kept = (price for price in shipped.prices if price.model not in own)
+        return PriceList(tuple(sorted((*kept, *self.prices), key=lambda price: price.since)), own)
 
     def price(self, model: str, on: date | None = None) -> Price:
         """Return the price of a model or of one of its dated snapshots; the latest one, or that of a day.
@@ -79,35 +133,90 @@ class PriceList:
         Raises:
             PriceUnknown: the list has no such model, or none as early as that day.
         """
-        names = {price.model for price in self.prices}
-        name = model if model in names else SNAPSHOT.sub("", model)
-        for price in reversed(self.prices):
-            if price.model == name and (on is None or price.since <= on):
+        name = model if model in self._by_model else SNAPSHOT.sub("", model)
+        known = self._by_model.get(name, [])
+        for price in reversed(known):
+            if on is None or price.since <= on:
                 return price
-        when = "" if on is None or name not in names else f" on {on}"
+        when = f" on {on}" if known else ""
         raise PriceUnknown(
-            f"no price for model {model!r}{when}; known: {', '.join(sorted(names))}. Add it to the price list"
+            f"no price for model {model!r}{when}; known: {shown(self._by_model)}. Name a list that has it: "
+            f"--prices FILE or {OWN_LIST}"
         )
 
 
+def shown(names: Iterable[str], most: int = 12) -> str:
+    """Return names in their order, the first of many."""
+    some = sorted(names)
+    return ", ".join(some[:most]) + (f" and {len(some) - most} more" if len(some) > most else "")
+
+
+def load_prices() -> PriceList:
+    """Return the shipped list with the operator's above it, where the environment names one.
+
+    Raises:
+        PricesRefused: as `read_prices`.
+    """
+    return _layered(os.environ.get(OWN_LIST, ""))
+
+
 @cache
-def load_prices(path: Path = PRICES) -> PriceList:
-    """Read a price list; the packaged one unless another is named.
+def _layered(own: str) -> PriceList:
+    shipped = read_prices(PRICES)
+    return read_prices(Path(own)).over(shipped) if own else shipped
+
+
+def read_prices(path: Path) -> PriceList:
+    """Read one list: LiteLLM's price map where the file is JSON, else TOML.
 
     Raises:
         PricesRefused: the file can't be read, or an entry is wrong; the message names it.
     """
     try:
-        read = msgspec.toml.decode(path.read_bytes(), type=_File)
+        raw = path.read_bytes()
+        prices = _from_map(raw) if path.suffix == ".json" else _from_toml(raw)
     except OSError as error:
         raise PricesRefused(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, ValueError) as error:
         raise PricesRefused(f"{path}: not a price list: {error}") from error
-    dates = [(price.model, price.since) for price in read.prices]
-    for index, entry in enumerate(dates):
-        if entry in dates[:index]:
+    dates = [(price.model, price.since) for price in prices]
+    for entry, n in Counter(dates).items():
+        if n > 1:
             raise PricesRefused(f"{path}: two prices for {entry[0]!r} since {entry[1]}; keep one")
-    return PriceList(tuple(sorted(read.prices, key=lambda price: price.since)))
+    return PriceList(tuple(sorted(prices, key=lambda price: price.since)))
+
+
+def _from_toml(raw: bytes) -> list[Price]:
+    read = msgspec.toml.decode(raw, type=_File)
+    if read.currency.upper() == "USD":
+        return read.prices
+    if read.usd_per_unit is None:
+        raise ValueError(f"amounts in {read.currency}: say what one is worth by `usd_per_unit = ...`")
+    return [price.times(read.usd_per_unit) for price in read.prices]
+
+
+def _from_map(raw: bytes) -> list[Price]:
+    """Return the prices of a LiteLLM map; models that are not billed by the token are left out.
+
+    It has no dates: an entry holds for all days.
+    """
+    found = msgspec.json.decode(raw, type=dict[str, _MapEntry])
+    prices = [
+        Price(
+            model,
+            date.min,
+            entry.input_cost_per_token,
+            entry.output_cost_per_token,
+            entry.cache_read_input_token_cost,
+            entry.input_cost_per_token_batches,
+            entry.output_cost_per_token_batches,
+        ).times(TOKENS_PER_PRICE)
+        for model, entry in found.items()
+        if entry.input_cost_per_token is not None and entry.output_cost_per_token is not None
+    ]
+    if not prices:
+        raise ValueError("no entry has input_cost_per_token and output_cost_per_token")
+    return prices
 
 
 def cost_usd(
@@ -118,7 +227,7 @@ def cost_usd(
     *,
     on: date | None = None,
 ) -> float:
-    """Return what one request costs at a model by the packaged list, in USD; today's price, or that of a day.
+    """Return what one request costs at a model by `load_prices`, in USD; today's price, or that of a day.
 
     Raises:
         PriceUnknown: the list has no price for the model.

@@ -22,7 +22,7 @@ BYTES_PER_TOKEN = 4
 """Of UTF-8 text, roughly; for expectations, never for bounds."""
 
 BATCH_PRICE = 0.5
-"""What vendors ask for a batch, as a share of their list price (OpenAI's Batch API guide)."""
+"""What vendors ask for a batch, as a share of their list price (OpenAI's Batch API guide), where the list is silent."""
 
 PROMPT_FIELDS = ("messages", "tools", "response_format")
 
@@ -57,12 +57,12 @@ class GivenPrices:
 
 
 def find_tariff(model: str, given: GivenPrices | None = None, *, is_batch: bool = False) -> Tariff:
-    """Return the tariff of a model: from the prices given, else from the price list, half of it in a batch.
+    """Return the tariff of a model: from the prices given, else from the price list, in a batch its price there.
 
     Args:
         model: as the endpoint knows it; a vendor before a slash is left out of the search.
         given: taken as they are; None for the listed ones.
-        is_batch: halve the listed price.
+        is_batch: take the listed price of a batch, or half of the other.
 
     Raises:
         PriceUnknown: neither the list nor the caller has a price.
@@ -78,11 +78,11 @@ def find_tariff(model: str, given: GivenPrices | None = None, *, is_batch: bool 
         ) from error
     if not is_batch:
         return Tariff(listed)
-    cached = None if listed.cached_input is None else listed.cached_input * BATCH_PRICE
-    halved = msgspec.structs.replace(
-        listed, input=listed.input * BATCH_PRICE, output=listed.output * BATCH_PRICE, cached_input=cached
+    if listed.batch_input is None or listed.batch_output is None:
+        return Tariff(listed.times(BATCH_PRICE))
+    return Tariff(
+        msgspec.structs.replace(listed.times(BATCH_PRICE), input=listed.batch_input, output=listed.batch_output)
     )
-    return Tariff(halved)
 
 
 def bare_name(model: str) -> str:

@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
-from turnout.serving.bundles.bundle import GOLDEN_THRESHOLD, Bundle, load_bundle
+from turnout.serving.bundles.bundle import GOLDEN_THRESHOLD, Bundle, Pair, load_bundle
 from turnout.serving.bundles.registry import find_bundle, models_folder
 from turnout.serving.cli.doctor.finding import Finding, fail, ok, warn
-from turnout.serving.errors import BundleRefused
+from turnout.serving.decision.prices import load_prices
+from turnout.serving.errors import BundleRefused, PricesRefused, PriceUnknown
 from turnout.serving.router.prompt import prompt_from_text
 
 
@@ -31,7 +32,21 @@ def check_models(bundle: Path | None, now: datetime | None = None) -> Iterator[F
         yield warn(
             "training data", "synthetic", "its figures say nothing of real traffic; train on your own: turnout train"
         )
+    yield check_prices(manifest.pair)
     yield check_clock(manifest.created, now or datetime.now(UTC))
+
+
+def check_prices(pair: Pair) -> Finding:
+    """Say which prices hold for a pair; without them nothing is said of costs, and requests are still routed."""
+    try:
+        known = load_prices()
+        found = [known.price(model) for model in (pair.weak, pair.strong)]
+    except PricesRefused as error:
+        return fail("prices", str(error), "turnout prices check FILE")
+    except PriceUnknown as error:
+        return warn("prices", f"{error}; requests are routed, nothing is said of costs", "turnout prices show")
+    told = (f"{one.model} {one.input:g} in, {one.output:g} out{' (yours)' * (one.model in known.own)}" for one in found)
+    return ok("prices", f"USD per million tokens: {'; '.join(told)}")
 
 
 def check_golden(bundle: Bundle) -> Finding:

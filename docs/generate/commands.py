@@ -10,7 +10,7 @@ HEAD = """# Commands
 
 <!-- written by python -m docs.generate from serving/cli/app.py -->
 Each page of `turnout COMMAND --help`, in one. Where a setting comes from when no option is given:
-[configuration](configuration.md). Every command takes `--config FILE.toml` and `--print-config`;
+[configuration](configuration.md). Every command takes `--config FILE.toml`, `--prices FILE` ([prices](../operate/prices.md)) and `--print-config`;
 `turnout --install-completion` lets your shell complete them.
 
 ## Exit codes

@@ -29,7 +29,7 @@ LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINES = re.compile(r"^(?:```(?:sh|bash|console|toml)?\n)(.*?)^```", re.MULTILINE | re.DOTALL)
 LISTED = re.compile(r"^\* `([^`]*)`", re.MULTILINE)
-GLOBAL = {"--config", "--print-config", "--help", "--version"}
+GLOBAL = {"--config", "--prices", "--print-config", "--help", "--version"}
 
 
 def named(page: Path) -> str:

@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from tests.builders import tiny_bundle
 from tests.running import ServerProcess, server_process
-from tests.training.runs import TrainingRun, run_training
+from tests.training.runs import TrainingRun, fewer_bootstraps, no_drawings, run_training
 from turnout.serving.bundles.bundle import Bundle, load_bundle
 from turnout.serving.bundles.registry import find_encoder
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, EncoderModel, load_encoder
@@ -22,6 +22,9 @@ from turnout.training.encoders.encoders import DEFAULT_ENCODER, EncoderModel, lo
 # pytest-timeout ends what hangs; a limit for each example fails on machines that others use as well.
 settings.register_profile("turnout", deadline=None)
 settings.load_profile("turnout")
+
+# Each test process has a core. Processes of joblib's beside it took two seconds of imports each and saved nothing.
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +37,25 @@ def logging_as_it_was() -> Iterator[None]:
         if type(handler) is logging.StreamHandler:
             root.removeHandler(handler)
     root.setLevel(level)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def quick_intervals() -> Iterator[None]:
+    with fewer_bootstraps():
+        yield
+
+
+@pytest.fixture(scope="session")
+def shared_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder that the processes of this run have in common."""
+    base = tmp_path_factory.getbasetemp()
+    return base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+
+
+@pytest.fixture(scope="session")
+def dense_cache(shared_folder: Path) -> Path:
+    """Return the folder of dense vectors that all tests of this run share."""
+    return shared_folder / "dense"
 
 
 @pytest.fixture(scope="session")
@@ -77,16 +99,21 @@ def encoder() -> EncoderModel:
 
 
 @pytest.fixture(scope="session")
-def training_run(tmp_path_factory: pytest.TempPathFactory, encoder: EncoderModel) -> TrainingRun:
+def training_run(shared_folder: Path, dense_cache: Path, encoder: EncoderModel) -> TrainingRun:
     """Train once on 1,500 synthetic rows, for all tests that read the bundle, in whichever process."""
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    with (shared / "run.lock").open("w") as lock:
+    with (shared_folder / "run.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        kept = shared / "run.pickle"
+        kept = shared_folder / "run.pickle"
         if not kept.exists():
-            folder = shared / "run"
+            folder = shared_folder / "run"
             folder.mkdir()
-            kept.write_bytes(pickle.dumps(run_training(folder, encoder, 1500)))
+            kept.write_bytes(pickle.dumps(run_training(folder, encoder, 1500, dense_cache)))
         run: TrainingRun = pickle.loads(kept.read_bytes())  # written above
         return run
+
+
+@pytest.fixture(scope="module")
+def blank_figures(training_run: TrainingRun) -> Iterator[None]:  # noqa: ARG001  # made before, with its figures
+    """Draw nothing in the reports of this file's runs; the run that all files share is drawn."""
+    with no_drawings():
+        yield

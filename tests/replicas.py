@@ -53,7 +53,7 @@ class Replicas:
     def drain_and_restart(self, number: int) -> int:
         leaving = self.running[number]
         leaving.process.terminate()
-        code = leaving.wait(20)
+        code = leaving.wait(60)
         self.running[number] = self.start(number, leaving.address)
         return code
 
@@ -125,7 +125,7 @@ def calling(target: str, n_callers: int = 4, **options: Any) -> Iterator[Called]
             one.result()
 
 
-def until_answered_by(called: Called, bundles: set[str], timeout_s: float = 20) -> None:
+def until_answered_by(called: Called, bundles: set[str], timeout_s: float = 60) -> None:
     """Wait until each of the bundles has answered once more."""
     before = dict(called.answered)
     give_up_at = time.monotonic() + timeout_s

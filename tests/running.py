@@ -61,7 +61,7 @@ def run_to_exit(
 ) -> subprocess.CompletedProcess[str]:
     """Run a server that is expected to refuse to start."""
     command = serve_command(folder, listen, *options, workers=workers)
-    return subprocess.run(command, capture_output=True, text=True, timeout=20, check=False, env=environment())
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, env=environment())
 
 
 def environment() -> dict[str, str]:
@@ -80,7 +80,7 @@ class ServerProcess:
     def address(self) -> str:
         return self.ready_line.rsplit(" ", 1)[-1]
 
-    def wait(self, timeout_s: float = 10) -> int:
+    def wait(self, timeout_s: float = 60) -> int:
         return self.process.wait(timeout_s)
 
 
@@ -128,19 +128,19 @@ async def server_in_loop(served: Bundle | Lifecycle, **settings: Any) -> AsyncIt
         await server.stop(0)
 
 
-def route_raw(address: str, raw: bytes, timeout_s: float = 5) -> pb.RouteResponse:
+def route_raw(address: str, raw: bytes, timeout_s: float = 60) -> pb.RouteResponse:
     """Send these very bytes to `Route`; raises `grpc.RpcError`."""
     with grpc.insecure_channel(address) as channel:
         method = channel.unary_unary(ROUTE_METHOD, response_deserializer=pb.RouteResponse.FromString)
         return method(raw, timeout=timeout_s)
 
 
-def route(address: str, timeout_s: float = 5, **fields: Any) -> pb.RouteResponse:
+def route(address: str, timeout_s: float = 60, **fields: Any) -> pb.RouteResponse:
     """Send a `RouteRequest` with these fields; raises `grpc.RpcError`."""
     return route_raw(address, pb.RouteRequest(**fields).SerializeToString(), timeout_s)
 
 
-def refusal(address: str, raw: bytes, timeout_s: float = 5) -> tuple[grpc.StatusCode, str]:
+def refusal(address: str, raw: bytes, timeout_s: float = 60) -> tuple[grpc.StatusCode, str]:
     """Send bytes that must be refused; return code and details."""
     try:
         reply = route_raw(address, raw, timeout_s)

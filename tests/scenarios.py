@@ -83,7 +83,7 @@ async def expired_behind_a_blocker(bundle: Bundle, n_calls: int) -> Expired:
     """Send calls with a deadline of 5 ms while the model is busy, and free it when all have ended."""
     behind = gated(bundle)
     async with stub_of(behind) as (service, route):
-        blocker = asyncio.ensure_future(route(pb.RouteRequest(text=BLOCKER), timeout=30))
+        blocker = asyncio.ensure_future(route(pb.RouteRequest(text=BLOCKER), timeout=60))
         await until(behind.model.at_gate.is_set)
         before = service.model_calls
         late = [route(pb.RouteRequest(text="late"), timeout=0.005) for _ in range(n_calls)]
@@ -103,7 +103,7 @@ async def half_cancelled(bundle: Bundle, n_calls: int, seconds: float, seed: int
 
         async def one(n: int) -> str:
             await asyncio.sleep(dice.uniform(0, seconds))
-            call = route(pb.RouteRequest(text="word " * 40), timeout=30)
+            call = route(pb.RouteRequest(text="word " * 40), timeout=60)
             if n % 2:
                 await asyncio.sleep(dice.uniform(0, 0.01))
                 call.cancel()
@@ -117,7 +117,7 @@ async def half_cancelled(bundle: Bundle, n_calls: int, seconds: float, seed: int
 
         ends = Counter(await asyncio.gather(*(one(n) for n in range(n_calls))))
         admission = service.answering.admission
-        await until(lambda: admission.items == 0, timeout_s=1)
+        await until(lambda: admission.items == 0, timeout_s=60)
         return Cancelled(ends, admission.items, len(admission._tenants))
 
 
@@ -143,9 +143,9 @@ async def _four_calls(
     model.gate.clear()
     model.at_gate.clear()
     admission = service.answering.admission
-    blocker = route(pb.RouteRequest(text=BLOCKER), timeout=30)
+    blocker = route(pb.RouteRequest(text=BLOCKER), timeout=60)
     await until(model.at_gate.is_set)
-    calls = [route(pb.RouteRequest(text=text), timeout=30) for text in texts]
+    calls = [route(pb.RouteRequest(text=text), timeout=60) for text in texts]
     await until(lambda: admission.items == 1 + len(texts))
     if instant == WAITING:
         _cancel(calls, subset)
@@ -157,7 +157,7 @@ async def _four_calls(
         _cancel(calls, subset)
     await blocker
     left = [n for n in range(len(texts)) if n not in subset]
-    replies = await asyncio.wait_for(asyncio.gather(*(calls[n] for n in left)), 5)
+    replies = await asyncio.wait_for(asyncio.gather(*(calls[n] for n in left)), 60)
     await until(lambda: admission.items == 0)
     return dict(zip(left, (reply.p_match for reply in replies), strict=True))
 

@@ -150,7 +150,7 @@ def run_module(*arguments: object) -> subprocess.CompletedProcess[str]:
         [sys.executable, "-m", "turnout.serving.cli.app", *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=60,
         check=False,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
     )

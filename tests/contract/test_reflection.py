@@ -27,7 +27,7 @@ async def reflect(channel: Any, name: str, **asked: str) -> Any:
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
-    async for answer in call(iter([reflection_pb2.ServerReflectionRequest(**asked)]), timeout=30):
+    async for answer in call(iter([reflection_pb2.ServerReflectionRequest(**asked)]), timeout=60):
         return answer
     raise AssertionError("no answer")
 
@@ -91,7 +91,7 @@ def test_without_reflection_neither_name_answers(bundle: Bundle, name: str):
 
 def test_health_lists_all_services_and_follows_them(bundle: Bundle):
     async def listed(channel: Any) -> dict[str, int]:
-        reply = await health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest(), timeout=30)
+        reply = await health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest(), timeout=60)
         return {name: status.status for name, status in reply.statuses.items()}
 
     async def check() -> None:

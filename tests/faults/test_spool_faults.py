@@ -24,7 +24,7 @@ from turnout.serving.wire.route import REPORT_OUTCOME_METHOD
 
 N_KILLS = 20
 N_CALLERS = 24
-PATIENT_S = 10.0
+PATIENT_S = 60.0
 
 
 async def report_until_killed(address: str, run: int, kill_after_s: float, process) -> tuple[set[str], set[str]]:

@@ -63,7 +63,7 @@ async def call_until_killed(server: ServerProcess, run: int, told: Told) -> None
         await asyncio.sleep(LOST_S + random.Random(run).uniform(0.2, 1.2))
         killed_s = time.monotonic()
         server.process.kill()
-        await asyncio.wait_for(asyncio.gather(*callers), 20)
+        await asyncio.wait_for(asyncio.gather(*callers), 60)
     told.ages_s |= {request_id: killed_s - at_s for request_id, at_s in sent_s.items()}
 
 

@@ -140,7 +140,7 @@ def test_of_two_services_started_at_the_same_instant_one_serves(bundle_folder: P
             stack.callback(process.kill)
             with process:
                 if process.stdout is not None and process.stdout.readline():
-                    stopping.wait(20)
+                    stopping.wait(60)
                     process.terminate()
                 stopping.set()
                 process.communicate()
@@ -192,7 +192,7 @@ def test_killed_worker_is_replaced_while_the_other_answers(two_workers: ServerPr
         assert eventually(lambda: not is_running(killed), 60)
         assert grpc.StatusCode.OK in [code_of(call) for call in calls]
         assert eventually(lambda: len(workers_of(two_workers)) == 2, 60)
-        assert eventually(lambda: "a worker ended (SIGKILL" in two_workers.log.read_text(), 1)
+        assert eventually(lambda: "a worker ended (SIGKILL" in two_workers.log.read_text(), 60)
         new = (workers_of(two_workers) - before).pop()
         assert eventually(lambda: listens(new), 60)
         assert eventually(lambda: {code_of(call) for call in calls} == {grpc.StatusCode.OK}, 60)
@@ -220,7 +220,7 @@ def test_killed_supervisor_takes_its_workers_along_and_frees_the_port(
         ThreadPoolExecutor(4) as pool,
     ):
         workers = workers_of(server)
-        calls = [pool.submit(route, server.address, 10, text=SLOW) for _ in range(4)]
+        calls = [pool.submit(route, server.address, text=SLOW) for _ in range(4)]
         time.sleep(0.1)
         server.process.kill()
         assert all(call.result().bundle == BUNDLE_ID for call in calls)
@@ -264,8 +264,8 @@ def test_stop_under_load_is_seen_by_no_caller_that_retries(bundle_folder: Path, 
     assert any(retried for _, retried, _ in results)
 
 
-def test_second_signal_ends_supervisor_and_workers_within_a_second(slow_bundle_folder: Path, tmp_path: Path):
-    with server_process(slow_bundle_folder, tmp_path / "log", workers=2, lame_duck_s=30) as server:
+def test_second_signal_ends_supervisor_and_workers_long_before_the_lame_duck(slow_bundle_folder: Path, tmp_path: Path):
+    with server_process(slow_bundle_folder, tmp_path / "log", workers=2, lame_duck_s=300) as server:
         workers = workers_of(server)
         server.process.terminate()
         time.sleep(0.2)
@@ -273,7 +273,7 @@ def test_second_signal_ends_supervisor_and_workers_within_a_second(slow_bundle_f
         started = time.monotonic()
         server.process.send_signal(signal.SIGTERM)
         assert server.wait() == 128 + signal.SIGTERM
-        assert time.monotonic() - started < 1
+        assert time.monotonic() - started < 60
         assert eventually(lambda: not any(map(is_running, workers)), 60)
 
 
@@ -311,7 +311,7 @@ def test_crash_loop_is_slowed_down_and_the_rest_serves_on(bundle_folder: Path, t
         assert str(bundle / GRAPH) in server.log.read_text()
         assert route(server.address, text="hello").bundle == BUNDLE_ID
         (bundle / GRAPH).write_bytes(graph)
-        assert eventually(lambda: sum(map(listens, workers_of(server))) == 2, 8)
+        assert eventually(lambda: sum(map(listens, workers_of(server))) == 2, 60)
         server.process.terminate()
         assert server.wait() == 0
 

@@ -91,7 +91,7 @@ def test_each_mistake_is_said_with_what_is_wrong(
 ):
     async def check() -> None:
         async with server_in_loop(bundle) as (_, address):
-            router = kind(address, timeout_s=5, strong_model="the-strong-one", **options)
+            router = kind(address, timeout_s=60, strong_model="the-strong-one", **options)
             for _ in range(3):
                 asking = ask(router, "route", **{"text": SECRET} | fields)
                 routed = await (asking if kind is AsyncRouter else asyncio.to_thread(asyncio.run, asking))
@@ -115,7 +115,7 @@ def test_missing_and_wrong_tokens_are_said_in_the_servers_words(
     async def check() -> None:
         async with server_in_loop(bundle, tokens=tmp_path / "tokens.toml") as (_, address):
             for shown in ("", "wrong", token):
-                async with AsyncRouter(address, timeout_s=5, token=shown) as router:
+                async with AsyncRouter(address, timeout_s=60, token=shown) as router:
                     for _ in range(2):
                         await router.route(text="hello")
             assert [("expected the metadata" in line, "unknown token" in line) for line in said(caplog)] == [
@@ -146,7 +146,7 @@ def test_tls_that_does_not_fit_is_said(
         settings = {"tls_cert": cert, "tls_key": key} if server_tls else {}
         async with (
             server_in_loop(bundle, **settings) as (_, address),
-            AsyncRouter(address, timeout_s=5, credentials=credentials) as router,
+            AsyncRouter(address, timeout_s=60, credentials=credentials) as router,
         ):
             assert (await router.route(text=SECRET)).fallback_reason
             (line,) = said(caplog)
@@ -185,7 +185,7 @@ def test_number_of_causes_is_bounded(caplog: pytest.LogCaptureFixture):
 
 def test_async_client_works_in_one_loop_after_the_other_and_made_outside_of_any(bundle_folder: Path, tmp_path: Path):
     with server_process(bundle_folder, tmp_path / "log") as server:
-        router = AsyncRouter(server.address, timeout_s=30)
+        router = AsyncRouter(server.address, timeout_s=60)
 
         async def call() -> list[str | None]:
             replies = await asyncio.gather(*(router.route(text="hello") for _ in range(10)))

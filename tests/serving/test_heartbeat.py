@@ -132,17 +132,17 @@ def test_run_of_the_model_that_does_not_end_takes_the_server_out_of_service_unti
         async with server_in_loop(dataclasses.replace(bundle, model=gated)) as (server, address):
             beating = asyncio.create_task(server.soundness.beat(lambda: beats.append(1)))
             assert await asyncio.to_thread(health_of, address) == SERVING
-            async with AsyncRouter(address, timeout_s=30) as router:
+            async with AsyncRouter(address, timeout_s=60) as router:
                 asking = asyncio.create_task(router.route(text=BLOCKER))
-                await until(lambda: not server.soundness.is_sound, 30)
-                await until(lambda: not server.service.is_ready, 30)
+                await until(lambda: not server.soundness.is_sound, 60)
+                await until(lambda: not server.service.is_ready, 60)
                 assert await asyncio.to_thread(health_of, address) == NOT_SERVING
                 n_beats = len(beats)
                 await asyncio.sleep(0.5)
                 assert len(beats) <= n_beats + 1
                 gated.gate.set()
                 await asking
-                await until(lambda: server.service.is_ready, 30)
+                await until(lambda: server.service.is_ready, 60)
                 assert await asyncio.to_thread(health_of, address) == SERVING
             beating.cancel()
 

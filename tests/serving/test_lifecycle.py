@@ -217,7 +217,7 @@ def test_failed_look_is_no_refused_reload_and_the_change_is_taken_once_seen(
         lifecycle = Lifecycle(Sources(bundles=(entry,)))
         watching = asyncio.create_task(lifecycle.watch(interval_s=0.02))
         disk.number = number
-        await until(lambda: counted(lifecycle, "unread") > 3, 30)
+        await until(lambda: counted(lifecycle, "unread") > 3, 60)
         disk.number = None
         point_to(entry, "2")
         disk.number = number
@@ -225,7 +225,7 @@ def test_failed_look_is_no_refused_reload_and_the_change_is_taken_once_seen(
         assert (reloaded.loaded, reloaded.refused) == ((), ())
         assert reloaded.unread
         disk.number = None
-        await until(lambda: lifecycle.lineup.default.manifest.version == "2", 30)
+        await until(lambda: lifecycle.lineup.default.manifest.version == "2", 60)
         assert counted(lifecycle, "refused") == 0
         assert not watching.done()
         watching.cancel()
@@ -240,7 +240,7 @@ def test_pointer_that_is_gone_or_forbidden_is_a_change_and_refused_once(entry: P
         lifecycle = Lifecycle(Sources(bundles=(entry,)))
         watching = asyncio.create_task(lifecycle.watch(interval_s=0.02))
         (entry / "CURRENT").unlink()
-        await until(lambda: counted(lifecycle, "refused") == 1, 30)
+        await until(lambda: counted(lifecycle, "refused") == 1, 60)
         await asyncio.sleep(0.3)
         assert (counted(lifecycle, "refused"), counted(lifecycle, "unread")) == (1, 0)
         watching.cancel()

@@ -166,7 +166,7 @@ def test_task_with_too_few_labelled_rows_is_a_stranger_where_rules_ask(
         ):
             for named in (task, "code", task):  # the cache keeps what the model said, and not what a name makes of it
                 asked = pb.RouteRequest(text=FAMILIAR, task=named, threshold=0.0).SerializeToString()
-                reply = pb.RouteResponse.FromString(await channel.unary_unary(ROUTE_METHOD)(asked, timeout=5))
+                reply = pb.RouteResponse.FromString(await channel.unary_unary(ROUTE_METHOD)(asked, timeout=60))
                 found.append((reply.tier, reply.reason))
         return found
 

@@ -365,5 +365,5 @@ async def routed(channel: grpc.aio.Channel, text: str, request_id: str) -> Any:
 
 
 async def ask(channel: grpc.aio.Channel, method: str, request: Any) -> bytes:
-    answer: bytes = await channel.unary_unary(method)(request.SerializeToString(), timeout=5)
+    answer: bytes = await channel.unary_unary(method)(request.SerializeToString(), timeout=60)
     return answer

@@ -206,7 +206,7 @@ def test_failed_look_refuses_nothing_and_the_change_is_taken_once_seen(
         assert not file.reload()
         await asyncio.sleep(10 * POLL_S)
         fails = False
-        await until(lambda: is_strong(file), 30)
+        await until(lambda: is_strong(file), 60)
         task.cancel()
 
     asyncio.run(check())
@@ -221,9 +221,9 @@ def test_refusals_and_reloads_seen_by_the_watch_are_told(path: Path):
         file = RulesFile(path, accept, POLL_S, told=told.append)
         task = asyncio.create_task(file.watch())
         replace(path, "polcy = 1")
-        await until(lambda: told == ["refused"], 30)
+        await until(lambda: told == ["refused"], 60)
         replace(path, STRONG)
-        await until(lambda: told == ["refused", "ok"], 30)
+        await until(lambda: told == ["refused", "ok"], 60)
         task.cancel()
 
     asyncio.run(check())

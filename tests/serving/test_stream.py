@@ -97,7 +97,7 @@ def test_bad_item_fails_alone_and_the_stream_goes_on(bundle: Bundle):
 def test_client_that_never_reads_is_not_read_from(bundle: Bundle):
     async def check() -> None:
         async with streaming(bundle) as (service, open_stream):
-            call = open_stream(timeout=30)
+            call = open_stream(timeout=60)
 
             async def write_all() -> None:
                 for _ in range(20_000):  # 8 KB come back for each, 160 MB in all
@@ -122,7 +122,7 @@ def test_cancelled_stream_takes_its_work_along(bundle: Bundle):
 
     async def check() -> None:
         async with streaming(gated, max_stream_items=8) as (service, open_stream):
-            call = open_stream(timeout=30)
+            call = open_stream(timeout=60)
             await call.write(raw_of(text=BLOCKER))
             for _ in range(20):
                 await call.write(raw_of(text="hello"))

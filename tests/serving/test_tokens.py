@@ -198,7 +198,7 @@ def test_health_is_open_and_reflection_is_not(bundle: Bundle, tokens: Path):
         def listed(metadata: tuple) -> list[str]:
             with grpc.insecure_channel(address) as channel:
                 call = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(
-                    iter([reflection_pb2.ServerReflectionRequest(list_services="")]), metadata=metadata, timeout=5
+                    iter([reflection_pb2.ServerReflectionRequest(list_services="")]), metadata=metadata, timeout=60
                 )
                 return [service.name for reply in call for service in reply.list_services_response.service]
 

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from tests.log_builders import gateway_row
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.evaluation.evaluate import evaluate, measure, paired_difference
+from turnout.training.evaluation.two_looks import judge_two_looks
+from turnout.training.fit import select
 from turnout.training.learn.learn import TrainSettings
 from turnout.training.learn.train import Trained, train
 from turnout.training.progress import Reporter
+from turnout.training.report import draw
+from turnout.training.report.style import Drawn
 from turnout.training.sample.sample import STRONG, write_sample
 
 SEED = 3
@@ -30,15 +38,46 @@ class TrainingRun:
     settings: TrainSettings
 
 
-def run_training(folder: Path, encoder: EncoderModel, n_rows: int) -> TrainingRun:
+N_BOOTSTRAPS = 100
+"""Of the intervals of every run in this process, a tenth of those of a real one: tests look at what lies inside."""
+
+
+@contextmanager
+def fewer_bootstraps() -> Iterator[None]:
+    """Measure with `N_BOOTSTRAPS` where a test names no number."""
+    with pytest.MonkeyPatch.context() as patch:
+        for measuring in (evaluate, measure, paired_difference, judge_two_looks):
+            patch.setitem(measuring.__kwdefaults__, "n_bootstraps", N_BOOTSTRAPS)
+        yield
+
+
+@contextmanager
+def fewer_candidates() -> Iterator[None]:
+    """Choose among 8 settings instead of 24: two forms, two C and two scales."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(select, "C_GRID", (0.5, 1.0))
+        patch.setattr(select, "DENSE_GRID", (1.0, 2.0))
+        yield
+
+
+@contextmanager
+def no_drawings() -> Iterator[None]:
+    """Leave the figures of reports blank, for runs whose report nobody reads: they take a fifth of a run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw, "save", lambda *_: Drawn(b"", b"<svg/>", "<svg/>"))
+        yield
+
+
+def run_training(folder: Path, encoder: EncoderModel, n_rows: int, cache: Path) -> TrainingRun:
     """Train on `n_rows` synthetic rows, one row that can't be read and one that has no label."""
     log = folder / "log.jsonl"
     write_sample(log, n_rows, seed=1)
     only_strong = gateway_row("Who asked the other one?", responses={STRONG: {"content": "Nobody."}})
     with log.open("ab") as file:
         file.write(b'{"request": {"messages": [\n' + json.dumps(only_strong).encode() + b"\n")
-    settings = TrainSettings(seed=SEED, cache_dir=folder / "cache", learning_curve=True)
-    trained = train([log], folder / "bundle", encoder, settings, QUIET)
+    settings = TrainSettings(seed=SEED, cache_dir=cache, learning_curve=True)
+    with fewer_candidates():
+        trained = train([log], folder / "bundle", encoder, settings, QUIET)
     return TrainingRun(log, folder / "bundle", trained, settings)
 
 

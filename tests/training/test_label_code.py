@@ -92,8 +92,8 @@ def test_code_within_its_limits_passes_in_a_folder_of_its_own():
 
 def test_code_that_sleeps_is_ended_by_the_clock():
     started = time.monotonic()
-    assert not passes("import time; time.sleep(60)", "pass", Limits(wall_s=1.0))
-    assert time.monotonic() - started < 5
+    assert not passes("import time; time.sleep(600)", "pass", Limits(wall_s=1.0))
+    assert time.monotonic() - started < 60
 
 
 def test_what_code_leaves_behind_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -106,7 +106,7 @@ def test_what_code_leaves_behind_is_removed(tmp_path: Path, monkeypatch: pytest.
 def test_a_process_the_code_starts_dies_with_it(tmp_path: Path):
     # The audit hook refuses to fork; started without it, the child must still be killed with its group.
     script = tmp_path / "leader.py"
-    script.write_text("import os, time\nprint(os.fork() or os.getpid(), flush=True)\ntime.sleep(60)\n")
+    script.write_text("import os, time\nprint(os.fork() or os.getpid(), flush=True)\ntime.sleep(600)\n")
     runner = (
         "import sys, os, turnout.training.labels.sandbox as sandbox\n"
         "from pathlib import Path\n"
@@ -115,10 +115,10 @@ def test_a_process_the_code_starts_dies_with_it(tmp_path: Path):
         f"sandbox._run('', Path({str(tmp_path)!r}), output.fileno(), 1.0)\n"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    subprocess.run([sys.executable, "-c", runner], check=True, env=environment, timeout=20)
+    subprocess.run([sys.executable, "-c", runner], check=True, env=environment, timeout=120)
     pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
     assert len(pids) == 2
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 60
     while any(is_running(pid) for pid in pids):
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -140,7 +140,7 @@ def test_the_kernel_cuts_the_network_where_it_grants_a_namespace():
     )
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = str(server.getsockname()[1])
-        ended = subprocess.run([sys.executable, "-c", probe, port], capture_output=True, text=True, timeout=20)
+        ended = subprocess.run([sys.executable, "-c", probe, port], capture_output=True, text=True, timeout=120)
     if ended.stdout.startswith("False"):
         pytest.skip("this kernel grants no network namespace")
     assert ended.stdout == "True refused"

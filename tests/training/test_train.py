@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.log_builders import flat_row, gateway_row
-from tests.training.runs import QUIET, SEED, TrainingRun
+from tests.training.runs import QUIET, SEED, TrainingRun, fewer_candidates
 from turnout.serving.bundles.bundle import GOLDEN, GOLDEN_CHECKS, GRAPH, SEEN_GROUPS, Bundle, Pair, load_bundle
 from turnout.serving.decision.decision import decide
 from turnout.serving.decision.routes import MAX_ESTIMATED_TOKENS
@@ -127,7 +128,7 @@ def test_evaluate_leaves_out_every_row_that_taught(bundle: Bundle, data: Dataset
 def test_figures_of_the_training_run_are_not_better_than_those_on_fresh_rows(
     training_run: TrainingRun, bundle: Bundle, tmp_path: Path
 ):
-    write_sample(tmp_path / "fresh.jsonl", 1500, seed=123)
+    write_sample(tmp_path / "fresh.jsonl", 700, seed=123)
     theirs = evaluated(bundle, load_dataset([tmp_path / "fresh.jsonl"], Pair(), None, 0.0, QUIET).dataset)
     ours = training_run.trained.evaluation
     assert ours.auroc == pytest.approx(theirs.auroc, abs=0.06)
@@ -167,9 +168,14 @@ def test_a_repeated_prompt_is_seen_whatever_its_case(bundle: Bundle, data: Datas
     assert seen_rows(bundle, again).tolist() == [True, False]
 
 
-def test_include_seen_keeps_every_row_and_counts_the_seen(bundle: Bundle, data: Dataset):
-    evaluation = evaluated(bundle, data, include_seen=True)
-    assert evaluation.n == evaluation.n_seen_in_training == 1500
+def test_include_seen_keeps_every_row_and_counts_the_seen(training_run: TrainingRun, bundle: Bundle, tmp_path: Path):
+    write_sample(tmp_path / "both.jsonl", 200, seed=124)
+    with (tmp_path / "both.jsonl").open("ab") as both, training_run.log.open("rb") as known:
+        both.writelines(itertools.islice(known, 150))
+    evaluation = evaluated(
+        bundle, load_dataset([tmp_path / "both.jsonl"], Pair(), None, 0.0, QUIET).dataset, include_seen=True
+    )
+    assert (evaluation.n, 150 <= evaluation.n_seen_in_training < 250) == (350, True)
 
 
 def test_nothing_left_after_the_seen_rows_is_refused(bundle: Bundle, data: Dataset, tmp_path: Path):
@@ -228,10 +234,13 @@ def test_failed_write_leaves_the_earlier_predictions(training_run: TrainingRun, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.parquet"]
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_second_run_gives_the_same_router_and_another_salt(
     training_run: TrainingRun, encoder: EncoderModel, tmp_path: Path
 ):
-    second = train([training_run.log], tmp_path / "second", encoder, training_run.settings, QUIET)
+    settings = replace(training_run.settings, learning_curve=False)
+    with fewer_candidates():
+        second = train([training_run.log], tmp_path / "second", encoder, settings, QUIET)
     for name in (GRAPH, GOLDEN):
         assert (tmp_path / "second" / name).read_bytes() == (training_run.bundle / name).read_bytes()
     ours, first = second.manifest, training_run.trained.manifest

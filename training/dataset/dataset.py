@@ -6,6 +6,7 @@ import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,6 +74,11 @@ class Dataset:
         """The records alone."""
         return [row.record for row in self.rows]
 
+    @cached_property
+    def prompt_measures(self) -> PromptMeasures:
+        """Of all rows: as they were read, or measured once."""
+        return self.measures or PromptMeasures.of(self.records)
+
     def outcomes(
         self,
         rows: NDArray[np.int64],
@@ -84,7 +90,7 @@ class Dataset:
     ) -> Outcomes:
         """Return what `evaluate` reads, for (m,) row numbers and what the router said of them."""
         records = [self.rows[row].record for row in rows]
-        measures = PromptMeasures.of(records) if self.measures is None else self.measures.take(rows)
+        measures = self.prompt_measures.take(rows)
         return Outcomes(
             p_match=p_match,
             match=self.match[rows],

@@ -29,7 +29,7 @@ VARIABLES = {
     MISS: "miss",
     SECOND: "second",
 }
-_DPI = 160
+_DPI, _SVG_DPI = 160, 72
 STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -82,7 +82,13 @@ def save(figure: Figure, name: str) -> Drawn:
         figure: drawn under `STYLE`.
         name: unique on the page: it begins every id of the inline SVG.
     """
-    return Drawn(_png(figure), _svg(figure, name, is_transparent=False), _inline(figure, name))
+    engine = figure.get_layout_engine()
+    if engine is not None:  # laid out once, at the resolution of SVG: it takes as long as drawing
+        figure.dpi = _SVG_DPI
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+    svg = _svg(figure, name)
+    return Drawn(_png(figure), svg, _inline(svg.decode(), name))
 
 
 def _png(figure: Figure) -> bytes:
@@ -91,18 +97,16 @@ def _png(figure: Figure) -> bytes:
     return raw.getvalue()
 
 
-def _svg(figure: Figure, name: str, *, is_transparent: bool) -> bytes:
+def _svg(figure: Figure, name: str) -> bytes:
     raw = io.BytesIO()
     with mpl.rc_context({"svg.hashsalt": name}):
-        colour = {"transparent": True} if is_transparent else {"facecolor": "white"}
-        figure.savefig(raw, format="svg", metadata={"Date": None, "Creator": None}, **colour)
+        figure.savefig(raw, format="svg", metadata={"Date": None, "Creator": None}, facecolor="white")
     return raw.getvalue()
 
 
-def _inline(figure: Figure, name: str) -> str:
-    """SVG for the inside of an HTML page: no prologue, no namespaces, ids of its own, colours as variables."""
-    text = _svg(figure, name, is_transparent=True).decode()
-    text = text[text.index("<svg") :]
+def _inline(svg: str, name: str) -> str:
+    """SVG for the inside of an HTML page: no prologue or namespaces, no paper, own ids, colours as variables."""
+    text = svg[svg.index("<svg") :].replace("fill: #ffffff", "fill: none", 1)  # the figure's own patch comes first
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->|<!DOCTYPE.*?>", "", text, flags=re.DOTALL)
     text = (
         re.sub(r'\s(?:xmlns(?::xlink)?|width|height|version)="[^"]*"', "", text.split(">", 1)[0])

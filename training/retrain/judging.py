@@ -14,7 +14,6 @@ from turnout.serving.router.features import Featurizer
 from turnout.serving.router.model import RouterModel
 from turnout.serving.router.prompt import Prompt, prompt_from_json
 from turnout.training.arrays import Ints
-from turnout.training.dataset.measures import PromptMeasures
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.learn.learn import Learned
 from turnout.training.logs.cells import encode
@@ -128,7 +127,7 @@ def _made_up_prompts(n_rows: int, seed: int) -> list[Prompt]:
 
 def _gate_rows(pool: Pool, test: Ints) -> GateRows:
     data, records = pool.data, [pool.rows[row].row.record for row in test]
-    measures = PromptMeasures.of(records) if data.measures is None else data.measures.take(test)
+    measures = data.prompt_measures.take(test)
     return GateRows(
         match=data.match[test],
         strong_score=data.strong_score[test],

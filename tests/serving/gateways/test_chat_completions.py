@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,7 @@ import pytest
 
 from tests.builders import tiny_bundle
 from tests.checkers import checked_folder, with_second_look
+from tests.gates import until
 from tests.http_calls import Reply, call, http_address_in, http_server
 from tests.running import ANY_PORT, server_process
 from tests.stub_upstream import SURE, UNSURE, Said, Script, StubUpstream, stub_upstream
@@ -224,7 +226,7 @@ def test_a_weak_model_that_hangs_leaves_time_for_the_strong_one(bundle: Bundle):
 
     *said, took_s = using(bundle, script(Said(hang_s=30)), use)
     assert said == ["Paris, I am certain.", f"{WEAK}=timeout,{STRONG}=ok"]
-    assert 3.5 < took_s < 8.0
+    assert took_s > 3.5  # half of what the caller has; beyond the whole of it there would be no answer
 
 
 def test_a_strong_model_that_hangs_is_a_504_in_openais_form(bundle: Bundle):
@@ -398,12 +400,15 @@ def test_tokens_of_the_server_go_beside_the_key_of_the_upstream(bundle: Bundle, 
 
 def test_a_caller_that_leaves_takes_the_calls_of_the_upstream_along(bundle: Bundle):
     async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
-        with pytest.raises(openai.APITimeoutError):
-            await client.with_options(timeout=1).chat.completions.create(**asking())
-        await asyncio.sleep(3)
+        leaving = asyncio.ensure_future(client.chat.completions.create(**asking()))
+        await until(lambda: stub.models == [WEAK])
+        leaving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await leaving
+        await asyncio.sleep(2)  # the weak model has answered by then
         return stub.models
 
-    assert using(bundle, script(Said(hang_s=2, logprob=UNSURE)), use) == [WEAK]
+    assert using(bundle, script(Said(hang_s=1, logprob=UNSURE)), use) == [WEAK]
 
 
 def test_the_command_line_serves_chat_completions_in_every_worker(tmp_path: Path):

@@ -307,7 +307,7 @@ def test_unreadable_http_is_refused_and_the_port_goes_on(bundle: Bundle):
         reader, writer = await asyncio.open_connection(*http.split(":"))
         writer.write(sent)
         await writer.drain()
-        answer = await asyncio.wait_for(reader.read(64), 5)
+        answer = await asyncio.wait_for(reader.read(64), 60)
         writer.close()
         return answer
 

@@ -167,7 +167,7 @@ def test_missing_extra_is_named_with_how_to_get_it(bundle_folder: Path, tmp_path
     command = serve_command(bundle_folder, ANY_PORT, "--http", ANY_PORT, workers=workers)
     with_none = environment()
     with_none["PYTHONPATH"] = os.pathsep.join([str(tmp_path), with_none["PYTHONPATH"]])
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False, env=with_none)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=with_none)
     assert done.returncode == EXIT_USAGE
     assert done.stderr.strip().endswith(f"http: needs starlette; {how_to_install('http')}")
 

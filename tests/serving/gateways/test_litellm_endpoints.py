@@ -50,7 +50,7 @@ def model_for(plugin: types.ModuleType, bundle: Bundle, call_type: str, body: di
 
     async def check() -> tuple[str, int]:
         async with server_in_loop(bundle) as (_, address):
-            hook = plugin.TurnoutPlugin(plugin.PluginSettings(server=address, timeout_s=30))
+            hook = plugin.TurnoutPlugin(plugin.PluginSettings(server=address, timeout_s=60))
             data = await hook.async_pre_call_hook(None, None, {"model": "auto", **body}, call_type)
             fell_back = hook.router.fallbacks.total()
             await hook.router.close()

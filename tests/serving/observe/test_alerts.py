@@ -145,7 +145,7 @@ class Prometheus:
     def query(self, expression: str) -> list[dict[str, Any]]:
         return self.get(f"query?query={quote(expression)}")["result"]
 
-    def until(self, is_so: Callable[[Prometheus], Any], timeout_s: float = 40) -> Any:
+    def until(self, is_so: Callable[[Prometheus], Any], timeout_s: float = 90) -> Any:
         """Return the first true answer; fails after `timeout_s`."""
         deadline_s = time.monotonic() + timeout_s
         while time.monotonic() < deadline_s:
@@ -178,7 +178,7 @@ def prometheus_watching(target: str, folder: Path) -> Iterator[Prometheus]:
             yield Prometheus(port)
         finally:
             process.terminate()
-            process.wait(20)
+            process.wait(60)
 
 
 @pytest.mark.slow

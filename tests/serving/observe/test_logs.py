@@ -124,11 +124,11 @@ def provoke(address: str, *requests: pb.RouteRequest) -> None:
         if len(requests) == 1:
             with pytest.raises(grpc.RpcError):
                 channel.unary_unary(ROUTE_METHOD, pb.RouteRequest.SerializeToString)(
-                    requests[0], timeout=30, metadata=metadata
+                    requests[0], timeout=60, metadata=metadata
                 )
             return
         batch = channel.unary_unary(ROUTE_BATCH_METHOD, pb.RouteBatchRequest.SerializeToString)
-        batch(pb.RouteBatchRequest(requests=requests), timeout=30, metadata=metadata)
+        batch(pb.RouteBatchRequest(requests=requests), timeout=60, metadata=metadata)
 
 
 @pytest.mark.parametrize("log_format", LogFormat)
@@ -164,6 +164,6 @@ def test_line_outside_of_a_request_names_none(bundle_folder: Path, tmp_path: Pat
     with watched_server(bundle_folder, tmp_path / "log", "--log-format", "json") as (server, _):
         provoke(server.address, pb.RouteRequest(text=BAD, request_id="order-7"))
         server.process.terminate()
-        assert server.wait(30) == 0
+        assert server.wait() == 0
         last = json.loads(server.log.read_text().splitlines()[-1])
     assert set(last) == {"time", "level", "logger", "message", "pid"}

@@ -147,7 +147,7 @@ def test_live_view_says_when_the_server_goes_and_ends_at_ctrl_c(bundle_folder: P
 
     def read_until(text: str) -> None:
         while text not in shown.getvalue():
-            assert select.select([main], [], [], 30)[0], shown.getvalue()
+            assert select.select([main], [], [], 60)[0], shown.getvalue()
             shown.write(os.read(main, 65536).decode(errors="replace"))
 
     with watched_server(bundle_folder, tmp_path / "stderr.log") as (server, url):
@@ -161,5 +161,5 @@ def test_live_view_says_when_the_server_goes_and_ends_at_ctrl_c(bundle_folder: P
             server.process.kill()
             read_until("is the server running")
             top.send_signal(signal.SIGINT)
-            assert top.wait(20) == 0
+            assert top.wait(60) == 0
     os.close(main)

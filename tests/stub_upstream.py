@@ -128,6 +128,22 @@ def stream_of(said: Said, body: dict[str, Any]) -> Iterator[bytes]:
     yield b"data: [DONE]\n\n"
 
 
+def response_stream_of(said: Said, body: dict[str, Any]) -> Iterator[bytes]:
+    whole = response_of(said, body)
+    events = [{"type": "response.output_text.delta", "delta": f"{word} "} for word in (said.text or "").split(" ")]
+    for event in [*events, {"type": "response.completed", "response": whole}]:
+        yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+
+
+def answered(path: str, said: Said, body: dict[str, Any]) -> tuple[bytes, str]:
+    """Return an answer in the shape that the path and the body ask for, and its kind."""
+    is_response = path.endswith("/responses")
+    if body.get("stream"):
+        events = response_stream_of(said, body) if is_response else stream_of(said, body)
+        return b"".join(events), "text/event-stream"
+    return json.dumps((response_of if is_response else completion_of)(said, body)).encode(), "application/json"
+
+
 def _handler(stub: StubUpstream) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -145,12 +161,8 @@ def _handler(stub: StubUpstream) -> type[BaseHTTPRequestHandler]:
                 self.reply(said.status, said.raw)
             elif said.status != 200:
                 self.reply(said.status, json.dumps({"error": {"message": "made up", "code": said.status}}).encode())
-            elif self.path.endswith("/responses"):
-                self.reply(200, json.dumps(response_of(said, body)).encode())
-            elif body.get("stream"):
-                self.reply(200, b"".join(stream_of(said, body)), "text/event-stream")
             else:
-                self.reply(200, json.dumps(completion_of(said, body)).encode())
+                self.reply(200, *answered(self.path, said, body))
 
         def reply(self, status: int, raw: bytes, kind: str = "application/json") -> None:
             try:

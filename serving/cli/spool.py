@@ -80,7 +80,7 @@ def _show_record(record: Record, counts: Counts, *, as_json: bool) -> None:
         return
     counts.outcomes += 1
     if as_json:
-        print(msgspec.json.encode(outcome).decode())
+        print(msgspec.json.encode(msgspec.structs.replace(outcome, text=None)).decode())  # no answer is printed
 
 
 def _count_damage(damage: Damage, counts: Counts) -> None:

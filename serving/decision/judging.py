@@ -124,6 +124,11 @@ def both_costs(
     costs = prices.expected_costs(n_prompt, n_answer, images=images)
     accept = costs.weak_usd
     if accept is not None and signals.self_check is not None:
-        accept += prices.expected_costs(n_prompt + n_answer + SELF_CHECK_TOKENS, 1, images=images).weak_usd or 0.0
+        accept += self_check_usd(prices, n_prompt, n_answer, images=images) or 0.0
     escalate = None if accept is None or costs.strong_usd is None else accept + costs.strong_usd
     return accept, escalate
+
+
+def self_check_usd(prices: PairPrices, prompt_tokens: int, answer_tokens: int, *, images: int = 0) -> float | None:
+    """Return USD of asking the weak model whether its answer is right; None where its price is unknown."""
+    return prices.expected_costs(prompt_tokens + answer_tokens + SELF_CHECK_TOKENS, 1, images=images).weak_usd

@@ -36,6 +36,14 @@ def without_signals(body: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in body.items() if name not in left_out}
 
 
+def repeated(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the body to ask another model the same with, whole, and kept nowhere; None for several choices."""
+    if body.get("n") not in (None, 1):
+        return None
+    asked = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+    return asked | ({"store": False} if asked.get("store") else {})
+
+
 def answer_item(completion: Any, latency_ms: float | None = None, self_check: float | None = None) -> AnswerItem:
     """Return what the second look is told of a completion: its first choice, and the usage.
 

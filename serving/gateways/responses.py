@@ -12,6 +12,8 @@ from turnout.serving.gateways.completions import TOP_LOGPROBS, token_logprobs
 from turnout.serving.wire.asking_check import AnswerItem
 
 LOGPROBS = "message.output_text.logprobs"
+OWN_TOOLS = frozenset({"function", "custom"})
+"""Tools that the caller runs, not the vendor."""
 REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 """Why a response is incomplete, in the words of chat completions, which the second look was trained on."""
 
@@ -38,6 +40,19 @@ def with_signals(body: Mapping[str, Any]) -> dict[str, Any]:
 def without_signals(body: Mapping[str, Any]) -> dict[str, Any]:
     """Return the body as the caller sent it."""
     return dict(body)
+
+
+def repeated(body: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the body to ask another model the same with, whole, and kept nowhere.
+
+    None where it has state at the vendor, or tools that the vendor runs itself and that may change something.
+    """
+    whole = {name: value for name, value in body.items() if name not in ("stream", "stream_options")}
+    tools = body.get("tools") or []
+    kinds = [_mapping(tool).get("type") for tool in tools] if isinstance(tools, list) else [None]
+    if not is_checkable(whole) or not OWN_TOOLS.issuperset(map(str, kinds)):
+        return None
+    return whole | {"store": False}
 
 
 def is_answer(response: Any) -> bool:

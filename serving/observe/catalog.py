@@ -101,7 +101,7 @@ METRICS = (
         "1",
         ("tier", "result"),
         "Calls of the upstream for chat completions: `ok`, the status of HTTP, `timeout`, `unreachable`, `too_large` "
-        "or `not_json`.",
+        "or `not_json`; `unasked`: exploration wanted the other answer too, and it could not be asked for.",
     ),
     Metric(
         "failures_total",

@@ -24,6 +24,11 @@ class Answer:
     is_refusal: bool = False
     finish_reason: str = ""
 
+    @property
+    def is_nothing(self) -> bool:
+        """Whether there is nothing in it that could be shown."""
+        return not (self.text.strip() or self.tool_calls)
+
 
 @dataclass(frozen=True, slots=True)
 class Signals:

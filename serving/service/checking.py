@@ -143,7 +143,7 @@ class Checking:
             )
 
         now_ns = time.perf_counter_ns()
-        if not (call.answer.text.strip() or call.answer.tool_calls):
+        if call.answer.is_nothing:
             return judgement(Verdict.ESCALATE, Reason.NO_ANSWER, ignored=call.ignored), served, now_ns, now_ns
         if asked.before.route is not None:
             verdict = Verdict.ACCEPT if asked.before.route is Route.WEAK else Verdict.ESCALATE

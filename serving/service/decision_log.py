@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from turnout.serving.decision.routes import BYTES_PER_TOKEN, MAX_ESTIMATED_TOKENS
+from turnout.serving.decision.routes import MAX_ESTIMATED_TOKENS
 from turnout.serving.router.features import SCHEMA_VERSION, Features
 from turnout.serving.router.redaction import RULES_VERSION, redact
+from turnout.serving.service.keeping import kept_text
 from turnout.serving.service.lessons import Lesson, Lessons
 from turnout.serving.spool.check import MAX_REASON_CHARS, CheckRecord, encode_check, packed
 from turnout.serving.spool.decision import DecisionRecord, LogDecisions, encode_decision
@@ -50,9 +51,6 @@ MAX_LATE_S = 0.3
 """Likewise those that have waited so long: with `POLL_S` and the spool's `FLUSH_S` a killed process loses less than a
 second. Under full load the lessons' thread, of low priority, makes some 25 a second: without this limit, 900 calls a
 second with `both = 1.0` left decisions of 2.6 s before the kill out of the log."""
-
-MAX_TEXT_BYTES = MAX_ESTIMATED_TOKENS * BYTES_PER_TOKEN
-"""Longer texts are not kept: they go to the strong model unseen by the router, and no training uses them."""
 
 WORK_S = 3e-4
 BREATH_S = 1e-4
@@ -287,11 +285,7 @@ def check_record_of(checked: CheckedAnswer, mode: LogDecisions, key: bytes) -> C
     """Return the record of a verdict, with as much of the answer as the mode keeps."""
     call, check, judged = checked.call, checked.check, checked.judged
     answer, signals = check.answer, check.signals
-    text, is_left_out = None, False
-    if mode is not LogDecisions.DIGEST:
-        is_left_out = len(answer.text) * 4 > MAX_TEXT_BYTES and len(answer.text.encode()) > MAX_TEXT_BYTES
-        kept = redact(answer.text) if mode is LogDecisions.REDACTED else answer.text
-        text = None if is_left_out else kept
+    text, is_left_out = kept_text(answer.text, mode)
     return CheckRecord(
         checked_s=checked.checked_s,
         kept=mode,
@@ -339,7 +333,10 @@ def _taught(lesson: Lesson | None) -> dict[str, Any]:
 
 
 def _kept_text(prompt: Prompt, tokens: int, mode: LogDecisions) -> tuple[str | None, bool]:
-    """Return what is kept of a text, and whether it was left out: too long, or the caption of what is not kept."""
+    """Return what is kept of a text, and whether it was left out: too long, or the caption of what is not kept.
+
+    Longer ones go to the strong model unseen by the router, and no training uses them.
+    """
     text = prompt.text
     if mode is LogDecisions.DIGEST:
         return None, False

@@ -14,16 +14,20 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from typing import Any
 
+import msgspec
+
 from turnout.serving.access.access import check_tenant
 from turnout.serving.errors import DeadlineSpent, NotEnabled, NotServing, Overloaded
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.service.decision_log import DecisionLog
+from turnout.serving.service.keeping import answer_fields
 from turnout.serving.settings import ServerSettings, SettingsRefused
 from turnout.serving.spool.decision import LogDecisions
 from turnout.serving.spool.digests import digest_key
 from turnout.serving.spool.framing import Kind
 from turnout.serving.spool.outcome import Outcome, encode_outcome
 from turnout.serving.spool.writer import CLOSE_S, SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
+from turnout.serving.wire.asking_check import AnswerItem
 from turnout.serving.wire.outcome import read_outcome
 
 MAX_PUSHBACK_MS = 5_000
@@ -52,6 +56,7 @@ class OutcomeIntake:
             SettingsRefused: its folder can't be used.
         """
         self._on_outcome = on_outcome
+        self._mode = settings.log_decisions
         self.spool: SpoolWriter | None = None
         self._waiters: dict[Future[None], list[asyncio.Future[None]]] = {}
         if settings.spool is None:
@@ -76,7 +81,7 @@ class OutcomeIntake:
             self.spool.close()
             raise SettingsRefused(f"log_decisions: {error.filename or settings.spool}: {error.strerror}") from None
 
-    async def take_in(self, raw: bytes, deadline_s: float | None) -> Any:
+    async def take_in(self, raw: bytes, deadline_s: float | None, answer: AnswerItem | None = None) -> Any:
         """Return the `ReportOutcomeResponse` once the outcome is on the disk.
 
         A call that is cancelled, or whose deadline passes, while it waits for the disk leaves its outcome in
@@ -85,6 +90,7 @@ class OutcomeIntake:
         Args:
             raw: the bytes of the request.
             deadline_s: when the caller stops waiting, on the monotonic clock; None for never.
+            answer: what the model answered, where this server knows it and it is to be kept as prompts are.
 
         Raises:
             RequestError: any of those below; another exception is a fault of ours.
@@ -98,6 +104,8 @@ class OutcomeIntake:
             raise NotEnabled("this server keeps no outcomes; start it with --spool FOLDER")
         outcome = read_outcome(raw, time.time())
         check_tenant(outcome.tenant)
+        if answer is not None:
+            outcome = msgspec.structs.replace(outcome, **answer_fields(answer, self._mode))
         if deadline_s is not None and deadline_s <= time.monotonic():
             raise DeadlineSpent("the deadline passed before the outcome could be written")
         try:

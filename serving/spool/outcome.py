@@ -29,6 +29,15 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         session_id: its conversation; empty for none.
         task: its kind of work; empty for none.
         is_self_check: whether the call only asked the model if its answer was right.
+        kept: what is kept of the answer, `full` or `redacted`; empty where nothing is, as of all that callers report.
+            Of answers that this server obtained itself, where exploration wanted those of both models.
+        text: the answer, as `kept` says; None where it is not kept.
+        is_left_out: whether a text that was to be kept is missing, for its length or its calls of tools.
+        redaction: version of the redaction rules; 0 where none was applied.
+        finish_reason: why the model stopped, as the provider says it; empty for unknown.
+        is_refusal: whether the provider marks the answer as a refusal.
+        mean_logprob: mean log-probability of its tokens; None when unknown.
+        self_check: log-probability that the model calls its own answer right; None when it was not asked.
     """
 
     request_id: str
@@ -47,6 +56,14 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     session_id: str = ""
     task: str = ""
     is_self_check: bool = False
+    kept: str = ""
+    text: str | None = None
+    is_left_out: bool = False
+    redaction: int = 0
+    finish_reason: str = ""
+    is_refusal: bool = False
+    mean_logprob: float | None = None
+    self_check: float | None = None
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.checkers import checked_folder
 from tests.log_builders import gateway_row, write_log
 
 RULES = '[[rules]]\nname = "acme stays"\ntenants = ["acme"]\nroute = "strong"\n'
@@ -75,3 +76,24 @@ def test_try_refuses_bad_rules_and_empty_logs(file: Path, log: Path, bundle_fold
     refused = rules_command("try", file, log, "--bundle", bundle_folder)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert refused.stderr.startswith(f"turnout: {file}: not TOML")
+
+
+def test_try_follows_both_looks_where_it_can_and_says_so(file: Path, tmp_path: Path):
+    rows = [gateway_row("hello there", id=str(number)) for number in range(3)]
+    rows = [
+        row | {"responses": {"gpt-4o-mini": {"content": "Paris.", "mean_logprob": logprob}}}
+        for row, logprob in zip(rows, (-0.01, -2.0, -0.01), strict=True)
+    ]
+    log = write_log(tmp_path / "log.jsonl", [*rows, gateway_row("hello there", id="3")])
+    bundle = checked_folder(tmp_path / "checked")
+    ended = rules_command("try", file, log, "--bundle", bundle, "--quiet")
+    assert (ended.returncode, ended.stderr) == (0, "")
+    for words in ("66.7%", "wait", "two looks", "to be tried without an answer of the weak model in the log: 1"):
+        assert words in ended.stdout
+    both = rules_command("try", file, log, "--bundle", bundle, "--quiet", "--json")
+    total = json.loads(both.stdout)["total"]
+    assert (total["no_answer"], total["share_tried_after"]) == (1, 1.0)
+    assert total["share_waits_twice_after"] == pytest.approx(1 / 3)
+    one = rules_command("try", file, log, "--bundle", bundle, "--quiet", "--no-can-check")
+    assert "one look" in one.stdout
+    assert "wait twice" not in one.stdout

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -20,11 +20,26 @@ from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.sources import find_logs
 from turnout.training.logs.stored_files import LogFile
-from turnout.training.offpolicy.rules_trial import RuleEffect, RulesTrial
+from turnout.training.offpolicy.rules_trial import RuleEffect, RulesTrial, can_follow_two_looks
 from turnout.training.offpolicy.rules_trial import try_rules as trial_of
 from turnout.training.progress import Reporter
 
 NO_RULE = "(no rule)"
+COLUMNS: dict[str, Callable[[RuleEffect], str]] = {
+    "requests": lambda effect: str(effect.requests),
+    "weak before": lambda effect: _share(effect.share_weak_before),
+    "weak after": lambda effect: _share(effect.share_weak_after),
+    "tried": lambda effect: f"{effect.share_tried_before:.1%} to {effect.share_tried_after:.1%}",
+    "wait twice": lambda effect: " to ".join(
+        map(_share, (effect.share_waits_twice_before, effect.share_waits_twice_after))
+    ),
+    "no answer": lambda effect: str(effect.no_answer),
+    "changed": lambda effect: str(effect.changed),
+    "USD per 1,000 before": lambda effect: _usd(effect.usd_per_1k_before),
+    "USD after": lambda effect: _usd(effect.usd_per_1k_after),
+}
+OF_TWO_LOOKS = frozenset({"tried", "wait twice", "no answer"})
+"""Shares before and after, and how many requests would be tried that have no answer in the log."""
 
 
 def try_rules(
@@ -35,6 +50,7 @@ def try_rules(
     bundle: Bundles = (),
     against: Path | None = None,
     early_exit: EarlyExit = True,
+    can_check: bool | None = None,
     files: Annotated[FileOptions, Flat] = FILES,
     output: Annotated[Output, Flat] = OUTPUT,
 ) -> None:
@@ -43,10 +59,22 @@ def try_rules(
     Args:
         file: Rules file, TOML.
         against: Rules in force now; without it, none.
+        can_check: Callers have answers checked, so that the second look is asked about the weak answers of the log; by
+            default where the bundle has a second look and the log holds such answers.
     """
     reading, found, folders = files.reading, find_logs(logs), folders_of(bundle)
     quiet, as_json = output.quiet, output.as_json
-    try_rules_on_logs(file, found, folders, against, reading, early_exit=early_exit, quiet=quiet, as_json=as_json)
+    try_rules_on_logs(
+        file,
+        found,
+        folders,
+        against,
+        reading,
+        early_exit=early_exit,
+        can_check=can_check,
+        quiet=quiet,
+        as_json=as_json,
+    )
 
 
 def try_rules_on_logs(
@@ -57,10 +85,13 @@ def try_rules_on_logs(
     reading: Reading,
     *,
     early_exit: bool,
+    can_check: bool | None,
     quiet: bool,
     as_json: bool,
 ) -> None:
     """Print what a rules file would change on logs, against other rules or none.
+
+    With None for `can_check` callers do, where a bundle has a second look and the logs hold weak answers.
 
     Raises:
         RulesRefused: a file is bad, or names what the bundles lack.
@@ -73,8 +104,9 @@ def try_rules_on_logs(
     read.refuse_if_mostly_bad()
     if not read.records:
         raise DataRefused(f"{', '.join(map(str, logs))}: no request to try the rules on")
+    checks = can_follow_two_looks(read.records, bundles) if can_check is None else can_check
     with Reporter(quiet=quiet).stage("Trying", len(read.records)) as advance:
-        trial = trial_of(read.records, bundles, new, old, early_exit=early_exit, on_progress=advance)
+        trial = trial_of(read.records, bundles, new, old, early_exit=early_exit, can_check=checks, on_progress=advance)
     if as_json:
         print(msgspec.json.encode(trial).decode())
         return
@@ -90,27 +122,36 @@ def _rules(file: Path, bundles: Sequence[Bundle]) -> Rules:
 def _print_trial(trial: RulesTrial, against: str) -> None:
     table = Table(title=f"Against {against}: {trial.total.changed} of {trial.total.requests} requests change")
     table.add_column("rule")
-    for name in ("requests", "weak before", "weak after", "changed", "USD per 1,000 before", "USD after"):
+    columns = COLUMNS if trial.two_looks else [one for one in COLUMNS if one not in OF_TWO_LOOKS]
+    for name in columns:
         table.add_column(name, justify="right")
     table.add_column("decided by")
     for effect in [*trial.rules, trial.total]:
-        table.add_row(*_cells(effect))
+        table.add_row(effect.rule or NO_RULE, *(COLUMNS[name](effect) for name in columns), _reasons(effect))
     console().print(table)
+    print(_how_callers_are(trial))
     if trial.idle:
         print(f"rules that no request fits: {', '.join(trial.idle)}")
 
 
-def _cells(effect: RuleEffect) -> list[str]:
-    return [
-        effect.rule or NO_RULE,
-        str(effect.requests),
-        f"{effect.share_weak_before:.1%}",
-        f"{effect.share_weak_after:.1%}",
-        str(effect.changed),
-        _usd(effect.usd_per_1k_before),
-        _usd(effect.usd_per_1k_after),
-        ", ".join(f"{reason} {count}" for reason, count in effect.reasons.items()),
-    ]
+def _how_callers_are(trial: RulesTrial) -> str:
+    if not trial.two_looks:
+        return "for callers that have no answers checked (one look)"
+    said = "for callers that have answers checked (two looks; --no-can-check for others)"
+    if not trial.total.no_answer:
+        return said
+    return (
+        f"{said}\nto be tried without an answer of the weak model in the log: {trial.total.no_answer}; "
+        "what it answers, what waits twice and what it costs is said of the other requests"
+    )
+
+
+def _reasons(effect: RuleEffect) -> str:
+    return ", ".join(f"{reason} {count}" for reason, count in effect.reasons.items())
+
+
+def _share(value: float | None) -> str:
+    return "unknown" if value is None else f"{value:.1%}"
 
 
 def _usd(value: float | None) -> str:

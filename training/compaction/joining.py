@@ -72,7 +72,7 @@ def _model(outcome: Outcome, decision: Mapping[str, str | None]) -> str | None:
 
 
 def _answer(outcomes: Sequence[Outcome]) -> dict[str, object]:
-    """Return what a model answered as `turnout.training.logs.rows` reads it: its score and usage, never its text.
+    """Return what a model answered as `turnout.training.logs.rows` reads it: score and usage, and what was kept of it.
 
     Args:
         outcomes: of one model, at least one, in the order of their receipt.
@@ -85,7 +85,18 @@ def _answer(outcomes: Sequence[Outcome]) -> dict[str, object]:
         "usage": usages[-1] if usages else dict.fromkeys(_TOKENS),
         "latency_ms": _latest(one.latency_ms for one in own),
     }
-    return found | ({"self_check_usage": checks[-1]} if checks else {})
+    found |= {"self_check_usage": checks[-1]} if checks else {}
+    return found | _kept(next((one for one in reversed(own) if one.text is not None), None))
+
+
+def _kept(outcome: Outcome | None) -> dict[str, object]:
+    """Return what was kept of an answer and came with it; nothing where none was."""
+    if outcome is None:
+        return {}
+    text = {"content": None, "refusal": outcome.text} if outcome.is_refusal else {"content": outcome.text}
+    beside = {"mean_logprob": outcome.mean_logprob, "self_check": outcome.self_check}
+    known = {name: value for name, value in beside.items() if value is not None}
+    return {**text, "finish_reason": outcome.finish_reason or None, **known}
 
 
 def _usage(outcome: Outcome) -> dict[str, int | None]:

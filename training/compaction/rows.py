@@ -93,9 +93,17 @@ OUTCOMES = pa.schema(
         ("session_id", pa.string()),
         ("task", pa.string()),
         ("is_self_check", pa.bool_()),
+        ("kept", pa.string()),
+        ("text", pa.string()),
+        ("is_left_out", pa.bool_()),
+        ("redaction", pa.int32()),
+        ("finish_reason", pa.string()),
+        ("is_refusal", pa.bool_()),
+        ("mean_logprob", pa.float64()),
+        ("self_check", pa.float64()),
     ]
 )
-"""Files of before lack `is_self_check`, as nothing was one there."""
+"""New columns come last: files of before lack them, and their outcomes have the defaults of `Outcome`."""
 
 
 def day(created_s: float) -> dt.date:
@@ -115,7 +123,7 @@ def outcome_table(outcomes: Iterable[Outcome]) -> pa.Table:
 
 def outcomes_of(table: pa.Table) -> list[Outcome]:
     """Return the outcomes of a table, as `outcome_table` took them; of one of before, too."""
-    return [Outcome(**row | {"is_self_check": bool(row.get("is_self_check"))}) for row in table.to_pylist()]
+    return [Outcome(**{name: value for name, value in row.items() if value is not None}) for row in table.to_pylist()]
 
 
 def _decision_row(one: DecisionRecord) -> dict[str, object]:

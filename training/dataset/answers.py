@@ -17,6 +17,7 @@ from turnout.serving.router.checker import Ngrams
 from turnout.serving.router.features import N_BUCKETS
 from turnout.training.arrays import Floats, Ints
 from turnout.training.logs.records import Record
+from turnout.training.logs.weak_answers import answer_of
 
 
 @dataclass(frozen=True)
@@ -69,16 +70,6 @@ class Answers:
         among = np.flatnonzero(np.isin(self.place, kept))
         texts = None if self.texts is None else [self.texts[row] for row in among]
         return Answers(np.searchsorted(kept, self.place[among]), self.rows.take(among), texts, self.ngrams)
-
-
-def answer_of(record: Record) -> tuple[Answer, Signals] | None:
-    """Return the weak model's answer with its signals; None where the log holds no text of it."""
-    if record.weak is None or record.weak.content is None:
-        return None
-    weak = record.weak
-    tokens = None if weak.token_logprobs is None else tuple(weak.token_logprobs)
-    answer = Answer(weak.content or "", is_refusal=weak.is_refusal, finish_reason=weak.finish_reason or "")
-    return answer, Signals(tokens, weak.mean_logprob, weak.self_check)
 
 
 def answer_rows(found: Sequence[tuple[str, Answer, Signals]], ngrams: Ngrams) -> AnswerRows:

@@ -19,7 +19,7 @@ from turnout.serving.router.prompt import Prompt
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.check.reopen import reopen_checker
 from turnout.training.check.rows import CheckRows
-from turnout.training.dataset.answers import Answers, answer_of
+from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.costs import RequestCosts, request_costs, self_check_usd
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.dataset.outcomes import Outcomes
@@ -27,6 +27,7 @@ from turnout.training.evaluation.looks import TwoLooks
 from turnout.training.evaluation.two_looks import BothLooks, judge_two_looks
 from turnout.training.fit.router import HeadLogOdds, largest_weak_threshold
 from turnout.training.learn.second_look import latencies, look_costs
+from turnout.training.logs.weak_answers import answer_of
 from turnout.training.policy.three_actions import LookedAt
 
 MIN_ANSWERS = 20

@@ -28,14 +28,13 @@ from turnout.serving.decision.decision import (
     ruled_decision,
 )
 from turnout.serving.decision.judging import accept_threshold, look_again, verdict_of
-from turnout.serving.decision.routes import Reason, Route
+from turnout.serving.decision.routes import Reason, Route, Verdict
 from turnout.serving.decision.rules.rules import Facts
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.router.checker import CheckHead
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.model import Prediction, RouterModel, Stage
 from turnout.serving.router.prompt import Prompt
-from turnout.training.dataset.answers import answer_of
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.evaluate import evaluate
@@ -46,6 +45,7 @@ from turnout.training.fit.router import HeadLogOdds, cascade
 from turnout.training.learn.looks_of_bundle import judge_bundle
 from turnout.training.logs.quarantine import Rejected
 from turnout.training.logs.records import Record
+from turnout.training.logs.weak_answers import answer_of
 from turnout.training.progress import Reporter
 
 Item = TypeVar("Item")
@@ -131,6 +131,8 @@ def _second_look(
     answer = answer_of(row)
     if answer is None:
         return None, action, None
+    if answer[0].is_nothing:
+        return None, action, str(Verdict.ESCALATE)
     found = look_again(bundle, row.prompt, *answer)
     p_match = None if found.head is CheckHead.NONE else found.p_match
     return p_match, action, str(verdict_of(found, accept_threshold(policy))).lower()

@@ -18,9 +18,9 @@ from turnout.serving.router.answer import NO_SIGNALS
 from turnout.serving.router.answer_features import SIGNALS, signals_of
 from turnout.training.arrays import Bools, Floats
 from turnout.training.check.learn import FirstLook
-from turnout.training.dataset.answers import answer_of
 from turnout.training.evaluation.drift_baseline import distribution
 from turnout.training.logs.records import Record
+from turnout.training.logs.weak_answers import answer_of
 
 MIN_ROWS = 500
 """On fewer, chance alone takes the PSI of ten bins beyond 0.1 too often to say anything."""

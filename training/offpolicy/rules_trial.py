@@ -5,27 +5,26 @@ Comes in: records, bundles, the rules as they are and as they would be. Goes out
 A log says nothing of earlier routes: the trial follows each session in the order of its rows, at the tiers that either
 set of rules would have given it. Draws go by session id, else by the row's own id. The second answers that exploration
 asks for are counted, its cap is not: that depends on how many workers serve and how fast requests come.
+
+Where callers have answers checked, the second look is asked about the weak answers that the log holds. What would be
+tried and has none there is counted, and nothing is claimed of its end.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Bundle, Policy
-from turnout.serving.decision.costs import ExpectedCosts, PairPrices
-from turnout.serving.decision.decision import as_stranger, is_strange, model_decision, threshold_policy
-from turnout.serving.decision.routes import Reason, Route, estimated_tokens
-from turnout.serving.decision.rules import Before, Facts, Rules
-from turnout.serving.errors import ModelFault
-from turnout.serving.router.model import Prediction
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.decision.routes import Action, Route, Verdict
+from turnout.serving.decision.rules import Rules
 from turnout.training.logs.records import Record
+from turnout.training.logs.weak_answers import answer_of
+from turnout.training.offpolicy.trial_arm import Arm, Looks, Outcome
 
-MIN_CACHED_TOKENS = 1024
-"""Shorter prompts are not cached by the vendor of the default pair."""
+_Pair = tuple[Outcome, Outcome]
 
 
 class RuleEffect(msgspec.Struct, frozen=True):
@@ -34,44 +33,48 @@ class RuleEffect(msgspec.Struct, frozen=True):
     Attributes:
         rule: its name; empty for requests that none names, "all" is their total.
         requests: how many the log holds.
-        changed: how many would go to the other tier than before.
-        share_weak_before, share_weak_after: share that goes weak, in [0, 1].
+        changed: how many would take another action than before, or be answered by the other model.
+        no_answer: how many would be tried, before or after, and have no answer of the weak model in the log. Shares
+            of what the weak model answers and of what waits twice, and costs, are those of the others.
+        share_weak_before, share_weak_after: share that the weak model answers, in [0, 1]; None where nobody can know.
+        share_tried_before, share_tried_after: share of all requests whose weak answer is checked before it is shown.
+        share_waits_twice_before, share_waits_twice_after: share that is tried and escalated; None as above.
         reasons: how many the new rules decide for each reason.
-        usd_per_1k_before, usd_per_1k_after: expected cost of 1,000 requests; None where a price is unknown.
+        usd_per_1k_before, usd_per_1k_after: expected cost of 1,000 requests, discarded answers and self-checks
+            counted; None where a price is unknown.
     """
 
     rule: str
     requests: int
     changed: int
-    share_weak_before: float
-    share_weak_after: float
+    no_answer: int
+    share_weak_before: float | None
+    share_weak_after: float | None
+    share_tried_before: float
+    share_tried_after: float
+    share_waits_twice_before: float | None
+    share_waits_twice_after: float | None
     reasons: dict[str, int]
     usd_per_1k_before: float | None
     usd_per_1k_after: float | None
 
 
 class RulesTrial(msgspec.Struct, frozen=True):
-    """Effects in the order of the file, requests that no rule names last; `idle` rules named none."""
+    """Effects in the order of the file, requests that no rule names last; `idle` rules named none.
+
+    Attributes:
+        two_looks: whether the figures are those of callers that have answers checked.
+    """
 
     total: RuleEffect
     rules: list[RuleEffect]
     idle: list[str]
+    two_looks: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    route: Route
-    reason: Reason
-    rule: str
-    usd: float | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """Where a session's request went, and its prompt, which that model may still hold."""
-
-    route: Route
-    text: str
+def can_follow_two_looks(records: Iterable[Record], bundles: Iterable[Bundle]) -> bool:
+    """Return whether a bundle has a second look and a record an answer of the weak model to show it."""
+    return any(bundle.checker is not None for bundle in bundles) and any(answer_of(record) for record in records)
 
 
 def try_rules(
@@ -81,6 +84,7 @@ def try_rules(
     old: Rules,
     *,
     early_exit: bool = True,
+    can_check: bool = False,
     on_progress: Callable[[int], None] | None = None,
 ) -> RulesTrial:
     """Return what `new` would change against `old`.
@@ -91,16 +95,17 @@ def try_rules(
         new: the rules as they would be.
         old: the rules as they are.
         early_exit: whether the fast head may answer.
+        can_check: whether callers have answers checked; a bundle without a second look routes them as all others.
         on_progress: called with 1 after each record.
     """
-    arms = _Arm(old, bundles), _Arm(new, bundles)
-    pairs: list[tuple[_Outcome, _Outcome]] = []
+    arms = [Arm(rules, bundles, can_check=can_check) for rules in (old, new)]
+    pairs: list[_Pair] = []
     for record in records:
-        predictions = _Predictions(record, early_exit=early_exit)
-        pairs.append((arms[0].outcome(record, predictions), arms[1].outcome(record, predictions)))
+        looks = Looks(record, early_exit=early_exit)
+        pairs.append((arms[0].outcome(record, looks), arms[1].outcome(record, looks)))
         if on_progress:
             on_progress(1)
-    by_rule: defaultdict[str, list[tuple[_Outcome, _Outcome]]] = defaultdict(list)
+    by_rule: defaultdict[str, list[_Pair]] = defaultdict(list)
     for pair in pairs:
         by_rule[pair[1].rule].append(pair)
     named = [rule.name for rule in new.spec.rules]
@@ -108,123 +113,41 @@ def try_rules(
         total=_effect("all", pairs),
         rules=[_effect(name, by_rule[name]) for name in [*named, ""] if name in by_rule],
         idle=[name for name in named if name not in by_rule],
+        two_looks=can_check and any(bundle.checker is not None for bundle in bundles),
     )
 
 
-class _Predictions:
-    """The model's answers to one record, each asked for once."""
-
-    def __init__(self, record: Record, *, early_exit: bool) -> None:
-        self._record = record
-        self._early_exit = early_exit
-        self._known: dict[tuple[str, float], Prediction | None] = {}
-
-    def at(self, bundle: Bundle, threshold: float) -> Prediction | None:
-        """Return the prediction; None where the model gives no number."""
-        key = bundle.manifest.bundle_id, threshold
-        if key not in self._known:
-            try:
-                found = bundle.model.predict(self._record.prompt, threshold, early_exit=self._early_exit)
-                self._known[key] = found
-            except ModelFault:
-                self._known[key] = None
-        return self._known[key]
-
-
-class _Arm:
-    """One set of rules, with the sessions as they would have gone under it."""
-
-    def __init__(self, rules: Rules, bundles: Sequence[Bundle]) -> None:
-        self._rules = rules
-        self._bundles = bundles
-        self._prices = {bundle.manifest.bundle_id: PairPrices.of(bundle.manifest.pair) for bundle in bundles}
-        self._turns: dict[str, _Turn] = {}
-
-    def outcome(self, record: Record, predictions: _Predictions) -> _Outcome:
-        """Return where the record goes, and remember it for its session."""
-        last = self._turns.get(record.session_id) if record.session_id else None
-        facts = Facts(
-            record.prompt,
-            tenant=record.tenant or "",
-            task=record.task or "",
-            session_id=record.session_id or "",
-            request_id=record.id,
-            previous=None if last is None else last.route,
-        )
-        before = self._rules.before(facts)
-        bundle = self._bundle(before.bundle)
-        costs = self._prices[bundle.manifest.bundle_id].expected_costs(
-            estimated_tokens(record.prompt.text), _output_tokens(record), _cached_tokens(record, last), facts.previous
-        )
-        wants_both = False
-        if before.route is not None and before.reason is not None:
-            route, reason = before.route, before.reason
-        elif (found := predictions.at(bundle, (policy := _policy(before, bundle)).threshold)) is None:
-            route, reason = Route.STRONG, Reason.INVALID  # the server fails, and its caller uses the strong model
-        else:
-            if is_strange(bundle, facts.task, before.least_task_rows):
-                found = as_stranger(found)
-            chosen = model_decision(bundle.manifest.pair, policy, found, falls_back=before.falls_back)
-            after = self._rules.after(
-                facts, before, chosen.route, found.p_match, costs, chosen.reason, policy=policy.name
-            )
-            route, reason, wants_both = after.route, after.reason, after.wants_both
-        if record.session_id:
-            self._turns[record.session_id] = _Turn(route, record.prompt.text)
-        answering = {route, route.other} if wants_both else {route}
-        return _Outcome(route, reason, before.rule, _usd(costs, answering))
-
-    def _bundle(self, name: str) -> Bundle:
-        named = (one for one in self._bundles if name in ("", one.manifest.name, one.manifest.bundle_id))
-        return next(named)
-
-
-def _usd(costs: ExpectedCosts, answering: Collection[Route]) -> float | None:
-    """Return what the tiers that answer are expected to cost together; None where a price is unknown."""
-    usd = [costs.weak_usd if route is Route.WEAK else costs.strong_usd for route in answering]
-    known = [amount for amount in usd if amount is not None]
-    return sum(known) if len(known) == len(usd) else None
-
-
-def _policy(before: Before, bundle: Bundle) -> Policy:
-    if before.threshold is not None:
-        return threshold_policy(before.threshold)
-    return bundle.manifest.policy(before.policy)
-
-
-def _output_tokens(record: Record) -> int | None:
-    """Return the logged length of an answer; None when there is none."""
-    counts = [answer.completion_tokens for answer in (record.strong, record.weak) if answer is not None]
-    return next((count for count in counts if count is not None and count >= 0), None)
-
-
-def _cached_tokens(record: Record, last: _Turn | None) -> int:
-    """Return the tokens of the session's last prompt where this one goes on from it, as far as they are cached."""
-    if last is None or last.text not in record.prompt.text:
-        return 0
-    n_tokens = estimated_tokens(last.text)
-    return n_tokens if n_tokens >= MIN_CACHED_TOKENS else 0
-
-
-def _effect(rule: str, pairs: Sequence[tuple[_Outcome, _Outcome]]) -> RuleEffect:
+def _effect(rule: str, pairs: Sequence[_Pair]) -> RuleEffect:
     old, new = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
+    known = [pair for pair in pairs if all(one.answered_by for one in pair)]
+    old_known, new_known = [pair[0] for pair in known], [pair[1] for pair in known]
     return RuleEffect(
         rule=rule,
         requests=len(pairs),
-        changed=sum(before.route is not after.route for before, after in pairs),
-        share_weak_before=_share_weak(old),
-        share_weak_after=_share_weak(new),
+        changed=sum(_is_changed(*pair) for pair in pairs),
+        no_answer=len(pairs) - len(known),
+        share_weak_before=_share(one.answered_by is Route.WEAK for one in old_known),
+        share_weak_after=_share(one.answered_by is Route.WEAK for one in new_known),
+        share_tried_before=_share(one.action is Action.TRY for one in old) or 0.0,
+        share_tried_after=_share(one.action is Action.TRY for one in new) or 0.0,
+        share_waits_twice_before=_share(one.verdict is Verdict.ESCALATE for one in old_known),
+        share_waits_twice_after=_share(one.verdict is Verdict.ESCALATE for one in new_known),
         reasons={str(reason): count for reason, count in Counter(one.reason for one in new).most_common()},
-        usd_per_1k_before=_usd_per_1k(old),
-        usd_per_1k_after=_usd_per_1k(new),
+        usd_per_1k_before=_usd_per_1k(old_known),
+        usd_per_1k_after=_usd_per_1k(new_known),
     )
 
 
-def _share_weak(outcomes: Sequence[_Outcome]) -> float:
-    return sum(one.route is Route.WEAK for one in outcomes) / len(outcomes)
+def _is_changed(before: Outcome, after: Outcome) -> bool:
+    return before.action is not after.action or before.answered_by is not after.answered_by
 
 
-def _usd_per_1k(outcomes: Iterable[_Outcome]) -> float | None:
+def _share(those: Iterable[bool]) -> float | None:
+    found = list(those)
+    return sum(found) / len(found) if found else None
+
+
+def _usd_per_1k(outcomes: Iterable[Outcome]) -> float | None:
     usd = [one.usd for one in outcomes]
     known = [amount for amount in usd if amount is not None]
-    return 1000.0 * sum(known) / len(known) if len(known) == len(usd) else None
+    return 1000.0 * sum(known) / len(known) if known and len(known) == len(usd) else None

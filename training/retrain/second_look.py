@@ -21,8 +21,8 @@ from turnout.serving.decision.routes import Action, Verdict
 from turnout.serving.router.checker import CheckerModel, CheckHead
 from turnout.serving.router.model import RouterModel
 from turnout.training.arrays import Ints
-from turnout.training.dataset.answers import answer_of
 from turnout.training.logs.records import Record
+from turnout.training.logs.weak_answers import answer_of
 from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
 
 MIN_ROWS = 200

@@ -34,6 +34,7 @@ class Asked:
         deadline_s: when it must have ended, on the monotonic clock.
         item: the request as the router takes it.
         dialect: the shape of the call.
+        n_bytes: of the body as it came.
     """
 
     body: dict[str, Any]
@@ -42,6 +43,7 @@ class Asked:
     deadline_s: float
     item: RouteItem
     dialect: Dialect = CHAT
+    n_bytes: int = 0
 
     @property
     def is_stream(self) -> bool:
@@ -97,7 +99,7 @@ def read_asked(raw: bytes, headers: Mapping[str, str], timeout_s: float, dialect
         task=headers.get("x-turnout-task", ""),
         can_check=dialect.is_checkable(body),
     )
-    return Asked(body, alias, headers, min(deadline_s, own_s or deadline_s), item, dialect)
+    return Asked(body, alias, headers, min(deadline_s, own_s or deadline_s), item, dialect, len(raw))
 
 
 def _routing_body(body: Mapping[str, Any]) -> bytes:

@@ -6,6 +6,7 @@ Comes in: a decoded completion, or the lines of an upstream's stream. Goes out: 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -40,7 +41,10 @@ def chunks_of(completion: dict[str, Any], *, includes_usage: bool) -> Iterator[b
 
 
 async def with_usage(
-    lines: AsyncIterator[bytes], earlier: Any, on_usage: Callable[[Any], None]
+    lines: AsyncIterator[bytes],
+    earlier: Any,
+    on_usage: Callable[[Any], None],
+    on_event: Callable[[dict[str, Any]], None] | None = None,
 ) -> AsyncIterator[bytes]:
     """Pass a stream's bytes through, the usage of earlier calls added where it says its own.
 
@@ -48,7 +52,9 @@ async def with_usage(
         lines: the bytes, in pieces of any length.
         earlier: usage of the calls before; None for none, and then no byte is changed.
         on_usage: told of the stream's own usage.
+        on_event: told of every event, decoded; None for nobody, and then only those with a usage are.
     """
+    tell = _Telling(earlier, on_usage, on_event)
     held = b""
     async for piece in lines:
         held += piece
@@ -58,25 +64,36 @@ async def with_usage(
             yield b"\n".join(whole)
             continue
         if whole:
-            yield b"".join(_added(line, earlier, on_usage) + b"\n" for line in whole)
+            yield b"".join(tell.added(line) + b"\n" for line in whole)
     if held:
-        yield _added(held, earlier, on_usage)
+        yield tell.added(held)
 
 
-def _added(line: bytes, earlier: Any, on_usage: Callable[[Any], None]) -> bytes:
-    if not line.startswith(b"data:") or b'"usage"' not in line:
-        return line
-    try:
-        chunk = msgspec.json.decode(line[5:].strip(), type=dict[str, Any])
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return line
-    if not isinstance(chunk.get("usage"), dict):
-        return line
-    on_usage(chunk["usage"])
-    if earlier is None:
-        return line
-    chunk["usage"] = summed_usage(earlier, chunk["usage"])
-    return b"data: " + msgspec.json.encode(chunk) + (b"\r" if line.endswith(b"\r") else b"")
+@dataclass(frozen=True, slots=True)
+class _Telling:
+    """Reads the lines of a stream for whoever wants to know of them."""
+
+    earlier: Any
+    on_usage: Callable[[Any], None]
+    on_event: Callable[[dict[str, Any]], None] | None
+
+    def added(self, line: bytes) -> bytes:
+        """Return the line, the usage of earlier calls added where it says its own."""
+        if not line.startswith(b"data:") or (self.on_event is None and b'"usage"' not in line):
+            return line
+        try:
+            chunk = msgspec.json.decode(line[5:].strip(), type=dict[str, Any])
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return line
+        if self.on_event is not None:
+            self.on_event(chunk)
+        if not isinstance(chunk.get("usage"), dict):
+            return line
+        self.on_usage(chunk["usage"])
+        if self.earlier is None:
+            return line
+        chunk["usage"] = summed_usage(self.earlier, chunk["usage"])
+        return b"data: " + msgspec.json.encode(chunk) + (b"\r" if line.endswith(b"\r") else b"")
 
 
 def _deltas(choice: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:

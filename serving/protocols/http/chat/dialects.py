@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from turnout.serving.gateways import completions, responses
+from turnout.serving.protocols.http.chat.gathering import ChatGathering, Gathering, ResponsesGathering
 from turnout.serving.wire.asking_check import AnswerItem
 
 Body = Mapping[str, Any]
@@ -25,6 +26,9 @@ class Dialect:
         is_answer: whether a reply holds anything to check.
         answer_item: what the second look is told of a reply.
         without_logprobs: the reply as it is shown to a caller who did not ask for them.
+        repeated: the body with which the other model can be asked the same, whole; None where that would change or keep
+            anything at the vendor.
+        gathering: what puts the events of a stream together.
         can_self_check: whether the model can be asked about its answer.
     """
 
@@ -37,6 +41,8 @@ class Dialect:
     is_answer: Callable[[Any], bool]
     answer_item: Callable[[Any, float | None, float | None], AnswerItem]
     without_logprobs: Callable[[Any], Any]
+    repeated: Callable[[Body], dict[str, Any] | None]
+    gathering: Callable[[], Gathering]
     can_self_check: bool = False
 
 
@@ -50,6 +56,8 @@ CHAT = Dialect(
     is_answer=lambda reply: bool(completions.first_choice(reply)),
     answer_item=completions.answer_item,
     without_logprobs=completions.without_logprobs,
+    repeated=completions.repeated,
+    gathering=ChatGathering,
     can_self_check=True,
 )
 RESPONSES = Dialect(
@@ -62,4 +70,6 @@ RESPONSES = Dialect(
     is_answer=responses.is_answer,
     answer_item=responses.answer_item,
     without_logprobs=responses.without_logprobs,
+    repeated=responses.repeated,
+    gathering=ResponsesGathering,
 )

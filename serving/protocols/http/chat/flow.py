@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
@@ -23,8 +23,9 @@ from turnout.serving.client.routed import code_name, ms_since
 from turnout.serving.errors import UnknownName
 from turnout.serving.gateways.completions import self_check_body, self_check_of
 from turnout.serving.protocols.http.chat.asked import Asked
+from turnout.serving.protocols.http.chat.calling import Calling
 from turnout.serving.protocols.http.chat.chunks import chunks_of, with_usage
-from turnout.serving.protocols.http.chat.told import Call, Told
+from turnout.serving.protocols.http.chat.told import Told
 from turnout.serving.protocols.http.chat.upstream import CALLERS_FAULT, Reply, Upstream, UpstreamFailed, shown_headers
 from turnout.serving.service.service import RouterService
 from turnout.serving.wire.asking import Routed, routed_of
@@ -34,21 +35,18 @@ WEAK_SHARE = 0.5
 """Of the time that is left, for the weak model's answer."""
 ROUTE_S = 1.0
 """Longest wait for a route or a verdict: a hundred times what an idle server takes."""
-REFUSES_S = 600.0
-"""How long a model that refused log-probabilities is not asked for them again."""
-REFUSES_SIGNALS = frozenset({400, 422})
 EVENTS = "text/event-stream; charset=utf-8"
 
 
 class Flow:
     """Answers chat completions through the upstream."""
 
-    def __init__(self, service: RouterService, upstream: Upstream, *, self_check: bool) -> None:
-        """Take what decides, who answers, and whether the weak model is asked if its answer is right."""
+    def __init__(self, service: RouterService, upstream: Upstream, calling: Calling, *, self_check: bool) -> None:
+        """Take what decides, who answers, who calls, and whether the weak model is asked if its answer is right."""
         self._service = service
         self._upstream = upstream
+        self._calling = calling
         self._self_check = self_check
-        self._refusing: dict[str, float] = {}
 
     async def answer(self, asked: Asked) -> tuple[Response, Told]:
         """Return the response, and what became of the call; a stream's body is yet to come then.
@@ -108,40 +106,19 @@ class Flow:
         asked, model = told.asked, told.routed.model
         deadline_s = _share_of(asked.deadline_s, WEAK_SHARE)
         try:
-            reply = await self._weak(told, model, deadline_s)
+            reply = await self._calling.weak(told, asked.body, model, deadline_s)
             if reply is None:
                 return None
             completion = reply.json()
         except UpstreamFailed as failed:
-            self._count(told, "weak", model, failed.why)
+            self._calling.count(told, "weak", model, failed.why)
             return None
-        self._count(told, "weak", model, "ok", completion.get("usage"), reply.latency_ms)
+        self._calling.count(told, "weak", model, "ok", completion.get("usage"), reply.latency_ms)
+        told.keep("weak", completion, reply.latency_ms)
         if not asked.dialect.is_answer(completion):
             return None
         told.judged = await self._judged(told, completion, reply.latency_ms, deadline_s)
         return completion if told.judged.is_accepted else None
-
-    async def _weak(self, told: Told, model: str, deadline_s: float) -> Reply | None:
-        """Return the weak model's answer with what signals there are; None where it gave none."""
-        asked = told.asked
-        speaks = asked.dialect
-        own = asked.wants_logprobs or speaks.forbids_logprobs(asked.body)  # the caller's own word, asked once
-        bodies = [] if self._refuses(model) and not own else [speaks.with_signals(asked.body)]
-        bodies += [] if own else [speaks.without_signals(asked.body)]
-        for number, body in enumerate(bodies):
-            reply = await self._upstream.call("POST", speaks.path, {**body, "model": model}, asked.headers, deadline_s)
-            if reply.is_ok:
-                if number:
-                    self._refusing[model] = time.monotonic() + REFUSES_S
-                return reply
-            self._count(told, "weak", model, str(reply.status), latency_ms=reply.latency_ms)
-            if reply.status not in REFUSES_SIGNALS:
-                return None
-        return None
-
-    def _refuses(self, model: str) -> bool:
-        """Whether a model refused to give log-probabilities a while ago: asking is a call that every TRY waits for."""
-        return self._refusing.get(model, 0.0) > time.monotonic()
 
     async def _judged(self, told: Told, completion: Any, latency_ms: float, deadline_s: float) -> Judged:
         started = time.perf_counter()
@@ -149,6 +126,7 @@ class Flow:
         told_right = None
         if self._self_check and asked.dialect.can_self_check:
             told_right = await self._told_right(told, completion, deadline_s)
+            told.keep("weak", completion, latency_ms, told_right)
         answer = asked.dialect.answer_item(completion, latency_ms, told_right)
         try:
             raw = check_request(answer, asked.item, "", "", told.routed).SerializeToString()
@@ -172,17 +150,16 @@ class Flow:
     async def _told_right(self, told: Told, completion: Any, deadline_s: float) -> float | None:
         """Ask the weak model whether its answer is right; None where it does not say."""
         model = told.routed.model
-        body = {**self_check_body(told.asked.body, completion), "model": model}
         try:
-            reply = await self._upstream.call("POST", told.asked.dialect.path, body, told.asked.headers, deadline_s)
+            reply = await self._calling.whole(told, self_check_body(told.asked.body, completion), model, deadline_s)
             if not reply.is_ok:
-                self._count(told, "weak", model, str(reply.status), is_self_check=True)
+                self._calling.count(told, "weak", model, str(reply.status), is_self_check=True)
                 return None
             said = reply.json()
         except UpstreamFailed as failed:
-            self._count(told, "weak", model, failed.why, is_self_check=True)
+            self._calling.count(told, "weak", model, failed.why, is_self_check=True)
             return None
-        self._count(told, "weak", model, "ok", said.get("usage"), reply.latency_ms, is_self_check=True)
+        self._calling.count(told, "weak", model, "ok", said.get("usage"), reply.latency_ms, is_self_check=True)
         return self_check_of(said)
 
     def _accepted(self, told: Told, completion: dict[str, Any]) -> Response:
@@ -204,14 +181,13 @@ class Flow:
         """
         asked = told.asked
         deadline_s = asked.deadline_s if is_last else _share_of(asked.deadline_s, WEAK_SHARE)
-        body = {**asked.body, "model": model}
         try:
             if asked.is_stream:
-                return await self._streamed(told, tier, model, body, deadline_s, is_last=is_last)
-            reply = await self._upstream.call("POST", asked.dialect.path, body, asked.headers, deadline_s)
+                return await self._streamed(told, tier, model, deadline_s, is_last=is_last)
+            reply = await self._calling.whole(told, asked.body, model, deadline_s)
             return self._whole(told, tier, model, reply, is_last=is_last)
         except UpstreamFailed as failed:
-            self._count(told, tier, model, failed.why)
+            self._calling.count(told, tier, model, failed.why)
             if is_last:
                 raise
             return None
@@ -223,7 +199,9 @@ class Flow:
         if reply.is_ok:
             completion = reply.json()
             usage = completion.get("usage")
-        self._count(told, tier, model, "ok" if reply.is_ok else str(reply.status), usage, reply.latency_ms)
+        self._calling.count(told, tier, model, "ok" if reply.is_ok else str(reply.status), usage, reply.latency_ms)
+        if reply.is_ok:
+            told.keep(tier, completion, reply.latency_ms)
         if not reply.is_ok and not is_last and reply.status not in CALLERS_FAULT:
             return None
         if reply.is_ok and earlier is not None:
@@ -231,38 +209,29 @@ class Flow:
         return Response(body, reply.status, {**reply.headers, **told.headers(model)})
 
     async def _streamed(
-        self, told: Told, tier: str, model: str, body: Mapping[str, Any], deadline_s: float, *, is_last: bool
+        self, told: Told, tier: str, model: str, deadline_s: float, *, is_last: bool
     ) -> Response | None:
         earlier = told.usage
         started = time.perf_counter()
+        asked = told.asked
+        body = {**asked.body, "model": model}
         async with contextlib.AsyncExitStack() as stack:
-            stream = self._upstream.stream("POST", told.asked.dialect.path, body, told.asked.headers, deadline_s)
+            stream = self._upstream.stream("POST", asked.dialect.path, body, asked.headers, deadline_s)
             response = await stack.enter_async_context(stream)
             if not 200 <= response.status_code < 300:
                 raw = await response.aread()
                 reply = Reply(response.status_code, shown_headers(response.headers), raw, ms_since(started))
                 return self._whole(told, tier, model, reply, is_last=is_last)
-            self._count(told, tier, model, "ok", None, ms_since(started))
+            self._calling.count(told, tier, model, "ok", None, ms_since(started))
             headers = {**shown_headers(response.headers), **told.headers(model)}
             kept_open = stack.pop_all()
         told.streaming = asyncio.Event()
-        passed = with_usage(response.aiter_bytes(), earlier, told.used)
+        gathered = asked.dialect.gathering() if told.routed.wants_both else None
+        passed = with_usage(response.aiter_bytes(), earlier, told.used, None if gathered is None else gathered.take)
+        if gathered is not None:
+            kept_open.callback(lambda: told.keep(tier, gathered.whole))
         lasting = _while_it_lasts(passed, kept_open, told.streaming)
         return StreamingResponse(lasting, response.status_code, headers)
-
-    def _count(
-        self,
-        told: Told,
-        tier: str,
-        model: str,
-        result: str,
-        usage: Any = None,
-        latency_ms: float | None = None,
-        *,
-        is_self_check: bool = False,
-    ) -> None:
-        told.calls.append(Call(tier, model, result, usage, latency_ms, is_self_check))
-        self._service.metrics.upstream(tier, result)
 
 
 async def _while_it_lasts(

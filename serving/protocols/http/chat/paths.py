@@ -19,8 +19,10 @@ from turnout.serving.gateways.aliases import AUTO, PREFIX
 from turnout.serving.protocols.http.bodies import Bodies, while_there
 from turnout.serving.protocols.http.calls import HttpCall, json_response
 from turnout.serving.protocols.http.chat.asked import Asked, read_asked
+from turnout.serving.protocols.http.chat.calling import Calling
 from turnout.serving.protocols.http.chat.dialects import CHAT, RESPONSES, Dialect
 from turnout.serving.protocols.http.chat.flow import Flow
+from turnout.serving.protocols.http.chat.second import SecondAnswers
 from turnout.serving.protocols.http.chat.told import Told
 from turnout.serving.protocols.http.chat.upstream import Upstream, UpstreamFailed
 from turnout.serving.service.service import RouterService
@@ -46,7 +48,9 @@ class ChatPaths:
         self._settings = settings
         self._bodies = Bodies(MAX_BODY_BYTES)
         self._upstream = Upstream(settings.upstream)
-        self._flow = Flow(service, self._upstream, self_check=settings.self_check)
+        calling = Calling(self._upstream, service.metrics)
+        self._flow = Flow(service, self._upstream, calling, self_check=settings.self_check)
+        self._second = SecondAnswers(calling, service.answering.lifecycle, settings.upstream_timeout_s)
         self._reporting: set[asyncio.Task[None]] = set()
         self._watched = service.watched("http.chat", self._behaviour)
 
@@ -96,9 +100,12 @@ class ChatPaths:
         return answered
 
     async def close(self) -> None:
-        """Close the connections to the upstream, once the last outcomes are handed in."""
+        """Close the connections to the upstream, once the last outcomes are handed in; second answers are given up."""
         if self._reporting:
-            await asyncio.wait(self._reporting, timeout=REPORT_S)
+            _, late = await asyncio.wait(self._reporting, timeout=REPORT_S)
+            for one in late:
+                one.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
         await self._upstream.close()
 
     async def _behaviour(self, asked: Asked, call: HttpCall) -> Response:
@@ -119,14 +126,24 @@ class ChatPaths:
         return response
 
     async def _report(self, told: Told) -> None:
-        """Hand in what became of each call, of a stream once it has ended; the caller does not wait for the disk."""
+        """Hand in what became of each call, of a stream once it has ended; the caller does not wait for the disk.
+
+        Then the other model answers, where exploration wants both: only a decision log has a use for that.
+        """
         if told.streaming is not None:
             with contextlib.suppress(TimeoutError):  # its caller left before it began
                 left_s = told.asked.deadline_s - time.monotonic()
                 await asyncio.wait_for(told.streaming.wait(), max(0.0, left_s) + REPORT_S)
-        for raw in told.outcomes():
+        n_reported = len(told.calls)
+        await self._hand_in(told, 0)
+        if self._service.answering.decision_log is not None:
+            await self._second.obtain(told)
+            await self._hand_in(told, n_reported)
+
+    async def _hand_in(self, told: Told, since: int) -> None:
+        for raw, answer in told.outcomes(since):
             with contextlib.suppress(Exception):  # counted by the spool; a report is worth no failure
-                await self._service.outcomes.take_in(raw, time.monotonic() + REPORT_S)
+                await self._service.outcomes.take_in(raw, time.monotonic() + REPORT_S, answer)
 
 
 def _error(status: int, message: str, code: str) -> Response:

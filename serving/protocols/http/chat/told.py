@@ -11,7 +11,7 @@ from typing import Any
 from turnout.serving.gateways.completions import summed_usage
 from turnout.serving.protocols.http.chat.asked import Asked
 from turnout.serving.wire.asking import Routed
-from turnout.serving.wire.asking_check import Judged
+from turnout.serving.wire.asking_check import AnswerItem, Judged
 from turnout.serving.wire.outcome import OutcomeFields, outcome_request
 
 
@@ -33,6 +33,7 @@ class Told:
 
     Attributes:
         streaming: set once the body of a stream has ended; None where the answer came whole.
+        answers: what either tier answered, where exploration wants both: the log keeps them as it keeps prompts.
     """
 
     asked: Asked
@@ -40,6 +41,7 @@ class Told:
     judged: Judged | None = None
     calls: list[Call] = field(default_factory=list)
     streaming: asyncio.Event | None = None
+    answers: dict[str, AnswerItem] = field(default_factory=dict)
 
     @property
     def usage(self) -> dict[str, Any] | None:
@@ -49,6 +51,13 @@ class Told:
     def used(self, usage: Any) -> None:
         """Take in the usage of the last call, which a stream says at its end."""
         self.calls[-1] = dataclasses.replace(self.calls[-1], usage=usage)
+
+    def keep(
+        self, tier: str, completion: Any, latency_ms: float | None = None, self_check: float | None = None
+    ) -> None:
+        """Take in what a tier answered, where exploration wants both answers; nothing of others is held."""
+        if self.routed.wants_both and self.asked.dialect.is_answer(completion):
+            self.answers[tier] = self.asked.dialect.answer_item(completion, latency_ms, self_check)
 
     def headers(self, model: str) -> dict[str, str]:
         """Return the headers of an answer that comes from this model."""
@@ -64,16 +73,21 @@ class Told:
             "verdict": None if judged is None else judged.verdict,
             "p-match-checked": None if judged is None else judged.p_match,
             "head": None if judged is None else judged.head,
+            "wants-both": "true" if routed.wants_both else None,
             "fallback-reason": routed.fallback_reason or (None if judged is None else judged.fallback_reason),
             "calls": ",".join(f"{call.model}={call.result}" for call in self.calls),
         }
         return {f"x-turnout-{name}": _plain(value) for name, value in said.items() if value not in (None, "")}
 
-    def outcomes(self) -> Iterator[bytes]:
-        """Return the bytes of a `ReportOutcomeRequest` for each call, self-checks marked as such."""
-        for call in self.calls:
-            fields: OutcomeFields = {"tier": call.tier, "model": call.model, "bundle": self.routed.bundle}
+    def outcomes(self, since: int = 0) -> Iterator[tuple[bytes, AnswerItem | None]]:
+        """Return the bytes of a `ReportOutcomeRequest` for each call, with what the model answered where it is kept.
+
+        Args:
+            since: number of calls that were reported before. Self-checks are marked as such.
+        """
+        for call in self.calls[since:]:
             item = self.asked.item
+            fields: OutcomeFields = {"tier": call.tier, "model": call.model, "bundle": self.routed.bundle}
             fields |= {"tenant": item.tenant, "session_id": item.session_id, "task": item.task}
             if call.is_self_check:
                 fields["self_check"] = True
@@ -82,7 +96,9 @@ class Told:
             if call.latency_ms is not None:
                 fields["latency_ms"] = call.latency_ms
             fields |= _counted(call.usage)
-            yield bytes(outcome_request(item.request_id, fields).SerializeToString())
+            is_answer = call.result == "ok" and not call.is_self_check
+            answer = self.answers.get(call.tier) if is_answer else None
+            yield bytes(outcome_request(item.request_id, fields).SerializeToString()), answer
 
 
 def _counted(usage: Any) -> OutcomeFields:

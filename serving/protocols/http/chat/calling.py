@@ -1,0 +1,79 @@
+"""Calls of the upstream on behalf of one request: the weak model with what signals there are, and every call counted.
+
+`Told` in, which takes each call; replies out.
+"""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from turnout.serving.observe.metrics import ServerMetrics
+from turnout.serving.protocols.http.chat.dialects import Body
+from turnout.serving.protocols.http.chat.told import Call, Told
+from turnout.serving.protocols.http.chat.upstream import Reply, Upstream
+
+REFUSES_S = 600.0
+"""How long a model that refused log-probabilities is not asked for them again."""
+REFUSES_SIGNALS = frozenset({400, 422})
+
+
+class Calling:
+    """Calls the upstream, and remembers which models give no log-probabilities."""
+
+    def __init__(self, upstream: Upstream, metrics: ServerMetrics) -> None:
+        """Take who answers, and what counts."""
+        self._upstream = upstream
+        self._metrics = metrics
+        self._refusing: dict[str, float] = {}
+
+    async def whole(self, told: Told, body: Body, model: str, deadline_s: float) -> Reply:
+        """Return a whole reply of a model to a body; raises `UpstreamFailed` where there is none by the deadline."""
+        asked = told.asked
+        return await self._upstream.call(
+            "POST", asked.dialect.path, {**body, "model": model}, asked.headers, deadline_s
+        )
+
+    async def weak(self, told: Told, body: Body, model: str, deadline_s: float) -> Reply | None:
+        """Return the weak model's answer with what signals there are; None where it gave none, which is counted then.
+
+        Raises:
+            UpstreamFailed: no reply by the deadline.
+        """
+        speaks = told.asked.dialect
+        own = told.asked.wants_logprobs or speaks.forbids_logprobs(body)  # the caller's own word, asked once
+        bodies = [] if self._refuses(model) and not own else [speaks.with_signals(body)]
+        bodies += [] if own else [speaks.without_signals(body)]
+        for number, asks in enumerate(bodies):
+            reply = await self.whole(told, asks, model, deadline_s)
+            if reply.is_ok:
+                if number:
+                    self._refusing[model] = time.monotonic() + REFUSES_S
+                return reply
+            self.count(told, "weak", model, str(reply.status), latency_ms=reply.latency_ms)
+            if reply.status not in REFUSES_SIGNALS:
+                return None
+        return None
+
+    def count(
+        self,
+        told: Told,
+        tier: str,
+        model: str,
+        result: str,
+        usage: Any = None,
+        latency_ms: float | None = None,
+        *,
+        is_self_check: bool = False,
+    ) -> None:
+        """Count a call, and tell what became of it."""
+        told.calls.append(Call(tier, model, result, usage, latency_ms, is_self_check))
+        self._metrics.upstream(tier, result)
+
+    def unasked(self, tier: str) -> None:
+        """Count a call that was wanted and can't be made."""
+        self._metrics.upstream(tier, "unasked")
+
+    def _refuses(self, model: str) -> bool:
+        """Whether a model refused to give log-probabilities a while ago: asking is a call that every TRY waits for."""
+        return self._refusing.get(model, 0.0) > time.monotonic()

@@ -1,0 +1,100 @@
+"""The other model's answer, where exploration wants both: asked for once the caller has his, and kept for training.
+
+    caller's answer, whole or streamed to its end ---> other model, whole ---> outcome of each in the spool
+
+`Told` in, one call more in it. Nobody waits for it, no failure of it reaches anybody, and few run at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Literal
+
+from turnout.serving.errors import UnknownName
+from turnout.serving.protocols.http.chat.calling import Calling
+from turnout.serving.protocols.http.chat.told import Told
+from turnout.serving.protocols.http.chat.upstream import UpstreamFailed
+from turnout.serving.service.lifecycle import Lifecycle
+
+MAX_AT_ONCE = 16
+"""Of one worker: 100 requests a second, of which 5 % want both, at 3 s each. One that hangs holds no more."""
+MAX_BYTES = 64 << 20
+"""Of the bodies that those calls hold together: one with pictures may have 50 MiB."""
+
+OtherTier = Literal["weak", "strong"]
+
+
+class SecondAnswers:
+    """Obtains second answers, a bounded number at once."""
+
+    def __init__(self, calling: Calling, lifecycle: Lifecycle, within_s: float) -> None:
+        """Take who calls, whose models they are, and how long one may take."""
+        self._calling = calling
+        self._lifecycle = lifecycle
+        self._within_s = within_s
+        self._n_running = self._n_bytes = 0
+
+    async def obtain(self, told: Told) -> None:
+        """Have the other model answer, where exploration wanted that and nobody asked it yet.
+
+        What can't be asked, for its state at the vendor or for want of room, is counted as `unasked`.
+        """
+        tier = other_tier(told)
+        if tier is None:
+            return
+        body = told.asked.dialect.repeated(told.asked.body)
+        model = self._model(told, tier)
+        with self._room(told.asked.n_bytes) as has_room:
+            if body is None or model is None or not has_room:
+                self._calling.unasked(tier)
+                return
+            try:
+                await self._ask(told, tier, model, body)
+            except UpstreamFailed as failed:
+                self._calling.count(told, tier, model, failed.why)
+
+    async def _ask(self, told: Told, tier: OtherTier, model: str, body: dict[str, object]) -> None:
+        deadline_s = time.monotonic() + self._within_s
+        if tier == "weak":
+            reply = await self._calling.weak(told, body, model, deadline_s)
+            if reply is None:
+                return
+        else:
+            reply = await self._calling.whole(told, body, model, deadline_s)
+        if not reply.is_ok:
+            self._calling.count(told, tier, model, str(reply.status), None, reply.latency_ms)
+            return
+        completion = reply.json()
+        self._calling.count(told, tier, model, "ok", completion.get("usage"), reply.latency_ms)
+        told.keep(tier, completion, reply.latency_ms)
+
+    def _model(self, told: Told, tier: OtherTier) -> str | None:
+        """Return the other model of the pair that the request was routed in; None where the bundle is gone by now."""
+        try:
+            pair = self._lifecycle.lineup.find(told.routed.bundle).manifest.pair
+        except UnknownName:
+            return None
+        return pair.weak if tier == "weak" else pair.strong
+
+    @contextlib.contextmanager
+    def _room(self, n_bytes: int) -> Iterator[bool]:
+        if self._n_running >= MAX_AT_ONCE or self._n_bytes + n_bytes > MAX_BYTES:
+            yield False
+            return
+        self._n_running += 1
+        self._n_bytes += n_bytes
+        try:
+            yield True
+        finally:
+            self._n_running -= 1
+            self._n_bytes -= n_bytes
+
+
+def other_tier(told: Told) -> OtherTier | None:
+    """Return the tier that is yet to be asked; None where both were, or where the caller got no whole answer."""
+    asked = {call.tier for call in told.calls if not call.is_self_check}
+    if not told.routed.wants_both or len(asked) != 1 or asked != told.answers.keys():
+        return None
+    return "strong" if "weak" in asked else "weak"

@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -90,3 +91,16 @@ def training_run(tmp_path_factory: pytest.TempPathFactory, encoder: EncoderModel
             kept.write_bytes(pickle.dumps(run_training(folder, encoder, 1500)))
         run: TrainingRun = pickle.loads(kept.read_bytes())  # written above
         return run
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """Return Debian's Chromium, or skip; it holds the event loop, so that no test of the module may run another."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("chromium not found; install it by: make system-deps")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()

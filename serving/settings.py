@@ -43,6 +43,8 @@ class ServerSettings:
             `unix:/path` of a socket, for callers on this machine that its folder lets in, and for one worker.
         http: `host:port` of the HTTP port, which needs the extra `http`; empty for none. As `listen`, anything but
             loopback needs TLS or `insecure_public`.
+        page: whether `GET /` at the HTTP port is a page to try a prompt on. It is open; what it shows stands behind the
+            tokens.
         http_head_s: how long a request line with its headers may take over HTTP, and the first request of a connection.
         http_keep_alive_s: how long a connection over HTTP may be idle between requests. Let gateways keep theirs
             shorter, or give more here: a request on its way to a connection that this side closes is lost.
@@ -110,6 +112,7 @@ class ServerSettings:
 
     listen: str = DEFAULT_LISTEN
     http: str = ""
+    page: bool = True
     http_head_s: float = 10.0
     http_keep_alive_s: float = 20.0
     max_http_connections: int = 4096

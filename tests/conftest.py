@@ -6,6 +6,7 @@ import fcntl
 import logging
 import os
 import pickle
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -117,3 +118,16 @@ def blank_figures(training_run: TrainingRun) -> Iterator[None]:  # noqa: ARG001 
     """Draw nothing in the reports of this file's runs; the run that all files share is drawn."""
     with no_drawings():
         yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[object]:
+    """Return Debian's Chromium, or skip; it holds the event loop, so that no test of the module may run another."""
+    program = shutil.which("chromium")
+    if program is None:
+        pytest.skip("chromium not found; install it by: make system-deps")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield started
+        started.close()

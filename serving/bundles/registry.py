@@ -4,19 +4,21 @@
     models/<name>/CURRENT       the version in service, one line
     models/encoders/<name>/     an encoder (reserved name)
 
-Looked up in `$TURNOUT_MODELS`, then beside `serving/` (`models/` in a checkout, `turnout/_models/` in an installed
-wheel).
+Looked up in `$TURNOUT_MODELS`, then beside `serving/` (`models/` in a checkout), then in the package `turnout_models`,
+which has a wheel of its own: what only calls a server needs none of its 48 MB.
 """
 
 from __future__ import annotations
 
 import os
+from importlib.util import find_spec
 from pathlib import Path
 
 from turnout.serving.errors import BundleRefused
 
 CURRENT = "CURRENT"
 ENCODERS = "encoders"
+PACKAGE = "turnout_models"
 DEFAULT_NAME = "gpt-4o_gpt-4o-mini"
 """The bundle that ships: trained on real outcomes of that pair."""
 
@@ -27,13 +29,20 @@ def models_folder() -> Path:
     Raises:
         BundleRefused: there is none in any of the places.
     """
-    beside = Path(__file__).resolve().parents[2]
     explicit = os.environ.get("TURNOUT_MODELS")
-    places = [Path(explicit)] if explicit else [beside / "models", beside / "_models"]
+    places = [Path(explicit)] if explicit else [Path(__file__).resolve().parents[2] / "models", *_installed()]
     for place in places:
         if place.is_dir():
             return place
-    raise BundleRefused(f"no models folder; looked in {', '.join(map(str, places))}; name a bundle with --bundle")
+    raise BundleRefused(
+        f"no models folder; looked in {', '.join(map(str, places))}; name a bundle with --bundle, or "
+        "install what ships: pip install ./serving/deploy/models in the checkout, or the wheel turnout_models"
+    )
+
+
+def _installed() -> list[Path]:
+    spec = find_spec(PACKAGE)
+    return [] if spec is None else [Path(place) for place in spec.submodule_search_locations or ()]
 
 
 def locate(bundle: Path | None = None, name: str = DEFAULT_NAME) -> Path:

@@ -88,6 +88,12 @@ COMMANDS: dict[str, tuple[Group, str, str]] = {
 """Every command: its group, where it stands, and its line in the list; the page of one command is its docstring."""
 
 
+OF_SERVE = frozenset(
+    {"grpc_reflection", "numpy", "onnxruntime", "packaging", "prometheus_client", "rich", "tokenizers"}
+)
+"""Modules of the extra `serve`; what else may be missing is of `train`."""
+
+
 def option_name(field: str) -> str:
     """Return the option of a field, without its dashes; the words of a choice are named likewise."""
     return OPTION_NAMES.get(field, field).lower().replace("_", "-")
@@ -200,10 +206,8 @@ def main() -> None:
         missing = _missing_module(error)
         if missing is None:
             raise
-        print(
-            f"turnout: this command needs {missing}; {how_to_install('train')}",
-            file=sys.stderr,
-        )
+        extra = "serve" if missing.partition(".")[0] in OF_SERVE else "train"
+        print(f"turnout: this command needs {missing}; {how_to_install(extra)}", file=sys.stderr)
         sys.exit(EXIT_USAGE)
 
 

@@ -125,6 +125,10 @@ class Featurizer:
         buckets, counts = hash_ngrams(_ends(ids, LEXICAL_HEAD, LEXICAL_TAIL))
         return Features(self._encoder_ids(ids), buckets, counts, structural_features(prompt, text, ids.size))
 
+    def read(self, text: str) -> str:
+        """Return the part of a prompt's text that is read: without harness text, of long ones head and tail."""
+        return head_and_tail(self._strip(text))
+
     def ngrams(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the hashed uni- and bigrams of any text, an answer's for example, as `Features` has a prompt's."""
         ids = np.array(self._word_pieces(head_and_tail(text)), dtype=np.int64)

@@ -1,7 +1,8 @@
 """Graph parts: what stands inside a router graph, each as a graph of its own.
 
 Comes in: the bytes of `router.onnx`, the whole cascade with the encoder inside an `If`. Goes out: the encoder alone,
-for prompts that the fast head has answered; the fast head alone, which answers without waiting for an encoder's turn.
+for prompts that the fast head has answered; the fast head alone, which answers without waiting for an encoder's turn;
+constants by their names.
 
 The graph is taken apart by a descriptor of ONNX's wire format with the few fields that this needs; all others pass
 through unread, weights as bytes. So serving needs no package that writes graphs.
@@ -37,6 +38,7 @@ _FIELDS: dict[str, tuple[tuple[str, int, _Field.Type.ValueType, bool, str], ...]
     ),
     "Attribute": (("name", 1, _STRING, False, ""), ("g", 6, _MESSAGE, False, "Graph")),
     "Value": (("name", 1, _STRING, False, ""), ("type", 2, _BYTES, False, "")),
+    "Tensor": (("name", 8, _STRING, False, ""), ("raw_data", 9, _BYTES, False, "")),
 }
 """Name, number, type, whether repeated, and message of the fields of onnx.proto that are read."""
 
@@ -79,6 +81,16 @@ def fast_graph(graph: bytes) -> bytes | None:
     branches = {one.name: one.g for one in stages.attribute}
     branches["then_branch"].CopyFrom(branches["else_branch"])
     return bytes(model.SerializeToString())
+
+
+def tensors(graph: bytes, names: Iterable[str]) -> dict[str, bytes]:
+    """Return the bytes, little-endian, of those constants of a graph that have these names; none of no graph."""
+    try:
+        found = (_Tensor.FromString(raw) for raw in _Model.FromString(graph).graph.initializer)
+        wanted = frozenset(names)
+        return {one.name: one.raw_data for one in found if one.name in wanted}
+    except DecodeError:
+        return {}
 
 
 def _is_cascade(node: Any) -> bool:
@@ -125,4 +137,4 @@ def _messages() -> dict[str, Any]:
 
 
 _CLASSES = _messages()
-_Model, _Graph, _Value = _CLASSES["Model"], _CLASSES["Graph"], _CLASSES["Value"]
+_Model, _Graph, _Value, _Tensor = (_CLASSES[name] for name in ("Model", "Graph", "Value", "Tensor"))

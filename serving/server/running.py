@@ -18,7 +18,6 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 import grpc
-import uvloop
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
 from turnout.serving.access.access import TokenGate
@@ -38,6 +37,7 @@ from turnout.serving.protocols.ext_proc.adding import add_ext_proc
 from turnout.serving.protocols.looking import ListedHealth, add_reflection
 from turnout.serving.server.compacting import Compacting
 from turnout.serving.server.connections import transport_options
+from turnout.serving.server.loop import fast_loop
 from turnout.serving.server.observing import Observation, announce, keep_sampling, observation
 from turnout.serving.server.orders import ready_line
 from turnout.serving.server.soundness import Soundness
@@ -264,7 +264,7 @@ def run(sources: Sources, settings: ServerSettings, observe: ObserveSettings) ->
 
     Prints one line to stdout when ready; raises what `turnout.serving.server.launching.serve` does.
     """
-    with observation(observe) as observed, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+    with observation(observe) as observed, asyncio.Runner(loop_factory=fast_loop()) as runner:
         runner.run(_serve_until_signal(Lifecycle(sources, observed.metrics), settings, observed))
         observed.close()
         leave(EXIT_OK)

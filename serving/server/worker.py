@@ -18,10 +18,9 @@ import signal
 import sys
 from typing import BinaryIO
 
-import uvloop
-
 from turnout.serving.errors import EXIT_OK, TurnoutError
 from turnout.serving.observe.logs import set_up_logging
+from turnout.serving.server.loop import fast_loop
 from turnout.serving.server.observing import Observation, observation
 from turnout.serving.server.orders import (
     STACKS_SIGNAL,
@@ -53,7 +52,7 @@ def main() -> int:
         faulthandler.register(STACKS_SIGNAL, reports, all_threads=True)
         try:
             unexposed = dataclasses.replace(order.observe, metrics="")  # the supervisor shows all workers' metrics
-            with observation(unexposed) as observed, asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            with observation(unexposed) as observed, asyncio.Runner(loop_factory=fast_loop()) as runner:
                 runner.run(_serve(order, reports, observed))
                 observed.close()
                 leave(EXIT_OK)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,19 +64,6 @@ class Watched:
 
     def move_to(self, position: Position) -> None:
         self.page.locator("#threshold").fill(str(position.at))
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[object]:
-    """Return Debian's Chromium, or skip."""
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("chromium not found; install it by: make system-deps")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
-        yield started
-        started.close()
 
 
 @pytest.fixture

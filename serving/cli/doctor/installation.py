@@ -17,7 +17,9 @@ from turnout.serving.cli.doctor.finding import Finding, fail, ok, warn
 from turnout.serving.errors import how_to_install
 
 DISTRIBUTION = "turnout"
-SHOWN_EXTRAS = ("otel", "train", "encoders")
+SHOWN_EXTRAS = ("http", "otel", "train", "encoders")
+NEEDED = "serve"
+"""Without this extra there is no command line that could say so; it is checked as what must be there."""
 _PYPROJECT = Path(turnout.serving.__file__).resolve().parents[1] / "pyproject.toml"
 
 
@@ -30,7 +32,7 @@ def declared_requirements(pyproject: Path = _PYPROJECT) -> tuple[str, list[Requi
     if project.get("name") == DISTRIBUTION:  # not what some other package left among the installed ones
         lines = list(project["dependencies"])
         for extra, more in project.get("optional-dependencies", {}).items():
-            lines += [f'{line}; extra == "{extra}"' for line in more]
+            lines += [f'{line}{" and" if ";" in line else ";"} extra == "{extra}"' for line in more]
         return project["requires-python"], [Requirement(line) for line in lines]
     metadata = importlib.metadata.metadata(DISTRIBUTION)
     lines = metadata.get_all("Requires-Dist") or []
@@ -41,10 +43,10 @@ def check_installation(declared: tuple[str, list[Requirement]] | None = None) ->
     """Check Python, every dependency of serving, and which extras are complete."""
     python, requirements = declared or declared_requirements()
     yield _check_python(python)
-    base = [requirement for requirement in requirements if not _extras_of(requirement)]
+    base = [one for one in requirements if one.marker is None or one.marker.evaluate({"extra": NEEDED})]
     troubles = [trouble for requirement in base if (trouble := _trouble(requirement))]
     if troubles:
-        yield fail("dependencies", "; ".join(troubles), how_to_install())
+        yield fail("dependencies", "; ".join(troubles), how_to_install(NEEDED))
     else:
         yield ok("dependencies", f"{len(base)} packages within their ranges")
     for extra in SHOWN_EXTRAS:
@@ -73,7 +75,7 @@ def _check_extra(extra: str, requirements: list[Requirement]) -> Finding:
 def _extras_of(requirement: Requirement) -> set[str]:
     if requirement.marker is None:
         return set()
-    return {extra for extra in (*SHOWN_EXTRAS, "dev") if _holds_only_with(requirement, extra)}
+    return {extra for extra in (NEEDED, *SHOWN_EXTRAS, "dev") if _holds_only_with(requirement, extra)}
 
 
 def _holds_only_with(requirement: Requirement, extra: str) -> bool:
@@ -83,7 +85,11 @@ def _holds_only_with(requirement: Requirement, extra: str) -> bool:
 
 def _trouble(requirement: Requirement) -> str:
     """Return what is wrong with an installed package; empty when nothing is."""
-    if requirement.marker is not None and not _extras_of(requirement) and not requirement.marker.evaluate():
+    if (
+        requirement.marker is not None
+        and not _extras_of(requirement)
+        and not requirement.marker.evaluate({"extra": ""})
+    ):
         return ""
     try:
         version = Version(importlib.metadata.version(requirement.name))

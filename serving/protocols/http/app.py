@@ -1,4 +1,4 @@
-"""The paths of the HTTP port: decisions, health, metrics, the bundle's report.
+"""The paths of the HTTP port: decisions, health, metrics, the bundle's report, a page to try a prompt.
 
     body -> size, token, deadline -> room -> bytes of a RouteRequest -> RouterService.decide -> JSON
 
@@ -23,6 +23,7 @@ from starlette.routing import Route
 from turnout.serving.access.access import admit
 from turnout.serving.access.tokens import TokensFile
 from turnout.serving.observe.calls import Behaviour
+from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.protocols.http.bodies import Bodies, Room, TooLarge, while_there
 from turnout.serving.protocols.http.calls import (
     OWN_TOKEN,
@@ -36,6 +37,7 @@ from turnout.serving.protocols.http.calls import (
 from turnout.serving.protocols.http.pages import metrics_page, report_page
 from turnout.serving.protocols.http.route_json import read_check, read_route, write_message
 from turnout.serving.protocols.http.systemone import read_systemone, request_of, write_systemone
+from turnout.serving.protocols.http.trying import Unlike, WordsDesk, read_words, try_page
 from turnout.serving.service.service import RouterService
 from turnout.serving.service.status import Failure, failure_of
 from turnout.serving.settings import ServerSettings
@@ -63,24 +65,31 @@ class HttpPaths:
         self._check = service.watched("http.check", self._behaviour(self._decide_check))
         self._chat = _chat_paths(service, settings) if settings.upstream else None
         self._systemone = service.watched("http.systemone", self._behaviour(self._decide_systemone))
+        self._words = service.watched("http.words", self._behaviour(self._look_at_words))
+        self._words_desk = WordsDesk()
+        self._model = service.watched("http.model", service.describe_model)
 
     def app(self) -> Starlette:
         """Return the application."""
         route = self._guarded("Route", self._answer(self._route, lambda response, _: write_message(response)))
         check = self._guarded("Check", self._answer(self._check, lambda response, _: write_message(response)))
         systemone = self._guarded("Route", self._answer(self._systemone, self._write_systemone))
+        words = self._guarded("Route", self._answer(self._words, lambda answer, _: answer))
         report = self._guarded("DescribeModel", self._with_room(self._report))
         return Starlette(
             routes=[
                 Route("/v1/route", route, methods=["POST"]),
                 Route("/v1/check", check, methods=["POST"]),
                 Route("/v1/systemone", systemone, methods=["POST"]),
+                Route("/v1/words", words, methods=["POST"]),
+                Route("/v1/model", self._guarded("DescribeModel", self._with_room(self._describe))),
                 Route("/healthz", self._healthz),
                 Route("/readyz", self._readyz),
                 Route("/metrics", self._guarded(None, self._with_room(self._metrics))),
                 Route("/report", _to_report),
                 Route("/report/{path:path}", report),
                 *([] if self._chat is None else self._chat_routes(self._chat)),
+                *([Route("/", self._open(self._with_room(self._try)))] if self._settings.page else []),
             ],
             exception_handlers={HTTPException: _no_such_call},
         )
@@ -118,6 +127,12 @@ class HttpPaths:
         call.asked = read_systemone(body)
         return await self._service.decide(request_of(call.asked.state), call.deadline_s)
 
+    async def _look_at_words(self, body: bytes, _: HttpCall) -> Unlike:
+        self._service.check_warm()
+        asked = read_words(body)
+        lineup = self._service.answering.lifecycle.lineup
+        return await self._words_desk.answer(asked.text, lineup.find(asked.bundle).bundle)
+
     def _write_systemone(self, response: Any, call: HttpCall) -> Any:
         pair = self._service.answering.lifecycle.lineup.default.manifest.pair
         return write_systemone(call.asked, response, (pair.weak, pair.strong))
@@ -125,10 +140,18 @@ class HttpPaths:
     def _guarded(self, method: str | None, page: Page, header: str = "authorization") -> Page:
         """Return a page behind the tokens, whose failures are statuses of the contract, without text of a request."""
 
-        async def guarded(request: Request) -> Response:
+        async def admitted(request: Request) -> Response:
+            if self._tokens is not None:
+                admit(self._tokens, request.headers.getlist(header), method)
+            return await page(request)
+
+        return self._open(admitted)
+
+    def _open(self, page: Page) -> Page:
+        """Return a page for everybody, whose failures are statuses likewise."""
+
+        async def answered(request: Request) -> Response:
             try:
-                if self._tokens is not None:
-                    admit(self._tokens, request.headers.getlist(header), method)
                 return await page(request)
             except CallFailed as failed:
                 return error_response(failed.failure)
@@ -137,7 +160,7 @@ class HttpPaths:
             except Exception as error:  # noqa: BLE001  # whatever it is, its text must not reach the caller
                 return error_response(failure_of(error))
 
-        return guarded
+        return answered
 
     def _answer(self, behaviour: Behaviour, write: Write) -> Page:
         async def answer(request: Request) -> Response:
@@ -160,6 +183,14 @@ class HttpPaths:
 
     async def _readyz(self, _: Request) -> Response:
         return PlainTextResponse("ready\n") if self._service.is_ready else PlainTextResponse("not ready\n", 503)
+
+    async def _try(self, _: Request) -> Response:
+        return try_page()
+
+    async def _describe(self, request: Request) -> Response:
+        asked = pb.DescribeModelRequest(bundle=request.query_params.get("bundle", ""))
+        call = HttpCall(request.headers.items(), None)
+        return json_response(write_message(await self._model(asked.SerializeToString(), call)))
 
     async def _metrics(self, _: Request) -> Response:
         return await asyncio.to_thread(metrics_page, self._service.metrics)

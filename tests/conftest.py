@@ -27,6 +27,15 @@ settings.load_profile("turnout")
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 
 
+LISTED = Path(__file__).with_name("longest_first.txt")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; pytest-randomly has shuffled the rest."""
+    place = {LISTED.parent / name: at for at, name in enumerate(LISTED.read_text().splitlines())}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
+
+
 @pytest.fixture(autouse=True)
 def logging_as_it_was() -> Iterator[None]:
     """Take away the handlers of commands that a test ran in this process: their streams are closed by the next."""

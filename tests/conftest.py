@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from tests.builders import tiny_bundle
 from tests.running import ServerProcess, server_process
-from tests.training.runs import TrainingRun, fewer_bootstraps, no_drawings, run_training
+from tests.training.runs import TrainingRun, fewer_bootstraps, light_run, run_training
 from turnout.serving.bundles.bundle import Bundle, load_bundle
 from turnout.serving.bundles.registry import find_encoder
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, EncoderModel, load_encoder
@@ -26,6 +26,15 @@ settings.load_profile("turnout")
 
 # Each test process has a core. Processes of joblib's beside it took two seconds of imports each and saved nothing.
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
+
+
+LISTED = Path(__file__).with_name("longest_first.txt")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest files; pytest-randomly has shuffled the rest."""
+    place = {LISTED.parent / name: at for at, name in enumerate(LISTED.read_text().splitlines())}
+    items.sort(key=lambda item: place.get(item.path, len(place)))
 
 
 @pytest.fixture(autouse=True)
@@ -114,9 +123,9 @@ def training_run(shared_folder: Path, dense_cache: Path, encoder: EncoderModel) 
 
 
 @pytest.fixture(scope="module")
-def blank_figures(training_run: TrainingRun) -> Iterator[None]:  # noqa: ARG001  # made before, with its figures
-    """Draw nothing in the reports of this file's runs; the run that all files share is drawn."""
-    with no_drawings():
+def light_runs(training_run: TrainingRun) -> Iterator[None]:  # noqa: ARG001  # made before, as a whole
+    """Make the runs of this file light ones; the run that all files share is whole."""
+    with light_run():
         yield
 
 

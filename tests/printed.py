@@ -17,6 +17,18 @@ LIMIT_S = 900
 """The blocks fit a learning curve and a router; others may be at work on the cores."""
 
 
+UNTIL_SERVING = """python - <<'PYTHON'
+import time, grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from turnout.serving.wire.route import SERVICE_NAME
+check = health_pb2_grpc.HealthStub(grpc.insecure_channel("127.0.0.1:50151")).Check
+asked = health_pb2.HealthCheckRequest(service=SERVICE_NAME)
+while check(asked, timeout=180, wait_for_ready=True).status != health_pb2.HealthCheckResponse.SERVING:
+    time.sleep(0.1)
+PYTHON
+"""
+
+
 def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
     return re.findall(rf"^```({'|'.join(languages)})\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
@@ -46,7 +58,7 @@ def script_of(page: str, upstream: str) -> str:
     ]
     script = "\n".join(["set -euo pipefail", "trap 'kill $(jobs -p) 2>/dev/null || true' EXIT", *steps])
     script = script.replace(UPSTREAM, upstream)
-    script = script.replace("sleep 5", "sleep 20")  # other tests run beside
+    script = script.replace("sleep 5\n", UNTIL_SERVING)  # other tests run beside: five seconds may be too few
     for address in PORTS:
         script = script.replace(address, f"127.0.0.1:{free_port()}")
     return script

@@ -17,6 +17,7 @@ from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.evaluation.evaluate import evaluate, measure, paired_difference
 from turnout.training.evaluation.two_looks import judge_two_looks
 from turnout.training.fit import select
+from turnout.training.learn import flow
 from turnout.training.learn.learn import TrainSettings
 from turnout.training.learn.train import Trained, train
 from turnout.training.progress import Reporter
@@ -61,9 +62,10 @@ def fewer_candidates() -> Iterator[None]:
 
 
 @contextmanager
-def no_drawings() -> Iterator[None]:
-    """Leave the figures of reports blank, for runs whose report nobody reads: they take a fifth of a run."""
+def light_run() -> Iterator[None]:
+    """Compare 60 rows of graph and Python path, not 500, and leave figures blank, where neither is looked at."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "PARITY_ROWS", 60)
         patch.setattr(draw, "save", lambda *_: Drawn(b"", b"<svg/>", "<svg/>"))
         yield
 

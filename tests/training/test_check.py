@@ -17,7 +17,7 @@ from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from tests.checkers import tiny_checker_graph
-from tests.training.runs import QUIET, no_drawings
+from tests.training.runs import QUIET, light_run
 from turnout.serving.bundles.bundle import CHECKER, GOLDEN_CHECKS, Bundle, load_bundle
 from turnout.serving.errors import BundleRefused
 from turnout.serving.router.answer import Answer, Signals
@@ -241,7 +241,7 @@ def checked(
 ) -> tuple[Path, Bundle]:
     folder = tmp_path_factory.mktemp("check")
     log = log_with_answers(folder / "log.parquet")
-    with no_drawings():
+    with light_run():
         train(find_logs([str(log)]), folder / "bundle", encoder, chosen, QUIET)
     return log, load_bundle(folder / "bundle")
 
@@ -358,7 +358,7 @@ def test_recalibration_puts_the_second_look_right_again_and_keeps_its_regression
 ):
     _, parent = checked
     log = log_with_answers(tmp_path / "new.parquet", 700, 7, drift=1.5)
-    with no_drawings():
+    with light_run():
         found = recalibrate(
             parent,
             find_logs([str(log)]),
@@ -388,7 +388,7 @@ def test_recalibration_on_rows_without_answers_says_so_and_leaves_the_second_loo
     _, parent = checked
     log = log_with_answers(tmp_path / "new.parquet", 300, 8, has_answers=False)
     heard = Heard()
-    with no_drawings():
+    with light_run():
         recalibrate(parent, find_logs([str(log)]), tmp_path / "again", encoder, RecalibrateSettings(), heard)
     assert any(line.startswith("No second look: 0 rows with the weak model's answer") for line in heard.lines)
     again = load_bundle(tmp_path / "again")
@@ -419,7 +419,7 @@ def test_cap_on_waiting_is_kept_by_every_policy(
     log, bundle = checked
     free = bundle.manifest.policy("max_worse=0.05").checked.share_escalated
     settings = replace(chosen, name="capped", max_wait_twice=free / 2)
-    with no_drawings():
+    with light_run():
         train(find_logs([str(log)]), tmp_path / "bundle", encoder, settings, QUIET)
     capped = load_bundle(tmp_path / "bundle").manifest
     shares = [policy.checked.share_escalated for policy in capped.policies if policy.checked is not None]

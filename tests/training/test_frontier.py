@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from tests.training.runs import QUIET, TrainingRun
 from turnout.serving.bundles.bundle import Pair
+from turnout.training.assess import frontier
 from turnout.training.assess.frontier import (
     UNIONS,
     FrontierPoint,
@@ -19,22 +21,22 @@ from turnout.training.assess.frontier import (
 from turnout.training.dataset.dataset import load_dataset
 from turnout.training.encoders.embeddings import embed
 from turnout.training.encoders.encoders import EncoderModel
-from turnout.training.progress import Reporter
 from turnout.training.report.frontier import write_frontier
-from turnout.training.sample.sample import write_sample
-
-QUIET = Reporter(quiet=True)
 
 
 @pytest.fixture(scope="module")
-def points(tmp_path_factory: pytest.TempPathFactory, encoder: EncoderModel) -> list[FrontierPoint]:
+def points(
+    training_run: TrainingRun, tmp_path_factory: pytest.TempPathFactory, encoder: EncoderModel, dense_cache: Path
+) -> list[FrontierPoint]:
     log: Path = tmp_path_factory.mktemp("frontier") / "log.jsonl"
-    write_sample(log, 600, 5)
+    log.write_bytes(b"".join(training_run.log.read_bytes().splitlines(keepends=True)[:600]))
     data = load_dataset([log], Pair(), None, 0.0, QUIET).dataset
-    table = embed([record.prompt for record in data.records], encoder, cache_dir=None)
+    table = embed([record.prompt for record in data.records], encoder, cache_dir=dense_cache, harness_rules=1)
     renamed = msgspec.structs.replace(encoder.card, name="the same again")
     encoders = [(encoder, table), (EncoderModel(renamed, encoder.graph, encoder.tokenizer_json), table)]
-    return measure_frontier(FrontierRows.of(data, np.arange(len(data.rows))), encoders, 0, QUIET)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(frontier, "N_TIMED", 40)  # parts differ by a hundred times
+        return measure_frontier(FrontierRows.of(data, np.arange(len(data.rows))), encoders, 0, QUIET)
 
 
 def test_each_union_has_one_point_and_each_encoder_its_own(points: list[FrontierPoint]):

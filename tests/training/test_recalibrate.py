@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from tests.log_builders import write_log
-from tests.training.runs import QUIET, TrainingRun
+from tests.training.runs import QUIET, TrainingRun, light_run
 from turnout.serving.bundles.bundle import GRAPH, SEEN_GROUPS, TOKENIZER, Bundle, Pair, load_bundle
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.prompt import prompt_from_json
@@ -81,10 +81,13 @@ def recalibrated(
     parent: Bundle,
     new_log: Path,
     encoder: EncoderModel,
+    dense_cache: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Trained:
     assert before
-    return recalibrate(parent, [new_log], tmp_path_factory.mktemp("new") / "bundle", encoder, SETTINGS, QUIET)
+    settings = replace(SETTINGS, cache_dir=dense_cache)
+    with light_run():
+        return recalibrate(parent, [new_log], tmp_path_factory.mktemp("new") / "bundle", encoder, settings, QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -172,11 +175,11 @@ def test_figures_are_cross_fitted_and_stand_beside_the_parents(recalibrated: Tra
 
 
 def test_ranking_figures_are_those_of_the_raw_log_odds_and_not_of_five_maps_pooled(
-    recalibrated: Trained, parent: Bundle, linear: LinearRouter, new_log: Path, encoder: EncoderModel
+    recalibrated: Trained, parent: Bundle, linear: LinearRouter, new_log: Path, encoder: EncoderModel, dense_cache: Path
 ):
     data = load_dataset([new_log], Pair(), None, 0.0, QUIET).dataset
     kept = np.flatnonzero(~seen_rows(parent, data))
-    table = embed([data.rows[row].record.prompt for row in kept], encoder, cache_dir=None)
+    table = embed([data.rows[row].record.prompt for row in kept], encoder, cache_dir=dense_cache)
     expected = roc_auc_score(data.match[kept], linear.log_odds(table)[1])
     assert recalibrated.evaluation.auroc == pytest.approx(expected, abs=1e-9)
     low, high = recalibrated.evaluation.intervals["auroc"]

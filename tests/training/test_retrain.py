@@ -83,7 +83,12 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(training_run: TrainingRun, encoder: EncoderModel, tmp_path_factory: pytest.TempPathFactory) -> Story:
+def story(
+    training_run: TrainingRun,
+    encoder: EncoderModel,
+    tmp_path_factory: pytest.TempPathFactory,
+    light_runs: None,  # noqa: ARG001  # those of the story
+) -> Story:
     return Story(tmp_path_factory.mktemp("story"), training_run, encoder)
 
 
@@ -206,8 +211,9 @@ def test_challenger_that_misses_one_check_is_published_and_not_put_into_service(
 
 def test_forced_promotion_says_so_in_the_bundle(story: Story, training_run: TrainingRun, tmp_path: Path):
     entry = registry(tmp_path / "models", training_run)
-    settings = replace(story.settings, is_forced=True, limits=Limits(latency_ms=0.0))
-    done = retrain([story.first_log], entry, None, story.encoder, settings, QUIET)
+    log = write_log(tmp_path / "log.jsonl", later_rows(450, 73, first_day=0))
+    settings = replace(story.settings, is_forced=True, may_lose_second_look=True, limits=Limits(latency_ms=0.0))
+    done = retrain([log], entry, None, story.encoder, settings, QUIET)
     assert done.is_promoted
     assert entry.current() == done.manifest.version
     found = read_manifest(done.folder)

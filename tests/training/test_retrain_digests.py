@@ -56,7 +56,12 @@ class Story:
 
 
 @pytest.fixture(scope="module")
-def story(training_run: TrainingRun, encoder: EncoderModel, tmp_path_factory: pytest.TempPathFactory) -> Story:
+def story(
+    training_run: TrainingRun,
+    encoder: EncoderModel,
+    tmp_path_factory: pytest.TempPathFactory,
+    light_runs: None,  # noqa: ARG001  # that of the story
+) -> Story:
     folder = tmp_path_factory.mktemp("digests")
     entry = registry(folder / "models", training_run)
     champion = entry.current()

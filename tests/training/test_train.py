@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.log_builders import flat_row, gateway_row
-from tests.training.runs import QUIET, SEED, TrainingRun, fewer_candidates
+from tests.training.runs import QUIET, SEED, TrainingRun, fewer_candidates, light_run
 from turnout.serving.bundles.bundle import GOLDEN, GOLDEN_CHECKS, GRAPH, SEEN_GROUPS, Bundle, Pair, load_bundle
 from turnout.serving.decision.decision import decide
 from turnout.serving.decision.routes import MAX_ESTIMATED_TOKENS
@@ -234,12 +234,11 @@ def test_failed_write_leaves_the_earlier_predictions(training_run: TrainingRun, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["in.jsonl", "out.parquet"]
 
 
-@pytest.mark.usefixtures("blank_figures")
 def test_second_run_gives_the_same_router_and_another_salt(
     training_run: TrainingRun, encoder: EncoderModel, tmp_path: Path
 ):
     settings = replace(training_run.settings, learning_curve=False)
-    with fewer_candidates():
+    with fewer_candidates(), light_run():
         second = train([training_run.log], tmp_path / "second", encoder, settings, QUIET)
     for name in (GRAPH, GOLDEN):
         assert (tmp_path / "second" / name).read_bytes() == (training_run.bundle / name).read_bytes()

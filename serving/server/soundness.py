@@ -1,4 +1,4 @@
-"""Whether this worker's model still answers: a run that does not end takes it out of service, and stops its heartbeat.
+"""Whether both looks of this worker answer: a run that does not end takes it out of service and stops its heartbeat.
 
     once a second: the same run as long as that? -> health NOT_SERVING, ready 0, no beat -> the supervisor replaces it
 
@@ -23,11 +23,32 @@ MODEL_S = 10.0
 _log = logging.getLogger("turnout.server")
 
 
+class _Watched:
+    """One thread: which run it is at, and for how long that has had the CPU."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._silence = Silence(os.getpid(), clock)
+        self._job = 0
+
+    @property
+    def seconds(self) -> float:
+        return self._silence.seconds
+
+    def look(self, job: int) -> bool:
+        """Take note of the run that it is at, 0 for none; return whether that still may end."""
+        is_same_run = bool(job) and job == self._job
+        self._job = job
+        self._silence.tick(counts=is_same_run)
+        if not is_same_run:
+            self._silence.reset()
+        return self._silence.seconds < MODEL_S * (1.0 if self._silence.is_measured else UNMEASURED)
+
+
 class Soundness:
-    """Looks after the thread of the model.
+    """Looks after the threads of both looks.
 
     Attributes:
-        is_sound: whether the model answered, or was idle, when last looked at.
+        is_sound: whether both answered, or were idle, when last looked at.
     """
 
     def __init__(
@@ -36,12 +57,11 @@ class Soundness:
         serving: Callable[[bool], Awaitable[None]],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Take what runs the model, and what tells health whether it is served."""
+        """Take what runs the looks, and what tells health whether they are served."""
         self.is_sound = True
         self._service = service
         self._serving = serving
-        self._job = 0
-        self._silence = Silence(os.getpid(), clock)
+        self._watched = {name: _Watched(clock) for name in service.answering.jobs}
 
     async def watch(self) -> None:
         """Look once a second, until cancelled or the server drains."""
@@ -52,7 +72,7 @@ class Soundness:
             await self.look()
 
     async def beat(self, beat: Callable[[], None]) -> None:
-        """Call `beat` once a second while the model is sound, until cancelled."""
+        """Call `beat` once a second while both looks are sound, until cancelled."""
         while True:
             if self.is_sound:
                 beat()
@@ -60,20 +80,16 @@ class Soundness:
 
     async def look(self) -> None:
         """Look once, and say what has changed."""
-        before, self._job = self._job, self._service.answering.model_job
-        is_same_run = bool(self._job) and before == self._job
-        self._silence.tick(counts=is_same_run)
-        if not is_same_run:
-            self._silence.reset()
-        limit_s = MODEL_S * (1.0 if self._silence.is_measured else UNMEASURED)
-        if (is_sound := self._silence.seconds < limit_s) != self.is_sound:
-            self.is_sound = is_sound
-            await self._tell(is_sound)
+        jobs = self._service.answering.jobs
+        stuck = [name for name, one in self._watched.items() if not one.look(jobs[name])]
+        if (not stuck) != self.is_sound:
+            self.is_sound = not stuck
+            await self._tell(stuck)
 
-    async def _tell(self, is_sound: bool) -> None:
-        if is_sound:
-            _log.warning("the model answers again")
-        else:
-            _log.error("the model has been at one run for %.0f s and is out of service", self._silence.seconds)
-        self._service.ready(is_ready=is_sound)
-        await self._serving(is_sound)
+    async def _tell(self, stuck: list[str]) -> None:
+        for name in stuck:
+            _log.error("%s has been at one run for %.0f s: out of service", name, self._watched[name].seconds)
+        if not stuck:
+            _log.warning("both looks answer again")
+        self._service.ready(is_ready=not stuck)
+        await self._serving(not stuck)

@@ -87,7 +87,7 @@ class Answering:
         self._model_thread = ModelThread(self.admission.observe, early_exit=settings.early_exit)
         self._fast_lane = FastLane(is_open=settings.early_exit)
         self._checks = Admission(settings.max_queue_items, settings.max_tenant_share, lifecycle.metrics.refused)
-        self._check_thread = ModelThread(self._checks.observe, early_exit=settings.early_exit)
+        self._check_thread = ModelThread(self._checks.observe, early_exit=settings.early_exit, name="turnout-check")
 
     @property
     def model_calls(self) -> int:
@@ -95,9 +95,9 @@ class Answering:
         return self._fast_lane.calls + self._model_thread.calls
 
     @property
-    def model_job(self) -> int:
-        """Number of what the thread of the model is at now; 0 when it is idle."""
-        return self._model_thread.job
+    def jobs(self) -> dict[str, int]:
+        """Numbers of what the threads of both looks are at now; 0 for one that is idle."""
+        return {"the model": self._model_thread.job, "the second look": self._check_thread.job}
 
     @property
     def _logs_features(self) -> bool:

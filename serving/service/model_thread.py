@@ -72,14 +72,14 @@ class ModelThread:
         job: number of what the thread is at now; 0 when it is idle.
     """
 
-    def __init__(self, observe: Callable[[float], None], *, early_exit: bool) -> None:
-        """Start nothing yet; `observe` takes the seconds of each run, on the thread that ran it."""
+    def __init__(self, observe: Callable[[float], None], *, early_exit: bool, name: str = "turnout-model") -> None:
+        """Start nothing yet; `observe` takes the seconds of each run, on the thread that ran it, called `name`."""
         self.calls = 0
         self.job = 0
         self._n_jobs = 0
         self._observe = observe
         self._early_exit = early_exit
-        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="turnout-model")
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name)
         self._last_ended_ns = 0
 
     async def ask(self, ask: Ask) -> Predicted:

@@ -5,18 +5,23 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.checkers import with_second_look
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import NOT_SERVING, SERVING, health_of, server_in_loop
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.client import AsyncRouter
+from turnout.serving.router.checker import Checked, CheckerModel
 from turnout.serving.server import heartbeat, soundness, worker
 from turnout.serving.server.heartbeat import SILENT_S, STARTING_S, Pulse, Thread
 from turnout.serving.server.orders import Beat
 from turnout.serving.server.stacks import places
+from turnout.serving.wire.asking_check import AnswerItem
 
 PID = 7
 ASLEEP = Thread(0.0, 0.0, is_ready=False)
@@ -147,6 +152,48 @@ def test_run_of_the_model_that_does_not_end_takes_the_server_out_of_service_unti
             beating.cancel()
 
     asyncio.run(check())
+
+
+def test_a_second_look_that_does_not_end_takes_the_server_out_of_service_until_it_does(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(soundness, "MODEL_S", 0.5)
+    monkeypatch.setattr(soundness, "BEAT_S", 0.1)
+    beats: list[int] = []
+    gate = threading.Event()
+
+    class Gated(CheckerModel):
+        def __init__(self, checker: CheckerModel) -> None:
+            self.checker = checker
+
+        def check(self, *asked: Any) -> Checked:
+            gate.wait(120)
+            return self.checker.check(*asked)
+
+    async def check() -> None:
+        checked = with_second_look(bundle)
+        assert checked.checker is not None
+        served = dataclasses.replace(checked, checker=Gated(checked.checker))
+        async with server_in_loop(served) as (server, address), AsyncRouter(address, timeout_s=60) as router:
+            beating = asyncio.create_task(server.soundness.beat(lambda: beats.append(1)))
+            routed = await router.route(text="hello there", can_check=True)
+            assert routed.action == "try"
+            asking = asyncio.create_task(router.check(AnswerItem(text="Paris."), routed, text="hello there"))
+            await until(lambda: not server.soundness.is_sound and not server.service.is_ready)
+            assert await asyncio.to_thread(health_of, address) == NOT_SERVING
+            n_beats = len(beats)
+            await asyncio.sleep(0.5)
+            assert len(beats) <= n_beats + 1
+            gate.set()
+            await asking
+            await until(lambda: server.service.is_ready)
+            assert await asyncio.to_thread(health_of, address) == SERVING
+            beating.cancel()
+
+    with caplog.at_level("WARNING", "turnout.server"):
+        asyncio.run(check())
+    assert any(line.startswith("the second look has been at one run") for line in caplog.messages)
+    assert not any(line.startswith("the model has been") for line in caplog.messages)
 
 
 def test_stacks_become_one_line_with_those_that_work_first():

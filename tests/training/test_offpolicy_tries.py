@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.training.tries_world import LOGGED, TriedWorld, candidate
+from tests.training.tries_world import LOGGED, SecondLook, Thresholds, TriedWorld, another_look, candidate
 from turnout.training.offpolicy.replay import ALL_STRONG, AS_LOGGED, PolicyReplay, replay
 from turnout.training.offpolicy.rows import LoggedRows
 from turnout.training.offpolicy.savings.quality import quality
@@ -42,20 +42,31 @@ def test_intervals_hold_the_truth_of_every_kind_of_policy(name: str):
     assert one.score_lost.low - 0.004 < strong - score < one.score_lost.high + 0.004
 
 
+ANOTHERS = {
+    "its own threshold": (0.5, 0.97, 0.6),
+    "accepts less": (0.5, 0.97, 0.85),
+    "accepts more": (0.5, 0.97, 0.3),
+    "tries less": (0.75, 0.97, 0.7),
+}
+"""Policies of another second look than the log's."""
+CASES = [*((thresholds, None) for thresholds in TARGETS.values()), *((one, another_look) for one in ANOTHERS.values())]
+
+
 @pytest.mark.bench
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", TARGETS)
-def test_intervals_hold_the_truth_as_often_as_they_say(name: str):
+@pytest.mark.parametrize(("thresholds", "look"), CASES, ids=[*TARGETS, *(f"another: {name}" for name in ANOTHERS)])
+def test_intervals_hold_the_truth_as_often_as_they_say(thresholds: Thresholds, look: SecondLook | None):
     world, n_logs = TriedWorld(), 200
-    truth = world.truth(TARGETS[name])
+    truth = world.truth(thresholds) if look is None else world.truth(thresholds, look=look)
     held = dict.fromkeys([f"{what} {estimator}" for what in ("score", "usd") for estimator in NAMES], 0)
     for seed in range(n_logs):
-        one = replayed(world.log(1500, seed), TARGETS[name])
+        rows = world.log(1500, seed)
+        one = replay(rows, [candidate(rows, thresholds, look)]).policies[2]
         for what, figures, true in (("score", one.score, truth[0]), ("usd", one.usd_per_1k, 1000 * truth[1])):
             for estimator in NAMES:
                 found = getattr(figures, estimator)
                 held[f"{what} {estimator}"] += found.low < true < found.high
-    print(f"{name}: " + ", ".join(f"{what} {100 * n / n_logs:.1f} %" for what, n in held.items()))
+    print(f"{thresholds}: " + ", ".join(f"{what} {100 * n / n_logs:.1f} %" for what, n in held.items()))
     for what, n in held.items():
         assert stats.binomtest(n, n_logs, 0.95).pvalue > 0.001, (what, n)
 
@@ -123,3 +134,32 @@ def test_quality_as_served_counts_the_strong_answer_of_an_escalation():
     assert found.score_lost.low < (chance[:, 1] - served).mean() < found.score_lost.high
     worse = rows.served_weak * (1 - chance[:, 0]) * chance[:, 1]
     assert found.made_worse.low < worse.mean() < found.made_worse.high
+
+
+@pytest.mark.parametrize("name", ANOTHERS)
+def test_intervals_hold_the_truth_of_another_second_look(name: str):
+    """Its verdicts differ both ways at any threshold: of a stricter one the pairs tell, with their propensity."""
+    world = TriedWorld(both=0.2)
+    rows = world.log(8000, seed=13)
+    one = replay(rows, [candidate(rows, ANOTHERS[name], another_look)]).policies[2]
+    score, usd = world.truth(ANOTHERS[name], look=another_look)
+    assert one.unknown == 0
+    for estimator in NAMES:
+        found = getattr(one.score, estimator)
+        assert found.low - 0.004 < score < found.high + 0.004, (estimator, found, score)
+    assert one.usd_per_1k.dr.value == pytest.approx(1000 * usd, rel=0.05)
+
+
+def test_another_second_look_is_unknown_where_nobody_ever_asked_for_both():
+    rows = TriedWorld(both=0.0).log(1000, seed=5)
+    one = replay(rows, [candidate(rows, (0.5, 0.97, 0.3), another_look)]).policies[2]
+    assert one.unknown == int(rows.tries.chose_try.sum())
+
+
+def test_another_second_look_that_read_no_answer_is_unknown():
+    rows = TriedWorld(both=0.2).log(1000, seed=5)
+    blind = candidate(rows, (0.5, 0.97, 0.3), another_look)
+    verdicts = replace(blind.verdicts, is_read=np.zeros(len(rows), dtype=bool))
+    one = replay(rows, [replace(blind, verdicts=verdicts)]).policies[2]
+    assert one.unknown == int(rows.tries.chose_try.sum())
+    assert one.share_escalated is None

@@ -5,10 +5,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from tests.training.spools import NOON_S, check, compacted, decision, sealed
+from tests.builders import tiny_bundle
+from tests.checkers import checked_folder
+from tests.training.spools import NOON_S, check, compacted, decision, outcome, sealed
+from turnout.serving.bundles.bundle import load_bundle, read_manifest
+from turnout.serving.decision.judging import look_again
+from turnout.serving.router.answer import Answer, Signals
+from turnout.serving.router.prompt import Prompt
+from turnout.serving.spool.check import packed
+from turnout.training.offpolicy.candidates import Scored, candidates, named_policies, scored_by
 from turnout.training.offpolicy.log import read_decisions
+from turnout.training.offpolicy.replay import replay
 from turnout.training.offpolicy.rows import logged_rows
 from turnout.training.offpolicy.savings.spend import spend_of
 
@@ -80,3 +90,73 @@ def test_what_a_draw_moved_from_a_try_is_known_by_the_threshold_that_it_missed(t
     assert rows.tries.chose_try.tolist() == [True, False, True]
     assert rows.tries.was_tried.tolist() == [False, False, True]
     assert rows.propensity_of_try.tolist() == pytest.approx([0.9, 0.9, 1.0])
+
+
+SURE, UNSURE = packed([-0.01, -0.02]), packed([-2.0, -3.0])
+
+
+def scored(folder: Path, bundle: Path, *records: Any) -> Scored:
+    """Return what a bundle says of a spool's decisions."""
+    sealed(folder / "spool", records)
+    log = folder / "spool"
+    rows = logged_rows(read_decisions(log))
+    return scored_by(rows, bundle, read_manifest(bundle), lambda: read_decisions(log, with_texts=True))
+
+
+def tried(request_id: str, bundle: str = "old/1", **fields: Any) -> Any:
+    return decision(request_id, bundle=bundle, action="try", can_check=True, text="hello there", **fields)
+
+
+def test_answers_that_another_bundle_checked_are_shown_to_this_ones_second_look(tmp_path: Path):
+    bundle = checked_folder(tmp_path / "tiny")
+    found = scored(
+        tmp_path,
+        bundle,
+        *(tried(name) for name in "abcd"),
+        tried("e", bundle="tiny/1"),
+        check("a", bundle="old/1", verdict="escalate", token_logprobs=SURE),
+        check("b", bundle="old/1", verdict="accept", token_logprobs=UNSURE),
+        check("c", bundle="old/1", text=None, kept="digest"),
+        check("d", bundle="old/1", text=" ", token_logprobs=SURE),
+        check("e", bundle="tiny/1", p_match_checked=0.66, text=None, kept="digest"),
+    )
+    loaded = load_bundle(bundle)
+    expected = [
+        look_again(loaded, Prompt("hello there"), Answer(f"The answer to {name}."), Signals(tokens)).p_match
+        for name, tokens in (("a", (-0.01, -0.02)), ("b", (-2.0, -3.0)))
+    ]
+    assert found.p_checked[:2].tolist() == pytest.approx(expected)
+    assert found.is_read.tolist() == [True, True, False, True, True]
+    assert found.is_own.tolist() == [False, False, False, False, True]
+    assert np.isnan(found.p_checked[[2, 3]]).all()
+    assert found.p_checked[4] == 0.66
+    assert (found.rescored, found.rechecked, found.unread) == (4, 3, 1)
+    (one,) = candidates(found, named_policies(loaded.manifest, []))
+    assert one.verdicts is not None
+    assert one.verdicts.accepts.tolist() == [True, False, False, False, False]
+    assert one.tries is not None
+    assert one.tries.all()
+
+
+def test_a_bundle_without_a_second_look_reads_no_answer(tmp_path: Path):
+    bundle = tiny_bundle(tmp_path / "tiny")
+    found = scored(tmp_path, bundle, tried("a"), check("a", bundle="old/1", token_logprobs=SURE))
+    assert (found.rescored, found.rechecked) == (1, 0)
+
+
+def test_replay_values_another_second_look_and_says_what_it_could_not_read(tmp_path: Path):
+    bundle = checked_folder(tmp_path / "tiny")
+    records = []
+    for number in range(60):
+        name = str(number)
+        records.append(tried(name, p_match=0.5, wants_both=True, pair_propensity=1.0, other_model="gpt-4o"))
+        tokens = SURE if number % 3 else UNSURE
+        records.append(check(name, bundle="old/1", verdict="accept", token_logprobs=tokens))
+        records += [outcome(name, tier="weak", score=0.5), outcome(name, tier="strong", model="gpt-4o", score=1.0)]
+    found = scored(tmp_path, bundle, *records)
+    one = replay(found.rows, candidates(found, named_policies(read_manifest(bundle), []))).policies[2]
+    assert one.share_escalated == pytest.approx(1 / 3)
+    assert one.unknown == 0
+    assert one.score is not None
+    assert one.score.ips is not None
+    assert one.score.ips.value == pytest.approx(2 / 3 * 0.5 + 1 / 3)

@@ -6,12 +6,14 @@ callers that check would have written; discarded answers are judged less often t
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
+from scipy.special import expit, logit
 
 from turnout.training.arrays import Bools, Floats
+from turnout.training.offpolicy.observed import Verdicts
 from turnout.training.offpolicy.replay import Candidate
 from turnout.training.offpolicy.rows import LoggedRows, asked_propensity
 from turnout.training.offpolicy.tries import LoggedTries
@@ -20,6 +22,8 @@ LOGGED = (0.5, 0.97, 0.7)
 """t_strong, t_weak and t_accept of the policy of the day."""
 
 Thresholds = tuple[float, float, float]
+SecondLook = Callable[[Floats], Floats]
+"""From what the log's second look says of answers to what another one does."""
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,12 @@ class TriedWorld:
         """Return the log of some sessions."""
         return self._drawn(n_sessions, seed)[0]
 
-    def truth(self, thresholds: Thresholds, n_sessions: int = 200_000) -> tuple[float, float]:
-        """Return mean score and cost of a policy, no coin tossed."""
+    def truth(
+        self, thresholds: Thresholds, n_sessions: int = 200_000, look: SecondLook = lambda p_checked: p_checked
+    ) -> tuple[float, float]:
+        """Return mean score and cost of a policy, no coin tossed; `look` is what another second look says."""
         rows, chance, p_checked, usd = self._drawn(n_sessions, seed=2_000_000_000)
+        p_checked = look(p_checked)
         weak, tried = actions(rows.p_match, thresholds)
         accepts = p_checked >= thresholds[2]
         stays_weak = weak | (tried & accepts)
@@ -116,8 +123,17 @@ def actions(p_match: Floats, thresholds: Thresholds) -> tuple[Bools, Bools]:
     return weak, ~weak & (p_match >= thresholds[0])
 
 
-def candidate(rows: LoggedRows, thresholds: Thresholds) -> Candidate:
-    """Return a policy over three actions."""
+def another_look(p_checked: Floats) -> Floats:
+    """Return what a second look says that agrees with the log's by half, and knows nothing else of the answers."""
+    noise = np.random.default_rng(11).normal(size=len(p_checked))
+    return np.asarray(expit(0.4 + 0.7 * logit(p_checked) + noise))
+
+
+def candidate(rows: LoggedRows, thresholds: Thresholds, look: SecondLook | None = None) -> Candidate:
+    """Return a policy over three actions; of another second look than the log's, where one is given."""
     weak, tried = actions(rows.p_match, thresholds)
-    accepts = np.nan_to_num(rows.tries.p_checked, nan=-1.0) >= thresholds[2]
-    return Candidate("target", 0.9, weak | tried, tried, accepts, thresholds[2])
+    p_checked = rows.tries.p_checked if look is None else look(rows.tries.p_checked)
+    accepts = np.nan_to_num(p_checked, nan=-1.0) >= thresholds[2]
+    is_own = np.full(len(rows), look is None)
+    verdicts = Verdicts(accepts, thresholds[2], rows.tries.is_checked, is_own)
+    return Candidate("target", 0.9, weak | tried, tried, verdicts)

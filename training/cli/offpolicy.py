@@ -38,6 +38,7 @@ def replay_policy(
     """Say what other policies would have cost and lost on logged traffic, with intervals; it needs exploration.
 
     Policies over three actions are valued on what their callers had checked: tries, verdicts, discarded answers.
+    Answers that another bundle checked are shown to this one's second look, where the log kept them.
 
     Inverse propensity, self-normalised and doubly robust estimates, from decisions and reported outcomes alone.
 
@@ -62,10 +63,11 @@ def replay_policies(log: Path, policies: Sequence[str], bundle: Path | None, *, 
     with reporter.stage("Reading the log"):
         rows = rows_of(log)
     with reporter.stage("Replaying"):
-        scored = scored_by(rows, folder, manifest, lambda: read_decisions(log, with_prompts=True))
+        scored = scored_by(rows, folder, manifest, lambda: read_decisions(log, with_texts=True))
         found = replay(scored.rows, candidates(scored, wanted))
     if as_json:
-        counts = {"bundle": manifest.bundle_id, "rescored": scored.rescored, "unscored": scored.unscored}
+        counts: dict[str, object] = {"bundle": manifest.bundle_id, "rescored": scored.rescored}
+        counts |= {"unscored": scored.unscored, "rechecked": scored.rechecked, "unread": scored.unread}
         print(msgspec.json.encode(counts | msgspec.to_builtins(found)).decode())
         return
     console().print(_table(found))
@@ -144,6 +146,13 @@ def _notes(found: Replay, scored: Scored, bundle_id: str) -> list[str]:
             )
     if scored.rescored:
         notes.append(f"{scored.rescored} requests were decided by other bundles and scored anew by {bundle_id}")
+    if scored.rechecked:
+        notes.append(f"{scored.rechecked} answers were checked by other second looks, and are again by {bundle_id}'s")
+    if scored.unread and any(one.share_tried for one in found.policies[2:]):
+        notes.append(
+            f"{scored.unread} checked answers say nothing of {bundle_id}'s second look: others checked them, and their "
+            "texts were not kept (--log-decisions full)"
+        )
     if scored.unscored:
         notes.append(f"{scored.unscored} requests are left out: by other bundles, and their prompts were not kept")
     return notes

@@ -2,29 +2,42 @@
 
 Comes in: logged rows, the bundle, names of policies. Goes out: the rows that the bundle has a p_match for, and a
 `Candidate` a policy. Requests that this very bundle decided on are taken at the p_match that it logged; those of other
-bundles are scored anew, where the log kept their prompts.
+bundles are scored anew, where the log kept their prompts. So are checked answers, by the bundle's own second look.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from turnout.serving.bundles.bundle import NEVER, Manifest, Policy, load_bundle
+from turnout.serving.bundles.bundle import NEVER, Bundle, Manifest, Policy, load_bundle
 from turnout.serving.decision.decision import threshold_policy
+from turnout.serving.decision.judging import look_again
 from turnout.serving.errors import ModelFault, UnknownName
+from turnout.serving.router.answer import Answer, Signals
+from turnout.serving.router.checker import CheckHead
 from turnout.serving.router.prompt import Prompt
 from turnout.training.arrays import Bools, Floats
 from turnout.training.errors import DataRefused
+from turnout.training.offpolicy.observed import Verdicts
 from turnout.training.offpolicy.replay import Candidate
 from turnout.training.offpolicy.rows import LoggedRows
+from turnout.training.offpolicy.verdicts import ANSWERS
 
 OWN_THRESHOLD = "threshold="
+ROWS_AT_ONCE = 4096
+"""Whose texts are held as Python objects at a time."""
+TEXTS = (
+    *("prompt", "prompt_turns", "prompt_images", "prompt_tools", "prompt_wants_json"),
+    *ANSWERS.names,
+    "self_check",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +47,30 @@ class Scored:
     Attributes:
         rows: those with a p_match, and those that a rule decided.
         goes_strong: (n,) whether the bundle finds a row out of distribution.
-        rescored: rows scored anew, as another bundle had decided on them.
+        p_checked: (n,) what its second look says of the answers that were checked; NaN where nothing vouches for one.
+        is_read: (n,) whether that has read the answer.
+        is_own: (n,) whether it gave the log's verdict, or would have.
         unscored: rows left out, for want of their prompt.
+        rescored: rows scored anew, as another bundle had decided on them.
     """
 
     rows: LoggedRows
     goes_strong: Bools
+    p_checked: Floats
+    is_read: Bools
+    is_own: Bools
     rescored: int
     unscored: int
+
+    @property
+    def rechecked(self) -> int:
+        """Answers that another second look had checked, and this one did again."""
+        return int((self.is_read & ~self.is_own).sum())
+
+    @property
+    def unread(self) -> int:
+        """Answers that another second look had checked, and this one could not read."""
+        return int((self.rows.tries.is_checked & ~self.is_read).sum())
 
 
 def named_policies(manifest: Manifest, names: Sequence[str]) -> list[Policy]:
@@ -79,79 +108,121 @@ def _candidate(scored: Scored, policy: Policy) -> Candidate:
     is_tried = ~goes_weak & ((p_match >= checked.t_strong) | scored.goes_strong) & (checked.t_accept < NEVER)
     is_open = rows.tries.can_check & ~rows.is_ruled
     takes_weak = np.where(rows.tries.can_check, goes_weak | is_tried, takes_weak)
+    accepts = np.nan_to_num(scored.p_checked, nan=-1.0) >= checked.t_accept
     return Candidate(
         policy.name,
         policy.threshold,
         np.where(rows.is_ruled, rows.is_weak, takes_weak),
         is_tried & is_open,
-        np.nan_to_num(rows.tries.p_checked, nan=-1.0) >= checked.t_accept,
-        checked.t_accept,
+        Verdicts(accepts, checked.t_accept, scored.is_read, scored.is_own),
     )
 
 
 def scored_by(
-    rows: LoggedRows, folder: Path, manifest: Manifest, prompts: Callable[[], pa.Table], *, early_exit: bool = True
+    rows: LoggedRows, folder: Path, manifest: Manifest, texts: Callable[[], pa.Table], *, early_exit: bool = True
 ) -> Scored:
     """Return the rows with what a bundle says of them.
 
     Args:
         rows: of the log.
-        folder: of the bundle, which is opened only where other bundles decided.
+        folder: of the bundle, which is opened only where other bundles decided or checked.
         manifest: the bundle's.
-        prompts: reads the log's table again, with its texts.
+        texts: reads the log's table again, with its texts.
         early_exit: whether the fast head may answer.
 
     Raises:
         DataRefused: no row is left.
     """
     foreign = ~rows.is_ruled & (rows.bundle != manifest.bundle_id)
+    looker = np.where(rows.tries.is_checked, rows.tries.judged_by, rows.bundle)
+    is_own = np.asarray(looker == manifest.bundle_id)
+    is_read = rows.tries.is_checked & is_own
+    p_checked = np.where(is_read, rows.tries.p_checked, np.nan)
     p_match = np.where(foreign, np.nan, rows.p_match)
     goes_strong = rows.is_unfamiliar & ~foreign
-    if foreign.any():
-        _rescore(rows, foreign, folder, prompts(), p_match, goes_strong, early_exit=early_exit)
+    if (foreign | (rows.tries.is_checked & ~is_own)).any():
+        asking = _Asking(load_bundle(folder), rows, texts(), early_exit=early_exit)
+        asking.rescore(foreign, p_match, goes_strong)
+        asking.recheck(rows.tries.is_checked & ~is_own, p_checked, is_read)
     usable = rows.is_ruled | ~np.isnan(p_match)
     if not usable.any():
         raise DataRefused(
             f"no decision of the log is by {manifest.bundle_id}, and no prompt was kept to ask it again "
             "(--log-decisions full); name the bundle that decided with --bundle"
         )
-    tries = dataclasses.replace(rows.tries, chose_try=rows.tries.chose_try & ~foreign)  # judged by another second look
-    left = dataclasses.replace(rows, p_match=p_match, tries=tries).only(usable)
-    return Scored(left, goes_strong[usable], int((foreign & usable).sum()), int((~usable).sum()))
+    left = dataclasses.replace(rows, p_match=p_match).only(usable)
+    looks = goes_strong[usable], p_checked[usable], is_read[usable], is_own[usable]
+    return Scored(left, *looks, int((foreign & usable).sum()), int((~usable).sum()))
 
 
-def _rescore(
-    rows: LoggedRows,
-    foreign: Bools,
-    folder: Path,
-    table: pa.Table,
-    p_match: Floats,
-    goes_strong: Bools,
-    *,
-    early_exit: bool,
-) -> None:
-    """Fill `p_match` and `goes_strong` of foreign rows whose prompt was kept.
+class _Asking:
+    """Asks a bundle of prompts and answers that a log kept."""
 
-    The threshold that places the exit band is the bundle's default: it moves an answer by what the two heads differ.
-    """
-    kept = np.flatnonzero(foreign)
-    names = ("prompt", "prompt_turns", "prompt_images", "prompt_tools", "prompt_wants_json")
-    found = table.select(names).take(pa.array(rows.table_row[kept])).to_pylist()
-    texts = [(row, one) for row, one in zip(kept, found, strict=True) if one["prompt"] is not None]
-    if not texts:
-        return
-    bundle = load_bundle(folder)
-    threshold = bundle.manifest.policy("").threshold
-    for row, one in texts:
-        prompt = Prompt(
-            one["prompt"],
-            turns=one["prompt_turns"] or 1,
-            images=one["prompt_images"] or 0,
-            tools=one["prompt_tools"] or 0,
-            wants_json=bool(one["prompt_wants_json"]),
-        )
-        try:
-            prediction = bundle.model.predict(prompt, threshold, early_exit=early_exit)
-        except ModelFault:
-            continue
-        p_match[row], goes_strong[row] = prediction.p_match, prediction.is_out_of_distribution
+    def __init__(self, bundle: Bundle, rows: LoggedRows, table: pa.Table, *, early_exit: bool) -> None:
+        self._bundle = bundle
+        self._rows = rows
+        self._table = table
+        self._early_exit = early_exit
+
+    def rescore(self, which: Bools, p_match: Floats, goes_strong: Bools) -> None:
+        """Fill `p_match` and `goes_strong` of rows whose prompt was kept.
+
+        The threshold that places the exit band is the bundle's default: it moves an answer by what the heads differ.
+        """
+        threshold = self._bundle.manifest.policy("").threshold
+        for row, one in self._texts(which):
+            try:
+                prediction = self._bundle.model.predict(_prompt(one), threshold, early_exit=self._early_exit)
+            except ModelFault:
+                continue
+            p_match[row], goes_strong[row] = prediction.p_match, prediction.is_out_of_distribution
+
+    def recheck(self, which: Bools, p_checked: Floats, is_read: Bools) -> None:
+        """Fill `p_checked` and `is_read` of rows whose checked answer was kept, beside its prompt."""
+        if self._bundle.checker is None:
+            return
+        for row, one in self._texts(which):
+            if one["weak_response"] is None:
+                continue
+            answer, signals = _answer(one)
+            try:
+                found = None if answer.is_nothing else look_again(self._bundle, _prompt(one), answer, signals)
+            except ModelFault:  # the server fails, and its caller uses the strong model
+                found = None
+            is_read[row] = True
+            p_checked[row] = np.nan if found is None or found.head is CheckHead.NONE else found.p_match
+
+    def _texts(self, which: Bools) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Return the rows whose prompt was kept, with their texts."""
+        for start in range(0, len(which), ROWS_AT_ONCE):
+            places = start + np.flatnonzero(which[start : start + ROWS_AT_ONCE])
+            table = self._table.select(TEXTS).take(pa.array(self._rows.table_row[places]))
+            for row, one in zip(places.tolist(), table.to_pylist(), strict=True):
+                if one["prompt"] is not None:
+                    yield row, one
+
+
+def _prompt(one: dict[str, Any]) -> Prompt:
+    return Prompt(
+        one["prompt"],
+        turns=one["prompt_turns"] or 1,
+        images=one["prompt_images"] or 0,
+        tools=one["prompt_tools"] or 0,
+        wants_json=bool(one["prompt_wants_json"]),
+    )
+
+
+def _answer(one: dict[str, Any]) -> tuple[Answer, Signals]:
+    tokens, margins = one["weak_token_logprobs"], one["weak_top_margins"]
+    answer = Answer(
+        one["weak_response"],
+        tool_calls=one["weak_tool_calls"] or 0,
+        is_refusal=bool(one["weak_is_refusal"]),
+        finish_reason=one["weak_finish_reason"] or "",
+    )
+    return answer, Signals(
+        None if tokens is None else tuple(tokens),
+        one["weak_mean_logprob"],
+        one["self_check"],
+        None if margins is None else tuple(margins),
+    )

@@ -32,31 +32,32 @@ FEATURES = ("lexical_buckets", "lexical_counts", "structural", "feature_schema")
 NEEDED = frozenset({"created", "route", "model", "reason", "route_propensity"})
 
 
-def read_decisions(log: Path, *, with_prompts: bool = False) -> pa.Table:
+def read_decisions(log: Path, *, with_texts: bool = False) -> pa.Table:
     """Return all decisions of a log, in the order of its files, with the columns of `VERDICTS`.
 
     Columns that a file lacks are null.
 
     Args:
         log: folder of compacted logs, one of their files or folders, or a spool.
-        with_prompts: whether to read the texts as well, where they were kept.
+        with_texts: whether to read prompts and checked answers as well, where they were kept.
 
     Raises:
         DataRefused: there is no decision, or a file is no decision log.
     """
-    wanted = [name for name in DECISIONS.names if name not in FEATURES and (with_prompts or name not in PROMPT)]
+    wanted = [name for name in DECISIONS.names if name not in FEATURES and (with_texts or name not in PROMPT)]
     paths = _parquet_files(log)
     if paths:
-        table = with_verdicts(pa.concat_tables([_read(path, wanted) for path in paths]), stored_verdicts(log))
+        table = pa.concat_tables([_read(path, wanted) for path in paths])
+        verdicts = stored_verdicts(log)
     elif log.is_dir() and spool_files(log):
-        table = _from_spool(log, wanted)
+        table, verdicts = _from_spool(log, wanted)
     else:
         raise DataRefused(
             f"{log}: no decision log; expected the folder of turnout logs compact, a Parquet file of it, or a spool"
         )
     if not table.num_rows:
         raise DataRefused(f"{log}: no decision; turn the log on with turnout serve --spool FOLDER --log-decisions ...")
-    return _with_other_models(table)
+    return _with_other_models(with_verdicts(table, verdicts, with_answers=with_texts))
 
 
 def _with_other_models(table: pa.Table) -> pa.Table:
@@ -88,7 +89,7 @@ def _read(path: Path, wanted: Sequence[str]) -> pa.Table:
     return pa.table(columns, names=list(wanted))
 
 
-def _from_spool(folder: Path, wanted: Sequence[str]) -> pa.Table:
+def _from_spool(folder: Path, wanted: Sequence[str]) -> tuple[pa.Table, pa.Table]:
     decisions: list[DecisionRecord] = []
     outcomes: list[Outcome] = []
     checks: list[CheckRecord] = []
@@ -104,7 +105,7 @@ def _from_spool(folder: Path, wanted: Sequence[str]) -> pa.Table:
                 checks.append(decode_check(found.payload))
         except msgspec.MsgspecError:  # of a later version
             continue
-    return with_verdicts(_joined(decisions, outcomes).select(list(wanted)), verdicts_of(checks))
+    return _joined(decisions, outcomes).select(list(wanted)), verdicts_of(checks)
 
 
 def _joined(decisions: Sequence[DecisionRecord], outcomes: Iterable[Outcome]) -> pa.Table:

@@ -40,6 +40,29 @@ class Measure:
 
 
 @dataclass(frozen=True, slots=True)
+class Verdicts:
+    """What a candidate makes of the answers that the log checked.
+
+    Attributes:
+        accepts: (n,) whether it accepts; anything where it read none.
+        t_accept: what it accepts from; None where the verdicts are the log's own.
+        is_read: (n,) whether its second look has read the answer; False where the log has none.
+        is_own: (n,) whether that is the second look which gave the log's verdict: the two then differ by their
+            thresholds alone. Of another one nobody knows before the answer whether it will be the stricter.
+    """
+
+    accepts: Bools
+    t_accept: float | None
+    is_read: Bools
+    is_own: Bools
+
+    @classmethod
+    def of_the_log(cls, rows: LoggedRows, accepts: Bools, t_accept: float | None) -> Verdicts:
+        """Return verdicts of the second look that the log's are by."""
+        return cls(accepts, t_accept, rows.tries.is_checked, np.ones(len(rows), dtype=bool))
+
+
+@dataclass(frozen=True, slots=True)
 class Observed:
     """What is known, (n, 3): weak, strong, try.
 
@@ -65,22 +88,19 @@ class Observed:
         return Sample(rows.session[which], weight, np.where(known, self.outcome[at], 0.0), self.predicted[at])
 
 
-def observed_of(
-    rows: LoggedRows, measure: Measure, accepts: Bools, t_accept: float | None, *, predicts: bool = True
-) -> Observed:
+def observed_of(rows: LoggedRows, measure: Measure, verdicts: Verdicts, *, predicts: bool = True) -> Observed:
     """Return what is known of each action.
 
     Args:
         rows: of the log.
         measure: the outcome.
-        accepts: (n,) verdicts of the candidate on the answers that were checked.
-        t_accept: its accept threshold; None where the verdicts are the log's own.
+        verdicts: of the candidate on the answers that were checked.
         predicts: whether anybody reads what is predicted of tries.
     """
     tiers = [_tier(rows, measure, tier) for tier in (0, 1)]
     known, chance, can_know = (np.column_stack(columns) for columns in zip(*tiers, strict=True))
     outcome, predicted = measure.observed, measure.predicted
-    tried = _tried(rows, measure, accepts, t_accept)
+    tried = _tried(rows, measure, verdicts)
     of_tries = predicted_tries(rows, np.where(tried.is_known, tried.outcome, np.nan)) if predicts else tried.chance
     return Observed(
         np.column_stack([can_know, tried.can_know]),
@@ -115,31 +135,41 @@ class _Tried:
     outcome: Floats
 
 
-def _tried(rows: LoggedRows, measure: Measure, accepts: Bools, t_accept: float | None) -> _Tried:
+def _tried(rows: LoggedRows, measure: Measure, verdicts: Verdicts) -> _Tried:
     """Return what trying would have come to: P(tried) x P(the answer that the verdict shows was obtained | tried)."""
-    tries, both = rows.tries, rows.asked.all(axis=1)
-    is_stricter, is_looser = tries.accepted & ~accepts, ~tries.accepted & accepts
+    tries, both, accepts = rows.tries, rows.asked.all(axis=1), verdicts.accepts & verdicts.is_read
+    is_stricter = verdicts.is_read & tries.accepted & ~accepts
+    is_looser = verdicts.is_read & ~tries.accepted & accepts
     weak, strong = measure.observed[:, 0], np.where(both, measure.observed[:, 1], measure.after)
     shown = np.where(accepts, weak, strong)
     outcome = shown + np.where(accepts, 0.0, weak) + tries.self_check_usd if measure.adds_up else shown
-    was_checked = tries.was_tried & tries.is_checked
+    was_checked = tries.was_tried & tries.is_checked & verdicts.is_read
     is_obtained = was_checked & (~is_stricter | both)
     is_known = is_obtained & ~np.isnan(outcome)
     chance = rows.propensity_of_try * np.where(is_stricter, rows.pair_propensity, 1.0)
-    chance *= _share(was_checked, tries.was_tried) or 0.0
-    can_know = tries.chose_try & (rows.propensity_of_try > 0)
-    if t_accept is not None:
-        can_know &= (t_accept <= tries.accept_threshold) | (rows.pair_propensity > 0)
+    can_know = tries.chose_try & (rows.propensity_of_try > 0) & _can_tell(rows, verdicts, was_checked)
+    for look in (verdicts.is_own, ~verdicts.is_own):
+        chance[look] *= _share(was_checked & look, tries.was_tried & look) or 0.0
     for group in (is_stricter, is_looser, ~is_stricter & accepts & ~is_looser, ~accepts & ~is_stricter):
         share = _share(is_known & group, is_obtained & group)
         chance[group] *= 0.0 if share is None else share
-        if share or not (was_checked & group).any() or t_accept is None or not is_known.any():
+        if share or not (was_checked & group).any() or verdicts.t_accept is None or not is_known.any():
             continue
         if group is is_stricter:  # both answers were asked for, and nobody obtained the other one
-            can_know &= t_accept <= tries.accept_threshold
+            can_know &= verdicts.is_own & (verdicts.t_accept <= tries.accept_threshold)
         elif group is is_looser:
-            can_know &= t_accept >= tries.accept_threshold
+            can_know &= verdicts.is_own & (verdicts.t_accept >= tries.accept_threshold)
     return _Tried(can_know, is_known & can_know, chance, outcome)
+
+
+def _can_tell(rows: LoggedRows, verdicts: Verdicts, was_checked: Bools) -> Bools:
+    """(n,) whether the answer that a verdict shows could have been obtained, whatever the verdict turns out to be."""
+    if verdicts.t_accept is None:
+        return np.ones(len(rows), dtype=bool)
+    has_pair = rows.pair_propensity > 0
+    by_own = (verdicts.t_accept <= rows.tries.accept_threshold) | has_pair
+    by_another = has_pair & bool((was_checked & ~verdicts.is_own).any())
+    return np.asarray(np.where(verdicts.is_own, by_own, by_another))
 
 
 def _share(part: Bools, whole: Bools) -> float | None:

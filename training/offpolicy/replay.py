@@ -18,7 +18,7 @@ import numpy as np
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.offpolicy.answers import STRONG, WEAK
 from turnout.training.offpolicy.estimators import Estimate, Estimates, estimates, mean, robust_terms
-from turnout.training.offpolicy.observed import TRY, Measure, Observed, observed_of
+from turnout.training.offpolicy.observed import TRY, Measure, Observed, Verdicts, observed_of
 from turnout.training.offpolicy.outcome_model import predicted_scores, predicted_usd
 from turnout.training.offpolicy.rows import LoggedRows
 
@@ -39,16 +39,14 @@ class Candidate:
         threshold: over two tiers; None for none of one number.
         takes_weak: (n,) which rows it sends weak, tries among them.
         tries: (n,) which of them it has checked; None for none.
-        accepts: (n,) what it makes of the answers that the log checked; None without tries.
-        t_accept: what it accepts from; None for the log's own verdicts.
+        verdicts: on the answers that the log checked; None without tries.
     """
 
     name: str
     threshold: float | None
     takes_weak: Bools
     tries: Bools | None = None
-    accepts: Bools | None = None
-    t_accept: float | None = None
+    verdicts: Verdicts | None = None
 
     @property
     def column(self) -> Ints:
@@ -58,9 +56,10 @@ class Candidate:
 
     def observed(self, rows: LoggedRows, measure: Measure, *, predicts: bool = True) -> Observed:
         """Return what is known of each action's end under this policy."""
-        accepts = np.zeros(len(rows), dtype=bool) if self.accepts is None else self.accepts
+        none = np.zeros(len(rows), dtype=bool)
+        verdicts = Verdicts.of_the_log(rows, none, None) if self.verdicts is None else self.verdicts
         tries = self.tries is not None and bool(self.tries.any())
-        return observed_of(rows, measure, accepts, self.t_accept, predicts=predicts and tries)
+        return observed_of(rows, measure, verdicts, predicts=predicts and tries)
 
 
 class PolicyReplay(msgspec.Struct, frozen=True):
@@ -137,7 +136,8 @@ def replay(rows: LoggedRows, policies: Iterable[Candidate]) -> Replay:
     scores = _scores(rows)
     costs = _costs(rows)
     reference = Candidate(ALL_STRONG, 1.0, rows.is_ruled & rows.chose_weak)
-    own = Candidate(AS_LOGGED, None, rows.chose_weak, rows.tries.chose_try, rows.tries.accepted)
+    as_given = Verdicts.of_the_log(rows, rows.tries.accepted, None)
+    own = Candidate(AS_LOGGED, None, rows.chose_weak, rows.tries.chose_try, as_given)
     candidates = [own, reference, *policies]
     scored = _share_known(rows)
     return Replay(
@@ -224,15 +224,19 @@ def _seen(rows: LoggedRows, candidate: Candidate) -> tuple[Bools, Floats]:
 
 def _flips(rows: LoggedRows, candidate: Candidate) -> Bools:
     """(n,) whether a policy's verdict is another one than the log's."""
-    return rows.tries.accepted if candidate.accepts is None else candidate.accepts != rows.tries.accepted
+    if candidate.verdicts is None:
+        return rows.tries.accepted
+    return np.asarray(candidate.verdicts.is_read & (candidate.verdicts.accepts != rows.tries.accepted))
 
 
 def _share_escalated(rows: LoggedRows, candidate: Candidate) -> float | None:
-    shown = (candidate.column == TRY) & rows.tries.was_tried & rows.tries.is_checked
-    if candidate.accepts is None or not shown.any():
+    if candidate.verdicts is None:
+        return None
+    shown = (candidate.column == TRY) & rows.tries.was_tried & rows.tries.is_checked & candidate.verdicts.is_read
+    if not shown.any():
         return None
     weight = 1.0 / rows.propensity_of_try[shown]
-    return float(np.average(~candidate.accepts[shown], weights=weight))
+    return float(np.average(~candidate.verdicts.accepts[shown], weights=weight))
 
 
 def _estimates(rows: LoggedRows, column: Ints, observed: Observed | None, which: Bools) -> Estimates | None:

@@ -31,6 +31,19 @@ VERDICTS = pa.schema(
         ("checked_completion_tokens", pa.int64()),
     ]
 )
+ANSWERS = pa.schema(
+    [
+        ("weak_response", pa.string()),
+        ("weak_tool_calls", pa.int64()),
+        ("weak_is_refusal", pa.bool_()),
+        ("weak_finish_reason", pa.string()),
+        ("weak_token_logprobs", pa.list_(pa.float32())),
+        ("weak_top_margins", pa.list_(pa.float32())),
+        ("weak_mean_logprob", pa.float64()),
+    ]
+)
+"""The answers that were checked, for whoever checks them again; `VERDICTS` has their self-check."""
+
 _FROM = {
     "accept_threshold": "threshold",
     "check_reason": "reason",
@@ -43,7 +56,7 @@ _FROM = {
 
 _KEYS = ("id", "tenant", "prompt_digest", "created")
 _Row = dict[str, Any]
-_READ = (*_KEYS, *(_FROM.get(name, name) for name in VERDICTS.names))
+_READ = (*_KEYS, *(_FROM.get(name, name) for name in VERDICTS.names), *ANSWERS.names)
 
 
 def stored_verdicts(log: Path) -> pa.Table:
@@ -59,11 +72,11 @@ def verdicts_of(records: Sequence[CheckRecord]) -> pa.Table:
     return check_table(records).select(_READ)
 
 
-def with_verdicts(decisions: pa.Table, verdicts: pa.Table) -> pa.Table:
-    """Return the decisions with their verdicts."""
+def with_verdicts(decisions: pa.Table, verdicts: pa.Table, *, with_answers: bool = False) -> pa.Table:
+    """Return the decisions with their verdicts, and with the columns of `ANSWERS` where those are wanted."""
     keys = [name for name in _KEYS if name in decisions.column_names]
     found = _matched(decisions.select(keys).to_pylist(), sorted(verdicts.to_pylist(), key=lambda one: one["created"]))
-    for field in VERDICTS:
+    for field in (*VERDICTS, *(ANSWERS if with_answers else ())):
         name = _FROM.get(field.name, field.name)
         column = pa.array([None if one is None else one[name] for one in found], field.type)
         decisions = decisions.append_column(field, column)

@@ -47,7 +47,8 @@ SWITCHES = (
     Switch("huggingface_hub", "HF_HUB_DISABLE_TELEMETRY", "1", "library and version told to huggingface.co"),
 )
 """Looked through and found to send nothing of themselves: grpcio, prometheus-client, tokenizers (apart from
-`from_pretrained`, which we do not call), scikit-learn, matplotlib, pyarrow, openai (apart from the API asked)."""
+`from_pretrained`, which we do not call), scikit-learn, matplotlib, pyarrow, openai (apart from the API asked). Ray asks
+the clouds where it runs whatever its switch says: `training.pipeline.engine` starts none of the process that does."""
 
 
 def keep_quiet(environment: MutableMapping[str, str] = os.environ) -> None:

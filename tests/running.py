@@ -32,9 +32,10 @@ def serve_command(
     *options: object,
     lame_duck_s: float = 0.2,
     reflection: bool = False,
-    workers: int = 1,
+    workers: int = 0,
     spool: Path | None = None,
 ) -> list[str]:
+    """Return the command line of a server; in one process unless told how many workers, which starts sooner."""
     command = [
         sys.executable,
         "-m",
@@ -57,7 +58,7 @@ def serve_command(
 
 
 def run_to_exit(
-    folder: Path, listen: str = ANY_PORT, *options: object, workers: int = 1
+    folder: Path, listen: str = ANY_PORT, *options: object, workers: int = 0
 ) -> subprocess.CompletedProcess[str]:
     """Run a server that is expected to refuse to start."""
     command = serve_command(folder, listen, *options, workers=workers)

@@ -36,8 +36,8 @@ class Traced:
 
     def command(self, *words: object) -> list[str]:
         """Return the command line that runs `words` seen by strace, its threads and children too."""
-        calls = "trace=connect,sendto,sendmsg,sendmmsg"
-        strace = [debian_program("strace"), "--follow-forks", "-qq", "-e", calls, "-e", "signal=none"]
+        calls = "trace=connect,sendto,sendmsg,sendmmsg,execve"
+        strace = [debian_program("strace"), "--follow-forks", "-qq", "-s", "200", "-e", calls, "-e", "signal=none"]
         return [*strace, "-o", str(self.calls), *map(str, words)]
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -57,6 +57,12 @@ class Traced:
         """Return every address and port, of this machine too, that something was sent or connected to."""
         said = self.calls.read_text(errors="replace") if self.calls.exists() else ""
         return {(host.removeprefix("::ffff:"), int(port)) for port, host in _ENDPOINT.findall(said) if int(port)}
+
+    def programs(self, *names: str) -> set[str]:
+        """Return those of `names` that a program was started as, or with as an argument."""
+        said = self.calls.read_text(errors="replace")
+        started = [line for line in said.splitlines() if "execve(" in line]
+        return {name for name in names if any(name in line for line in started)}
 
     def left(self) -> set[str]:
         """Return the files below home and temporary folder, relative to either."""

@@ -63,7 +63,7 @@ class StubUpstream:
         return [body["model"] for body in self.bodies]
 
     def said(self, body: dict[str, Any], headers: dict[str, str]) -> Said:
-        asked = body["messages"][-1]["content"] if "messages" in body else body["input"]
+        asked = body["messages"][-1]["content"] if "messages" in body else body.get("input", body.get("prompt"))
         said = self.script(body["model"], str(asked))
         with self._lock:
             self.bodies.append(body)
@@ -129,19 +129,51 @@ def stream_of(said: Said, body: dict[str, Any]) -> Iterator[bytes]:
 
 
 def response_stream_of(said: Said, body: dict[str, Any]) -> Iterator[bytes]:
+    """Yield the same answer as events of the Responses API."""
     whole = response_of(said, body)
-    events = [{"type": "response.output_text.delta", "delta": f"{word} "} for word in (said.text or "").split(" ")]
-    for event in [*events, {"type": "response.completed", "response": whole}]:
-        yield f"event: {event['type']}\ndata: {json.dumps(event)}\n\n".encode()
+    item = whole["output"][0]
+    begun = whole | {"status": "in_progress", "output": [], "usage": None}
+    at = {"output_index": 0, "item_id": item["id"]}
+    part = {**at, "content_index": 0}
+    empty = item["content"][0] | {"text": ""}
+    events = [
+        {"type": "response.created", "response": begun},
+        {"type": "response.output_item.added", **at, "item": item | {"status": "in_progress", "content": []}},
+        {"type": "response.content_part.added", **part, "part": empty},
+        *(
+            {"type": "response.output_text.delta", **part, "delta": f"{word} ", "logprobs": []}
+            for word in (said.text or "").split(" ")
+        ),
+        {"type": "response.output_text.done", **part, "text": said.text or "", "logprobs": []},
+        {"type": "response.content_part.done", **part, "part": item["content"][0]},
+        {"type": "response.output_item.done", **at, "item": item},
+        {"type": "response.completed", "response": whole},
+    ]
+    for number, event in enumerate(events):
+        yield f"event: {event['type']}\ndata: {json.dumps(event | {'sequence_number': number})}\n\n".encode()
 
 
-def answered(path: str, said: Said, body: dict[str, Any]) -> tuple[bytes, str]:
-    """Return an answer in the shape that the path and the body ask for, and its kind."""
-    is_response = path.endswith("/responses")
-    if body.get("stream"):
-        events = response_stream_of(said, body) if is_response else stream_of(said, body)
-        return b"".join(events), "text/event-stream"
-    return json.dumps((response_of if is_response else completion_of)(said, body)).encode(), "application/json"
+def text_of(said: Said, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the same answer in the shape of completions."""
+    choice = {"index": 0, "text": said.text, "finish_reason": said.finish_reason, "logprobs": None}
+    kept = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": body["model"]}
+    return kept | {"choices": [choice], "usage": said.usage}
+
+
+def text_stream_of(said: Said, body: dict[str, Any]) -> Iterator[bytes]:
+    yield b"data: " + json.dumps(text_of(said, body)).encode() + b"\n\ndata: [DONE]\n\n"
+
+
+def whole(path: str) -> Callable[[Said, dict[str, Any]], dict[str, Any]]:
+    """Return what makes an answer in the shape of an endpoint."""
+    chat = completion_of if path.endswith("/chat/completions") else text_of
+    return response_of if path.endswith("/responses") else chat
+
+
+def streaming(path: str) -> Callable[[Said, dict[str, Any]], Iterator[bytes]]:
+    """Return what makes the events of an endpoint."""
+    chat = stream_of if path.endswith("/chat/completions") else text_stream_of
+    return response_stream_of if path.endswith("/responses") else chat
 
 
 def _handler(stub: StubUpstream) -> type[BaseHTTPRequestHandler]:
@@ -161,8 +193,10 @@ def _handler(stub: StubUpstream) -> type[BaseHTTPRequestHandler]:
                 self.reply(said.status, said.raw)
             elif said.status != 200:
                 self.reply(said.status, json.dumps({"error": {"message": "made up", "code": said.status}}).encode())
+            elif body.get("stream"):
+                self.reply(200, b"".join(streaming(self.path)(said, body)), "text/event-stream")
             else:
-                self.reply(200, *answered(self.path, said, body))
+                self.reply(200, json.dumps(whole(self.path)(said, body)).encode())
 
         def reply(self, status: int, raw: bytes, kind: str = "application/json") -> None:
             try:

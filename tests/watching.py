@@ -16,9 +16,12 @@ METRICS_URL = re.compile(r"http://127\.0\.0\.1:\d+/metrics")
 
 
 @contextlib.contextmanager
-def watched_server(folder: Path, log: Path, *options: str, workers: int = 1) -> Iterator[tuple[ServerProcess, str]]:
+def watched_server(
+    folder: Path, log: Path, *options: str, workers: int = 0, listen: str = ANY_PORT
+) -> Iterator[tuple[ServerProcess, str]]:
     """Start `turnout serve` with metrics on a free port; gives the server and the URL of its metrics."""
-    with server_process(folder, log, "--metrics", ANY_PORT, *options, lame_duck_s=0, workers=workers) as server:
+    options = ("--metrics", ANY_PORT, *options)
+    with server_process(folder, log, *options, listen=listen, lame_duck_s=0, workers=workers) as server:
         yield server, METRICS_URL.findall(log.read_text())[0]
 
 

@@ -63,10 +63,19 @@ def check_free(listen: str) -> None:
 def held_port(listen: str) -> Iterator[str]:
     """Hold an address for workers that share it; gives `host:port` with the real port where 0 was asked for.
 
+    A `unix:` address is given as it is, to the one worker that can have it, and its socket taken away at the end.
+
     Raises:
         PortTaken: another process holds the port, or took it at the same instant.
         SettingsRefused: the host is unknown or not of this machine.
     """
+    if (path := unix_path(listen)) is not None:
+        check_free(listen)
+        try:
+            yield listen
+        finally:
+            path.unlink(missing_ok=True)
+        return
     _, port = split_address(listen)
     with contextlib.ExitStack() as sockets:
         with _turn_of(port, listen):

@@ -19,6 +19,7 @@ Flag = Annotated[bool, Parameter(negative=())]
 
 AsJson = Annotated[bool, Parameter(name="--json", negative=(), help="Print the result as JSON.")]
 AtLeastOne = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+NotNegative = Annotated[int, Parameter(validator=validators.Number(gte=0))]
 TrustedKey = Annotated[
     Path | None, Parameter(help="Refuse a bundle that the owner of this Ed25519 public key (PEM) has not signed.")
 ]

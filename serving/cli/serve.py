@@ -9,7 +9,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from turnout.serving.bundles.registry import locate
-from turnout.serving.cli.options import AtLeastOne
+from turnout.serving.cli.options import NotNegative
 from turnout.serving.observe.logs import LogFormat
 from turnout.serving.observe.settings import observe_settings
 from turnout.serving.server.launching import serve as serve_bundles
@@ -24,7 +24,7 @@ def serve(
     *,
     sources: Annotated[Sources, Parameter(name="*", group="Bundles")] = CHAMPION,
     settings: Annotated[ServerSettings, Parameter(name="*", group="Server")] = DEFAULTS,
-    workers: AtLeastOne | None = None,
+    workers: NotNegative | None = None,
     metrics: str | None = None,
     log_format: LogFormat = LogFormat.TEXT,
     traces: bool | None = None,
@@ -34,7 +34,8 @@ def serve(
     Prints one line when ready. Whatever error a caller gets, it uses the strong model.
 
     Args:
-        workers: Processes on the port, each with the whole model. Without it: one for each core.
+        workers: Processes on the port, each with the whole model, replaced when they die or hang. Without it: one for
+            each core. 0 serves from the one process, which nobody replaces.
         metrics: HOST:PORT for Prometheus, off for none. Without it: 127.0.0.1:9464, or none where that is taken.
         log_format: Log on stderr for people or as JSON lines.
         traces: Send a span for each call over OTLP; without it as the OTEL_ variables say.

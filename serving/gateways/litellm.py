@@ -32,6 +32,7 @@ from turnout.serving.gateways.aliases import Alias, alias_of
 from turnout.serving.gateways.chat import routing_body
 from turnout.serving.gateways.completions import TOP_LOGPROBS, answer_item
 from turnout.serving.gateways.litellm_calls import LOGGED_METADATA, METADATA_KEY, outcome_of
+from turnout.serving.router.bodies import SHAPES
 from turnout.serving.settings import DEFAULT_LISTEN
 from turnout.serving.wire.asking import Routed, RouteFields
 from turnout.serving.wire.asking_check import Judged
@@ -39,7 +40,7 @@ from turnout.serving.wire.asking_check import Judged
 CONVERSATIONS = frozenset(
     {"completion", "acompletion", "text_completion", "atext_completion", "responses", "aresponses"}
     | {"anthropic_messages", "aanthropic_messages", "generate_content", "agenerate_content"}
-    | {"generate_content_stream", "agenerate_content_stream"}
+    | {"generate_content_stream", "agenerate_content_stream", "create_interaction", "acreate_interaction"}
 )
 """Call types that carry a conversation; `auto` for any other, such as an embedding, is the strong model unasked."""
 
@@ -201,7 +202,7 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
         """
         whole = _body.get({})
         messages = context.raw_messages or context.structured_messages
-        data = whole if whole.keys() & {"input", "prompt"} else {**whole, "messages": messages}
+        data = whole if whole.keys() & (SHAPES - {"messages"}) else {**whole, "messages": messages}
         item = _item(data, Alias(), "")
         routed = await self.router.route(**item)
         if isinstance(whole, dict):

@@ -42,7 +42,7 @@ class Metric:
         joined: how the workers of one server are joined, for gauges: `livesum` adds those alive, `livemax`
             takes the largest, `liveall` keeps one series a worker, told apart by `pid`, and `derived` is computed from
             other gauges, joined already, when the metrics are read (`turnout.serving.observe.drift.derived`). With
-            `supervisor` it is the supervisor's own, and there with several workers only.
+            `supervisor` it is the supervisor's own, and there unless one process serves alone.
     """
 
     name: str
@@ -357,7 +357,7 @@ METRICS = (
         "1",
         ("cause",),
         "Workers that ended though nobody had asked them to: `ended` by a fault or from outside, or `hung` and killed "
-        "by the supervisor. With several workers only.",
+        "by the supervisor. Not with `--workers 0`.",
         joined="supervisor",
     ),
     Metric(
@@ -365,7 +365,7 @@ METRICS = (
         "gauge",
         "s",
         (),
-        "When the supervisor last looked after its workers, in Unix time; once a second. With several workers only.",
+        "When the supervisor last looked after its workers, in Unix time; once a second. Not with `--workers 0`.",
         joined="supervisor",
     ),
     Metric("worker_ready", "gauge", "1", (), "1 while the worker is warm and takes calls, else 0.", joined="liveall"),

@@ -1,4 +1,4 @@
-"""Bodies of LLM calls in every shape: OpenAI chat.completions, Responses and completions, and Anthropic Messages.
+"""Bodies of LLM calls in every shape: OpenAI chat.completions, Responses, completions; Anthropic Messages; Gemini.
 
 Comes in: the raw JSON of a call. Goes out: `Conversation`, its texts under their roles, what beside text it holds, and
 what it asks for. gRPC, HTTP, ext_proc, the plug-ins and the readers of logs all read with it.
@@ -6,6 +6,7 @@ what it asks for. gRPC, HTTP, ext_proc, the plug-ins and the readers of logs all
     messages        chat.completions, or Messages with `system`, `tool_result` blocks and tools with `input_schema`
     input           Responses: a text or items, with `instructions`, flat tools and `text.format`
     prompt          completions: a text or several; tokens can't be read. An object is a prompt stored at the vendor
+    contents        Gemini's generateContent: a text or turns of parts, with `systemInstruction` and `generationConfig`
 """
 
 from __future__ import annotations
@@ -20,10 +21,10 @@ import msgspec
 from turnout.serving.router.content import Content, Kind, read_beside, read_content
 
 BYTES_PER_TOKEN = 4
-SHAPES = frozenset({"messages", "input", "prompt"})
+SHAPES = frozenset({"messages", "input", "prompt", "contents"})
 """A body has at least one of these fields."""
 
-STORED = ("previous_response_id", "conversation", "container", "thread_id")
+STORED = ("previous_response_id", "conversation", "container", "thread_id", "cachedContent", "cached_content")
 """Fields that name content which is at the vendor and not in the body."""
 
 OUTPUT_TOOLS = frozenset({"image_generation"})
@@ -60,6 +61,11 @@ class ResponseFormat(msgspec.Struct, frozen=True):
 
 class _Tool(msgspec.Struct, frozen=True):
     type: Any = None
+    functionDeclarations: Any = None  # noqa: N815  # as Gemini spells it
+    function_declarations: Any = None
+    fileSearch: Any = None  # noqa: N815  # as Gemini spells it
+    file_search: Any = None
+    retrieval: Any = None
 
 
 class _Body(msgspec.Struct, frozen=True):
@@ -68,6 +74,14 @@ class _Body(msgspec.Struct, frozen=True):
     instructions: Any = None
     system: Any = None
     prompt: Any = None
+    contents: Any = None
+    systemInstruction: Any = None  # noqa: N815  # as Gemini spells it
+    system_instruction: Any = None
+    generationConfig: Any = None  # noqa: N815  # as Gemini spells it
+    generation_config: Any = None
+    config: Any = None
+    cachedContent: Any = None  # noqa: N815  # as Gemini spells it
+    cached_content: Any = None
     tools: list[msgspec.Raw] | None = None
     functions: list[msgspec.Raw] | None = None
     response_format: ResponseFormat | None = None
@@ -130,13 +144,15 @@ def read_body(raw: bytes | msgspec.Raw) -> Conversation:
     """
     body = _decode(raw)
     found = Conversation()
-    for instructions in (body.system, body.instructions):
+    for instructions in (body.system, body.instructions, *_settings(body, "systemInstruction", "system_instruction")):
         if instructions is not None:
-            _add(found, "system", instructions)
+            _add(found, "system", _field(instructions, "parts") or instructions)
     if body.messages is not None:
         add_messages(found, body.messages)
     if body.input is not None:
         _add_input(found, body.input)
+    if body.contents is not None:
+        _add_contents(found, body.contents)
     _add_prompt(found, body)
     _add_tools(found, [*(body.tools or ()), *(body.functions or ())])
     _add_wishes(found, body)
@@ -204,6 +220,29 @@ def _add_input(found: Conversation, value: Any) -> None:
             found.add("user", read)
 
 
+def _add_contents(found: Conversation, contents: Any) -> None:
+    """Add the `contents` of generateContent: turns, or the texts and parts of one. A function's result is a tool's."""
+    turns = contents if isinstance(contents, list) else [contents]
+    if not any(isinstance(turn, dict) and "parts" in turn for turn in turns):
+        turns = [{"parts": turns}]
+    for turn in turns:
+        parts = turn["parts"] if isinstance(turn, dict) and "parts" in turn else turn
+        rest = []
+        for part in parts if isinstance(parts, list) else [parts]:
+            if (result := _field(part, "functionResponse")) is not None:
+                _add(found, "tool", [_result_text(_field(result, "response")), _field(result, "parts")])
+            else:
+                rest.append(part)
+        if rest or not parts:
+            role = _field(turn, "role")
+            _add(found, "assistant" if role == "model" else role if isinstance(role, str) else "user", rest)
+
+
+def _result_text(response: Any) -> str:
+    """Return a function's result as chats have it: the text, or the JSON."""
+    return response if isinstance(response, str) else msgspec.json.encode(response).decode()
+
+
 def _add_prompt(found: Conversation, body: _Body) -> None:
     """Add the `prompt` of completions; an object is one that is stored at the vendor."""
     prompt = body.prompt
@@ -215,18 +254,21 @@ def _add_prompt(found: Conversation, body: _Body) -> None:
             found.add("user", read)
     elif prompt is not None:
         found.is_stored = True
-    elif body.messages is None and body.input is None and not any(getattr(body, name) for name in STORED):
-        raise msgspec.ValidationError("Object has none of the fields `messages`, `input`, `prompt`")
+    elif all(getattr(body, name) is None for name in SHAPES) and not any(getattr(body, name) for name in STORED):
+        raise msgspec.ValidationError("Object has none of the fields `messages`, `input`, `prompt`, `contents`")
 
 
 def _add_tools(found: Conversation, tools: Sequence[msgspec.Raw]) -> None:
-    found.tools += len(tools)
     found.tokens += sum(-(-len(msgspec.json.format(bytes(tool), indent=-1)) // BYTES_PER_TOKEN) for tool in tools)
     for tool in tools:
         try:
-            name = _decode_tool(tool).type
+            read = _decode_tool(tool)
         except msgspec.MsgspecError:
+            found.tools += 1
             continue
+        name, several = read.type, read.functionDeclarations or read.function_declarations
+        found.tools += len(several) if isinstance(several, list) else 1
+        found.is_stored |= any(one is not None for one in (read.fileSearch, read.file_search, read.retrieval))
         if not isinstance(name, str):
             continue
         found.wants_other_output |= name in OUTPUT_TOOLS
@@ -238,10 +280,18 @@ def _add_tools(found: Conversation, tools: Sequence[msgspec.Raw]) -> None:
 def _add_wishes(found: Conversation, body: _Body) -> None:
     formats = [body.output_format, *(_field(one, "format") for one in (body.text, body.output_config))]
     names = [_field(one, "type") for one in formats] + [body.response_format and body.response_format.type]
+    names += [str(one).rpartition("/")[2] for one in _settings(body, "responseMimeType", "response_mime_type")]
     found.wants_json = any(isinstance(one, str) and one.startswith("json") for one in names)
     found.is_stored |= any(getattr(body, name) is not None for name in STORED)
-    wanted = [*_listed(body.modalities), *_listed(body.response_modalities)]
+    modalities = (body.modalities, *_settings(body, "responseModalities", "response_modalities"))
+    wanted = [name for one in modalities for name in _listed(one)]
     found.wants_other_output |= body.audio is not None or any(str(one).lower() not in TEXT_OUTPUT for one in wanted)
+
+
+def _settings(body: _Body, *names: str) -> list[Any]:
+    """Return what a body says under these names, itself or in the settings of generateContent."""
+    places = (msgspec.structs.asdict(body), body.generationConfig, body.generation_config, body.config)
+    return [one[name] for one in places if isinstance(one, dict) for name in names if one.get(name) is not None]
 
 
 def _field(value: Any, name: str) -> Any:

@@ -130,7 +130,8 @@ def prompt_from_json(body: bytes, name: str = "openai_body") -> Prompt:
         return prompt_of(read_body(body))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         # msgspec's text names the field and the expected type, never the value.
-        raise InvalidRequest(f"{name} is not a chat, Responses, completions or Messages body: {error}") from None
+        shapes = "a chat, Responses, completions, Messages or Gemini body"
+        raise InvalidRequest(f"{name} is not {shapes}: {error}") from None
 
 
 def prompt_of(found: Conversation) -> Prompt:

@@ -1,4 +1,4 @@
-"""Starts the service: in this process for one worker, else a supervisor with its workers.
+"""Starts the service: a supervisor with its workers, or, where none is wanted, in this process alone.
 
 Imports no model before it is known that this process is to have one.
 """
@@ -22,6 +22,14 @@ def serve(sources: Sources, settings: ServerSettings, observe: ObserveSettings, 
     """Serve bundles until SIGTERM or SIGINT and return the exit code.
 
     Prints one line to stdout when all workers are warm, `turnout: serving <name/version> on <host:port>`.
+    One worker has a supervisor as well, which no thread of its own could be: a library that holds the interpreter's
+    lock stops them all, and what is the first process of a container can't be killed from inside of it.
+
+    Args:
+        sources: the bundles.
+        settings: the server's.
+        observe: metrics, log and traces.
+        workers: processes that answer; 0 to answer in this one, which nobody looks after.
 
     Raises:
         SettingsRefused: a setting can't work, such as an address of another machine.
@@ -32,11 +40,11 @@ def serve(sources: Sources, settings: ServerSettings, observe: ObserveSettings, 
         raise SettingsRefused("listen: a unix: address is for one worker: no two processes can share it")
     set_up_logging(observe.log_format)
     _allow_descriptors()
-    if workers == 1:
+    if workers == 0:
         from turnout.serving.server.running import run  # noqa: PLC0415  # brings onnxruntime
 
         run(sources, settings, observe)
-    from turnout.serving.server.supervisor import supervise  # noqa: PLC0415  # not needed with one worker
+    from turnout.serving.server.supervisor import supervise  # noqa: PLC0415  # not needed without workers
 
     return supervise(sources, settings, observe, workers)
 

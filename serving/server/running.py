@@ -137,7 +137,7 @@ class RouterServer:
             SettingsRefused: the address can't be listened on for another reason.
         """
         await self._set_health(_SERVING if self._is_warm else _NOT_SERVING)
-        if not self._shares_port:
+        if not self._shares_port or unix_path(self._settings.listen) is not None:  # which nobody holds for a worker
             check_free(self._settings.listen)
         try:
             self.port = self._bind()

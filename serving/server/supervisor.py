@@ -1,4 +1,4 @@
-"""Keeps several workers on one port: starts them, replaces those that die or hang, drains all at SIGTERM.
+"""Keeps the workers of a port: starts them, replaces those that die or hang, drains all at SIGTERM.
 
     hold the port -> start N workers -> all warm: ready line -> replace the dead, kill and replace the hung
     -> SIGTERM -> all drain -> exit 0

@@ -39,7 +39,7 @@ def test_wrong_usage_is_exit_code_2(turnout: Turnout, log: Path, bundle_folder: 
         (["serve", "--bundle", bundle_folder, "--listen", "0.0.0.0:0"], "insecure"),
         (["serve", "--bundle", bundle_folder, "--tls-cert", log], "tls_key"),
         (["serve", "--bundle", bundle_folder, "--listen", "127.0.0.1:0", "--tokens", log], "tokens"),
-        (["serve", "--bundle", bundle_folder, "--workers", "0"], "--workers"),
+        (["serve", "--bundle", bundle_folder, "--workers", "-1"], "--workers"),
         (["token", "new", "two words"], "two words"),
         (["bundle", "sign", bundle_folder, "--key", log], "Ed25519"),
     ):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,7 +18,16 @@ import pytest
 
 from tests.faults.test_workers import code_of, connections, eventually, is_running, workers_of
 from tests.hanging import STOPPED, WAYS, hang, hanging_workers
-from tests.running import SERVING, ServerProcess, environment, health_of, route, serve_command, server_process
+from tests.running import (
+    ANY_PORT,
+    SERVING,
+    ServerProcess,
+    environment,
+    health_of,
+    route,
+    serve_command,
+    server_process,
+)
 from tests.watching import debian_program, watched_server
 from turnout.serving.cli.scrape import scrape
 from turnout.serving.server.heartbeat import SILENT_S
@@ -57,6 +68,38 @@ def test_hung_worker_is_taken_out_of_the_port_replaced_counted_and_told(bundle_f
         (other,) = before - {hung}
         assert other in workers_of(server)
         assert eventually(lambda: f"[{other}] asked to reload" in server.log.read_text(), LONG_S)
+
+
+@pytest.mark.parametrize(
+    ("how", "listen"), [(WAYS[1], ANY_PORT), pytest.param(STOPPED, "unix:{}/socket", marks=pytest.mark.slow)]
+)
+def test_service_of_one_worker_that_hangs_is_replaced_by_itself(
+    bundle_folder: Path, tmp_path: Path, how: str, listen: str
+):
+    """Nobody else answers meanwhile; the address stays, and callers come back to it."""
+    at = listen.format(tmp_path)
+    with watched_server(bundle_folder, tmp_path / "log", "--http", ANY_PORT, workers=1, listen=at) as (server, url):
+        (hung,) = workers_of(server)
+        hang(hung, how)
+        hung_s = time.monotonic()
+        assert eventually(lambda: not is_running(hung), LONG_S)
+        noticed_s = time.monotonic() - hung_s
+        assert noticed_s < 4 * SILENT_S  # on a busy machine, too
+        assert eventually(lambda: answers(server.address), LONG_S)
+        assert eventually(lambda: ends(url, "hung") == 1, LONG_S)
+        assert f"worker {hung} hung for " in server.log.read_text()
+        assert health_of(server.address) == SERVING
+        http = re.findall(r"http on (\S+)", server.log.read_text())[0]
+        with urllib.request.urlopen(f"http://{http}/readyz", timeout=LONG_S) as reply:
+            assert reply.status == 200
+        server.process.terminate()
+        assert server.wait(LONG_S) == 0
+
+
+def answers(address: str) -> bool:
+    with contextlib.suppress(grpc.RpcError):
+        return bool(route(address, 2, text="hello").model)
+    return False
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -96,6 +97,11 @@ SHAPES: dict[str, Callable[[list[Any]], Body]] = {
     "tool result": _tool_result,
     "responses": _responses,
     "call output": _output,
+    "gemini": lambda parts: {"contents": [{"role": "user", "parts": parts}]},
+    "gemini, parts alone": lambda parts: {"contents": parts},
+    "gemini, a function's result": lambda parts: {
+        "contents": [{"parts": [{"functionResponse": {"name": "f", "response": {}, "parts": parts}}]}]
+    },
 }
 
 WISHES: dict[str, Body] = {
@@ -110,6 +116,11 @@ WISHES: dict[str, Body] = {
     "item reference": {"input": [{"type": "item_reference", "id": "i"}, {"role": "user", "content": CAPTION}]},
     "computer output": {"input": [{"type": "computer_call_output", "output": {"type": "computer_screenshot"}}]},
     "tokens": {"prompt": [1, 2, 3]},
+    "gemini, picture": {"contents": CAPTION, "generationConfig": {"responseModalities": ["TEXT", "IMAGE"]}},
+    "gemini, sound": {"contents": CAPTION, "config": {"response_modalities": ["AUDIO"]}},
+    "gemini, stored": {"contents": CAPTION, "cachedContent": "cachedContents/1"},
+    "gemini, file search": {"contents": CAPTION, "tools": [{"fileSearch": {"fileSearchStoreNames": ["s"]}}]},
+    "gemini, nothing that is text": {"contents": 7},
     "sound spoken before": {
         "messages": [{"role": "user", "content": CAPTION}, {"role": "assistant", "audio": {"id": "a"}}]
     },
@@ -126,6 +137,17 @@ READABLE: dict[str, Body] = {
     "items": {"input": [{"type": "message", "role": "user", "content": [{"type": "input_text", "text": CAPTION}]}]},
     "completions": {"prompt": CAPTION},
     "messages": {"messages": [{"role": "user", "content": [{"type": "text", "text": CAPTION}]}], "max_tokens": 9},
+    "gemini": {"contents": [{"role": "user", "parts": [{"text": CAPTION}]}]},
+    "gemini, a text": {"contents": CAPTION, "generationConfig": {"responseModalities": ["TEXT"]}},
+    "gemini, turns": {
+        "systemInstruction": {"parts": [{"text": "Be brief."}]},
+        "contents": [
+            {"role": "user", "parts": [{"text": CAPTION}]},
+            {"role": "model", "parts": [{"functionCall": {"name": "f", "args": {}}}]},
+            {"role": "user", "parts": [{"functionResponse": {"name": "f", "response": {"found": True}}}]},
+        ],
+    },
+    "interaction": {"input": [{"type": "text", "text": CAPTION}], "system_instruction": "Be brief."},
     "developer": {"messages": [{"role": "developer", "content": "ok"}, {"role": "user", "content": CAPTION}]},
     "refusal": {
         "messages": [
@@ -216,7 +238,30 @@ def test_what_the_model_cannot_read_goes_strong_by_rule(bundle: Bundle, door: st
 def test_text_in_any_shape_is_the_models_to_decide(bundle: Bundle, door: str):
     found = answers(bundle, door, READABLE)
     assert {name: got for name, got in found.items() if got[1] != "MODEL"} == {}
-    assert found["responses"] == found["completions"] == found["messages"] == ("gpt-4o-mini", "MODEL")
+    alike = ("responses", "completions", "messages", "gemini", "gemini, a text")
+    assert {found[name] for name in alike} == {("gpt-4o-mini", "MODEL")}
+
+
+def test_gemini_says_what_a_chat_says():
+    """The same conversation, with its tools and its wish for JSON, is the same prompt."""
+    call = {"role": "assistant", "content": ""}
+    chat = {
+        "messages": [
+            {"role": "system", "content": "Be brief."},
+            {"role": "user", "content": CAPTION},
+            call,
+            {"role": "tool", "content": '{"found":true}'},
+        ],
+        "tools": [{"type": "function", "function": {"name": name}} for name in "ab"],
+        "response_format": {"type": "json_object"},
+    }
+    gemini = READABLE["gemini, turns"] | {
+        "tools": [{"functionDeclarations": [{"name": "a"}, {"name": "b"}]}],
+        "generationConfig": {"responseMimeType": "application/json"},
+    }
+    read = [prompt_from_json(json.dumps(body).encode()) for body in (chat, gemini)]
+    assert dataclasses.replace(read[0], extra_tokens=0) == dataclasses.replace(read[1], extra_tokens=0)
+    assert all(one.extra_tokens > 5 for one in read)
 
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)

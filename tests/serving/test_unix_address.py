@@ -16,10 +16,12 @@ from turnout.serving.client import AsyncRouter, Router
 from turnout.serving.settings import ServerSettings, SettingsRefused, is_loopback, unix_path
 
 
-@pytest.mark.parametrize("form", ["unix:{}", "unix://{}"])
-def test_server_on_a_socket_answers_both_clients_and_takes_it_away(bundle_folder: Path, tmp_path: Path, form: str):
+@pytest.mark.parametrize(("form", "workers"), [("unix:{}", 0), ("unix://{}", 1)])
+def test_server_on_a_socket_answers_both_clients_and_takes_it_away(
+    bundle_folder: Path, tmp_path: Path, form: str, workers: int
+):
     path = tmp_path / "router.sock"
-    with server_process(bundle_folder, tmp_path / "log", listen=form.format(path)) as server:
+    with server_process(bundle_folder, tmp_path / "log", listen=form.format(path), workers=workers) as server:
         assert server.address == form.format(path)
         with Router(server.address, timeout_s=60) as router:
             assert router.route(text="hello").fallback_reason is None

@@ -54,7 +54,7 @@ class EngineOptions:
 
     Attributes:
         engine: Work in processes of this machine, or on a Ray cluster.
-        ray_address: Ray cluster, as HOST:PORT or ray://HOST:PORT; when empty, one found or started here.
+        ray_address: Ray cluster, as HOST:PORT or ray://HOST:PORT; without it, one of its own on this machine.
     """
 
     engine: EngineName = EngineName.NATIVE

@@ -17,7 +17,7 @@ class EngineName(StrEnum):
 
 @dataclass(frozen=True)
 class EngineChoice:
-    """An engine, and for Ray the address of the cluster; without one, a cluster on this machine is found or started."""
+    """An engine, and for Ray the address of the cluster; without one, a cluster of this machine is started."""
 
     name: EngineName = EngineName.NATIVE
     ray_address: str = ""

@@ -38,7 +38,12 @@ PARTITIONS_A_WORKER = 64
 REACH_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 30.0
 
-_HERE = ("local", "auto")
+ON_LOOPBACK = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"
+"""At 0, Ray takes the loopback for a cluster of one machine, on every system; else it listens where others reach it."""
+
+_OURS = ("", "local")
+"""Addresses that mean a cluster of our own, for as long as this process runs."""
+_HERE = (*_OURS, "auto")
 """Addresses that name no host."""
 
 
@@ -140,27 +145,30 @@ def open_engine(choice: EngineChoice) -> Engine:
         if get_or_infer_runner_type() != EngineName.NATIVE:  # the default; a runner can't be set twice
             daft.set_runner_native()
         return Engine(os.cpu_count() or 1, shares_disk=True)
+    address = choice.ray_address or os.environ.get("RAY_ADDRESS", "")
+    if address in _OURS:
+        os.environ.setdefault(ON_LOOPBACK, "0")  # read when Ray is imported
     try:
         import ray  # noqa: PLC0415
     except ModuleNotFoundError as error:
         raise MissingExtra("ray", error.name or "ray") from error
-    _connect(ray, choice.ray_address)
+    _connect(ray, address)
     daft.set_runner_ray(None, noop_if_initialized=True)
     return Engine(max(1, int(ray.cluster_resources().get("CPU", 1))), shares_disk=False)
 
 
 def _connect(ray: Any, address: str) -> None:
-    address = address or os.environ.get("RAY_ADDRESS", "")
     where = address or "this machine"
     try:
-        if address and address not in _HERE:
+        if address not in _HERE:
             _reach(address)
-        if address:
+        if address not in _OURS:
             with _within(CONNECT_TIMEOUT_S, where):
                 _init(ray, address)
                 ray.cluster_resources()
         else:
-            _init(ray, "local")
+            with _without_dashboard(ray):
+                _init(ray, "local")
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         raise EngineRefused(f"--ray-address: no Ray cluster at {where}: {_first_line(error)}") from error
 
@@ -170,6 +178,22 @@ def _init(ray: Any, address: str) -> None:
     # /tmp/ray/ray_current_cluster still names it.
     if not ray.is_initialized():
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+
+
+@contextmanager
+def _without_dashboard(ray: Any) -> Iterator[None]:
+    """Start no process for the dashboard, which asks the clouds' metadata service (169.254.169.254) where it runs.
+
+    It does so with the dashboard and the statistics of use switched off as well, and has no switch of its own. Where a
+    later release calls it otherwise it starts, and `tests/faults/test_nothing_leaves.py` tells.
+    """
+    node = ray._private.node.Node  # noqa: SLF001  # the one place where it is decided
+    starting = getattr(node, "start_api_server", None)
+    node.start_api_server = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        node.start_api_server = starting
 
 
 @contextmanager

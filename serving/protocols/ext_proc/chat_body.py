@@ -24,12 +24,13 @@ class AskedModel(msgspec.Struct, frozen=True):
     messages: msgspec.Raw = _NULL
     input: msgspec.Raw = _NULL
     prompt: msgspec.Raw = _NULL
+    contents: msgspec.Raw = _NULL
     previous_response_id: msgspec.Raw = _NULL
 
     @property
     def is_conversation(self) -> bool:
         """Whether it has one of the fields that hold one."""
-        held = (self.messages, self.input, self.prompt, self.previous_response_id)
+        held = (self.messages, self.input, self.prompt, self.contents, self.previous_response_id)
         return any(bytes(one) != b"null" for one in held)
 
 

@@ -12,7 +12,7 @@ help:  ## list the targets
 
 $(VENV)/.train: pyproject.toml
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[train]'
+	$(BIN)/pip install --quiet --editable '.[train,http]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml
@@ -20,13 +20,15 @@ $(VENV)/.dev: pyproject.toml
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.train
 
-demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen requests
+demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen requests, see whether the promise is kept
 	@mkdir -p $(DEMO)
 	$(BIN)/turnout sample --rows 3000 --seed 0 --out $(DEMO)/log.jsonl.gz
 	$(BIN)/turnout train $(DEMO)/log.jsonl.gz --out $(DEMO)/bundle --name demo
 	@$(BIN)/python -m turnout.training.cli.demo $(DEMO)/bundle
 	@echo "bundle: $(DEMO)/bundle"
 	@echo "report: $(DEMO)/bundle/report/index.html"
+	@echo "to try prompts of your own: $(BIN)/turnout serve --bundle $(DEMO)/bundle --http 127.0.0.1:8080"
+	@echo "                            then open http://127.0.0.1:8080/"
 
 system-deps:  ## install the Debian programs that some tests need, and skip without: prometheus (with promtool), chromium, nginx, strace
 	apt-get update -qq

@@ -1,7 +1,8 @@
 """Write the generated pages: `python -m docs.generate`, or with `--check` say which are out of date.
 
 Comes in: the command line, the settings, the proto and the client as they are. Goes out: `docs/reference/*.md` and
-`docs/llms.txt`, which stand in the repository so that they can be read without a site.
+`docs/llms.txt`, which stand in the repository so that they can be read without a site, and the version of `pyproject.toml`
+in every file that says it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from docs.generate.configuration import configuration_page
 from docs.generate.decisions import decisions_page
 from docs.generate.llms import llms_text
 from docs.generate.proto import proto_page
+from docs.generate.version import PLACES, ROOT, versioned
 
 DOCS = Path(__file__).resolve().parents[1]
 PAGES: dict[str, Callable[[], str]] = {
@@ -30,16 +32,24 @@ PAGES: dict[str, Callable[[], str]] = {
 
 
 def stale() -> list[str]:
-    """Return the generated pages whose text is not what would be written now."""
-    return [name for name, page in PAGES.items() if not (DOCS / name).exists() or (DOCS / name).read_text() != page()]
+    """Return the files, from the root, whose text is not what would be written now."""
+    old = [name for name in PLACES if (ROOT / name).read_text() != versioned(name)]
+    pages = [f"docs/{name}" for name, page in PAGES.items() if not _is(DOCS / name, page())]
+    return old + pages
+
+
+def _is(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
 
 
 def main() -> int:
     """Write the pages, or check them; returns the exit code."""
     if "--check" in sys.argv[1:]:
         names = stale()
-        print("\n".join(f"docs/{name} is out of date: python -m docs.generate" for name in names), file=sys.stderr)
+        print("\n".join(f"{name} is out of date: python -m docs.generate" for name in names), file=sys.stderr)
         return 1 if names else 0
+    for name in PLACES:
+        (ROOT / name).write_text(versioned(name), encoding="utf-8")
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), encoding="utf-8")
     return 0

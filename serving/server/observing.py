@@ -15,6 +15,7 @@ from turnout.serving.observe.settings import ObserveSettings
 from turnout.serving.observe.supervised import SupervisorCounts
 from turnout.serving.observe.tracing import Tracing, tracing_to_exporter, wants_traces
 from turnout.serving.service.admission import Admission
+from turnout.serving.settings import ServerSettings
 
 if TYPE_CHECKING:
     from turnout.serving.service.decision_log import DecisionLog  # brings numpy, which a supervisor has no use for
@@ -74,12 +75,20 @@ def expose(
         return None
 
 
-def announce(exposition: Exposition | None, http: str = "") -> None:
-    """Log where metrics and HTTP port are; when the server is ready, so that a refusal to start stands alone."""
+def announce(exposition: Exposition | None, settings: ServerSettings, http: str = "") -> None:
+    """Log where metrics, HTTP port and page are; when the server is ready, so that a refusal to start stands alone.
+
+    Args:
+        exposition: of the metrics; None for none.
+        settings: of the server.
+        http: the address of the HTTP port, with the port it got; empty for none.
+    """
     if exposition is not None:
         _log.info("metrics on %s", exposition.url)
     if http:
         _log.info("http on %s", http)
+    if http and settings.page:
+        _log.info("to try a prompt: %s://%s/", "http" if settings.tls_cert is None else "https", http)
 
 
 async def keep_sampling(

@@ -283,7 +283,7 @@ async def _serve_until_signal(lifecycle: Lifecycle, settings: ServerSettings, ob
     reload_on_hangup(server)
     await server.start()
     await server.warm_up()
-    announce(observed.exposition, "" if server.http is None else server.http.address)
+    announce(observed.exposition, settings, "" if server.http is None else server.http.address)
     bundle_id = lifecycle.lineup.default.manifest.bundle_id
     path = unix_path(settings.listen)
     listen = settings.listen if path is not None else f"{settings.listen.rpartition(':')[0]}:{server.port}"

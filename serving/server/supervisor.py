@@ -106,7 +106,7 @@ class Supervisor:
     async def _announce(self) -> None:
         await self._all_warm.wait()
         bundle_id = next(iter(self._warm)).bundle_id
-        announce(self._exposition, self._order.settings.http)
+        announce(self._exposition, self._order.settings, self._order.settings.http)
         print(ready_line(bundle_id, self._order.settings.listen), flush=True)
         _log.info("%d workers are warm", self._n_workers)
 

@@ -182,3 +182,7 @@ def test_the_version_is_said_the_same_everywhere():
         for found in re.findall(r"turnout(?:-training)?[:-](\d+\.\d+\.\d+)", page.read_text("utf-8"))
     ]
     assert set(said) == {version}
+    chart = (ROOT / "serving" / "deploy" / "chart" / "Chart.yaml").read_text("utf-8")
+    tags = (ROOT / "serving" / "deploy" / "base" / "kustomization.yaml").read_text("utf-8")
+    numbers = [*re.findall(r"^(?:appV|v)ersion: (\S+)$", chart, re.MULTILINE), *re.findall(r"newTag: ([\d.]+)", tags)]
+    assert numbers == [version] * 4

@@ -112,6 +112,10 @@ def test_only_this_server_is_asked_and_nothing_is_kept(page: Opened, served: Htt
     assert EASY not in served.log.read_text()
 
 
+def test_server_says_where_the_page_is(served: HttpProcess):
+    assert f"to try a prompt: http://{served.http}/\n" in served.log.read_text()
+
+
 def test_words_unlike_the_training_are_named(page: Opened):
     page.decide(STRANGE)
     shown = page.text("decision")

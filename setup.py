@@ -32,7 +32,11 @@ setup(
             sources=[f"{NATIVE}/{name}.c" for name in ("head", "pieces", "measures")],
             depends=[f"{NATIVE}/reader.h"],
             libraries=[] if sys.platform == "win32" else ["m"],
-            extra_compile_args=["-std=c11", "-O2", "-ffp-contract=off"],  # products are rounded as the graph rounds them
+            extra_compile_args=[
+                "-std=c11",
+                "-O2",
+                "-ffp-contract=off",
+            ],  # products are rounded as the graph rounds them
             py_limited_api=True,
             optional=True,
         )

@@ -13,9 +13,7 @@ from turnout.serving.errors import BundleRefused
 from turnout.serving.router.prompt import prompt_from_text
 
 
-def check_models(
-    bundle: Path | None, now: datetime | None = None, *, native_head: bool = True
-) -> Iterator[Finding]:
+def check_models(bundle: Path | None, now: datetime | None = None, *, native_head: bool = True) -> Iterator[Finding]:
     """Check the registry, the champion or the bundle named, which path serves, and the clock against its date."""
     try:
         if bundle is None:

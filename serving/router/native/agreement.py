@@ -24,16 +24,29 @@ PARITY = 1e-6
 THRESHOLDS = (0.05, 0.3, 0.5, 0.7, 0.8, 0.85, 0.9, 0.93, 0.95, 0.97, 0.99, 0.0, 1.0)
 """One for each prompt, in turn: what is left open goes by them."""
 
-_TEXTS = (
+TEXTS = (
     *("the", "of", "must", "Only", "exactly", "at", "least", "no", "more", "than", "without", "step", "by", "EVERY"),
     *("at least", "no more than", "step by step by step", "must_not", "should", "ferry", "Quarterly", "unbelievably"),
     *("xqzt", "zyzzyva", "x" * 99, "y" * 130, "3.14159", "2024-05-03", "1,000", "don't", "e-mail", "a_b", "C++"),
     *("(A) one\n", "B. two\n", "\n c) three", "\nJ: four\n", "\n K. five ", "{", "}", "[", "`", "$", "?", "??"),
     *(" ", "  ", "\t", "\n", "\n\n", "\r\n", "\x0b", "\x1c", "\x00", "\x7f", "\xa0", "\u2003", "\u200b", "\ufeff"),
     *("naïve", "Straße", "ÀÉÎ", "Ångström", "e\u0301", "—", "“quoted”", "…", "€", "½", "\u0301"),
-    *("ελληνικά", "Привет", "עברית", "العربية", "ไทย", "日本語", "中文。", "한국어", "カナ", "🚆", "👩‍🔬", "\U0001d4b3"),
+    *(
+        "ελληνικά",
+        "Привет",
+        "עברית",
+        "العربية",
+        "ไทย",
+        "日本語",
+        "中文。",
+        "한국어",
+        "カナ",
+        "🚆",
+        "👩‍🔬",
+        "\U0001d4b3",
+    ),
 )
-_STRANGE = ("[CLS]", "İstanbul", "\u017fhould", "\u212a", "বাংলো", "\u302e", "\U00020000", "\ue000", "\U0001fae8")
+STRANGE = ("[CLS]", "İstanbul", "\u017fhould", "\u212a", "বাংলো", "\u302e", "\U00020000", "\ue000", "\U0001fae8")
 """What is handed over, or may be; every fourth prompt holds some of it."""
 
 
@@ -69,7 +82,7 @@ def more_prompts(n: int, seed: int = 20) -> Iterator[Prompt]:
     """Yield prompts of up to 60 pieces of text, and now and then one that is longer than what is read."""
     chance = random.Random(seed)  # noqa: S311  # the same prompts everywhere
     for place in range(n):
-        words = chance.choices(_TEXTS + _STRANGE * (place % 4 == 3), k=chance.randrange(60))
+        words = chance.choices(TEXTS + STRANGE * (place % 4 == 3), k=chance.randrange(60))
         text = "".join(word + chance.choice((" ", " ", " ", "", "\n")) for word in words)
         if place % 50 == 49:
             text = text * (1 + (HEAD_CHARS + TAIL_CHARS) // max(1, len(text)))

@@ -42,23 +42,21 @@ def _kind(character: str, tokenizer: Tokenizer) -> tuple[int, str]:
     if unicodedata.category(character) in {"Cn", "Cs"} or (not character.isascii() and _LIKE_ASCII.match(character)):
         return HAND_OVER, ""
     becomes = tokenizer.normalizer.normalize_str(f"{_GUARD}{character}{_GUARD}")[1:-1]
-    if any(map(unicodedata.combining, becomes)):
-        return HAND_OVER, ""
     if not becomes:
         return DROPPED, ""
+    if any(map(unicodedata.combining, becomes)):
+        return HAND_OVER, ""
     guarded = f"{_GUARD}{becomes}{_GUARD}"
-    match [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(guarded)]:
-        case [_, _]:
-            return BREAK, ""
-        case [_, alone, _] if len(alone) == 1:
-            return ALONE, alone
-        case [word] if word == guarded and len(becomes) == 1:
-            return LETTER, becomes
-        case [word] if word == guarded and _is_hangul(character, becomes):
-            return HANGUL, ""
-    return HAND_OVER, ""
+    pieces = [piece for piece, _ in tokenizer.pre_tokenizer.pre_tokenize_str(guarded)]
+    if pieces == [guarded]:
+        return _letters(character, becomes)
+    alone = pieces[1] if len(pieces) == 3 else ""
+    return (BREAK, "") if pieces == [_GUARD, _GUARD] else (ALONE, alone) if len(alone) == 1 else (HAND_OVER, "")
 
 
-def _is_hangul(character: str, becomes: str) -> bool:
-    """Whether a character is a syllable that turns into its letters, which is arithmetic."""
-    return _FIRST_SYLLABLE <= character <= _LAST_SYLLABLE and becomes == unicodedata.normalize("NFD", character)
+def _letters(character: str, becomes: str) -> tuple[int, str]:
+    """Return the kind of what stays inside a word: a letter, or a syllable whose letters are arithmetic."""
+    if len(becomes) == 1:
+        return LETTER, becomes
+    is_syllable = _FIRST_SYLLABLE <= character <= _LAST_SYLLABLE
+    return (HANGUL if is_syllable and becomes == unicodedata.normalize("NFD", character) else HAND_OVER), ""

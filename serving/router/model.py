@@ -134,35 +134,28 @@ class FastHead:
         """Answer by the head in C from now on, or say why not; who calls has held it against this graph."""
         self.native, self.path = native, path
 
-    def look(
-        self,
-        featurize: Featurizer,
-        prompt: Prompt,
-        threshold: float,
-        also: float | None = None,
-        *,
-        wants_features: bool = False,
-    ) -> Looked:
-        """Return what `RouterModel` does where the first stage answers.
+    def look(self, prompt: Prompt, threshold: float, also: float | None, *, wants_features: bool) -> Looked | None:
+        """Return what the first stage makes of a prompt, by the head in C; None where that is not there or hands over.
 
         Args:
-            featurize: the Python path to the features, for what the head in C does not read.
             prompt: any prompt, the empty one too.
             threshold: in [0, 1]; it places the exit band.
             also: a second threshold near which the first stage may not answer; None for none.
             wants_features: whether they are needed where it answers, too.
 
         Raises:
-            ModelFault: as there.
+            ModelFault: as `RouterModel.predict`.
         """
-        if self.native is not None:
-            found = self.native.look(prompt, threshold, also, wants_features=wants_features)
-            if found is not None:
-                p_match = _checked(found.p_match)
-                is_unlike = found.is_unlike or self.is_unseen(found.measures)
-                prediction = None if found.is_open else Prediction(p_match, Stage.FAST, is_unlike)
-                return Looked(prediction, found.measures, found.features)
-        features = featurize(prompt)
+        found = self.native and self.native.look(prompt, threshold, also, wants_features=wants_features)
+        if found is None:
+            return None
+        p_match = _checked(found.p_match)
+        is_unlike = found.is_unlike or self.is_unseen(found.measures)
+        prediction = None if found.is_open else Prediction(p_match, Stage.FAST, is_unlike)
+        return Looked(prediction, found.measures, found.features)
+
+    def look_by_graph(self, features: Features, threshold: float, also: float | None) -> Looked:
+        """Return the same of features already extracted, by the graph; otherwise as `look`."""
         prediction = self.predict_features(features, threshold)
         if prediction is not None and also is not None:
             prediction = self.predict_features(features, also)

@@ -122,7 +122,8 @@ def compare(bundle: Bundle, texts: Iterable[str], chance: random.Random) -> Told
         told.largest = max(told.largest, abs(found.p_match - whole.p_match))
         for threshold, also in chance.sample(pairs, min(6, len(pairs))):
             told.n_answers += 1
-            native = head.look(bundle.model.featurize, prompt, threshold, also).prediction
+            looked = head.look(prompt, threshold, also, wants_features=False)
+            native = looked and looked.prediction
             python = head.predict_features(features, threshold)
             if python is not None and also is not None:
                 python = head.predict_features(features, also)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import random
 import sys
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
@@ -23,12 +25,14 @@ from turnout.serving.cli.doctor.models import check_models
 from turnout.serving.errors import ModelFault
 from turnout.serving.router.features import HEAD_CHARS, TAIL_CHARS, Features
 from turnout.serving.router.graph_parts import fast_graph, weights_of
-from turnout.serving.router.model import FastHead
+from turnout.serving.router.model import FastHead, Prediction
 from turnout.serving.router.native import opening
 from turnout.serving.router.native.native_head import NativeHead, NotNative
 from turnout.serving.router.native.opening import open_native
 from turnout.serving.router.prompt import Prompt, clean_text, prompt_from_text
+from turnout.serving.service.fast_lane import FastLane
 from turnout.serving.service.lifecycle import Lifecycle
+from turnout.serving.service.model_thread import Ask
 from turnout.serving.settings import Sources
 
 THRESHOLDS = (0.0, 0.5, 0.85, 0.9, 0.944, 0.96, 1.0)
@@ -66,12 +70,23 @@ def assert_same(bundle: Bundle, prompt: Prompt, *, must_read: bool = False) -> N
             return
         for name in Features.__slots__:
             np.testing.assert_array_equal(getattr(found.features, name), getattr(features, name), err_msg=name)
-        said, looked = head.predict_features(features, threshold), head.look(bundle.model.featurize, prompt, threshold)
+        said, looked = (
+            head.predict_features(features, threshold),
+            head.look(prompt, threshold, None, wants_features=False),
+        )
+        assert looked is not None
         assert (looked.prediction is None) == (said is None)
         if said is not None and looked.prediction is not None:
             assert abs(looked.prediction.p_match - said.p_match) <= 1e-6
             assert looked.prediction.is_out_of_distribution is said.is_out_of_distribution
             assert looked.prediction.goes_weak(threshold) is said.goes_weak(threshold)
+
+
+def answer_of(bundle: Bundle, prompt: Prompt) -> Prediction | None:
+    """Ask the fast lane."""
+    ask = Ask(bundle.model, prompt, 0.5, None, time.perf_counter_ns())
+    predicted = asyncio.run(FastLane(is_open=True).answer(ask, bundle.fast_head))
+    return None if predicted is None else predicted.prediction
 
 
 def test_golden_prompts_are_read_and_answered_as_the_graph_does(shipped: Bundle):
@@ -137,7 +152,7 @@ def test_what_is_not_read_is_answered_by_the_graph(shipped: Bundle, head: FastHe
         prompt = Prompt(text)
         assert native.look(prompt, 0.5) is None
         said = head.predict_features(shipped.model.featurize(prompt), 0.5)
-        assert head.look(shipped.model.featurize, prompt, 0.5).prediction == said
+        assert answer_of(shipped, prompt) == said
 
 
 def test_a_text_of_many_new_scripts_is_handed_over_until_they_are_learned(shipped: Bundle):
@@ -166,7 +181,7 @@ def test_no_number_is_no_answer(shipped: Bundle, head: FastHead, monkeypatch: py
     broken = NativeHead(weights | {"fast_start": np.array(np.nan, np.float32)}, shipped.model.featurize)
     monkeypatch.setattr(head, "native", broken)
     with pytest.raises(ModelFault, match="nan"):
-        head.look(shipped.model.featurize, Prompt("hello"), 0.5)
+        head.look(Prompt("hello"), 0.5, None, wants_features=False)
 
 
 # What keeps it from serving.
@@ -215,7 +230,7 @@ def test_a_wrong_weight_leaves_the_answers_to_the_graph(
     assert native_metric(lifecycle) == 0.0
     prompt = Prompt("What is the capital of Australia?")
     said = head.predict_features(shipped.model.featurize(prompt), 0.5)
-    assert head.look(shipped.model.featurize, prompt, 0.5).prediction == said
+    assert answer_of(lifecycle.lineup.served[0].bundle, prompt) == said
 
 
 @pytest.fixture
@@ -237,8 +252,7 @@ def test_without_the_extension_everything_works_and_says_so(shipped: Bundle, cap
     assert bundle.checker is not None
     for golden in shipped.golden:
         prompt = prompt_from_text(golden.prompt)
-        one = bundle.fast_head.look(bundle.model.featurize, prompt, 0.5).prediction
-        other = shipped.fast_head and shipped.fast_head.look(shipped.model.featurize, prompt, 0.5).prediction
+        one, other = answer_of(bundle, prompt), answer_of(shipped, prompt)
         assert (one is None) == (other is None)
         assert one is None or other is None or abs(one.p_match - other.p_match) <= 1e-6
     (finding,) = (one for one in check_models(None) if one.check == "first stage")

@@ -5,17 +5,19 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo docs release test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas chart-tools
+.PHONY: system-deps demo docs release test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench fuzz-native bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas chart-tools
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-$(VENV)/.train: pyproject.toml
+NATIVE := setup.py $(wildcard serving/router/native/*.[ch])
+
+$(VENV)/.train: pyproject.toml $(NATIVE)
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[train,http]'
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml
+$(VENV)/.dev: pyproject.toml $(NATIVE)
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --editable '.[dev]'
 	@touch $@ $(VENV)/.train
@@ -183,6 +185,17 @@ PREPARE_routellm := .venv-bench-routellm/trained
 	@touch $@
 
 bench-peers: $(PEERS:%=.venv-bench-%/.ready)
+
+# The sanitizers' library has to come first; Python's own memory, which it never gives back, is no leak of ours.
+FUZZED := .venv/native/_head.abi3.so
+fuzz-native: $(VENV)/.dev  ## the fast head in C, with sanitizers, against the Python path on 100,000 strings
+	@mkdir -p $(dir $(FUZZED))
+	$(CC) -std=c11 -O1 -g -Wall -Wextra -Wconversion -Werror -ffp-contract=off -fPIC -shared \
+		-fsanitize=address,undefined -fno-sanitize-recover=all \
+		-I$$($(BIN)/python -c "import sysconfig; print(sysconfig.get_paths()['include'])") \
+		serving/router/native/*.c -o $(FUZZED) -lm
+	LD_PRELOAD=$$($(CC) -print-file-name=libasan.so) ASAN_OPTIONS=detect_leaks=0 \
+		$(BIN)/python -m tests.bench.native fuzz 100000 --extension $(FUZZED) $(ARGS)
 
 bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside other ways to serve (installs torch)
 	-@$(MAKE) --keep-going bench-peers  # a peer that can't be installed is left out by name

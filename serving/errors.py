@@ -58,8 +58,19 @@ def how_to_install(extra: str = "") -> str:
     what = f"install the extra `{extra}`: " if extra else ""
     if (checkout / "pyproject.toml").is_file():
         return f"{what}pip install -e '{checkout}{part}'"
-    wheel = f"FOLDER/turnout-{turnout.__version__}-py3-none-any.whl{part}"
+    wheel = f"FOLDER/turnout-{turnout.__version__}-{_wheel_tag()}.whl{part}"
     return f"{what}pip install '{wheel}', with the FOLDER of your wheel"
+
+
+def _wheel_tag() -> str:
+    """Return for which Pythons and machines the installed wheel was built."""
+    from importlib import metadata  # noqa: PLC0415  # 30 ms, for who asks
+
+    try:
+        told = metadata.distribution("turnout").read_text("WHEEL") or ""
+    except metadata.PackageNotFoundError:
+        told = ""
+    return next((line.removeprefix("Tag: ") for line in told.splitlines() if line.startswith("Tag: ")), "py3-none-any")
 
 
 class TurnoutError(Exception):

@@ -303,6 +303,8 @@ class Sources:
         shadow: challenger that scores `shadow_share` of the traffic and changes nothing.
         shadow_share: as `canary_share`.
         cache_items: predictions kept in memory for each bundle, by digest of the prompt; 0 for none.
+        native_head: whether the first stage answers in C, where the extension is installed and says what the graph
+            says: a tenth of its time. `turnout doctor` tells which path serves, and why.
         allow_other_pair: whether a challenger, or a bundle that a `CURRENT` comes to name, may be of another pair of
             models than what it stands beside or follows: callers are then told other models than before.
         allow_synthetic: whether one that was trained on synthetic data may stand beside or follow one that was not.
@@ -315,6 +317,7 @@ class Sources:
     shadow: Path | None = None
     shadow_share: float = 1.0
     cache_items: int = 10_000
+    native_head: bool = True
     trusted_key: Path | None = None
     allow_other_pair: bool = False
     allow_synthetic: bool = False

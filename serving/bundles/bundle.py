@@ -33,6 +33,7 @@ from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.serving.router.graph_parts import fast_graph
 from turnout.serving.router.harness import HARNESS_RULES, LATEST_HARNESS_RULES
 from turnout.serving.router.model import FastHead, RouterModel
+from turnout.serving.router.native.opening import ngrams_of, open_native
 from turnout.serving.router.prompt import prompt_from_text
 
 __all__ = ["NEVER", "CheckedPolicy", "Policy"]  # passed on: what a manifest holds is found here
@@ -243,11 +244,13 @@ class Bundle:
         return unseen_in(self.baseline)
 
 
-def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
+def load_bundle(folder: Path, trusted_key: Path | None = None, *, native: bool = False) -> Bundle:
     """Read, check and open a bundle.
 
     Args:
         folder: where it lies.
+        native: whether the first stage is to answer in C, where that is there and says what the graph says
+            (`FastHead.path` tells); the 0.1 s that it takes to find out pay from a thousand prompts on.
         trusted_key: PEM file with the Ed25519 public key that must have signed the manifest, and with it
             the digest of every file; None asks for no signature.
 
@@ -274,17 +277,21 @@ def load_bundle(folder: Path, trusted_key: Path | None = None) -> Bundle:
         raise BundleRefused(f"{folder}: {GRAPH} or {TOKENIZER} does not load: {type(error).__name__}") from error
     golden = _decode_golden(folder, contents[GOLDEN])
     _check_golden(folder, manifest, model, golden)
-    checker = _open_checker(folder, contents, model) if CHECKER in contents else None
+    if native and fast_head is not None and first_stage is not None:
+        open_native(fast_head, first_stage, model.featurize, [one.prompt for one in golden])
+    checker = _open_checker(folder, contents, model, fast_head) if CHECKER in contents else None
     tasks = read_tasks(contents.get(EVALUATION))
     return Bundle(manifest, model, golden, folder, baseline, checker, fast_head, tasks)
 
 
-def _open_checker(folder: Path, contents: dict[str, bytes], model: RouterModel) -> CheckerModel:
+def _open_checker(
+    folder: Path, contents: dict[str, bytes], model: RouterModel, fast_head: FastHead | None
+) -> CheckerModel:
     """Open the second look and hold it against its golden answers."""
     if GOLDEN_CHECKS not in contents:
         raise BundleRefused(f"{folder / MANIFEST}: lists {CHECKER} and no {GOLDEN_CHECKS}; train or copy it again")
     try:
-        checker = CheckerModel(contents[CHECKER], model.featurize.ngrams)
+        checker = CheckerModel(contents[CHECKER], ngrams_of(model.featurize, fast_head))
         checks = [msgspec.json.decode(line, type=GoldenCheck) for line in contents[GOLDEN_CHECKS].splitlines()]
         missed = max((_missed_by(checker, one) for one in checks), default=0.0)
     except Exception as error:  # onnxruntime and msgspec raise many types, all of which mean the same here

@@ -244,6 +244,14 @@ METRICS = (
         ("cause",),
         "Decisions that could not be explored: the hourly cap is reached (`capped`), or there is one and no price.",
     ),
+    Metric(
+        "native_head",
+        "gauge",
+        "1",
+        ("bundle",),
+        "1 while the first stage answers in C, 0 while by the graph, which takes ten times as long; the log says why.",
+        joined="livemin",
+    ),
     Metric("bundle_info", "gauge", "1", ("bundle",), "1 while the worker serves the bundle, else 0.", joined="liveall"),
     Metric(
         "expected_weak_ratio",

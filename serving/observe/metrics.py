@@ -294,6 +294,10 @@ class ServerMetrics:
                     share = checked.share_weak + checked.share_tried
                     expected.labels(manifest.bundle_id, policy.name + OVER_THREE).set(share)
 
+    def native_head(self, bundle_id: str, *, is_native: bool) -> None:
+        """State whether the first stage of a bundle answers in C."""
+        self._made["native_head"].labels(bundle_id).set(is_native)
+
     def drift_baseline(self, bundle_id: str, baseline: Baseline) -> None:
         """State what is expected of the traffic of a bundle."""
         self._set_bins(DRIFT_BASELINE, bundle_id, baseline, [bins.n for bins in baseline.bins])

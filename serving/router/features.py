@@ -98,7 +98,13 @@ class Features:
 
 
 class Featurizer:
-    """Turns prompts into `Features`; holds the tokenizer. Thread-safe."""
+    """Turns prompts into `Features`; holds the tokenizer. Thread-safe.
+
+    Attributes:
+        strip: leaves harness text out of a prompt.
+        word_pieces: text to ids.
+        reads: how many ids the encoder reads of the beginning and of the end.
+    """
 
     def __init__(self, tokenizer_json: bytes, max_tokens: int, harness_rules: int = 0) -> None:
         """Read the tokenizer.
@@ -108,20 +114,19 @@ class Featurizer:
             max_tokens: most word pieces the encoder reads, [CLS] and [SEP] included.
             harness_rules: version of the rules by which harness text is left out (`turnout.serving.router.harness`).
         """
-        self._strip = stripper(harness_rules)
-        self._word_pieces = WordPieces(tokenizer_json)
-        self._first, self._last = self._word_pieces.ends
+        self.strip = stripper(harness_rules)
+        self.word_pieces = WordPieces(tokenizer_json)
+        self._first, self._last = self.word_pieces.ends
         body = max_tokens - 2
-        self._tail = body // 4
-        self._head = body - self._tail
+        self.reads = body - body // 4, body // 4
 
     def __call__(self, prompt: Prompt) -> Features:
         """Return the features of one prompt; any text is accepted, the empty one too."""
-        read = self._strip(prompt.text)
+        read = self.strip(prompt.text)
         if read is not prompt.text:
             prompt = replace(prompt, text=read)
         text = head_and_tail(read)
-        ids = np.array(self._word_pieces(text), dtype=np.int64)
+        ids = np.array(self.word_pieces(text), dtype=np.int64)
         buckets, counts = hash_ngrams(_ends(ids, LEXICAL_HEAD, LEXICAL_TAIL))
         return Features(self._encoder_ids(ids), buckets, counts, structural_features(prompt, text, ids.size))
 
@@ -131,11 +136,11 @@ class Featurizer:
 
     def ngrams(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the hashed uni- and bigrams of any text, an answer's for example, as `Features` has a prompt's."""
-        ids = np.array(self._word_pieces(head_and_tail(text)), dtype=np.int64)
+        ids = np.array(self.word_pieces(head_and_tail(text)), dtype=np.int64)
         return hash_ngrams(_ends(ids, LEXICAL_HEAD, LEXICAL_TAIL))
 
     def _encoder_ids(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.concatenate(([self._first], _ends(ids, self._head, self._tail), [self._last]))
+        return np.concatenate(([self._first], _ends(ids, *self.reads), [self._last]))
 
 
 def head_and_tail(text: str) -> str:

@@ -13,14 +13,20 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
 
 TOKEN_IDS, DENSE, LIKE_DENSE = "token_ids", "dense", "counts"
 """Input and output of the encoder; `counts` is an input of the router graph of the type that `dense` has."""
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _STRING, _BYTES, _MESSAGE = _Field.TYPE_STRING, _Field.TYPE_BYTES, _Field.TYPE_MESSAGE
+_INT64, _INT32 = _Field.TYPE_INT64, _Field.TYPE_INT32
+_DTYPES = {1: np.float32, 7: np.int64, 11: np.float64}
+"""Of `TensorProto.DataType`, those that a head is made of."""
+
 _FIELDS: dict[str, tuple[tuple[str, int, _Field.Type.ValueType, bool, str], ...]] = {
     "Model": (("graph", 7, _MESSAGE, False, "Graph"),),
     "Graph": (
@@ -38,7 +44,12 @@ _FIELDS: dict[str, tuple[tuple[str, int, _Field.Type.ValueType, bool, str], ...]
     ),
     "Attribute": (("name", 1, _STRING, False, ""), ("g", 6, _MESSAGE, False, "Graph")),
     "Value": (("name", 1, _STRING, False, ""), ("type", 2, _BYTES, False, "")),
-    "Tensor": (("name", 8, _STRING, False, ""), ("raw_data", 9, _BYTES, False, "")),
+    "Tensor": (
+        ("dims", 1, _INT64, True, ""),
+        ("data_type", 2, _INT32, False, ""),
+        ("name", 8, _STRING, False, ""),
+        ("raw_data", 9, _BYTES, False, ""),
+    ),
 }
 """Name, number, type, whether repeated, and message of the fields of onnx.proto that are read."""
 
@@ -83,14 +94,21 @@ def fast_graph(graph: bytes) -> bytes | None:
     return bytes(model.SerializeToString())
 
 
-def tensors(graph: bytes, names: Iterable[str]) -> dict[str, bytes]:
-    """Return the bytes, little-endian, of those constants of a graph that have these names; none of no graph."""
+def weights_of(graph: bytes) -> dict[str, NDArray[Any]]:
+    """Return the weights outside the stages of a router graph by name, of float32, float64 and int64; copies nothing.
+
+    Raises:
+        ValueError: a weight is not as long as its shape says.
+    """
     try:
-        found = (_Tensor.FromString(raw) for raw in _Model.FromString(graph).graph.initializer)
-        wanted = frozenset(names)
-        return {one.name: one.raw_data for one in found if one.name in wanted}
+        tensors = [_Tensor.FromString(raw) for raw in _Model.FromString(graph).graph.initializer]
     except DecodeError:
         return {}
+    return {
+        one.name: np.frombuffer(one.raw_data, _DTYPES[one.data_type]).reshape(tuple(one.dims))
+        for one in tensors
+        if one.data_type in _DTYPES
+    }
 
 
 def _is_cascade(node: Any) -> bool:

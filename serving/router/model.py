@@ -11,18 +11,22 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import NamedTuple
 
 import numpy as np
 import onnxruntime as ort
+from numpy.typing import NDArray
 
 from turnout.serving.errors import ModelFault
 from turnout.serving.router.features import Features, Featurizer
+from turnout.serving.router.native.native_head import NativeHead
 from turnout.serving.router.prompt import Prompt
 from turnout.serving.router.unseen import places_of
 
 OUTPUTS = ("p_match", "is_full")
 OUT_OF_DISTRIBUTION = "is_out_of_distribution"
 """The output that graphs of bundle format 1 lack."""
+NOT_ASKED_FOR = "not asked for"
 
 
 class Stage(StrEnum):
@@ -110,12 +114,64 @@ class RouterModel:
         return self.predict_features(features, also, early_exit=early_exit)
 
 
+class Looked(NamedTuple):
+    """What the first stage made of a prompt.
+
+    Attributes:
+        prediction: its answer; None where it leaves the answer open.
+        measures: (16,) float32, as `Features.structural`.
+        features: of the prompt: where they were wanted, where the answer is left open, and wherever they came anyway.
+    """
+
+    prediction: Prediction | None
+    measures: NDArray[np.float32]
+    features: Features | None
+
+
 class FastHead:
-    """The first stage of a router graph by itself: it never runs the encoder. Thread-safe; one ONNX thread a call."""
+    """The first stage of a router graph by itself: it never runs the encoder. Thread-safe; one ONNX thread a call.
+
+    Attributes:
+        native: the same stage in C, which is asked first; None where the graph alone answers.
+        path: "native", or why not.
+    """
 
     def __init__(self, graph: bytes, unseen: Iterable[str] = ()) -> None:
         """Build the session from the bytes that `graph_parts.fast_graph` gave; `unseen` as `RouterModel` takes it."""
         self._session = RouterSession(graph, unseen)
+        self.native: NativeHead | None = None
+        self.path = NOT_ASKED_FOR
+
+    def use(self, native: NativeHead | None, path: str = "native") -> None:
+        """Answer by the head in C from now on, or say why not; who calls has held it against this graph."""
+        self.native, self.path = native, path
+
+    def look(self, prompt: Prompt, threshold: float, also: float | None, *, wants_features: bool) -> Looked | None:
+        """Return what the first stage makes of a prompt, by the head in C; None where that is not there or hands over.
+
+        Args:
+            prompt: any prompt, the empty one too.
+            threshold: in [0, 1]; it places the exit band.
+            also: a second threshold near which the first stage may not answer; None for none.
+            wants_features: whether they are needed where it answers, too.
+
+        Raises:
+            ModelFault: as `RouterModel.predict`.
+        """
+        found = self.native and self.native.look(prompt, threshold, also, wants_features=wants_features)
+        if found is None:
+            return None
+        p_match = _checked(found.p_match)
+        is_unlike = found.is_unlike or self.is_unseen(found.measures)
+        prediction = None if found.is_open else Prediction(p_match, Stage.FAST, is_unlike)
+        return Looked(prediction, found.measures, found.features)
+
+    def look_by_graph(self, features: Features, threshold: float, also: float | None) -> Looked:
+        """Return the same of features already extracted, by the graph; otherwise as `look`."""
+        prediction = self.predict_features(features, threshold)
+        if prediction is not None and also is not None:
+            prediction = self.predict_features(features, also)
+        return Looked(prediction, features.structural, features)
 
     def predict_features(self, features: Features, threshold: float) -> Prediction | None:
         """Return what `RouterModel` does where the first stage answers; None where it leaves the answer open.
@@ -123,8 +179,16 @@ class FastHead:
         Raises:
             ModelFault: as there.
         """
-        prediction = self._session.run(features, threshold, early_exit=True)
+        prediction = self.first_stage(features, threshold)
         return None if prediction.stage is Stage.FULL else prediction
+
+    def first_stage(self, features: Features, threshold: float) -> Prediction:
+        """Return the fast head's `p_match` in any case; the stage FULL says that the answer is left open."""
+        return self._session.run(features, threshold, early_exit=True)
+
+    def is_unseen(self, measures: NDArray[np.float32]) -> bool:
+        """Whether structural measures tell of what the training never had."""
+        return self._session.is_unseen(measures)
 
 
 class RouterSession:
@@ -150,12 +214,20 @@ class RouterSession:
                 "early_exit": np.array(early_exit),
             },
         )
-        value = float(p_match)
-        if not 0.0 <= value <= 1.0:  # False for NaN too, which would else choose a route in silence
-            raise ModelFault(f"the graph gave p_match = {value}, expected a number in [0, 1]")
+        value = _checked(float(p_match))
         stage = Stage.FULL if is_full else Stage.FAST
-        is_unlike = any(map(bool, is_out_of_distribution)) or any(features.structural[place] for place in self._unseen)
+        is_unlike = any(map(bool, is_out_of_distribution)) or self.is_unseen(features.structural)
         return Prediction(value, stage, is_unlike)
+
+    def is_unseen(self, measures: NDArray[np.float32]) -> bool:
+        """Whether structural measures tell of what the training never had."""
+        return any(measures[place] for place in self._unseen)
+
+
+def _checked(p_match: float) -> float:
+    if not 0.0 <= p_match <= 1.0:  # False for NaN too, which would else choose a route in silence
+        raise ModelFault(f"the graph gave p_match = {p_match}, expected a number in [0, 1]")
+    return p_match
 
 
 def session_options() -> ort.SessionOptions:

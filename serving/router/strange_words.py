@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.serving.router.features import Featurizer
-from turnout.serving.router.graph_parts import tensors
+from turnout.serving.router.graph_parts import weights_of
 from turnout.serving.router.prompt import Prompt
 
 WEIGHTS, RARE_FROM, LIMIT = "idf", "rare_idf", "rare_share_limit"
@@ -57,11 +57,10 @@ class StrangeWords:
     @classmethod
     def of(cls, graph: bytes) -> StrangeWords | None:
         """Return the rule that a router graph holds; None where it has none."""
-        found = tensors(graph, (WEIGHTS, RARE_FROM, LIMIT))
-        if len(found) < len((WEIGHTS, RARE_FROM, LIMIT)):
+        found = weights_of(graph)
+        if not {WEIGHTS, RARE_FROM, LIMIT} <= found.keys():
             return None
-        weights, rare_from, limit = (np.frombuffer(found[name], "<f4") for name in (WEIGHTS, RARE_FROM, LIMIT))
-        return cls(weights >= rare_from[0], float(limit[0]))
+        return cls(found[WEIGHTS] >= found[RARE_FROM].item(), found[LIMIT].item())
 
     def look(self, featurize: Featurizer, prompt: Prompt) -> Strangeness:
         """Return what is strange in a prompt, read as the model reads it."""

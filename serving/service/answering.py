@@ -265,14 +265,15 @@ class Answering:
             asked.deadline_s,
             asked.decoded_ns,
             parts,
-            wants_features=self._logs_features or is_watched,
+            wants_features=self._logs_features,
+            wants_measures=is_watched,
             also=also,
         )
         predicted = await self._fast_lane.answer(ask, served.bundle.fast_head) or await self._in_turn(ask, call.tenant)
         served.cache.put(key, predicted.prediction)
         self.challengers.took(served, predicted.model_ns // (1 + len(parts)))
-        if is_watched and self._drift is not None and predicted.features is not None:
-            self._drift.predicted(served.bundle, predicted.prediction, predicted.features.structural)
+        if is_watched and self._drift is not None and predicted.measures is not None:
+            self._drift.predicted(served.bundle, predicted.prediction, predicted.measures)
         return predicted
 
     async def _in_turn(self, ask: Ask, tenant: str) -> Predicted:

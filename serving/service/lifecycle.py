@@ -70,7 +70,7 @@ class Lifecycle:
         self._seen: dict[Path, str] = {}
         self._said_at_s: dict[str, float] = {}
         self._seen = self._pointers()  # before the loading: what changes meanwhile is seen as a change
-        self._held = {path: self._serve(load_bundle(resolve(path), sources.trusted_key)) for path in sources.paths}
+        self._held = {path: self._serve(self._load(resolve(path))) for path in sources.paths}
         self._check_challengers()
         self._without_canary: str | None = None
         self._reloading = asyncio.Lock()
@@ -136,11 +136,19 @@ class Lifecycle:
         held, folder = self._held[path].bundle, resolve(path)
         if folder == held.folder and read_manifest(folder) == held.manifest:
             return None
-        bundle = load_bundle(folder, self.sources.trusted_key)
+        bundle = self._load(folder)
         is_challenger = path in (self.sources.canary, self.sources.shadow) and path not in self.sources.bundles
         beside = self._held[self.sources.bundles[0]].bundle if is_challenger else held
         self._check_fits(bundle.manifest, beside.manifest)
         warm_up(bundle)
+        return bundle
+
+    def _load(self, folder: Path) -> Bundle:
+        """Load a bundle, and say where its first stage can't answer in C though it was to."""
+        bundle = load_bundle(folder, self.sources.trusted_key, native=self.sources.native_head)
+        head = bundle.fast_head
+        if self.sources.native_head and head is not None and head.native is None:
+            _log.warning("%s: the first stage answers by the graph, at a tenth of the rate: %s", folder, head.path)
         return bundle
 
     def _check_challengers(self) -> None:
@@ -179,6 +187,9 @@ class Lifecycle:
     def _tell(self) -> None:
         """Tell the metrics who serves now."""
         self.metrics.serves([one.manifest for one in self.lineup.everyone])
+        for one in self.lineup.everyone:
+            head = one.bundle.fast_head
+            self.metrics.native_head(one.manifest.bundle_id, is_native=head is not None and head.native is not None)
         if self.lineup.canary is not None:
             self.metrics.canary("started", self.sources.canary_share)
 

@@ -15,6 +15,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+import numpy as np
+from numpy.typing import NDArray
+
 from turnout.serving.errors import DeadlineSpent
 from turnout.serving.router.explain import Contribution, contributions
 from turnout.serving.router.features import Features
@@ -33,6 +36,7 @@ class Ask:
         submitted_ns: when the wait began, on the performance counter.
         parts: of the prompt, that the answer is to explain; each costs a run.
         wants_features: whether the answer is to bring the features of the prompt.
+        wants_measures: whether it is to bring the structural ones among them, which cost less.
         also: a second threshold near which the fast head may not answer; None for none.
         features: of the prompt, once they are known.
     """
@@ -44,6 +48,7 @@ class Ask:
     submitted_ns: int
     parts: list[tuple[int, int]] = field(default_factory=list)
     wants_features: bool = False
+    wants_measures: bool = False
     also: float | None = None
     features: Features | None = None
 
@@ -57,6 +62,7 @@ class Predicted:
     ended_ns: int
     contributions: tuple[Contribution, ...] = ()
     features: Features | None = None
+    measures: NDArray[np.float32] | None = None
 
     @property
     def model_ns(self) -> int:
@@ -122,10 +128,11 @@ class ModelThread:
         busy_ns = ended_ns - max(ask.submitted_ns, self._last_ended_ns)
         self._observe(busy_ns / (1 + len(ask.parts)) / 1e9)
         self._last_ended_ns = ended_ns
-        return Predicted(prediction, started_ns, ended_ns, explained, features)
+        measures = None if features is None else features.structural
+        return Predicted(prediction, started_ns, ended_ns, explained, features, measures)
 
     def _predict(self, ask: Ask, prompt: Prompt) -> tuple[Prediction, Features | None]:
-        if ask.features is None and ask.also is None and not ask.wants_features:
+        if ask.features is None and ask.also is None and not (ask.wants_features or ask.wants_measures):
             return ask.model.predict(prompt, ask.threshold, early_exit=self._early_exit), None
         features = ask.features or ask.model.featurize(prompt)
         between = ask.model.predict_between

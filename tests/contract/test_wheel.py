@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ with Router(sys.argv[1], timeout_s=10) as router:
     routed = router.route(text="hello", policy="max_worse=0.05")
 print(routed.model, routed.p_match is not None, routed.fallback_reason)
 """
+EXTENSION = "turnout/serving/router/native/_head.abi3.so"
 WITHOUT_UNIX = (
     "import sys; sys.modules.update(dict.fromkeys(('fcntl', 'resource', 'uvloop', 'pwd', 'termios')));" + CALL
 )
@@ -123,10 +125,31 @@ def test_server_routes_with_the_models_of_their_own_wheel(wheel: Path, tmp_path:
     done = ran(programs / "turnout", "route", "What is the tallest mountain of Iceland?", "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert '"bundle":"gpt-4o_gpt-4o-mini/' in done.stdout
+    told = ran(programs / "turnout", "doctor", "--listen", "127.0.0.1:0", "--json", cwd=tmp_path)
+    (first_stage,) = (one for one in json.loads(told.stdout) if one["check"] == "first stage")
+    compiled = EXTENSION in zipfile.ZipFile(wheel).namelist()
+    assert first_stage["found"].startswith("native" if compiled else "Python: the extension is not installed")
 
     refused = ran(programs / "turnout", "train", "log.jsonl", "--out", "bundle", cwd=tmp_path)
     assert refused.returncode == 2
     assert f"{wheel.name}[train]'" in refused.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("has_compiler", [True, False])
+def test_wheel_is_for_every_machine_where_nothing_was_compiled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, has_compiler: bool
+):
+    # A build leaves its folders behind, and a second one would take the extension from there.
+    left_out = shutil.ignore_patterns(".venv*", "node_modules", "build", "*.so")
+    source = shutil.copytree(ROOT, tmp_path / "source", symlinks=True, ignore=left_out)
+    if not has_compiler:
+        monkeypatch.setenv("CC", str(tmp_path / "no-compiler"))
+    wheel = built(source, tmp_path)
+    compiled = EXTENSION in zipfile.ZipFile(wheel).namelist()
+    assert compiled is (has_compiler and shutil.which("cc") is not None)
+    assert wheel.name.split("-", 2)[2].startswith("cp311-abi3-" if compiled else "py3-none-any")
 
 
 def test_the_models_wheel_is_named_after_the_day_of_the_champion():

@@ -19,7 +19,7 @@ from turnout.serving.errors import DeadlineSpent
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.features import Features
 from turnout.serving.router.graph_parts import fast_graph
-from turnout.serving.router.model import FastHead, Prediction, RouterModel, Stage
+from turnout.serving.router.model import FastHead, Looked, Prediction, RouterModel, Stage
 from turnout.serving.router.prompt import Prompt
 from turnout.serving.service import fast_lane
 from turnout.serving.service.fast_lane import FastLane
@@ -115,11 +115,14 @@ def test_the_first_stage_holds_no_encoder(shipped: Bundle):
 class Slow:
     """A first stage that takes more CPU time than any trained one."""
 
-    def predict_features(self, _: Features, __: float) -> Prediction:
+    def look(self, *_: object, **__: object) -> None:
+        """Hand over."""
+
+    def look_by_graph(self, *_: object) -> Looked:
         end_ns = time.thread_time_ns() + 2 * fast_lane.TOO_LONG_NS
         while time.thread_time_ns() < end_ns:
             pass
-        return Prediction(0.5, Stage.FAST)
+        return Looked(Prediction(0.5, Stage.FAST), np.zeros(16, np.float32), None)
 
 
 def test_a_run_that_takes_too_long_closes_the_lane(shipped: Bundle):

@@ -13,9 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from tests.native_builds import need_extension
 from turnout.serving.errors import ModelFault
 from turnout.serving.router.exit_band import ExitBand
-from turnout.serving.router.model import RouterModel, Stage
+from turnout.serving.router.features import Featurizer
+from turnout.serving.router.graph_parts import fast_graph
+from turnout.serving.router.model import FastHead, RouterModel, Stage
+from turnout.serving.router.native.opening import open_native
 from turnout.serving.router.prompt import Prompt, prompt_from_json, prompt_from_text
 from turnout.training.bundle.export import EDGE, PARITY, check_parity, export_router
 from turnout.training.encoders.embeddings import FeatureTable, embed
@@ -293,3 +297,22 @@ def test_band_of_zero_leaves_every_prompt_to_the_fast_head(fixed: Fixed, encoder
         answer = model.predict(fixed.prompts[row], 0.9)
         assert answer.stage is Stage.FAST
         assert answer.p_match == pytest.approx(expit(heads.fast[row]), abs=PARITY)
+
+
+@pytest.mark.parametrize(("form", "calibrator"), [(form, one.__name__) for form, one in KINDS])
+def test_the_head_in_c_says_what_every_kind_of_graph_says(
+    fixed: Fixed, encoder: EncoderModel, form: str, calibrator: str
+):
+    need_extension()
+    graph = fast_graph(export_router(fixed.routers[form, calibrator], encoder))
+    assert graph is not None
+    featurize, head = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens), FastHead(graph)
+    open_native(head, graph, featurize, ODD_TEXTS[:-2])
+    assert head.path == "native"
+    assert head.native is not None
+    for prompt in fixed.prompts[FEW]:
+        found = head.native.look(prompt, 0.85)
+        said = head.first_stage(featurize(prompt), 0.85)
+        if found is not None:
+            assert abs(found.p_match - said.p_match) <= 1e-6
+            assert found.is_open is (said.stage is Stage.FULL)

@@ -39,6 +39,7 @@ class Patient:
         tls_key: its private key.
         token_file: file with the bearer token to ask with.
         tokens: tokens file of a server, to check.
+        native_head: whether the server is to answer in C where it can, as its own option says.
     """
 
     bundle: Path | None = None
@@ -50,6 +51,7 @@ class Patient:
     tls_key: Path | None = None
     token_file: Path | None = None
     tokens: Path | None = None
+    native_head: bool = True
 
     @property
     def way(self) -> Way:
@@ -77,7 +79,7 @@ def check_up(patient: Patient) -> Iterator[Finding]:
     seen, workers = check_metrics(patient.metrics) if patient.metrics else ([], None)
     yield check_cores(usable_cores(), workers)
     yield check_descriptors()
-    yield from check_models(patient.bundle)
+    yield from check_models(patient.bundle, native_head=patient.native_head)
     for path in (patient.tls_ca, patient.tls_cert):
         if path is not None:
             yield check_certificate(path)

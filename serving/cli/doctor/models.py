@@ -14,20 +14,21 @@ from turnout.serving.errors import BundleRefused, PricesRefused, PriceUnknown
 from turnout.serving.router.prompt import prompt_from_text
 
 
-def check_models(bundle: Path | None, now: datetime | None = None) -> Iterator[Finding]:
-    """Check the registry, the champion or the bundle named, and the clock against the bundle's date."""
+def check_models(bundle: Path | None, now: datetime | None = None, *, native_head: bool = True) -> Iterator[Finding]:
+    """Check the registry, the champion or the bundle named, which path serves, and the clock against its date."""
     try:
         if bundle is None:
             yield ok("models folder", str(models_folder()))
         folder = find_bundle(bundle)
         yield ok("champion" if bundle is None else "bundle", str(folder))
-        loaded = load_bundle(folder)
+        loaded = load_bundle(folder, native=native_head)
     except BundleRefused as error:
         yield fail("bundle", str(error), "copy the bundle again, or name another one with --bundle")
         return
     manifest = loaded.manifest
     yield ok("digests", f"{manifest.bundle_id}: {len(manifest.files)} files as the manifest says")
     yield check_golden(loaded)
+    yield check_native(loaded, is_wanted=native_head)
     if manifest.synthetic:
         yield warn(
             "training data", "synthetic", "its figures say nothing of real traffic; train on your own: turnout train"
@@ -57,6 +58,22 @@ def check_golden(bundle: Bundle) -> Finding:
     if deviation > tolerance / 2:
         return warn("golden answers", found, "this CPU computes another answer; run turnout evaluate here")
     return ok("golden answers", found)
+
+
+def check_native(bundle: Bundle, *, is_wanted: bool = True) -> Finding:
+    """Say whether the first stage answers in C or by the graph, and why."""
+    head = bundle.fast_head
+    if head is None:
+        return ok("first stage", "none of its own: every answer comes from the whole graph")
+    if head.native is not None:
+        return ok("first stage", "native: in C, and as the graph says on all prompts that were tried")
+    if not is_wanted:
+        return ok("first stage", "Python: --no-native-head")
+    return warn(
+        "first stage",
+        f"Python: {head.path}",
+        "answers are the same and take ten times as long; install a C compiler and turnout anew, or --no-native-head",
+    )
 
 
 def max_golden_deviation(bundle: Bundle) -> float:

@@ -1,6 +1,7 @@
 """What the live check of promises is worth: months of traffic from real rows, with and without drift.
 
-    python -m tests.bench.live_promises LOGS... [--families DIR] [--months 1000] [--pairs 1000] [--two-looks]
+    python -m tests.bench.live_promises LOGS... [--families DIR] [--months 1000] [--pairs 1000]
+        [--levels 0.05] [--two-looks]
 
 A router of the shipped recipe answers all rows out of fold. For every twenty months one half of the groups solves the
 policies, the other half is the traffic. A month has `--pairs` requests of which both answers are judged, a random
@@ -29,7 +30,7 @@ from tests.bench.unfamiliar import PATH, SERVED, Asked, policy_rows
 from turnout.serving.bundles.policy import NEVER
 from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.cli.tables import console
-from turnout.serving.decision.tightening import LADDER, checked_ladder, checked_measured
+from turnout.serving.decision.tightening import LADDER, PROMISE, checked_ladder, checked_measured
 from turnout.serving.observe.drift.betting import WEIGHTS, log_capital_above
 from turnout.serving.observe.drift.keeping import Seen, step_to_keep
 from turnout.serving.observe.drift.promises import ENOUGH_EVENTS, RECENT_DAYS
@@ -86,13 +87,14 @@ def main() -> None:
     arguments.add_argument("--families", type=Path)
     arguments.add_argument("--months", type=int, default=1000)
     arguments.add_argument("--pairs", type=int, nargs="+", default=[1000])
+    arguments.add_argument("--levels", type=float, nargs="+", default=LEVELS)
     arguments.add_argument("--two-looks", action="store_true")
     given = arguments.parse_args()
     rows = read(given.logs)
     router = learned(rows, np.arange(rows.source.size), [CHAMPION], 0, balanced=True)
     looked = looked_again(rows, router) if given.two_looks else None
-    shown = Table("max_worse", "drift", "pairs", *COLUMNS, title=f"{given.months} months")
-    for level in LEVELS:
+    for level in given.levels:
+        shown = Table("max_worse", "drift", "pairs", *COLUMNS, title=f"{given.months} months")
         seeds = range(given.months // MONTHS_A_SPLIT)
         if looked is None:
             splits = [split(router, level, seed, given.families) for seed in seeds]
@@ -103,7 +105,7 @@ def main() -> None:
                 continue
             for pairs in given.pairs:
                 shown.add_row(f"{level:g}", named(drift), str(pairs), *figures(splits, level, drift, pairs))
-    console().print(shown)
+        console().print(shown)
 
 
 def named(drift: float | str) -> str:
@@ -139,7 +141,8 @@ def of_two_looks(router: Learned, looked: LookedAt, level: float, seed: int) -> 
     names, number = np.unique(looked.group, return_inverse=True)
     is_ours = (np.random.default_rng(seed).random(names.size) < 0.5)[number]
     ours, theirs = looked.take(np.flatnonzero(is_ours)), looked.take(np.flatnonzero(~is_ours))
-    policies = with_second_look(router.solved.policies, ours, ours, seed)
+    promises = [one for one in router.solved.policies if one.kind == PROMISE]
+    policies = with_second_look(promises, ours, ours, seed)
     policy = next(one for one in policies if one.name == f"max_worse={level:g}")
     checked = policy.checked
     assert checked is not None

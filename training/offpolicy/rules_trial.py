@@ -162,7 +162,7 @@ class _Arm:
         elif (found := predictions.at(bundle, (policy := _policy(before, bundle)).threshold)) is None:
             route, reason = Route.STRONG, Reason.INVALID  # the server fails, and its caller uses the strong model
         else:
-            if is_strange(bundle, facts.task, before.least_task_rows):
+            if is_strange(bundle, facts, before):
                 found = as_stranger(found)
             chosen = model_decision(bundle.manifest.pair, policy, found, falls_back=before.falls_back)
             after = self._rules.after(

@@ -35,6 +35,7 @@ from turnout.serving.router.harness import HARNESS_RULES, LATEST_HARNESS_RULES
 from turnout.serving.router.model import FastHead, RouterModel
 from turnout.serving.router.native.opening import ngrams_of, open_native
 from turnout.serving.router.prompt import prompt_from_text
+from turnout.serving.router.ties import tenant_digest
 
 __all__ = ["NEVER", "CheckedPolicy", "Policy"]  # passed on: what a manifest holds is found here
 
@@ -89,6 +90,7 @@ class Training(msgspec.Struct, frozen=True):
 
     Attributes:
         note: the operator's, for the card: intended use, origin and licences of the logs; Markdown.
+        tenants: labelled rows of each tenant that the logs name, by `tenant_digest`; no name stands in a bundle.
     """
 
     data_sha256: str
@@ -101,6 +103,11 @@ class Training(msgspec.Struct, frozen=True):
     settings: dict[str, float | int | str]
     libraries: dict[str, str]
     note: str = ""
+    tenants: dict[str, int] = {}
+
+    def rows_of_tenant(self, tenant: str) -> int:
+        """Return how many labelled rows it had; 0 for one that the logs do not name."""
+        return self.tenants.get(tenant_digest(tenant, self.group_salt), 0)
 
 
 class OutOfDistribution(msgspec.Struct, frozen=True):

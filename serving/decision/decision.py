@@ -118,12 +118,17 @@ def action_of(
     return Action.TRY if checked.t_accept < NEVER else Action.STRONG  # nothing is tried that could not be accepted
 
 
-def is_strange(bundle: Bundle, task: str, least_rows: int) -> bool:
-    """Return whether a request names a task of which the bundle has fewer labelled rows than asked for.
+def is_strange(bundle: Bundle, facts: Facts, before: Before) -> bool:
+    """Return whether a request names a task or tenant of which the bundle has fewer labelled rows than rules ask for.
 
-    False without a name, for a bundle of logs without tasks, and where nothing is asked for (0).
+    A name tells nothing that is not given, that the logs behind the bundle never gave, or for which rules ask nothing.
     """
-    return bool(least_rows and bundle.tasks and task) and bundle.tasks.get(task, 0) < least_rows
+    task, tenants = facts.task, bundle.manifest.training.tenants
+    if before.least_task_rows and task and bundle.tasks and bundle.tasks.get(task, 0) < before.least_task_rows:
+        return True
+    if not (before.least_tenant_rows and facts.tenant and tenants):
+        return False
+    return bundle.manifest.training.rows_of_tenant(facts.tenant) < before.least_tenant_rows
 
 
 def as_stranger(prediction: Prediction) -> Prediction:

@@ -1,14 +1,21 @@
 """Tightening: the stricter thresholds that a promise falls back to while what comes back speaks against it.
 
 Comes in: a bundle's manifest and one of its policies. Goes out: a ladder of thresholds, and the policy at one step.
+
+A policy with a rule over three actions makes two promises, to callers that have answers checked and to others; each
+has a ladder of its own. That over three actions moves what the second look has to reach: `t_strong` stays, so that at
+every step the same requests are tried and it is known of each whether another step would have accepted it. From the
+first step on nothing goes weak unchecked.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from turnout.serving.bundles.bundle import Manifest
-from turnout.serving.bundles.policy import NEVER, Policy
+from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 
 LADDER = (1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.0)
 """Steps, as shares of the level that is promised: the threshold solved for it, for stricter ones, and nothing weak."""
@@ -30,9 +37,30 @@ def ladder(manifest: Manifest, policy: Policy) -> tuple[float, ...]:
     return (policy.threshold, *(max(policy.threshold, one) for one in solved), NEVER)
 
 
+def checked_ladder(solved: Sequence[Policy], policy: Policy) -> tuple[float, ...]:
+    """Return the thresholds `t_accept` of a promise over three actions, as `ladder` does.
+
+    A step has that of the loosest of the solved policies that allows no more than the step's share, `NEVER` where
+    there is none.
+    """
+    if policy.kind != PROMISE or policy.checked is None or not policy.checked.is_met:
+        return ()
+    stricter = [_stricter(solved, share * policy.target) for share in LADDER[1:-1]]
+    own = policy.checked.t_accept
+    return (own, *(NEVER if one is None else max(own, one.t_accept) for one in stricter), NEVER)
+
+
 def tightened(policy: Policy, threshold: float) -> Policy:
-    """Return a policy at a stricter threshold of its ladder, for two tiers; it keeps its name."""
-    return msgspec.structs.replace(policy, threshold=min(threshold, 1.0), checked=None)
+    """Return a policy at a stricter threshold of its ladder over two tiers; it keeps its name."""
+    return msgspec.structs.replace(policy, threshold=min(threshold, 1.0))
+
+
+def tightened_check(policy: Policy, t_accept: float) -> Policy:
+    """Return a policy at a stricter threshold of its ladder over three actions; all that would go weak is tried."""
+    if policy.checked is None:
+        return policy
+    checked = msgspec.structs.replace(policy.checked, t_weak=NEVER, t_accept=t_accept)
+    return msgspec.structs.replace(policy, checked=checked)
 
 
 def measured(manifest: Manifest, policy: Policy) -> tuple[float, ...]:
@@ -42,3 +70,28 @@ def measured(manifest: Manifest, policy: Policy) -> tuple[float, ...]:
     places = [manifest.risk.place(share * policy.target) for share in LADDER[1:-1]]
     shares = [0.0 if place is None else manifest.risk.share_worse[place] for place in places]
     return (policy.share_worse, *shares, 0.0)
+
+
+def checked_measured(solved: Sequence[Policy], policy: Policy) -> tuple[float, ...]:
+    """Return the share that each step of `checked_ladder` made worse when the bundle was made."""
+    stricter = [_stricter(solved, share * policy.target) for share in LADDER[1:-1]]
+    own = 0.0 if policy.checked is None else policy.checked.share_worse
+    return (own, *(0.0 if one is None else min(own, one.share_worse) for one in stricter), 0.0)
+
+
+def steps_of(manifest: Manifest, policy: Policy, *, over_three: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the ladder of a promise, over two tiers or three actions, and what was measured at each of its steps."""
+    if over_three:
+        return checked_ladder(manifest.policies, policy), checked_measured(manifest.policies, policy)
+    return ladder(manifest, policy), measured(manifest, policy)
+
+
+def _stricter(solved: Sequence[Policy], level: float) -> CheckedPolicy | None:
+    """Return the thresholds over three actions of the loosest promise, of all requests, that allows at most `level`."""
+    found = [
+        (policy.target, policy.checked)
+        for policy in solved
+        if policy.name == f"{PROMISE}={policy.target:g}" and policy.target <= level * (1.0 + 1e-9)
+        if policy.checked is not None and policy.checked.is_met
+    ]
+    return max(found, key=lambda one: one[0])[1] if found else None

@@ -132,7 +132,7 @@ class Featurizer:
 
     def read(self, text: str) -> str:
         """Return the part of a prompt's text that is read: without harness text, of long ones head and tail."""
-        return head_and_tail(self._strip(text))
+        return head_and_tail(self.strip(text))
 
     def ngrams(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
         """Return the hashed uni- and bigrams of any text, an answer's for example, as `Features` has a prompt's."""

@@ -158,7 +158,8 @@ class FastHead:
         Raises:
             ModelFault: as `RouterModel.predict`.
         """
-        found = self.native and self.native.look(prompt, threshold, also, wants_features=wants_features)
+        native = self.native
+        found = None if native is None else native.look(prompt, threshold, also, wants_features=wants_features)
         if found is None:
             return None
         p_match = _checked(found.p_match)

@@ -34,6 +34,11 @@ def key_digest(key: str, salt: str) -> bytes:
     return hashlib.blake2b(key.encode(), key=salt.encode(), digest_size=DIGEST_BYTES).digest()
 
 
+def tenant_digest(tenant: str, salt: str) -> str:
+    """Return what a bundle keeps of the name of a tenant: a salted digest, in hex."""
+    return key_digest(f"tenant:{tenant}", salt).hex()
+
+
 def normalised(text: str) -> str:
     """Return the text in lower case with white space collapsed."""
     return " ".join(text.casefold().split())

@@ -26,12 +26,11 @@ from turnout.serving.decision.decision import (
     ruled_decision,
     settled,
 )
-from turnout.serving.decision.routes import Route, estimated_tokens
+from turnout.serving.decision.routes import Verdict, estimated_tokens
 from turnout.serving.decision.rules.budget import ExplorationBudget
 from turnout.serving.decision.rules.exploring import After
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.observe.correlation import concerning
-from turnout.serving.observe.drift.pairs import Pledge
 from turnout.serving.observe.drift.promises import Promises
 from turnout.serving.observe.drift.watch import DriftWatch
 from turnout.serving.router.explain import parts_of
@@ -45,8 +44,10 @@ from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.lineup import Lineup, Served
 from turnout.serving.service.model_thread import Ask, ModelThread, Predicted, remaining_s
 from turnout.serving.service.pending import Pending
+from turnout.serving.service.pledging import pledge_of
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
+from turnout.serving.wire.check import Judgement
 from turnout.serving.wire.route import Timings, read_request, response
 
 T = TypeVar("T")
@@ -117,6 +118,15 @@ class Answering:
         with self._checks.slot(asked.call.tenant, remaining_s(asked.deadline_s)):
             return await self._check_thread.work(job, asked.deadline_s, asked.decoded_ns)
 
+    def policy(self, asked: Asked, served: Served) -> Policy:
+        """Return the policy to apply, at the thresholds at which its promises are served now."""
+        return self._promises.policy(served.manifest, asked.policy(served))
+
+    def checked(self, request_id: str, judged: Judgement) -> None:
+        """Note what became of a tried request's answer, for the promise that it was tried under."""
+        if self._drift is not None:
+            self._drift.checked(request_id, judged.p_match, is_accepted=judged.verdict is Verdict.ACCEPT)
+
     async def result(self, raw: bytes, deadline_s: float | None) -> Any:
         """Return the `RouteResult` of one item: what `answer` returns, or the failure it raised."""
         try:
@@ -176,7 +186,7 @@ class Answering:
         decision = settled(chosen, manifest.pair, after)
         # Of a tried request only what was escalated or accepted gets an outcome: no fair sample of the first look.
         if self._drift is not None and (decision.wants_both or not decision.is_tried):
-            pledge = self._pledge(rules, asked, served, chosen, after, predicted)
+            pledge = pledge_of(self._promises, asked, served, chosen, after, predicted.prediction, rules.least_both)
             self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction, pledge)
         if decision.is_tried:
             self.pending.put(asked, served)
@@ -211,40 +221,12 @@ class Answering:
         canary = self.challengers.canary_for(lineup, asked)
         if canary is not None:
             try:
-                policy = self._policy(asked, canary)
+                policy = self.policy(asked, canary)
                 return canary, policy, await self._by(canary, policy, asked)
             except Exception as error:  # noqa: BLE001  # no caller sees a fault of the canary
                 self.challengers.stand_in(canary, error)
-        policy = self._policy(asked, served)
+        policy = self.policy(asked, served)
         return served, policy, await self._by(served, policy, asked)
-
-    def _policy(self, asked: Asked, served: Served) -> Policy:
-        """Return the policy to apply, at the threshold at which its promise is served now."""
-        return self._promises.policy(served.manifest, asked.policy(served))
-
-    def _pledge(
-        self, rules: Rules, asked: Asked, served: Served, chosen: Decision, after: After, predicted: Predicted
-    ) -> Pledge | None:
-        """Return what the outcomes of a request that both models answer will say of a promise; None of no promise.
-
-        Decisions over three actions have thresholds of their own, which this does not watch.
-        """
-        if not after.wants_both or chosen.over_three or not asked.call.request_id:
-            return None
-        steps = self._promises.thresholds(served.manifest, asked.policy(served))
-        if not steps:
-            return None
-        goes_weak = predicted.prediction.goes_weak
-        return Pledge(
-            served.manifest.bundle_id,
-            chosen.policy,
-            asked.call.task,
-            sum(goes_weak(threshold, falls_back=asked.before.falls_back) for threshold in steps),
-            chosen.route is Route.WEAK,
-            after.pair_propensity,
-            rules.least_both,
-            hash(asked.call.session_id) if asked.call.session_id else 0,
-        )
 
     async def _by(self, served: Served, policy: Policy, asked: Asked) -> Predicted:
         """Ask one bundle: its cache, else its model."""

@@ -39,8 +39,8 @@ class Asked:
         return rule_of_three(served.bundle, policy, can_check=self.call.can_check)
 
     def is_stranger(self, served: Served) -> bool:
-        """Return whether it names a task of which the bundle has too few labelled rows, where rules ask for that."""
-        return is_strange(served.bundle, self.call.task, self.before.least_task_rows)
+        """Return whether it names a task or tenant of which the bundle has too few labelled rows for the rules."""
+        return is_strange(served.bundle, self.facts, self.before)
 
     def policy(self, served: Served) -> Policy:
         """Return the policy to apply: the caller's own, else that of the rules, else the bundle's default.

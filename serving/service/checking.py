@@ -78,6 +78,7 @@ class Checking:
         )
         self._metrics.checked(judged)
         answering = self._answering
+        answering.checked(asked.call.request_id, judged)
         answering.challengers.show_verdict(answering.lifecycle.lineup, served, asked, call, judged)
         log = answering.decision_log
         if log is not None:
@@ -120,7 +121,7 @@ class Checking:
         return await self._judged_by(lineup.default, call, asked)
 
     async def _judged_by(self, served: Served, call: CheckCall, asked: Asked) -> tuple[Judgement, Served, int, int]:
-        policy = asked.policy(served)
+        policy = self._answering.policy(asked, served)
         pair, prompt = served.manifest.pair, asked.call.prompt
         accept_usd, escalate_usd = both_costs(
             served.prices, prompt, call.answer, call.signals, call.prompt_tokens, call.completion_tokens

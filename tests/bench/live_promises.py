@@ -1,6 +1,7 @@
 """What the live check of promises is worth: months of traffic from real rows, with and without drift.
 
     python -m tests.bench.live_promises LOGS... [--families DIR] [--months 1000] [--pairs 1000]
+        [--levels 0.05] [--two-looks]
 
 A router of the shipped recipe answers all rows out of fold. For every twenty months one half of the groups solves the
 policies, the other half is the traffic. A month has `--pairs` requests of which both answers are judged, a random
@@ -8,7 +9,8 @@ share of all. Each month drifts, or not, from a moment drawn uniformly over it: 
 what it did well, or half of the traffic is a family of sources that the router has never seen (`--families`, the
 `--answers` of `tests.bench.unfamiliar`). A promise is broken where the share made worse, averaged over the month in
 expectation at the thresholds in force, is above what is promised; with `--tighten` and without. It is told where the
-lower bound without is above, falsely where the promise was kept.
+lower bound without is above, falsely where the promise was kept. `--two-looks` is of callers that have answers checked:
+policies over three actions, whose ladder moves what the second look has to reach.
 """
 
 from __future__ import annotations
@@ -21,17 +23,30 @@ from pathlib import Path
 
 import numpy as np
 from rich.table import Table
+from scipy.special import expit
 
-from tests.bench.recipe import CHAMPION, Learned, learned, read
+from tests.bench.recipe import CHAMPION, Learned, Rows, learned, read
 from tests.bench.unfamiliar import PATH, SERVED, Asked, policy_rows
+from turnout.serving.bundles.policy import NEVER
+from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.cli.tables import console
-from turnout.serving.decision.tightening import LADDER
+from turnout.serving.decision.tightening import LADDER, PROMISE, checked_ladder, checked_measured
 from turnout.serving.observe.drift.betting import WEIGHTS, log_capital_above
 from turnout.serving.observe.drift.keeping import Seen, step_to_keep
 from turnout.serving.observe.drift.promises import ENOUGH_EVENTS, RECENT_DAYS
+from turnout.serving.router.features import Featurizer
+from turnout.serving.router.harness import LATEST_HARNESS_RULES
 from turnout.training.arrays import Floats, Ints
+from turnout.training.check.learn import FirstLook, LearnedCheck, learn_check
+from turnout.training.check.learn import Rows as LabelledRows
+from turnout.training.dataset.answers import Answers
+from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
+from turnout.training.fit.router import largest_weak_threshold
+from turnout.training.learn.second_look import look_costs
+from turnout.training.policy.checked import with_second_look
 from turnout.training.policy.policy import risk_path
 from turnout.training.policy.solve import calibrate, calibrated
+from turnout.training.policy.three_actions import LookedAt, Thresholds
 
 DELTA = 0.1
 MONTHS_A_SPLIT = 20
@@ -47,7 +62,8 @@ COLUMNS = ("broken without", "broken with", "told", "told falsely", "weak withou
 class Traffic:
     """Rows to draw requests from: (n,) steps of the ladder at which each goes weak, and whether it matches.
 
-    `expected` is what the rows that solved the ladder have made worse at each step.
+    `expected` is what the rows that solved the ladder have made worse at each step, `told` (steps, n) the depth that a
+    pair shows while a step is in force, where that is not all of it (two looks).
     """
 
     expected: tuple[float, ...]
@@ -55,6 +71,13 @@ class Traffic:
     match: Ints
     unknown_depth: Ints
     unknown_match: Ints
+    told: Ints | None = None
+
+    def shown_depth(self, rows: Ints) -> Ints:
+        """Return (steps, m) what pairs of some rows show at each step in force."""
+        if self.told is None:
+            return np.broadcast_to(self.depth[rows], (len(LADDER), rows.size))
+        return self.told[:, rows]
 
 
 def main() -> None:
@@ -64,18 +87,25 @@ def main() -> None:
     arguments.add_argument("--families", type=Path)
     arguments.add_argument("--months", type=int, default=1000)
     arguments.add_argument("--pairs", type=int, nargs="+", default=[1000])
+    arguments.add_argument("--levels", type=float, nargs="+", default=LEVELS)
+    arguments.add_argument("--two-looks", action="store_true")
     given = arguments.parse_args()
     rows = read(given.logs)
     router = learned(rows, np.arange(rows.source.size), [CHAMPION], 0, balanced=True)
-    shown = Table("max_worse", "drift", "pairs", *COLUMNS, title=f"{given.months} months")
-    for level in LEVELS:
-        splits = [split(router, level, seed, given.families) for seed in range(given.months // MONTHS_A_SPLIT)]
+    looked = looked_again(rows, router) if given.two_looks else None
+    for level in given.levels:
+        shown = Table("max_worse", "drift", "pairs", *COLUMNS, title=f"{given.months} months")
+        seeds = range(given.months // MONTHS_A_SPLIT)
+        if looked is None:
+            splits = [split(router, level, seed, given.families) for seed in seeds]
+        else:
+            splits = [of_two_looks(router, looked, level, seed) for seed in seeds]
         for drift in (*WORSE, "family"):
             if drift == "family" and splits[0].unknown_match.size == 0:
                 continue
             for pairs in given.pairs:
                 shown.add_row(f"{level:g}", named(drift), str(pairs), *figures(splits, level, drift, pairs))
-    console().print(shown)
+        console().print(shown)
 
 
 def named(drift: float | str) -> str:
@@ -104,6 +134,46 @@ def split(router: Learned, level: float, seed: int, families: Path | None) -> Tr
             depth += (solved.cascade(heads, threshold).p_match >= threshold) & ~is_unlike
     unknown = unknown_family(families, level, seed) if families is not None else (np.empty(0, int), np.empty(0, int))
     return Traffic(tuple(expected), depth, theirs.match, *unknown)
+
+
+def of_two_looks(router: Learned, looked: LookedAt, level: float, seed: int) -> Traffic:
+    """Solve policies over three actions on one half of the groups; the other half is the traffic."""
+    names, number = np.unique(looked.group, return_inverse=True)
+    is_ours = (np.random.default_rng(seed).random(names.size) < 0.5)[number]
+    ours, theirs = looked.take(np.flatnonzero(is_ours)), looked.take(np.flatnonzero(~is_ours))
+    promises = [one for one in router.solved.policies if one.kind == PROMISE]
+    policies = with_second_look(promises, ours, ours, seed)
+    policy = next(one for one in policies if one.name == f"max_worse={level:g}")
+    checked = policy.checked
+    assert checked is not None
+    ladder = checked_ladder(policies, policy) or (NEVER,) * len(LADDER)
+    own = Thresholds(checked.t_strong, checked.t_weak, checked.t_accept)
+    depth = own.answered_weak(theirs).astype(np.int64)
+    for t_accept in ladder[1:]:
+        depth += Thresholds(checked.t_strong, NEVER, t_accept).answered_weak(theirs)
+    unchecked, _, _ = own.actions(theirs)
+    in_doubt = np.where(np.any(own.actions(theirs), axis=0), sum(one < NEVER for one in ladder), 0)
+    told = np.array([np.where(unchecked, in_doubt, depth) if step == 0 else depth for step in range(len(ladder))])
+    told[[one >= NEVER for one in ladder]] = in_doubt
+    return Traffic(checked_measured(policies, policy), depth, theirs.match, np.empty(0, int), np.empty(0, int), told)
+
+
+def looked_again(rows: Rows, router: Learned) -> LookedAt:
+    """Learn the second look of all rows by the recipe of `turnout train`, and return what both say out of fold."""
+    solved, said, records = router.solved.router, router.rows, rows.data.records
+    heads = calibrated(solved, said.raw)
+    p_route = expit(largest_weak_threshold(heads, solved.exit_band))
+    first = FirstLook(heads.fast, p_route, said.is_out_of_distribution(solved))
+    encoder = load_encoder(find_encoder(DEFAULT_ENCODER))
+    ngrams = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, LATEST_HARNESS_RULES).ngrams
+    labels = LabelledRows(said.match, said.group, np.ones(said.match.size), rows.source)
+    found = learn_check(Answers.of(records, ngrams), labels, first)
+    assert isinstance(found, LearnedCheck)
+    second = np.full(said.match.size, -1.0)
+    second[found.place] = np.nan_to_num(found.p_checked, nan=-1.0)
+    costs = look_costs(None, np.zeros(said.match.size))
+    scores = said.weak_score, said.strong_score
+    return LookedAt(p_route, second, said.match, *scores, said.group, costs, first.is_unlike)
 
 
 def unknown_family(families: Path, level: float, seed: int) -> tuple[Ints, Ints]:
@@ -139,11 +209,10 @@ def month(traffic: Traffic, level: float, drift: float | str, pairs: int, seed: 
     rng = np.random.default_rng(seed)
     begins = int(rng.integers(pairs)) if drift else pairs
     before, after = rates(traffic, 0.0), rates(traffic, drift)
-    depth, is_worse = draws(traffic, drift, pairs, begins, rng)
-    worse_depth = np.where(is_worse, depth, 0)
+    depth, shown_depth, is_worse = draws(traffic, drift, pairs, begins, rng)
     steps = len(LADDER)
+    served = np.cumsum(is_worse & (depth > np.arange(steps)[:, None]), axis=1)  # by step in force
     counts = np.zeros((steps, pairs + 1), np.int64)
-    counts[:, 1:] = [np.cumsum(worse_depth > step) for step in range(steps)]
     looks = np.linspace(0, pairs, LOOKS + 1).astype(int)
     step, spent, steps_taken = 0, 0, []
     for since, until in itertools.pairwise(looks.tolist()):
@@ -152,12 +221,14 @@ def month(traffic: Traffic, level: float, drift: float | str, pairs: int, seed: 
             recent = (counts[:, since] - counts[:, first]).tolist()
             seen = Seen(since, [spent], [spent]), Seen(since - first, recent, recent)
             step = step_to_keep(level, traffic.expected, *seen, (pairs - since) / since)
-        spent += int(counts[step, until] - counts[step, since])
+        told = is_worse[since:until] & (shown_depth[step, since:until] > np.arange(steps)[:, None])
+        counts[:, since + 1 : until + 1] = counts[:, since : since + 1] + np.cumsum(told, axis=1)
+        spent += int(served[step, until - 1] - (served[step, since - 1] if since else 0))
         steps_taken += [step] * (until - since)
     taken, is_after = np.array(steps_taken), np.arange(pairs) >= begins
     worse, weak = (np.where(is_after, after[one][:, None], before[one][:, None]) for one in (0, 1))
     at = taken, np.arange(pairs)
-    return worse[0].mean(), worse[at].mean(), is_told(counts[0, 1:], level), weak[0].mean(), weak[at].mean()
+    return worse[0].mean(), worse[at].mean(), is_told(served[0], level), weak[0].mean(), weak[at].mean()
 
 
 def is_told(n_worse: Ints, level: float) -> bool:
@@ -181,8 +252,8 @@ def rates(traffic: Traffic, drift: float | str) -> tuple[Floats, Floats]:
 
 def draws(
     traffic: Traffic, drift: float | str, pairs: int, begins: int, rng: np.random.Generator
-) -> tuple[Ints, np.ndarray]:
-    """Return (pairs,) depth of each judged request, and whether its weak answer is worse."""
+) -> tuple[Ints, Ints, np.ndarray]:
+    """Return (pairs,) depth of each judged request, (steps, pairs) what is shown of it, and whether it is worse."""
     rows = rng.integers(traffic.match.size, size=pairs)
     depth, worse = traffic.depth[rows], traffic.match[rows] == 0
     is_after = np.arange(pairs) >= begins
@@ -190,8 +261,12 @@ def draws(
         is_new = is_after & (rng.random(pairs) < 0.5)
         new = rng.integers(traffic.unknown_match.size, size=pairs)
         depth = np.where(is_new, traffic.unknown_depth[new], depth)
-        return depth, np.where(is_new, traffic.unknown_match[new] == 0, worse)
-    return depth, worse | (is_after & (rng.random(pairs) < float(drift)))
+        return (
+            depth,
+            np.broadcast_to(depth, (len(LADDER), pairs)),
+            np.where(is_new, traffic.unknown_match[new] == 0, worse),
+        )
+    return depth, traffic.shown_depth(rows), worse | (is_after & (rng.random(pairs) < float(drift)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import replace
 
 import numpy as np
@@ -53,6 +54,17 @@ def test_weak_model_that_gets_much_worse_breaks_the_promise_but_for_tightening()
     assert (worse > 0.05).mean() > 0.8
     assert (kept > 0.05).mean() < 0.3
     assert told.mean() > 0.5
+
+
+def test_where_pairs_hide_what_stricter_steps_would_do_thresholds_tighten_further():
+    known = traffic(0.04)
+    in_doubt = np.where(known.depth > 0, STEPS - 1, 0)
+    hidden = dataclasses.replace(known, told=np.tile(in_doubt, (STEPS, 1)))
+    seeds = range(20)
+    _, kept, _, _, weak = np.array([month(known, 0.05, 0.3, 1000, seed) for seed in seeds]).T
+    _, doubted, _, _, doubted_weak = np.array([month(hidden, 0.05, 0.3, 1000, seed) for seed in seeds]).T
+    assert doubted.mean() < kept.mean()
+    assert doubted_weak.mean() < weak.mean()
 
 
 def test_table_counts_months():

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from tests.builders import digest_of, tiny_bundle, tiny_manifest, write_manifest
+from tests.log_builders import record
 from tests.running import ServerProcess, lifecycle_of, route, server_in_loop, server_process
 from tests.training.runs import TrainingRun
 from turnout.serving.bundles.bundle import GOLDEN, MANIFEST, Bundle, load_bundle
@@ -19,11 +20,14 @@ from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.cli.route import decision_line
 from turnout.serving.decision.decision import decide, is_strange, threshold_policy
 from turnout.serving.decision.routes import Action, Reason, Route
+from turnout.serving.decision.rules.rules import Before, Facts
 from turnout.serving.errors import BundleRefused
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.prompt import prompt_from_text
+from turnout.serving.router.ties import tenant_digest
 from turnout.serving.service.shadow import Sighting, compare
 from turnout.serving.wire.route import ROUTE_METHOD
+from turnout.training.bundle.manifest import MAX_TENANTS, tenants_of
 
 FAMILIAR, STRANGE = "hello the word", "hello the + word"
 EXPLORING = "[exploration]\nrate = 0.5\n[session]\nstay_strong = true\n"
@@ -177,9 +181,55 @@ def test_task_with_too_few_labelled_rows_is_a_stranger_where_rules_ask(
     assert other == (pb.TIER_WEAK, pb.REASON_MODEL)
 
 
-def test_bundle_of_logs_without_tasks_knows_no_strangers_by_name(strict: Bundle):
+@pytest.mark.parametrize(
+    ("tenant", "reason"),
+    [("acme", Reason.MODEL), ("small", Reason.OUT_OF_DISTRIBUTION), ("new", Reason.OUT_OF_DISTRIBUTION)],
+)
+def test_tenant_with_too_few_labelled_rows_is_a_stranger_where_rules_ask(
+    strict: Bundle, tmp_path: Path, tenant: str, reason: Reason
+):
+    rules = tmp_path / "rules.toml"
+    rules.write_text("least_tenant_rows = 50\nleast_task_rows = 50\n")
+    before = strict.manifest.training
+    counts = {tenant_digest(name, before.group_salt): n for name, n in (("acme", 60), ("small", 49))}
+    training = msgspec.structs.replace(before, tenants=counts)
+    manifest = msgspec.structs.replace(strict.manifest, training=training)
+    served = dataclasses.replace(strict, manifest=manifest, tasks=TASKS)
+
+    async def told() -> list[int]:
+        async with (
+            server_in_loop(lifecycle_of(served), rules=rules) as (_, address),
+            grpc.aio.insecure_channel(address) as channel,
+        ):
+            found = []
+            for named in (tenant, ""):
+                asked = pb.RouteRequest(text=FAMILIAR, tenant=named, task="code", threshold=0.0).SerializeToString()
+                raw = await channel.unary_unary(ROUTE_METHOD)(asked, timeout=60)
+                found.append(pb.RouteResponse.FromString(raw).reason)
+            return found
+
+    named, unnamed = asyncio.run(told())
+    assert pb.Reason.Name(named) == f"REASON_{reason.name}"
+    assert unnamed == pb.REASON_MODEL
+
+
+def test_bundle_of_logs_without_names_knows_no_strangers_by_name(strict: Bundle):
     assert not strict.tasks
-    assert not is_strange(strict, "anything", 50)
+    assert not strict.manifest.training.tenants
+    facts = Facts(prompt_from_text(FAMILIAR), tenant="anybody", task="anything")
+    assert not is_strange(strict, facts, Before(least_task_rows=50, least_tenant_rows=50))
+
+
+def test_bundle_counts_its_tenants_without_their_names():
+    records = [dataclasses.replace(record(), tenant=name) for name in ("acme", "acme", "other", None, "")]
+    kept = tenants_of(records, "salt")
+    assert sorted(kept.values()) == [1, 2]
+    assert kept[tenant_digest("acme", "salt")] == 2
+    assert tenant_digest("acme", "another salt") not in kept
+    assert "acme" not in str(kept)
+    assert len(tenants_of([dataclasses.replace(record(), tenant=f"{n}") for n in range(3 * MAX_TENANTS)], "")) <= (
+        MAX_TENANTS
+    )
 
 
 def test_tasks_of_a_bundle_are_those_of_its_report(training_run: TrainingRun):

@@ -7,20 +7,27 @@ files.
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from turnout.serving.bundles.bundle import FORMAT_VERSION, Manifest, OutOfDistribution, Pair, Training
 from turnout.serving.router.features import SCHEMA_VERSION
+from turnout.serving.router.ties import tenant_digest
 from turnout.training.bundle.golden import GOLDEN_TOLERANCE
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.evaluation.figures import flat
 from turnout.training.fit.router import Router
 from turnout.training.fit.unfamiliar import RARE_BELOW
+from turnout.training.logs.records import Record
 from turnout.training.policy.solve import Solved
 
 LIBRARIES = ("numpy", "onnx", "onnxruntime", "scikit-learn", "scipy", "tokenizers")
+
+MAX_TENANTS = 1000
+"""Of a manifest, those of most rows: some 25 bytes each. One that is left out has too few rows to be vouched for."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +49,12 @@ class Identity:
     harness_rules: int
     is_synthetic: bool
     parent: str | None = None
+
+
+def tenants_of(records: Iterable[Record], salt: str) -> dict[str, int]:
+    """Return labelled rows by `tenant_digest`, of at most `MAX_TENANTS`; empty where no record names one."""
+    named = Counter(record.tenant for record in records if record.tenant)
+    return {tenant_digest(name, salt): n for name, n in named.most_common(MAX_TENANTS)}
 
 
 def build_manifest(

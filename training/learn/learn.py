@@ -21,7 +21,7 @@ from turnout.serving.router.features import Featurizer
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
 from turnout.training.arrays import Floats, Ints
 from turnout.training.assess.learning_curve import learning_curve
-from turnout.training.bundle.manifest import LIBRARIES, Identity
+from turnout.training.bundle.manifest import LIBRARIES, Identity, tenants_of
 from turnout.training.check.learn import learn_check
 from turnout.training.check.signals import with_signals
 from turnout.training.dataset.answers import Answers
@@ -261,11 +261,12 @@ def _difficulty(data: Dataset, settings: TrainSettings, reporter: Reporter) -> D
 
 def _training(data: Dataset, data_sha256: str, kept: Ints, chosen: FitSettings, settings: TrainSettings) -> Training:
     groups = int(np.unique(data.groups.group[kept]).size)
+    salt = data.groups.salt or secrets.token_hex(16)
     return Training(
         data_sha256=data_sha256,
         rows={"fit": int(kept.size)},
         groups={"fit": groups},
-        group_salt=data.groups.salt or secrets.token_hex(16),
+        group_salt=salt,
         seed=settings.seed,
         match_rate=float(data.match[kept].mean()),
         labellers=dict(Counter(data.rows[row].label.labeller for row in kept).most_common()),
@@ -282,4 +283,5 @@ def _training(data: Dataset, data_sha256: str, kept: Ints, chosen: FitSettings, 
         },
         libraries={library: version(library) for library in LIBRARIES},
         note=settings.note,
+        tenants=tenants_of([data.rows[row].record for row in kept], salt),
     )

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from turnout.serving.bundles.bundle import CHECKER, SEEN_GROUPS, Bundle, Training
 from turnout.serving.router.features import Featurizer
 from turnout.training.arrays import Floats
-from turnout.training.bundle.manifest import LIBRARIES, Identity
+from turnout.training.bundle.manifest import LIBRARIES, Identity, tenants_of
 from turnout.training.bundle.publish import check_out
 from turnout.training.bundle.reopen import check_encoder, reopen, reopen_rare_weight
 from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, Rows, recalibrate_check
@@ -42,6 +42,7 @@ from turnout.training.learn.second_look import Looked, Looking, look_again
 from turnout.training.learn.train import Trained, publish_learned
 from turnout.training.logs.quarantine import write_quarantine
 from turnout.training.logs.reading import Reading
+from turnout.training.logs.records import Record
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.policy.default import carried
 from turnout.training.policy.solve import LabelledLogOdds, Solved
@@ -136,7 +137,7 @@ def recalibrate(
         answered,
         encoder,
         Identity(old.name, old.pair, margin, rules, is_synthetic, old.bundle_id),
-        _training(parent, digest, labellers, rows, settings.seed),
+        _training(parent, digest, labellers, rows, settings.seed, [data.rows[row].record for row in kept]),
         _seen(parent, data, kept),
         seed=settings.seed,
         wanted=settings.policy,
@@ -184,7 +185,9 @@ def _said_before(parent: Bundle, data: Dataset, kept: NDArray[np.int64], reporte
     return said
 
 
-def _training(parent: Bundle, digest: str, labellers: dict[str, int], rows: LabelledLogOdds, seed: int) -> Training:
+def _training(
+    parent: Bundle, digest: str, labellers: dict[str, int], rows: LabelledLogOdds, seed: int, records: list[Record]
+) -> Training:
     """Say what the calibrators and policies rest on; the rows of the regression stand in the parent's manifest."""
     return msgspec.structs.replace(
         parent.manifest.training,
@@ -195,6 +198,7 @@ def _training(parent: Bundle, digest: str, labellers: dict[str, int], rows: Labe
         match_rate=float(rows.match.mean()),
         labellers=labellers,
         libraries={library: version(library) for library in LIBRARIES},
+        tenants=tenants_of(records, parent.manifest.training.group_salt),
     )
 
 

@@ -172,7 +172,7 @@ class Arm:
         found = looks.first(bundle, policy, checked)
         if found is None:
             return None
-        if is_strange(bundle, facts.task, before.least_task_rows):
+        if is_strange(bundle, facts, before):
             found = as_stranger(found)
         chosen = model_decision(pair, policy, found, before.rule, falls_back=before.falls_back, checked=checked)
         after = self._rules.after(facts, before, chosen.route, found.p_match, costs, chosen.reason, policy=policy.name)
@@ -188,7 +188,7 @@ def _verdict(
 ) -> Verdict | None:
     if not decision.is_tried:
         return None
-    is_stranger = is_strange(bundle, facts.task, before.least_task_rows)
+    is_stranger = is_strange(bundle, facts, before)
     return looks.verdict(bundle, policy, falls_back=before.falls_back, is_stranger=is_stranger)
 
 

@@ -77,6 +77,7 @@ class Before(msgspec.Struct, frozen=True, gc=False):
         both: likewise, in [0, 1], that both answers are wanted.
         falls_back: whether a request that is out of distribution goes strong, whatever its p_match.
         least_task_rows: labelled rows below which a task that a request names is out of distribution; 0 for none.
+        least_tenant_rows: likewise of a tenant.
     """
 
     route: Route | None = None
@@ -89,6 +90,7 @@ class Before(msgspec.Struct, frozen=True, gc=False):
     both: float | None = None
     falls_back: bool = True
     least_task_rows: int = 0
+    least_tenant_rows: int = 0
 
 
 class _Compiled(msgspec.Struct, frozen=True):
@@ -122,6 +124,7 @@ class Rules:
             policy=self.spec.policy or "",
             falls_back=self.spec.out_of_distribution == "strong",
             least_task_rows=self.spec.least_task_rows or 0,
+            least_tenant_rows=self.spec.least_tenant_rows or 0,
         )
         exploration = self.spec.exploration
         self._file_rates = Rates(exploration.rate, exploration.both)
@@ -254,6 +257,7 @@ def _compiled(rule: RuleSpec, spec: RulesSpec) -> _Compiled:
         both=rule.both,
         falls_back=spec.out_of_distribution == "strong",
         least_task_rows=spec.least_task_rows or 0,
+        least_tenant_rows=spec.least_tenant_rows or 0,
     )
     # A rule's policy is one of its own bundle's: where the caller asked for another, the file's policy holds.
     bundleless = msgspec.structs.replace(

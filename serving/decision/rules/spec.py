@@ -109,6 +109,7 @@ class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         least_task_rows: a request that names a task of which the bundle has fewer labelled rows is out of distribution,
             whatever its words; None for no such look. Requests without a task, and bundles of logs without tasks, go by
             words alone.
+        least_tenant_rows: likewise of a tenant, of which bundles keep digests.
         out_of_distribution: who decides on requests unlike what the model was trained on; with `model` the
             promises of the policies no longer hold, which were solved with these requests going strong.
         rules: the first that fits applies.
@@ -127,6 +128,7 @@ class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     stored_content: Decider = "strong"
     tools: Decider = "model"
     least_task_rows: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    least_tenant_rows: Annotated[int, msgspec.Meta(ge=1)] | None = None
     out_of_distribution: Decider = "strong"
     rules: tuple[RuleSpec, ...] = ()
     session: SessionSpec = SessionSpec()
@@ -147,6 +149,7 @@ EXPECTED = {
     "stored_content": "'model' or 'strong'",
     "tools": "'model' or 'strong'",
     "least_task_rows": "a whole number of rows, 1 or more",
+    "least_tenant_rows": "a whole number of rows, 1 or more",
     "out_of_distribution": "'model' or 'strong'",
     "rules": "tables headed [[rules]]",
     "rules.name": "text of 1 to 200 characters",

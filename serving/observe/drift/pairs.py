@@ -6,6 +6,7 @@ Comes in: a `Pledge` for each decision of which both answers were wanted, and wh
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -26,11 +27,13 @@ class Pledge:
 
     Attributes:
         bundle, policy, task: whose promise it is part of.
-        depth: steps of the ladder, from the first, at which it goes weak.
-        is_weak: whether it went weak at the threshold in force, exploration left out.
+        depth: steps of the ladder, from the first, at which the caller gets the weak answer.
+        is_weak: whether the caller got it at the thresholds in force, exploration left out.
         propensity: with what probability both answers were wanted, in (0, 1].
         least: smallest such probability that the rules in force give.
         session: hash of its session; 0 for none.
+        waits_for: of a tried request, what the second look has to reach at each step; empty once it was checked, and
+            where it was not tried. What was never checked tells nothing.
     """
 
     bundle: str
@@ -41,6 +44,12 @@ class Pledge:
     propensity: float
     least: float
     session: int = 0
+    waits_for: tuple[float, ...] = ()
+
+    def checked(self, p_match: float | None, *, is_accepted: bool) -> Pledge:
+        """Return what it says once the weak answer was checked, given the second look's `p_match`; None vouches not."""
+        n_accepted = 0 if p_match is None else sum(p_match >= one for one in self.waits_for)
+        return dataclasses.replace(self, depth=max(self.depth, n_accepted), is_weak=is_accepted, waits_for=())
 
 
 @dataclass(slots=True)

@@ -1,12 +1,15 @@
 """Live check of promises: pairs that come back, bounds of the share made worse, and thresholds that tighten.
 
-    decision with both answers wanted -> Pledge        outcome -> count        every 10 s: count <-> files of the spool
+    decision, both answers wanted -> Pledge (-> its Check)   outcome -> count   every 10 s: count <-> files of the spool
     counts of all workers -> bounds (gauges) and step of the ladder
 
 Only pairs that exploration asked for tell what was made worse: of other weak answers nobody knows what the strong
 model would have said. They are weighted by the probability of having been asked for, so that their mean is that of
 the traffic; which of them are judged is taken as chance. A month of UTC is one bound: it begins anew with each, and
 when the rules change their smallest `both`. Of a session the first pair counts, since all of it share a draw.
+
+What counts is what the caller got: weak answers that went unchecked, and tries that the second look accepted. A policy
+with a rule over three actions is watched twice, under its name and, for callers that check, under that and `+check`.
 """
 
 from __future__ import annotations
@@ -23,7 +26,7 @@ from pathlib import Path
 from typing import Protocol
 
 from turnout.serving.bundles.bundle import Manifest, Policy
-from turnout.serving.decision.tightening import LADDER, ladder, measured, tightened
+from turnout.serving.decision.tightening import LADDER, steps_of, tightened, tightened_check
 from turnout.serving.observe.drift.betting import bounds, weight_place
 from turnout.serving.observe.drift.keeping import Seen, step_to_keep
 from turnout.serving.observe.drift.pairs import Pledge, Tally
@@ -34,8 +37,10 @@ EXCHANGE_S = 10.0
 RECENT_DAYS = 7
 DAY_S = 86_400
 
-MAX_POLICIES = 8
-"""Of a bundle; others are not watched."""
+MAX_POLICIES = 16
+"""Of a bundle, those over three actions among them; others are not watched."""
+OVER_THREE = "+check"
+"""After the name of a policy: its promise to callers that have answers checked."""
 MAX_TASKS = 20
 """Of a policy, each a label of metrics; all others are one."""
 MAX_TASK_CHARS = 40
@@ -104,23 +109,32 @@ class Promises:
         self._sessions: OrderedDict[int, None] = OrderedDict()
 
     def policy(self, manifest: Manifest, policy: Policy) -> Policy:
-        """Return the policy at the step of its ladder that is served now: as it is, unless thresholds tighten."""
-        step = self._steps.get((manifest.bundle_id, policy.name), 0) if self._tightens else 0
-        return tightened(policy, self._watched[manifest.bundle_id, policy.name].thresholds[step]) if step else policy
+        """Return the policy at the steps of its ladders that are served now: as it is, unless thresholds tighten."""
+        if not self._tightens:
+            return policy
+        found = policy
+        for suffix, at in (("", tightened), (OVER_THREE, tightened_check)):
+            name = manifest.bundle_id, policy.name + suffix
+            if step := self._steps.get(name, 0):
+                found = at(found, self._watched[name].thresholds[step])
+        return found
 
-    def thresholds(self, manifest: Manifest, policy: Policy) -> tuple[float, ...]:
-        """Return the ladder of a policy that is watched; empty for one that promises nothing or is one too many."""
-        name = manifest.bundle_id, policy.name
+    def thresholds(self, manifest: Manifest, policy: Policy, *, over_three: bool = False) -> tuple[float, ...]:
+        """Return the ladder of a policy, as solved, that is watched: the second look's, where it is over three.
+
+        Empty for one that promises nothing or is one too many.
+        """
+        name = manifest.bundle_id, policy.name + OVER_THREE * over_three
         if self._tallies is None:
             return ()
         if name not in self._watched:
             if sum(bundle == manifest.bundle_id for bundle, _ in self._watched) >= MAX_POLICIES:
                 return ()
-            steps = ladder(manifest, policy)
+            steps, expected = steps_of(manifest, policy, over_three=over_three)
             if not steps:
                 return ()
             delta = DEFAULT_DELTA if policy.delta is None else policy.delta
-            self._watched[name] = _Watched(policy.target, delta, steps, measured(manifest, policy))
+            self._watched[name] = _Watched(policy.target, delta, steps, expected)
         return self._watched[name].thresholds
 
     def _is_first_of(self, session: int) -> bool:
@@ -135,8 +149,10 @@ class Promises:
         return True
 
     def judged(self, pledge: Pledge, match: int) -> None:
-        """Count a pair of which it is known now whether the weak answer matched."""
-        if (pledge.bundle, pledge.policy) not in self._watched or not self._is_first_of(pledge.session):
+        """Count a pair of which it is known now whether the weak answer matched; not one that waits for its check."""
+        if pledge.waits_for or (pledge.bundle, pledge.policy) not in self._watched:
+            return
+        if not self._is_first_of(pledge.session):
             return
         place = weight_place(pledge.propensity, pledge.least, self._draw())
         if place is None:
@@ -209,7 +225,8 @@ class Promises:
 
     def _watch_named(self, manifest: Manifest, policy: str) -> None:
         try:
-            self.thresholds(manifest, manifest.policy(policy))
+            name = policy.removesuffix(OVER_THREE)
+            self.thresholds(manifest, manifest.policy(name), over_three=name != policy)
         except Exception:  # noqa: BLE001  # a name out of a file, that this bundle does not know
             _log.warning("promises: %s has no policy of a name that was counted", manifest.bundle_id)
 

@@ -101,6 +101,12 @@ class DriftWatch:
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 
+    def checked(self, request_id: str, p_match: float | None, *, is_accepted: bool) -> None:
+        """Note what the second look said of a tried request, where this worker made the decision."""
+        known = self._known.get(hash(request_id)) if request_id else None
+        if known is not None and known.pledge is not None and known.pledge.waits_for:
+            known.pledge = known.pledge.checked(p_match, is_accepted=is_accepted)
+
     def predicted(self, bundle: Bundle, prediction: Prediction, structural: NDArray[np.float32]) -> None:
         """Note what the model said of a prompt; a prompt answered from the cache is not a new one.
 

@@ -5,7 +5,7 @@
 
 As `tests.bench.unfamiliar`, with the second look learned from the other rows too, by the recipe of the shipped bundle:
 the policies over three actions are solved out of fold on the rows that taught, and followed on the family. Beside them
-stands the one-look policy of the same run. Figures: docs/decisions/training/0014.
+stands the one-look policy of the same run. Figures: docs/decisions/training/0017.
 """
 
 from __future__ import annotations
@@ -277,7 +277,7 @@ def figure_of(found: dict[str, Followed]) -> Figure:
             axes.plot(100 * both[0][:, 0], 100 * both[place][:, 1], ".-", label=name)
         axes.axhline((5.0, 8.0)[place], linestyle="--", linewidth=0.8)
         axes.set(title=title, xlabel="% of a family answered by the weak model, mean", ylabel="%")
-    panels[0].legend(fontsize=7)
+    panels[0].legend(fontsize=7, loc="lower right")
     return figure
 
 

@@ -13,7 +13,7 @@ from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
 from tests.training.outcomes import full_outcomes, make_outcomes, served
 from tests.training.runs import blank_figures
 from turnout.serving.bundles.bundle import Manifest, Pair, Policy
-from turnout.serving.bundles.verdict import Verdict
+from turnout.serving.bundles.verdict import GateVerdict
 from turnout.serving.cli.tables import policies_table
 from turnout.training.evaluation.evaluate import evaluate
 from turnout.training.evaluation.evaluation import Evaluation, Slice, Slices
@@ -306,7 +306,7 @@ def test_evaluation_of_an_older_turnout_still_renders_with_what_it_has(tmp_path)
 
 @pytest.mark.usefixtures("only_words")
 def test_only_a_recalibrated_bundle_has_cross_fitted_figures(evaluation, tmp_path):
-    verdict = Verdict(
+    verdict = GateVerdict(
         champion="gateway/2",
         policy="max_worse=0.01",
         rows=1,

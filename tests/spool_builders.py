@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from turnout.serving.spool.files import SpoolFile, make_folder
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import Outcome, decode_outcome
 from turnout.serving.spool.reader import Damage, Record, read_spool
 
@@ -18,7 +18,7 @@ def spool_file(folder: Path, payloads: Sequence[bytes], sequence: int = 1) -> Pa
     """Write a sealed file with one outcome record a payload; return its path."""
     make_folder(folder)
     file = SpoolFile(folder, "worker-test", sequence)
-    file.append([(Kind.OUTCOME, payload) for payload in payloads])
+    file.append([(RecordKind.OUTCOME, payload) for payload in payloads])
     file.seal()
     return file.path.with_suffix(".spool")
 
@@ -32,7 +32,7 @@ def damages_of(folder: Path) -> list[Damage]:
 
 
 def outcomes_of(folder: Path) -> list[Outcome]:
-    return [decode_outcome(record.payload) for record in records_of(folder) if record.kind == Kind.OUTCOME]
+    return [decode_outcome(record.payload) for record in records_of(folder) if record.kind == RecordKind.OUTCOME]
 
 
 @contextlib.contextmanager

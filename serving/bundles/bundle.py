@@ -23,7 +23,7 @@ from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 from turnout.serving.bundles.risk_path import RiskPath, level_of
 from turnout.serving.bundles.second_look import CHECK_TOLERANCE, GoldenCheck, SecondLook
 from turnout.serving.bundles.signing import is_signed_by, signature_of
-from turnout.serving.bundles.verdict import Verdict
+from turnout.serving.bundles.verdict import GateVerdict
 from turnout.serving.errors import BundleRefused, ModelFault, UnknownName
 from turnout.serving.files import write_whole
 from turnout.serving.router.answer import Answer
@@ -160,7 +160,7 @@ class Manifest(msgspec.Struct, frozen=True):
     parent: str | None = None
     out_of_distribution: OutOfDistribution | None = None
     exit_band_by_threshold: ExitBand | None = None
-    verdict: Verdict | None = None
+    verdict: GateVerdict | None = None
     harness_rules: int = 0
     second_look: SecondLook | None = None
     default_reason: str = ""

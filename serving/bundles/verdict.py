@@ -31,7 +31,7 @@ class Check(msgspec.Struct, frozen=True, kw_only=True):
     where: str = ""
 
 
-class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+class GateVerdict(msgspec.Struct, frozen=True, kw_only=True):
     """Whether a challenger may take the champion's place.
 
     Attributes:

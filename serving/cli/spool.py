@@ -13,7 +13,7 @@ from turnout.serving.cli.options import AsJson
 from turnout.serving.cli.tables import console
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_OK
 from turnout.serving.spool.files import spool_files
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import decode_outcome
 from turnout.serving.spool.reader import Damage, Record, read_file
 
@@ -68,11 +68,11 @@ def show(folder: Path, /, *, as_json: AsJson = False) -> int:
 
 
 def _show_record(record: Record, counts: Counts, *, as_json: bool) -> None:
-    if record.kind == Kind.DECISION:
+    if record.kind == RecordKind.DECISION:
         counts.decisions += 1
         return
     try:
-        outcome = decode_outcome(record.payload) if record.kind == Kind.OUTCOME else None
+        outcome = decode_outcome(record.payload) if record.kind == RecordKind.OUTCOME else None
     except msgspec.MsgspecError:
         outcome = None
     if outcome is None:

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 import msgspec
 
-from turnout.serving.router.content import Content, Kind, read_beside, read_content
+from turnout.serving.router.content import Content, ContentKind, read_beside, read_content
 
 BYTES_PER_TOKEN = 4
 SHAPES = frozenset({"messages", "input", "prompt", "contents"})
@@ -117,7 +117,7 @@ class Conversation:
     """
 
     texts: list[tuple[str, str]] = field(default_factory=list)
-    counts: Counter[Kind] = field(default_factory=Counter)
+    counts: Counter[ContentKind] = field(default_factory=Counter)
     tools: int = 0
     wants_json: bool = False
     wants_other_output: bool = False
@@ -274,7 +274,7 @@ def _add_tools(found: Conversation, tools: Sequence[msgspec.Raw]) -> None:
         found.wants_other_output |= name in OUTPUT_TOOLS
         found.is_stored |= name in STORED_TOOLS
         if name.startswith("computer"):  # what it shows comes as pictures, and few models can use it
-            found.counts[Kind.UNKNOWN] += 1
+            found.counts[ContentKind.UNKNOWN] += 1
 
 
 def _add_wishes(found: Conversation, body: _Body) -> None:

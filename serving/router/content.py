@@ -21,7 +21,7 @@ MAX_DEPTH = 16
 """Deeper nesting of parts counts as unknown: no vendor documents more than three levels."""
 
 
-class Kind(StrEnum):
+class ContentKind(StrEnum):
     """What a part holds; the names stand in rules files too, with `images` and `files` in the plural."""
 
     TEXT = "text"
@@ -44,25 +44,27 @@ NESTING = frozenset(
 )
 """Parts whose `content` or `output` holds text or parts again."""
 
-_TYPES: dict[str, Kind] = {
-    **dict.fromkeys(("text", "input_text", "output_text", "summary_text", "refusal"), Kind.TEXT),
-    **dict.fromkeys(("image", "image_url", "input_image", "output_image", "image_file"), Kind.IMAGE),
-    **dict.fromkeys(("computer_screenshot", "image_generation_call"), Kind.IMAGE),
-    **dict.fromkeys(("audio", "audio_url", "input_audio", "output_audio"), Kind.AUDIO),
-    **dict.fromkeys(("file", "input_file", "file_url", "document", "document_url", "container_upload"), Kind.FILE),
-    **dict.fromkeys(("video", "video_url", "input_video"), Kind.VIDEO),
+_TYPES: dict[str, ContentKind] = {
+    **dict.fromkeys(("text", "input_text", "output_text", "summary_text", "refusal"), ContentKind.TEXT),
+    **dict.fromkeys(("image", "image_url", "input_image", "output_image", "image_file"), ContentKind.IMAGE),
+    **dict.fromkeys(("computer_screenshot", "image_generation_call"), ContentKind.IMAGE),
+    **dict.fromkeys(("audio", "audio_url", "input_audio", "output_audio"), ContentKind.AUDIO),
+    **dict.fromkeys(
+        ("file", "input_file", "file_url", "document", "document_url", "container_upload"), ContentKind.FILE
+    ),
+    **dict.fromkeys(("video", "video_url", "input_video"), ContentKind.VIDEO),
 }
 
-_PAYLOADS: dict[str, Kind] = {
-    **dict.fromkeys(("image", "images", "image_url", "image_file"), Kind.IMAGE),
-    **dict.fromkeys(("audio", "audio_url", "input_audio"), Kind.AUDIO),
-    **dict.fromkeys(("file", "files", "file_id", "file_data", "file_url", "document", "attachments"), Kind.FILE),
-    **dict.fromkeys(("video", "videos", "video_url"), Kind.VIDEO),
+_PAYLOADS: dict[str, ContentKind] = {
+    **dict.fromkeys(("image", "images", "image_url", "image_file"), ContentKind.IMAGE),
+    **dict.fromkeys(("audio", "audio_url", "input_audio"), ContentKind.AUDIO),
+    **dict.fromkeys(("file", "files", "file_id", "file_data", "file_url", "document", "attachments"), ContentKind.FILE),
+    **dict.fromkeys(("video", "videos", "video_url"), ContentKind.VIDEO),
 }
 """Fields that bring content with them, in a part or beside the text of a message."""
 
 _BY_MIME = ("inline_data", "inlineData", "fileData", "file_data", "source")
-_MIMES = {"image": Kind.IMAGE, "audio": Kind.AUDIO, "video": Kind.VIDEO}
+_MIMES = {"image": ContentKind.IMAGE, "audio": ContentKind.AUDIO, "video": ContentKind.VIDEO}
 _PLAIN = frozenset(
     {"type", "text", "role", "content", "annotations", "citations", "cache_control", "logprobs", "id", "status", "name"}
     | {"refusal", "phase", "thought", "thoughtSignature", "prompt_cache_breakpoint"}
@@ -72,11 +74,11 @@ _PLAIN = frozenset(
 IMAGE_TOKENS = 765
 """OpenAI's guide to images and vision: a picture of 1024 x 1024 at high detail is 85 + 4 x 170 tokens of gpt-4o."""
 
-_BYTES_PER_TOKEN = {Kind.AUDIO: 1600, Kind.VIDEO: 400, Kind.FILE: 4, Kind.UNKNOWN: 4}
+_BYTES_PER_TOKEN = {ContentKind.AUDIO: 1600, ContentKind.VIDEO: 400, ContentKind.FILE: 4, ContentKind.UNKNOWN: 4}
 """Of decoded bytes. Audio: 10 tokens a second (OpenAI's guide to the costs of the Realtime API) of MP3 at 128 kbit/s.
 Video: 300 tokens a second (Gemini's guide to video) at 1 Mbit/s. Files: as text, which a PDF with pictures is below."""
 
-_TOKENS_UNSEEN = {Kind.AUDIO: 600, Kind.VIDEO: 18_000, Kind.FILE: 1500, Kind.UNKNOWN: 0}
+_TOKENS_UNSEEN = {ContentKind.AUDIO: 600, ContentKind.VIDEO: 18_000, ContentKind.FILE: 1500, ContentKind.UNKNOWN: 0}
 """At least, and where only an address is in the body: a minute of sound or video, a page of a PDF (1,500 to 3,000
 tokens a page by Anthropic's guide to PDF support)."""
 
@@ -95,7 +97,7 @@ class Content:
     """
 
     texts: list[str] = field(default_factory=list)
-    counts: Counter[Kind] = field(default_factory=Counter)
+    counts: Counter[ContentKind] = field(default_factory=Counter)
     tokens: int = 0
 
     @property
@@ -103,10 +105,10 @@ class Content:
         """The pieces, one a line."""
         return "\n".join(text for text in self.texts if text)
 
-    def add(self, kind: Kind, payload: Any) -> None:
+    def add(self, kind: ContentKind, payload: Any) -> None:
         """Count one part of a kind other than text."""
         self.counts[kind] += 1
-        if kind is not Kind.IMAGE:
+        if kind is not ContentKind.IMAGE:
             self.tokens += max(_TOKENS_UNSEEN[kind], _payload_bytes(payload) // _BYTES_PER_TOKEN[kind])
 
 
@@ -117,14 +119,14 @@ def read_content(value: Any, into: Content, depth: int = 0) -> Content:
     elif isinstance(value, msgspec.Struct):
         read_content(msgspec.structs.asdict(value), into, depth)
     elif depth > MAX_DEPTH:
-        into.add(Kind.UNKNOWN, value)
+        into.add(ContentKind.UNKNOWN, value)
     elif isinstance(value, list | tuple):
         for one in value:
             read_content(one, into, depth + 1)
     elif isinstance(value, Mapping):
         _read_part(value, into, depth)
     elif value is not None:
-        into.add(Kind.UNKNOWN, value)
+        into.add(ContentKind.UNKNOWN, value)
     return into
 
 
@@ -136,7 +138,7 @@ def read_beside(fields: Iterable[tuple[str, Any]], into: Content) -> None:
                 into.add(kind, one)
 
 
-def embedded_in(text: str) -> Counter[Kind]:
+def embedded_in(text: str) -> Counter[ContentKind]:
     """Return the kinds of the data URLs in a text; its base64 is nothing that the router reads."""
     if ";base64," not in text:
         return Counter()
@@ -154,7 +156,7 @@ def _read_part(part: Mapping[str, Any], into: Content, depth: int) -> None:
         read_content(nested, into, depth + 1)
         return
     kind = _TYPES.get(name) if isinstance(name, str) else None
-    if kind is Kind.TEXT:
+    if kind is ContentKind.TEXT:
         _read_text(part, into)
     elif kind is None:
         _read_unknown(part, into, depth)
@@ -169,10 +171,10 @@ def _read_text(part: Mapping[str, Any], into: Content) -> None:
     if isinstance(text, str):
         into.texts.append(text)
     elif text is not None:
-        into.add(Kind.UNKNOWN, text)
+        into.add(ContentKind.UNKNOWN, text)
     read_beside(part.items(), into)
     if not isinstance(text, str) and into.counts.total() == before and any(part[one] for one in part.keys() - _PLAIN):
-        into.add(Kind.UNKNOWN, part)
+        into.add(ContentKind.UNKNOWN, part)
 
 
 def _read_unknown(part: Mapping[str, Any], into: Content, depth: int) -> None:
@@ -180,22 +182,22 @@ def _read_unknown(part: Mapping[str, Any], into: Content, depth: int) -> None:
     before = into.counts.total()
     read_beside(part.items(), into)
     if into.counts.total() == before:
-        into.add(Kind.UNKNOWN, part)
+        into.add(ContentKind.UNKNOWN, part)
     if isinstance(text := part.get("text"), str):
         into.texts.append(text)
     if isinstance(nested := part.get("content"), list | Mapping):
         read_content(nested, into, depth + 1)
 
 
-def _payload_kind(name: str, value: Any) -> Kind | None:
+def _payload_kind(name: str, value: Any) -> ContentKind | None:
     if name in _BY_MIME and isinstance(value, Mapping):
         names = ("mime_type", "mimeType", "media_type")
         return _mime_kind(next((str(value[one]) for one in names if value.get(one)), ""))
     return _PAYLOADS.get(name)
 
 
-def _mime_kind(mime: str) -> Kind:
-    return _MIMES.get(mime.partition("/")[0].lower(), Kind.FILE)
+def _mime_kind(mime: str) -> ContentKind:
+    return _MIMES.get(mime.partition("/")[0].lower(), ContentKind.FILE)
 
 
 def _payload_bytes(value: Any, depth: int = 0) -> int:

@@ -15,7 +15,7 @@ import msgspec
 
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.router.bodies import Conversation, Message, ResponseFormat, add_messages, read_body
-from turnout.serving.router.content import IMAGE_TOKENS, Kind, embedded_in
+from turnout.serving.router.content import IMAGE_TOKENS, ContentKind, embedded_in
 
 __all__ = ["ChatBody", "ContentPart", "Message", "Prompt", "ResponseFormat", "clean_text", "prompt_from_chat"]
 __all__ += ["prompt_from_json", "prompt_from_text", "prompt_of"]
@@ -142,16 +142,16 @@ def prompt_of(found: Conversation) -> Prompt:
     return Prompt(
         text=text,
         turns=max(1, sum(role == "user" for role, _ in found.texts)),
-        images=found.counts[Kind.IMAGE],
+        images=found.counts[ContentKind.IMAGE],
         tools=found.tools,
         wants_json=found.wants_json,
-        audio=counts[Kind.AUDIO],
-        files=counts[Kind.FILE],
-        videos=counts[Kind.VIDEO],
-        unknown=counts[Kind.UNKNOWN],
+        audio=counts[ContentKind.AUDIO],
+        files=counts[ContentKind.FILE],
+        videos=counts[ContentKind.VIDEO],
+        unknown=counts[ContentKind.UNKNOWN],
         wants_other_output=found.wants_other_output,
         is_stored=found.is_stored,
-        embedded_images=embedded[Kind.IMAGE],
+        embedded_images=embedded[ContentKind.IMAGE],
         extra_tokens=found.tokens,
     )
 

@@ -1,6 +1,6 @@
 """The decision log: decisions from the event loop to the spool, without the loop ever waiting.
 
-    loop: decision -> bounded queue          thread: queue -> digest, redaction, msgpack -> spool (Kind.DECISION)
+    loop: decision -> bounded queue          thread: queue -> digest, redaction, msgpack -> spool (RecordKind.DECISION)
 
 `log` takes about a microsecond on the loop; all the rest is done on a thread of its own, which looks into the
 queue ten times a second. A killed process loses at most that and the spool's `FLUSH_S`: less than a second.
@@ -28,7 +28,7 @@ from turnout.serving.service.lessons import Lesson, Lessons
 from turnout.serving.spool.check import MAX_REASON_CHARS, CheckRecord, encode_check, packed
 from turnout.serving.spool.decision import DecisionRecord, LogDecisions, encode_decision
 from turnout.serving.spool.digests import prompt_digest
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.writer import CLOSE_S, SpoolWriter
 
 if TYPE_CHECKING:
@@ -197,7 +197,7 @@ class DecisionLog:
             _log.error("decision log: a decision could not be written: %s", type(error).__name__)
             self._failed += 1
             return
-        self._spool.offer(Kind.DECISION, payload)  # which counts it, written or dropped
+        self._spool.offer(RecordKind.DECISION, payload)  # which counts it, written or dropped
 
     def _write_check(self, checked: CheckedAnswer) -> None:
         try:
@@ -206,7 +206,7 @@ class DecisionLog:
             _log.error("decision log: a verdict could not be written: %s", type(error).__name__)
             self._failed += 1
             return
-        self._spool.offer(Kind.CHECK, payload)
+        self._spool.offer(RecordKind.CHECK, payload)
 
     def _lesson(self, decided: Decided) -> Lesson | None:
         """Return the lesson of a decision that can teach, where the mode keeps no text to learn from."""

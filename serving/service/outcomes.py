@@ -24,7 +24,7 @@ from turnout.serving.service.keeping import answer_fields
 from turnout.serving.settings import ServerSettings, SettingsRefused
 from turnout.serving.spool.decision import LogDecisions
 from turnout.serving.spool.digests import digest_key
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import Outcome, encode_outcome
 from turnout.serving.spool.writer import CLOSE_S, SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
 from turnout.serving.wire.asking_check import AnswerItem
@@ -109,7 +109,7 @@ class OutcomeIntake:
         if deadline_s is not None and deadline_s <= time.monotonic():
             raise DeadlineSpent("the deadline passed before the outcome could be written")
         try:
-            await self._written(self.spool.append(Kind.OUTCOME, encode_outcome(outcome)))
+            await self._written(self.spool.append(RecordKind.OUTCOME, encode_outcome(outcome)))
         except SpoolFull as error:
             raise Overloaded(str(error), min(max(math.ceil(error.wait_s * 1e3), 1), MAX_PUSHBACK_MS)) from None
         except SpoolFailed as error:

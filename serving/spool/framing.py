@@ -27,7 +27,7 @@ HEADER_BYTES = _HEADER.size + _CHECKSUM.size
 RECORD_BYTES = _RECORD.size
 
 
-class Kind(enum.IntEnum):
+class RecordKind(enum.IntEnum):
     """What a record holds. Readers pass over kinds that they do not know."""
 
     OUTCOME = 1

@@ -16,7 +16,7 @@ from turnout.serving.spool.framing import FORMAT_VERSION, HEADER_BYTES, MARKER, 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One intact record: its kind (`Kind`, or one of a later version), its payload, and where it begins."""
+    """One intact record: its kind (`RecordKind`, or one of a later version), its payload, and where it begins."""
 
     kind: int
     payload: bytes

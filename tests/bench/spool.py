@@ -29,7 +29,7 @@ from tests.running import server_process
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.client import Router
 from turnout.serving.pb import router_pb2 as pb
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import Outcome, encode_outcome
 from turnout.serving.spool.writer import SpoolLimits, SpoolWriter
 from turnout.serving.wire.route import REPORT_OUTCOME_METHOD
@@ -165,11 +165,11 @@ def _print_one_by_one(folder: Path) -> None:
     payload = encode_outcome(Outcome(received_s=time.time(), **FIELDS))
     started_s = time.perf_counter()
     for _ in range(500):
-        writer.append(Kind.OUTCOME, payload).result()
+        writer.append(RecordKind.OUTCOME, payload).result()
     one_by_one = 500 / (time.perf_counter() - started_s)
     started_s = time.perf_counter()
     for _ in range(25):
-        futures = [writer.append(Kind.OUTCOME, payload) for _ in range(2_000)]
+        futures = [writer.append(RecordKind.OUTCOME, payload) for _ in range(2_000)]
         futures[-1].result()
     together = 50_000 / (time.perf_counter() - started_s)
     writer.close()

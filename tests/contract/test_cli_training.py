@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 from tests.contract.conftest import Turnout
 from tests.gateway_builders import chat_attributes, observation, otlp, span, spend_log
 from tests.log_builders import write_log
-from tests.training.runs import TrainingRun
+from tests.training.runs import TrainingRun, light_run
 from turnout.serving.bundles.bundle import Pair, read_manifest
 from turnout.training.bundle.publish import publish
 from turnout.training.dataset.features.schema import feature_origin
@@ -113,19 +113,19 @@ def test_label_takes_a_format_a_join_and_a_score(turnout: Turnout, tmp_path: Pat
 
 def test_predict_evaluate_and_report_on_a_trained_bundle(turnout: Turnout, training_run: TrainingRun, tmp_path: Path):
     log, out = tmp_path / "fresh.jsonl", tmp_path / "out.parquet"
-    write_sample(log, 150, seed=21)
+    write_sample(log, 80, seed=21)
     predicted = turnout("predict", training_run.bundle, log, "--out", out, "--policy", "max_worse=0.05", "--quiet")
     assert (predicted.code, predicted.err) == (0, "")
-    assert "150 rows, policy max_worse=0.05" in predicted.out
-    assert pq.read_table(out).num_rows == 150
+    assert "80 rows, policy max_worse=0.05" in predicted.out
+    assert pq.read_table(out).num_rows == 80
 
     figures = tmp_path / "evaluation.json"
     evaluated = turnout("evaluate", training_run.bundle, log, "--out", figures, "--quiet", "--json")
     assert evaluated.code == 0
     assert json.loads(evaluated.out) == json.loads(figures.read_bytes())
-    assert 130 < json.loads(evaluated.out)["n"] <= 150
+    assert 65 < json.loads(evaluated.out)["n"] <= 80
     shown = turnout("evaluate", training_run.bundle, log, "--quiet", "--include-seen").out
-    assert "150 rows" in shown
+    assert "80 rows" in shown
     assert "out of distribution" in shown
 
     report = turnout("report", training_run.bundle, "--out", tmp_path / "report")
@@ -152,17 +152,18 @@ def test_evaluate_judges_by_the_margin_that_the_bundle_was_trained_with(
 
 def test_recalibrate_writes_a_bundle_that_serves(turnout: Turnout, training_run: TrainingRun, tmp_path: Path):
     log, out = tmp_path / "fresh.jsonl", tmp_path / "recalibrated"
-    write_sample(log, 250, seed=22)
-    ended = turnout("recalibrate", training_run.bundle, log, "--out", out, "--no-cache", "--quiet", "--json")
+    write_sample(log, 180, seed=22)
+    with light_run():
+        ended = turnout("recalibrate", training_run.bundle, log, "--out", out, "--no-cache", "--quiet", "--json")
     result = json.loads(ended.out)
     assert (ended.code, ended.err) == (0, "")
     assert result["parent"] == training_run.trained.manifest.bundle_id
-    assert result["metrics"]["n"] + result["n_seen_in_training"] == 250
+    assert result["metrics"]["n"] + result["n_seen_in_training"] == 180
     verified = turnout("bundle", "verify", out)
     assert (verified.code, verified.out.split(":")[0]) == (0, result["bundle_id"])
     again = turnout("recalibrate", out, log, "--out", tmp_path / "again", "--no-cache", "--quiet")
     assert again.code == 1
-    assert "250 rows were seen in its training" in again.err
+    assert "180 rows were seen in its training" in again.err
 
 
 def test_retrain_ends_with_5_while_there_is_too_little_to_compare_on(

@@ -14,7 +14,7 @@ import pytest
 from tests.running import server_process
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.spool.decision import decode_decision
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.reader import Damage, Record, read_spool
 from turnout.serving.wire.route import ROUTE_METHOD
 
@@ -60,7 +60,7 @@ def test_killed_under_load_at_most_the_last_second_of_decisions_is_lost(bundle_f
     found = list(read_spool(spool))
     assert all(one.is_torn_tail for one in found if isinstance(one, Damage))
     records = [one for one in found if isinstance(one, Record)]
-    assert {record.kind for record in records} == {Kind.DECISION}
+    assert {record.kind for record in records} == {RecordKind.DECISION}
     kept = [decode_decision(record.payload).request_id for record in records]
     assert len(kept) == len(set(kept))
     lost = {request_id: age_s for request_id, age_s in ages_s.items() if request_id not in set(kept)}

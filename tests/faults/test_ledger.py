@@ -16,7 +16,7 @@ from tests.running import server_process
 from tests.spool_builders import outcomes_of, records_of
 from turnout.serving.cli.scrape import scrape
 from turnout.serving.pb import router_pb2 as pb
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.wire.route import REPORT_OUTCOME_METHOD, ROUTE_METHOD
 
 N_RUNS = int(os.environ.get("TURNOUT_TEST_LEDGER_RUNS", "1"))
@@ -29,7 +29,7 @@ runs = pytest.mark.parametrize("run", range(N_RUNS))
 
 
 def decisions_in(spool: Path) -> int:
-    return sum(record.kind == Kind.DECISION for record in records_of(spool))
+    return sum(record.kind == RecordKind.DECISION for record in records_of(spool))
 
 
 async def _route_all(address: str, n_calls: int, text: str) -> int:

@@ -19,7 +19,7 @@ from tests.running import ServerProcess, server_process
 from tests.training.spools import outcome_rows, rows
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.spool.decision import decode_decision
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import decode_outcome
 from turnout.serving.spool.reader import Damage, Record, read_spool
 from turnout.serving.wire.route import REPORT_OUTCOME_METHOD, ROUTE_METHOD
@@ -78,8 +78,8 @@ def test_twenty_kills_lose_no_outcome_and_at_most_the_last_second_of_decisions(b
     found = list(read_spool(spool))
     damages = [one for one in found if isinstance(one, Damage)]
     records = [one for one in found if isinstance(one, Record)]
-    decisions = [decode_decision(one.payload).request_id for one in records if one.kind == Kind.DECISION]
-    outcomes = [decode_outcome(one.payload).request_id for one in records if one.kind == Kind.OUTCOME]
+    decisions = [decode_decision(one.payload).request_id for one in records if one.kind == RecordKind.DECISION]
+    outcomes = [decode_outcome(one.payload).request_id for one in records if one.kind == RecordKind.OUTCOME]
     lost_s = [age_s for request_id, age_s in told.ages_s.items() if request_id not in set(decisions)]
     print(
         f"\n{N_KILLS} kills: {len(told.ages_s)} decisions answered, {len(lost_s)} lost, the oldest "

@@ -25,7 +25,7 @@ from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.protocols.ext_proc.processor import METHOD, SERVICE_NAME
 from turnout.serving.protocols.http.route_json import read_route
 from turnout.serving.router.bodies import read_body
-from turnout.serving.router.content import IGNORED, NESTING, Kind
+from turnout.serving.router.content import IGNORED, NESTING, ContentKind
 from turnout.serving.router.prompt import prompt_from_json, prompt_from_text
 from turnout.serving.settings import ExtProc
 from turnout.serving.wire.route import ROUTE_METHOD
@@ -36,29 +36,35 @@ CAPTION = "hello"
 BASE64 = "QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo="
 Body = dict[str, Any]
 
-PARTS: dict[str, tuple[Kind, Body]] = {
-    "image_url": (Kind.IMAGE, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{BASE64}"}}),
-    "input_image": (Kind.IMAGE, {"type": "input_image", "image_url": "https://example.org/a.png"}),
-    "anthropic image": (Kind.IMAGE, {"type": "image", "source": {"type": "base64", "data": BASE64}}),
-    "screenshot": (Kind.IMAGE, {"type": "computer_screenshot", "image_url": "https://example.org/a.png"}),
-    "input_audio": (Kind.AUDIO, {"type": "input_audio", "input_audio": {"data": BASE64, "format": "wav"}}),
-    "file": (Kind.FILE, {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{BASE64}"}}),
-    "input_file": (Kind.FILE, {"type": "input_file", "file_id": "file-1"}),
-    "document": (Kind.FILE, {"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}}),
-    "text document": (Kind.FILE, {"type": "document", "source": {"type": "text", "data": "words"}, "citations": {}}),
-    "video_url": (Kind.VIDEO, {"type": "video_url", "video_url": {"url": "https://example.org/a.mp4"}}),
-    "inline picture": (Kind.IMAGE, {"inline_data": {"mime_type": "image/png", "data": BASE64}}),
-    "inline sound": (Kind.AUDIO, {"inlineData": {"mimeType": "audio/mp3", "data": BASE64}}),
-    "file by MIME": (Kind.VIDEO, {"file_data": {"mime_type": "video/mp4", "file_uri": "gs://x"}}),
-    "captioned": (Kind.IMAGE, {"type": "text", "text": "x", "inline_data": {"mime_type": "image/png", "data": "A"}}),
-    "unknown": (Kind.UNKNOWN, {"type": "hologram", "hologram": BASE64}),
-    "unknown with text": (Kind.UNKNOWN, {"type": "hologram", "text": "words"}),
-    "no type": (Kind.UNKNOWN, {"payload": BASE64}),
-    "odd type": (Kind.UNKNOWN, {"type": 7}),
-    "number": (Kind.UNKNOWN, 7),  # type: ignore[dict-item]
-    "in a result": (Kind.IMAGE, {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image"}]}),
+PARTS: dict[str, tuple[ContentKind, Body]] = {
+    "image_url": (ContentKind.IMAGE, {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{BASE64}"}}),
+    "input_image": (ContentKind.IMAGE, {"type": "input_image", "image_url": "https://example.org/a.png"}),
+    "anthropic image": (ContentKind.IMAGE, {"type": "image", "source": {"type": "base64", "data": BASE64}}),
+    "screenshot": (ContentKind.IMAGE, {"type": "computer_screenshot", "image_url": "https://example.org/a.png"}),
+    "input_audio": (ContentKind.AUDIO, {"type": "input_audio", "input_audio": {"data": BASE64, "format": "wav"}}),
+    "file": (ContentKind.FILE, {"type": "file", "file": {"file_data": f"data:application/pdf;base64,{BASE64}"}}),
+    "input_file": (ContentKind.FILE, {"type": "input_file", "file_id": "file-1"}),
+    "document": (ContentKind.FILE, {"type": "document", "source": {"type": "url", "url": "https://example.org/a.pdf"}}),
+    "text document": (
+        ContentKind.FILE,
+        {"type": "document", "source": {"type": "text", "data": "words"}, "citations": {}},
+    ),
+    "video_url": (ContentKind.VIDEO, {"type": "video_url", "video_url": {"url": "https://example.org/a.mp4"}}),
+    "inline picture": (ContentKind.IMAGE, {"inline_data": {"mime_type": "image/png", "data": BASE64}}),
+    "inline sound": (ContentKind.AUDIO, {"inlineData": {"mimeType": "audio/mp3", "data": BASE64}}),
+    "file by MIME": (ContentKind.VIDEO, {"file_data": {"mime_type": "video/mp4", "file_uri": "gs://x"}}),
+    "captioned": (
+        ContentKind.IMAGE,
+        {"type": "text", "text": "x", "inline_data": {"mime_type": "image/png", "data": "A"}},
+    ),
+    "unknown": (ContentKind.UNKNOWN, {"type": "hologram", "hologram": BASE64}),
+    "unknown with text": (ContentKind.UNKNOWN, {"type": "hologram", "text": "words"}),
+    "no type": (ContentKind.UNKNOWN, {"payload": BASE64}),
+    "odd type": (ContentKind.UNKNOWN, {"type": 7}),
+    "number": (ContentKind.UNKNOWN, 7),  # type: ignore[dict-item]
+    "in a result": (ContentKind.IMAGE, {"type": "tool_result", "tool_use_id": "t", "content": [{"type": "image"}]}),
     "deep in results": (
-        Kind.FILE,
+        ContentKind.FILE,
         {"type": "tool_result", "content": [{"type": "search_result", "content": [{"type": "document"}]}]},
     ),
 }
@@ -266,7 +272,7 @@ def test_gemini_says_what_a_chat_says():
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize(("kind", "part"), PARTS.values(), ids=PARTS)
-def test_every_kind_is_known_by_name(kind: Kind, part: Body, shape: Callable[[list[Any]], Body]):
+def test_every_kind_is_known_by_name(kind: ContentKind, part: Body, shape: Callable[[list[Any]], Body]):
     assert dict(read_body(json.dumps(shape([part])).encode()).counts) == {kind: 1}
 
 

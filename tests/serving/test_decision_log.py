@@ -25,7 +25,7 @@ from turnout.serving.service.decision_log import DecisionLog, record_of
 from turnout.serving.settings import ServerSettings, SettingsRefused
 from turnout.serving.spool.decision import DecisionRecord, LogDecisions, decode_decision, encode_decision
 from turnout.serving.spool.digests import KEY_FILE, digest_key, prompt_digest
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.writer import SpoolLimits, SpoolWriter
 
 CANARY = "zyzzyva-canary"
@@ -33,7 +33,7 @@ KEY = b"k" * 32
 
 
 def decisions_of(spool: Path) -> list[DecisionRecord]:
-    return [decode_decision(record.payload) for record in records_of(spool) if record.kind == Kind.DECISION]
+    return [decode_decision(record.payload) for record in records_of(spool) if record.kind == RecordKind.DECISION]
 
 
 def logged(

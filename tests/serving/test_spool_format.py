@@ -16,7 +16,7 @@ from turnout.serving.spool.framing import (
     MARKER,
     MAX_PAYLOAD_BYTES,
     RECORD_BYTES,
-    Kind,
+    RecordKind,
     file_header,
     framed,
     read_header,
@@ -102,7 +102,7 @@ def test_any_overwriting_gives_original_records_or_none(payloads: list[bytes], d
 def test_record_inside_a_damaged_payload_is_not_mistaken_for_one(tmp_path: Path):
     path = spool_file(tmp_path, [b"first"])
     _, salt = read_header(path.read_bytes())
-    forged = framed(Kind.OUTCOME, b"forged", salt, HEADER_BYTES)  # intact, at another place
+    forged = framed(RecordKind.OUTCOME, b"forged", salt, HEADER_BYTES)  # intact, at another place
     path.write_bytes(file_header(salt) + b"\0" * 7 + forged)
     assert [type(found) for found in read_spool(tmp_path)] == [Damage]
     assert unframed(path.read_bytes()[:HEADER_BYTES] + forged, salt, HEADER_BYTES).payload == b"forged"

@@ -16,7 +16,7 @@ import pytest
 
 from tests.spool_builders import damages_of, records_of, stuck_disk
 from turnout.serving.spool.files import SEALED, SpoolFile, make_folder, seal_left_behind, spool_files
-from turnout.serving.spool.framing import HEADER_BYTES, MAX_PAYLOAD_BYTES, Kind
+from turnout.serving.spool.framing import HEADER_BYTES, MAX_PAYLOAD_BYTES, RecordKind
 from turnout.serving.spool.writer import RETRY_S, SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
 
 PATIENT_S = 10
@@ -35,7 +35,7 @@ def wait_until(is_so: Callable[[], bool]) -> None:
 
 
 def append(writer: SpoolWriter, payload: bytes) -> Future[None]:
-    return writer.append(Kind.OUTCOME, payload)
+    return writer.append(RecordKind.OUTCOME, payload)
 
 
 def payloads_of(folder: Path) -> list[bytes]:
@@ -134,24 +134,24 @@ def test_full_queue_refuses_and_says_when_to_come_back(folder: Path):
 def test_offered_records_never_keep_out_appended_ones_and_drops_are_counted(folder: Path):
     writer = SpoolWriter(folder, SpoolLimits(max_pending_records=10))
     with stuck_disk(folder):
-        assert [writer.offer(Kind.DECISION, b"d") for _ in range(8)] == [True] * 5 + [False] * 3
+        assert [writer.offer(RecordKind.DECISION, b"d") for _ in range(8)] == [True] * 5 + [False] * 3
         futures = [append(writer, b"o") for _ in range(5)]
     for future in futures:
         future.result(PATIENT_S)
-    assert not writer.offer(Kind.DECISION, b"d" * (MAX_PAYLOAD_BYTES + 1))
+    assert not writer.offer(RecordKind.DECISION, b"d" * (MAX_PAYLOAD_BYTES + 1))
     assert writer.counts.dropped == 4
-    assert [record.kind for record in records_of(folder)] == [Kind.DECISION] * 5 + [Kind.OUTCOME] * 5
+    assert [record.kind for record in records_of(folder)] == [RecordKind.DECISION] * 5 + [RecordKind.OUTCOME] * 5
     writer.close()
 
 
 def test_offered_records_share_an_fsync_that_nobody_asks_for_and_are_counted_after_it(folder: Path):
     writer = SpoolWriter(folder, SpoolLimits())
-    assert [writer.offer(Kind.DECISION, b"d") for _ in range(20)] == [True] * 20
+    assert [writer.offer(RecordKind.DECISION, b"d") for _ in range(20)] == [True] * 20
     wait_until(lambda: payloads_of(folder) == [b"d"] * 20)
     wait_until(lambda: writer.counts.offered_records == 20)
     assert writer.counts.syncs <= 2
     writer.close()
-    assert not writer.offer(Kind.DECISION, b"late")
+    assert not writer.offer(RecordKind.DECISION, b"late")
 
 
 def test_close_writes_what_waits_and_seals_the_file(folder: Path):
@@ -194,7 +194,7 @@ def test_writer_that_writes_nothing_leaves_nothing(folder: Path):
 def test_file_left_behind_is_sealed_and_one_of_a_living_worker_is_not(folder: Path):
     make_folder(folder)
     alive = SpoolFile(folder, "worker-alive", 1)
-    alive.append([(Kind.OUTCOME, b"a")])
+    alive.append([(RecordKind.OUTCOME, b"a")])
     (folder / "worker-dead-000001.open").write_bytes(b"x" * (HEADER_BYTES + 1))
     (folder / "worker-dead-000002.open").write_bytes(b"x" * HEADER_BYTES)
     assert seal_left_behind(folder) == 2
@@ -237,7 +237,7 @@ def test_a_disk_that_hangs_has_records_refused_and_dropped_until_it_goes_on(
         time.sleep(0.1)
         with pytest.raises(SpoolFailed, match="hangs"):
             append(writer, b"refused")
-        assert not writer.offer(Kind.DECISION, b"dropped")
+        assert not writer.offer(RecordKind.DECISION, b"dropped")
     first.result(PATIENT_S)
     append(writer, b"second").result(PATIENT_S)
     writer.close()
@@ -251,7 +251,7 @@ def test_what_a_closing_writer_gives_up_is_counted_once_and_its_callers_are_told
     with stuck_disk(folder):
         appended = append(writer, b"o")
         wait_until(lambda: writer._writing.records != [])
-        offered = [writer.offer(Kind.DECISION, b"d") for _ in range(7)]
+        offered = [writer.offer(RecordKind.DECISION, b"d") for _ in range(7)]
         writer.close(0.05)
         assert isinstance(appended.exception(PATIENT_S), SpoolFailed)
         assert (writer.counts.failed, writer.counts.dropped, writer.counts.records) == (1, len(offered), 0)

@@ -15,7 +15,7 @@ from tests.training.spools import NOON_S, compacted
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.service.decision_log import DecisionLog
 from turnout.serving.spool.decision import LogDecisions
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import Outcome, encode_outcome
 from turnout.serving.spool.writer import SpoolLimits, SpoolWriter
 from turnout.training.compaction.store import opened
@@ -57,7 +57,7 @@ def decision_log(folder: Path, bundle: Bundle, texts: Sequence[str], mode: str, 
         )
         for model, score in ((STRONG, 1.0), (WEAK, float(number % 3 > 0))):
             outcome = Outcome(received_s=NOON_S + number, request_id=f"r{number}", model=model, score=score)
-            writer.append(Kind.OUTCOME, encode_outcome(outcome))
+            writer.append(RecordKind.OUTCOME, encode_outcome(outcome))
     log.close(within_s=60.0)
     writer.close()
     log.settle()

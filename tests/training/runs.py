@@ -62,11 +62,18 @@ def fewer_candidates() -> Iterator[None]:
 
 
 @contextmanager
+def blank_figures() -> Iterator[None]:
+    """Leave the figures of reports blank, where only words are read."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(draw, "save", lambda *_: Drawn(b"", b"<svg/>", "<svg/>"))
+        yield
+
+
+@contextmanager
 def light_run() -> Iterator[None]:
     """Compare 60 rows of graph and Python path, not 500, and leave figures blank, where neither is looked at."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, blank_figures():
         patch.setattr(flow, "PARITY_ROWS", 60)
-        patch.setattr(draw, "save", lambda *_: Drawn(b"", b"<svg/>", "<svg/>"))
         yield
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from turnout.serving.spool.check import CheckRecord, encode_check, packed
 from turnout.serving.spool.decision import DecisionRecord, encode_decision
 from turnout.serving.spool.files import SpoolFile, make_folder
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import Outcome, encode_outcome
 from turnout.training.compaction.compact import Compacted, compact
 from turnout.training.compaction.store import opened, read_table
@@ -101,7 +101,7 @@ def outcome_rows(out: Path) -> list[dict[str, Any]]:
 
 def _framed(one: DecisionRecord | Outcome | CheckRecord) -> tuple[int, bytes]:
     if isinstance(one, CheckRecord):
-        return Kind.CHECK, encode_check(one)
+        return RecordKind.CHECK, encode_check(one)
     if isinstance(one, DecisionRecord):
-        return Kind.DECISION, encode_decision(one)
-    return Kind.OUTCOME, encode_outcome(one)
+        return RecordKind.DECISION, encode_decision(one)
+    return RecordKind.OUTCOME, encode_outcome(one)

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from tests.training.looks import both_looks, checked_manifest, judged
 from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
 from tests.training.outcomes import full_outcomes, served
+from tests.training.runs import blank_figures
 from turnout.serving.bundles.bundle import Manifest, Pair
 from turnout.serving.decision.prices import cost_usd
 from turnout.training.evaluation.evaluate import evaluate
@@ -268,7 +269,8 @@ def test_monthly_cost_lies_between_those_of_the_models(
 
 def test_models_without_a_price_leave_the_price_to_the_reader(evaluation: Evaluation, tmp_path: Path):
     manifest = msgspec.structs.replace(MANIFEST, pair=Pair(strong="</script><b>big", weak="small"))
-    text = render_report(manifest, evaluation, tmp_path).read_text()
+    with blank_figures():
+        text = render_report(manifest, evaluation, tmp_path).read_text()
     assert "price list lacks one of the models" in text
     assert "</script><b>" not in text
     assert text.count("</script>") == 2

@@ -52,8 +52,11 @@ ODD_TEXTS = (
 )
 FORMS = ("binary", "four_outcomes")
 KINDS = [(form, calibrator) for form in FORMS for calibrator in PREFERRED_FIRST]
+WHOLE = [("binary", "fit_platt"), ("four_outcomes", "fit_isotonic")]
+"""Compared on every row: each form once, and the two calibrators that differ most."""
+
 FEW = slice(N_FIT - 40, None)
-"""Rows enough for the kinds that share most of their graph with Platt's; the odd texts are among them."""
+"""Rows enough for the kinds that share their graph with those; the odd texts are among them."""
 
 
 @dataclass(frozen=True)
@@ -130,8 +133,7 @@ def assert_parity(model: RouterModel, router: Router, prompt: Prompt, heads: Hea
     return seen
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("calibrate", ["fit_platt", "fit_isotonic"])
+@pytest.mark.parametrize(("form", "calibrate"), WHOLE)
 def test_graph_gives_what_the_python_path_gives(fixed: Fixed, encoder: EncoderModel, form: str, calibrate: str):
     router = fixed.routers[form, calibrate]
     model = model_of(export_router(router, encoder), encoder)
@@ -144,8 +146,9 @@ def test_graph_gives_what_the_python_path_gives(fixed: Fixed, encoder: EncoderMo
     assert router.linear.full.lexical.shape[1] == (1 if form == "binary" else 4)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("calibrate", ["fit_none", "fit_temperature", "fit_beta"])
+@pytest.mark.parametrize(
+    ("form", "calibrate"), [(form, one.__name__) for form, one in KINDS if (form, one.__name__) not in WHOLE]
+)
 def test_graph_with_any_calibrator_gives_the_same(fixed: Fixed, encoder: EncoderModel, form: str, calibrate: str):
     router = fixed.routers[form, calibrate]
     model = model_of(export_router(router, encoder), encoder)
@@ -155,7 +158,7 @@ def test_graph_with_any_calibrator_gives_the_same(fixed: Fixed, encoder: Encoder
 
 
 @given(text=st.text(st.characters(exclude_categories=()), max_size=400))
-@settings(max_examples=80)
+@settings(max_examples=50)
 def test_parity_holds_for_arbitrary_text(model: RouterModel, router: Router, encoder: EncoderModel, text: str):
     prompt = prompt_from_text(text)
     heads = router.log_odds(embed([prompt], encoder, cache_dir=None, n_threads=1))
@@ -184,14 +187,14 @@ def test_graph_and_python_path_agree_exactly_on_what_is_out_of_distribution(
     assert expected[:N_FIT].mean() <= MAX_FLAGGED
     assert expected[N_FIT:].mean() > 0.5
     for row, prompt in enumerate(fixed.prompts):
-        for early_exit in (True, False):
+        for early_exit in (True,) if row % 5 else (True, False):  # the rule stands outside the encoder's branch
             said = model.predict(prompt, 0.9, early_exit=early_exit)
             assert said.is_out_of_distribution is bool(expected[row])
     assert not model.predict(Prompt(""), 0.9).is_out_of_distribution
 
 
 @given(text=st.text(st.characters(exclude_categories=()), max_size=200))
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_no_text_is_called_otherwise_by_graph_and_python_path(
     model: RouterModel, router: Router, encoder: EncoderModel, text: str
 ):

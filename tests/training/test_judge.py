@@ -378,8 +378,8 @@ def test_absent_sdk_is_named_with_its_extra(tmp_path):
     code = "import sys; sys.modules['openai'] = None; from turnout.serving.cli.app import main; main()"
     given = ["label", str(log), "--out", str(tmp_path / "l.parquet")]
     command = [sys.executable, "-c", code, *given]
-    assert "pip install" not in subprocess.run(command, capture_output=True, text=True, timeout=60).stderr
-    done = subprocess.run([*command, "--judge", "j"], capture_output=True, text=True, timeout=60)
+    assert "pip install" not in subprocess.run(command, capture_output=True, text=True, timeout=180).stderr
+    done = subprocess.run([*command, "--judge", "j"], capture_output=True, text=True, timeout=180)
     assert done.returncode == 2
     assert "install the extra `judge`: pip install -e '" in done.stderr
     assert "[judge]'" in done.stderr

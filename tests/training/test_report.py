@@ -1,6 +1,8 @@
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from xml.etree import ElementTree as ET
 
 import msgspec
@@ -9,8 +11,9 @@ import pytest
 
 from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
 from tests.training.outcomes import full_outcomes, make_outcomes, served
+from tests.training.runs import blank_figures
 from turnout.serving.bundles.bundle import Manifest, Pair, Policy
-from turnout.serving.bundles.verdict import Verdict
+from turnout.serving.bundles.verdict import GateVerdict
 from turnout.serving.cli.tables import policies_table
 from turnout.training.evaluation.evaluate import evaluate
 from turnout.training.evaluation.evaluation import Evaluation, Slice, Slices
@@ -28,8 +31,19 @@ def evaluation():
 
 
 @pytest.fixture(scope="module")
-def page(evaluation, tmp_path_factory) -> str:
-    return render_report(make_manifest(), evaluation, tmp_path_factory.mktemp("report")).read_text()
+def rendered(evaluation, tmp_path_factory) -> Path:
+    return render_report(make_manifest(), evaluation, tmp_path_factory.mktemp("report"))
+
+
+@pytest.fixture(scope="module")
+def page(rendered) -> str:
+    return rendered.read_text()
+
+
+@pytest.fixture
+def only_words() -> Iterator[None]:
+    with blank_figures():
+        yield
 
 
 class Balance(HTMLParser):
@@ -93,6 +107,7 @@ def test_provenance_names_bundle_data_rows_and_seed(page):
         assert expected in page
 
 
+@pytest.mark.usefixtures("only_words")
 def test_banner_only_on_synthetic_data(page, evaluation, tmp_path):
     assert "synthetic" not in page
     path = render_report(make_manifest(synthetic=True), evaluation, tmp_path)
@@ -128,9 +143,9 @@ def test_figures_are_png_and_svg_files_beside_the_page(evaluation, tmp_path):
         assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_same_input_gives_the_same_bytes(evaluation, tmp_path):
-    first, second = (render_report(make_manifest(), evaluation, tmp_path / name).parent for name in ("a", "b"))
-    for item in first.iterdir():
+def test_same_input_gives_the_same_bytes(evaluation, rendered, tmp_path):
+    second = render_report(make_manifest(), evaluation, tmp_path).parent
+    for item in rendered.parent.iterdir():
         assert item.read_bytes() == (second / item.name).read_bytes()
 
 
@@ -227,6 +242,7 @@ def test_amounts_in_dollars_keep_three_digits(value: float, expected: str):
     assert words.usd(None) == words.NONE
 
 
+@pytest.mark.usefixtures("only_words")
 def test_costs_stand_in_page_card_and_table_where_they_are_known(evaluation, page, tmp_path):
     manifest = make_manifest(policies=[PROMISE, BUDGET])
     shown = render_report(manifest, evaluation, tmp_path).read_text()
@@ -288,8 +304,9 @@ def test_evaluation_of_an_older_turnout_still_renders_with_what_it_has(tmp_path)
     assert {item.name for item in tmp_path.glob("*.png")} == {"reliability.png", "cost_quality.png", "p_match.png"}
 
 
+@pytest.mark.usefixtures("only_words")
 def test_only_a_recalibrated_bundle_has_cross_fitted_figures(evaluation, tmp_path):
-    verdict = Verdict(
+    verdict = GateVerdict(
         champion="gateway/2",
         policy="max_worse=0.01",
         rows=1,

@@ -17,7 +17,7 @@ from tests.log_builders import write_log
 from tests.training.runs import QUIET, TrainingRun
 from turnout.serving.bundles.bundle import CARD, SEEN_GROUPS, Pair, load_bundle, read_manifest
 from turnout.serving.bundles.entry import Entry
-from turnout.serving.bundles.verdict import Check, Verdict
+from turnout.serving.bundles.verdict import Check, GateVerdict
 from turnout.serving.errors import BundleRefused
 from turnout.training.cli.retrain import outcome_line, result_json, verdict_table
 from turnout.training.dataset.dataset import load_dataset
@@ -92,7 +92,7 @@ def story(
     return Story(tmp_path_factory.mktemp("story"), training_run, encoder)
 
 
-def check(verdict: Verdict, name: str) -> Check:
+def check(verdict: GateVerdict, name: str) -> Check:
     return next(one for one in verdict.checks if one.name == name)
 
 
@@ -241,7 +241,7 @@ def test_table_and_json_hold_every_check(refused: Retrained):
     said = msgspec.json.decode(result_json(refused))
     assert (said["promoted"], said["dry_run"], said["bundle_id"]) == (False, False, refused.manifest.bundle_id)
     assert (said["n_new"], said["n_kept"]) == (N_SECOND, N_FIRST + 60)
-    assert msgspec.convert(said["verdict"], Verdict) == refused.verdict
+    assert msgspec.convert(said["verdict"], GateVerdict) == refused.verdict
     rows = list(verdict_table(refused.verdict).columns[-1].cells)
     assert [cell == "yes" for cell in rows] == [one.is_met for one in refused.verdict.checks]
 

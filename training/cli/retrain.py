@@ -14,7 +14,7 @@ from rich.table import Table
 from turnout.serving.bundles.bundle import read_manifest
 from turnout.serving.bundles.entry import Entry
 from turnout.serving.bundles.registry import CURRENT, find_encoder
-from turnout.serving.bundles.verdict import Check, Verdict
+from turnout.serving.bundles.verdict import Check, GateVerdict
 from turnout.serving.cli.options import Flag
 from turnout.serving.cli.tables import console
 from turnout.serving.errors import BundleRefused, UsageRefused
@@ -164,7 +164,7 @@ def retrain_entry(
     print(outcome_line(done))
 
 
-def verdict_table(verdict: Verdict) -> Table:
+def verdict_table(verdict: GateVerdict) -> Table:
     """Return the checks for people, a line each."""
     table = Table(title=f"{verdict.rows} rows in {verdict.groups} groups, {verdict.policy}", title_justify="left")
     table.add_column("check")

@@ -23,7 +23,7 @@ from turnout.serving.files import sync_folder
 from turnout.serving.spool.check import CheckRecord, decode_check
 from turnout.serving.spool.decision import DecisionRecord, decode_decision
 from turnout.serving.spool.files import SEALED, seal_left_behind, spool_files
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import Outcome, decode_outcome
 from turnout.serving.spool.reader import Damage, Record, read_file
 from turnout.training.compaction.checks import check_table
@@ -208,13 +208,13 @@ def _read(path: Path) -> _Content:
 
 def _take(record: Record, content: _Content) -> None:
     try:
-        if record.kind == Kind.DECISION:
+        if record.kind == RecordKind.DECISION:
             content.decisions.append(decode_decision(record.payload))
             return
-        if record.kind == Kind.CHECK:
+        if record.kind == RecordKind.CHECK:
             content.checks.append(decode_check(record.payload))
             return
-        if record.kind == Kind.OUTCOME:
+        if record.kind == RecordKind.OUTCOME:
             content.outcomes.append(decode_outcome(record.payload))
             return
     except msgspec.MsgspecError:

@@ -18,7 +18,7 @@ from turnout.serving.files import write_whole
 from turnout.serving.spool.check import CheckRecord, decode_check
 from turnout.serving.spool.decision import DecisionRecord, decode_decision
 from turnout.serving.spool.files import SEALED, seal_left_behind, spool_files
-from turnout.serving.spool.framing import Kind, file_header, framed
+from turnout.serving.spool.framing import RecordKind, file_header, framed
 from turnout.serving.spool.outcome import Outcome, decode_outcome
 from turnout.serving.spool.reader import Damage, Record, read_file
 from turnout.training.compaction.store import Store, read_table, replace_table, write_table
@@ -123,7 +123,7 @@ def forget(store: Store, spool: Path | None, whom: Whom) -> Forgotten:
         done.outcomes += _filter(path, whom, "request_id", gone)
     for path in store.check_files():
         done.checks += _filter(path, whom, "id", gone)
-    for kind in (Kind.OUTCOME, Kind.CHECK, Kind.DECISION):
+    for kind in (RecordKind.OUTCOME, RecordKind.CHECK, RecordKind.DECISION):
         for path in paths:
             _rewrite_spool(path, kind, whom, gone, done)
     for path in store.decision_files():
@@ -174,7 +174,7 @@ def _filter(path: Path, whom: Whom, id_column: str, gone: _Gone) -> int:
     return n_gone
 
 
-def _rewrite_spool(path: Path, kind: Kind, whom: Whom, requests: _Gone, done: Forgotten) -> None:
+def _rewrite_spool(path: Path, kind: RecordKind, whom: Whom, requests: _Gone, done: Forgotten) -> None:
     """Rewrite a sealed file without the records of this kind that go."""
     found = list(read_file(path))
     records = [one for one in found if isinstance(one, Record)]
@@ -184,9 +184,9 @@ def _rewrite_spool(path: Path, kind: Kind, whom: Whom, requests: _Gone, done: Fo
         return
     if not gone:
         return
-    if kind == Kind.DECISION:
+    if kind == RecordKind.DECISION:
         done.decisions += len(gone)
-    elif kind == Kind.CHECK:
+    elif kind == RecordKind.CHECK:
         done.checks += len(gone)
     else:
         done.outcomes += len(gone)
@@ -210,11 +210,11 @@ def _records(path: Path) -> list[Record]:
 
 def _decoded(record: Record) -> DecisionRecord | Outcome | CheckRecord | None:
     try:
-        if record.kind == Kind.CHECK:
+        if record.kind == RecordKind.CHECK:
             return decode_check(record.payload)
-        if record.kind == Kind.DECISION:
+        if record.kind == RecordKind.DECISION:
             return decode_decision(record.payload)
-        return decode_outcome(record.payload) if record.kind == Kind.OUTCOME else None
+        return decode_outcome(record.payload) if record.kind == RecordKind.OUTCOME else None
     except msgspec.MsgspecError:
         return None
 

@@ -29,7 +29,7 @@ from turnout.training.judge.opinions import NO_MATCH, Opinions, Votes
 from turnout.training.judge.questions import Question
 from turnout.training.judge.rubric import Judge, Rubric, calls_for, load_rubric
 from turnout.training.judge.settings import BatchSettings, JudgeSettings, find_judges
-from turnout.training.judge.verdicts import Verdict, read_opinion, verdict_of
+from turnout.training.judge.verdicts import JudgeVerdict, read_opinion, verdict_of
 from turnout.training.progress import Advance, Reporter
 
 NAME = "judge"
@@ -211,7 +211,7 @@ class _Asking:
         self.take(row)
 
 
-def _verdict(outcomes: Sequence[Outcome]) -> Verdict | Failure:
+def _verdict(outcomes: Sequence[Outcome]) -> JudgeVerdict | Failure:
     failed = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
     kept = [outcome for outcome in outcomes if isinstance(outcome, bytes)]
     return failed[0] if failed else verdict_of(*kept)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from turnout.training.calls.call import Failure
 from turnout.training.judge.questions import Question
-from turnout.training.judge.verdicts import Verdict
+from turnout.training.judge.verdicts import JudgeVerdict
 
 NO_MATCH = -1
 """In place of a match: no judge gave one, or none is known."""
@@ -30,12 +30,12 @@ class Opinions:
     """
 
     question: Question
-    verdicts: tuple[Verdict | Failure, ...]
+    verdicts: tuple[JudgeVerdict | Failure, ...]
 
     @property
     def match(self) -> int | None:
         """The majority's label, the first judge's where votes are even; None when no judge gave any."""
-        votes = [verdict.match for verdict in self.verdicts if isinstance(verdict, Verdict)]
+        votes = [verdict.match for verdict in self.verdicts if isinstance(verdict, JudgeVerdict)]
         if not votes:
             return None
         return votes[0] if 2 * sum(votes) == len(votes) else int(2 * sum(votes) > len(votes))
@@ -43,7 +43,7 @@ class Opinions:
     @property
     def is_tie(self) -> bool:
         """Whether the label rests on a tie: no judge preferred the weak answer, nor most of them the strong one."""
-        winners = [verdict.winner for verdict in self.verdicts if isinstance(verdict, Verdict)]
+        winners = [verdict.winner for verdict in self.verdicts if isinstance(verdict, JudgeVerdict)]
         return self.match == 1 and "weak" not in winners
 
 
@@ -57,7 +57,7 @@ class JudgeCounts:
     first_wins: int = 0
     second_wins: int = 0
 
-    def add(self, verdict: Verdict | Failure) -> None:
+    def add(self, verdict: JudgeVerdict | Failure) -> None:
         """Count one verdict."""
         if isinstance(verdict, Failure):
             self.abstained[str(verdict)] += 1
@@ -80,7 +80,7 @@ class Votes:
         """Count the next row."""
         for (model, counts), verdict in zip(self.counts.items(), row.verdicts, strict=True):
             counts.add(verdict)
-            self._by_judge[model].append(verdict.match if isinstance(verdict, Verdict) else NO_MATCH)
+            self._by_judge[model].append(verdict.match if isinstance(verdict, JudgeVerdict) else NO_MATCH)
         self._joint.append(NO_MATCH if row.match is None else row.match)
         self._is_tie.append(row.is_tie)
         self._known.append(NO_MATCH if row.question.known is None else row.question.known)

@@ -1,4 +1,4 @@
-"""Verdict file: what each judge said of each row, as lines of JSON beside the labels; no prompt, no answer."""
+"""JudgeVerdict file: what each judge said of each row, as lines of JSON beside the labels; no prompt, no answer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from turnout.training.calls.call import Failure
 from turnout.training.judge.opinions import Opinions
 from turnout.training.judge.questions import Question
 from turnout.training.judge.settings import JudgeSettings
-from turnout.training.judge.verdicts import Verdict
+from turnout.training.judge.verdicts import JudgeVerdict
 
 
 def verdict_lines(row: Opinions, settings: JudgeSettings) -> Iterator[bytes]:
@@ -22,12 +22,12 @@ def verdict_lines(row: Opinions, settings: JudgeSettings) -> Iterator[bytes]:
     """
     for model, verdict in zip(settings.models, row.verdicts, strict=True):
         line = _line(row.question, model, verdict)
-        if settings.keeps_reasons and isinstance(verdict, Verdict) and any(verdict.reasons):
+        if settings.keeps_reasons and isinstance(verdict, JudgeVerdict) and any(verdict.reasons):
             line["reasons"] = [redact(one) if settings.redacts else one for one in verdict.reasons]
         yield msgspec.json.encode(line) + b"\n"
 
 
-def _line(question: Question, model: str, verdict: Verdict | Failure) -> dict[str, Any]:
+def _line(question: Question, model: str, verdict: JudgeVerdict | Failure) -> dict[str, Any]:
     index = {"index": question.index} if question.index else {}
     line: dict[str, Any] = {
         "id": question.id,

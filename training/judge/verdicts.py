@@ -31,7 +31,7 @@ class Opinion(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class JudgeVerdict:
     """What a judge thinks of a row, from both orders.
 
     Attributes:
@@ -73,7 +73,7 @@ def read_opinion(reply: Reply, *, keep_reason: bool, redacts: bool = False) -> b
     return msgspec.json.encode(msgspec.structs.replace(opinion, reason=reason))
 
 
-def verdict_of(strong_first: bytes, weak_first: bytes) -> Verdict:
+def verdict_of(strong_first: bytes, weak_first: bytes) -> JudgeVerdict:
     """Combine what was kept of both orders: a winner must win in both, anything else is a tie."""
     one, two = (msgspec.json.decode(kept, type=Opinion) for kept in (strong_first, weak_first))
     winners = (
@@ -82,7 +82,7 @@ def verdict_of(strong_first: bytes, weak_first: bytes) -> Verdict:
     )
     agreed = winners[0] if winners[0] == winners[1] else "tie"
     gap = ((one.score_b - one.score_a) + (two.score_a - two.score_b)) / 2
-    return Verdict(
+    return JudgeVerdict(
         winner="strong" if agreed == "strong" else "weak" if agreed == "weak" else "tie",
         is_flip=winners[0] != winners[1],
         score_gap=gap,

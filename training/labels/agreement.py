@@ -26,7 +26,7 @@ from turnout.training.logs.records import Label, Record
 NAME = "agreement"
 
 
-class Kind(StrEnum):
+class AgreementKind(StrEnum):
     """In what the answers agree."""
 
     IDENTICAL = "identical"
@@ -35,7 +35,7 @@ class Kind(StrEnum):
     """The option, number or short text that both state as their answer."""
 
 
-CONFIDENCE = {Kind.IDENTICAL: 0.9997, Kind.FINAL: 0.9983}
+CONFIDENCE = {AgreementKind.IDENTICAL: 0.9997, AgreementKind.FINAL: 0.9983}
 """How often such rows are a match by their scores, as (hits + 1) / (rows + 2).
 
 Counted on the held-out half of the shared rows (docs/labels.md). All of these are short or structured answers:
@@ -65,22 +65,22 @@ def label_by_agreement(record: Record) -> Label | None:
     return Label(1, f"{NAME}:{kind}", CONFIDENCE[kind])
 
 
-def agreement(strong: str, weak: str, prompt: str) -> Kind | None:
+def agreement(strong: str, weak: str, prompt: str) -> AgreementKind | None:
     """Return in what the two answers agree, None when they don't."""
     if strong == weak or _is_same_text(strong, weak):
-        return Kind.IDENTICAL if strong.strip() else None
+        return AgreementKind.IDENTICAL if strong.strip() else None
     if max(len(strong), len(weak)) > MAX_CHARS:
         return None
     value, other = json_value(strong), json_value(weak)
     if value is not None and other is not None:
-        return Kind.IDENTICAL if same_json(value, other) else _same_but_explained(value, other, prompt)
+        return AgreementKind.IDENTICAL if same_json(value, other) else _same_but_explained(value, other, prompt)
     if is_refusal(strong) or is_refusal(weak):
         return None
     offered = options(prompt)
     first, second = (chosen_letter(text, offered) if offered else None for text in (strong, weak))
     if first is not None or second is not None:
-        return Kind.FINAL if first == second else None
-    return Kind.FINAL if _end_alike(strong, weak, prompt) else None
+        return AgreementKind.FINAL if first == second else None
+    return AgreementKind.FINAL if _end_alike(strong, weak, prompt) else None
 
 
 def _end_alike(strong: str, weak: str, prompt: str) -> bool:
@@ -108,10 +108,14 @@ def _is_same_text(one: str, other: str) -> bool:
     return abs(len(one) - len(other)) <= 40 + len(one) // 4 and exact_form(one) == exact_form(other) != ""
 
 
-def _same_but_explained(one: Any, other: Any, prompt: str) -> Kind | None:
+def _same_but_explained(one: Any, other: Any, prompt: str) -> AgreementKind | None:
     """Compare two JSON values by all their fields but those that explain; at least one must be left."""
     mine, yours = _without_explanations(one), _without_explanations(other)
-    return Kind.FINAL if mine and yours and compare_json(mine, yours, prompt) and not _states_nothing(mine) else None
+    return (
+        AgreementKind.FINAL
+        if mine and yours and compare_json(mine, yours, prompt) and not _states_nothing(mine)
+        else None
+    )
 
 
 def _without_explanations(value: Any) -> Any:

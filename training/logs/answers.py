@@ -2,7 +2,7 @@
 
 Comes in: what stands under `responses` by model name, for `training.logs.rows`. Goes out: `Response`.
 
-An entry is ours (`Answer`), a text, a vendor's whole completion, or the chunks of one. Token counts and
+An entry is ours (`LoggedAnswer`), a text, a vendor's whole completion, or the chunks of one. Token counts and
 log-probabilities cost only themselves where they can't be read; a score that can't be read costs the row.
 """
 
@@ -32,7 +32,7 @@ class Usage(msgspec.Struct, frozen=True):
     completion_tokens: int | None = None
 
 
-class Answer(msgspec.Struct, frozen=True):
+class LoggedAnswer(msgspec.Struct, frozen=True):
     """One model's entry under `responses`; `content` unset where the entry says nothing of it."""
 
     content: str | list[ContentPart] | msgspec.UnsetType | None = msgspec.UNSET
@@ -49,7 +49,7 @@ class Answer(msgspec.Struct, frozen=True):
     latency_ms: Any = None
 
 
-_ANSWER_KEYS = frozenset(Answer.__struct_fields__) - {"latency_ms"}  # which tells nothing of the form
+_ANSWER_KEYS = frozenset(LoggedAnswer.__struct_fields__) - {"latency_ms"}  # which tells nothing of the form
 _COMPLETION_KEYS = frozenset({"choices", "output", "output_text"})
 _BESIDE = ("score", "self_check", "mean_logprob", "latency_ms")
 """Of ours, what may stand in a vendor's completion too."""
@@ -57,12 +57,12 @@ _TEXT_KEYS = ("text", "response", "answer", "completion", "generation")
 """Names under which tables keep an answer's text in place of `content`."""
 
 
-class _Known(Answer, frozen=True, forbid_unknown_fields=True):
+class _Known(LoggedAnswer, frozen=True, forbid_unknown_fields=True):
     """An answer with no field but ours."""
 
 
-_decode_known: Callable[[bytes | msgspec.Raw], Answer] = msgspec.json.Decoder(_Known).decode
-_decode_answer: Callable[[bytes | msgspec.Raw], Answer | None] = msgspec.json.Decoder(Answer | None).decode
+_decode_known: Callable[[bytes | msgspec.Raw], LoggedAnswer] = msgspec.json.Decoder(_Known).decode
+_decode_answer: Callable[[bytes | msgspec.Raw], LoggedAnswer | None] = msgspec.json.Decoder(LoggedAnswer | None).decode
 
 
 def answer_of(responses: Mapping[str, msgspec.Raw], model: str, odd: list[str]) -> Response | None:
@@ -102,7 +102,7 @@ def answer_of(responses: Mapping[str, msgspec.Raw], model: str, odd: list[str]) 
     )
 
 
-def _read_answer(raw: msgspec.Raw) -> Answer | None:
+def _read_answer(raw: msgspec.Raw) -> LoggedAnswer | None:
     """Return an answer in any form: ours, a text, a whole completion, or its chunks.
 
     Raises:
@@ -184,7 +184,7 @@ _ENDS = frozenset(
 )
 
 
-def _content(answer: Answer) -> str | None:
+def _content(answer: LoggedAnswer) -> str | None:
     """Return all that the answer says: its text, its tool calls as JSON, or both; empty where it says that it is empty.
 
     Two answers are then the same only where both their texts and their calls are.

@@ -56,7 +56,7 @@ class RawRow:
     index: int = 0
 
 
-class Kind(StrEnum):
+class FileKind(StrEnum):
     """How the rows of a file are to be got at."""
 
     LINES = "lines"
@@ -67,17 +67,17 @@ class Kind(StrEnum):
     DOCUMENT = "document"
 
 
-def kind_of(path: LogFile) -> Kind:
+def kind_of(path: LogFile) -> FileKind:
     """Return the kind of a file by its first bytes and its suffix.
 
     Raises:
         DataRefused: the file is absent or can't be read.
     """
     if _is_parquet(path):
-        return Kind.PARQUET
+        return FileKind.PARQUET
     if _delimiter(path):
-        return Kind.CSV
-    return Kind.LINES if not _may_be_document(path) or _document_elements(path) is None else Kind.DOCUMENT
+        return FileKind.CSV
+    return FileKind.LINES if not _may_be_document(path) or _document_elements(path) is None else FileKind.DOCUMENT
 
 
 def read_rows(path: LogFile) -> Iterator[RawRow]:

@@ -31,7 +31,7 @@ class Usage(msgspec.Struct, frozen=True, gc=False):
     cached_tokens: int | None = None
 
 
-class Answer(msgspec.Struct, frozen=True, gc=False):
+class ScoredAnswer(msgspec.Struct, frozen=True, gc=False):
     """What is known of one answer: `score` in [0, 1], its tokens, and those of asking the model if it was right."""
 
     score: float | None = None
@@ -39,7 +39,7 @@ class Answer(msgspec.Struct, frozen=True, gc=False):
     self_check_usage: Usage | None = None
 
 
-_decode = msgspec.json.Decoder(dict[str, Answer]).decode
+_decode = msgspec.json.Decoder(dict[str, ScoredAnswer]).decode
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,13 +57,13 @@ class Decided:
         return (self.model, self.other_model) if self.tier == WEAK else (self.other_model, self.model)
 
 
-def answers_of(responses: str | None, decided: Decided) -> tuple[Answer | None, Answer | None]:
+def answers_of(responses: str | None, decided: Decided) -> tuple[ScoredAnswer | None, ScoredAnswer | None]:
     """Return the answers of the weak and the strong model; None where nothing is known of one.
 
     A name that is neither model of the pair is passed over. Logs from before `other_model` do not name it: there
     every name but that of the routed model is the other one.
     """
-    found: list[Answer | None] = [None, None]
+    found: list[ScoredAnswer | None] = [None, None]
     for name, answer in (_decode(responses) if responses else {}).items():
         if is_model(name, decided.model):
             found[decided.tier] = answer
@@ -72,7 +72,7 @@ def answers_of(responses: str | None, decided: Decided) -> tuple[Answer | None, 
     return found[WEAK], found[STRONG]
 
 
-def tokens_of(answer: Answer | None) -> Tokens | None:
+def tokens_of(answer: ScoredAnswer | None) -> Tokens | None:
     """Return the tokens of an answer as the vendor counted them; None where those of prompt or answer are unknown."""
     if answer is None or answer.usage.prompt_tokens is None or answer.usage.completion_tokens is None:
         return None
@@ -80,7 +80,7 @@ def tokens_of(answer: Answer | None) -> Tokens | None:
     return prompt, answer.usage.completion_tokens, min(answer.usage.cached_tokens or 0, prompt)
 
 
-def self_check_usd(weak: Answer | None, tokens: Tokens | None, price: Price, *, was_asked: bool) -> float:
+def self_check_usd(weak: ScoredAnswer | None, tokens: Tokens | None, price: Price, *, was_asked: bool) -> float:
     """Return what asking the weak model if it was right cost: by its tokens, else by those that it must have taken.
 
     Args:
@@ -98,7 +98,7 @@ def self_check_usd(weak: Answer | None, tokens: Tokens | None, price: Price, *, 
     return price.cost_usd(tokens[0] + tokens[1] + SELF_CHECK_TOKENS, 1)
 
 
-def cost_usd(answer: Answer | None, model: str, created_s: float, prices: PriceList) -> float | None:
+def cost_usd(answer: ScoredAnswer | None, model: str, created_s: float, prices: PriceList) -> float | None:
     """Return what an answer cost at the price of its day; None where its tokens or the price are unknown."""
     tokens, price = tokens_of(answer), price_at(model, created_s, prices)
     return None if tokens is None or price is None else price.cost_usd(*tokens)

@@ -18,7 +18,7 @@ from turnout.serving.decision.routes import Route
 from turnout.serving.spool.check import CheckRecord, decode_check
 from turnout.serving.spool.decision import DecisionRecord, decode_decision
 from turnout.serving.spool.files import spool_files
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import Outcome, decode_outcome
 from turnout.serving.spool.reader import Damage, read_spool
 from turnout.training.compaction.joining import by_request, joined
@@ -97,11 +97,11 @@ def _from_spool(folder: Path, wanted: Sequence[str]) -> tuple[pa.Table, pa.Table
         if isinstance(found, Damage):  # turnout spool show says where
             continue
         try:
-            if found.kind == Kind.DECISION:
+            if found.kind == RecordKind.DECISION:
                 decisions.append(decode_decision(found.payload))
-            elif found.kind == Kind.OUTCOME:
+            elif found.kind == RecordKind.OUTCOME:
                 outcomes.append(decode_outcome(found.payload))
-            elif found.kind == Kind.CHECK:
+            elif found.kind == RecordKind.CHECK:
                 checks.append(decode_check(found.payload))
         except msgspec.MsgspecError:  # of a later version
             continue

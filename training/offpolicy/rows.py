@@ -20,8 +20,8 @@ from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.offpolicy.answers import (
     STRONG,
     WEAK,
-    Answer,
     Decided,
+    ScoredAnswer,
     answers_of,
     cost_usd,
     price_at,
@@ -170,7 +170,7 @@ def _answered(table: pa.Table, is_weak: Bools) -> tuple[Floats, Floats, Floats]:
     return score, usd, self_check
 
 
-def _score(answer: Answer | None) -> float:
+def _score(answer: ScoredAnswer | None) -> float:
     return np.nan if answer is None or answer.score is None else answer.score
 
 

@@ -16,7 +16,7 @@ from turnout.training.logs.parts import Place
 from turnout.training.logs.readers import Entry
 from turnout.training.logs.records import Record
 from turnout.training.logs.stored_files import URL, LogFile, StoredFile
-from turnout.training.logs.tables import Kind
+from turnout.training.logs.tables import FileKind
 
 
 class Stage(StrEnum):
@@ -43,7 +43,7 @@ class Stretch(msgspec.Struct, frozen=True, tag=True):
     number: int
     file: int
     path: str
-    kind: Kind
+    kind: FileKind
     form: str
     block: Block
 
@@ -76,7 +76,7 @@ class Survey(msgspec.Struct, frozen=True):
         n_bytes: of the decompressed text, or of the file where it is not read as text.
     """
 
-    kind: Kind
+    kind: FileKind
     form: str
     sha256: str
     blocks: list[Block]

@@ -16,7 +16,7 @@ from turnout.training.logs.entries import RECOGNISED_BY_ROWS, form_of
 from turnout.training.logs.lines import WHOLE, TextReader
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.stored_files import LogFile
-from turnout.training.logs.tables import Kind, kind_of, parquet_blocks, read_rows
+from turnout.training.logs.tables import FileKind, kind_of, parquet_blocks, read_rows
 from turnout.training.pipeline.messages import Survey
 
 
@@ -34,9 +34,9 @@ def survey(path: LogFile, reading: Reading, block_bytes: int) -> Survey:
     """
     kind = kind_of(path)
     form = form_of(list(islice(read_rows(path), RECOGNISED_BY_ROWS)), reading).name
-    if kind is Kind.LINES:
+    if kind is FileKind.LINES:
         return _survey_lines(path, form, block_bytes)
-    blocks = parquet_blocks(path) if kind is Kind.PARQUET else [WHOLE]
+    blocks = parquet_blocks(path) if kind is FileKind.PARQUET else [WHOLE]
     return Survey(kind, form, digest_file(path), blocks, _size(path))
 
 
@@ -45,7 +45,7 @@ def _survey_lines(path: LogFile, form: str, block_bytes: int) -> Survey:
     with closing(TextReader(path)) as text:
         blocks = list(text.blocks(block_bytes, (lambda _: None) if text.is_compressed else sha256.update))
         digest = digest_file(path) if text.is_compressed else sha256.hexdigest()
-        return Survey(Kind.LINES, form, digest, blocks, text.position)
+        return Survey(FileKind.LINES, form, digest, blocks, text.position)
 
 
 def _size(path: LogFile) -> int:

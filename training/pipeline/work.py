@@ -22,7 +22,7 @@ from turnout.training.logs.lines import Block, TextReader
 from turnout.training.logs.parts import Held, Parts, Place, match_scores
 from turnout.training.logs.readers import Entry, form_named
 from turnout.training.logs.records import Record
-from turnout.training.logs.tables import Kind, RawRow, csv_rows, document_rows, jsonl_rows, parquet_rows
+from turnout.training.logs.tables import FileKind, RawRow, csv_rows, document_rows, jsonl_rows, parquet_rows
 from turnout.training.pipeline.desk import Desk, Encoders
 from turnout.training.pipeline.job import Job
 from turnout.training.pipeline.messages import (
@@ -86,13 +86,13 @@ class Worker:
     def _rows(self, unit: Stretch) -> Iterator[RawRow]:
         path = log_file(unit.path)
         match unit.kind:
-            case Kind.LINES:
+            case FileKind.LINES:
                 return jsonl_rows(self._reader(unit.path, unit.block), unit.block)
-            case Kind.PARQUET:
+            case FileKind.PARQUET:
                 return parquet_rows(path, unit.block)
-            case Kind.CSV:
+            case FileKind.CSV:
                 return csv_rows(path)
-            case Kind.DOCUMENT:
+            case FileKind.DOCUMENT:
                 return document_rows(path)
 
     def _reader(self, path: str, block: Block) -> TextReader:

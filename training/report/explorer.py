@@ -163,20 +163,37 @@ def monthly_usd(
 
 
 def _position(table: ThresholdTable, plot: Plot | None, row: int) -> Position:
-    quality = None if table.quality is None else table.quality[row]
-    has_band = table.quality_low is not None and table.quality_high is not None
-    band = (table.quality_low[row], table.quality_high[row]) if has_band else None  # type: ignore[index]
+    shares = table.share_weak[row], table.share_worse[row], table.share_worse_bound[row]
+    return msgspec.structs.replace(_place(table, plot, row, *shares), threshold=f"{table.threshold[row]:.4f}")
+
+
+def _point(path: Path, plot: Plot | None, row: int) -> Position:
+    return msgspec.structs.replace(
+        _place(path, plot, row, path.answered_weak[row], path.worse[row], path.worse_bound[row]),
+        waits=path.waits_twice[row],
+        more=words.percent(path.waits_twice[row]),
+        rule=words.rule_of_three(path.t_strong[row], path.t_weak[row], path.t_accept[row]),
+    )
+
+
+def _place(
+    of: ThresholdTable | Path, plot: Plot | None, row: int, weak: float, worse: float, worse_bound: float
+) -> Position:
+    """Return what one look and two have in common: shares, and the quality kept with its band."""
+    quality = None if of.quality is None else of.quality[row]
+    has_band = of.quality_low is not None and of.quality_high is not None
+    band = (of.quality_low[row], of.quality_high[row]) if has_band else None  # type: ignore[index]
     return Position(
         at=0,
-        share_weak=table.share_weak[row],
-        x=x_of(table.share_weak[row]),
+        share_weak=weak,
+        x=x_of(weak),
         y=None if plot is None or quality is None else plot.y(quality),
-        share=words.percent(table.share_weak[row]),
-        threshold=f"{table.threshold[row]:.4f}",
+        share=words.percent(weak),
+        threshold="",
         kept=words.percent(quality, 2),
-        kept_range="" if band is None else f"{words.between(band, as_percent=True, digits=2)}",
-        worse=words.percent(table.share_worse[row], 2),
-        worse_bound=words.percent(table.share_worse_bound[row], 2),
+        kept_range="" if band is None else words.between(band, as_percent=True, digits=2),
+        worse=words.percent(worse, 2),
+        worse_bound=words.percent(worse_bound, 2),
     )
 
 
@@ -200,27 +217,6 @@ def _second(manifest: Manifest, path: Path, plot: Plot | None) -> Second:
     band = path.quality_low, path.quality_high
     curve = None if plot is None else curve_of(path.answered_weak, path.quality, *band, plot)
     return Second(_spread(positions), start, jumps, curve)
-
-
-def _point(path: Path, plot: Plot | None, row: int) -> Position:
-    quality = None if path.quality is None else path.quality[row]
-    has_band = path.quality_low is not None and path.quality_high is not None
-    band = (path.quality_low[row], path.quality_high[row]) if has_band else None  # type: ignore[index]
-    return Position(
-        at=0,
-        share_weak=path.answered_weak[row],
-        x=x_of(path.answered_weak[row]),
-        y=None if plot is None or quality is None else plot.y(quality),
-        share=words.percent(path.answered_weak[row]),
-        threshold="",
-        kept=words.percent(quality, 2),
-        kept_range="" if band is None else words.between(band, as_percent=True, digits=2),
-        worse=words.percent(path.worse[row], 2),
-        worse_bound=words.percent(path.worse_bound[row], 2),
-        waits=path.waits_twice[row],
-        more=words.percent(path.waits_twice[row]),
-        rule=words.rule_of_three(path.t_strong[row], path.t_weak[row], path.t_accept[row]),
-    )
 
 
 def _nearest_point(path: Path, policy: Policy) -> int:

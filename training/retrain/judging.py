@@ -1,6 +1,6 @@
 """Judging: a challenger that was just learned, beside the champion, on the rows that neither has seen.
 
-Comes in: both, and the test part. Goes out: `Verdict`, for the challenger's manifest.
+Comes in: both, and the test part. Goes out: `GateVerdict`, for the challenger's manifest.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from turnout.serving.bundles.bundle import GRAPH, Bundle, read_file_of
-from turnout.serving.bundles.verdict import Check, Verdict
+from turnout.serving.bundles.verdict import Check, GateVerdict
 from turnout.serving.router.checker import CheckerModel
 from turnout.serving.router.features import Featurizer
 from turnout.serving.router.model import RouterModel
@@ -43,7 +43,7 @@ def judge(
     is_later: bool,
     may_lose_second_look: bool,
     reporter: Reporter,
-) -> Verdict:
+) -> GateVerdict:
     """Ask both and compare what they say.
 
     Args:
@@ -90,7 +90,7 @@ def judge(
             "model's answers (decision logs that keep text, gateway logs); --lose-second-look allows it"
         )
     moments = [record.created for record in records if record.created is not None] if is_later else []
-    return Verdict(
+    return GateVerdict(
         champion=champion.manifest.bundle_id,
         policy=name,
         rows=test.size,

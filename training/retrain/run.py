@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from turnout.serving.bundles.bundle import Bundle, Manifest, load_bundle, sign_bundle
 from turnout.serving.bundles.entry import Entry
-from turnout.serving.bundles.verdict import Verdict
+from turnout.serving.bundles.verdict import GateVerdict
 from turnout.training.bundle.reopen import check_encoder
 from turnout.training.dataset.dataset import digest_files
 from turnout.training.dataset.digests.making import Making
@@ -91,7 +91,7 @@ class Retrained:
     """
 
     manifest: Manifest
-    verdict: Verdict
+    verdict: GateVerdict
     folder: Path | None
     is_promoted: bool
     n_new: int
@@ -199,7 +199,7 @@ def _verdict(
     division: Division,
     settings: RetrainSettings,
     reporter: Reporter,
-) -> Verdict:
+) -> GateVerdict:
     found = judge(
         champion,
         learned,

@@ -1,6 +1,6 @@
 """From an HTTP body to what is to become of it: the decision path of `Route`, and its failures, in Envoy's terms.
 
-Body and `Told` in, `Verdict` out; None leaves the request as it is. Whatever fails, the strong model is the
+Body and `Told` in, `EnvoyDecision` out; None leaves the request as it is. Whatever fails, the strong model is the
 answer here too: Envoy itself has no way to fall back to a model.
 """
 
@@ -36,7 +36,7 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class EnvoyDecision:
     """What is to become of a request.
 
     Attributes:
@@ -65,7 +65,7 @@ class Deciding:
         self._timeout_s = settings.ext_proc_timeout_s
         self._rewrites = settings.ext_proc is ExtProc.REWRITE
 
-    async def verdict(self, body: bytes, told: Told, deadline_s: float | None) -> Verdict | None:
+    async def verdict(self, body: bytes, told: Told, deadline_s: float | None) -> EnvoyDecision | None:
         """Return what is to become of a request, or None to leave it as it is.
 
         Args:
@@ -85,7 +85,9 @@ class Deciding:
             return self._fallback(body, asked.model)
         reason = pb.Reason.Name(reply.reason).removeprefix("REASON_")
         confidence = reply.confidence if reply.HasField("confidence") else None
-        return Verdict(reply.model, reason, reply.bundle, confidence, self._rewritten(body, asked.model, reply.model))
+        return EnvoyDecision(
+            reply.model, reason, reply.bundle, confidence, self._rewritten(body, asked.model, reply.model)
+        )
 
     def _asked(self, body: bytes) -> AskedModel | Untouched:
         """Return what the body asks for, or why that is not for us to decide."""
@@ -96,7 +98,7 @@ class Deciding:
             return "not_chat"
         return asked if asked.model is None or asked.model in self._routable() else "other_model"
 
-    def _unread(self, body: bytes, why: Untouched) -> Verdict | None:
+    def _unread(self, body: bytes, why: Untouched) -> EnvoyDecision | None:
         """Leave a request that is not ours to decide; `auto`, which no vendor knows, becomes the strong model."""
         self._metrics.untouched(why)
         asked = read_asked_model(body)
@@ -125,10 +127,10 @@ class Deciding:
         pairs = [served.manifest.pair for served in self._answering.lifecycle.lineup.served]
         return {AUTO, *(pair.weak for pair in pairs), *(pair.strong for pair in pairs)}
 
-    def _fallback(self, body: bytes, asked: str | None) -> Verdict:
+    def _fallback(self, body: bytes, asked: str | None) -> EnvoyDecision:
         manifest = self._answering.lifecycle.lineup.default.manifest
         strong = manifest.pair.strong
-        return Verdict(strong, "FALLBACK", manifest.bundle_id, None, self._rewritten(body, asked, strong))
+        return EnvoyDecision(strong, "FALLBACK", manifest.bundle_id, None, self._rewritten(body, asked, strong))
 
     def _rewritten(self, body: bytes, asked: str | None, model: str) -> bytes | None:
         return with_model(body, model) if self._rewrites and asked != model else None

@@ -1,4 +1,4 @@
-"""Envoy's messages: bytes to `ProcessingRequest`, `Verdict` to `ProcessingResponse`."""
+"""Envoy's messages: bytes to `ProcessingRequest`, `EnvoyDecision` to `ProcessingResponse`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import ext_proc_pb2 as ext
-from turnout.serving.protocols.ext_proc.deciding import Told, Verdict
+from turnout.serving.protocols.ext_proc.deciding import EnvoyDecision, Told
 
 MODEL, CONFIDENCE, REASON, BUNDLE = (f"x-turnout-{name}" for name in ("model", "confidence", "reason", "bundle"))
 OURS = (MODEL, CONFIDENCE, REASON, BUNDLE)
@@ -81,7 +81,7 @@ def without_forgeries(headers: Any) -> Any:
     return reply
 
 
-def carried_out(verdict: Verdict) -> Any:
+def carried_out(verdict: EnvoyDecision) -> Any:
     """Return the answer to an `HttpBody`: headers set, the body replaced, the route chosen anew."""
     reply = unchanged("request_body")
     common = reply.request_body.response
@@ -93,7 +93,7 @@ def carried_out(verdict: Verdict) -> Any:
     return reply
 
 
-def headers_decided(headers: Any, verdict: Verdict | None, n_bytes: int | None) -> Any:
+def headers_decided(headers: Any, verdict: EnvoyDecision | None, n_bytes: int | None) -> Any:
     """Return the answer to an `HttpHeaders` that waited for the body.
 
     Args:
@@ -146,7 +146,7 @@ def streamed(body: bytes, *, is_end: bool, kind: str = "request_body") -> Iterat
         yield reply
 
 
-def _say(common: Any, verdict: Verdict) -> None:
+def _say(common: Any, verdict: EnvoyDecision) -> None:
     """Set what was decided in headers, take away those of ours that do not belong to it, choose the route anew."""
     said = {MODEL: verdict.model, REASON: verdict.reason, BUNDLE: verdict.bundle}
     if verdict.confidence is not None:

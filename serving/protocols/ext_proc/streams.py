@@ -15,7 +15,7 @@ from typing import Any
 
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.protocols.ext_proc import messages
-from turnout.serving.protocols.ext_proc.deciding import Deciding, Told, Verdict
+from turnout.serving.protocols.ext_proc.deciding import Deciding, EnvoyDecision, Told
 
 
 class Stream:
@@ -79,7 +79,7 @@ class Stream:
         self._body.clear()
         return messages.unchanged("request_body") if verdict is None else messages.carried_out(verdict)
 
-    async def _verdict(self) -> Verdict | None:
+    async def _verdict(self) -> EnvoyDecision | None:
         self._is_decided = True
         return await self._deciding.verdict(bytes(self._body), self._told, self._deadline_s)
 

@@ -25,7 +25,7 @@ from tests.training.spools import compacted
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.decision.prices import cost_usd
 from turnout.serving.spool.decision import LogDecisions
-from turnout.serving.spool.framing import Kind
+from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.reader import Record, read_spool
 from turnout.training.offpolicy.log import read_decisions
 from turnout.training.offpolicy.savings.machine import Machine
@@ -47,10 +47,10 @@ def wait_for_outcomes(spool: Path, n: int) -> None:
     give_up_at = time.monotonic() + 30
     while time.monotonic() < give_up_at:
         kinds = [one.kind for one in read_spool(spool) if isinstance(one, Record)]
-        if kinds.count(Kind.OUTCOME) >= n:
+        if kinds.count(RecordKind.OUTCOME) >= n:
             return
         time.sleep(0.1)
-    raise AssertionError(f"{kinds.count(Kind.OUTCOME)} outcomes of {n}")
+    raise AssertionError(f"{kinds.count(RecordKind.OUTCOME)} outcomes of {n}")
 
 
 def said(model: str, text: str) -> Said:

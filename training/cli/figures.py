@@ -35,9 +35,10 @@ def print_looks(looks: TwoLooks) -> None:
         f"signal: {kind.name}": flat(kind.metrics) for kind in looks.kinds if kind.name != "any"
     }
     console().print(figures_table(title, flat(looks.metrics), looks.intervals, beside))
-    table = Table(title="Policies on these rows, one look / two looks")
-    for column in ("policy", "answered by the weak model", "wait for both", "worse", "quality", "cost, all strong = 1"):
-        table.add_column(column, justify="left" if column == "policy" else "right")
+    table = Table(title="Policies on these rows, one look / two looks; \u2013 where the promise is not met")
+    table.add_column("policy", min_width=max((len(landing.policy) for landing in looks.landings), default=0))
+    for column in ("answered by the weak model", "wait for both", "worse", "quality", "cost, all strong = 1"):
+        table.add_column(column, justify="right")
     for landing in looks.landings:
         both = (landing.one_look, landing.two_looks)
         table.add_row(landing.policy, *(_both(both, name) for name in OUTCOMES))
@@ -49,7 +50,7 @@ OUTCOMES = ("answered_weak", "waits_twice", "worse", "quality", "cost")
 
 def _both(outcomes: tuple[Outcome | None, Outcome | None], name: str) -> str:
     values = [None if one is None else getattr(one, name) for one in outcomes]
-    return " / ".join("not met" if value is None else f"{value:.3f}" for value in values)
+    return " / ".join("\u2013" if value is None else f"{value:.3f}" for value in values)
 
 
 def print_trained(trained: Trained, *, as_json: bool) -> None:

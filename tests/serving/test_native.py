@@ -11,18 +11,21 @@ from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.native_builds import NAME, need_extension
+from tests.running import server_in_loop
 from tests.strange_texts import strange_texts
 from turnout.serving.bundles.bundle import GRAPH, Bundle, load_bundle, read_file_of
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.cli.doctor.finding import Level
 from turnout.serving.cli.doctor.models import check_models
 from turnout.serving.errors import ModelFault
+from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.features import HEAD_CHARS, TAIL_CHARS, Features
 from turnout.serving.router.graph_parts import fast_graph, weights_of
 from turnout.serving.router.model import FastHead, Prediction
@@ -34,6 +37,7 @@ from turnout.serving.service.fast_lane import FastLane
 from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.model_thread import Ask
 from turnout.serving.settings import Sources
+from turnout.serving.wire.route import ROUTE_METHOD
 
 THRESHOLDS = (0.0, 0.5, 0.85, 0.9, 0.944, 0.96, 1.0)
 
@@ -182,6 +186,39 @@ def test_no_number_is_no_answer(shipped: Bundle, head: FastHead, monkeypatch: py
     monkeypatch.setattr(head, "native", broken)
     with pytest.raises(ModelFault, match="nan"):
         head.look(Prompt("hello"), 0.5, None, wants_features=False)
+
+
+def test_the_lane_brings_what_is_watched_and_logged(shipped: Bundle, head: FastHead):
+    prompt = Prompt("What is the capital of Australia?", tools=2)
+    expected = shipped.model.featurize(prompt)
+    for wants_features in (False, True):
+        ask = Ask(shipped.model, prompt, 0.0, None, 0, wants_features=wants_features)
+        predicted = asyncio.run(FastLane(is_open=True).answer(ask, head))
+        assert predicted is not None
+        assert predicted.measures is not None
+        np.testing.assert_array_equal(predicted.measures, expected.structural)
+        assert (predicted.features is not None) is wants_features
+    assert predicted.features is not None
+    for name in Features.__slots__:
+        np.testing.assert_array_equal(getattr(predicted.features, name), getattr(expected, name))
+
+
+def test_callers_see_no_difference(shipped: Bundle):
+    texts = [text for text in islice(strange_texts(random.Random(3)), 60) if clean_text(text).strip()]
+    requests = [pb.RouteRequest(text=clean_text(text), threshold=0.9).SerializeToString() for text in texts]
+
+    async def replies(*, native_head: bool) -> list[pb.RouteResponse]:
+        sources = Sources(bundles=(shipped.folder,), cache_items=0, native_head=native_head)
+        async with server_in_loop(Lifecycle(sources)) as (_, address), grpc.aio.insecure_channel(address) as channel:
+            call = channel.unary_unary(ROUTE_METHOD, response_deserializer=pb.RouteResponse.FromString)
+            return [await call(raw, timeout=60) for raw in requests]
+
+    one, other = (asyncio.run(replies(native_head=native_head)) for native_head in (True, False))
+    assert {pb.STAGE_FAST, pb.STAGE_FULL} <= {reply.stage for reply in one}
+    for reply, expected in zip(one, other, strict=True):
+        assert abs(reply.p_match - expected.p_match) <= 1e-6
+        for field in ("tier", "model", "reason", "stage", "action"):
+            assert getattr(reply, field) == getattr(expected, field)
 
 
 # What keeps it from serving.

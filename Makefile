@@ -10,7 +10,7 @@ BUF_VERSION := 1.75.0
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
 
-NATIVE := setup.py $(wildcard serving/router/native/*.[ch])
+NATIVE := $(wildcard serving/router/native/*.[ch])
 
 $(VENV)/.train: pyproject.toml $(NATIVE)
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)

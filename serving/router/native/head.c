@@ -1,4 +1,4 @@
-/* The fast head of a router graph, for `fast.py`: what the first stage of the graph computes, in the graph's precision.
+/* The fast head of a router graph, for `native_head.py`: what the first stage of the graph computes, in the graph's precision.
 
    Python gives the weights, teaches the characters, and holds the results against the graph before it trusts them.
    The module is of CPython's stable interface; nothing here calls Python code, and the lock is kept: a run takes less
@@ -392,7 +392,7 @@ static PyMethodDef head_methods[] = {
 };
 
 static PyType_Slot head_slots[] = {
-    {Py_tp_doc, "The fast head of one router graph; see `fast.py` for its arguments."},
+    {Py_tp_doc, "The fast head of one router graph; see `native_head.py` for its arguments."},
     {Py_tp_new, head_new},
     {Py_tp_dealloc, head_free},
     {Py_tp_methods, head_methods},

@@ -114,7 +114,7 @@ class OutcomeIntake:
             raise Overloaded(str(error), min(max(math.ceil(error.wait_s * 1e3), 1), MAX_PUSHBACK_MS)) from None
         except SpoolFailed as error:
             raise NotServing(f"{error}; use another replica") from None
-        self._on_outcome(outcome)
+        self._on_outcome(outcome if outcome.text is None else msgspec.structs.replace(outcome, text=None))
         return pb.ReportOutcomeResponse()
 
     def _written(self, group: Future[None]) -> asyncio.Future[None]:

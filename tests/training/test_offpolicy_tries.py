@@ -45,7 +45,7 @@ def test_intervals_hold_the_truth_of_every_kind_of_policy(name: str):
 ANOTHERS = {
     "its own threshold": (0.5, 0.97, 0.6),
     "accepts less": (0.5, 0.97, 0.85),
-    "accepts more": (0.5, 0.97, 0.3),
+    "accepts more": (0.5, 0.97, 0.4),
     "tries less": (0.75, 0.97, 0.7),
 }
 """Policies of another second look than the log's."""
@@ -56,17 +56,22 @@ CASES = [*((thresholds, None) for thresholds in TARGETS.values()), *((one, anoth
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize(("thresholds", "look"), CASES, ids=[*TARGETS, *(f"another: {name}" for name in ANOTHERS)])
 def test_intervals_hold_the_truth_as_often_as_they_say(thresholds: Thresholds, look: SecondLook | None):
-    world, n_logs = TriedWorld(), 200
+    world = TriedWorld(both=0.1 if look is None else 0.2)
     truth = world.truth(thresholds) if look is None else world.truth(thresholds, look=look)
+    n_logs = 0
     held = dict.fromkeys([f"{what} {estimator}" for what in ("score", "usd") for estimator in NAMES], 0)
-    for seed in range(n_logs):
+    for seed in range(200):
         rows = world.log(1500, seed)
         one = replay(rows, [candidate(rows, thresholds, look)]).policies[2]
+        if one.unknown:  # no pair shows a verdict that is stricter than the log's: the figures are those of other rows
+            continue
+        n_logs += 1
         for what, figures, true in (("score", one.score, truth[0]), ("usd", one.usd_per_1k, 1000 * truth[1])):
             for estimator in NAMES:
                 found = getattr(figures, estimator)
                 held[f"{what} {estimator}"] += found.low < true < found.high
-    print(f"{thresholds}: " + ", ".join(f"{what} {100 * n / n_logs:.1f} %" for what, n in held.items()))
+    print(f"{thresholds}, {n_logs} logs: " + ", ".join(f"{what} {100 * n / n_logs:.1f} %" for what, n in held.items()))
+    assert n_logs > 150
     for what, n in held.items():
         assert stats.binomtest(n, n_logs, 0.95).pvalue > 0.001, (what, n)
 

@@ -172,7 +172,7 @@ def learn(
         elif features is None:
             known = Answers.of([data.rows[row].record for row in kept], ngrams)
         else:
-            return None  # decision logs without text keep no features of answers
+            return None  # decision logs without text keep no features of answers: docs/decisions/training/0016
         looking = Looking(data, kept, answered.rows, known, settings.pair, settings.seed, settings.max_wait_twice)
         return look_again(looking, solved, learn_check, reporter)
 

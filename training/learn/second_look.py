@@ -7,7 +7,7 @@ Comes in: the answers among the rows, what the first look says of the rows out o
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
@@ -32,6 +32,7 @@ from turnout.training.policy.checked import always_try, with_second_look, with_s
 from turnout.training.policy.policy import as_in_traffic
 from turnout.training.policy.solve import LabelledLogOdds, Solved, calibrated
 from turnout.training.policy.three_actions import Costs, LookedAt
+from turnout.training.policy.unread import testable
 from turnout.training.progress import Reporter
 
 DEFAULT_WEAK_COST_SHARE = 1 / 16.7
@@ -105,8 +106,17 @@ def look_again(looking: Looking, solved: Solved, learn: Learner, reporter: Repor
     some = np.arange(rows.match.size)
     if rows.pair_propensity is not None:
         some = as_in_traffic(some, rows.pair_propensity, looking.seed)
+    has_answer = np.zeros(rows.match.size, dtype=bool)
+    has_answer[found.place] = True
+    tests = testable(first.p_route, first.is_unlike, has_answer, some, looking.seed)
+    if tests.is_unread.any():
+        reporter.say(
+            f"{int((~has_answer).sum())} of {has_answer.size} rows hold no answer of the weak model, not by chance; "
+            "promises over three actions count those that would be tried as shown"
+        )
+    some = tests.rows
     with reporter.stage("Solving policies over three actions"):
-        tested = looked_at.take(some)
+        tested = replace(looked_at.take(some), is_unread=tests.is_unread)
         policies = with_second_look(
             solved.policies, tested, tested, looking.seed, max_wait_twice=looking.max_wait_twice
         )
@@ -138,7 +148,8 @@ def _spreads(looking: Looking, first: FirstLook, found: LearnedCheck, policies: 
 def looked_at_rows(looking: Looking, first: FirstLook, found: LearnedCheck) -> LookedAt:
     """Return the rows as rules see them.
 
-    A row without an answer is tried as if nothing could be said of its answer, which escalates it. The path of
+    A row without an answer is tried as if nothing could be said of its answer, which escalates it; promises do not
+    rest on that (`policy.unread`). The path of
     candidates is traced on the rows that test it: it follows from p_match and costs alone, and no label chose it.
     """
     rows = looking.rows

@@ -49,6 +49,8 @@ class LookedAt:
         group: (n,) rows of one group are not independent.
         costs: of the rows.
         is_unlike: (n,) rows unlike the training data, which are tried and never go weak unchecked; None for none.
+        is_unread: (n,) rows whose weak answer the log lacks, so that nobody knows whether it would be accepted:
+            promises count it as accepted (`policy.unread`); None for none.
     """
 
     first: Floats
@@ -59,13 +61,14 @@ class LookedAt:
     group: Ints
     costs: Costs
     is_unlike: Bools | None = None
+    is_unread: Bools | None = None
 
     def take(self, rows: Ints) -> LookedAt:
         """Return those of some rows."""
         costs = Costs(self.costs.weak[rows], self.costs.strong[rows], self.costs.check[rows])
-        unlike = None if self.is_unlike is None else self.is_unlike[rows]
+        marks = (None if one is None else one[rows] for one in (self.is_unlike, self.is_unread))
         scores = (self.weak_score[rows], self.strong_score[rows])
-        return LookedAt(self.first[rows], self.second[rows], self.match[rows], *scores, self.group[rows], costs, unlike)
+        return LookedAt(self.first[rows], self.second[rows], self.match[rows], *scores, self.group[rows], costs, *marks)
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,11 @@ class Thresholds:
         """Return (n,) which rows get the weak model's answer."""
         weak, accepted, _ = self.actions(rows)
         return weak | accepted
+
+    def may_answer_weak(self, rows: LookedAt) -> Bools:
+        """Return (n,) which rows may get the weak model's answer: also those tried whose verdict nobody knows."""
+        weak, accepted, escalated = self.actions(rows)
+        return weak | accepted | (False if rows.is_unread is None else escalated & rows.is_unread)
 
     def usd(self, rows: LookedAt) -> Floats:
         """Return (n,) what each row costs, discarded answers and checks included."""
@@ -188,7 +196,7 @@ def max_worse(
     drawn = rows.take(one_row_a_group(rows.group, seed))
 
     def bound(thresholds: Thresholds) -> float:
-        worse = thresholds.answered_weak(drawn) & (drawn.match == 0)
+        worse = thresholds.may_answer_weak(drawn) & (drawn.match == 0)
         return binomial_upper_bound(int(worse.sum()), drawn.match.size, level)
 
     return _along(path, bound, target)
@@ -211,8 +219,9 @@ def max_worse_of_weak(
     enough = [point for point in path if binomial_upper_bound(0, count(point), level) <= target / 4]
 
     def bound(thresholds: Thresholds) -> float:
-        answered = thresholds.answered_weak(drawn)
-        return binomial_upper_bound(int((answered & (drawn.match == 0)).sum()), int(answered.sum()), level)
+        worse = thresholds.may_answer_weak(drawn) & (drawn.match == 0)
+        n_answered = int(thresholds.answered_weak(drawn).sum())
+        return binomial_upper_bound(min(int(worse.sum()), n_answered), n_answered, level)
 
     return _along(enough, bound, target)
 
@@ -227,6 +236,7 @@ def min_quality(
     accepted = ALWAYS_STRONG
     for point in path:
         lost = (rows.strong_score - rows.weak_score) * point.answered_weak(rows)
+        lost = np.maximum(lost, (rows.strong_score - rows.weak_score) * point.may_answer_weak(rows))
         means = np.bincount(place, weights=lost - (1.0 - target) * rows.strong_score) / sizes
         if not is_mean_shown_at_most(means, 0.0, low=-1.0, high=target, delta=level):
             break

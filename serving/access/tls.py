@@ -20,12 +20,15 @@ import grpc
 
 from turnout.serving.access.validity import Validity, validities
 from turnout.serving.errors import failed_look
+from turnout.serving.files import Looks
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.settings import ServerSettings, SettingsRefused
 
 _log = logging.getLogger("turnout.tls")
 
 KINDS = ("server", "client_ca")
+LOOK_S = 0.6
+"""A handshake waits for so long for the files, once; our clients give it a second."""
 LOOKS_AGAIN_S = 60.0
 """A certificate that was refused may begin to hold without its file changing."""
 
@@ -119,6 +122,7 @@ class Certificates(Generic[T]):
         self._files = files
         self._make = make
         self._metrics = metrics
+        self._looks = Looks(LOOK_S)
         self._looks_again_s = math.inf
         self._say_again_s = -math.inf
         try:
@@ -131,7 +135,7 @@ class Certificates(Generic[T]):
     def changed(self) -> T | None:
         """Return what was made of files that changed since the last look; None where `latest` still holds."""
         try:
-            state = self._files.state()
+            state = self._looks(self._files.state)
         except OSError as error:
             if failed_look(error) is not None:
                 self._unread(error)
@@ -145,7 +149,7 @@ class Certificates(Generic[T]):
             return None
         self._seen = state
         try:
-            self.latest = self._make()
+            self.latest = self._looks(self._make)
         except (OSError, SettingsRefused) as error:
             if failed_look(error) is not None:
                 self._unread(error)

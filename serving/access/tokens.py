@@ -25,10 +25,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from turnout.serving.errors import failed_look
+from turnout.serving.files import Looks
 from turnout.serving.settings import SettingsRefused
 
 LOOK_EVERY_S = 1.0
 """How often the file is looked at, in seconds; a token taken out of it works for so long."""
+LOOK_S = 1.0
+"""Calls wait for so long for the file, once; then its disk hangs, and the tokens read last go on."""
 MAX_FILE_BYTES = 1 << 20
 PREFIX = "turnout_"
 """Begins every token, so that scanners for leaked secrets know it."""
@@ -74,6 +77,7 @@ class TokensFile:
         self._path = path
         self._seen: State | None = _state(path)
         self._said = ""
+        self._looks = Looks(LOOK_S)
         self._tokens = read_tokens(path)
         self._looked_s = time.monotonic()
 
@@ -97,10 +101,12 @@ class TokensFile:
         self._looked_s = now_s
         state = None
         try:
-            state = _state(self._path)
+            state = self._looks(lambda: _state(self._path))
             if state == self._seen:
                 return
-            self._tokens = read_tokens(self._path)
+            self._tokens = self._looks(lambda: read_tokens(self._path))
+        except OSError as error:
+            self._refuse(state, _hanging(self._path, error))
         except SettingsRefused as error:
             self._refuse(state, error)
         else:
@@ -161,6 +167,12 @@ def _reason(error: Exception) -> str:
     text = str(error)
     where = text[text.rindex("`$") :] if "`$" in text else text[text.rindex("(at ") :] if "(at " in text else ""
     return f"got something else {where}".strip()
+
+
+def _hanging(path: Path, error: OSError) -> SettingsRefused:
+    refused = SettingsRefused(f"tokens: {path}: cannot be read: {error.strerror}")
+    refused.__cause__ = error
+    return refused
 
 
 def _state(path: Path) -> State:

@@ -4,6 +4,8 @@ prometheus_client maps sparse files: a page that the disk has no room for is SIG
 series. Here room is taken before it is mapped. Series without room are kept in the worker, and move into the
 file as soon as there is room again.
 
+A file that somebody removed is made again, with all its counts.
+
 Comes in: values of series. Goes out: the file, or the same values kept in memory.
 """
 
@@ -83,6 +85,10 @@ class CountsFile(MmapedDict):
 
     def share_again(self) -> None:
         """Give every series its place, as far as there is room; not within `TRY_AGAIN_S` of a failure."""
+        if self._f and not os.fstat(self._f.fileno()).st_nlink:  # somebody removed it: nobody reads it any more
+            self._unfiled = {key: (value, stamp) for key, value, stamp in self.read_all_values()}
+            super().close()
+            self._f = None
         if self._unfiled and time.monotonic() >= self._try_at_s:
             self._file_all()
 

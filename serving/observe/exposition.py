@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,13 +17,15 @@ from typing import TYPE_CHECKING, Any, cast
 from turnout.serving.errors import EXIT_PORT_TAKEN, TurnoutError
 from turnout.serving.observe.catalog import FOLDER_VARIABLE
 from turnout.serving.observe.drift.derived import WithDrift
-from turnout.serving.observe.owned_folder import owned_folder
+from turnout.serving.observe.owned_folder import owned_folder, restore
 from turnout.serving.settings import SettingsRefused, split_address
 
 if TYPE_CHECKING:
     from turnout.serving.observe.metrics import ServerMetrics
     from turnout.serving.observe.supervised import SupervisorCounts
 
+
+_log = logging.getLogger("turnout.observe")
 
 SILENCE_S = 10.0
 """How long a caller of the metrics port may say nothing in the middle of a request."""
@@ -113,6 +116,15 @@ def shared_folder() -> Iterator[Path]:
             os.environ.pop(FOLDER_VARIABLE)
             if before is not None:
                 os.environ[FOLDER_VARIABLE] = before
+
+
+def keep_shared_folder() -> None:
+    """Make the folder again where somebody removed it; workers put their counts there again within seconds."""
+    try:
+        if restore(Path(os.environ[FOLDER_VARIABLE])):
+            _log.error("metrics: somebody removed %s; it is made again", os.environ[FOLDER_VARIABLE])
+    except OSError as error:
+        _log.error("metrics: %s can't be made again: %s", os.environ[FOLDER_VARIABLE], error.strerror)
 
 
 def forget_worker(pid: int) -> None:

@@ -111,7 +111,11 @@ def provider_and_propagator(environment: Mapping[str, str] = os.environ) -> tupl
     name = environment.get("OTEL_SERVICE_NAME", SERVICE)
     provider = TracerProvider(resource=Resource.create({"service.name": name}), shutdown_on_exit=False)
     for exporter in exporters:
-        provider.add_span_processor(BatchSpanProcessor(_loaded(exporter)()))
+        try:
+            provider.add_span_processor(BatchSpanProcessor(_loaded(exporter)()))
+        except ValueError as error:  # a size or a time that none can be
+            named = sorted(one for one in environment if one.startswith(("OTEL_BSP_", "OTEL_EXPORTER_")))
+            raise TracesUnavailable(f"{', '.join(named)}: {error}") from None
     for signal in _OTHER_SIGNALS:
         if environment.get(signal, "none").strip().lower() not in ("", "none"):
             _log.warning("%s is not used: only traces go by OpenTelemetry; metrics are at --metrics", signal)

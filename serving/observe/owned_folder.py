@@ -40,15 +40,31 @@ def owned_folder(parent: Path | None = None) -> Iterator[Path]:
         _log.info("removed %s, whose server is gone", left)
     unnamed = Path(tempfile.mkdtemp(prefix=_UNNAMED, dir=where))
     folder = where / unnamed.name.replace(_UNNAMED, OWNED)
-    lock = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        with contextlib.suppress(OSError):  # a file system without locks: nobody sweeps there either
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        unnamed.rename(folder)  # locked before anybody can find it under its name
+    with contextlib.ExitStack() as at_the_end:
+        at_the_end.callback(shutil.rmtree, folder, ignore_errors=True)
+        at_the_end.callback(os.close, _take(unnamed, folder))
         yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        os.close(lock)
+
+
+def restore(folder: Path) -> bool:
+    """Make an owned folder again where somebody removed it; return whether that was so.
+
+    Raises:
+        OSError: there is no room for a folder.
+    """
+    if folder.is_dir():
+        return False
+    _take(Path(tempfile.mkdtemp(prefix=_UNNAMED, dir=folder.parent)), folder)  # locked until this process ends
+    return True
+
+
+def _take(unnamed: Path, folder: Path) -> int:
+    """Lock a folder, then give it its name, so that nobody finds it unlocked; return what holds the lock."""
+    lock = os.open(unnamed, os.O_RDONLY | os.O_DIRECTORY)
+    with contextlib.suppress(OSError):  # a file system without locks: nobody sweeps there either
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    unnamed.rename(folder)
+    return lock
 
 
 def sweep(parent: Path) -> list[Path]:

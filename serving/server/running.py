@@ -211,7 +211,7 @@ class RouterServer:
         _log.info("asked to reload")
         await self._lifecycle.reload()
         if self._rules_file is not None:
-            self._rules_file.reload()
+            await self._rules_file.reload_aside()
 
     async def drain(self) -> None:
         """Say NOT_SERVING, go on answering for `lame_duck_s`, then finish what is in flight within `grace_s`.

@@ -20,7 +20,7 @@ from contextlib import nullcontext
 
 from turnout.serving.access.listening import held_port
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_OK, TurnoutError
-from turnout.serving.observe.exposition import Exposition, forget_worker, shared_folder
+from turnout.serving.observe.exposition import Exposition, forget_worker, keep_shared_folder, shared_folder
 from turnout.serving.observe.settings import ObserveSettings
 from turnout.serving.observe.supervised import SupervisorCounts
 from turnout.serving.server.heartbeat import BEAT_S
@@ -115,6 +115,7 @@ class Supervisor:
         while True:
             await asyncio.sleep(BEAT_S)
             self._counts.turned()
+            keep_shared_folder()
             hung = [worker for worker in self._workers if worker.pulse.tick()]
             await asyncio.gather(*(worker.put_down() for worker in hung))
 

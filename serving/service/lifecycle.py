@@ -14,12 +14,14 @@ import logging
 import math
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from turnout.serving.bundles.bundle import Bundle, Manifest, load_bundle, read_manifest
-from turnout.serving.bundles.registry import resolve
+from turnout.serving.bundles.registry import CURRENT, resolve
 from turnout.serving.decision.decision import decide
 from turnout.serving.errors import BundleRefused, failed_look
+from turnout.serving.files import Looks
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.serving.service.cache import PredictionCache
@@ -30,6 +32,8 @@ WARM_UP_WORDS = (1, 16, 64, 256)
 """Lengths of the warm-up prompts; onnxruntime plans its memory at the first run of each shape."""
 
 WATCH_INTERVAL_S = 1.0
+LOAD_S = 100.0
+"""A bundle that takes longer to load hangs; less than the supervisor waits for a worker's reload."""
 SAY_EVERY_S = 60.0
 """How often the same failed look is logged."""
 
@@ -69,7 +73,8 @@ class Lifecycle:
         self.metrics = metrics or ServerMetrics()
         self._seen: dict[Path, str] = {}
         self._said_at_s: dict[str, float] = {}
-        self._seen = self._pointers()  # before the loading: what changes meanwhile is seen as a change
+        self._looks, self._loads = Looks(), Looks(LOAD_S)
+        self._seen = self._said(self._pointers())  # before the loading: what changes meanwhile is seen as a change
         self._held = {path: self._serve(self._load(resolve(path))) for path in sources.paths}
         self._check_challengers()
         self._without_canary: str | None = None
@@ -86,11 +91,11 @@ class Lifecycle:
         """Look at all sources again, and take in what changed; what can't be served leaves its forerunner in place."""
         async with self._reloading:
             loaded, refused, unread = [], [], []
-            self._seen = self._pointers()
+            self._seen = await self._look()
             for path in self.sources.paths:
                 try:
-                    bundle = await asyncio.to_thread(self._load_if_new, path)
-                except BundleRefused as error:
+                    bundle = await asyncio.to_thread(self._loads, partial(self._load_if_new, path))
+                except (BundleRefused, OSError) as error:
                     if failed_look(error) is not None:
                         unread.append(str(error))
                         self._seen.pop(path, None)  # so that the next look finds a change
@@ -114,8 +119,16 @@ class Lifecycle:
         """Reload whenever a pointer file changes; runs until cancelled."""
         while True:
             await asyncio.sleep(interval_s)
-            if self._pointers() != self._seen:
+            if await self._look() != self._seen:
                 await self.reload()
+
+    async def _look(self) -> dict[Path, str]:
+        """Return what each source leads to now, looked at off the event loop; what it led to where the disk hangs."""
+        try:
+            return self._said(await asyncio.to_thread(self._looks, self._pointers))
+        except OSError as error:
+            self._say_unread([f"{CURRENT}: cannot be read: {error.strerror}"])
+            return self._seen
 
     def take_canary_back(self, why: str) -> None:
         """Let the default answer the canary's share too, until another canary is there."""
@@ -193,8 +206,12 @@ class Lifecycle:
         if self.lineup.canary is not None:
             self.metrics.canary("started", self.sources.canary_share)
 
-    def _pointers(self) -> dict[Path, str]:
-        """Return what each source leads to; where that can't be seen, what it led to when last seen."""
+    def _said(self, looked: tuple[dict[Path, str], list[str]]) -> dict[Path, str]:
+        self._say_unread(looked[1])
+        return looked[0]
+
+    def _pointers(self) -> tuple[dict[Path, str], list[str]]:
+        """Return what each source leads to, where that can't be seen, what it led to when last seen; and why not."""
         pointers, unread = {}, []
         for path in self.sources.paths:
             try:
@@ -206,8 +223,7 @@ class Lifecycle:
                 unread.append(str(error))
                 if path in self._seen:
                     pointers[path] = self._seen[path]
-        self._say_unread(unread)
-        return pointers
+        return pointers, unread
 
     def _say_unread(self, messages: list[str]) -> None:
         """Count looks that failed, and log each cause once a minute."""

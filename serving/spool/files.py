@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime as dt
+import errno
 import fcntl
 import os
 import secrets
@@ -105,9 +106,11 @@ class SpoolFile:
         self._write(b"".join(parts))
 
     def sync(self) -> None:
-        """Return once all that was appended is on the disk; raises `OSError` when that is not so."""
+        """Return once all that was appended is on the disk; raises `OSError` when it is not, or the file is gone."""
         size_bytes = self.size_bytes
         os.fdatasync(self._descriptor)
+        if not os.fstat(self._descriptor).st_nlink:  # removed by somebody: a sync of it succeeds all the same
+            raise FileNotFoundError(errno.ENOENT, "the file was removed", str(self.path))
         self.synced_bytes = size_bytes
 
     def cut_unsynced(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import environment
+from tests.faults.test_workers import eventually
+from tests.running import environment, route
+from tests.watching import watched_server
+from turnout.serving.cli.scrape import scrape
 from turnout.serving.observe.owned_folder import NAME, OWNED, owned_folder, sweep
 
 COUNTING = """
@@ -153,3 +157,22 @@ def test_what_is_not_a_folder_of_ours_stays(tmp_path: Path):
     (tmp_path / f"{OWNED}file").touch()
     assert sweep(tmp_path) == []
     assert other.is_dir()
+
+
+def test_folder_that_somebody_removed_is_made_again_with_all_counts(bundle_folder: Path, tmp_path: Path):
+    """As tools do that clean folders for temporary files; one that a living server locks is none of theirs."""
+    with watched_server(bundle_folder, tmp_path / "log", workers=1) as (server, url):
+        for _ in range(5):
+            route(server.address, 60, text="hello")
+        assert eventually(lambda: scrape(url, 60).total("turnout_decisions_total") == 5, 60)
+        (folder,) = tmp_path.glob(f"{OWNED}*")
+        shutil.rmtree(folder)
+        for _ in range(5):
+            route(server.address, 60, text="hello")
+        assert eventually(lambda: scrape(url, 60).total("turnout_decisions_total") == 10, 60)
+        assert eventually(lambda: scrape(url, 60).total("turnout_worker_ready") == 1, 60)
+        assert f"somebody removed {folder}" in server.log.read_text()
+        assert sweep(tmp_path) == []
+        server.process.terminate()
+        assert server.wait(60) == 0
+    assert list(tmp_path.glob(f"{NAME}*")) == []

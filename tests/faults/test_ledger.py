@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shutil
 import time
 from pathlib import Path
 
@@ -168,3 +169,25 @@ def test_outcomes_that_a_hanging_disk_did_not_take_are_refused_and_not_in_the_fi
     with server_process(bundle_folder, log, "--grace-s", 2, spool=spool) as server:
         asyncio.run(check(server))
     assert [outcome.request_id for outcome in outcomes_of(spool)] == ["kept"]
+
+
+def test_decisions_of_a_file_that_somebody_removed_are_dropped_and_later_ones_are_written(
+    bundle_folder: Path, tmp_path: Path
+):
+    """A sync of a removed file succeeds: what it took is nowhere all the same."""
+    log, spool = tmp_path / "stderr.log", tmp_path / "spool"
+    options = (*LOG, "--metrics", "127.0.0.1:0")
+    with server_process(bundle_folder, log, *options, spool=spool) as server:
+        n_first = route_all(server.address, 20)
+        assert until_metric(log, lambda counts: counts[0] == n_first)[1] == 0
+        shutil.rmtree(spool)
+        n_lost = route_all(server.address, 20)
+        assert until_metric(log, lambda counts: sum(counts) == n_first + n_lost) == (n_first, n_lost)
+        assert "the file was removed" in log.read_text()
+        spool.mkdir()
+        time.sleep(1.5)  # past the second in which a disk that failed is let be
+        n_last = route_all(server.address, 20)
+        assert until_metric(log, lambda counts: sum(counts) == n_first + n_lost + n_last) == (n_first + n_last, n_lost)
+        server.process.terminate()
+        assert server.wait(PATIENT_S) == 0
+    assert decisions_in(spool) == n_last

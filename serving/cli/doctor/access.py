@@ -16,7 +16,7 @@ import grpc
 from turnout.serving.access.tokens import read_tokens
 from turnout.serving.access.validity import Validity, validities
 from turnout.serving.cli.doctor.finding import Finding, fail, ok, warn
-from turnout.serving.settings import SettingsRefused, split_address
+from turnout.serving.settings import SettingsRefused, split_address, unix_path
 
 TIMEOUT_S = 2.0
 
@@ -85,6 +85,9 @@ def check_tokens(path: Path) -> Finding:
 
 def why_unreachable(way: Way) -> Finding:
     """Find out why a server gives no answer: a bad address, nobody there, or TLS on one side only."""
+    if (path := unix_path(way.address)) is not None:
+        why = "nobody answers there" if path.is_socket() else "there is no such socket"
+        return fail("server", f"{way.address}: {why}", "start it with this --listen, or correct the path")
     try:
         host, port = split_address(way.address, "server")
         with socket.create_connection((host, port), TIMEOUT_S) as plain:
@@ -141,4 +144,14 @@ def _why_no_answer(way: Way, plain: socket.socket, host: str) -> Finding:  # noq
 def _plain(way: Way) -> Finding:
     if way.tls_ca is not None:
         return fail("TLS", f"{way.address} does not speak TLS", "leave out --tls-ca, or start it with --tls-cert")
+    if _speaks_http(way.address):
+        advice = "give the address of the server's --listen; this may be that of its --http or --metrics"
+        return fail("server", f"{way.address}: HTTP is spoken there, and no gRPC", advice)
     return fail("server", f"{way.address}: something listens there that is no Turnout, or hangs", "look at its log")
+
+
+def _speaks_http(address: str) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection(split_address(address, "server"), TIMEOUT_S) as plain:
+        plain.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        return plain.recv(5) == b"HTTP/"
+    return False

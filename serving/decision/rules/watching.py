@@ -9,11 +9,14 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
 from turnout.serving.decision.rules.names import Check, checked_rules
+from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.errors import RulesRefused, failed_look
+from turnout.serving.files import Looks
 
 POLL_S = 1.0
 _log = logging.getLogger("turnout.rules")
@@ -65,6 +68,7 @@ class RulesFile:
         self._poll_s = poll_s
         self._told = told
         self._failed: str | None = None
+        self._looks = Looks()
         self._taken = self._seen = _mark(path)
         self.rules = checked_rules(path, check)
 
@@ -73,17 +77,36 @@ class RulesFile:
 
         Where the look itself fails, nothing is known of the file: the old rules go on, and `watch` looks again.
         """
+        try:
+            return self._take(*self._looks(self._read))
+        except OSError as error:
+            self._say_unread(failed_look(error) or str(error))
+            return False
+
+    async def reload_aside(self) -> bool:
+        """Do as `reload`, and read off the event loop."""
+        try:
+            return self._take(*await asyncio.to_thread(self._looks, self._read))
+        except OSError as error:
+            self._say_unread(failed_look(error) or str(error))
+            return False
+
+    def _read(self) -> tuple[_Mark | None, Rules | RulesRefused]:
         mark = _mark(self.path, self._taken)
         try:
-            rules = checked_rules(self.path, self._check)
+            return mark, checked_rules(self.path, self._check)
         except RulesRefused as error:
-            if why := failed_look(error):
+            return mark, error
+
+    def _take(self, mark: _Mark | None, rules: Rules | RulesRefused) -> bool:
+        if isinstance(rules, RulesRefused):
+            if why := failed_look(rules):
                 self._say_unread(why)
                 return False
             self._taken = mark
             self.refusals += 1
-            self.refusal = str(error)
-            _log.error("rules refused, the old ones go on: %s", error)
+            self.refusal = str(rules)
+            _log.error("rules refused, the old ones go on: %s", rules)
             self._told("refused")
             return False
         self._taken, self.refusal, self._failed = mark, None, None
@@ -101,9 +124,13 @@ class RulesFile:
         """
         while True:
             await asyncio.sleep(self._poll_s)
-            mark = await asyncio.to_thread(_mark, self.path, self._seen)  # a file system over a network may hang
+            try:  # a file system over a network may hang
+                mark = await asyncio.to_thread(self._looks, partial(_mark, self.path, self._seen))
+            except OSError as error:
+                self._say_unread(failed_look(error) or str(error))
+                continue
             if mark == self._seen and mark != self._taken:
-                self.reload()
+                await self.reload_aside()
             self._seen = mark
 
     def _say_unread(self, why: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import resource
 import socket
 import subprocess
@@ -180,6 +181,21 @@ def test_absent_server_is_a_failure():
     (finding,) = check_server(NOBODY)
     assert finding.level is Level.FAIL
     assert "nobody listens there" in finding.found
+
+
+def test_ports_of_http_and_sockets_are_told_from_a_server_that_is_ill(bundle_folder: Path, tmp_path: Path):
+    with watched_server(bundle_folder, tmp_path / "log", "--http", "127.0.0.1:0") as (server, url):
+        (http,) = re.findall(r"http on (\S+)", server.log.read_text())
+        for address in (http, url.split("/")[2]):
+            (finding,) = check_server(address)
+            assert (finding.level, "HTTP is spoken there" in finding.found) == (Level.FAIL, True)
+            assert "--listen" in finding.advice
+    for path, says in ((tmp_path / "none", "no such socket"), (tmp_path / "left", "nobody answers")):
+        with socket.socket(socket.AF_UNIX) as left:
+            if path.name == "left":
+                left.bind(str(path))
+        (finding,) = check_server(f"unix:{path}")
+        assert (finding.level, says in finding.found) == (Level.FAIL, True)
 
 
 def test_metrics_tell_of_incidents_and_of_workers_that_are_not_ready(bundle_folder: Path, tmp_path: Path):

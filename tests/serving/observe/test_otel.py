@@ -50,6 +50,8 @@ def test_exporters_are_those_named(environment: dict[str, str], names: list[str]
         ("OTEL_PROPAGATORS", "xray", "opentelemetry-propagator-aws-xray"),
         ("OTEL_PROPAGATORS", "tracecontext,nonsense", "nonsense"),
         ("OTEL_TRACES_SAMPLER", "sometimes", "sometimes"),
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "-1", "OTEL_BSP_"),
+        ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000", "OTEL_BSP_"),
     ],
 )
 def test_a_value_that_can_not_be_had_ends_the_start_by_name(

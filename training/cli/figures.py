@@ -36,9 +36,9 @@ def print_looks(looks: TwoLooks) -> None:
     }
     console().print(figures_table(title, flat(looks.metrics), looks.intervals, beside))
     table = Table(title="Policies on these rows, one look / two looks; \u2013 where the promise is not met")
-    table.add_column("policy", min_width=max((len(landing.policy) for landing in looks.landings), default=0))
+    table.add_column("policy", no_wrap=True)
     for column in ("answered by the weak model", "wait for both", "worse", "quality", "cost, all strong = 1"):
-        table.add_column(column, justify="right")
+        table.add_column(column, justify="right", max_width=len("0.000 / 0.000"))
     for landing in looks.landings:
         both = (landing.one_look, landing.two_looks)
         table.add_row(landing.policy, *(_both(both, name) for name in OUTCOMES))

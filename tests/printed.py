@@ -33,11 +33,11 @@ def blocks(page: str, *languages: str) -> list[tuple[str, str]]:
     return re.findall(rf"^```({'|'.join(languages)})\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
 
 
-def environment(tmp_path: Path) -> dict[str, str]:
+def environment(cache: Path) -> dict[str, str]:
     scripts = Path(sys.executable).parent
     own = {
         "PATH": f"{scripts}:{os.environ['PATH']}",
-        "TURNOUT_CACHE": str(tmp_path / "cache"),
+        "TURNOUT_CACHE": str(cache),
         "OPENAI_API_KEY": "none",
     }
     return os.environ | own
@@ -64,11 +64,14 @@ def script_of(page: str, upstream: str) -> str:
     return script
 
 
-def run(page: str, tmp_path: Path) -> tuple[str, str, list[str]]:
-    """Run a page's blocks in an empty folder; return the script, what it printed, and what was asked upstream."""
+def run(page: str, tmp_path: Path, cache: Path) -> tuple[str, str, list[str]]:
+    """Run a page's blocks in an empty folder; return the script, what it printed, and what was asked upstream.
+
+    Pages train on the same log: `cache` is where its vectors are kept.
+    """
     with stub_upstream(lambda _model, _text: Said(text="571", logprob=SURE)) as stub:
         script = script_of(page, stub.url)
-        where = {"cwd": tmp_path, "env": environment(tmp_path)}
+        where = {"cwd": tmp_path, "env": environment(cache)}
         done = subprocess.run(["bash", "-c", script], **where, capture_output=True, text=True, timeout=LIMIT_S)
         assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
         assert not re.search(r'fallback(?!_reason"?: ?(null|None))', done.stdout, re.IGNORECASE)

@@ -13,7 +13,7 @@ QUICKSTART = (Path(__file__).resolve().parents[2] / "docs" / "quickstart.md").re
 
 @pytest.mark.slow
 @pytest.mark.timeout(960)
-def test_the_quickstart_runs_as_printed(tmp_path):
-    script, _, _ = run(QUICKSTART, tmp_path)
+def test_the_quickstart_runs_as_printed(tmp_path, dense_cache):
+    script, _, _ = run(QUICKSTART, tmp_path, dense_cache)
     assert "turnout train" in script
     assert "turnout serve" in script

@@ -23,10 +23,10 @@ MILLISECONDS = re.compile(r"\d+\.\d ms$", re.MULTILINE)
 
 @pytest.mark.slow
 @pytest.mark.timeout(960)
-def test_the_readme_runs_as_printed_and_prints_what_it_shows(tmp_path):
+def test_the_readme_runs_as_printed_and_prints_what_it_shows(tmp_path, dense_cache):
     # It asks for the champion by a path of the checkout.
     (tmp_path / "models").symlink_to(ROOT / "models")
-    script, printed, asked = run(README, tmp_path)
+    script, printed, asked = run(README, tmp_path, dense_cache)
     assert "turnout train" in script
     shown = [line for _, block in blocks(README, "text") for line in MILLISECONDS.sub("ms", block).splitlines()]
     assert len(shown) >= 4
@@ -41,13 +41,13 @@ def normal(line: str) -> str:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(960)
 def test_make_demo_wins_keeps_its_promise_and_is_what_was_recorded(tmp_path):
     stamp = Path(sys.prefix) / ".train"
     if not stamp.exists():
         pytest.skip(f"{stamp} is missing: this environment was not made by make, and make demo would install one")
     command = ["make", "demo", f"VENV={sys.prefix}", f"DEMO={tmp_path / 'demo'}"]
-    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=580)
+    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     n_known = done.stdout.count("MODEL F")  # FAST or FULL
     assert n_known >= 9

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.checkers import signal_checker
-from tests.training.runs import QUIET
+from tests.training.runs import QUIET, light_run
 from turnout.serving.bundles.bundle import Bundle, load_bundle
 from turnout.serving.bundles.entry import Entry
 from turnout.serving.bundles.verdict import Check
@@ -67,23 +67,27 @@ class Scene:
     entry: Entry
     encoder: EncoderModel
     champion: Bundle
+    cache: Path
 
     def retrained(self, log: Path, kept: Path | None = None, **changes: object) -> Retrained:
-        return retrain(find_logs([str(log)]), self.entry, kept, self.encoder, replace(SETTINGS, **changes), QUIET)
+        settings = replace(SETTINGS, cache_dir=self.cache, **changes)
+        with light_run():
+            return retrain(find_logs([str(log)]), self.entry, kept, self.encoder, settings, QUIET)
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory, encoder: EncoderModel) -> Scene:
+def scene(tmp_path_factory: pytest.TempPathFactory, encoder: EncoderModel, dense_cache: Path) -> Scene:
     folder = tmp_path_factory.mktemp("second-look")
     log = write_answers(folder / "first.parquet", 1800, 1, first_day=0)
-    settings = TrainSettings(name="router", fit=FitSettings())
-    made = train(find_logs([str(log)]), folder / "new", encoder, settings, QUIET)
+    settings = TrainSettings(name="router", fit=FitSettings(), cache_dir=dense_cache)
+    with light_run():
+        made = train(find_logs([str(log)]), folder / "new", encoder, settings, QUIET)
     version = made.manifest.version
     (folder / "models" / "router").mkdir(parents=True)
     (folder / "new").rename(folder / "models" / "router" / version)
     entry = Entry(folder / "models", "router")
     entry.promote(version)
-    return Scene(folder, entry, encoder, load_bundle(entry.folder / version))
+    return Scene(folder, entry, encoder, load_bundle(entry.folder / version), dense_cache)
 
 
 def check(checks: Sequence[Check], name: str) -> Check:

@@ -146,7 +146,9 @@ class FastHead:
         Raises:
             ModelFault: as `RouterModel.predict`.
         """
-        found = self.native and self.native.look(prompt, threshold, also, wants_features=wants_features)
+        if self.native is None:
+            return None
+        found = self.native.look(prompt, threshold, also, wants_features=wants_features)
         if found is None:
             return None
         p_match = _checked(found.p_match)

@@ -158,8 +158,9 @@ class FastHead:
         Raises:
             ModelFault: as `RouterModel.predict`.
         """
-        native = self.native
-        found = None if native is None else native.look(prompt, threshold, also, wants_features=wants_features)
+        if self.native is None:
+            return None
+        found = self.native.look(prompt, threshold, also, wants_features=wants_features)
         if found is None:
             return None
         p_match = _checked(found.p_match)

@@ -125,6 +125,8 @@ class Certificates(Generic[T]):
         self._looks = Looks(LOOK_S)
         self._looks_again_s = math.inf
         self._say_again_s = -math.inf
+        self._says_again_at_s = math.inf
+        self._ends: dict[str, list[Validity]] = {}
         try:
             self._seen = files.state()
             self.latest = make()
@@ -133,7 +135,12 @@ class Certificates(Generic[T]):
         self._tell()
 
     def changed(self) -> T | None:
-        """Return what was made of files that changed since the last look; None where `latest` still holds."""
+        """Return what was made of files that changed since the last look; None where `latest` still holds.
+
+        What expires soon, or has expired, while nobody replaces it is said again.
+        """
+        if time.time() >= self._says_again_at_s:
+            self._say_ends()
         try:
             state = self._looks(self._files.state)
         except OSError as error:
@@ -180,14 +187,20 @@ class Certificates(Generic[T]):
             self._metrics.reloaded("tls", ok=ok)
 
     def _tell(self) -> None:
-        """Say what expires soon, and state it in the metrics."""
+        """Take note of what is served from now on, and say what of it expires soon."""
+        self._ends = {kind: found for kind in KINDS if (found := self._files.validity(kind))}
+        self._say_ends()
+
+    def _say_ends(self) -> None:
+        """Say what expires soon or has expired, and state it in the metrics."""
         now_s = time.time()
-        for kind in KINDS:
-            found = self._files.validity(kind)
-            if not found:
-                continue
+        self._says_again_at_s = math.inf
+        for kind, found in self._ends.items():
             first = min(found, key=lambda one: one.ends_s)
-            if first.ends_soon(now_s):
+            self._says_again_at_s = min(self._says_again_at_s, first.says_again_at_s(now_s))
+            if trouble := first.trouble(now_s):
+                _log.error("tls: a certificate of %s %s, and nobody has replaced it", kind, trouble)
+            elif first.ends_soon(now_s):
                 _log.warning("tls: a certificate of %s expires in %.1f days", kind, (first.ends_s - now_s) / 86_400)
             if self._metrics is not None:
                 self._metrics.certificate(kind, first.begins_s, first.ends_s)

@@ -15,6 +15,9 @@ SOON_S = 14 * 86_400.0
 SOON_SHARE = 0.2
 """A certificate with less than both left expires soon: two weeks of one of 90 days, five hours of one of a day."""
 
+SAY_EVERY_S = 86_400.0
+"""How often it is said of one that expires soon, or has expired."""
+
 _PEM = re.compile(
     r"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----.+?-----END (?:TRUSTED |X509 )?CERTIFICATE-----", re.DOTALL
 )
@@ -33,6 +36,12 @@ class Validity:
         if now_s < self.begins_s:
             return f"not yet valid, from {_day(self.begins_s)}"
         return f"expired {_day(self.ends_s)}" if now_s > self.ends_s else ""
+
+    def says_again_at_s(self, now_s: float) -> float:
+        """Return when there is something to say of its end: once it comes near, then daily, and when it is there."""
+        near_s = self.ends_s - min(SOON_S, SOON_SHARE * (self.ends_s - self.begins_s))
+        moments = (near_s, self.ends_s, now_s + SAY_EVERY_S)
+        return min(moment for moment in moments if moment > now_s) if now_s >= near_s else near_s
 
     def ends_soon(self, now_s: float) -> bool:
         """Whether it is time to renew it."""

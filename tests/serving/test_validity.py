@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import os
 import time
 from pathlib import Path
@@ -162,3 +163,28 @@ def test_failed_look_is_no_refused_certificate(tmp_path: Path, number: int, monk
     (tmp_path / "key").write_bytes(new.key)
     assert certificates.changed() is not None
     assert counted("refused") == 0
+
+
+def test_a_certificate_that_nobody_replaces_is_told_of_daily_once_it_comes_near_and_when_it_has_expired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    days = 0.0
+    begun_s = time.time()
+    monkeypatch.setattr("turnout.serving.access.tls.time.time", lambda: begun_s + days * 86_400)
+    files = tls.TlsFiles(*AUTHORITY.leaf("long", -60, 30).write(tmp_path), None)
+    certificates = tls.Certificates(files, object)
+    said: list[tuple[int, str]] = []
+    for hour in range(32 * 24):
+        days = hour / 24
+        caplog.clear()
+        assert certificates.changed() is None
+        said += [(int(days), record.getMessage()) for record in caplog.records if record.levelno >= logging.WARNING]
+    assert [day for day, _ in said] == list(range(16, 32))
+    assert all("expires in" in text for day, text in said if day < 30)
+    assert all("expired" in text and "nobody has replaced it" in text for day, text in said if day >= 30)
+    AUTHORITY.leaf("new", -1, 900).write(tmp_path)
+    assert certificates.changed() is not None
+    caplog.clear()
+    days += 100
+    assert certificates.changed() is None
+    assert not caplog.records

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 
+import prometheus_client  # noqa: F401  # first here: imported while a folder is named, it counts there for ever
 import pytest
 
 from turnout.serving.bundles.limits import MIN_ROWS

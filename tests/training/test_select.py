@@ -1,4 +1,4 @@
-"""Selection takes what is better, and the simpler of what can't be told apart."""
+"""Selection takes what is better; of what can't be told apart, what an order set beforehand names."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from scipy.sparse import csr_matrix
 from turnout.serving.router.features import N_BUCKETS, STRUCTURAL
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.fit.fit import FitSettings
+from turnout.training.fit.losses import row_losses
 from turnout.training.fit.out_of_fold import Lessons, out_of_fold
-from turnout.training.fit.select import C_GRID, candidates_of, within_one_error
+from turnout.training.fit.select import C_GRID, candidates_of, choose, within_one_error
 
 N = 300
 
@@ -43,9 +44,32 @@ def test_four_outcomes_win_where_they_alone_tell_the_failures(table: FeatureTabl
     assert chosen(table, np.where(both_right, 0, np.where(both_wrong, 3, 1))).form == "four_outcomes"
 
 
-def test_simplest_form_and_least_c_win_where_nothing_can_be_learned(table: FeatureTable):
-    found = chosen(table, np.random.default_rng(7).integers(0, 2, N))
+def equally_good() -> dict[FitSettings, np.ndarray]:
+    """Return losses of every candidate of a small log that differ by chance alone, half of the rows either way."""
+    rng = np.random.default_rng(7)
+    loss, noise = rng.random(N), 1e-3 * np.where(np.arange(N) % 2, 1.0, -1.0)
+    candidates = candidates_of(["binary", "four_outcomes"], N)
+    return {one: loss + scale * noise for scale, one in enumerate(candidates)}
+
+
+def test_of_equals_a_small_log_takes_four_outcomes_the_largest_c_and_the_scale_of_one():
+    assert choose(equally_good(), np.arange(N), is_small=True) == FitSettings(c=C_GRID[-1], dense_scale=1.0)
+
+
+def test_of_equals_a_large_log_takes_the_binary_form_and_the_least_c():
+    found = choose(equally_good(), np.arange(N), is_small=False)
     assert (found.form, found.c) == ("binary", C_GRID[0])
+
+
+def test_what_is_clearly_worse_is_not_taken_whatever_the_order():
+    losses = {one: loss + (one.form != "binary") + (one.c > 1.0) for one, loss in equally_good().items()}
+    assert choose(losses, np.arange(N), is_small=True) == FitSettings(form="binary", c=1.0, dense_scale=1.0)
+
+
+def test_where_nothing_can_be_learned_the_fit_is_no_worse_than_the_base_rate_by_much(table: FeatureTable):
+    match = np.random.default_rng(7).integers(0, 2, N)
+    found = out_of_fold(Lessons(table, {"binary": match}, match, np.arange(N)), candidates_of(["binary"], N))
+    assert row_losses(found.full, match).mean() < np.log(2) + 0.02
 
 
 def test_log_without_scores_has_one_form_to_choose_from(table: FeatureTable, angle: np.ndarray):

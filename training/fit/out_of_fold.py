@@ -26,7 +26,7 @@ from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.fit.difficulty import Difficulty
 from turnout.training.fit.fit import Blocks, FitSettings, Target, fit_scaler, soft_target
 from turnout.training.fit.losses import row_losses
-from turnout.training.fit.select import choose
+from turnout.training.fit.select import FEW_ROWS, choose
 from turnout.training.fit.solver import Solution, fit_logistic
 
 N_FOLDS = 5
@@ -105,7 +105,8 @@ def out_of_fold(
     losses = {one: row_losses(answers[1, place], match) for place, one in enumerate(candidates)}
 
     def best(rows: np.ndarray) -> FitSettings:
-        return choose({one: loss[rows] for one, loss in losses.items()}, group[rows])
+        chosen = {one: loss[rows] for one, loss in losses.items()}
+        return choose(chosen, group[rows], is_small=match.size <= FEW_ROWS)
 
     by_fold = tuple(best(fold_of != number) for number in range(n_folds))
     own = np.array([candidates.index(one) for one in by_fold])[fold_of]

@@ -11,6 +11,7 @@ NUMBER = r"\d+\.\d+\.\d+"
 IN_PAGES = r"(turnout(?:-training)?[:-])"
 PLACES = {
     "serving/deploy/base/kustomization.yaml": r"(newTag: )",
+    "serving/deploy/registry/kustomization.yaml": r"(newTag: )",
     "serving/deploy/chart/Chart.yaml": r"((?:^|\n)(?:version|appVersion): )",
     "serving/gateways/typescript/package.json": r"(\n  \"version\": \")",
     "docs/operate/server.md": IN_PAGES,

@@ -12,7 +12,8 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.contract.test_deploy import API_VERSION, BASE, CRDS, MANIFESTS, OPERATOR, faults, parsed
+from tests.contract.test_deploy import API_VERSION, CRDS, DEPLOY, OPERATOR, PARTS, faults, parsed
+from tests.contract.test_deploy import manifests as of_parts
 from turnout.serving.decision.rules.reading import read_rules
 from turnout.serving.settings import ServerSettings
 
@@ -197,12 +198,30 @@ def test_release_named_after_turnout_is_not_named_twice(helm: str):
     assert names == {"turnout"}
 
 
-def test_kustomization_builds_what_its_files_hold():
-    done = subprocess.run([tool("kubectl"), "kustomize", BASE], capture_output=True, text=True, timeout=60)
+def built(folder: str) -> dict[str, dict[str, Any]]:
+    command = [tool("kubectl"), "kustomize", DEPLOY / folder]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    found = {f"{one['kind']}/{one['metadata']['name']}": one for one in yaml.safe_load_all(done.stdout)}
-    assert found.keys() == MANIFESTS.keys()
+    return {f"{one['kind']}/{one['metadata']['name']}": one for one in yaml.safe_load_all(done.stdout)}
+
+
+@pytest.mark.parametrize(("folder", "parts"), [("base", ("base",)), ("all", PARTS)])
+def test_kustomization_builds_what_its_files_hold(folder: str, parts: tuple[str, ...]):
+    found = built(folder)
+    assert found.keys() == of_parts(*parts).keys()
     for name, one in found.items():
         if one["apiVersion"] != OPERATOR:
             kubernetes_validate.validate(one, API_VERSION, strict=True)
         assert one["metadata"]["labels"]["app.kubernetes.io/part-of"] == "turnout", name
+
+
+def test_registry_is_read_by_pods_that_serve_and_follow_it():
+    pod = built("all")["Deployment/turnout"]["spec"]["template"]["spec"]
+    (server,) = pod["containers"]
+    assert server["args"][-1].startswith("--bundle=/models/")
+    parsed(server["args"])
+    mounts = [mount for one in (*pod["initContainers"], server) for mount in one["volumeMounts"]]
+    assert [mount["readOnly"] for mount in mounts if mount["mountPath"] == "/models"] == [True, True]
+    assert all(mount["name"] in {volume["name"] for volume in pod["volumes"]} for mount in mounts)
+    assert all(":" in one["image"] for one in (*pod["initContainers"], server))
+    assert pod["containers"][0]["securityContext"] == pod["initContainers"][0]["securityContext"]

@@ -19,23 +19,26 @@ import yaml
 from turnout.serving.cli import app as cli
 
 ROOT = Path(__file__).resolve().parents[2]
-BASE = ROOT / "serving" / "deploy" / "base"
+DEPLOY = ROOT / "serving" / "deploy"
+PARTS = ("base", "registry", "monitoring")
+"""The base stands alone; the others are components that `all` adds to it."""
 CRDS = Path(__file__).with_name("crds")
 API_VERSION = "1.33"
 """All that is used is stable there; a later schema is no stricter on it."""
 OPERATOR = "monitoring.coreos.com/v1"
-KUSTOMIZATION = yaml.safe_load((BASE / "kustomization.yaml").read_text())
+KUSTOMIZATIONS = {name: yaml.safe_load((DEPLOY / name / "kustomization.yaml").read_text()) for name in PARTS}
 
 
-def manifests() -> dict[str, Any]:
+def manifests(*parts: str) -> dict[str, Any]:
     found = {}
-    for name in KUSTOMIZATION["resources"]:
-        for one in yaml.safe_load_all((BASE / name).read_text()):
-            found[f"{one['kind']}/{one['metadata']['name']}"] = one
+    for part in parts:
+        for name in KUSTOMIZATIONS[part]["resources"]:
+            for one in yaml.safe_load_all((DEPLOY / part / name).read_text()):
+                found[f"{one['kind']}/{one['metadata']['name']}"] = one
     return found
 
 
-MANIFESTS = manifests()
+MANIFESTS = manifests(*PARTS)
 CORE = {name: one for name, one in MANIFESTS.items() if one["apiVersion"] != OPERATOR}
 OPERATORS = {name: one for name, one in MANIFESTS.items() if one["apiVersion"] == OPERATOR}
 PODS = {
@@ -50,13 +53,22 @@ def containers(template: dict[str, Any]) -> Iterator[dict[str, Any]]:
     yield from template["spec"]["containers"]
 
 
-def test_kustomization_lists_every_file():
-    assert sorted(KUSTOMIZATION["resources"]) == sorted(
-        path.name for path in BASE.iterdir() if path.name != "kustomization.yaml"
-    )
-    assert {image["name"] for image in KUSTOMIZATION["images"]} == {
-        one["image"] for template in PODS.values() for one in containers(template)
-    }
+@pytest.mark.parametrize("part", PARTS)
+def test_kustomization_lists_every_file_and_image(part: str):
+    said = KUSTOMIZATIONS[part]
+    named = [*said["resources"], *(one["path"] for one in said.get("patches", []) if "path" in one)]
+    assert sorted(named) == sorted(path.name for path in (DEPLOY / part).iterdir() if path.name != "kustomization.yaml")
+    pods = [template for name, template in PODS.items() if name in manifests(part)]
+    used = {one["image"] for template in pods for one in containers(template)}
+    assert {image["name"] for image in said.get("images", [])} == used
+
+
+def test_base_needs_neither_an_operator_nor_a_volume():
+    base = manifests("base")
+    assert all(one["apiVersion"] != OPERATOR for one in base.values())
+    assert not any(name.startswith("PersistentVolumeClaim/") for name in base)
+    volumes = PODS["Deployment/turnout"]["spec"]["volumes"]
+    assert [volume["name"] for volume in volumes if "emptyDir" not in volume] == []
 
 
 @pytest.mark.parametrize("name", CORE)
@@ -171,5 +183,7 @@ def test_retraining_takes_its_arguments_and_follows_what_is_served():
     (script,) = PODS["CronJob/turnout-retrain"]["spec"]["containers"][0]["args"]
     words = shlex.split(script.partition("||")[0])
     champion = parsed(words[1:])["champion"]
-    served = parsed(PODS["Deployment/turnout"]["spec"]["containers"][0]["args"])["bundles"]
-    assert list(served) == [champion]
+    (patch,) = (one["patch"] for one in KUSTOMIZATIONS["registry"]["patches"] if "patch" in one)
+    (added,) = yaml.safe_load(patch)
+    args = PODS["Deployment/turnout"]["spec"]["containers"][0]["args"]
+    assert list(parsed([*args, added["value"]])["bundles"]) == [champion]

@@ -183,6 +183,7 @@ def test_the_version_is_said_the_same_everywhere():
     ]
     assert set(said) == {version}
     chart = (ROOT / "serving" / "deploy" / "chart" / "Chart.yaml").read_text("utf-8")
-    tags = (ROOT / "serving" / "deploy" / "base" / "kustomization.yaml").read_text("utf-8")
+    parts = [ROOT / "serving" / "deploy" / part / "kustomization.yaml" for part in ("base", "registry")]
+    tags = "".join(path.read_text("utf-8") for path in parts)
     numbers = [*re.findall(r"^(?:appV|v)ersion: (\S+)$", chart, re.MULTILINE), *re.findall(r"newTag: ([\d.]+)", tags)]
-    assert numbers == [version] * 4
+    assert numbers == [version] * 5

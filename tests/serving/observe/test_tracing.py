@@ -186,7 +186,7 @@ def test_traces_without_the_extra_say_how_to_get_it(bundle_folder: Path):
             "--listen",
             ANY_PORT,
             "--workers",
-            "1",
+            "0",
             "--traces",
         ],
         capture_output=True,

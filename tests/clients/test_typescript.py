@@ -73,7 +73,7 @@ def test_a_thousand_decisions_are_those_of_the_python_client(node: str, tmp_path
         with Router(server.address, timeout_s=60) as router:
             expected = [comparable(router.route(openai_body=body.encode())) for body in bodies]
         answers, counts = ask(node, server.address, [{"content": {"openaiBody": body}} for body in bodies])
-    # The first stage may answer by the graph once and in C the next time, where it has learned new characters meanwhile.
+    # The first stage may answer by the graph once and in C the next time, when it has learned new characters.
     p_matches = [[one.pop("pMatch", None) for one in some] for some in (answers, expected)]
     assert p_matches[0] == pytest.approx(p_matches[1], abs=1e-6)
     for answer in answers:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+import prometheus_client.values  # noqa: F401  # first imported while a test serves by workers, it counts in files for ever
 import pytest
 from hypothesis import settings
 

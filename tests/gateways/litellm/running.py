@@ -78,7 +78,7 @@ def running_proxy(folder: Path, grpc_address: str, http_address: str) -> Iterato
     upstream = f"http://127.0.0.1:{upstream_port}"
     config = folder / "config.yaml"
     config.write_text(yaml.safe_dump(readme_config(http_address, upstream)))
-    ours = os.environ | {"PYTHONPATH": str(ROOT)}
+    ours = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT / ".imports"), str(ROOT)))}
     asking = {"TURNOUT_SERVER": grpc_address, "TURNOUT_TIMEOUT_MS": str(DEADLINE_MS)}
     key = f"sk-{secrets.token_urlsafe(32)}"  # without one, or with one that is known, it does not start
     theirs = ours | QUIET | asking | {"GENERIC_LOGGER_ENDPOINT": f"{upstream}/logs", "LITELLM_MASTER_KEY": key}

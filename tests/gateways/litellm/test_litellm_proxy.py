@@ -96,10 +96,13 @@ def test_without_turnout_every_request_goes_strong_within_the_deadline(run: Run,
 
 
 def test_callers_are_told_nothing_of_the_faults_and_the_log_is(run: Run):
-    for state, reason in (("hung", "deadline_exceeded"), ("stopped", "unavailable"), ("refusing", "unauthenticated")):
+    # A hung server's connection is given up after some seconds; from then on it is unavailable at once.
+    hung = {"deadline_exceeded", "unavailable"}
+    for state, allowed in (("hung", hung), ("stopped", {"unavailable"}), ("refusing", {"unauthenticated"})):
         plugged = [one for one in getattr(run, state) if one.request.way != "routed"]
         reasons = Counter(decision(row)["fallback_reason"] for row in logged(run, plugged).values())
-        assert set(reasons) == {reason}, (state, reasons)
+        assert set(reasons) <= allowed, (state, reasons)
+        assert reasons.total() == len(plugged)
 
 
 def decision(row: dict[str, Any]) -> dict[str, Any]:

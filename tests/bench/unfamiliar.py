@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from rich.table import Table
@@ -35,6 +36,8 @@ from turnout.training.fit.unfamiliar import Familiarity, rare_share
 from turnout.training.policy.policy import PolicyRows, risk_path
 from turnout.training.policy.solve import LabelledLogOdds, calibrated
 from turnout.training.progress import Reporter
+
+T = TypeVar("T")
 
 FAMILIES = {
     "medicine": "medagents-*,*-medmcqa,biochatter-*",
@@ -107,19 +110,19 @@ def main() -> None:
     with reporter.stage("Holding out families", len(families)) as advance:
         for name, patterns in families.items():
             is_out = np.array([any(fnmatch(one, pattern) for pattern in patterns.split(",")) for one in rows.source])
-            found[name] = kept(given.answers, name, lambda is_out=is_out: held_out(rows, is_out, given.seed))
+            found[name] = kept(given.answers, name, Asked, lambda is_out=is_out: held_out(rows, is_out, given.seed))
             advance(1)
     console().print(shown(found))
     if given.everyday:
         prompts = [path.read_text(encoding="utf-8").splitlines() for path in given.everyday]
-        both = kept(given.answers, "everyday", lambda: everyday(rows, [*prompts[0], *prompts[1]], given.seed))
+        both = kept(given.answers, "everyday", Asked, lambda: everyday(rows, [*prompts[0], *prompts[1]], given.seed))
         n_easy = len(prompts[0])
         console().print(shown_everyday(both, n_easy))
         if given.plot:
             draw(frontier(found, both, n_easy), given.plot)
 
 
-def kept(folder: Path | None, name: str, ask: Callable[[], Asked]) -> Asked:
+def kept(folder: Path | None, name: str, kind: type[T], ask: Callable[[], T]) -> T:
     """Return what was answered before, else ask and keep it."""
     if folder is None:
         return ask()
@@ -127,7 +130,7 @@ def kept(folder: Path | None, name: str, ask: Callable[[], Asked]) -> Asked:
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(path, **vars(ask()))
-    return Asked(**np.load(path))
+    return kind(**np.load(path))
 
 
 def held_out(rows: Rows, is_out: np.ndarray, seed: int) -> Asked:

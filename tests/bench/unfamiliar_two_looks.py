@@ -11,7 +11,7 @@ stands the one-look policy of the same run. Figures: docs/decisions/training/001
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -23,7 +23,7 @@ from rich.table import Table
 from scipy.special import expit
 
 from tests.bench.recipe import CHAMPION, Learned, Rows, learned, read
-from tests.bench.unfamiliar import FAMILIES
+from tests.bench.unfamiliar import FAMILIES, kept
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.cli.tables import console
@@ -116,23 +116,14 @@ def main() -> None:
     with reporter.stage("Holding out families", len(families)) as advance:
         for name, patterns in families.items():
             is_out = np.array([any(fnmatch(one, pattern) for pattern in patterns.split(",")) for one in rows.source])
-            found[name] = kept(given.answers, name, lambda is_out=is_out: followed(rows, answers, is_out, given.seed))
+            found[name] = kept(
+                given.answers, name, Followed, lambda is_out=is_out: followed(rows, answers, is_out, given.seed)
+            )
             advance(1)
     console().print(shown(found))
     if given.plot:
         with mpl.rc_context(STYLE):
             given.plot.write_bytes(save(figure_of(found), "frontier").svg)
-
-
-def kept(folder: Path | None, name: str, ask: Callable[[], Followed]) -> Followed:
-    """Return what was answered before, else ask and keep it."""
-    if folder is None:
-        return ask()
-    path = folder / f"{name}.npz"
-    if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        np.savez(path, **vars(ask()))
-    return Followed(**np.load(path))
 
 
 def answers_of(rows: Rows) -> Answers:

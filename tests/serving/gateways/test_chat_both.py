@@ -13,9 +13,9 @@ import openai
 import pytest
 
 from tests.builders import tiny_bundle
+from tests.chat_calls import ALWAYS_STRONG, STRONG, WEAK, asking, script, sdk
 from tests.checkers import with_second_look
 from tests.http_calls import call, http_server
-from tests.serving.gateways.test_chat_completions import ALWAYS_STRONG, STRONG, WEAK, asking, script, sdk
 from tests.stub_upstream import SURE, UNSURE, Said, StubUpstream, stub_upstream
 from tests.training.spools import compacted, outcome_rows, rows
 from turnout.serving.bundles.bundle import Bundle, load_bundle

@@ -1,12 +1,7 @@
-"""Chat completions through Turnout, with the real OpenAI SDK and a real upstream: checked, escalated, never lost."""
+"""Chat completions through Turnout, with the real OpenAI SDK and a real upstream: checked, escalated, passed on."""
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-import json
-import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +9,16 @@ import openai
 import pytest
 
 from tests.builders import tiny_bundle
+from tests.chat_calls import ALWAYS_STRONG, KEY, STRONG, WEAK, asking, script, streamed, using, whole
 from tests.checkers import checked_folder, with_second_look
-from tests.gates import until
-from tests.http_calls import Reply, call, http_address_in, http_server
+from tests.http_calls import http_address_in
 from tests.running import ANY_PORT, server_process
-from tests.stub_upstream import SURE, UNSURE, Said, Script, StubUpstream, stub_upstream
+from tests.stub_upstream import SURE, UNSURE, Said, StubUpstream, stub_upstream
 from turnout.serving.access.tokens import new_token_lines
 from turnout.serving.bundles.bundle import Bundle, load_bundle
-from turnout.serving.settings import ServerSettings, SettingsRefused
 from turnout.serving.spool.framing import RecordKind
-from turnout.serving.spool.outcome import Outcome
+from turnout.serving.spool.outcome import decode_outcome
 from turnout.serving.spool.reader import Record, read_spool
-
-WEAK, STRONG = "gpt-4o-mini", "gpt-4o"
-KEY = "sk-of-the-caller"
-ALWAYS_STRONG = "word " * 400
-STRANGE = "a + b"
-
-Use = Callable[[openai.AsyncOpenAI, StubUpstream, str], Awaitable[Any]]
 
 
 @pytest.fixture(scope="module")
@@ -42,47 +29,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="module")
 def bundle(plain: Bundle) -> Bundle:
     return with_second_look(plain)
-
-
-def script(weak: Said, strong: Said | None = None) -> Script:
-    def said(model: str, _: str) -> Said:
-        return weak if model == WEAK else strong or Said(text="Paris, I am certain.", completion_tokens=30)
-
-    return said
-
-
-def sdk(http: str) -> openai.AsyncOpenAI:
-    return openai.AsyncOpenAI(base_url=f"http://{http}/v1", api_key=KEY, max_retries=0, timeout=90)
-
-
-def using(bundle: Bundle, answers: Script, use: Use, **settings: Any) -> Any:
-    async def run() -> Any:
-        with stub_upstream(answers) as stub:
-            async with http_server(bundle, upstream=stub.url, **settings) as (_, _, http), sdk(http) as client:
-                return await use(client, stub, http)
-
-    return asyncio.run(run())
-
-
-def asking(text: str = "hello", **more: Any) -> dict[str, Any]:
-    return {"model": "auto", "messages": [{"role": "user", "content": text}], **more}
-
-
-async def whole(client: openai.AsyncOpenAI, text: str = "hello", **more: Any) -> tuple[Any, dict[str, str]]:
-    raw = await client.chat.completions.with_raw_response.create(**asking(text, **more))
-    return raw.parse(), dict(raw.headers.items())
-
-
-async def streamed(client: openai.AsyncOpenAI, text: str = "hello", **more: Any) -> tuple[str, Any, Any]:
-    """Return the text of a stream, its last usage and its last finish reason."""
-    said, usage, reason = "", None, None
-    stream = await client.chat.completions.create(**asking(text, stream=True, **more))
-    async for chunk in stream:
-        usage = chunk.usage or usage
-        for choice in chunk.choices:
-            said += choice.delta.content or ""
-            reason = choice.finish_reason or reason
-    return said, usage, reason
 
 
 def test_a_sure_answer_is_accepted(bundle: Bundle):
@@ -127,40 +73,6 @@ def test_a_stream_shows_nothing_of_an_answer_that_is_thrown_away(bundle: Bundle)
     said, usage, _ = using(bundle, script(Said(text="Lyon, perhaps.", logprob=UNSURE)), use)
     assert "Lyon" not in said
     assert usage is None
-
-
-@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize(
-    ("weak", "calls"),
-    [
-        (Said(status=429), [WEAK, STRONG]),
-        (Said(status=500), [WEAK, STRONG]),
-        (Said(status=404), [WEAK, STRONG]),
-        (Said(raw=b"<html>"), [WEAK, STRONG]),
-        (Said(raw=b"[" * 100_000), [WEAK, STRONG]),
-        (Said(raw=b'{"choices": []}'), [WEAK, STRONG]),
-        (Said(raw=b'{"choices": [{"message": {"content": 7, "tool_calls": "x"}, "logprobs": [1]}]}'), [WEAK, STRONG]),
-        (Said(raw=b'{"choices": [null], "usage": "many"}'), [WEAK, STRONG]),
-        (Said(text=""), [WEAK, STRONG]),
-        (Said(text=None), [WEAK, STRONG]),
-        (Said(logprob=None), [WEAK, STRONG]),
-        (Said(logprob=float("nan")), [WEAK, STRONG]),
-        (Said(logprob=-9999.0), [WEAK, STRONG]),
-        (Said(text="ACCEPT p_match=1.0", logprob=UNSURE), [WEAK, STRONG]),
-        (Said(text="x" * 1_000_000, logprob=SURE), [WEAK, STRONG]),
-        (Said(refuses_logprobs=True), [WEAK, WEAK, STRONG]),
-    ],
-    ids=range(16),
-)
-def test_whatever_the_weak_model_does_the_strong_one_answers(
-    bundle: Bundle, weak: Said, calls: list[str], *, is_stream: bool
-):
-    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
-        if is_stream:
-            return (await streamed(client))[0].strip(), stub.models
-        return (await whole(client))[0].choices[0].message.content, stub.models
-
-    assert using(bundle, script(weak), use) == ("Paris, I am certain.", calls)
 
 
 @pytest.mark.parametrize(
@@ -209,54 +121,6 @@ def test_one_callers_parameters_change_nothing_for_the_next(bundle: Bundle, own:
     assert (verdict, body["logprobs"], body["top_logprobs"]) == ("accept", True, 2)
 
 
-def test_a_model_that_refuses_log_probabilities_is_asked_for_them_once(bundle: Bundle):
-    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
-        for _ in range(2):
-            await whole(client)
-        return stub.models
-
-    assert using(bundle, script(Said(refuses_logprobs=True)), use) == [WEAK, WEAK, STRONG, WEAK, STRONG]
-
-
-def test_a_weak_model_that_hangs_leaves_time_for_the_strong_one(bundle: Bundle):
-    async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
-        began = time.monotonic()
-        answer, headers = await whole(client, extra_headers={"connect-timeout-ms": "8000"})
-        return answer.choices[0].message.content, headers["x-turnout-calls"], time.monotonic() - began
-
-    *said, took_s = using(bundle, script(Said(hang_s=30)), use)
-    assert said == ["Paris, I am certain.", f"{WEAK}=timeout,{STRONG}=ok"]
-    assert took_s > 3.5  # half of what the caller has; beyond the whole of it there would be no answer
-
-
-def test_a_strong_model_that_hangs_is_a_504_in_openais_form(bundle: Bundle):
-    async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
-        with pytest.raises(openai.InternalServerError) as raised:
-            await whole(client, ALWAYS_STRONG, extra_headers={"connect-timeout-ms": "300"})
-        return raised.value
-
-    error = using(bundle, script(Said(), Said(hang_s=30)), use)
-    assert (error.status_code, error.code) == (504, "timeout")
-
-
-def test_an_upstream_that_is_not_there_is_a_502(bundle: Bundle):
-    async def run() -> Reply:
-        async with http_server(bundle, upstream="http://127.0.0.1:1/v1") as (_, _, http):
-            return await call(http, "/v1/chat/completions", asking())
-
-    reply = asyncio.run(run())
-    assert (reply.status, reply.json()["error"]["code"]) == (502, "unreachable")
-
-
-@pytest.mark.parametrize(("status", "error"), [(401, openai.AuthenticationError), (429, openai.RateLimitError)])
-def test_errors_of_the_strong_model_are_the_callers_to_see(bundle: Bundle, status: int, error: type[Exception]):
-    async def use(client: openai.AsyncOpenAI, *_: Any) -> None:
-        with pytest.raises(error):
-            await whole(client, ALWAYS_STRONG)
-
-    using(bundle, script(Said(), Said(status=status)), use)
-
-
 def test_strong_and_named_models_pass_through(bundle: Bundle):
     async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
         hard = await whole(client, ALWAYS_STRONG)
@@ -277,19 +141,6 @@ def test_without_a_second_look_weak_answers_stream_through_unchecked(plain: Bund
     said, stub = using(plain, script(Said(logprob=UNSURE)), use)
     assert (said, stub.models) == ("Paris.", [WEAK])
     assert "logprobs" not in stub.bodies[0]
-
-
-@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
-@pytest.mark.parametrize("weak", [Said(status=429), Said(status=503), Said(hang_s=30)], ids=["429", "503", "hangs"])
-def test_an_unchecked_weak_model_that_fails_is_stood_in_for(plain: Bundle, weak: Said, *, is_stream: bool):
-    more = {"extra_headers": {"connect-timeout-ms": "8000"}}
-
-    async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
-        if is_stream:
-            return (await streamed(client, **more))[0].strip()
-        return (await whole(client, **more))[0].choices[0].message.content
-
-    assert using(plain, script(weak), use) == "Paris, I am certain."
 
 
 def test_log_probabilities_are_the_callers_where_he_asked(bundle: Bundle):
@@ -348,7 +199,7 @@ def test_what_each_call_used_is_in_the_ledger(bundle: Bundle, tmp_path: Path):
 
     using(bundle, script(Said(logprob=UNSURE)), use, spool=tmp_path)
     records = [one for one in read_spool(tmp_path) if isinstance(one, Record) and one.kind == RecordKind.OUTCOME]
-    outcomes = [_outcome(one.payload) for one in records]
+    outcomes = [decode_outcome(one.payload) for one in records]
     assert [(one.tier, one.model, one.completion_tokens) for one in outcomes] == [
         ("weak", WEAK, 10),
         ("strong", STRONG, 30),
@@ -358,27 +209,12 @@ def test_what_each_call_used_is_in_the_ledger(bundle: Bundle, tmp_path: Path):
     }
 
 
-def _outcome(payload: bytes) -> Outcome:
-    from turnout.serving.spool.outcome import decode_outcome
-
-    return decode_outcome(payload)
-
-
 def test_models_are_listed_with_the_names_that_route(bundle: Bundle):
     async def use(client: openai.AsyncOpenAI, *_: Any) -> list[str]:
         return [model.id async for model in client.models.list()]
 
     names = using(bundle, script(Said()), use)
     assert {"auto", "turnout-max_worse=0.01", "gpt-4o"} <= set(names)
-
-
-@pytest.mark.parametrize("body", [b"", b"no JSON", b"[]", b'"x"', b"[" * 100_000, b"\xff"])
-def test_what_is_no_json_object_is_a_400_in_openais_form(bundle: Bundle, body: bytes):
-    async def use(_client: Any, stub: StubUpstream, http: str) -> Any:
-        return await call(http, "/v1/chat/completions", body), stub.models
-
-    reply, models = using(bundle, script(Said()), use)
-    assert (reply.status, reply.json()["error"]["type"], models) == (400, "invalid_request_error", [])
 
 
 def test_tokens_of_the_server_go_beside_the_key_of_the_upstream(bundle: Bundle, tmp_path: Path):
@@ -398,19 +234,6 @@ def test_tokens_of_the_server_go_beside_the_key_of_the_upstream(bundle: Bundle, 
     assert not any(token in value for value in seen.values())
 
 
-def test_a_caller_that_leaves_takes_the_calls_of_the_upstream_along(bundle: Bundle):
-    async def use(client: openai.AsyncOpenAI, stub: StubUpstream, _: str) -> Any:
-        leaving = asyncio.ensure_future(client.chat.completions.create(**asking()))
-        await until(lambda: stub.models == [WEAK])
-        leaving.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await leaving
-        await asyncio.sleep(2)  # the weak model has answered by then
-        return stub.models
-
-    assert using(bundle, script(Said(hang_s=1, logprob=UNSURE)), use) == [WEAK]
-
-
 def test_the_command_line_serves_chat_completions_in_every_worker(tmp_path: Path):
     def answers(model: str, text: str) -> Said:
         return script(Said(logprob=SURE if text == "hello" else UNSURE))(model, text)
@@ -426,28 +249,3 @@ def test_the_command_line_serves_chat_completions_in_every_worker(tmp_path: Path
                 ]
         assert said == ["Paris.", "Paris, I am certain."] * 3
         assert stub.models == [WEAK, WEAK, STRONG] * 3
-
-
-@pytest.mark.parametrize("url", ["ftp://x/v1", "api.openai.com/v1", "http://", "http://x/v1?key=1"])
-def test_an_upstream_that_is_no_base_url_is_refused(url: str):
-    with pytest.raises(SettingsRefused, match="upstream"):
-        ServerSettings(http=ANY_PORT, upstream=url)
-
-
-@pytest.mark.parametrize("settings", [{"upstream": "http://x/v1"}, {"self_check": True}, {"upstream_timeout_s": 0.0}])
-def test_settings_that_can_not_work_are_refused(settings: dict[str, Any]):
-    with pytest.raises(SettingsRefused):
-        ServerSettings(**settings)
-
-
-def test_nothing_of_prompts_answers_or_keys_is_logged(bundle: Bundle, caplog: pytest.LogCaptureFixture):
-    secret, said = "the secret of the prompt", "the secret of the answer"
-
-    async def use(client: openai.AsyncOpenAI, *_: Any) -> None:
-        for text in (secret, secret * 3):
-            await whole(client, text)
-
-    caplog.set_level("DEBUG", "turnout")
-    using(bundle, script(Said(text=said, logprob=UNSURE), Said(raw=json.dumps({"x": said}).encode())), use)
-    logged = "".join(record.getMessage() for record in caplog.records if record.name.startswith("turnout"))
-    assert not any(word in logged for word in (secret, said, KEY))

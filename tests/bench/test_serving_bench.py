@@ -49,7 +49,6 @@ def test_run_reports_every_figure_of_ours_and_its_parts(tmp_path):
         assert turn.failed == 0
         assert set(turn.p50_ms) == set(LENGTHS)
         assert min(turn.start_s, turn.calls_per_s, turn.cpu_s_per_1000, turn.pss_mib, *turn.p50_ms.values()) > 0
-    assert turns["echo"].p50_ms[512] < turns["ours"].p50_ms[512]
     assert len(result.promises) == len(LENGTHS)
     assert 0 <= result.early_exit.disagreement <= result.early_exit.fast_share <= 1
     assert "Turnout as shipped" in done.stdout

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,8 +29,12 @@ Turnout = Callable[..., Ended]
 
 
 @pytest.fixture
-def turnout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Turnout:
-    """Return a function that runs `turnout` in this process as its entry point does."""
+def turnout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Turnout:
+    """Return a function that runs `turnout` in this process as its entry point does.
+
+    Temporary files have a folder of their own: what servers of other tests leave in the usual one is removed with a line.
+    """
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
     def run(*arguments: object, stdin: str = "", columns: int = 240) -> Ended:
         monkeypatch.setenv("COLUMNS", str(columns))

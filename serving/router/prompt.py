@@ -9,8 +9,6 @@ headed by its role, so that the last turn is read with what came before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from turnout.serving.errors import InvalidRequest
@@ -21,8 +19,7 @@ __all__ = ["ChatBody", "ContentPart", "Message", "Prompt", "ResponseFormat", "cl
 __all__ += ["prompt_from_json", "prompt_from_text", "prompt_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True, gc=False):
     """A request as the router sees it.
 
     Attributes:
@@ -110,7 +107,9 @@ def clean_text(text: str) -> str:
 
 def prompt_from_text(text: str) -> Prompt:
     """Return the prompt of one plain user message."""
-    return prompt_of(Conversation([("user", text)]))
+    if ";base64," in text:
+        return prompt_of(Conversation([("user", text)]))
+    return Prompt(clean_text(text))  # what `prompt_of` makes of it, in a tenth of the time
 
 
 def prompt_from_chat(body: ChatBody) -> Prompt:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from turnout.serving.decision.costs import ExpectedCosts
-from turnout.serving.decision.routes import Route
+from turnout.serving.decision.routes import Action, Route
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.prompt import (
@@ -37,9 +37,15 @@ DESCRIBE_MODEL_METHOD = f"/{SERVICE_NAME}/DescribeModel"
 
 TIERS = {pb.TIER_WEAK: Route.WEAK, pb.TIER_STRONG: Route.STRONG}
 
+# Words of a decision to numbers of the proto: their names, looked up by the library, took a third of a reply's time.
+_TIERS = {route: number for number, route in TIERS.items()}
+_ACTIONS = {action: pb.Action.Value(f"ACTION_{action.name}") for action in Action}
+_REASONS, _STAGES = (
+    {name.partition("_")[2]: number for name, number in enum.items()} for enum in (pb.Reason, pb.Stage)
+)
 
-@dataclass(frozen=True, slots=True)
-class RouteCall:
+
+class RouteCall(msgspec.Struct, frozen=True, gc=False):
     """A `RouteRequest` in domain types.
 
     Attributes:
@@ -73,8 +79,7 @@ class RouteCall:
     can_check: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(msgspec.Struct, frozen=True, gc=False):
     """Where the time of one request went, in nanoseconds."""
 
     decode_ns: int
@@ -146,14 +151,14 @@ def response(
     """Return the `RouteResponse` of a decision."""
     return pb.RouteResponse(
         request_id=call.request_id,
-        tier=f"TIER_{decision.route.name}",
+        tier=_TIERS[decision.route],
         model=decision.model,
         p_match=decision.p_match,
         confidence=decision.confidence,
         threshold=decision.threshold,
         policy=decision.policy,
-        reason=f"REASON_{decision.reason.name}",
-        stage=f"STAGE_{decision.stage.name}" if decision.stage else pb.STAGE_UNSPECIFIED,
+        reason=_REASONS[decision.reason],
+        stage=_STAGES[decision.stage] if decision.stage else pb.STAGE_UNSPECIFIED,
         bundle=bundle_id,
         timings=pb.Timings(decode_ns=timings.decode_ns, queue_ns=timings.queue_ns, model_ns=timings.model_ns),
         route_propensity=decision.route_propensity,
@@ -167,5 +172,5 @@ def response(
         wants_both=decision.wants_both,
         pair_propensity=decision.pair_propensity,
         check_wanted=decision.is_tried,
-        action=f"ACTION_{decision.action.name}",
+        action=_ACTIONS[decision.action],
     )

@@ -222,7 +222,7 @@ class RouterSession:
 
     def is_unseen(self, measures: NDArray[np.float32]) -> bool:
         """Whether structural measures tell of what the training never had."""
-        return any(measures[place] for place in self._unseen)
+        return any(map(measures.item, self._unseen))
 
 
 def _checked(p_match: float) -> float:

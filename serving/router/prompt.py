@@ -52,12 +52,17 @@ class Prompt(msgspec.Struct, frozen=True, gc=False):
     @property
     def is_empty(self) -> bool:
         """Whether nothing is left of the text after trimming white space."""
-        return not self.text.strip()
+        return not self.text or self.text.isspace()
 
     @property
     def is_nothing(self) -> bool:
         """Whether there is nothing to route: no text, no part of any kind, no tool, nothing stored at the vendor."""
-        return self.is_empty and not (self.images or self.tools or self.is_beyond_features)
+        return self.is_empty and not self.is_more_than_text
+
+    @property
+    def is_more_than_text(self) -> bool:
+        """Whether it holds a part or a tool, or asks for another output than text."""
+        return bool(self.images or self.tools or self.is_beyond_features)
 
     @property
     def is_beyond_features(self) -> bool:

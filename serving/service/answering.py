@@ -189,7 +189,9 @@ class Answering:
         decision = settled(chosen, manifest.pair, after)
         # Of a tried request only what was escalated or accepted gets an outcome: no fair sample of the first look.
         if self._drift is not None and (decision.wants_both or not decision.is_tried):
-            pledge = pledge_of(self._promises, asked, served, chosen, after, predicted.prediction, rules.least_both)
+            pledge = None
+            if after.wants_both:
+                pledge = pledge_of(self._promises, asked, served, chosen, after, predicted.prediction, rules.least_both)
             self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction, pledge)
         if decision.is_tried:
             self.pending.put(asked, served)

@@ -2,7 +2,7 @@
 
     coroutine -> its first step, here and now -> its result, or a task of the event loop that goes on where it waits
 
-A task costs some 10 us of CPU, and `asyncio.gather` makes one of every coroutine. Python 3.12 has eager tasks, 3.11 not.
+A task costs some 10 us of CPU, and `asyncio.gather` makes one of each coroutine. Python 3.12 has eager ones, 3.11 none.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 LONGEST_HOLD_NS = 2_000_000
-"""How long coroutines that begin one after the other hold the event loop before others have their turn: some 40 items."""
+"""How long coroutines that begin one after the other hold the event loop before others have their turn: 40 items."""
 
 
 async def gather_eagerly(coroutines: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Return the results in order, as `asyncio.gather` of coroutines does; each begins before the next one is taken.
 
-    First steps run in the caller's context, the rest of a coroutine in a copy of it, made when it first waits. Where one
-    raises, or the caller is cancelled, those that wait are cancelled.
+    First steps run in the caller's context, the rest of a coroutine in a copy of it, made when it first waits. Where
+    one raises, or the caller is cancelled, those that wait are cancelled.
     """
     begun: list[Any] = []
     turn_ns = time.perf_counter_ns()

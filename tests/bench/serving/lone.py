@@ -129,7 +129,7 @@ def _cpu_us(pid: int) -> float:
 
 def table(rounds: list[Slices]) -> Iterator[str]:
     """Yield a line for each client and server: medians of the rounds, ratios to the echo of the same round."""
-    yield f"{'':14} {'':14} {'CPU us':>8} {'of echo':>8} {'p50 us':>8} {'of echo':>8}   p50 of echo by round, from and to"
+    yield f"{'':14} {'':14} {'CPU us':>8} {'of echo':>8} {'p50 us':>8} {'of echo':>8}   p50 of echo by round"
     for client, server in rounds[0]:
         cpu, p50 = zip(*(_medians(one[client, server]) for one in rounds), strict=True)
         of_echo = [_medians(one[client, ECHO]) for one in rounds]

@@ -5,20 +5,21 @@ from __future__ import annotations
 import dataclasses
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import grpc
 import msgspec
 from cyclopts import Parameter
 
 from turnout.serving.bundles.bundle import load_bundle
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.cli.options import AsJson, ChampionOr
-from turnout.serving.client import Routed, Router
 from turnout.serving.decision.decision import Decision, decide, threshold_policy
 from turnout.serving.decision.routes import Reason
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_OK
 from turnout.serving.router.prompt import prompt_from_text
+
+if TYPE_CHECKING:
+    from turnout.serving.client import Routed, Router
 
 ONE_SHOT_TIMEOUT_S = 2.0
 """A one-off command also pays for connecting; a gateway keeps the client's 0.1 s."""
@@ -60,7 +61,7 @@ def route(
 
 def decision_line(decision: Decision | Routed) -> str:
     """Return a decision as one line: `gpt-4o-mini (weak)  p_match 0.943 >= 0.910  policy ...  MODEL FAST`."""
-    tier = decision.tier if isinstance(decision, Routed) else decision.route
+    tier = decision.route if isinstance(decision, Decision) else decision.tier
     parts = [f"{decision.model} ({tier})"]
     if decision.p_match is not None and decision.reason == Reason.OUT_OF_DISTRIBUTION:
         parts.append(f"p_match {decision.p_match:.3f}, unlike the training data")
@@ -101,6 +102,10 @@ def route_locally(
 
 def open_router(server: str, tls_ca: Path | None, token_file: Path | None) -> Router:
     """Return a client of a server, with TLS where an authority is given and the token where a file is."""
+    import grpc  # a fifth of the time of a decision in this process
+
+    from turnout.serving.client import Router  # the same
+
     credentials = None if tls_ca is None else grpc.ssl_channel_credentials(tls_ca.read_bytes())
     token = "" if token_file is None else token_file.read_text(encoding="utf-8").strip()
     return Router(server, timeout_s=ONE_SHOT_TIMEOUT_S, credentials=credentials, token=token)

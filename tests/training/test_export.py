@@ -11,17 +11,20 @@ import onnx
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.native_builds import need_extension
 from turnout.serving.errors import ModelFault
+from turnout.serving.router.dense import DenseEncoder
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.features import Featurizer
-from turnout.serving.router.graph_parts import fast_graph
+from turnout.serving.router.graph_parts import encoder_graph, fast_graph
 from turnout.serving.router.model import FastHead, RouterModel, Stage
 from turnout.serving.router.native.opening import open_native
 from turnout.serving.router.prompt import Prompt, prompt_from_json, prompt_from_text
+from turnout.training.bundle import fusing
 from turnout.training.bundle.export import EDGE, PARITY, check_parity, export_router
+from turnout.training.bundle.fusing import FUSED_DOMAIN
 from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
@@ -319,3 +322,35 @@ def test_the_head_in_c_says_what_every_kind_of_graph_says(
         if found is not None:
             assert abs(found.p_match - said.p_match) <= 1e-6
             assert found.is_open is (said.stage is Stage.FULL)
+
+
+def branch_operators(graph: bytes) -> set[tuple[str, str]]:
+    attributes = (one for node in onnx.load_from_string(graph).graph.node for one in node.attribute)
+    return {(node.domain, node.op_type) for one in attributes for node in one.g.node}
+
+
+def test_the_encoder_goes_in_fused_and_gives_the_same_vectors_to_the_last_bit(graph: bytes, encoder: EncoderModel):
+    operators = branch_operators(graph)
+    assert (FUSED_DOMAIN, "DynamicQuantizeMatMul") in operators
+    assert ("", "MatMulInteger") not in operators
+    inside = encoder_graph(graph)
+    assert inside is not None
+    dense = DenseEncoder(inside)
+    featurize = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens)
+    for text in (*ODD_TEXTS, *(" ".join(["ferry"] * n) for n in range(1, 130, 7))):
+        token_ids = featurize(prompt_from_text(text)).token_ids
+        np.testing.assert_array_equal(dense(token_ids), encoder.encode(token_ids))
+
+
+def test_an_encoder_whose_vectors_fusing_would_change_goes_in_as_it_is(
+    router: Router, encoder: EncoderModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    other = onnx.load_from_string(encoder.graph)
+    scale = next(one for one in other.graph.initializer if one.name.endswith("_scale") and one.data_type == 1)
+    scale.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(scale) * np.float32(1.001), scale.name))
+    monkeypatch.setattr(fusing, "_fused", lambda _: other.SerializeToString())
+    graph = export_router(router, encoder)
+    assert ("", "MatMulInteger") in branch_operators(graph)
+    assert "would differ" in caplog.text
+    monkeypatch.setattr(fusing, "_fused", lambda _: b"\xff no graph")
+    assert export_router(router, encoder) == graph

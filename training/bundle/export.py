@@ -23,6 +23,7 @@ from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.features import STRUCTURAL
 from turnout.serving.router.model import OUT_OF_DISTRIBUTION, RouterModel
 from turnout.serving.router.prompt import Prompt
+from turnout.training.bundle.fusing import FUSED_DOMAIN, FUSED_VERSION, fused_encoder
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
@@ -117,7 +118,7 @@ def export_router(router: Router, encoder: EncoderModel) -> bytes:
         familiarity="" if router.familiarity is None else _FAMILIARITY,
     )
     graph = parser.parse_graph(text)
-    _insert_encoder(graph, onnx.load_from_string(encoder.graph))
+    _insert_encoder(graph, fused_encoder(encoder))
     constants = _constants(router.linear, router.exit_band)
     constants |= _head_constants("fast", router.linear.fast, router.fast_calibrator)
     constants |= _head_constants("full", router.linear.full, router.full_calibrator)
@@ -127,7 +128,8 @@ def export_router(router: Router, encoder: EncoderModel) -> bytes:
             "rare_share_limit": np.asarray(router.familiarity.limit),
         }
     graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in constants.items())
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    opsets = [helper.make_opsetid("", OPSET), helper.make_opsetid(FUSED_DOMAIN, FUSED_VERSION)]
+    model = helper.make_model(graph, opset_imports=opsets, ir_version=IR_VERSION)
     model.producer_name = "turnout"
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))

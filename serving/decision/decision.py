@@ -62,7 +62,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     @property
     def action(self) -> Action:
         """What the caller is to do."""
-        return Action.TRY if self.is_tried else Action(self.route)
+        return Action.TRY if self.is_tried else Action.WEAK if self.route is Route.WEAK else Action.STRONG
 
 
 def threshold_policy(threshold: float) -> Policy:

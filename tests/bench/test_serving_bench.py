@@ -10,7 +10,8 @@ import msgspec
 import pytest
 
 from tests.bench.serving import __main__ as command
-from tests.bench.serving import variants
+from tests.bench.serving import beside, lone, variants
+from tests.bench.serving.beside import Told
 from tests.bench.serving.load import Session, drive
 from tests.bench.serving.processes import NotMeasured, running
 from tests.bench.serving.promises import promises
@@ -21,6 +22,7 @@ from tests.bench.serving.variants import ECHO, FASTAPI, MLSERVER_INLINE, ROOT, V
 from tests.scorecard.load import Plan
 from turnout.serving.bundles.bundle import load_bundle
 from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.prompt import prompt_from_text
 
 
@@ -103,3 +105,42 @@ def test_mlserver_gives_the_same_p_match_as_the_graph_in_process():
     bundle = load_bundle(find_bundle())
     expected = bundle.model.predict(prompt_from_text(text), bundle.manifest.policy("").threshold).p_match
     assert list(load.bundles) == [f"turnout {expected:.9f}"]
+
+
+def a_load(calls_per_s: float, cpu_us: float = 100.0, p50_ms: float = 1.0, failed: int = 0) -> Told:
+    return Told(calls_per_s=calls_per_s, cpu_us=cpu_us, p50_ms=p50_ms, p99_ms=2 * p50_ms, failed=failed)
+
+
+def test_peers_are_held_against_ours_within_a_round_so_that_a_slow_round_changes_nothing():
+    rounds = [
+        {"ours": {"mix": a_load(1000 / slow, 100 * slow)}, "fastapi": {"mix": a_load(50 / slow, 2000 * slow)}}
+        for slow in (1.0, 7.0)
+    ]
+    _, ours, theirs = beside.table(rounds)
+    assert ours.split()[-2:] == ["1.00", "1.00"]
+    assert theirs.split()[-2:] == ["20.00", "20.00"]
+
+
+def test_a_load_that_ours_has_not_has_no_ratio_and_calls_without_an_answer_are_counted():
+    told = {"ours": {}, "litellm": {"fast": a_load(10.0, failed=3)}}
+    _, line = beside.table([told, told])
+    assert line.split()[-1] == "6"
+
+
+def test_a_lone_call_is_held_against_the_echo_of_the_same_round():
+    def slices(slow: float) -> lone.Slices:
+        return {("C++ client", lone.ECHO): [(200 * slow, 100 * slow)], ("C++ client", "Turnout"): [(500, 150 * slow)]}
+
+    lines = list(lone.table([slices(1.0), slices(4.0)]))
+    assert lines[-1].split()[-4:] == ["375", "1.50", "1.50", "1.50"]
+
+
+@pytest.mark.slow
+def test_a_lone_call_is_measured_with_every_client_and_server_there_is(tmp_path):
+    request = pb.RouteRequest(text="Which of the two ferries leaves first?").SerializeToString()
+    file = tmp_path / "requests"
+    file.write_bytes(len(request).to_bytes(4, sys.byteorder) + request)
+    found = lone.one_round([request], file, 2, None)
+    names = {lone.ECHO, "Turnout"} | ({"C++ echo"} if lone.CPP.exists() else set())
+    assert {server for _, server in found} == names
+    assert all(len(values) == 2 and min(min(one) for one in values) > 0 for values in found.values())

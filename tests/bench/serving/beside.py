@@ -11,6 +11,7 @@ seconds of servers mean something, and ratios within a round.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import statistics
 import sys
@@ -30,8 +31,9 @@ from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.router.model import Stage
 from turnout.serving.router.prompt import prompt_from_text
 
+OURS = dataclasses.replace(known.OURS, command=(*known.OURS.command, "--workers", "1"))
 CHOSEN = (
-    *(known.ECHO, known.OURS, known.MLSERVER, known.MLSERVER_INLINE, known.FASTAPI, known.LITELLM_PROXY),
+    *(known.ECHO, OURS, known.MLSERVER, known.MLSERVER_INLINE, known.FASTAPI, known.LITELLM_PROXY),
     *(known.IN_PROCESS, known.LITELLM),
 )
 CALLERS = (1, 8)
@@ -39,7 +41,6 @@ SHARES = (0.3, 0.6, 0.9)
 MIX_PROMPTS = 1000
 SECONDS = 2.0
 """Of each load, times `--scale`; a fifth of it before, to warm up."""
-OURS = known.OURS.name
 
 
 class Told(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,7 +168,7 @@ def table(rounds: list[Round]) -> Iterator[str]:
     for name in dict.fromkeys(name for found in rounds for name in found):
         for load in dict.fromkeys(load for found in rounds for load in found.get(name, ())):
             told = [found[name][load] for found in rounds if load in found.get(name, ())]
-            both = [(found[name][load], found.get(OURS, {}).get(load)) for found in rounds if name in found]
+            both = [(found[name][load], found.get(OURS.name, {}).get(load)) for found in rounds if name in found]
             rates = [ours.calls_per_s / one.calls_per_s for one, ours in both if ours]
             cpus = [one.cpu_us / ours.cpu_us for one, ours in both if ours and ours.cpu_us]
             figures = (

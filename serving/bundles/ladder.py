@@ -30,7 +30,7 @@ class Rung(msgspec.Struct, frozen=True):
 
 
 def rung_of(name: str) -> Rung:
-    """Return the rung that `model` or `model:effort` names; only `EFFORTS` are efforts, so that `ft:...` stays whole."""
+    """Return the rung that `model` or `model:effort` names; only `EFFORTS` are efforts: `ft:...` stays whole."""
     model, colon, effort = name.rpartition(":")
     return Rung(name, model, effort) if colon and effort in EFFORTS else Rung(name, name)
 

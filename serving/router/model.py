@@ -44,11 +44,13 @@ class Prediction(msgspec.Struct, frozen=True, gc=False):
         stage: the head that gave it.
         is_out_of_distribution: whether the prompt is unlike the training data, so that no calibration vouches
             for `p_match`; False from graphs that do not look.
+        p_rungs: of a ladder, the same probability of each rung between, as `rungs.RungHeads` says; empty for a pair.
     """
 
     p_match: float
     stage: Stage
     is_out_of_distribution: bool = False
+    p_rungs: tuple[float, ...] = ()
 
     def goes_weak(self, threshold: float, *, falls_back: bool = True) -> bool:
         """Whether the request goes to the weak model.

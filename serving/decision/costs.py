@@ -7,10 +7,12 @@ the reply and for the rule that counts the cost of a switch.
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+from turnout.serving.bundles.ladder import Rung, rung_of
 from turnout.serving.decision.prices import SNAPSHOT, Price, PriceList, load_prices
 from turnout.serving.decision.routes import Route
 from turnout.serving.errors import PriceUnknown
@@ -55,7 +57,7 @@ class PairPrices:
     def of(cls, pair: Pair, prices: PriceList | None = None) -> PairPrices:
         """Return the prices of a pair; from the packaged list unless another is given."""
         known = prices or load_prices()
-        return cls(_price(known, pair.weak), _price(known, pair.strong))
+        return cls(rung_price(rung_of(pair.weak), known), rung_price(rung_of(pair.strong), known))
 
     def expected_costs(
         self,
@@ -86,6 +88,35 @@ class PairPrices:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class LadderPrices:
+    """The latest prices of a ladder's rungs, the cheapest first; None where the list lacks the model."""
+
+    prices: tuple[Price | None, ...]
+
+    @classmethod
+    def of(cls, ladder: Sequence[Rung], prices: PriceList | None = None) -> LadderPrices:
+        """Return the prices of a ladder; from the packaged list unless another is given."""
+        known = prices or load_prices()
+        return cls(tuple(rung_price(rung, known) for rung in ladder))
+
+    def expected_usd(
+        self,
+        prompt_tokens: int,
+        output_tokens: int | None = None,
+        cached_tokens: int = 0,
+        previous: int | None = None,
+        *,
+        images: int = 0,
+    ) -> tuple[float | None, ...]:
+        """Return USD of one request at each rung; as `PairPrices.expected_costs`, `previous` being a rung's place."""
+        output = DEFAULT_OUTPUT_TOKENS if output_tokens is None else output_tokens
+        return tuple(
+            _usd(price, prompt_tokens, output, cached_tokens * (place == previous), images)
+            for place, price in enumerate(self.prices)
+        )
+
+
 def image_tokens(model: str) -> int:
     """Return what one picture counts as at a model."""
     return MINI_IMAGE_TOKENS if SNAPSHOT.sub("", model) == "gpt-4o-mini" else IMAGE_TOKENS
@@ -98,9 +129,10 @@ def _usd(price: Price | None, tokens: int, output: int, cached: int, images: int
     return price.cost_usd(prompt, output, min(cached, prompt))
 
 
-def _price(prices: PriceList, model: str) -> Price | None:
+def rung_price(rung: Rung, prices: PriceList) -> Price | None:
+    """Return the latest price of a rung, its effort counted; None, said once, where the list lacks its model."""
     try:
-        return prices.price(model)
+        return prices.price(rung.name if prices.has(rung.name) else rung.model)
     except PriceUnknown as error:
         _say_once(str(error))
         return None

@@ -127,6 +127,10 @@ class PriceList:
         kept = (price for price in shipped.prices if price.model not in own)
         return PriceList(tuple(sorted((*kept, *self.prices), key=lambda price: price.since)), own)
 
+    def has(self, model: str) -> bool:
+        """Whether a model, or one of its efforts such as `o3:high`, has entries under this very name."""
+        return model in self._by_model
+
     def price(self, model: str, on: date | None = None) -> Price:
         """Return the price of a model or of one of its dated snapshots; the latest one, or that of a day.
 

@@ -21,6 +21,7 @@ class Purpose(StrEnum):
     CANARY = "canary"
     SHADOW = "shadow"
     PAIR = "pair"
+    RUNG = "rung"
 
 
 _PERSONS = {purpose: purpose.encode() for purpose in Purpose}

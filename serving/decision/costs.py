@@ -7,6 +7,7 @@ the reply and for the rule that counts the cost of a switch.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -99,6 +100,12 @@ class LadderPrices:
         """Return the prices of a ladder; from the packaged list unless another is given."""
         known = prices or load_prices()
         return cls(tuple(rung_price(rung, known) for rung in ladder))
+
+    @property
+    def windows(self) -> tuple[float, ...]:
+        """Tokens of prompt and answer that each rung's model takes; infinite where the list doesn't say."""
+        found = (getattr(price, "context_window", None) for price in self.prices)
+        return tuple(math.inf if window is None else float(window) for window in found)
 
     def expected_usd(
         self,

@@ -51,7 +51,7 @@ class Decision:
         rung: name of the rung, `model` or `model:effort`.
         effort: its reasoning effort; empty for none.
         place: of the rung on the ladder, 0 for the cheapest.
-        is_top: whether it is the top, which all are compared with.
+        n_rungs: of the ladder; the last is the top, which all are compared with.
         p_rungs, t_rungs: of the rungs between, p of each and what it needs; empty for a pair.
         other: rung whose answer is wanted beside it; None for none, and for a pair.
     """
@@ -74,10 +74,15 @@ class Decision:
     rung: str = ""
     effort: str = ""
     place: int = 0
-    is_top: bool = False
+    n_rungs: int = 2
     p_rungs: tuple[float, ...] = ()
     t_rungs: tuple[float, ...] = ()
     other: Rung | None = None
+
+    @property
+    def is_top(self) -> bool:
+        """Whether it is the top."""
+        return self.place == self.n_rungs - 1
 
     @property
     def is_between(self) -> bool:
@@ -252,7 +257,7 @@ def settled(decision: Decision, pair: Pair, after: After, ladder: Sequence[Rung]
         rung=rung.name,
         effort=rung.effort,
         place=place,
-        is_top=place == len(rungs) - 1,
+        n_rungs=len(rungs),
         other=rungs[after.other] if after.other >= 0 else None,
         confidence=_confidence(decision.p_match, decision.p_rungs, place, after.reason),
         reason=after.reason,
@@ -288,7 +293,7 @@ def _decision(
         rung=rung.name,
         effort=rung.effort,
         place=place,
-        is_top=place == len(ladder) - 1,
+        n_rungs=len(ladder),
         p_rungs=bar.p_rungs,
         t_rungs=bar.t_rungs,
     )

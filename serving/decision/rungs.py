@@ -30,6 +30,44 @@ class Bar(msgspec.Struct, frozen=True, gc=False):
     t_rungs: tuple[float, ...] = ()
 
 
+class RungLook(msgspec.Struct, frozen=True, gc=False):
+    """What decided on one rung.
+
+    Attributes:
+        rung: which.
+        p: P(it is not worse than the top); None for the top, and where the model did not run.
+        threshold: what p has to reach; None likewise.
+        usd: expected cost; None where unknown.
+        is_offered: whether it may and can answer.
+    """
+
+    rung: Rung
+    p: float | None
+    threshold: float | None
+    usd: float | None
+    is_offered: bool
+
+
+def rung_looks(
+    ladder: Sequence[Rung],
+    p: Sequence[float],
+    thresholds: Sequence[float],
+    usd: Sequence[float | None],
+    offered: Offered | None = None,
+) -> list[RungLook]:
+    """Return what decided on each rung; `p` and `thresholds` are of those below the top, empty without a model."""
+    return [
+        RungLook(
+            rung,
+            p[place] if place < len(p) else None,
+            thresholds[place] if place < len(thresholds) else None,
+            usd[place],
+            offered is None or place in offered.places,
+        )
+        for place, rung in enumerate(ladder)
+    ]
+
+
 @lru_cache(maxsize=64)
 def rungs_of_pair(pair: Pair) -> tuple[Rung, Rung]:
     """Return a pair as a ladder."""
@@ -67,8 +105,8 @@ def rung_for(
 def ruled_place(ladder: Sequence[Rung], before: Before, offered: Offered | None = None) -> tuple[int, Reason | None]:
     """Return the place of the rung that a rule or a guard names, and why it is another than that.
 
-    Where that rung is not offered, the nearest above it answers that is, else the nearest below. A name that this ladder
-    has not is the top's.
+    Where that rung is not offered, the nearest above it answers that is, else the nearest below. A name that is not of
+    this ladder is the top's.
     """
     top = len(ladder) - 1
     wanted = top if before.route is Route.STRONG else 0

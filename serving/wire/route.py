@@ -22,7 +22,9 @@ from turnout.serving.router.prompt import (
 )
 
 if TYPE_CHECKING:
+    from turnout.serving.bundles.ladder import Rung
     from turnout.serving.decision.decision import Decision  # brings onnxruntime
+    from turnout.serving.decision.rungs import RungLook
     from turnout.serving.router.explain import Contribution
 
 SERVICE_NAME = "turnout.v1.RouterService"
@@ -56,6 +58,8 @@ class RouteCall:
         output_tokens: that the answer is expected to have; None where unknown.
         explain: whether the response says which parts of the prompt decided.
         can_check: whether the caller will have the weak model's answer checked when asked to.
+        per_rung: whether the response says p, threshold and cost of each rung.
+        previous_rung: name of the rung that the session's request before went to; empty where `previous` tells.
     """
 
     request_id: str
@@ -71,6 +75,8 @@ class RouteCall:
     output_tokens: int | None
     explain: bool
     can_check: bool = False
+    per_rung: bool = False
+    previous_rung: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +121,8 @@ def call_of(request: Any) -> RouteCall:
         output_tokens=request.expected_output_tokens if request.HasField("expected_output_tokens") else None,
         explain=request.explain,
         can_check=request.can_check,
+        per_rung=request.per_rung or request.explain,
+        previous_rung=request.previous_rung,
     )
 
 
@@ -142,11 +150,12 @@ def response(
     costs: ExpectedCosts,
     timings: Timings,
     contributions: Iterable[Contribution] = (),
+    looks: Iterable[RungLook] = (),
 ) -> Any:
-    """Return the `RouteResponse` of a decision."""
+    """Return the `RouteResponse` of a decision; `looks` are its rungs, where they were asked for."""
     return pb.RouteResponse(
         request_id=call.request_id,
-        tier=f"TIER_{decision.route.name}",
+        tier=pb.TIER_UNSPECIFIED if decision.is_between else f"TIER_{decision.route.name}",
         model=decision.model,
         p_match=decision.p_match,
         confidence=decision.confidence,
@@ -168,4 +177,29 @@ def response(
         pair_propensity=decision.pair_propensity,
         check_wanted=decision.is_tried,
         action=f"ACTION_{decision.action.name}",
+        rung=decision.rung,
+        effort=decision.effort,
+        p_rungs=rung_looks(looks),
+        other=None if decision.other is None else rung_message(decision.other),
     )
+
+
+def rung_message(rung: Rung, **more: Any) -> Any:
+    """Return the `Rung` of a rung of a ladder."""
+    return pb.Rung(name=rung.name, model=rung.model, effort=rung.effort, **more)
+
+
+def rung_looks(looks: Iterable[RungLook]) -> list[Any]:
+    """Return the `RungLook` of each rung."""
+    return [
+        pb.RungLook(
+            rung=one.rung.name,
+            model=one.rung.model,
+            effort=one.rung.effort,
+            p=one.p,
+            threshold=one.threshold,
+            cost_usd=one.usd,
+            is_offered=one.is_offered,
+        )
+        for one in looks
+    ]

@@ -88,22 +88,19 @@ def climbed(climb: Climb, chosen: int, reason: Reason, others: tuple[int, ...], 
         return _after(chosen, reason, exploration=state)
     taken = _drawn(Purpose.EXPLORATION, draws, others, rates.other)
     place = chosen if taken is None else taken
-    second: int | None = climb.top
-    if place == climb.top:
-        second = _drawn(Purpose.RUNG, draws, below, 1.0)
-    wants_both = second is not None and rates.both > 0.0 and draw(Purpose.PAIR, draws.salt, draws.key) < rates.both
+    second = _drawn(Purpose.PAIR, draws, below if place == climb.top else (climb.top,), rates.both)
     shares = {one: rates.other / len(others) for one in others} | {chosen: 1.0 - rates.other}
-    lower = second if place == climb.top else place
-    pair = rates.both * (shares.get(lower or 0, 0.0) + shares.get(climb.top, 0.0) / len(below)) if below else 0.0
+    lower = (below[0] if second is None else second) if place == climb.top else place
+    pair = rates.both and rates.both * (shares.get(lower, 0.0) + shares.get(climb.top, 0.0) / len(below))
     return _after(
         place,
         reason if taken is None else Reason.EXPLORATION,
         route_propensity=shares[place],
-        wants_both=wants_both,
+        wants_both=second is not None,
         pair_propensity=pair,
         exploration=state,
-        extra_usd=_extra_usd(climb, chosen, place, second if wants_both else None),
-        other=-1 if second is None or not wants_both else second,
+        extra_usd=_extra_usd(climb, chosen, place, second),
+        other=-1 if second is None else second,
     )
 
 
@@ -123,7 +120,7 @@ def _drawn(purpose: Purpose, draws: Draws, places: tuple[int, ...], share: float
 def _expected_usd(
     climb: Climb, chosen: int, others: tuple[int, ...], below: tuple[int, ...], rates: Rates
 ) -> float | None:
-    """Return what exploring a request adds in expectation, as `exploring.expected_usd`; None where a price is unknown."""
+    """Return what exploring a request adds in expectation, as `exploring.expected_usd`; None without a price."""
     seconds = [climb.usd[place] for place in (below if chosen == climb.top else (climb.top,))]
     moved = [climb.usd[place] for place in others]
     own = climb.usd[chosen]

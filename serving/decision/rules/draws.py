@@ -21,7 +21,6 @@ class Purpose(StrEnum):
     CANARY = "canary"
     SHADOW = "shadow"
     PAIR = "pair"
-    RUNG = "rung"
 
 
 _PERSONS = {purpose: purpose.encode() for purpose in Purpose}

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from turnout.serving.bundles.bundle import Manifest
-from turnout.serving.decision.routes import Route
 from turnout.serving.decision.rules.offering import is_named
 from turnout.serving.decision.rules.reading import read_rules
 from turnout.serving.decision.rules.rules import Rules
@@ -60,8 +59,8 @@ def _rung_problems(here: str, rule: RuleSpec, manifests: Sequence[Manifest]) -> 
         rungs = [(rung.name, rung.model) for rung in manifest.ladder]
         names = ", ".join(name for name, _ in rungs)
         whose = f"of bundle {manifest.bundle_id} ({names})"
-        if rule.route is not None and rule.route not in (*Route, *(name for name, _ in rungs)):
-            yield f"{here}.route ({rule.name!r}): expected strong, weak or a rung {whose}, got {rule.route!r}"
+        if rule.rung is not None and rule.rung not in (name for name, _ in rungs):
+            yield f"{here}.rung ({rule.name!r}): expected a rung {whose}, got {rule.rung!r}"
         for pattern in rule.allow or ():
             if not any(is_named(rung, pattern) for rung in rungs):
                 yield f"{here}.allow ({rule.name!r}): expected rungs {whose}, got {pattern!r}"

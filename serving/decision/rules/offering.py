@@ -59,6 +59,7 @@ class Limits(msgspec.Struct, frozen=True):
         longest: of each rung, tokens of prompt and answer that it takes.
         lacking: of each rung, keys of `NEEDS` that it can't.
         scripts: of each rung, those that it reads; None for all.
+        is_plain: whether length is all that can rule a rung out.
     """
 
     names: tuple[tuple[str, str], ...]
@@ -66,6 +67,7 @@ class Limits(msgspec.Struct, frozen=True):
     longest: tuple[float, ...]
     lacking: tuple[tuple[str, ...], ...]
     scripts: tuple[frozenset[str] | None, ...]
+    is_plain: bool
 
     @classmethod
     def of(cls, names: Sequence[tuple[str, str]], windows: Sequence[float], models: Mapping[str, ModelSpec]) -> Limits:
@@ -78,21 +80,15 @@ class Limits(msgspec.Struct, frozen=True):
         """
         specs = [models.get(name) or models.get(model) or NO_LIMITS for name, model in names]
         longest = tuple(map(_longest, specs, windows))
-        return cls(
-            tuple(names),
-            min(longest),
-            longest,
-            tuple(tuple(key for key in NEEDS if not getattr(spec, key)) for spec in specs),
-            tuple(None if spec.scripts is None else frozenset(map(str.casefold, spec.scripts)) for spec in specs),
-        )
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether length is all that can rule a rung out."""
-        return not any(self.lacking) and all(script is None for script in self.scripts)
+        lacking = tuple(tuple(key for key in NEEDS if not getattr(spec, key)) for spec in specs)
+        scripts = tuple(None if spec.scripts is None else frozenset(map(str.casefold, spec.scripts)) for spec in specs)
+        is_plain = not any(lacking) and all(script is None for script in scripts)
+        return cls(tuple(names), min(longest), longest, lacking, scripts, is_plain)
 
     def offered(self, asking: Asking) -> Offered | None:
         """Return the rungs that are offered; None for all of them."""
+        if self.is_plain and asking.tokens <= self.least_tokens and not asking.allow:
+            return None
         refused = {
             place: reason for place in range(len(self.names)) if (reason := self._refusal(place, asking)) is not None
         }

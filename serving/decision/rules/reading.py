@@ -130,8 +130,11 @@ def _contradictions_of(rule: RuleSpec, here: str) -> Iterator[str]:
         "both": rule.both is not None,
         "allow": rule.allow is not None,
     }
-    if rule.route is not None and (idle := [key for key, is_set in decided.items() if is_set]):
+    if rule.route is not None and rule.rung is not None:
+        yield f"{here} ({rule.name!r}): expected a route or a rung, got both"
+    named = "route" if rule.route is not None else "rung"
+    if (rule.route or rule.rung) and (idle := [key for key, is_set in decided.items() if is_set]):
         yield (
-            f"{here} ({rule.name!r}): expected no {idle[0]} beside route, which decides without the model; "
+            f"{here} ({rule.name!r}): expected no {idle[0]} beside {named}, which decides without the model; "
             f"drop one of the two"
         )

@@ -223,7 +223,7 @@ class Rules:
     def _after_climb(
         self, facts: Facts, climb: Climb, reason: Reason, rates: Rates, budget: ExplorationBudget | None
     ) -> After:
-        """Do as `after` for the rungs of a ladder: a session holds what it would not go down to, draws move the rest."""
+        """Do as `after` for the rungs of a ladder: a session holds what it won't go down to, draws move the rest."""
         chosen, spec = climb.place, self.spec
         draws = Draws(spec.salt, facts.draw_key, spec.exploration.max_usd_per_hour, budget)
         if reason is Reason.OUT_OF_DISTRIBUTION and chosen == climb.top:
@@ -286,12 +286,12 @@ def _is_same_bundle(wanted: str, named: str) -> bool:
 
 
 def _compiled(rule: RuleSpec, spec: RulesSpec) -> _Compiled:
-    is_tier = rule.route in (*Route, None)
+    route = rule.route if rule.rung is None else Route.STRONG
     before = Before(
-        route=Route.STRONG if not is_tier else None if rule.route is None else Route(rule.route),
-        rung="" if is_tier else rule.route or "",
+        route=route,
+        rung=rule.rung or "",
         allow=rule.allow or (),
-        reason=None if rule.route is None else Reason.RULE,
+        reason=None if route is None else Reason.RULE,
         rule=rule.name,
         policy="" if rule.threshold is not None else rule.policy or spec.policy or "",
         threshold=rule.threshold,

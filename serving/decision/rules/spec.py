@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from turnout.serving.decision.routes import MAX_ESTIMATED_TOKENS
+from turnout.serving.decision.routes import MAX_ESTIMATED_TOKENS, Route
 
 MAX_EXPLORATION = 0.5
 """At a half the tier says nothing of the policy any more; beyond it exploration would be the policy."""
@@ -29,7 +29,8 @@ class RuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     Attributes:
         name: told in the reply; no two rules share it.
         tasks, tenants: shell patterns (`legal*`), case-sensitive; one of each must fit. None fits any.
-        route: `weak`, `strong` or the name of a rung: sends them there without asking the model.
+        route: sends them there without asking the model.
+        rung: likewise, the name of a rung; at most one of the two.
         allow: shell patterns over rungs, by name (`o3:high`) or by model whatever the effort; only those are offered.
         rollout_percent: share of sessions that the model may decide on; the others go strong.
         policy, threshold: what the model's p_match is held against; at most one of them.
@@ -41,7 +42,8 @@ class RuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     name: Name
     tasks: Globs | None = None
     tenants: Globs | None = None
-    route: Name | None = None
+    route: Route | None = None
+    rung: Name | None = None
     allow: Globs | None = None
     rollout_percent: Percent = 100.0
     policy: Name | None = None
@@ -184,7 +186,8 @@ EXPECTED = {
     "rules.name": "text of 1 to 200 characters",
     "rules.tasks": "a list of one or more patterns, such as ['legal*'], or no such key for any task",
     "rules.tenants": "a list of one or more patterns, such as ['acme'], or no such key for any tenant",
-    "rules.route": "'strong', 'weak' or the name of a rung",
+    "rules.route": "'strong' or 'weak'",
+    "rules.rung": "the name of a rung, such as 'o3:high'",
     "rules.allow": "a list of one or more rungs, such as ['gpt-4o-mini', 'o3:high'], or no such key for all",
     "rules.rollout_percent": "a number from 0 to 100",
     "rules.policy": "the name of a policy, such as 'max_worse=0.01'",

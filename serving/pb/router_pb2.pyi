@@ -264,7 +264,7 @@ class CheckRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[RouteRequest, _Mapping]] = ..., request_id: _Optional[str] = ..., answer: _Optional[_Union[WeakAnswer, _Mapping]] = ..., signals: _Optional[_Union[AnswerSignals, _Mapping]] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., latency_ms: _Optional[float] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class CheckResponse(_message.Message):
-    __slots__ = ("request_id", "verdict", "model", "p_match", "confidence", "threshold", "policy", "reason", "head", "bundle", "timings", "verdict_propensity", "accept_cost_usd", "escalate_cost_usd", "rule", "signals_used", "signals_ignored", "rung", "effort", "p_rungs")
+    __slots__ = ("request_id", "verdict", "model", "p_match", "confidence", "threshold", "policy", "reason", "head", "bundle", "timings", "verdict_propensity", "accept_cost_usd", "escalate_cost_usd", "rule", "signals_used", "signals_ignored", "rung", "effort", "p_rungs", "tier")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -285,6 +285,7 @@ class CheckResponse(_message.Message):
     RUNG_FIELD_NUMBER: _ClassVar[int]
     EFFORT_FIELD_NUMBER: _ClassVar[int]
     P_RUNGS_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     verdict: Verdict
     model: str
@@ -305,7 +306,8 @@ class CheckResponse(_message.Message):
     rung: str
     effort: str
     p_rungs: _containers.RepeatedCompositeFieldContainer[RungLook]
-    def __init__(self, request_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., head: _Optional[_Union[CheckHead, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., verdict_propensity: _Optional[float] = ..., accept_cost_usd: _Optional[float] = ..., escalate_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., signals_used: _Optional[_Iterable[str]] = ..., signals_ignored: _Optional[_Iterable[str]] = ..., rung: _Optional[str] = ..., effort: _Optional[str] = ..., p_rungs: _Optional[_Iterable[_Union[RungLook, _Mapping]]] = ...) -> None: ...
+    tier: Tier
+    def __init__(self, request_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., head: _Optional[_Union[CheckHead, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., verdict_propensity: _Optional[float] = ..., accept_cost_usd: _Optional[float] = ..., escalate_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., signals_used: _Optional[_Iterable[str]] = ..., signals_ignored: _Optional[_Iterable[str]] = ..., rung: _Optional[str] = ..., effort: _Optional[str] = ..., p_rungs: _Optional[_Iterable[_Union[RungLook, _Mapping]]] = ..., tier: _Optional[_Union[Tier, str]] = ...) -> None: ...
 
 class CheckBatchRequest(_message.Message):
     __slots__ = ("requests",)

@@ -196,7 +196,7 @@ class Answering:
         after = self._after(rules, asked, chosen, predicted, costs, ladder.climb(served, asked, chosen))
         decision = settled(chosen, manifest.pair, after, served.ladder)
         # Of a tried request only what was escalated or accepted gets an outcome: no fair sample of the first look.
-        if self._drift is not None and (decision.wants_both or not decision.is_tried):
+        if self._drift is not None and not decision.is_between and (decision.wants_both or not decision.is_tried):
             pledge = pledge_of(self._promises, asked, served, chosen, after, predicted.prediction, rules.least_both)
             self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction, pledge)
         if decision.is_tried:

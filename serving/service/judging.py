@@ -16,7 +16,7 @@ from turnout.serving.decision.judging import (
     look_again,
     verdict_of,
 )
-from turnout.serving.decision.routes import Reason, Verdict
+from turnout.serving.decision.routes import Reason, Route, Verdict
 from turnout.serving.decision.rules.offering import Offered
 from turnout.serving.decision.rungs import RungLook, ruled_place, rung_looks
 from turnout.serving.router.checker import Checked, CheckHead
@@ -93,7 +93,8 @@ class Judging:
     ) -> Judgement:
         """Return the judgement of a verdict; `escalation` says where the request goes, None for an accepted answer."""
         found = escalation or Escalation(0)
-        rung = self.served.ladder[found.place if verdict is Verdict.ESCALATE else 0]
+        place = found.place if verdict is Verdict.ESCALATE else 0
+        rung = self.served.ladder[place]
         is_vouched = checked is not None and checked.head is not CheckHead.NONE
         accept_usd, escalate_usd = self._costs(found.place if verdict is Verdict.ESCALATE else -1)
         ignored = (*self.call.ignored, *(() if checked is None else checked.signals_ignored))
@@ -112,6 +113,7 @@ class Judging:
             ignored=tuple(dict.fromkeys(ignored)),
             rung=rung.name,
             effort=rung.effort,
+            tier=Route.WEAK if place == 0 else Route.STRONG if place == len(self.served.ladder) - 1 else None,
             looks=self._looks(escalation) if self.asked.call.per_rung and escalation is not None else (),
         )
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
-from turnout.serving.decision.routes import Reason, Verdict
+from turnout.serving.decision.routes import Reason, Route, Verdict
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.answer import Answer, Signals
@@ -62,6 +62,7 @@ class Judgement:
         rung: name of the rung of `model`.
         effort: its reasoning effort; empty for none.
         looks: of each rung, where they were asked for.
+        tier: of `model`; None for a rung between.
     """
 
     verdict: Verdict
@@ -79,6 +80,7 @@ class Judgement:
     rung: str = ""
     effort: str = ""
     looks: tuple[RungLook, ...] = ()
+    tier: Route | None = None
 
     @property
     def confidence(self) -> float | None:
@@ -144,6 +146,7 @@ def check_response(request_id: str, judged: Judgement, bundle_id: str, timings: 
         rung=judged.rung,
         effort=judged.effort,
         p_rungs=rung_looks(judged.looks),
+        tier=pb.TIER_UNSPECIFIED if judged.tier is None else f"TIER_{judged.tier.name}",
     )
 
 

@@ -75,6 +75,7 @@ def outcome_request(request_id: str, fields: OutcomeFields) -> Any:
     """
     values: dict[str, Any] = dict(fields)
     tier = values.pop("tier", "")
+    tier = "" if tier == "between" else tier  # which `model` and `rung` tell
     if tier not in _TIERS.values():
         raise InvalidRequest("tier: expected weak or strong")
     values |= {name: clean_text(values[name]) for name in _TEXTS if name in values}

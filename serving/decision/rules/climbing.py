@@ -133,7 +133,11 @@ def _expected_usd(
 
 
 def _extra_usd(climb: Climb, chosen: int, place: int, second: int | None) -> float | None:
-    if second is not None:
-        return climb.usd[second]
-    own, taken = climb.usd[chosen], climb.usd[place]
-    return None if own is None or taken is None else taken - own
+    """Return what the answers that are obtained cost above that of the rung chosen; None where a price is unknown."""
+    obtained = {place, place if second is None else second}
+    parts = [climb.usd[one] for one in obtained - {chosen}]
+    if chosen not in obtained:
+        own = climb.usd[chosen]
+        parts.append(None if own is None else -own)
+    known = [usd for usd in parts if usd is not None]
+    return sum(known) if len(known) == len(parts) else None

@@ -1,4 +1,4 @@
-"""A ladder is trained, published and read again; its heads say the same in graph and Python, and a pair is as before."""
+"""A ladder is trained, published and read again: graph and Python say the same, and a pair is as it was before."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_the_served_heads_say_what_the_python_path_says(run: LadderRun, encoder:
     shifted = dataclasses.replace(
         fit, calibrators=tuple(dataclasses.replace(line, intercept=line.intercept + 0.1) for line in fit.calibrators)
     )
-    with pytest.raises(DataRefused, match="rungs.onnx"):
+    with pytest.raises(DataRefused, match=RUNGS):
         check_rungs(graph, shifted, run.bundle.model.featurize, prompts, table.take(np.arange(100)))
 
 

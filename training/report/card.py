@@ -253,11 +253,11 @@ def _ladder(manifest: Manifest, evaluation: Evaluation) -> str:
     )
     return f"""
 ## Ladder
-The figures above are of the two ends, {names[0]} and {names[-1]}; slices count what {names[0]} answers. Policies are solved
-over all rungs: what {names[0]} does not get goes to the first rung between whose own p reaches the policy's, else to
-{names[-1]}. Worse is worse than {names[-1]}. Of each rung alone, and of the policies, worse, quality and cost are of the
-{ladder.n} rows in {ladder.n_groups} groups that hold an outcome of every rung; costs where all to {names[-1]} is 1, at the
-prices of that day.
+The figures above are of the two ends, {names[0]} and {names[-1]}; slices count what {names[0]} answers. Policies are
+solved over all rungs: what {names[0]} does not get goes to the first rung between whose own p reaches the policy's,
+else to {names[-1]}. Worse is worse than {names[-1]}. Worse, quality and cost are of the {ladder.n} rows in
+{ladder.n_groups} groups that hold an outcome of every rung; costs where all to {names[-1]} is 1, at the prices of that
+day.
 
 | rung | rows | not worse | AUROC | within source | ECE | worse alone | quality alone | cost alone |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |

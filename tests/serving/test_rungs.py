@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,6 +14,7 @@ from hypothesis import strategies as st
 from turnout.serving.bundles.bundle import Pair
 from turnout.serving.bundles.ladder import rung_of
 from turnout.serving.decision.costs import ExpectedCosts, LadderPrices, PairPrices
+from turnout.serving.decision.prices import OWN_LIST
 from turnout.serving.decision.routes import Reason, Route
 from turnout.serving.decision.rules.climbing import Climb
 from turnout.serving.decision.rules.exploring import After
@@ -221,6 +223,21 @@ def test_a_session_does_not_go_down_to_what_would_cost_as_much():
     assert rules.after(facts, Before(), Route.STRONG, 0.1, costs, climb=cheap).place == 1
     stays = rules.after(facts, Before(), Route.STRONG, 0.1, costs, climb=msgspec.structs.replace(cheap, usd=warm))
     assert (stays.place, stays.reason) == (2, Reason.SESSION)
+
+
+def test_thinking_is_billed_by_effort(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    own = tmp_path / "prices.toml"
+    own.write_text(
+        '[[prices]]\nmodel = "o3"\nsince = 2025-06-10\ninput = 2\noutput = 8\n'
+        "reasoning_tokens = 300\neffort = { low = 0.5, high = 3 }\ncontext_window = 200000\n"
+    )
+    monkeypatch.setenv(OWN_LIST, str(own))
+    prices = LadderPrices.of(FOUR)
+    usd = prices.expected_usd(1000, 100)
+    assert usd[2:] == pytest.approx(((1000 * 2 + 200 * 8) / 1e6, (1000 * 2 + 1200 * 8) / 1e6))
+    assert prices.windows[2:] == (200_000, 200_000)
+    costs = PairPrices.of(Pair(strong="o3:high", weak="gpt-4o-mini")).expected_costs(1000, 100)
+    assert (costs.weak_usd, costs.strong_usd) == (usd[0], usd[3])
 
 
 def test_a_pair_is_the_ladder_of_two():

@@ -5,9 +5,9 @@ Guards come before the model: they need no probability, and the strong model is 
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+import msgspec
 
 from turnout.serving.bundles.bundle import NEVER, Bundle, CheckedPolicy, Pair, Policy
 from turnout.serving.bundles.ladder import Rung
@@ -24,8 +24,7 @@ from turnout.serving.router.prompt import Prompt
 NO_RULES = Rules()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """One routing decision.
 
     Attributes:
@@ -161,7 +160,7 @@ def is_strange(bundle: Bundle, facts: Facts, before: Before) -> bool:
 
 def as_stranger(prediction: Prediction) -> Prediction:
     """Return what the model said, of a request that is out of distribution by its name."""
-    return dataclasses.replace(prediction, is_out_of_distribution=True)
+    return msgspec.structs.replace(prediction, is_out_of_distribution=True)
 
 
 def exit_thresholds(policy: Policy, checked: CheckedPolicy | None) -> tuple[float, float | None]:
@@ -240,7 +239,7 @@ def model_decision(
         return decision
     threshold = checked.t_strong if action is Action.STRONG else checked.t_weak
     is_tried = action is Action.TRY and place == 0
-    return dataclasses.replace(decision, threshold=threshold, is_tried=is_tried, over_three=True)
+    return msgspec.structs.replace(decision, threshold=threshold, is_tried=is_tried, over_three=True)
 
 
 def settled(decision: Decision, pair: Pair, after: After, ladder: Sequence[Rung] | None = None) -> Decision:
@@ -250,7 +249,7 @@ def settled(decision: Decision, pair: Pair, after: After, ladder: Sequence[Rung]
     rungs = rungs_of_pair(pair) if ladder is None else ladder
     place = after.place if after.place >= 0 else (0 if after.route is Route.WEAK else len(rungs) - 1)
     rung = rungs[place]
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         decision,
         route=after.route,
         model=rung.model,

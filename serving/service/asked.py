@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from turnout.serving.bundles.bundle import CheckedPolicy, Policy
 from turnout.serving.decision.costs import DEFAULT_OUTPUT_TOKENS
@@ -14,8 +14,7 @@ from turnout.serving.service.lineup import Served
 from turnout.serving.wire.route import RouteCall
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """A request on its way to the model.
 
     Attributes:
@@ -43,10 +42,13 @@ class Asked:
 
     def offered(self, served: Served, rules: Rules) -> Offered | None:
         """Return the rungs that may and can answer; None for all of a bundle's."""
-        prompt, call = self.call.prompt, self.call
-        output = DEFAULT_OUTPUT_TOKENS if call.output_tokens is None else call.output_tokens
-        tokens = estimated_tokens(prompt.text) + prompt.tokens_beside + output
-        return rules.limits(served.names, served.windows).offered(Asking(prompt, tokens, self.before.allow))
+        prompt, output = self.call.prompt, self.call.output_tokens
+        tokens = estimated_tokens(prompt.text) + prompt.tokens_beside
+        tokens += DEFAULT_OUTPUT_TOKENS if output is None else output
+        limits, allow = rules.limits(served.names, served.windows), self.before.allow
+        if limits.is_plain and tokens <= limits.least_tokens and not allow:
+            return None
+        return limits.offered(Asking(prompt, tokens, allow))
 
     def previous_place(self, served: Served) -> int | None:
         """Return the place of the rung that the session's request before went to; None for none."""

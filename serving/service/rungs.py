@@ -6,7 +6,6 @@ reply ask. Of a pair to which both models are offered next to nothing is made.
 
 from __future__ import annotations
 
-import dataclasses
 import time
 
 import msgspec
@@ -18,6 +17,7 @@ from turnout.serving.decision.rules.climbing import Climb
 from turnout.serving.decision.rules.offering import Offered
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.decision.rungs import RungLook, rung_looks
+from turnout.serving.router.model import Prediction
 from turnout.serving.router.prompt import Prompt
 from turnout.serving.service.asked import Asked
 from turnout.serving.service.lineup import Served
@@ -73,5 +73,6 @@ def with_rungs(bundle: Bundle, predicted: Predicted, prompt: Prompt) -> Predicte
     if bundle.rung_heads is None:
         return predicted
     features = bundle.model.featurize(prompt) if predicted.features is None else predicted.features
-    prediction = dataclasses.replace(predicted.prediction, p_rungs=bundle.rung_heads.p_rungs(features))
-    return dataclasses.replace(predicted, prediction=prediction, ended_ns=time.perf_counter_ns())
+    said = predicted.prediction
+    prediction = Prediction(said.p_match, said.stage, said.is_out_of_distribution, bundle.rung_heads.p_rungs(features))
+    return msgspec.structs.replace(predicted, prediction=prediction, ended_ns=time.perf_counter_ns())

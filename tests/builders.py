@@ -24,9 +24,12 @@ from turnout.serving.bundles.bundle import (
     GOLDEN,
     GOLDEN_THRESHOLD,
     GRAPH,
+    LADDER_FORMAT_VERSION,
     MANIFEST,
     MANIFEST_DIGEST,
+    RUNGS,
     TOKENIZER,
+    CheckedPolicy,
     Encoder,
     FileDigest,
     Golden,
@@ -35,10 +38,13 @@ from turnout.serving.bundles.bundle import (
     Policy,
     Training,
 )
+from turnout.serving.bundles.ladder import rung_of
 from turnout.serving.bundles.registry import CURRENT
+from turnout.serving.bundles.risk_path import RiskPath
 from turnout.serving.router.features import SCHEMA_VERSION, STRUCTURAL
 from turnout.serving.router.model import RouterModel
 from turnout.serving.router.prompt import prompt_from_text
+from turnout.serving.router.rungs import RungHeads
 
 MAX_TOKENS = 128
 EXIT_BAND = 0.1
@@ -72,6 +78,104 @@ def tiny_bundle(
     (folder / GOLDEN).write_bytes(_golden(RouterModel(graph, tokenizer, MAX_TOKENS)))
     write_manifest(folder, msgspec.structs.replace(tiny_manifest(folder), name=name, version=version))
     return folder
+
+
+LADDER_NAMES = ("gpt-4o-mini", "gpt-4o", "o3:high")
+
+
+def tiny_ladder(folder: Path, *names: str, plus_is_unfamiliar: bool = False) -> Path:
+    """Write a ladder of the names, the cheapest first, that `load_bundle` accepts; return the folder.
+
+    A rung's p falls with the length of the prompt as p_match does, and each rung's is above that of the one below: with
+    the default policy "Hello there" goes to the first, some ten words to the second, a page to the top.
+    """
+    names = names or LADDER_NAMES
+    tiny_bundle(folder, plus_is_unfamiliar=plus_is_unfamiliar)
+    between = len(names) - 2
+    (folder / RUNGS).write_bytes(tiny_rungs(between))
+    model = RouterModel((folder / GRAPH).read_bytes(), (folder / TOKENIZER).read_bytes(), MAX_TOKENS)
+    (folder / GOLDEN).write_bytes(_golden(model, RungHeads(tiny_rungs(between))))
+    manifest = tiny_manifest(folder)
+    files = {name: digest_of(folder / name) for name in (*manifest.files, RUNGS)}
+    path = RiskPath(
+        (0.99, 0.75, 0.5, 0.25),
+        (0, 5, 40, 200),
+        (0.1, 0.5, 0.7, 0.9),
+        (0.0, 0.005, 0.04, 0.2),
+        1000,
+        0.07,
+        0.1,
+        tuple((one,) * between for one in (0.99, 0.8, 0.6, 0.3)),
+    )
+    ladder = msgspec.structs.replace(
+        manifest,
+        name="ladder",
+        format_version=LADDER_FORMAT_VERSION,
+        pair=Pair(strong=names[-1], weak=names[0]),
+        rungs=[rung_of(name) for name in names],
+        policies=[_over_rungs(policy, between) for policy in manifest.policies],
+        risk=path,
+        files=files,
+    )
+    write_manifest(folder, ladder)
+    return folder
+
+
+def _over_rungs(policy: Policy, between: int) -> Policy:
+    t_rungs = (policy.threshold + 0.05,) * between
+    checked = CheckedPolicy(
+        t_strong=0.3,
+        t_weak=0.9,
+        t_accept=0.5,
+        is_met=True,
+        share_weak=0.2,
+        share_tried=0.6,
+        share_escalated=0.2,
+        share_answered_weak=0.6,
+        quality_kept=0.99,
+        share_worse=policy.target / 2,
+        share_worse_bound=policy.target,
+        delta=0.1,
+        cost_ratio=0.4,
+        t_rungs=t_rungs,
+    )
+    return msgspec.structs.replace(policy, t_rungs=t_rungs, checked=checked)
+
+
+def tiny_rungs(between: int) -> bytes:
+    """Return the bytes of `rungs.onnx`: each p a sigmoid of a line in log tokens, higher by one a rung."""
+    weights = np.zeros((len(STRUCTURAL), between), np.float32)
+    weights[_index("log_tokens")] = -0.8
+    node = helper.make_node
+    nodes = [
+        node("MatMul", ["structural", "weights"], ["lines"]),
+        node("ReduceSum", ["counts"], ["total"], keepdims=1),
+        node("Size", ["buckets"], ["distinct_long"]),
+        node("Cast", ["distinct_long"], ["distinct"], to=TensorProto.FLOAT),
+        node("Add", ["total", "distinct"], ["volume"]),
+        node("Mul", ["volume", "small"], ["volume_part"]),
+        node("Sum", ["lines", "volume_part", "bias"], ["logits"]),
+        node("Sigmoid", ["logits"], ["p_rungs"]),
+    ]
+    constants = {
+        "weights": weights,
+        "small": np.float32(-0.002),
+        "bias": np.arange(1, between + 1, dtype=np.float32) + np.float32(BIAS),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "tiny_rungs",
+        [
+            _value("buckets", TensorProto.INT64, ["k"]),
+            _value("counts", TensorProto.FLOAT, ["k"]),
+            _value("structural", TensorProto.FLOAT, [len(STRUCTURAL)]),
+        ],
+        [_value("p_rungs", TensorProto.FLOAT, [between])],
+        [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    checker.check_model(model, full_check=True)
+    return model.SerializeToString()
 
 
 def point_to(entry: Path, version: str) -> None:
@@ -239,12 +343,14 @@ def _work_nodes() -> list:
     ]
 
 
-def _golden(model: RouterModel) -> bytes:
+def _golden(model: RouterModel, rungs: RungHeads | None = None) -> bytes:
     lines = []
     for text in GOLDEN_PROMPTS:
         prompt = prompt_from_text(text)
         fast, full = (model.predict(prompt, GOLDEN_THRESHOLD, early_exit=early) for early in (True, False))
         golden = Golden(text, fast.p_match, full.p_match, fast.is_out_of_distribution)
+        if rungs is not None:
+            golden = msgspec.structs.replace(golden, p_rungs=rungs.p_rungs(model.featurize(prompt)))
         lines.append(msgspec.json.encode(golden))
     return b"\n".join(lines) + b"\n"
 

@@ -15,7 +15,7 @@ import prometheus_client.values  # noqa: F401  # first imported while a test ser
 import pytest
 from hypothesis import settings
 
-from tests.builders import tiny_bundle
+from tests.builders import tiny_bundle, tiny_ladder
 from tests.running import ServerProcess, server_process
 from tests.training.runs import TrainingRun, fewer_bootstraps, light_run, run_training
 from turnout.serving.bundles.bundle import Bundle, load_bundle
@@ -80,6 +80,12 @@ def bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def bundle(bundle_folder: Path) -> Bundle:
     return load_bundle(bundle_folder)
+
+
+@pytest.fixture(scope="session")
+def ladder_bundle_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a ladder of gpt-4o-mini, gpt-4o and o3:high; a plus sign is out of distribution; not to be written to."""
+    return tiny_ladder(tmp_path_factory.mktemp("bundles") / "ladder", plus_is_unfamiliar=True)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from msgspec import UNSET
 from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline, read_tasks, unseen_in
 from turnout.serving.bundles.ladder import Rung, rung_of
 from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
-from turnout.serving.bundles.risk_path import RiskPath, level_of
+from turnout.serving.bundles.risk_path import QUALITY, RiskPath, level_of
 from turnout.serving.bundles.second_look import CHECK_TOLERANCE, GoldenCheck, SecondLook
 from turnout.serving.bundles.signing import is_signed_by, signature_of
 from turnout.serving.bundles.verdict import GateVerdict
@@ -194,6 +194,8 @@ class Manifest(msgspec.Struct, frozen=True):
     def policy(self, name: str) -> Policy:
         """Return the policy of that name, the default one for the empty name; any `max_worse` level is solved.
 
+        `quality=0.98` is another name of `max_worse=0.02`, and what is returned has the latter.
+
         Raises:
             UnknownName: the bundle has no such policy; the message lists those it has.
         """
@@ -202,10 +204,12 @@ class Manifest(msgspec.Struct, frozen=True):
             if policy.name == wanted:
                 return policy
         level = level_of(wanted)
+        if level is not None and wanted.startswith(QUALITY):
+            return self.policy(f"max_worse={level:g}")
         if self.risk is not None and level is not None:
             return level_policy(self.risk, level)
         known = ", ".join(policy.name for policy in self.policies)
-        anything = "" if self.risk is None else ", and max_worse at any multiple of 0.0005 up to 0.5"
+        anything = "" if self.risk is None else ", and max_worse at any multiple of 0.0005 up to 0.5, or quality"
         raise UnknownName(f"unknown policy; bundle {self.bundle_id} has: {known}{anything}")
 
 

@@ -15,6 +15,9 @@ LEVEL_STEP = 0.0005
 """Levels are multiples of this: a policy's name is a label of metrics, and there are 1,000 of them so."""
 LARGEST_LEVEL = 0.5
 
+QUALITY = "quality"
+"""`quality=0.98` is `max_worse=0.02`: at least so much of the answers is no worse than the strong model's."""
+
 
 class RiskPath(msgspec.Struct, frozen=True):
     """Counts over independent rows, one a group, that no fit behind their answer has seen.
@@ -46,14 +49,19 @@ class RiskPath(msgspec.Struct, frozen=True):
 
 
 def level_of(name: str) -> float | None:
-    """Return the level that `max_worse=LEVEL` names; None for any other name and for a level that is not solved."""
+    """Return the level that `max_worse=LEVEL` names, or `quality=1 - LEVEL`: so much is no worse than the top's answer.
+
+    None for any other name and for a level that is not solved.
+    """
     kind, equals, number = name.partition("=")
-    if kind != "max_worse" or not equals or len(number) > 8:
+    if kind not in ("max_worse", QUALITY) or not equals or len(number) > 8:
         return None
     try:
         level = float(number)
     except ValueError:
         return None
+    if kind == QUALITY:
+        level = round(1.0 - level, 6)  # 0.02 of 0.98, not 0.020000000000000018
     if not LEVEL_STEP <= level <= LARGEST_LEVEL:  # NaN is neither
         return None
     return level if abs(level / LEVEL_STEP - round(level / LEVEL_STEP)) < 1e-6 else None

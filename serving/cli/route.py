@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -15,11 +16,13 @@ from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.cli.options import AsJson, ChampionOr
 from turnout.serving.decision.decision import Decision, decide, threshold_policy
 from turnout.serving.decision.routes import Reason
+from turnout.serving.decision.rungs import RungLook, rung_looks
 from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_OK
 from turnout.serving.router.prompt import prompt_from_text
 
 if TYPE_CHECKING:
     from turnout.serving.client import Routed, Router
+    from turnout.serving.wire.asking import RungAsked
 
 ONE_SHOT_TIMEOUT_S = 2.0
 """A one-off command also pays for connecting; a gateway keeps the client's 0.1 s."""
@@ -61,8 +64,7 @@ def route(
 
 def decision_line(decision: Decision | Routed) -> str:
     """Return a decision as one line: `gpt-4o-mini (weak)  p_match 0.943 >= 0.910  policy ...  MODEL FAST`."""
-    tier = decision.route if isinstance(decision, Decision) else decision.tier
-    parts = [f"{decision.model} ({tier})"]
+    parts = [f"{decision.rung or decision.model} ({tier_of(decision)})"]
     if decision.p_match is not None and decision.reason == Reason.OUT_OF_DISTRIBUTION:
         parts.append(f"p_match {decision.p_match:.3f}, unlike the training data")
     elif decision.p_match is not None and decision.threshold is not None:
@@ -74,10 +76,28 @@ def decision_line(decision: Decision | Routed) -> str:
     return "  ".join(parts)
 
 
+def tier_of(decision: Decision | Routed) -> str:
+    """Return `weak`, `strong`, or of a ladder `between`."""
+    if isinstance(decision, Decision):
+        return "between" if decision.is_between else decision.route
+    return decision.tier
+
+
+def rungs_line(looks: Iterable[RungLook | RungAsked]) -> str:
+    """Return each rung below the top, its p and what it needs: `gpt-4o-mini 0.412 < 0.910, gpt-4o 0.960 >= 0.850`."""
+    told = []
+    for one in looks:
+        name = one.rung if isinstance(one.rung, str) else one.rung.name
+        if one.p is not None and one.threshold is not None:
+            told.append(f"{name} {one.p:.3f} {'>=' if one.p >= one.threshold else '<'} {one.threshold:.3f}")
+    return ", ".join(told)
+
+
 def decision_json(decision: Decision, bundle_id: str) -> str:
     """Return a decision as one line of JSON, with the names of the response's fields."""
+    ladder = {"rung": decision.rung, "effort": decision.effort, "p": decision.p_rungs, "thresholds": decision.t_rungs}
     fields = {
-        "tier": decision.route,
+        "tier": tier_of(decision),
         "model": decision.model,
         "p_match": decision.p_match,
         "confidence": decision.confidence,
@@ -86,6 +106,7 @@ def decision_json(decision: Decision, bundle_id: str) -> str:
         "reason": decision.reason,
         "stage": decision.stage,
         "bundle": bundle_id,
+        **(ladder if decision.n_rungs > 2 else {}),
     }
     return msgspec.json.encode(fields).decode()
 
@@ -97,7 +118,13 @@ def route_locally(
     bundle = load_bundle(folder)
     chosen = bundle.manifest.policy(policy) if threshold is None else threshold_policy(threshold)
     decision = decide(bundle, prompt_from_text(text), chosen, early_exit=early_exit)
-    return decision_json(decision, bundle.manifest.bundle_id) if as_json else decision_line(decision)
+    if as_json:
+        return decision_json(decision, bundle.manifest.bundle_id)
+    if decision.n_rungs == 2 or decision.p_match is None:
+        return decision_line(decision)
+    ladder, n = bundle.manifest.ladder, decision.n_rungs
+    p, thresholds = (decision.p_match, *decision.p_rungs), (decision.threshold, *decision.t_rungs)
+    return f"{decision_line(decision)}  rungs {rungs_line(rung_looks(ladder, p, thresholds, (None,) * n))}"
 
 
 def open_router(server: str, tls_ca: Path | None, token_file: Path | None) -> Router:
@@ -115,11 +142,12 @@ def route_remotely(
     router: Router, text: str, policy: str, threshold: float | None, *, as_json: bool
 ) -> tuple[str, bool]:
     """Route one prompt with a server and return the line to print, and whether the server answered."""
-    routed = router.route(text=text, policy=policy, threshold=threshold)
+    routed = router.route(text=text, policy=policy, threshold=threshold, per_rung=True)
     is_answered = routed.fallback_reason is None
     if as_json:
         return msgspec.json.encode(dataclasses.asdict(routed)).decode(), is_answered
     said = (
         decision_line(routed) if is_answered else f"{routed.model} ({routed.tier})  fallback: {routed.fallback_reason}"
     )
-    return f"{said}  {routed.latency_ms:.1f} ms", is_answered
+    rungs = f"  rungs {rungs_line(routed.p_rungs)}" if len(routed.p_rungs) > 2 and routed.p_match is not None else ""
+    return f"{said}{rungs}  {routed.latency_ms:.1f} ms", is_answered

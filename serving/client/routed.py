@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import grpc
 
+from turnout.serving.bundles.ladder import Rung, rung_of
 from turnout.serving.client.connecting import PING_S, PING_TIMEOUT_S, ChannelOptions
 from turnout.serving.client.connecting import channel_options as make_options
 from turnout.serving.client.failures import BadResponse, ClientFault, Failures, text_of, why_failed
@@ -68,7 +69,7 @@ class RouterBase(abc.ABC):
         Args:
             target: `host:port` of the server, or any gRPC target; with several addresses behind it, such as
                 `ipv4:10.0.0.1:50151,10.0.0.2:50151` or `dns:///turnout:50151`, all of them take turns.
-            strong_model: the name to answer with on fallback.
+            strong_model: the name to answer with on fallback; `model:effort` for a model at a reasoning effort.
             timeout_s: deadline of a call in seconds; what a caller is willing to wait for saving money.
             policy: name of a policy; empty for the bundle's default.
             bundle: `name` or `name/version`; empty for the one served.
@@ -108,6 +109,11 @@ class RouterBase(abc.ABC):
     def causes(self) -> Counter[str]:
         """How often each cause made a call fail: its reason, and the message that came with it."""
         return self._failures.causes
+
+    @property
+    def strong(self) -> Rung:
+        """The strong model of fallbacks, its effort apart."""
+        return rung_of(self.strong_model)
 
     @abc.abstractmethod
     def _prepare(self) -> None:
@@ -196,11 +202,12 @@ class RouterBase(abc.ABC):
             self.fallbacks[why] += 1
         self._failures.note(why, text, f"{self.target} gave no route, and {self.strong_model} is the answer")
         return Routed(
-            model=self.strong_model,
+            model=self.strong.model,
             tier="strong",
             reason="FALLBACK",
             latency_ms=ms_since(started),
             fallback_reason=why,
+            effort=self.strong.effort,
         )
 
     def _check_request(self, answer: AnswerItem, routed: Routed | None, item: RouteItem) -> Any:
@@ -216,10 +223,11 @@ class RouterBase(abc.ABC):
         self._failures.note(why, text, f"{self.target} gave no verdict, and {self.strong_model} is the answer")
         return Judged(
             verdict="escalate",
-            model=self.strong_model,
+            model=self.strong.model,
             reason="FALLBACK",
             latency_ms=ms_since(started),
             fallback_reason=why,
+            effort=self.strong.effort,
         )
 
     def _unreported(self, error: Exception) -> bool:

@@ -5,13 +5,18 @@ Guards come before the model: they need no probability, and the strong model is 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from turnout.serving.bundles.bundle import NEVER, Bundle, CheckedPolicy, Pair, Policy
+from turnout.serving.bundles.ladder import Rung
 from turnout.serving.decision.routes import Action, Reason, Route
 from turnout.serving.decision.rules.budget import Exploration
 from turnout.serving.decision.rules.exploring import After
+from turnout.serving.decision.rules.offering import Offered
 from turnout.serving.decision.rules.rules import Before, Facts, Rules
+from turnout.serving.decision.rungs import NO_BAR, Bar, bar_of, ruled_place, rung_for, rungs_of_pair
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.router.model import Prediction, Stage
 from turnout.serving.router.prompt import Prompt
@@ -23,10 +28,11 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     """One routing decision.
 
     Attributes:
-        route: the tier.
-        model: the model's name, from the bundle's pair.
+        route: weak for the cheapest rung, strong for all above it.
+        model: the model's name, as it is to be put into the `model` field of a request.
         p_match: calibrated probability of a match; None when the model did not run.
-        confidence: `p_match` when weak, `1 - p_match` when strong; None when the model did not run.
+        confidence: `p_match` when weak, `1 - p_match` when strong, of a rung between its own p; None when the model did
+            not run.
             Below 0.5 is normal for strong under a cautious policy: insurance bought. None too where the reason is
             OUT_OF_DISTRIBUTION: calibration holds for prompts like those of the training, so nothing says how sure
             the route is. `p_match` stays: it is what the model said, and worth logging for the next training.
@@ -41,6 +47,12 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         exploration: whether the request could be explored, and if not, why.
         is_tried: whether the weak model's answer is to be checked before anybody sees it.
         over_three: whether the rule over three actions decided.
+        rung: name of the rung, `model` or `model:effort`.
+        effort: its reasoning effort; empty for none.
+        place: of the rung on the ladder, 0 for the cheapest.
+        n_rungs: of the ladder; the last is the top, which all are compared with.
+        p_rungs, t_rungs: of the rungs between, p of each and what it needs; empty for a pair.
+        other: rung whose answer is wanted beside it; None for none, and for a pair.
     """
 
     route: Route
@@ -58,6 +70,23 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     exploration: Exploration = Exploration.NONE
     is_tried: bool = False
     over_three: bool = False
+    rung: str = ""
+    effort: str = ""
+    place: int = 0
+    n_rungs: int = 2
+    p_rungs: tuple[float, ...] = ()
+    t_rungs: tuple[float, ...] = ()
+    other: Rung | None = None
+
+    @property
+    def is_top(self) -> bool:
+        """Whether it is the top."""
+        return self.place == self.n_rungs - 1
+
+    @property
+    def is_between(self) -> bool:
+        """Whether it is a rung between the cheapest and the top."""
+        return self.place > 0 and not self.is_top
 
     @property
     def action(self) -> Action:
@@ -146,16 +175,32 @@ def decide(bundle: Bundle, prompt: Prompt, policy: Policy, *, early_exit: bool =
     """Route one prompt without a rules file; raises what `check_content` and `RouterModel.predict` raise."""
     check_content(prompt)
     before = NO_RULES.before(Facts(prompt))
+    ladder = bundle.manifest.ladder
     if before.route is not None:
-        return ruled_decision(bundle.manifest.pair, policy, before)
-    prediction = bundle.model.predict(prompt, policy.threshold, early_exit=early_exit)
-    return model_decision(bundle.manifest.pair, policy, prediction)
+        return ruled_decision(bundle.manifest.pair, policy, before, ladder)
+    if bundle.rung_heads is None:
+        prediction = bundle.model.predict(prompt, policy.threshold, early_exit=early_exit)
+        return model_decision(bundle.manifest.pair, policy, prediction)
+    features = bundle.model.featurize(prompt)
+    prediction = bundle.model.predict_features(features, policy.threshold, early_exit=early_exit)
+    bar = bar_of(bundle, policy, bundle.rung_heads.p_rungs(features))
+    return model_decision(bundle.manifest.pair, policy, prediction, ladder=ladder, bar=bar)
 
 
-def ruled_decision(pair: Pair, policy: Policy, before: Before) -> Decision:
-    """Return what was decided before the model, by a rule or a guard, without any probability."""
-    route, reason = before.route or Route.STRONG, before.reason or Reason.RULE
-    return _decision(pair, policy, route, reason, None, before.rule)
+def ruled_decision(
+    pair: Pair,
+    policy: Policy,
+    before: Before,
+    ladder: Sequence[Rung] | None = None,
+    offered: Offered | None = None,
+) -> Decision:
+    """Return what was decided before the model, by a rule or a guard, without any probability.
+
+    Arguments as in `model_decision`. Of what is not offered, the nearest rung above takes the place.
+    """
+    rungs = rungs_of_pair(pair) if ladder is None else ladder
+    place, moved = ruled_place(rungs, before, offered)
+    return _decision(rungs, policy, place, moved or before.reason or Reason.RULE, None, before.rule)
 
 
 def model_decision(
@@ -166,6 +211,9 @@ def model_decision(
     *,
     falls_back: bool = True,
     checked: CheckedPolicy | None = None,
+    ladder: Sequence[Rung] | None = None,
+    bar: Bar = NO_BAR,
+    offered: Offered | None = None,
 ) -> Decision:
     """Return the decision that `p_match` and the policy's thresholds give.
 
@@ -177,26 +225,40 @@ def model_decision(
         falls_back: whether what is out of distribution goes strong whatever its `p_match` and the policy, which is
             how the policies were solved. Where three actions are open it is tried, and never weak unchecked.
         checked: the thresholds over three actions, where they hold (`rule_of_three`); else None.
+        ladder: the rungs, the cheapest first; None for those of the pair.
+        bar: over the rungs between.
+        offered: the rungs that may and can answer; None for all.
     """
+    rungs = rungs_of_pair(pair) if ladder is None else ladder
     is_unlike = falls_back and prediction.is_out_of_distribution
     reason = Reason.OUT_OF_DISTRIBUTION if is_unlike else Reason.MODEL
     action = action_of(policy, prediction, checked, falls_back=falls_back)
-    decision = _decision(pair, policy, action.route, reason, prediction, rule)
+    place, moved = rung_for(rungs, bar, goes_first=action is not Action.STRONG, is_unlike=is_unlike, offered=offered)
+    decision = _decision(rungs, policy, place, moved or reason, prediction, rule, bar)
     if checked is None:
         return decision
     threshold = checked.t_strong if action is Action.STRONG else checked.t_weak
-    return msgspec.structs.replace(decision, threshold=threshold, is_tried=action is Action.TRY, over_three=True)
+    is_tried = action is Action.TRY and place == 0
+    return msgspec.structs.replace(decision, threshold=threshold, is_tried=is_tried, over_three=True)
 
 
-def settled(decision: Decision, pair: Pair, after: After) -> Decision:
+def settled(decision: Decision, pair: Pair, after: After, ladder: Sequence[Rung] | None = None) -> Decision:
     """Return what becomes of the model's decision, once session and exploration have been heard."""
     if after.reason is decision.reason and after.exploration is Exploration.NONE:
         return decision
+    rungs = rungs_of_pair(pair) if ladder is None else ladder
+    place = after.place if after.place >= 0 else (0 if after.route is Route.WEAK else len(rungs) - 1)
+    rung = rungs[place]
     return msgspec.structs.replace(
         decision,
         route=after.route,
-        model=_model(pair, after.route),
-        confidence=_confidence(decision.p_match, after.route, after.reason),
+        model=rung.model,
+        rung=rung.name,
+        effort=rung.effort,
+        place=place,
+        n_rungs=len(rungs),
+        other=rungs[after.other] if after.other >= 0 else None,
+        confidence=_confidence(decision.p_match, decision.p_rungs, place, after.reason),
         reason=after.reason,
         route_propensity=after.route_propensity,
         wants_both=after.wants_both,
@@ -207,27 +269,38 @@ def settled(decision: Decision, pair: Pair, after: After) -> Decision:
 
 
 def _decision(
-    pair: Pair, policy: Policy, route: Route, reason: Reason, prediction: Prediction | None, rule: str
+    ladder: Sequence[Rung],
+    policy: Policy,
+    place: int,
+    reason: Reason,
+    prediction: Prediction | None,
+    rule: str,
+    bar: Bar = NO_BAR,
 ) -> Decision:
     p_match = None if prediction is None else prediction.p_match
+    rung = ladder[place]
     return Decision(
-        route=route,
-        model=_model(pair, route),
+        route=Route.STRONG if place else Route.WEAK,
+        model=rung.model,
         p_match=p_match,
-        confidence=_confidence(p_match, route, reason),
+        confidence=_confidence(p_match, bar.p_rungs, place, reason),
         threshold=policy.threshold,
         policy=policy.name,
         reason=reason,
         stage=None if prediction is None else prediction.stage,
         rule=rule,
+        rung=rung.name,
+        effort=rung.effort,
+        place=place,
+        n_rungs=len(ladder),
+        p_rungs=bar.p_rungs,
+        t_rungs=bar.t_rungs,
     )
 
 
-def _model(pair: Pair, route: Route) -> str:
-    return pair.weak if route is Route.WEAK else pair.strong
-
-
-def _confidence(p_match: float | None, route: Route, reason: Reason) -> float | None:
+def _confidence(p_match: float | None, p_rungs: Sequence[float], place: int, reason: Reason) -> float | None:
     if p_match is None or reason is Reason.OUT_OF_DISTRIBUTION:
         return None
-    return p_match if route is Route.WEAK else 1.0 - p_match
+    if place == 0:
+        return p_match
+    return p_rungs[place - 1] if place <= len(p_rungs) else 1.0 - p_match

@@ -6,10 +6,14 @@ Comes in: a bundle, a policy, the answer with its signals. Goes out: the first l
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 from turnout.serving.bundles.bundle import NEVER, Bundle, Policy
-from turnout.serving.decision.costs import PairPrices
-from turnout.serving.decision.routes import Verdict, estimated_tokens
+from turnout.serving.bundles.ladder import Rung
+from turnout.serving.decision.costs import LadderPrices, PairPrices
+from turnout.serving.decision.routes import Reason, Verdict, estimated_tokens
+from turnout.serving.decision.rules.offering import Offered
+from turnout.serving.decision.rungs import NO_BAR, Bar, bar_of, rung_for
 from turnout.serving.errors import ModelFault, NotEnabled
 from turnout.serving.router.answer import Answer, Signals
 from turnout.serving.router.checker import Checked, CheckerModel, CheckHead
@@ -83,6 +87,56 @@ def checked_by(
     return checked
 
 
+@dataclass(frozen=True, slots=True)
+class Escalation:
+    """Where what is not accepted goes: the place of a rung, why it is another than the policy says, and the bar."""
+
+    place: int
+    moved: Reason | None = None
+    bar: Bar = NO_BAR
+
+
+def escalation_of(
+    bundle: Bundle,
+    ladder: tuple[Rung, ...],
+    policy: Policy,
+    prompt: Prompt,
+    offered: Offered | None = None,
+    *,
+    falls_back: bool = True,
+    is_stranger: bool = False,
+) -> Escalation:
+    """Return where an escalated request goes: to the cheapest rung above the first that the policy allows.
+
+    Args:
+        bundle: whose rungs they are.
+        ladder: the rungs, the cheapest first.
+        policy: whose thresholds hold, over three actions where they could be met.
+        prompt: the request.
+        offered: the rungs that may and can answer; None for all. The first, which just failed, never is.
+        falls_back: whether what is out of distribution goes to the top.
+        is_stranger: whether it is so by its name.
+
+    Raises:
+        ModelFault: a head gave NaN or a number outside [0, 1].
+    """
+    above = offered_above_first(ladder, offered)
+    if bundle.rung_heads is None:
+        return Escalation(*rung_for(ladder, NO_BAR, goes_first=False, offered=above))
+    is_unlike = falls_back and (is_stranger or first_look(bundle.model, prompt).is_out_of_distribution)
+    checked = policy.checked if policy.checked is not None and policy.checked.is_met else None
+    bar = bar_of(bundle, policy, bundle.rung_heads.p_rungs(bundle.model.featurize(prompt)), checked)
+    return Escalation(*rung_for(ladder, bar, goes_first=False, is_unlike=is_unlike, offered=above), bar)
+
+
+def offered_above_first(ladder: tuple[Rung, ...], offered: Offered | None) -> Offered | None:
+    """Return what is offered without the first rung; None where that is all the others."""
+    if offered is None:
+        return None
+    places = tuple(place for place in offered.places if place)
+    return None if len(places) == len(ladder) - 1 else Offered(places, offered.refused)
+
+
 def accept_threshold(policy: Policy, own_threshold: float | None = None) -> float:
     """Return what the second look's p_match has to reach: the caller's own threshold, else the policy's.
 
@@ -106,6 +160,9 @@ def both_costs(
     signals: Signals,
     prompt_tokens: int | None = None,
     completion_tokens: int | None = None,
+    *,
+    rung_prices: LadderPrices | None = None,
+    place: int = -1,
 ) -> tuple[float | None, float | None]:
     """Return USD of accepting, which is spent, and of escalating: that and the strong model's expected answer.
 
@@ -116,6 +173,8 @@ def both_costs(
         signals: a self-check among them was one more call of the weak model.
         prompt_tokens: as the vendor counted them; None for an estimate.
         completion_tokens: likewise.
+        rung_prices: of a ladder; None for a pair.
+        place: of the rung that it is escalated to.
     """
     estimated = estimated_tokens(prompt.text) + prompt.extra_tokens
     n_prompt = estimated if prompt_tokens is None else prompt_tokens
@@ -125,7 +184,10 @@ def both_costs(
     accept = costs.weak_usd
     if accept is not None and signals.self_check is not None:
         accept += self_check_usd(prices, n_prompt, n_answer, images=images) or 0.0
-    escalate = None if accept is None or costs.strong_usd is None else accept + costs.strong_usd
+    above = costs.strong_usd
+    if rung_prices is not None:
+        above = rung_prices.expected_usd(n_prompt, n_answer, images=images)[place]
+    escalate = None if accept is None or above is None else accept + above
     return accept, escalate
 
 

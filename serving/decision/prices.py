@@ -9,6 +9,7 @@ map as JSON. What it says of a model replaces all that our list says of it.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections import Counter
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from datetime import date
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -43,6 +44,10 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         input, output: of prompt and completion tokens.
         cached_input: of prompt tokens the vendor had cached; None where they cost as much as others.
         batch_input, batch_output: of tokens sent by a batch; None where nothing is known of it.
+        reasoning_tokens: completion tokens of a usual request that are billed and stand in no answer; at the effort
+            that the model takes where a request names none.
+        effort: by reasoning effort, how many times the completion tokens of a usual request it takes; 1 where absent.
+        context_window: tokens of prompt and answer together that the model takes; None where nothing is known of it.
     """
 
     model: str
@@ -52,6 +57,13 @@ class Price(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     cached_input: Usd | None = None
     batch_input: Usd | None = None
     batch_output: Usd | None = None
+    reasoning_tokens: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    effort: dict[str, Annotated[float, msgspec.Meta(gt=0)]] = {}
+    context_window: Annotated[int, msgspec.Meta(gt=0)] | None = None
+
+    def expected_tokens(self, shown: float, effort: str = "") -> int:
+        """Return the completion tokens that are billed for an answer of so many, at a reasoning effort; rounded up."""
+        return math.ceil((shown + self.reasoning_tokens) * self.effort.get(effort, 1.0))
 
     def times(self, factor: float) -> Price:
         """Return the price with every amount times a factor."""
@@ -100,6 +112,7 @@ class _MapEntry(msgspec.Struct, frozen=True):
     cache_read_input_token_cost: Usd | None = None
     input_cost_per_token_batches: Usd | None = None
     output_cost_per_token_batches: Usd | None = None
+    max_input_tokens: Any = None
 
 
 @dataclass(frozen=True)
@@ -126,6 +139,10 @@ class PriceList:
         own = frozenset(price.model for price in self.prices)
         kept = (price for price in shipped.prices if price.model not in own)
         return PriceList(tuple(sorted((*kept, *self.prices), key=lambda price: price.since)), own)
+
+    def has(self, model: str) -> bool:
+        """Whether a model, or one of its efforts such as `o3:high`, has entries under this very name."""
+        return model in self._by_model
 
     def price(self, model: str, on: date | None = None) -> Price:
         """Return the price of a model or of one of its dated snapshots; the latest one, or that of a day.
@@ -210,6 +227,7 @@ def _from_map(raw: bytes) -> list[Price]:
             entry.cache_read_input_token_cost,
             entry.input_cost_per_token_batches,
             entry.output_cost_per_token_batches,
+            context_window=_window(entry.max_input_tokens),
         ).times(TOKENS_PER_PRICE)
         for model, entry in found.items()
         if entry.input_cost_per_token is not None and entry.output_cost_per_token is not None
@@ -217,6 +235,11 @@ def _from_map(raw: bytes) -> list[Price]:
     if not prices:
         raise ValueError("no entry has input_cost_per_token and output_cost_per_token")
     return prices
+
+
+def _window(found: Any) -> int | None:
+    """Return a context window where the map has a number; its first entry has a sentence there."""
+    return found if isinstance(found, int) and found > 0 else None
 
 
 def cost_usd(

@@ -16,7 +16,24 @@ from turnout.serving.wire.asking_check import AnswerItem
 TOP_LOGPROBS = 2
 """Enough to see the best other token, whichever of both was chosen."""
 SELF_CHECK_QUESTION = "Is the answer above correct and complete? Reply with one word: Yes or No."
+REFUSED_BY_REASONING = frozenset(
+    {"max_tokens", "temperature", "top_p", "presence_penalty", "frequency_penalty", "logit_bias"}
+    | {"logprobs", "top_logprobs"}
+)
 YES, NO = frozenset({"yes", "true"}), frozenset({"no", "false"})
+
+
+def at_rung(body: Mapping[str, Any], model: str, effort: str = "") -> dict[str, Any]:
+    """Return the body of a call for a rung: its model, and where it has one its reasoning effort.
+
+    Models that reason refuse the parameters of sampling, and know `max_tokens` under its later name (OpenAI, guide to
+    reasoning models): a caller who asks for whichever model is right can't know, so they are left out for such a rung.
+    """
+    if not effort:
+        return {**body, "model": model}
+    kept = {name: value for name, value in body.items() if name not in REFUSED_BY_REASONING}
+    limit = {"max_completion_tokens": body["max_tokens"]} if body.get("max_tokens") is not None else {}
+    return {**limit, **kept, "model": model, "reasoning_effort": effort}
 
 
 def with_signals(body: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ import os
 import time
 from collections.abc import Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from litellm.integrations.custom_logger import CustomLogger
 
 from turnout.serving.client import AsyncRouter
 from turnout.serving.client.connecting import PING_S, PING_TIMEOUT_S
+from turnout.serving.gateways import completions, responses
 from turnout.serving.gateways.aliases import Alias, alias_of
 from turnout.serving.gateways.chat import routing_body
 from turnout.serving.gateways.completions import TOP_LOGPROBS, answer_item
@@ -43,6 +44,8 @@ CONVERSATIONS = frozenset(
     | {"generate_content_stream", "agenerate_content_stream", "create_interaction", "acreate_interaction"}
 )
 """Call types that carry a conversation; `auto` for any other, such as an embedding, is the strong model unasked."""
+
+RESPONSES = frozenset({"responses", "aresponses"})
 
 CHECKABLE = frozenset({"completion", "acompletion"})
 """Call types whose answers can be checked, unless they stream."""
@@ -73,7 +76,9 @@ class PluginSettings:
         server: `TURNOUT_SERVER`, `host:port` of Turnout.
         timeout_s: `TURNOUT_TIMEOUT_MS`, what a request waits for its route at most; 100 ms by default.
         strong_model: `TURNOUT_STRONG_MODEL`, the name to fall back to: a `model_name` of the proxy.
-        tiers: `TURNOUT_TIERS`, names of the auto router's tiers for the weak and the strong model, with a comma.
+        tiers: `TURNOUT_TIERS`, names of the auto router's tiers for the weak and the strong model, with a comma; or of
+            each rung of a ladder, `gpt-4o-mini=SIMPLE,gpt-4o=MEDIUM,o3:high=REASONING`.
+        rung_tiers: of that, the tier of each rung.
         policy: `TURNOUT_POLICY`, where an alias names none; empty for the server's own.
         token: the bearer token in the file that `TURNOUT_TOKEN_FILE` names; empty for none.
         checks: whether `TURNOUT_CHECK` is `1`: answers of the weak model are checked where Turnout asks for it.
@@ -87,6 +92,7 @@ class PluginSettings:
     timeout_s: float = 0.1
     strong_model: str = "gpt-4o"
     tiers: tuple[str, str] = ("SIMPLE", "REASONING")
+    rung_tiers: Mapping[str, str] = field(default_factory=dict)
     policy: str = ""
     token: str = ""
     checks: bool = False
@@ -103,13 +109,14 @@ class PluginSettings:
             OSError: a file can't be read.
             ValueError: a time is no number, or the tiers are not two.
         """
-        weak, strong = environment.get("TURNOUT_TIERS", "SIMPLE,REASONING").split(",")
+        (weak, strong), rung_tiers = _tiers(environment.get("TURNOUT_TIERS", "SIMPLE,REASONING"))
         token_file, tls_ca = environment.get("TURNOUT_TOKEN_FILE"), environment.get("TURNOUT_TLS_CA")
         return cls(
             server=environment.get("TURNOUT_SERVER", DEFAULT_LISTEN),
             timeout_s=float(environment.get("TURNOUT_TIMEOUT_MS", "100")) / 1e3,
             strong_model=environment.get("TURNOUT_STRONG_MODEL", "gpt-4o"),
-            tiers=(weak.strip(), strong.strip()),
+            tiers=(weak, strong),
+            rung_tiers=rung_tiers,
             policy=environment.get("TURNOUT_POLICY", ""),
             checks=environment.get("TURNOUT_CHECK") == "1",
             reports=environment.get("TURNOUT_REPORT") == "1",
@@ -164,7 +171,7 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
             can_check = self._settings.checks and call_type in CHECKABLE and is_checkable(data)
             item = _item(asked, alias, tenant, can_check=can_check)
             routed = await self.router.route(**item)
-            data["model"] = routed.model
+            _put(data, call_type, routed.model, routed.effort)
             if routed.action == "try":
                 _try(data, routed, item)
             _keep(data, decision_of(routed, item))
@@ -208,7 +215,26 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
         if isinstance(whole, dict):
             _keep(whole, decision_of(routed, item))
         weak, strong = self._settings.tiers
-        return weak if routed.tier == "weak" else strong
+        return self._settings.rung_tiers.get(routed.rung, weak if routed.tier == "weak" else strong)
+
+
+def _tiers(said: str) -> tuple[tuple[str, str], dict[str, str]]:
+    """Return the tiers of both ends and of each rung that is named; raises `ValueError` for another number."""
+    parts = [part.strip() for part in said.split(",")]
+    named = dict(part.rsplit("=", 1) for part in parts if "=" in part)
+    if named and len(named) == len(parts) > 1:
+        return (named[parts[0].rsplit("=", 1)[0]], named[parts[-1].rsplit("=", 1)[0]]), named
+    weak, strong = parts
+    return (weak, strong), {}
+
+
+def _put(data: dict[str, Any], call_type: str, model: str, effort: str) -> None:
+    """Put model and reasoning effort of a rung into a request of the proxy's."""
+    put = responses.at_rung if call_type in RESPONSES else completions.at_rung
+    sent = put(data, model, effort)
+    for name in data.keys() - sent.keys():
+        del data[name]
+    data.update(sent)
 
 
 def is_checkable(data: Mapping[str, Any]) -> bool:
@@ -250,9 +276,10 @@ async def _call_strong(tried: _Tried, judged: Judged) -> Any:
     from litellm.proxy.proxy_server import llm_router  # noqa: PLC0415  # made when the proxy starts
 
     metadata = tried.call.get("metadata")
-    call = {**tried.call, "model": judged.model, "metadata": dict(metadata) if isinstance(metadata, dict) else {}}
+    asked = {**tried.call, "metadata": dict(metadata) if isinstance(metadata, dict) else {}}
+    call = completions.at_rung(asked, judged.model, judged.effort)
     said = decision_of(tried.routed, tried.item, judged)
-    _keep(call, said | {"tier": "strong", "model": judged.model})
+    _keep(call, said | {"tier": judged.tier, "model": judged.model})
     return await llm_router.acompletion(**call)
 
 
@@ -266,6 +293,7 @@ def decision_of(routed: Routed, item: RouteFields, judged: Judged | None = None)
         "action": routed.action,
         "tier": routed.tier,
         "model": routed.model,
+        **({} if routed.rung in ("", routed.model) else {"rung": routed.rung, "effort": routed.effort}),
         "reason": routed.reason,
         "p_match": routed.p_match,
         "threshold": routed.threshold,

@@ -33,6 +33,8 @@ def outcome_of(event: Mapping[str, Any], response: Any) -> tuple[str, OutcomeFie
     fields: OutcomeFields = {"model": answered if isinstance(answered, str) and answered else routed}
     if fields["model"] == routed and decision.get("tier") in ("weak", "strong"):
         fields["tier"] = decision["tier"]
+    if fields["model"] == routed and isinstance(decision.get("rung"), str):
+        fields["rung"] = decision["rung"]
     for name in ("tenant", "session_id", "bundle"):
         if isinstance(decision.get(name), str):
             fields[name] = decision[name]

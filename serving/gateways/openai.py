@@ -19,7 +19,7 @@ from typing import Any
 from turnout.serving.client import AsyncRouter, Router
 from turnout.serving.client.routed import RouterBase, ms_since
 from turnout.serving.gateways.chat import routing_body
-from turnout.serving.gateways.completions import TOP_LOGPROBS, answer_item
+from turnout.serving.gateways.completions import TOP_LOGPROBS, answer_item, at_rung
 from turnout.serving.wire.asking import Routed, RouteFields
 from turnout.serving.wire.asking_check import AnswerItem, Judged
 
@@ -56,7 +56,7 @@ class Answer:
         if self.routed.fallback_reason is not None:
             return True
         if self.judged is not None:
-            return self.judged.fallback_reason is not None
+            return self.judged.fallback_reason is not None or self.model not in (self.routed.model, self.judged.model)
         return self.model != self.routed.model
 
 
@@ -93,7 +93,7 @@ def route_and_call(
     for asks in _attempts(routed, parameters):
         started = time.perf_counter()
         try:
-            completion = create(model=routed.model, messages=messages, **asks)
+            completion = create(messages=messages, **at_rung(asks, routed.model, routed.effort))
         except Exception as error:  # noqa: BLE001  # of the client's own; what strong can't mend is raised again
             if asks is not parameters and getattr(error, "status_code", None) in REFUSES_SIGNALS:
                 continue
@@ -106,8 +106,13 @@ def route_and_call(
             return Answer(_shown(completion, parameters), routed, routed.model, judged)
         tried = completion
         break
-    strong = _strong_of(asked, judged)
-    return Answer(create(model=strong, messages=messages, **parameters), routed, strong, judged, tried)
+    above = _above(asked, judged)
+    try:
+        completion = create(messages=messages, **at_rung(parameters, *above))
+    except Exception as error:  # noqa: BLE001  # a rung between has the top above it
+        above = _top_or_raise(error, above, asked)
+        completion = create(messages=messages, **at_rung(parameters, *above))
+    return Answer(completion, routed, above[0], judged, tried)
 
 
 async def route_and_call_async(
@@ -127,7 +132,7 @@ async def route_and_call_async(
     for asks in _attempts(routed, parameters):
         started = time.perf_counter()
         try:
-            completion = await create(model=routed.model, messages=messages, **asks)
+            completion = await create(messages=messages, **at_rung(asks, routed.model, routed.effort))
         except Exception as error:  # noqa: BLE001  # of the client's own; what strong can't mend is raised again
             if asks is not parameters and getattr(error, "status_code", None) in REFUSES_SIGNALS:
                 continue
@@ -140,8 +145,13 @@ async def route_and_call_async(
             return Answer(_shown(completion, parameters), routed, routed.model, judged)
         tried = completion
         break
-    strong = _strong_of(asked, judged)
-    return Answer(await create(model=strong, messages=messages, **parameters), routed, strong, judged, tried)
+    above = _above(asked, judged)
+    try:
+        completion = await create(messages=messages, **at_rung(parameters, *above))
+    except Exception as error:  # noqa: BLE001  # a rung between has the top above it
+        above = _top_or_raise(error, above, asked)
+        completion = await create(messages=messages, **at_rung(parameters, *above))
+    return Answer(completion, routed, above[0], judged, tried)
 
 
 def _attempts(routed: Routed, parameters: dict[str, Any]) -> list[dict[str, Any]]:
@@ -168,8 +178,18 @@ def _shown(completion: Any, parameters: Mapping[str, Any]) -> Any:
     return completion
 
 
-def _strong_of(router: RouterBase, judged: Judged | None) -> str:
-    return router.strong_model if judged is None else judged.model
+def _above(router: RouterBase, judged: Judged | None) -> tuple[str, str]:
+    """Return model and effort of what answers once the first answer is not to be had or not to be shown."""
+    return (router.strong.model, router.strong.effort) if judged is None else (judged.model, judged.effort)
+
+
+def _top_or_raise(error: Exception, failed: tuple[str, str], router: RouterBase) -> tuple[str, str]:
+    """Return model and effort of the strong model where another rung failed and it may help; else raise the error."""
+    strong = router.strong.model, router.strong.effort
+    is_callers = getattr(error, "status_code", None) in CALLERS_FAULT or isinstance(error, TypeError | ValueError)
+    if failed == strong or is_callers:
+        raise error
+    return strong
 
 
 def _item(messages: Messages, parameters: Mapping[str, Any], route: RouteFields | None) -> RouteFields:
@@ -188,7 +208,9 @@ def _item(messages: Messages, parameters: Mapping[str, Any], route: RouteFields 
 
 def _raise_unless_strong_may_help(error: Exception, routed: Routed, router: RouterBase) -> None:
     """Raise the error again when the strong model failed, or would fail as well."""
-    if routed.model == router.strong_model or getattr(error, "status_code", None) in CALLERS_FAULT:
+    if (routed.model, routed.effort) == (router.strong.model, router.strong.effort) or getattr(
+        error, "status_code", None
+    ) in CALLERS_FAULT:
         raise error
     if isinstance(error, TypeError | ValueError):  # an argument that `create` does not take
         raise error

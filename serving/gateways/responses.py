@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from turnout.serving.gateways.completions import TOP_LOGPROBS, token_logprobs
+from turnout.serving.gateways.completions import REFUSED_BY_REASONING, TOP_LOGPROBS, token_logprobs
 from turnout.serving.wire.asking_check import AnswerItem
 
 LOGPROBS = "message.output_text.logprobs"
@@ -16,6 +16,19 @@ OWN_TOOLS = frozenset({"function", "custom"})
 """Tools that the caller runs, not the vendor."""
 REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 """Why a response is incomplete, in the words of chat completions, which the second look was trained on."""
+
+
+def at_rung(body: Mapping[str, Any], model: str, effort: str = "") -> dict[str, Any]:
+    """Return the body of a call for a rung; as `completions.at_rung`, in the words of this API."""
+    if not effort:
+        return {**body, "model": model}
+    kept = {name: value for name, value in body.items() if name not in REFUSED_BY_REASONING}
+    include = body.get("include")
+    if isinstance(include, list) and LOGPROBS in include:
+        kept["include"] = [one for one in include if one != LOGPROBS]
+    reasoning = body.get("reasoning")
+    own = reasoning if isinstance(reasoning, dict) else {}
+    return {**kept, "model": model, "reasoning": {**own, "effort": effort}}
 
 
 def wants_logprobs(body: Mapping[str, Any]) -> bool:

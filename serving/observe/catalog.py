@@ -74,6 +74,13 @@ METRICS = (
         "check answers and what is tried counts as weak; `stage` is NONE without the model.",
     ),
     Metric(
+        "rung_decisions_total",
+        "counter",
+        "1",
+        ("bundle", "rung"),
+        "Decisions of ladders of more than two, by the rung that was taken; what is tried counts as the cheapest.",
+    ),
+    Metric(
         "tries_total",
         "counter",
         "1",

@@ -180,6 +180,8 @@ class ServerMetrics:
         stage = decision.stage or NO_STAGE
         policy = policy_label(decision.policy) + (OVER_THREE if decision.over_three else "")
         self._count("decisions_total", decision.route, decision.reason, policy, bundle_id, stage)
+        if decision.n_rungs > 2:
+            self._count("rung_decisions_total", bundle_id, decision.rung)
         self._decode.observe(timings.decode_ns / 1e9)
         if decision.p_match is not None:
             self._p_match.observe(decision.p_match)

@@ -116,6 +116,7 @@ def describe_answer(span: Any, reply: Any) -> None:
             "turnout.reason": answer.reason,
             "turnout.policy": policy_label(answer.policy),
             "turnout.bundle": answer.bundle,
+            **({} if answer.rung in ("", answer.model) else {"turnout.rung": answer.rung}),
             **({} if answer.stage is None else {"turnout.stage": answer.stage}),
             **({} if answer.p_match is None else {"turnout.p_match": answer.p_match}),
         }

@@ -24,6 +24,7 @@ class Reason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     REASON_EXPLORATION: _ClassVar[Reason]
     REASON_ROLLOUT: _ClassVar[Reason]
     REASON_NO_ANSWER: _ClassVar[Reason]
+    REASON_CAPABILITY: _ClassVar[Reason]
 
 class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -62,6 +63,7 @@ REASON_SESSION: Reason
 REASON_EXPLORATION: Reason
 REASON_ROLLOUT: Reason
 REASON_NO_ANSWER: Reason
+REASON_CAPABILITY: Reason
 STAGE_UNSPECIFIED: Stage
 STAGE_FAST: Stage
 STAGE_FULL: Stage
@@ -78,7 +80,7 @@ CHECK_HEAD_SIGNALS: CheckHead
 CHECK_HEAD_NONE: CheckHead
 
 class RouteRequest(_message.Message):
-    __slots__ = ("request_id", "text", "messages", "openai_body", "anthropic_body", "policy", "threshold", "bundle", "tenant", "task", "session_id", "previous_tier", "cached_tokens", "expected_output_tokens", "explain", "can_check")
+    __slots__ = ("request_id", "text", "messages", "openai_body", "anthropic_body", "policy", "threshold", "bundle", "tenant", "task", "session_id", "previous_tier", "cached_tokens", "expected_output_tokens", "explain", "can_check", "per_rung", "previous_rung")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     MESSAGES_FIELD_NUMBER: _ClassVar[int]
@@ -95,6 +97,8 @@ class RouteRequest(_message.Message):
     EXPECTED_OUTPUT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     CAN_CHECK_FIELD_NUMBER: _ClassVar[int]
+    PER_RUNG_FIELD_NUMBER: _ClassVar[int]
+    PREVIOUS_RUNG_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     text: str
     messages: Messages
@@ -111,7 +115,9 @@ class RouteRequest(_message.Message):
     expected_output_tokens: int
     explain: bool
     can_check: bool
-    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., openai_body: _Optional[bytes] = ..., anthropic_body: _Optional[bytes] = ..., policy: _Optional[str] = ..., threshold: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., task: _Optional[str] = ..., session_id: _Optional[str] = ..., previous_tier: _Optional[_Union[Tier, str]] = ..., cached_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., explain: _Optional[bool] = ..., can_check: _Optional[bool] = ...) -> None: ...
+    per_rung: bool
+    previous_rung: str
+    def __init__(self, request_id: _Optional[str] = ..., text: _Optional[str] = ..., messages: _Optional[_Union[Messages, _Mapping]] = ..., openai_body: _Optional[bytes] = ..., anthropic_body: _Optional[bytes] = ..., policy: _Optional[str] = ..., threshold: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., task: _Optional[str] = ..., session_id: _Optional[str] = ..., previous_tier: _Optional[_Union[Tier, str]] = ..., cached_tokens: _Optional[int] = ..., expected_output_tokens: _Optional[int] = ..., explain: _Optional[bool] = ..., can_check: _Optional[bool] = ..., per_rung: _Optional[bool] = ..., previous_rung: _Optional[str] = ...) -> None: ...
 
 class Messages(_message.Message):
     __slots__ = ("messages",)
@@ -128,7 +134,7 @@ class Message(_message.Message):
     def __init__(self, role: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
 
 class RouteResponse(_message.Message):
-    __slots__ = ("request_id", "tier", "model", "p_match", "confidence", "threshold", "policy", "reason", "stage", "bundle", "timings", "route_propensity", "weak_cost_usd", "strong_cost_usd", "rule", "contributions", "wants_both", "pair_propensity", "check_wanted", "action")
+    __slots__ = ("request_id", "tier", "model", "p_match", "confidence", "threshold", "policy", "reason", "stage", "bundle", "timings", "route_propensity", "weak_cost_usd", "strong_cost_usd", "rule", "contributions", "wants_both", "pair_propensity", "check_wanted", "action", "rung", "effort", "p_rungs", "other")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +155,10 @@ class RouteResponse(_message.Message):
     PAIR_PROPENSITY_FIELD_NUMBER: _ClassVar[int]
     CHECK_WANTED_FIELD_NUMBER: _ClassVar[int]
     ACTION_FIELD_NUMBER: _ClassVar[int]
+    RUNG_FIELD_NUMBER: _ClassVar[int]
+    EFFORT_FIELD_NUMBER: _ClassVar[int]
+    P_RUNGS_FIELD_NUMBER: _ClassVar[int]
+    OTHER_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     tier: Tier
     model: str
@@ -169,7 +179,45 @@ class RouteResponse(_message.Message):
     pair_propensity: float
     check_wanted: bool
     action: Action
-    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., route_propensity: _Optional[float] = ..., weak_cost_usd: _Optional[float] = ..., strong_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., wants_both: _Optional[bool] = ..., pair_propensity: _Optional[float] = ..., check_wanted: _Optional[bool] = ..., action: _Optional[_Union[Action, str]] = ...) -> None: ...
+    rung: str
+    effort: str
+    p_rungs: _containers.RepeatedCompositeFieldContainer[RungLook]
+    other: Rung
+    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., stage: _Optional[_Union[Stage, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., route_propensity: _Optional[float] = ..., weak_cost_usd: _Optional[float] = ..., strong_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., contributions: _Optional[_Iterable[_Union[Contribution, _Mapping]]] = ..., wants_both: _Optional[bool] = ..., pair_propensity: _Optional[float] = ..., check_wanted: _Optional[bool] = ..., action: _Optional[_Union[Action, str]] = ..., rung: _Optional[str] = ..., effort: _Optional[str] = ..., p_rungs: _Optional[_Iterable[_Union[RungLook, _Mapping]]] = ..., other: _Optional[_Union[Rung, _Mapping]] = ...) -> None: ...
+
+class Rung(_message.Message):
+    __slots__ = ("name", "model", "effort", "rows", "match_rate", "figures")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    EFFORT_FIELD_NUMBER: _ClassVar[int]
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    MATCH_RATE_FIELD_NUMBER: _ClassVar[int]
+    FIGURES_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    model: str
+    effort: str
+    rows: int
+    match_rate: float
+    figures: _containers.RepeatedCompositeFieldContainer[Figure]
+    def __init__(self, name: _Optional[str] = ..., model: _Optional[str] = ..., effort: _Optional[str] = ..., rows: _Optional[int] = ..., match_rate: _Optional[float] = ..., figures: _Optional[_Iterable[_Union[Figure, _Mapping]]] = ...) -> None: ...
+
+class RungLook(_message.Message):
+    __slots__ = ("rung", "model", "effort", "p", "threshold", "cost_usd", "is_offered")
+    RUNG_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    EFFORT_FIELD_NUMBER: _ClassVar[int]
+    P_FIELD_NUMBER: _ClassVar[int]
+    THRESHOLD_FIELD_NUMBER: _ClassVar[int]
+    COST_USD_FIELD_NUMBER: _ClassVar[int]
+    IS_OFFERED_FIELD_NUMBER: _ClassVar[int]
+    rung: str
+    model: str
+    effort: str
+    p: float
+    threshold: float
+    cost_usd: float
+    is_offered: bool
+    def __init__(self, rung: _Optional[str] = ..., model: _Optional[str] = ..., effort: _Optional[str] = ..., p: _Optional[float] = ..., threshold: _Optional[float] = ..., cost_usd: _Optional[float] = ..., is_offered: _Optional[bool] = ...) -> None: ...
 
 class WeakAnswer(_message.Message):
     __slots__ = ("text", "tool_calls", "is_refusal", "finish_reason")
@@ -216,7 +264,7 @@ class CheckRequest(_message.Message):
     def __init__(self, request: _Optional[_Union[RouteRequest, _Mapping]] = ..., request_id: _Optional[str] = ..., answer: _Optional[_Union[WeakAnswer, _Mapping]] = ..., signals: _Optional[_Union[AnswerSignals, _Mapping]] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., latency_ms: _Optional[float] = ..., tenant: _Optional[str] = ...) -> None: ...
 
 class CheckResponse(_message.Message):
-    __slots__ = ("request_id", "verdict", "model", "p_match", "confidence", "threshold", "policy", "reason", "head", "bundle", "timings", "verdict_propensity", "accept_cost_usd", "escalate_cost_usd", "rule", "signals_used", "signals_ignored")
+    __slots__ = ("request_id", "verdict", "model", "p_match", "confidence", "threshold", "policy", "reason", "head", "bundle", "timings", "verdict_propensity", "accept_cost_usd", "escalate_cost_usd", "rule", "signals_used", "signals_ignored", "rung", "effort", "p_rungs", "tier")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     VERDICT_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -234,6 +282,10 @@ class CheckResponse(_message.Message):
     RULE_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_USED_FIELD_NUMBER: _ClassVar[int]
     SIGNALS_IGNORED_FIELD_NUMBER: _ClassVar[int]
+    RUNG_FIELD_NUMBER: _ClassVar[int]
+    EFFORT_FIELD_NUMBER: _ClassVar[int]
+    P_RUNGS_FIELD_NUMBER: _ClassVar[int]
+    TIER_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     verdict: Verdict
     model: str
@@ -251,7 +303,11 @@ class CheckResponse(_message.Message):
     rule: str
     signals_used: _containers.RepeatedScalarFieldContainer[str]
     signals_ignored: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, request_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., head: _Optional[_Union[CheckHead, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., verdict_propensity: _Optional[float] = ..., accept_cost_usd: _Optional[float] = ..., escalate_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., signals_used: _Optional[_Iterable[str]] = ..., signals_ignored: _Optional[_Iterable[str]] = ...) -> None: ...
+    rung: str
+    effort: str
+    p_rungs: _containers.RepeatedCompositeFieldContainer[RungLook]
+    tier: Tier
+    def __init__(self, request_id: _Optional[str] = ..., verdict: _Optional[_Union[Verdict, str]] = ..., model: _Optional[str] = ..., p_match: _Optional[float] = ..., confidence: _Optional[float] = ..., threshold: _Optional[float] = ..., policy: _Optional[str] = ..., reason: _Optional[_Union[Reason, str]] = ..., head: _Optional[_Union[CheckHead, str]] = ..., bundle: _Optional[str] = ..., timings: _Optional[_Union[Timings, _Mapping]] = ..., verdict_propensity: _Optional[float] = ..., accept_cost_usd: _Optional[float] = ..., escalate_cost_usd: _Optional[float] = ..., rule: _Optional[str] = ..., signals_used: _Optional[_Iterable[str]] = ..., signals_ignored: _Optional[_Iterable[str]] = ..., rung: _Optional[str] = ..., effort: _Optional[str] = ..., p_rungs: _Optional[_Iterable[_Union[RungLook, _Mapping]]] = ..., tier: _Optional[_Union[Tier, str]] = ...) -> None: ...
 
 class CheckBatchRequest(_message.Message):
     __slots__ = ("requests",)
@@ -296,7 +352,7 @@ class Contribution(_message.Message):
     def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ..., p_match_without: _Optional[float] = ...) -> None: ...
 
 class ReportOutcomeRequest(_message.Message):
-    __slots__ = ("request_id", "tier", "model", "score", "preference", "error_code", "prompt_tokens", "completion_tokens", "cached_tokens", "latency_ms", "bundle", "tenant", "session_id", "task", "self_check")
+    __slots__ = ("request_id", "tier", "model", "score", "preference", "error_code", "prompt_tokens", "completion_tokens", "cached_tokens", "latency_ms", "bundle", "tenant", "session_id", "task", "self_check", "rung")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TIER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
@@ -312,6 +368,7 @@ class ReportOutcomeRequest(_message.Message):
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     SELF_CHECK_FIELD_NUMBER: _ClassVar[int]
+    RUNG_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     tier: Tier
     model: str
@@ -327,7 +384,8 @@ class ReportOutcomeRequest(_message.Message):
     session_id: str
     task: str
     self_check: bool
-    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., score: _Optional[float] = ..., preference: _Optional[str] = ..., error_code: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ..., latency_ms: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., session_id: _Optional[str] = ..., task: _Optional[str] = ..., self_check: _Optional[bool] = ...) -> None: ...
+    rung: str
+    def __init__(self, request_id: _Optional[str] = ..., tier: _Optional[_Union[Tier, str]] = ..., model: _Optional[str] = ..., score: _Optional[float] = ..., preference: _Optional[str] = ..., error_code: _Optional[str] = ..., prompt_tokens: _Optional[int] = ..., completion_tokens: _Optional[int] = ..., cached_tokens: _Optional[int] = ..., latency_ms: _Optional[float] = ..., bundle: _Optional[str] = ..., tenant: _Optional[str] = ..., session_id: _Optional[str] = ..., task: _Optional[str] = ..., self_check: _Optional[bool] = ..., rung: _Optional[str] = ...) -> None: ...
 
 class ReportOutcomeResponse(_message.Message):
     __slots__ = ()
@@ -384,7 +442,7 @@ class DescribeModelRequest(_message.Message):
     def __init__(self, bundle: _Optional[str] = ...) -> None: ...
 
 class DescribeModelResponse(_message.Message):
-    __slots__ = ("bundle", "created", "synthetic", "strong_model", "weak_model", "encoder", "calibrator", "default_policy", "policies", "figures", "served", "unseen", "has_second_look")
+    __slots__ = ("bundle", "created", "synthetic", "strong_model", "weak_model", "encoder", "calibrator", "default_policy", "policies", "figures", "served", "unseen", "has_second_look", "ladder")
     BUNDLE_FIELD_NUMBER: _ClassVar[int]
     CREATED_FIELD_NUMBER: _ClassVar[int]
     SYNTHETIC_FIELD_NUMBER: _ClassVar[int]
@@ -398,6 +456,7 @@ class DescribeModelResponse(_message.Message):
     SERVED_FIELD_NUMBER: _ClassVar[int]
     UNSEEN_FIELD_NUMBER: _ClassVar[int]
     HAS_SECOND_LOOK_FIELD_NUMBER: _ClassVar[int]
+    LADDER_FIELD_NUMBER: _ClassVar[int]
     bundle: str
     created: str
     synthetic: bool
@@ -411,7 +470,8 @@ class DescribeModelResponse(_message.Message):
     served: _containers.RepeatedScalarFieldContainer[str]
     unseen: _containers.RepeatedScalarFieldContainer[str]
     has_second_look: bool
-    def __init__(self, bundle: _Optional[str] = ..., created: _Optional[str] = ..., synthetic: _Optional[bool] = ..., strong_model: _Optional[str] = ..., weak_model: _Optional[str] = ..., encoder: _Optional[_Union[Encoder, _Mapping]] = ..., calibrator: _Optional[str] = ..., default_policy: _Optional[str] = ..., policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., figures: _Optional[_Iterable[_Union[Figure, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ..., unseen: _Optional[_Iterable[str]] = ..., has_second_look: _Optional[bool] = ...) -> None: ...
+    ladder: _containers.RepeatedCompositeFieldContainer[Rung]
+    def __init__(self, bundle: _Optional[str] = ..., created: _Optional[str] = ..., synthetic: _Optional[bool] = ..., strong_model: _Optional[str] = ..., weak_model: _Optional[str] = ..., encoder: _Optional[_Union[Encoder, _Mapping]] = ..., calibrator: _Optional[str] = ..., default_policy: _Optional[str] = ..., policies: _Optional[_Iterable[_Union[Policy, _Mapping]]] = ..., figures: _Optional[_Iterable[_Union[Figure, _Mapping]]] = ..., served: _Optional[_Iterable[str]] = ..., unseen: _Optional[_Iterable[str]] = ..., has_second_look: _Optional[bool] = ..., ladder: _Optional[_Iterable[_Union[Rung, _Mapping]]] = ...) -> None: ...
 
 class Encoder(_message.Message):
     __slots__ = ("name", "sha256", "max_tokens", "dim")
@@ -426,7 +486,7 @@ class Encoder(_message.Message):
     def __init__(self, name: _Optional[str] = ..., sha256: _Optional[str] = ..., max_tokens: _Optional[int] = ..., dim: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
-    __slots__ = ("name", "kind", "target", "threshold", "is_met", "share_weak", "quality_kept", "share_worse", "share_worse_bound", "delta", "checked")
+    __slots__ = ("name", "kind", "target", "threshold", "is_met", "share_weak", "quality_kept", "share_worse", "share_worse_bound", "delta", "checked", "t_rungs")
     NAME_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
@@ -438,6 +498,7 @@ class Policy(_message.Message):
     SHARE_WORSE_BOUND_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     CHECKED_FIELD_NUMBER: _ClassVar[int]
+    T_RUNGS_FIELD_NUMBER: _ClassVar[int]
     name: str
     kind: str
     target: float
@@ -449,10 +510,11 @@ class Policy(_message.Message):
     share_worse_bound: float
     delta: float
     checked: CheckedPolicy
-    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., target: _Optional[float] = ..., threshold: _Optional[float] = ..., is_met: _Optional[bool] = ..., share_weak: _Optional[float] = ..., quality_kept: _Optional[float] = ..., share_worse: _Optional[float] = ..., share_worse_bound: _Optional[float] = ..., delta: _Optional[float] = ..., checked: _Optional[_Union[CheckedPolicy, _Mapping]] = ...) -> None: ...
+    t_rungs: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, name: _Optional[str] = ..., kind: _Optional[str] = ..., target: _Optional[float] = ..., threshold: _Optional[float] = ..., is_met: _Optional[bool] = ..., share_weak: _Optional[float] = ..., quality_kept: _Optional[float] = ..., share_worse: _Optional[float] = ..., share_worse_bound: _Optional[float] = ..., delta: _Optional[float] = ..., checked: _Optional[_Union[CheckedPolicy, _Mapping]] = ..., t_rungs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class CheckedPolicy(_message.Message):
-    __slots__ = ("t_strong", "t_weak", "t_accept", "is_met", "share_weak", "share_tried", "share_escalated", "share_answered_weak", "quality_kept", "share_worse", "share_worse_bound", "delta", "cost_ratio")
+    __slots__ = ("t_strong", "t_weak", "t_accept", "is_met", "share_weak", "share_tried", "share_escalated", "share_answered_weak", "quality_kept", "share_worse", "share_worse_bound", "delta", "cost_ratio", "t_rungs")
     T_STRONG_FIELD_NUMBER: _ClassVar[int]
     T_WEAK_FIELD_NUMBER: _ClassVar[int]
     T_ACCEPT_FIELD_NUMBER: _ClassVar[int]
@@ -466,6 +528,7 @@ class CheckedPolicy(_message.Message):
     SHARE_WORSE_BOUND_FIELD_NUMBER: _ClassVar[int]
     DELTA_FIELD_NUMBER: _ClassVar[int]
     COST_RATIO_FIELD_NUMBER: _ClassVar[int]
+    T_RUNGS_FIELD_NUMBER: _ClassVar[int]
     t_strong: float
     t_weak: float
     t_accept: float
@@ -479,7 +542,8 @@ class CheckedPolicy(_message.Message):
     share_worse_bound: float
     delta: float
     cost_ratio: float
-    def __init__(self, t_strong: _Optional[float] = ..., t_weak: _Optional[float] = ..., t_accept: _Optional[float] = ..., is_met: _Optional[bool] = ..., share_weak: _Optional[float] = ..., share_tried: _Optional[float] = ..., share_escalated: _Optional[float] = ..., share_answered_weak: _Optional[float] = ..., quality_kept: _Optional[float] = ..., share_worse: _Optional[float] = ..., share_worse_bound: _Optional[float] = ..., delta: _Optional[float] = ..., cost_ratio: _Optional[float] = ...) -> None: ...
+    t_rungs: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, t_strong: _Optional[float] = ..., t_weak: _Optional[float] = ..., t_accept: _Optional[float] = ..., is_met: _Optional[bool] = ..., share_weak: _Optional[float] = ..., share_tried: _Optional[float] = ..., share_escalated: _Optional[float] = ..., share_answered_weak: _Optional[float] = ..., quality_kept: _Optional[float] = ..., share_worse: _Optional[float] = ..., share_worse_bound: _Optional[float] = ..., delta: _Optional[float] = ..., cost_ratio: _Optional[float] = ..., t_rungs: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Figure(_message.Message):
     __slots__ = ("name", "value", "low", "high")

@@ -28,8 +28,10 @@ from turnout.serving.decision.decision import (
 )
 from turnout.serving.decision.routes import Verdict, estimated_tokens
 from turnout.serving.decision.rules.budget import ExplorationBudget
+from turnout.serving.decision.rules.climbing import Climb
 from turnout.serving.decision.rules.exploring import After
 from turnout.serving.decision.rules.rules import Rules
+from turnout.serving.decision.rungs import bar_of
 from turnout.serving.observe.correlation import concerning
 from turnout.serving.observe.drift.promises import Promises
 from turnout.serving.observe.drift.watch import DriftWatch
@@ -46,6 +48,7 @@ from turnout.serving.service.lineup import Lineup, Served
 from turnout.serving.service.model_thread import Ask, ModelThread, Predicted, remaining_s
 from turnout.serving.service.pending import Pending
 from turnout.serving.service.pledging import pledge_of
+from turnout.serving.service.rungs import rungs_for, with_rungs
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
 from turnout.serving.wire.check import Judgement
@@ -164,31 +167,39 @@ class Answering:
         served = lineup.find(asked.wanted_bundle)
         tokens = estimated_tokens(call.prompt.text) + call.prompt.extra_tokens
         costs = served.prices.expected_costs(
-            tokens, call.output_tokens, call.cached_tokens, call.previous, images=call.prompt.images
+            tokens, call.output_tokens, call.cached_tokens, asked.previous_route(served), images=call.prompt.images
         )
         decode_ns = asked.decoded_ns - received_ns
         if asked.before.route is not None:  # no place in the queue, which keeps the longest texts out of it
-            decision = ruled_decision(served.manifest.pair, asked.policy(served), asked.before)
+            ladder = rungs_for(served, asked, rules, tokens, costs)
+            decision = ruled_decision(
+                served.manifest.pair, asked.policy(served), asked.before, served.ladder, ladder.offered
+            )
             timings = Timings(decode_ns, 0, time.perf_counter_ns() - asked.decoded_ns)
-            self._decided(Decided(time.time(), call, decision, served.manifest, costs, tokens), timings)
-            return response(call, decision, served.manifest.bundle_id, costs, timings)
+            self._decided(Decided(time.time(), call, decision, served.manifest, costs, tokens, usd=ladder.usd), timings)
+            looks = ladder.looks(served, decision) if call.per_rung else ()
+            return response(call, decision, served.manifest.bundle_id, costs, timings, looks=looks)
         served, policy, predicted = await self._predicted(lineup, served, asked)
         if asked.is_stranger(served):  # not cached so: the same prompt may come with another task
             predicted = msgspec.structs.replace(predicted, prediction=as_stranger(predicted.prediction))
+        ladder, checked = rungs_for(served, asked, rules, tokens, costs), asked.checked(served, policy)
         chosen = model_decision(
             served.manifest.pair,
             policy,
             predicted.prediction,
             asked.before.rule,
             falls_back=asked.before.falls_back,
-            checked=asked.checked(served, policy),
+            checked=checked,
+            ladder=served.ladder,
+            bar=bar_of(served.bundle, policy, predicted.prediction.p_rungs, checked),
+            offered=ladder.offered,
         )
         self.challengers.show(lineup, served, asked, chosen)
         manifest = served.manifest
-        after = self._after(rules, asked, chosen, predicted, costs)
-        decision = settled(chosen, manifest.pair, after)
+        after = self._after(rules, asked, chosen, predicted, costs, ladder.climb(served, asked, chosen))
+        decision = settled(chosen, manifest.pair, after, served.ladder)
         # Of a tried request only what was escalated or accepted gets an outcome: no fair sample of the first look.
-        if self._drift is not None and (decision.wants_both or not decision.is_tried):
+        if self._drift is not None and not decision.is_between and (decision.wants_both or not decision.is_tried):
             pledge = None
             if after.wants_both:
                 pledge = pledge_of(self._promises, asked, served, chosen, after, predicted.prediction, rules.least_both)
@@ -197,10 +208,21 @@ class Answering:
             self.pending.put(asked, served)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
         features = predicted.features if self._logs_features else None
-        self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, features, served.bundle), timings)
-        return response(call, decision, manifest.bundle_id, costs, timings, predicted.contributions)
+        self._decided(
+            Decided(time.time(), call, decision, manifest, costs, tokens, features, served.bundle, ladder.usd), timings
+        )
+        looks = ladder.looks(served, decision) if call.per_rung else ()
+        return response(call, decision, manifest.bundle_id, costs, timings, predicted.contributions, looks)
 
-    def _after(self, rules: Rules, asked: Asked, chosen: Decision, predicted: Predicted, costs: ExpectedCosts) -> After:
+    def _after(
+        self,
+        rules: Rules,
+        asked: Asked,
+        chosen: Decision,
+        predicted: Predicted,
+        costs: ExpectedCosts,
+        climb: Climb | None,
+    ) -> After:
         """Return what session and exploration make of the model's choice, and count what the latter costs."""
         after = rules.after(
             asked.facts,
@@ -211,6 +233,7 @@ class Answering:
             chosen.reason,
             policy=chosen.policy,
             budget=self._budget,
+            climb=climb,
         )
         self._metrics.explored(after)
         return after
@@ -252,11 +275,12 @@ class Answering:
             asked.deadline_s,
             asked.decoded_ns,
             parts,
-            wants_features=self._logs_features,
+            wants_features=self._logs_features or served.bundle.rung_heads is not None,
             wants_measures=is_watched,
             also=also,
         )
         predicted = await self._fast_lane.answer(ask, served.bundle.fast_head) or await self._in_turn(ask, call.tenant)
+        predicted = with_rungs(served.bundle, predicted, call.prompt)
         served.cache.put(key, predicted.prediction)
         self.challengers.took(served, predicted.model_ns // (1 + len(parts)))
         if is_watched and self._drift is not None and predicted.measures is not None:

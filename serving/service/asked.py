@@ -5,8 +5,11 @@ from __future__ import annotations
 import msgspec
 
 from turnout.serving.bundles.bundle import CheckedPolicy, Policy
+from turnout.serving.decision.costs import DEFAULT_OUTPUT_TOKENS
 from turnout.serving.decision.decision import is_strange, rule_of_three, threshold_policy
-from turnout.serving.decision.rules.rules import Before, Facts
+from turnout.serving.decision.routes import Route, estimated_tokens
+from turnout.serving.decision.rules.offering import Asking, Offered
+from turnout.serving.decision.rules.rules import Before, Facts, Rules
 from turnout.serving.service.lineup import Served
 from turnout.serving.wire.route import RouteCall
 
@@ -37,6 +40,29 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
         """Return the thresholds over three actions, where they hold for this caller; else None."""
         return rule_of_three(served.bundle, policy, can_check=self.call.can_check)
 
+    def offered(self, served: Served, rules: Rules) -> Offered | None:
+        """Return the rungs that may and can answer; None for all of a bundle's."""
+        prompt, output = self.call.prompt, self.call.output_tokens
+        tokens = estimated_tokens(prompt.text) + prompt.tokens_beside
+        tokens += DEFAULT_OUTPUT_TOKENS if output is None else output
+        limits, allow = rules.limits(served.names, served.windows), self.before.allow
+        if limits.is_plain and tokens <= limits.least_tokens and not allow:
+            return None
+        return limits.offered(Asking(prompt, tokens, allow))
+
+    def previous_place(self, served: Served) -> int | None:
+        """Return the place of the rung that the session's request before went to; None for none."""
+        if self.call.previous_rung:
+            return served.place_of(self.call.previous_rung)
+        return None if self.call.previous is None else (len(served.ladder) - 1) * (self.call.previous is Route.STRONG)
+
+    def previous_route(self, served: Served) -> Route | None:
+        """Return that place where it is an end of the ladder: weak or strong; else None."""
+        if not self.call.previous_rung:
+            return self.call.previous
+        ends = {0: Route.WEAK, len(served.ladder) - 1: Route.STRONG}
+        return next((route for place, route in ends.items() if place == self.previous_place(served)), None)
+
     def is_stranger(self, served: Served) -> bool:
         """Return whether it names a task or tenant of which the bundle has too few labelled rows for the rules."""
         return is_strange(served.bundle, self.facts, self.before)
@@ -65,4 +91,5 @@ def facts_of(call: RouteCall) -> Facts:
         request_id=call.request_id,
         bundle=call.bundle,
         previous=call.previous,
+        previous_rung=call.previous_rung,
     )

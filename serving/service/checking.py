@@ -15,17 +15,16 @@ from google.protobuf.message import DecodeError
 
 from turnout.serving.access.access import check_tenant
 from turnout.serving.decision.decision import check_content
-from turnout.serving.decision.judging import accept_threshold, both_costs, look_again, verdict_of
-from turnout.serving.decision.routes import Reason, Route, Verdict
+from turnout.serving.decision.routes import Reason, Verdict
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.errors import UnknownName
 from turnout.serving.observe.correlation import concerning
 from turnout.serving.pb import router_pb2 as pb
-from turnout.serving.router.checker import CheckHead
 from turnout.serving.service.answering import Answering
 from turnout.serving.service.asked import Asked, facts_of
 from turnout.serving.service.decision_log import CheckedAnswer
 from turnout.serving.service.items import failed_result
+from turnout.serving.service.judging import Judging
 from turnout.serving.service.lineup import Lineup, Served
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
@@ -122,53 +121,14 @@ class Checking:
 
     async def _judged_by(self, served: Served, call: CheckCall, asked: Asked) -> tuple[Judgement, Served, int, int]:
         policy = self._answering.policy(asked, served)
-        pair, prompt = served.manifest.pair, asked.call.prompt
-        accept_usd, escalate_usd = both_costs(
-            served.prices, prompt, call.answer, call.signals, call.prompt_tokens, call.completion_tokens
-        )
-        threshold = accept_threshold(policy, asked.call.threshold)
-
-        def judgement(verdict: Verdict, reason: Reason, p_match: float | None = None, **more: Any) -> Judgement:
-            model = pair.weak if verdict is Verdict.ACCEPT else pair.strong
-            return Judgement(
-                verdict,
-                model,
-                p_match,
-                threshold,
-                policy.name,
-                reason,
-                rule=asked.before.rule,
-                accept_usd=accept_usd,
-                escalate_usd=escalate_usd,
-                **more,
-            )
-
+        offered = asked.offered(served, self._rules())
+        judging = Judging(served, call, asked, policy, offered)
         now_ns = time.perf_counter_ns()
-        if call.answer.is_nothing:
-            return judgement(Verdict.ESCALATE, Reason.NO_ANSWER, ignored=call.ignored), served, now_ns, now_ns
-        if asked.before.route is not None:
-            verdict = Verdict.ACCEPT if asked.before.route is Route.WEAK else Verdict.ESCALATE
-            return judgement(verdict, asked.before.reason or Reason.RULE, ignored=call.ignored), served, now_ns, now_ns
-        checked, began_ns, ended_ns = await self._answering.second_look(
-            lambda: look_again(
-                served.bundle,
-                prompt,
-                call.answer,
-                call.signals,
-                falls_back=asked.before.falls_back,
-                is_stranger=asked.is_stranger(served),
-            ),
-            asked,
-        )
-        is_unvouched = checked.head is CheckHead.NONE
-        judged = judgement(
-            verdict_of(checked, threshold),
-            Reason.OUT_OF_DISTRIBUTION if is_unvouched else Reason.MODEL,
-            None if is_unvouched else checked.p_match,
-            head=checked.head.name,
-            used=checked.signals_used,
-            ignored=tuple(dict.fromkeys((*call.ignored, *checked.signals_ignored))),
-        )
+        if asked.before.route is not None and not call.answer.is_nothing:
+            return judging.ruled(), served, now_ns, now_ns
+        if call.answer.is_nothing and served.is_pair:
+            return judging.judged(Verdict.ESCALATE, Reason.NO_ANSWER, judging.escalation()), served, now_ns, now_ns
+        judged, began_ns, ended_ns = await self._answering.second_look(judging.look, asked)
         return judged, served, began_ns, ended_ns
 
 

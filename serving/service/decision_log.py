@@ -62,7 +62,10 @@ _log = logging.getLogger("turnout.decisions")
 
 
 class Decided(msgspec.Struct, frozen=True, gc=False):  # made on the event loop: a third of a dataclass's time
-    """A decision on its way to the log, as the event loop has it; `bundle` is None where no model was asked."""
+    """A decision on its way to the log, as the event loop has it.
+
+    `bundle` is None where no model was asked; `usd` is the expected cost at each rung.
+    """
 
     decided_s: float
     call: RouteCall
@@ -72,6 +75,7 @@ class Decided(msgspec.Struct, frozen=True, gc=False):  # made on the event loop:
     tokens: int
     features: Features | None = None
     bundle: Bundle | None = None
+    usd: tuple[float | None, ...] = ()
 
     @property
     def n_chars(self) -> int:
@@ -236,7 +240,6 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes, lesson: Lesson |
     call, decision = decided.call, decided.decision
     features = decided.features if lesson is None else lesson.features
     features = None if call.prompt.is_beyond_features else features
-    pair = decided.manifest.pair
     text, is_left_out = _kept_text(call.prompt, decided.tokens, mode)
     return DecisionRecord(
         decided_s=decided.decided_s,
@@ -262,7 +265,7 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes, lesson: Lesson |
         wants_both=decision.wants_both,
         pair_propensity=decision.pair_propensity,
         exploration=decision.exploration,
-        other_model=pair.weak if decision.model == pair.strong else pair.strong,
+        other_model=_other_model(decided),
         weak_cost_usd=decided.costs.weak_usd,
         strong_cost_usd=decided.costs.strong_usd,
         text=text,
@@ -278,7 +281,34 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes, lesson: Lesson |
         feature_schema=0 if features is None else SCHEMA_VERSION,
         harness_rules=decided.manifest.harness_rules if features is not None else 0,
         **_taught(lesson),
+        **_ladder(decided),
     )
+
+
+def _other_model(decided: Decided) -> str:
+    """Return the model whose answer is compared with: the other of a pair, of a ladder the top or what is wanted."""
+    pair, decision = decided.manifest.pair, decided.decision
+    if decision.other is not None:
+        return decision.other.model
+    if decided.manifest.rungs is msgspec.UNSET:
+        return pair.weak if decision.model == pair.strong else pair.strong
+    ladder = decided.manifest.ladder
+    return (ladder[0] if decision.is_top else ladder[-1]).model
+
+
+def _ladder(decided: Decided) -> dict[str, Any]:
+    """Return the fields that tell of a ladder; none for a pair, whose model says it."""
+    if decided.manifest.rungs is msgspec.UNSET:
+        return {}
+    decision = decided.decision
+    return {
+        "rung": decision.rung,
+        "rungs": tuple(rung.name for rung in decided.manifest.rungs),
+        "p_rungs": decision.p_rungs,
+        "t_rungs": decision.t_rungs,
+        "usd_rungs": decided.usd,
+        "other_rung": "" if decision.other is None else decision.other.name,
+    }
 
 
 def check_record_of(checked: CheckedAnswer, mode: LogDecisions, key: bytes) -> CheckRecord:
@@ -321,6 +351,7 @@ def check_record_of(checked: CheckedAnswer, mode: LogDecisions, key: bytes) -> C
         prompt_tokens=check.prompt_tokens,
         completion_tokens=check.completion_tokens,
         latency_ms=check.latency_ms,
+        rung=judged.rung if judged.rung != judged.model else "",
     )
 
 

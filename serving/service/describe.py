@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 from google.protobuf.message import DecodeError
 
-from turnout.serving.bundles.bundle import Manifest, Policy
+from turnout.serving.bundles.bundle import CheckedPolicy, Manifest, Policy
+from turnout.serving.bundles.ladder import Rung
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import router_pb2 as pb
+from turnout.serving.wire.route import rung_message
 
 
 def read_describe(raw: bytes) -> str:
@@ -51,7 +53,13 @@ def description(
         served=served,
         unseen=unseen,
         has_second_look=has_second_look,
+        ladder=[_rung(rung) for rung in manifest.ladder],
     )
+
+
+def _rung(rung: Rung) -> Any:
+    figures = [_figure(name, value, rung.intervals.get(name)) for name, value in rung.metrics.items()]
+    return rung_message(rung, rows=rung.rows, match_rate=rung.match_rate, figures=figures)
 
 
 def _policy(policy: Policy) -> Any:
@@ -66,8 +74,15 @@ def _policy(policy: Policy) -> Any:
         share_worse=policy.share_worse,
         share_worse_bound=policy.share_worse_bound,
         delta=policy.delta,
-        checked=None if policy.checked is None else pb.CheckedPolicy(**msgspec.structs.asdict(policy.checked)),
+        checked=None if policy.checked is None else pb.CheckedPolicy(**_set(policy.checked)),
+        t_rungs=() if policy.t_rungs is msgspec.UNSET else policy.t_rungs,
     )
+
+
+def _set(policy: CheckedPolicy) -> dict[str, Any]:
+    """Return the fields that are set."""
+    fields = msgspec.structs.asdict(policy)
+    return {name: value for name, value in fields.items() if value is not msgspec.UNSET}
 
 
 def _figure(name: str, value: float | None, interval: tuple[float, float] | None) -> Any:

@@ -175,10 +175,12 @@ class Lifecycle:
 
     def _check_fits(self, new: Manifest, old: Manifest) -> None:
         """Refuse a bundle that would name other models than callers had, or comes from a demonstration."""
-        if new.pair != old.pair and not self.sources.allow_other_pair:
+        rungs, others = ([rung.name for rung in manifest.ladder] for manifest in (new, old))
+        if rungs != others and not self.sources.allow_other_pair:
+            of = "the pair" if len(rungs) == len(others) == 2 else "the ladder"
             raise BundleRefused(
-                f"{new.bundle_id} is of the pair {new.pair.strong} / {new.pair.weak}, and {old.bundle_id} of "
-                f"{old.pair.strong} / {old.pair.weak}; where that is meant: --allow-other-pair"
+                f"{new.bundle_id} is of {of} {' / '.join(reversed(rungs))}, and {old.bundle_id} of "
+                f"{' / '.join(reversed(others))}; where that is meant: --allow-other-pair"
             )
         if new.synthetic and not old.synthetic and not self.sources.allow_synthetic:
             raise BundleRefused(

@@ -9,21 +9,55 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from turnout.serving.bundles.bundle import Bundle, Manifest
-from turnout.serving.decision.costs import PairPrices
+from turnout.serving.bundles.ladder import Rung
+from turnout.serving.decision.costs import LadderPrices, PairPrices
 from turnout.serving.errors import UnknownName
 from turnout.serving.service.cache import PredictionCache
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Served:
-    """A bundle in service, with the cache of what it answered and today's prices of its models."""
+    """A bundle in service, with the cache of what it answered, its ladder and today's prices of its models.
+
+    Attributes:
+        bundle: the bundle.
+        cache: of its predictions.
+        prices: of its pair, which are the two ends of its ladder.
+        ladder: its rungs, the cheapest first.
+        rung_prices: of the rungs.
+        names: name and model of each rung.
+        windows: tokens that each takes, by the price list; infinite where it doesn't say.
+    """
 
     bundle: Bundle
     cache: PredictionCache = field(default_factory=lambda: PredictionCache(0))
     prices: PairPrices = field(init=False)
+    ladder: tuple[Rung, ...] = field(init=False)
+    rung_prices: LadderPrices = field(init=False)
+    names: tuple[tuple[str, str], ...] = field(init=False)
+    windows: tuple[float, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "prices", PairPrices.of(self.bundle.manifest.pair))
+        ladder = self.bundle.manifest.ladder
+        prices = LadderPrices.of(ladder)
+        made = {
+            "prices": PairPrices.of(self.bundle.manifest.pair),
+            "ladder": ladder,
+            "rung_prices": prices,
+            "names": tuple((rung.name, rung.model) for rung in ladder),
+            "windows": prices.windows,
+        }
+        for name, value in made.items():
+            object.__setattr__(self, name, value)
+
+    @property
+    def is_pair(self) -> bool:
+        """Whether it has no rung between."""
+        return len(self.ladder) == 2
+
+    def place_of(self, name: str) -> int | None:
+        """Return the place of the rung of that name; None where there is none."""
+        return next((place for place, rung in enumerate(self.ladder) if rung.name == name), None)
 
     @property
     def manifest(self) -> Manifest:

@@ -38,6 +38,8 @@ def pledge_of(
     """
     if not after.wants_both or not asked.call.request_id:
         return None
+    if not served.is_pair:
+        return None  # what a rung between made worse is not counted: a bound without it would say too little
     over_three = chosen.over_three
     if over_three and after.route is not chosen.route:
         return None  # moved by a draw: of a tried one the verdict is not known, and so none of them counts

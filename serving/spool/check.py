@@ -31,6 +31,7 @@ class CheckRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
         characters: of the answer.
         token_logprobs: of the first 8,192 tokens, float32 little-endian; empty where unknown.
         top_margins: likewise.
+        rung: of `model`, where its name is another.
     """
 
     checked_s: float
@@ -67,6 +68,7 @@ class CheckRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True)
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
     latency_ms: float | None = None
+    rung: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

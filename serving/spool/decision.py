@@ -54,6 +54,13 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         script: its writing system, as `turnout.serving.router.languages` names it.
         action: `weak`, `try` or `strong`; empty in logs of before, where it is the route.
         can_check: whether the caller can have answers checked.
+        rung: of a ladder of more than two, the one that was taken, and `route_propensity` is its; empty for a pair,
+            whose model tells. `route` is `weak` for the cheapest rung and `strong` for all above it.
+        rungs: names of all, the cheapest first.
+        p_rungs: of each between, P(it is not worse than the top); empty where the model did not run.
+        t_rungs: what each needed.
+        usd_rungs: expected cost at each of all; None where unknown.
+        other_rung: the one whose answer was wanted as well; empty for none.
     """
 
     decided_s: float
@@ -101,6 +108,12 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     script: str = ""
     action: str = ""
     can_check: bool = False
+    rung: str = ""
+    rungs: tuple[str, ...] = ()
+    p_rungs: tuple[float, ...] = ()
+    t_rungs: tuple[float, ...] = ()
+    usd_rungs: tuple[float | None, ...] = ()
+    other_rung: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

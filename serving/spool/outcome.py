@@ -38,6 +38,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         is_refusal: whether the provider marks the answer as a refusal.
         mean_logprob: mean log-probability of its tokens; None when unknown.
         self_check: log-probability that the model calls its own answer right; None when it was not asked.
+        rung: of a ladder, the one that answered; empty where the model tells.
     """
 
     request_id: str
@@ -64,6 +65,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     is_refusal: bool = False
     mean_logprob: float | None = None
     self_check: float | None = None
+    rung: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -16,8 +16,8 @@ from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.bodies import BESIDE_TEXT
 from turnout.serving.router.prompt import clean_text
 
-Tier = Literal["weak", "strong"]
-TIERS: dict[int, Tier] = {pb.TIER_WEAK: "weak", pb.TIER_STRONG: "strong"}
+TierName = Literal["weak", "between", "strong"]
+TIERS: dict[int, TierName] = {pb.TIER_WEAK: "weak", pb.TIER_STRONG: "strong"}
 
 ActionName = Literal["weak", "try", "strong"]
 ACTIONS: dict[int, ActionName] = {pb.ACTION_WEAK: "weak", pb.ACTION_TRY: "try", pb.ACTION_STRONG: "strong"}
@@ -39,11 +39,14 @@ class RouteItem:
         tenant: on whose behalf; under load one tenant gets at most its share, and rules may name it.
         task: what kind of work, for rules that name it.
         session_id: the conversation; draws such as rollouts are the same for all of it.
-        previous_tier: where the session's request before went: a switch throws its prompt cache away.
+        previous_tier: where the session's request before went: a switch throws its prompt cache away. `between` says
+            nothing without `previous_rung`.
         cached_tokens: of the prompt, in the cache of the model of `previous_tier`.
         expected_output_tokens: of the answer, for the expected costs; None for the server's assumption.
         explain: whether to be told which parts of the prompt decided; costs a run of the model for each part.
         can_check: whether the weak model's answer will be shown to `check` when asked to; allows the action `try`.
+        per_rung: whether to be told p, threshold and expected cost of each rung.
+        previous_rung: of a ladder, the rung that the session's request before went to, in the place of `previous_tier`.
     """
 
     text: str | None = None
@@ -57,11 +60,13 @@ class RouteItem:
     tenant: str = ""
     task: str = ""
     session_id: str = ""
-    previous_tier: Tier | None = None
+    previous_tier: TierName | None = None
     cached_tokens: int = 0
     expected_output_tokens: int | None = None
     explain: bool = False
     can_check: bool = False
+    per_rung: bool = False
+    previous_rung: str = ""
 
 
 class RouteFields(TypedDict, total=False):
@@ -78,11 +83,26 @@ class RouteFields(TypedDict, total=False):
     tenant: str
     task: str
     session_id: str
-    previous_tier: Tier | None
+    previous_tier: TierName | None
     cached_tokens: int
     expected_output_tokens: int | None
     explain: bool
     can_check: bool
+    per_rung: bool
+    previous_rung: str
+
+
+@dataclass(frozen=True, slots=True)
+class RungAsked:
+    """What decided on one rung, as `RungLook` of the contract; None where unknown."""
+
+    rung: str
+    model: str
+    effort: str
+    p: float | None
+    threshold: float | None
+    cost_usd: float | None
+    is_offered: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +120,7 @@ class Routed:
 
     Attributes:
         model: name to put into the `model` field of the request.
-        tier: `weak` or `strong`.
+        tier: `weak` or `strong`; `between` of a ladder of more than two, where `model` and `rung` tell.
         action: `weak`, `try` or `strong`: what to do. With `try`, have `model` answer and show the answer to `check`
             before anybody sees it; only where `can_check` was said.
         p_match: calibrated probability that the weak model does as well; None when the model did not run.
@@ -120,10 +140,16 @@ class Routed:
         latency_ms: wall time of the call, as the caller saw it.
         fallback_reason: why there was no answer: a gRPC code in lower case such as `deadline_exceeded`,
             `bad_response` or `client_error`; None when there was one.
+        rung: name of the rung, `model` or `model:effort`; empty on fallback.
+        effort: reasoning effort to put into the request; empty for none.
+        p_rungs: what decided on each rung, the cheapest first, where that was asked for.
+        other_model, other_effort: with `wants_both`, the model whose answer is wanted as well; empty for the other
+            model of the pair.
+        other_rung: name of its rung.
     """
 
     model: str
-    tier: Tier
+    tier: TierName
     action: ActionName = "strong"
     p_match: float | None = None
     confidence: float | None = None
@@ -141,6 +167,12 @@ class Routed:
     parts: tuple[Part, ...] = ()
     latency_ms: float
     fallback_reason: str | None = None
+    rung: str = ""
+    effort: str = ""
+    p_rungs: tuple[RungAsked, ...] = ()
+    other_model: str = ""
+    other_effort: str = ""
+    other_rung: str = ""
 
 
 def request_of(item: RouteItem, policy: str, bundle: str) -> Any:
@@ -159,11 +191,13 @@ def request_of(item: RouteItem, policy: str, bundle: str) -> Any:
         tenant=item.tenant,
         task=item.task,
         session_id=item.session_id,
-        previous_tier=None if item.previous_tier is None else f"TIER_{item.previous_tier.upper()}",
+        previous_tier=f"TIER_{item.previous_tier.upper()}" if item.previous_tier in ("weak", "strong") else None,
         cached_tokens=item.cached_tokens,
         expected_output_tokens=item.expected_output_tokens,
         explain=item.explain,
         can_check=item.can_check,
+        per_rung=item.per_rung,
+        previous_rung=item.previous_rung,
     )
     wanted = policy if item.policy is None else item.policy
     if item.threshold is not None:
@@ -199,13 +233,14 @@ def _plain_message(message: Mapping[str, Any]) -> Any:
 
 
 def routed_of(reply: Any, latency_ms: float) -> Routed | None:
-    """Return what a `RouteResponse` says; None when it names no tier or no model."""
-    if reply.tier not in TIERS or not reply.model:
+    """Return what a `RouteResponse` says; None when it names no model, or neither tier nor rung."""
+    tier = TIERS.get(reply.tier) or ("between" if reply.rung and reply.tier == pb.TIER_UNSPECIFIED else None)
+    if tier is None or not reply.model:
         return None
     return Routed(
         model=reply.model,
-        tier=TIERS[reply.tier],
-        action=ACTIONS.get(reply.action, TIERS[reply.tier]),  # a server from before the field
+        tier=tier,
+        action=ACTIONS.get(reply.action, "weak" if tier == "weak" else "strong"),  # a server from before the field
         p_match=optional(reply, "p_match"),
         confidence=optional(reply, "confidence"),
         threshold=reply.threshold,
@@ -221,6 +256,28 @@ def routed_of(reply: Any, latency_ms: float) -> Routed | None:
         pair_propensity=reply.pair_propensity,
         parts=tuple(Part(part.start, part.end, part.p_match_without) for part in reply.contributions),
         latency_ms=latency_ms,
+        rung=reply.rung,
+        effort=reply.effort,
+        p_rungs=rungs_asked(reply.p_rungs),
+        other_model=reply.other.model,
+        other_effort=reply.other.effort,
+        other_rung=reply.other.name,
+    )
+
+
+def rungs_asked(looks: Iterable[Any]) -> tuple[RungAsked, ...]:
+    """Return what a reply says of its rungs."""
+    return tuple(
+        RungAsked(
+            one.rung,
+            one.model,
+            one.effort,
+            optional(one, "p"),
+            optional(one, "threshold"),
+            optional(one, "cost_usd"),
+            one.is_offered,
+        )
+        for one in looks
     )
 
 

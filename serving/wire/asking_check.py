@@ -11,7 +11,17 @@ from typing import Any, Literal
 
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.prompt import clean_text
-from turnout.serving.wire.asking import Routed, RouteItem, optional, request_of, short_name
+from turnout.serving.wire.asking import (
+    TIERS,
+    Routed,
+    RouteItem,
+    RungAsked,
+    TierName,
+    optional,
+    request_of,
+    rungs_asked,
+    short_name,
+)
 
 VerdictName = Literal["accept", "escalate"]
 VERDICTS: dict[int, VerdictName] = {pb.VERDICT_ACCEPT: "accept", pb.VERDICT_ESCALATE: "escalate"}
@@ -67,6 +77,10 @@ class Judged:
         signals_used, signals_ignored: names of what counted, and of what came and did not.
         latency_ms: wall time of the call, as the caller saw it.
         fallback_reason: why there was no verdict; None when there was one.
+        tier: `weak`, `strong` or `between`: that of `model`.
+        rung: name of the rung of `model`; empty on failure.
+        effort: its reasoning effort, to put into the request where it is escalated; empty for none.
+        p_rungs: what decided on the rungs above the weak model, where that was asked for.
     """
 
     verdict: VerdictName
@@ -86,6 +100,10 @@ class Judged:
     signals_ignored: tuple[str, ...] = ()
     latency_ms: float
     fallback_reason: str | None = None
+    tier: TierName = "strong"
+    rung: str = ""
+    effort: str = ""
+    p_rungs: tuple[RungAsked, ...] = ()
 
     @property
     def is_accepted(self) -> bool:
@@ -150,7 +168,16 @@ def judged_of(reply: Any, latency_ms: float) -> Judged | None:
         signals_used=tuple(reply.signals_used),
         signals_ignored=tuple(reply.signals_ignored),
         latency_ms=latency_ms,
+        tier=TIERS.get(reply.tier) or ("between" if reply.rung else _end_of(VERDICTS[reply.verdict])),
+        rung=reply.rung,
+        effort=reply.effort,
+        p_rungs=rungs_asked(reply.p_rungs),
     )
+
+
+def _end_of(verdict: VerdictName) -> TierName:
+    """Return the tier that a verdict of an older server shows."""
+    return "weak" if verdict == "accept" else "strong"
 
 
 def _head(number: int) -> str | None:

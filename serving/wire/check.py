@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from google.protobuf.message import DecodeError
 
-from turnout.serving.decision.routes import Reason, Verdict
+from turnout.serving.decision.routes import Reason, Route, Verdict
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.answer import Answer, Signals
-from turnout.serving.wire.route import RouteCall, Timings, call_of
+from turnout.serving.wire.route import RouteCall, Timings, call_of, rung_looks
 from turnout.serving.wire.signals import signals_of
+
+if TYPE_CHECKING:
+    from turnout.serving.decision.rungs import RungLook  # brings onnxruntime
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,10 @@ class Judgement:
         rule: name of the rule that applied; empty for none.
         accept_usd, escalate_usd: costs of both ways, the weak answer counted in both; None without a price.
         used, ignored: names of signals.
+        rung: name of the rung of `model`.
+        effort: its reasoning effort; empty for none.
+        looks: of each rung, where they were asked for.
+        tier: of `model`; None for a rung between.
     """
 
     verdict: Verdict
@@ -70,6 +77,10 @@ class Judgement:
     escalate_usd: float | None = None
     used: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
+    rung: str = ""
+    effort: str = ""
+    looks: tuple[RungLook, ...] = ()
+    tier: Route | None = None
 
     @property
     def confidence(self) -> float | None:
@@ -132,6 +143,10 @@ def check_response(request_id: str, judged: Judgement, bundle_id: str, timings: 
         rule=judged.rule,
         signals_used=judged.used,
         signals_ignored=judged.ignored,
+        rung=judged.rung,
+        effort=judged.effort,
+        p_rungs=rung_looks(judged.looks),
+        tier=pb.TIER_UNSPECIFIED if judged.tier is None else f"TIER_{judged.tier.name}",
     )
 
 

@@ -25,7 +25,7 @@ _TIERS = {pb.TIER_UNSPECIFIED: "", pb.TIER_WEAK: "weak", pb.TIER_STRONG: "strong
 _PREFERENCES = ("", "weak", "strong", "tie")
 _ERROR_CODE = re.compile(r"[A-Za-z0-9._-]{0,64}", re.ASCII)
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
-_TEXTS = ("model", "preference", "error_code", "bundle", "tenant", "session_id", "task")
+_TEXTS = ("model", "preference", "error_code", "bundle", "tenant", "session_id", "task", "rung")
 
 
 class OutcomeFields(TypedDict, total=False):
@@ -46,6 +46,7 @@ class OutcomeFields(TypedDict, total=False):
         session_id: the request's session.
         task: the request's task.
         self_check: whether the call only asked the model if its answer was right.
+        rung: name of the rung that answered, at most 256 bytes; tells one effort of a model from another.
     """
 
     tier: str
@@ -62,6 +63,7 @@ class OutcomeFields(TypedDict, total=False):
     session_id: str
     task: str
     self_check: bool
+    rung: str
 
 
 def outcome_request(request_id: str, fields: OutcomeFields) -> Any:
@@ -73,6 +75,7 @@ def outcome_request(request_id: str, fields: OutcomeFields) -> Any:
     """
     values: dict[str, Any] = dict(fields)
     tier = values.pop("tier", "")
+    tier = "" if tier == "between" else tier  # which `model` and `rung` tell
     if tier not in _TIERS.values():
         raise InvalidRequest("tier: expected weak or strong")
     values |= {name: clean_text(values[name]) for name in _TEXTS if name in values}
@@ -111,9 +114,7 @@ def _check(request: Any) -> None:
         raise InvalidRequest("request_id: expected the id of the request that was routed, got none")
     if request.tier not in _TIERS:
         raise InvalidRequest(f"tier: expected TIER_WEAK, TIER_STRONG or none, got {request.tier}")
-    n_bytes = len(request.model.encode())
-    if n_bytes > MAX_MODEL_BYTES:
-        raise InvalidRequest(f"model: expected at most {MAX_MODEL_BYTES} bytes, got {n_bytes}")
+    _check_names(request)
     if not 0 <= request.score <= 1:
         raise InvalidRequest(f"score: expected a number in [0, 1], got {request.score}")
     if request.preference not in _PREFERENCES:
@@ -125,6 +126,13 @@ def _check(request: Any) -> None:
             raise InvalidRequest(f"{name}: expected 0 or more, got {getattr(request, name)}")
     if not (math.isfinite(request.latency_ms) and request.latency_ms >= 0):
         raise InvalidRequest(f"latency_ms: expected milliseconds, 0 or more, got {request.latency_ms}")
+
+
+def _check_names(request: Any) -> None:
+    for name in ("model", "rung"):
+        n_bytes = len(getattr(request, name).encode())
+        if n_bytes > MAX_MODEL_BYTES:
+            raise InvalidRequest(f"{name}: expected at most {MAX_MODEL_BYTES} bytes, got {n_bytes}")
 
 
 def _optional(request: Any, name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -22,7 +22,9 @@ from turnout.serving.router.prompt import (
 )
 
 if TYPE_CHECKING:
+    from turnout.serving.bundles.ladder import Rung
     from turnout.serving.decision.decision import Decision  # brings onnxruntime
+    from turnout.serving.decision.rungs import RungLook
     from turnout.serving.router.explain import Contribution
 
 SERVICE_NAME = "turnout.v1.RouterService"
@@ -61,6 +63,8 @@ class RouteCall(msgspec.Struct, frozen=True, gc=False):
         output_tokens: that the answer is expected to have; None where unknown.
         explain: whether the response says which parts of the prompt decided.
         can_check: whether the caller will have the weak model's answer checked when asked to.
+        per_rung: whether the response says p, threshold and cost of each rung.
+        previous_rung: name of the rung that the session's request before went to; empty where `previous` tells.
     """
 
     request_id: str
@@ -76,6 +80,8 @@ class RouteCall(msgspec.Struct, frozen=True, gc=False):
     output_tokens: int | None
     explain: bool
     can_check: bool = False
+    per_rung: bool = False
+    previous_rung: str = ""
 
 
 class Timings(msgspec.Struct, frozen=True, gc=False):
@@ -119,6 +125,8 @@ def call_of(request: Any) -> RouteCall:
         output_tokens=request.expected_output_tokens if request.HasField("expected_output_tokens") else None,
         explain=request.explain,
         can_check=request.can_check,
+        per_rung=request.per_rung or request.explain,
+        previous_rung=request.previous_rung,
     )
 
 
@@ -146,11 +154,16 @@ def response(
     costs: ExpectedCosts,
     timings: Timings,
     contributions: Iterable[Contribution] = (),
+    looks: Sequence[RungLook] = (),
 ) -> Any:
-    """Return the `RouteResponse` of a decision; field by field, which takes a third of what keyword arguments do."""
+    """Return the `RouteResponse` of a decision; field by field, which takes a third of what keyword arguments do.
+
+    `looks` are its rungs, where they were asked for.
+    """
     found = pb.RouteResponse(p_match=decision.p_match, confidence=decision.confidence)
     found.request_id = call.request_id
-    found.tier = _TIERS[decision.route]
+    if not decision.is_between:
+        found.tier = _TIERS[decision.route]
     found.model = decision.model
     found.threshold = decision.threshold
     found.policy = decision.policy
@@ -172,4 +185,32 @@ def response(
     found.pair_propensity = decision.pair_propensity
     found.check_wanted = decision.is_tried
     found.action = _ACTIONS[decision.action]
+    found.rung = decision.rung
+    if decision.effort:
+        found.effort = decision.effort
+    if looks:
+        found.p_rungs.extend(rung_looks(looks))
+    if decision.other is not None:
+        found.other.CopyFrom(rung_message(decision.other))
     return found
+
+
+def rung_message(rung: Rung, **more: Any) -> Any:
+    """Return the `Rung` of a rung of a ladder."""
+    return pb.Rung(name=rung.name, model=rung.model, effort=rung.effort, **more)
+
+
+def rung_looks(looks: Iterable[RungLook]) -> list[Any]:
+    """Return the `RungLook` of each rung."""
+    return [
+        pb.RungLook(
+            rung=one.rung.name,
+            model=one.rung.model,
+            effort=one.rung.effort,
+            p=one.p,
+            threshold=one.threshold,
+            cost_usd=one.usd,
+            is_offered=one.is_offered,
+        )
+        for one in looks
+    ]

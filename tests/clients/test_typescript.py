@@ -19,6 +19,7 @@ from tests.running import ServerProcess, server_in_loop, server_process
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.client import AnswerItem, AsyncRouter, Judged, Routed, Router
+from turnout.serving.wire.asking import RungAsked
 from turnout.training.sample.sample import make_sample
 
 ASK = Path(__file__).with_name("ask.mjs")
@@ -63,8 +64,32 @@ def comparable(routed: Routed) -> dict[str, Any]:
         "routePropensity": routed.route_propensity,
         "weakCostUsd": routed.weak_cost_usd,
         "strongCostUsd": routed.strong_cost_usd,
+        "rung": routed.rung,
+        "effort": routed.effort,
+        "rungs": [comparable_rung(one) for one in routed.p_rungs],
     }
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def comparable_rung(one: RungAsked) -> dict[str, Any]:
+    fields = {"rung": one.rung, "model": one.model, "effort": one.effort, "isOffered": one.is_offered}
+    fields |= {"p": one.p, "threshold": one.threshold, "costUsd": one.cost_usd}
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def test_rungs_of_a_ladder_are_those_of_the_python_client(node: str, ladder_bundle_folder: Path, tmp_path: Path):
+    texts = ["hello", "word " * 20, "word " * 400]
+    with server_process(ladder_bundle_folder, tmp_path / "log") as server:
+        with Router(server.address, timeout_s=60) as router:
+            expected = [comparable(router.route(text=text, per_rung=True)) for text in texts]
+        asked = [{"content": {"text": text}, "options": {"perRung": True}} for text in texts]
+        answers, _ = ask(node, server.address, asked)
+    for answer in answers:
+        del answer["latencyMs"]
+    assert answers == expected
+    assert [one["tier"] for one in answers] == ["weak", "between", "strong"]
+    assert [(one["model"], one["effort"]) for one in answers][2] == ("o3", "high")
+    assert [len(one["rungs"]) for one in answers] == [3, 3, 3]
 
 
 def test_a_thousand_decisions_are_those_of_the_python_client(node: str, tmp_path: Path):

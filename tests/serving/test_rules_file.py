@@ -17,7 +17,14 @@ from turnout.serving.decision.routes import Route
 from turnout.serving.decision.rules import Rules, RulesSpec, read_rules
 from turnout.serving.decision.rules.names import check_names
 from turnout.serving.decision.rules.reading import MAX_FILE_BYTES, decode_rules
-from turnout.serving.decision.rules.spec import EXPECTED, ExplorationSpec, PolicyExplorationSpec, RuleSpec, SessionSpec
+from turnout.serving.decision.rules.spec import (
+    EXPECTED,
+    ExplorationSpec,
+    ModelSpec,
+    PolicyExplorationSpec,
+    RuleSpec,
+    SessionSpec,
+)
 from turnout.serving.errors import EXIT_USAGE, RulesRefused
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "operate" / "rules.md"
@@ -71,6 +78,7 @@ def test_the_page_explains_every_key_with_its_default():
         "session": SessionSpec,
         "exploration": ExplorationSpec,
         "exploration.policies": PolicyExplorationSpec,
+        "models": ModelSpec,
     }
     tables = structs.keys()
     keys = keys_of(RulesSpec)
@@ -127,6 +135,14 @@ def test_the_page_explains_every_key_with_its_default():
         (f'{RULE}tasks = ["x"]\n{RULE}', "rules[1].name: expected a name of its own, got 'a', which rules[0] has"),
         (f'{RULE}[[rules]]\nname = "b"', "rules[1] ('b'): never applies, as rules[0] fits every request"),
         ("salt = ", "not TOML in UTF-8"),
+        (f'{RULE}route = "weak"\nrung = "o3"', "rules[0] ('a'): expected a route or a rung, got both"),
+        (f'{RULE}rung = "o3"\nallow = ["o3"]', "rules[0] ('a'): expected no allow beside rung"),
+        (f"{RULE}allow = []", "rules[0].allow: expected a list of one or more rungs"),
+        ('[models."o3"]\nimages = 1', 'models."o3".images: expected true or false, got 1'),
+        ('[models."a.b"]\nimage = true', 'models."a.b".image: unknown key; known: images, audio,'),
+        ('[models]\n"o3" = 3', 'models."o3": expected a table of what the model can\'t do, got 3'),
+        ('[models."o3"]\nscripts = [3]', 'models."o3".scripts[0]: expected a list of one or more writing systems'),
+        ('[models."o3"]\ncontext_window = 0', 'models."o3".context_window: expected a whole number of tokens'),
     ],
 )
 def test_a_refusal_names_the_key_what_was_expected_and_what_is_there(toml: str, says: str):

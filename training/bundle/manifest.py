@@ -12,7 +12,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from turnout.serving.bundles.bundle import FORMAT_VERSION, Manifest, OutOfDistribution, Pair, Training
+import msgspec
+
+from turnout.serving.bundles.bundle import (
+    FORMAT_VERSION,
+    LADDER_FORMAT_VERSION,
+    Manifest,
+    OutOfDistribution,
+    Pair,
+    Training,
+)
+from turnout.serving.bundles.ladder import Rung
 from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.serving.router.ties import tenant_digest
 from turnout.training.bundle.golden import GOLDEN_TOLERANCE
@@ -100,6 +110,18 @@ def build_manifest(
         out_of_distribution=describe_familiarity(router, evaluation),
         harness_rules=identity.harness_rules,
         margin=identity.margin,
+    )
+
+
+def with_rungs(manifest: Manifest, rungs: list[Rung], graphs: bytes) -> Manifest:
+    """Return the manifest of a ladder; its version names both graphs. The first rung's figures are the router's."""
+    of_first = {name: value for name, value in manifest.metrics.items() if name not in ("n", "match_rate")}
+    first = msgspec.structs.replace(rungs[0], metrics=of_first, intervals=manifest.intervals)
+    return msgspec.structs.replace(
+        manifest,
+        format_version=LADDER_FORMAT_VERSION,
+        version=f"{manifest.version.partition('-')[0]}-{hashlib.sha256(graphs).hexdigest()[:8]}",
+        rungs=[first, *rungs[1:]],
     )
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from turnout.serving.cli.tables import console, figures_table, policies_table
 from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.evaluation.figures import flat
+from turnout.training.evaluation.ladder import LadderFigures
 from turnout.training.evaluation.looks import Outcome, TwoLooks
 from turnout.training.learn.train import Trained
 
@@ -24,6 +25,8 @@ def print_evaluation(evaluation: Evaluation) -> None:
     console().print(figures_table(title, flat(evaluation), evaluation.intervals, baselines))
     if evaluation.two_looks is not None:
         print_looks(evaluation.two_looks)
+    if evaluation.ladder is not msgspec.UNSET:
+        print_ladder(evaluation.ladder)
 
 
 def print_looks(looks: TwoLooks) -> None:
@@ -51,6 +54,31 @@ OUTCOMES = ("answered_weak", "waits_twice", "worse", "quality", "cost")
 def _both(outcomes: tuple[Outcome | None, Outcome | None], name: str) -> str:
     values = [None if one is None else getattr(one, name) for one in outcomes]
     return " / ".join("\u2013" if value is None else f"{value:.3f}" for value in values)
+
+
+def print_ladder(ladder: LadderFigures) -> None:
+    """Print what each rung is worth, and what share each policy gives it."""
+    table = Table(title=f"Rungs, on {ladder.n} rows in {ladder.n_groups} groups with an outcome of each")
+    table.add_column("rung", no_wrap=True)
+    for column in ("rows", "not worse", "AUROC", "ECE", "worse alone", "quality alone", "cost alone"):
+        table.add_column(column, justify="right")
+    for one in ladder.rungs:
+        figures = (one.figures.get("auroc"), one.figures.get("ece"), one.worse, one.quality, one.cost)
+        table.add_row(one.name, str(one.rows), f"{one.match_rate:.1%}", *map(_shown, figures))
+    console().print(table)
+    table = Table(title=f"Policies over all rungs; worse, quality and cost against {ladder.rungs[-1].name}")
+    for column in ("policy", "looks", *(one.name for one in ladder.rungs), "wait for two", "worse", "quality", "cost"):
+        table.add_column(column, justify="left" if column == "policy" else "right")
+    for policy in ladder.policies:
+        if policy.is_met:
+            shares = (f"{share:.1%}" for share in (*policy.shares, policy.waits_twice))
+            rest = map(_shown, (policy.worse, policy.quality, policy.cost))
+            table.add_row(policy.policy, str(policy.looks), *shares, *rest)
+    console().print(table)
+
+
+def _shown(value: float | None) -> str:
+    return "\u2013" if value is None else f"{value:.3f}"
 
 
 def print_trained(trained: Trained, *, as_json: bool) -> None:

@@ -93,6 +93,22 @@ class PairOptions:
         return Pair(strong=self.strong, weak=self.weak)
 
 
+def rung_names(models: str, pair: PairOptions) -> tuple[str, ...]:
+    """Return the names of `--models`, the cheapest first; empty where the option is not given.
+
+    Raises:
+        UsageRefused: fewer than two names, a name twice, or `--strong` or `--weak` beside it.
+    """
+    names = tuple(name.strip() for name in models.split(",") if name.strip())
+    if not names:
+        return ()
+    if pair != PAIR:
+        raise UsageRefused("--models names every model, the cheapest first; leave out --strong and --weak")
+    if len(names) < 2 or len(set(names)) < len(names):
+        raise UsageRefused(f"--models expects two or more names, each once, the cheapest first; got {models!r}")
+    return names
+
+
 @dataclass(frozen=True, kw_only=True)
 class FileOptions:
     """What can't be seen in the files."""

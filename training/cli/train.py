@@ -7,8 +7,10 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
+from turnout.serving.bundles.bundle import Pair
 from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.cli.options import Flag
+from turnout.serving.errors import UsageRefused
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
 from turnout.training.cli.figures import print_trained
 from turnout.training.cli.options import (
@@ -26,6 +28,7 @@ from turnout.training.cli.options import (
     PairOptions,
     Seed,
     cache_dir,
+    rung_names,
 )
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
 from turnout.training.learn.learn import TrainSettings
@@ -53,6 +56,8 @@ def train(
     harness_rules: HarnessRules = LATEST_HARNESS_RULES,
     margin: Margin = 0.0,
     pair: Annotated[PairOptions, Flat] = PAIR,
+    models: str = "",
+    model_scores: Annotated[Path | None, Parameter(validator=validators.Path(exists=True, dir_okay=False))] = None,
     data: Annotated[LearningOptions, Flat] = LEARNING,
     encoder: EncoderName = DEFAULT_ENCODER,
     cache: Cache = True,
@@ -76,10 +81,18 @@ def train(
         max_wait_twice: Largest share of past traffic that may wait for both models' answers under a policy; without it
             what is cheapest. Of use only where logs hold answers.
         balance: Weigh large sources down, so that none of them dominates.
+        models: Models of a ladder, the cheapest first, such as gpt-4o-mini,gpt-4o,o3; a model at a reasoning effort is
+            one of its own, o3:high. In place of --strong and --weak.
+        model_scores: Table source, prompt_id, model, score (or id, model, score) of models that the logs lack.
         note: Markdown file for the card: intended use, origin and licences of the logs.
     """
+    names = rung_names(models, pair)
+    if model_scores is not None and len(names) < 3:
+        raise UsageRefused("--model-scores gives the scores of a ladder of three models or more; name them by --models")
     settings = TrainSettings(
-        pair=pair.pair,
+        pair=Pair(strong=names[-1], weak=names[0]) if names else pair.pair,
+        models=names,
+        model_scores=model_scores,
         name=name,
         seed=seed,
         margin=margin,

@@ -12,6 +12,7 @@ import msgspec
 from turnout.serving.files import write_whole
 from turnout.serving.router.unseen import unseen_among
 from turnout.training.evaluation.figures import Metrics, ReliabilityBin
+from turnout.training.evaluation.ladder import LadderFigures
 from turnout.training.evaluation.looks import TwoLooks
 
 
@@ -179,7 +180,10 @@ class Distribution(msgspec.Struct, frozen=True):
 
 
 class Evaluation(Metrics, frozen=True, kw_only=True):
-    """The content of `evaluation.json`; intervals are keyed as in `flat`. What older files lack has a default."""
+    """The content of `evaluation.json`; intervals are keyed as in `flat`. What older files lack has a default.
+
+    `ladder` is of more than two models, whose two ends the other figures are of; unset for a pair.
+    """
 
     n: int
     n_seen_in_training: int
@@ -195,6 +199,7 @@ class Evaluation(Metrics, frozen=True, kw_only=True):
     learning_curve: LearningCurve | None = None
     share_out_of_distribution: float = 0.0
     two_looks: TwoLooks | None = None
+    ladder: LadderFigures | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def unseen(self) -> tuple[str, ...]:

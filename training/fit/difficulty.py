@@ -16,7 +16,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import msgspec
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
@@ -25,7 +24,7 @@ from turnout.serving.bundles.bundle import Pair
 from turnout.training.arrays import Floats, Ints
 from turnout.training.errors import DataRefused
 from turnout.training.logs.records import Record
-from turnout.training.logs.tables import RawRow, read_rows
+from turnout.training.logs.scores import score_rows
 
 N_OUTCOMES = 4
 OPINION_SHARE = 0.3
@@ -39,15 +38,6 @@ N_FOLDS = 5
 OPINION_C = 0.3
 COVERAGE = 0.5
 """A model counts for a source when it scored more than this share of its scored rows."""
-
-
-class ScoreRow(msgspec.Struct, frozen=True):
-    """One line of the table; `prompt_id` is the row's own id in the log."""
-
-    prompt_id: str | int
-    model: str
-    score: float
-    source: str | None = None
 
 
 @dataclass(frozen=True)
@@ -101,7 +91,7 @@ def read_difficulty(path: Path, pair: Pair, records: Sequence[Record], group: In
         rows_of.setdefault((record.source or "", record.id), []).append(row)
     found = [
         (row, one.model, one.score)
-        for one in _score_rows(path)
+        for one in score_rows(path)
         if not is_of_pair(one.model, pair)
         for row in rows_of.get((one.source or "", str(one.prompt_id)), ())
     ]
@@ -128,29 +118,6 @@ def is_of_pair(model: str, pair: Pair) -> bool:
 
 def _names(pair: Pair) -> Iterable[str]:
     return (name.rsplit("/", 1)[-1].casefold() for name in (pair.strong, pair.weak))
-
-
-_encode = msgspec.json.Encoder(decimal_format="number").encode
-_decode = msgspec.json.Decoder(ScoreRow, strict=False).decode
-
-
-def _score_rows(path: Path) -> Iterable[ScoreRow]:
-    for raw in read_rows(path):
-        yield _score_row(raw, path)
-
-
-def _score_row(raw: RawRow, path: Path) -> ScoreRow:
-    try:
-        if raw.reason:
-            raise DataRefused(f"{path}, line {raw.line}: {raw.reason}; every row of a score table must be readable")
-        row = _decode(_encode({name: raw.fields[name] for name in ScoreRow.__struct_fields__ if name in raw.fields}))
-    except msgspec.MsgspecError as error:
-        raise DataRefused(
-            f"{path}, line {raw.line}: expected source, prompt_id, model and a number score, got: {error}"
-        ) from error
-    if not 0.0 <= row.score <= 1.0:
-        raise DataRefused(f"{path}, line {raw.line}: expected a score from 0 to 1, got {row.score}; scale it")
-    return row
 
 
 def _measures(scores: Floats) -> Floats:

@@ -26,7 +26,7 @@ from turnout.serving.router.prompt import Prompt, prompt_from_json, prompt_from_
 from turnout.training.arrays import Floats
 from turnout.training.bundle.export import Parity, check_parity, export_router
 from turnout.training.bundle.golden import GOLDEN_PROMPTS
-from turnout.training.bundle.manifest import Identity, build_manifest
+from turnout.training.bundle.manifest import Identity, build_manifest, with_rungs
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
@@ -38,6 +38,7 @@ from turnout.training.evaluation.threshold_table import Served
 from turnout.training.fit.calibrate import N_FOLDS
 from turnout.training.fit.fit import LinearRouter
 from turnout.training.fit.router import HeadLogOdds, Router, cascade
+from turnout.training.learn.ladder import Climbing
 from turnout.training.learn.second_look import Looked
 from turnout.training.logs.cells import encode
 from turnout.training.policy.by_task import ByTask, task_of
@@ -63,6 +64,7 @@ class Learned:
         parity: of the graph with the Python path.
         blocks: of the rows' vectors, what drift is measured against; None of too few rows.
         checker: the second look's graph; None where there is none.
+        rungs: of a ladder, the graph of the rungs between; None for a pair.
     """
 
     manifest: Manifest
@@ -72,6 +74,7 @@ class Learned:
     parity: Parity
     blocks: DenseBlocks | None
     checker: bytes | None = None
+    rungs: bytes | None = None
 
 
 @dataclass(frozen=True)
@@ -112,6 +115,7 @@ def complete(
     reporter: Reporter,
     by_task: str = "",
     look: Callable[[Solved], Looked | None] = lambda _: None,
+    climb: Callable[[Solved, Looked | None], Climbing] | None = None,
 ) -> Learned:
     """Solve, evaluate, export and describe a router.
 
@@ -127,13 +131,15 @@ def complete(
         reporter: shows the stages.
         by_task: promise that is solved task by task too; empty for none.
         look: learns the second look, given what was solved for the first.
+        climb: learns the rungs between, and solves the policies over all rungs; None for a pair.
 
     Raises:
         DataRefused: an exported graph misses the Python path, or there is no policy of the wanted name.
     """
     with reporter.stage("Calibrating and solving policies"):
         task = np.array([answered.data.rows[row].record.task or "" for row in answered.kept])
-        solved = solve(linear, answered.rows, seed, answered.rare_idf, wanted, by_task, task)
+        ends = wanted if climb is None else ""  # a ladder's policies are solved over all rungs, below
+        solved = solve(linear, answered.rows, seed, answered.rare_idf, ends, by_task, task)
     if solved.by_task is not None:
         reporter.say(_by_task(solved.by_task, by_task))
     if solved.policy.size < answered.kept.size:
@@ -143,19 +149,27 @@ def complete(
     looked = look(solved)
     if looked is not None:
         solved = dataclasses.replace(solved, policies=looked.policies)
+    climbing = None if climb is None else climb(solved, looked)
+    if climbing is not None:
+        solved = climbing.solved
     evaluation, differences = _evaluate(linear, answered, solved, seed, reporter)
     if looked is not None:
         evaluation = msgspec.structs.replace(evaluation, two_looks=looked.judged)
+    if climbing is not None:
+        evaluation = msgspec.structs.replace(evaluation, ladder=climbing.figures)
     with reporter.stage("Exporting and checking parity"):
         graph = export_router(solved.router, encoder)
         parity = _check_parity(graph, encoder, solved, answered, identity.harness_rules, seed)
     reporter.say(f"Parity of graph and Python path over {parity.n} prompts: {parity.max_difference:.1e}")
     manifest = build_manifest(identity, solved, evaluation, training, encoder, graph, differences)
     blocks = dense_blocks(answered.table.dense, answered.rows.group, seed)
-    if looked is None:
-        return Learned(manifest, evaluation, graph, seen, parity, blocks)
-    manifest = msgspec.structs.replace(manifest, second_look=looked.described)
-    return Learned(manifest, evaluation, graph, seen, parity, blocks, looked.graph)
+    if climbing is not None:
+        manifest = with_rungs(manifest, climbing.rungs, graph + climbing.graph)
+    if looked is not None:
+        manifest = msgspec.structs.replace(manifest, second_look=looked.described)
+    checker = None if looked is None else looked.graph
+    rungs = None if climbing is None else climbing.graph
+    return Learned(manifest, evaluation, graph, seen, parity, blocks, checker, rungs)
 
 
 def _by_task(found: ByTask, promise: str) -> str:

@@ -8,7 +8,8 @@ from __future__ import annotations
 import dataclasses
 import secrets
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.serving.bundles.bundle import Pair, Training
+from turnout.serving.bundles.ladder import rung_of
 from turnout.serving.router.features import Featurizer
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
 from turnout.training.arrays import Floats, Ints
@@ -27,9 +29,12 @@ from turnout.training.check.signals import with_signals
 from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.costs import CostsUnknown, RequestCosts, request_costs
 from turnout.training.dataset.dataset import Dataset, Loaded
+from turnout.training.dataset.ladder import LadderRead
+from turnout.training.dataset.ladder_costs import ladder_costs
 from turnout.training.dataset.splits import Part, split_groups
 from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.errors import DataRefused
 from turnout.training.evaluation.baselines import dense_logistic_baseline
 from turnout.training.fit.difficulty import OPINION_SHARE, Difficulty, read_difficulty
 from turnout.training.fit.fit import FitSettings, fit_router, outcome_classes
@@ -38,6 +43,8 @@ from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.select import candidates_of
 from turnout.training.fit.unfamiliar import rare_weight, share_without_own_group
 from turnout.training.learn.flow import Answered, Learned, complete
+from turnout.training.learn.ladder import Choices, LadderLessons
+from turnout.training.learn.ladder import climb as climb_ladder
 from turnout.training.learn.second_look import Looked, Looking, look_again
 from turnout.training.logs.reading import Reading
 from turnout.training.policy.default import carried
@@ -75,6 +82,8 @@ class TrainSettings:
         note: for the card: intended use, origin and licences of the logs; Markdown.
         by_task: promise that is solved task by task too, such as `max_worse=0.02`; empty for none.
         max_wait_twice: largest share of past traffic that may wait for both models under a policy; None for no cap.
+        models: names of a ladder's rungs, the cheapest first, the ends of which are the pair; empty for a pair.
+        model_scores: table of scores of these models that the logs lack; None for none.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -94,6 +103,13 @@ class TrainSettings:
     note: str = ""
     by_task: str = ""
     max_wait_twice: float | None = None
+    models: tuple[str, ...] = ()
+    model_scores: Path | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the rungs, the cheapest first; of a pair its two models."""
+        return self.models or (self.pair.weak, self.pair.strong)
 
 
 def learn(
@@ -105,6 +121,7 @@ def learn(
     reporter: Reporter,
     features: FeatureTable | None = None,
     answers: Answers | None = None,
+    ladder: LadderRead | None = None,
 ) -> Learned:
     """Learn a router from labelled rows; nothing is written.
 
@@ -117,14 +134,19 @@ def learn(
         reporter: shows the stages.
         features: of the rows, where they hold no prompts; None embeds the prompts.
         answers: of the weak model, where the rows hold no text and features of their answers were kept.
+        ladder: rows of more than two models, of whose ends `data` are the rows; None for a pair.
 
     Raises:
         DataRefused: the exported graph misses the Python path, or there is no policy of the name asked for.
     """
     if settings.signals is not None:
         data = with_signals(data, settings.signals, settings.pair, reporter)
-    whole = features
-    if whole is None:
+    over_all = None if ladder is None else _over_all(replace(ladder, pair=data), encoder, settings, reporter)
+    if over_all is not None:
+        whole = over_all.table.take(over_all.read.in_pair)
+    elif features is not None:
+        whole = features
+    else:
         whole = embed_dataset(data, encoder, settings.cache_dir, reporter, settings.harness_rules)
     kept = np.flatnonzero(~np.isin(part, NOT_LEARNED))
     table, group = whole.take(kept), data.groups.group[kept]
@@ -138,7 +160,8 @@ def learn(
         chosen = found.settings
         outcome = lessons.targets[chosen.form]
         linear = fit_router(table, outcome, chosen, weight=lessons.weight, difficulty=lessons.difficulty)
-    costs = request_costs([data.rows[row].record for row in kept], settings.pair)
+    records = [data.rows[row].record for row in kept]
+    costs = request_costs(records, settings.pair) if over_all is None else over_all.costs_of_ends
     if isinstance(costs, CostsUnknown):
         reporter.say(f"No cost policies: {costs.reason}")
     answered = Answered(
@@ -163,19 +186,24 @@ def learn(
     training = _training(data, data_sha256, kept, chosen, settings)
     is_synthetic = any(record.source == "synthetic" for record in data.records)
     identity = Identity(settings.name, settings.pair, settings.margin, settings.harness_rules, is_synthetic)
-    seen = b"".join(sorted(data.groups.digests(kept, training.group_salt)))
-    ngrams = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, settings.harness_rules).ngrams
+    taught = (data.groups, kept) if over_all is None else (over_all.read.groups, np.arange(over_all.read.group.size))
+    seen = b"".join(sorted(taught[0].digests(taught[1], training.group_salt)))
+    featurizer = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, settings.harness_rules)
 
     def look(solved: Solved) -> Looked | None:
         if answers is not None:
             known = answers.take(kept)
         elif features is None:
-            known = Answers.of([data.rows[row].record for row in kept], ngrams)
+            known = Answers.of([data.rows[row].record for row in kept], featurizer.ngrams)
         else:
             return None  # decision logs without text keep no features of answers: docs/decisions/training/0016
         looking = Looking(data, kept, answered.rows, known, settings.pair, settings.seed, settings.max_wait_twice)
         return look_again(looking, solved, learn_check, reporter)
 
+    choices = Choices(settings.policy, settings.seed, settings.max_wait_twice)
+    climb = None
+    if over_all is not None:
+        climb = partial(climb_ladder, over_all, answered.rows, chosen, featurizer, choices, reporter)
     done = complete(
         linear,
         answered,
@@ -188,6 +216,7 @@ def learn(
         reporter=reporter,
         by_task=settings.by_task,
         look=look,
+        climb=climb,
     )
     if not settings.learning_curve:
         return done
@@ -195,6 +224,18 @@ def learn(
         data, whole, split_groups(data.records, data.groups.group, settings.seed), seed=settings.seed, reporter=reporter
     )
     return dataclasses.replace(done, evaluation=msgspec.structs.replace(done.evaluation, learning_curve=curve))
+
+
+def _over_all(read: LadderRead, encoder: EncoderModel, settings: TrainSettings, reporter: Reporter) -> LadderLessons:
+    """Return what all rungs are learned from: the features of all rows, and what each would cost at every rung."""
+    if settings.by_task:
+        raise DataRefused("--by-task: promises by task are solved for pairs; leave it out beside --models")
+    with reporter.stage("Embedding prompts", len(read.requests)) as advance:
+        prompts = [record.prompt for record in read.records]
+        rules = settings.harness_rules
+        table = embed(prompts, encoder, cache_dir=settings.cache_dir, harness_rules=rules, on_progress=advance)
+    costs = ladder_costs(read.requests, [rung_of(name) for name in settings.names])
+    return LadderLessons(read, settings.names, table, costs)
 
 
 def balance_weight(sources: list[str]) -> Floats:

@@ -16,7 +16,7 @@ from scipy.special import expit
 
 from turnout.serving.bundles.bundle import Pair, Policy
 from turnout.serving.bundles.second_look import SecondLook
-from turnout.training.arrays import Floats, Ints
+from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, Rows
 from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.costs import RequestCosts, self_check_usd
@@ -44,12 +44,17 @@ Learner = Callable[[Answers, Rows, FirstLook], LearnedCheck | NoCheck]
 
 @dataclass(frozen=True)
 class Looked:
-    """What the second look adds to a router: its graph, the policies over three actions, and what it is worth."""
+    """What the second look adds to a router: its graph, the policies over three actions, and what it is worth.
+
+    `looked_at` are the rows as rules see them, `has_answer` (n,) which of them hold an answer of the weak model.
+    """
 
     graph: bytes
     policies: list[Policy]
     described: SecondLook
     judged: TwoLooks
+    looked_at: LookedAt
+    has_answer: Bools
 
 
 @dataclass(frozen=True)
@@ -134,7 +139,8 @@ def look_again(looking: Looking, solved: Solved, learn: Learner, reporter: Repor
             seed=looking.seed,
         )
     spreads = _spreads(looking, first, found, policies, solved.default)
-    return Looked(found.graph, policies, msgspec.structs.replace(_described(judged, found), **spreads), judged)
+    described = msgspec.structs.replace(_described(judged, found), **spreads)
+    return Looked(found.graph, policies, described, judged, looked_at, has_answer)
 
 
 def _spreads(looking: Looking, first: FirstLook, found: LearnedCheck, policies: list[Policy], default: str) -> Spreads:

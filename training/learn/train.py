@@ -21,6 +21,7 @@ from turnout.serving.bundles.bundle import (
     GOLDEN,
     GOLDEN_CHECKS,
     GRAPH,
+    RUNGS,
     SEEN_GROUPS,
     TOKENIZER,
     Manifest,
@@ -30,13 +31,16 @@ from turnout.serving.router.checker import CheckerModel
 from turnout.serving.router.model import RouterModel
 from turnout.training.bundle.golden import golden_checks, golden_lines
 from turnout.training.bundle.publish import check_out, publish
+from turnout.training.bundle.rungs import golden_with_rungs
 from turnout.training.dataset.dataset import Dataset, digest_files
+from turnout.training.dataset.ladder import load_ladder
 from turnout.training.dataset.load import load_rows
 from turnout.training.dataset.splits import Part
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.dense_blocks import DENSE_BLOCKS, DenseBlocks
 from turnout.training.evaluation.evaluation import Evaluation, write_evaluation
+from turnout.training.learn.ladder import refuse_too_few
 from turnout.training.learn.learn import Learned, TrainSettings, learn
 from turnout.training.logs.quarantine import write_quarantine
 from turnout.training.logs.stored_files import LogFile
@@ -86,6 +90,8 @@ def train(
             exported graph misses the Python path.
     """
     check_out(out)
+    if len(settings.names) > 2:
+        return _train_ladder(paths, out, encoder, settings, reporter)
     loaded = load_rows(
         paths, settings.pair, settings.reading, settings.margin, encoder, settings.harness_rules, reporter
     )
@@ -103,6 +109,32 @@ def train(
     )
 
 
+def _train_ladder(
+    paths: Sequence[LogFile], out: Path, encoder: EncoderModel, settings: TrainSettings, reporter: Reporter
+) -> Trained:
+    """Train a router over more than two models and publish its bundle; raises as `train`."""
+    read = load_ladder(
+        paths,
+        settings.names,
+        settings.reading,
+        settings.margin,
+        settings.harness_rules,
+        reporter,
+        settings.model_scores,
+    )
+    refuse_too_little(read.pair)
+    refuse_too_few(read, settings.names)
+    part = np.full(len(read.pair.rows), int(Part.FIT))
+    tables = [path for path in (settings.scores, settings.model_scores) if path]
+    digest = digest_files([*paths, *tables])
+    learned = learn(read.pair, part, encoder, settings, digest, reporter, ladder=read)
+    published = publish_learned(out, learned, encoder)
+    if read.quarantine:
+        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)
+    n_groups = int(np.unique(read.group).size)
+    return Trained(published, learned.evaluation, out, len(read.quarantine), read.unlabelled, carried(n_groups))
+
+
 def publish_learned(out: Path, learned: Learned, encoder: EncoderModel) -> Manifest:
     """Publish what was learned, and load it again: what was written is what will be served."""
     published = publish_trained(
@@ -114,6 +146,7 @@ def publish_learned(out: Path, learned: Learned, encoder: EncoderModel) -> Manif
         learned.seen,
         learned.blocks,
         learned.checker,
+        learned.rungs,
     )
     load_bundle(out)
     return published
@@ -139,11 +172,12 @@ def publish_trained(
     seen: bytes,
     blocks: DenseBlocks | None = None,
     checker: bytes | None = None,
+    rungs: bytes | None = None,
 ) -> Manifest:
     """Publish the graph with tokenizer, golden prompts, report, card and the digests of the groups seen.
 
-    `blocks` is what the dense vectors of live traffic are compared with, `checker` the graph of the second look; None
-    leaves either out.
+    `blocks` is what the dense vectors of live traffic are compared with, `checker` the graph of the second look,
+    `rungs` that of the rungs between; None leaves any out.
     """
     model = RouterModel(graph, encoder.tokenizer_json, encoder.card.max_tokens, manifest.harness_rules)
     contents = report_files(manifest, evaluation) | {
@@ -156,6 +190,8 @@ def publish_trained(
     }
     if checker is not None:
         contents |= {CHECKER: checker, GOLDEN_CHECKS: golden_checks(CheckerModel(checker, model.featurize.ngrams))}
+    if rungs is not None:
+        contents |= {RUNGS: rungs, GOLDEN: golden_with_rungs(contents[GOLDEN], rungs, model.featurize)}
     return publish(out, manifest, contents)
 
 

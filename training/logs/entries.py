@@ -81,7 +81,7 @@ def read_entries(path: LogFile, pair: Pair, reading: Reading) -> Iterator[tuple[
     first = list(islice(rows, RECOGNISED_BY_ROWS))
     form, seen = form_of(first, reading), Seen()
     yield from entries_of(chain(first, rows), form, pair, reading.columns, seen, str(path))
-    if reading.prompts_only:
+    if reading.prompts_only or reading.any_pair:
         seen.other_pairs.clear()
     seen.refuse_wrong_file(path, pair, reading.columns, form)
 

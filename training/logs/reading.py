@@ -31,6 +31,7 @@ class Reading:
         score: name of the scores that count, where a log holds scores of several names.
         labels: file of labels made before from the same logs (`turnout label`); None labels them here.
         prompts_only: whether only the prompts count, so that rows about another pair of models are read too.
+        any_pair: whether files about other pairs alone are passed over and not refused, as where a ladder is read.
         allows_routed: whether rows with both answers that a router chose may teach without a `pair_propensity`.
     """
 
@@ -41,3 +42,4 @@ class Reading:
     labels: Path | None = None
     allows_routed: bool = False
     prompts_only: bool = False
+    any_pair: bool = False

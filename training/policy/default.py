@@ -7,7 +7,7 @@ of `max_worse` so many rows can keep at all, and how many more the next one need
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from turnout.serving.bundles.bundle import Policy
 from turnout.training.errors import DataRefused
@@ -15,13 +15,16 @@ from turnout.training.policy.by_task import AT
 from turnout.training.policy.policy import DEFAULT_POLICY, LEAST_USE, MAX_WORSE_TARGETS, SOLVED_DELTA
 
 
-def default_policy(policies: Sequence[Policy], wanted: str = "") -> tuple[str, str]:
+def default_policy(
+    policies: Sequence[Policy], wanted: str = "", below: Mapping[str, float] | None = None
+) -> tuple[str, str]:
     """Return the name of the default policy, and why it is that one.
 
     Args:
         policies: as solved.
         wanted: the operator's choice; empty leaves it to the rule: the strictest `max_worse` that is met and sends at
             least `LEAST_USE` of the rows to the weak model; where none does, the met one that sends the most.
+        below: of a ladder, by name the share that is answered below the top, which counts in place of the weak model's.
 
     Raises:
         DataRefused: there is no policy of the wanted name.
@@ -31,19 +34,21 @@ def default_policy(policies: Sequence[Policy], wanted: str = "") -> tuple[str, s
             known = ", ".join(policy.name for policy in policies)
             raise DataRefused(f"--policy {wanted}: there is no such policy; this bundle would have: {known}")
         return wanted, "named by the operator"
+    where = "the weak model" if below is None else "rungs below the top"
+    use = {policy.name: policy.share_weak for policy in policies} if below is None else below
     promised = [one for one in policies if one.kind == "max_worse" and one.is_met and AT not in one.name]
     met = sorted(promised, key=lambda one: one.target)
     for policy in met:
-        if policy.share_weak >= LEAST_USE:
+        if use[policy.name] >= LEAST_USE:
             return policy.name, (
-                f"the strictest promise that is met and sends at least {LEAST_USE:.0%} to the weak model: "
-                f"{policy.share_weak:.1%} of the rows"
+                f"the strictest promise that is met and sends at least {LEAST_USE:.0%} to {where}: "
+                f"{use[policy.name]:.1%} of the rows"
             )
     if met:
-        most = max(met, key=lambda one: one.share_weak)
+        most = max(met, key=lambda one: use[one.name])
         return most.name, (
-            f"no promise sends {LEAST_USE:.0%} to the weak model; of those that are met this sends the most: "
-            f"{most.share_weak:.1%} of the rows"
+            f"no promise sends {LEAST_USE:.0%} to {where}; of those that are met this sends the most: "
+            f"{use[most.name]:.1%} of the rows"
         )
     return DEFAULT_POLICY, "no promise is met on these rows: EVERYTHING GOES TO THE STRONG MODEL until there are more"
 

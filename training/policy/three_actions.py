@@ -141,14 +141,14 @@ def trace_path(
         tried = rows.costs.weak + rows.costs.check + np.where(accepted, price * miss, rows.costs.strong + wait_usd)
         strong = rows.costs.strong
         sums = [np.concatenate(([0.0], np.cumsum(one[order])))[ends] for one in (strong, tried, weak)]
-        low, high = _cuts(sums[0], sums[1], sums[2], kinds)
-        t_strong, t_weak = _value(first, int(ends[low])), _value(first, int(ends[high]))
+        low, high = cuts(sums[0], sums[1], sums[2], kinds)
+        t_strong, t_weak = value_at(first, int(ends[low])), value_at(first, int(ends[high]))
         before = path[-1]
         path.append(Thresholds(min(t_strong, before.t_strong), min(t_weak, before.t_weak), float(t_accept)))
     return path
 
 
-def _cuts(strong: Floats, tried: Floats, weak: Floats, kinds: Sequence[str]) -> tuple[int, int]:
+def cuts(strong: Floats, tried: Floats, weak: Floats, kinds: Sequence[str]) -> tuple[int, int]:
     """Return where TRY begins and where WEAK begins, at the least total; arguments are prefix sums."""
     n = strong.size - 1
     if "try" not in kinds:
@@ -164,7 +164,8 @@ def _cuts(strong: Floats, tried: Floats, weak: Floats, kinds: Sequence[str]) -> 
     return low, high
 
 
-def _value(ascending: Floats, position: int) -> float:
+def value_at(ascending: Floats, position: int) -> float:
+    """Return the value at a cut between sorted ones; `NEVER` behind the last."""
     return float(ascending[position]) if position < ascending.size else NEVER
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from turnout.serving.bundles.bundle import Manifest, Policy
+from turnout.serving.bundles.ladder import Rung
 from turnout.serving.router.unseen import said_of
 from turnout.training.evaluation.evaluation import Evaluation, Slice, Slices
 from turnout.training.policy.policy import DELTA, SOLVED_DELTA
@@ -58,7 +61,7 @@ Bounds, and the quality that `min_quality` names, hold with probability {1 - DEL
 these rows, and for no other traffic. They are shown for the fits that answered the rows; for the fit on all rows that
 is served, an allowance of {DELTA - SOLVED_DELTA:.2f} has held in simulation, and nothing proves it. Costs are the
 models' own at the prices of that day, without discounts.
-{_second_look(manifest)}
+{_ladder(manifest, evaluation)}{_second_look(manifest)}
 ## Model
 Encoder {manifest.encoder.name} ({manifest.encoder.dim} dimensions, {manifest.encoder.max_tokens} word pieces) beside
 hashed word-piece n-grams and structural measures; one logistic regression ({_listed(training.settings)}),
@@ -228,6 +231,53 @@ answers told by fits without their group.
 | --- | --- | --- | --- | --- |
 {checked}
 """
+
+
+def _ladder(manifest: Manifest, evaluation: Evaluation) -> str:
+    """Return what the card says of more than two models; nothing for a pair."""
+    ladder = evaluation.ladder
+    if ladder is msgspec.UNSET:
+        return ""
+    names = [rung.name for rung in ladder.rungs]
+    rungs = "\n".join(
+        f"| {one.name} | {one.rows} | {one.match_rate:.1%} | {_with_interval(rung, 'auroc')} | "
+        f"{_with_interval(rung, 'auroc_within_source')} | {_with_interval(rung, 'ece')} | {one.worse:.1%} | "
+        f"{_three(one.quality)} | {_three(one.cost)} |"
+        for one, rung in zip(ladder.rungs, manifest.ladder, strict=True)
+    )
+    policies = "\n".join(
+        f"| {one.policy}{'' if one.is_met else ' (not met)'} | {one.looks} | "
+        + " | ".join(f"{share:.1%}" for share in one.shares)
+        + f" | {one.waits_twice:.1%} | {one.worse:.4f} | {_three(one.quality)} | {_three(one.cost)} |"
+        for one in ladder.policies
+    )
+    return f"""
+## Ladder
+The figures above are of the two ends, {names[0]} and {names[-1]}; slices count what {names[0]} answers. Policies are
+solved over all rungs: what {names[0]} does not get goes to the first rung between whose own p reaches the policy's,
+else to {names[-1]}. Worse is worse than {names[-1]}. Worse, quality and cost are of the {ladder.n} rows in
+{ladder.n_groups} groups that hold an outcome of every rung; costs where all to {names[-1]} is 1, at the prices of that
+day.
+
+| rung | rows | not worse | AUROC | within source | ECE | worse alone | quality alone | cost alone |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+{rungs}
+
+| policy | looks | {" | ".join(names)} | wait for two | worse | quality | cost |
+| --- | --- | {" | ".join("---" for _ in names)} | --- | --- | --- | --- |
+{policies}
+"""
+
+
+def _three(value: float | None) -> str:
+    return "" if value is None else f"{value:.3f}"
+
+
+def _with_interval(rung: Rung, name: str) -> str:
+    value, bounds = rung.metrics.get(name), rung.intervals.get(name)
+    if value is None:
+        return ""
+    return f"{value:.3f}" if bounds is None else f"{value:.3f} ({bounds[0]:.3f} to {bounds[1]:.3f})"
 
 
 def _policy(policy: Policy) -> str:

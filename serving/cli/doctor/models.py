@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from turnout.serving.bundles.bundle import GOLDEN_THRESHOLD, Bundle, Pair, load_bundle
+from turnout.serving.bundles.ladder import Rung
 from turnout.serving.bundles.registry import find_bundle, models_folder
 from turnout.serving.cli.doctor.finding import Finding, fail, ok, warn
 from turnout.serving.decision.prices import load_prices
+from turnout.serving.decision.rungs import rungs_of_pair
 from turnout.serving.errors import BundleRefused, PricesRefused, PriceUnknown
 from turnout.serving.router.prompt import prompt_from_text
 
@@ -33,15 +35,17 @@ def check_models(bundle: Path | None, now: datetime | None = None, *, native_hea
         yield warn(
             "training data", "synthetic", "its figures say nothing of real traffic; train on your own: turnout train"
         )
-    yield check_prices(manifest.pair)
+    yield check_prices(manifest.pair, manifest.ladder)
     yield check_clock(manifest.created, now or datetime.now(UTC))
 
 
-def check_prices(pair: Pair) -> Finding:
-    """Say which prices hold for a pair; without them nothing is said of costs, and requests are still routed."""
+def check_prices(pair: Pair, ladder: Sequence[Rung] | None = None) -> Finding:
+    """Say which prices hold for a bundle's models; without them nothing is said of costs, and requests are routed."""
     try:
         known = load_prices()
-        found = [known.price(model) for model in (pair.weak, pair.strong)]
+        found = [
+            known.price(rung.name if known.has(rung.name) else rung.model) for rung in ladder or rungs_of_pair(pair)
+        ]
     except PricesRefused as error:
         return fail("prices", str(error), "turnout prices check FILE")
     except PriceUnknown as error:

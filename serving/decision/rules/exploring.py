@@ -47,6 +47,9 @@ class After(msgspec.Struct, frozen=True, gc=False):
         exploration: whether the request could be explored, and if not, why.
         extra_usd: expected cost above that of the model's choice; negative where exploring saves, 0 where nothing
             was explored, None where a price is unknown.
+        place: of a ladder, the rung to take, 0 for the cheapest, and `route_propensity` is its; -1 for a pair, whose
+            route says it.
+        other: of a ladder, the rung whose answer is wanted beside it; -1 where none is, and for a pair.
     """
 
     route: Route
@@ -56,6 +59,8 @@ class After(msgspec.Struct, frozen=True, gc=False):
     pair_propensity: float = 0.0
     exploration: Exploration = Exploration.NONE
     extra_usd: float | None = 0.0
+    place: int = -1
+    other: int = -1
 
 
 def explored(

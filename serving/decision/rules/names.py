@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from turnout.serving.bundles.bundle import Manifest
+from turnout.serving.decision.rules.offering import is_named
 from turnout.serving.decision.rules.reading import read_rules
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.decision.rules.spec import RuleSpec
@@ -50,6 +51,19 @@ def _rule_problems(here: str, rule: RuleSpec, served: Sequence[Manifest]) -> Ite
         known = ", ".join(one.bundle_id for one in served)
         yield f"{here}.bundle ({rule.name!r}): expected one of the bundles served ({known}), got {rule.bundle!r}"
     yield from _policy_problems(f"{here}.policy ({rule.name!r})", rule.policy, answering)
+    yield from _rung_problems(here, rule, answering)
+
+
+def _rung_problems(here: str, rule: RuleSpec, manifests: Sequence[Manifest]) -> Iterator[str]:
+    for manifest in manifests:
+        rungs = [(rung.name, rung.model) for rung in manifest.ladder]
+        names = ", ".join(name for name, _ in rungs)
+        whose = f"of bundle {manifest.bundle_id} ({names})"
+        if rule.rung is not None and rule.rung not in (name for name, _ in rungs):
+            yield f"{here}.rung ({rule.name!r}): expected a rung {whose}, got {rule.rung!r}"
+        for pattern in rule.allow or ():
+            if not any(is_named(rung, pattern) for rung in rungs):
+                yield f"{here}.allow ({rule.name!r}): expected rungs {whose}, got {pattern!r}"
 
 
 def _policy_problems(key: str, wanted: str | None, manifests: Sequence[Manifest]) -> Iterator[str]:

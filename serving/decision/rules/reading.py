@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from turnout.serving.decision.rules.draws import MAX_SALT_BYTES
-from turnout.serving.decision.rules.spec import EXPECTED, RuleSpec, RulesSpec
+from turnout.serving.decision.rules.spec import EXPECTED, ModelSpec, RuleSpec, RulesSpec
 from turnout.serving.errors import RulesRefused
 
 MAX_FILE_BYTES = 1 << 20
@@ -49,7 +49,8 @@ def decode_rules(raw: bytes, where: str) -> RulesSpec:
     try:
         spec = msgspec.convert(fields, RulesSpec)
     except msgspec.ValidationError as error:
-        raise RulesRefused(f"{where}: {_explained(str(error), fields)}") from error
+        said = _model_explained(fields) or _explained(str(error), fields)
+        raise RulesRefused(f"{where}: {said}") from error
     if contradiction := next(_contradictions(spec), None):
         raise RulesRefused(f"{where}: {contradiction}")
     return spec
@@ -69,8 +70,26 @@ def _explained(message: str, fields: dict[str, Any]) -> str:
     return f"{path}: expected {EXPECTED.get(kind, what)}, got {_shown(_value_at(fields, path))}"
 
 
+def _model_explained(fields: dict[str, Any]) -> str | None:
+    """Return what is wrong with the first bad model, whose name msgspec's own message lacks; None where none is."""
+    models = fields.get("models")
+    for name, found in models.items() if isinstance(models, dict) else ():
+        try:
+            msgspec.convert(found, ModelSpec)
+        except msgspec.ValidationError as error:
+            place = f"models.{msgspec.json.encode(name).decode()}"
+            what = _PLACE.match(str(error))
+            path = (what["path"] if what else None) or ""
+            if unknown := _UNKNOWN.search(str(error)):
+                return f"{place}.{unknown[1]}: unknown key; known: {', '.join(ModelSpec.__struct_fields__)}"
+            key = ".".join(name for _, name in _STEP.findall(path) if name)
+            expected = EXPECTED.get(f"models.{key}", "a table of what the model can't do")
+            return f"{_joined(place, path)}: expected {expected}, got {_shown(_value_at(found, path))}"
+    return None
+
+
 def _joined(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+    return ".".join(filter(None, (path, key)))
 
 
 def _value_at(fields: Any, path: str) -> Any:
@@ -109,9 +128,13 @@ def _contradictions_of(rule: RuleSpec, here: str) -> Iterator[str]:
         "threshold": rule.threshold is not None,
         "exploration": rule.exploration is not None,
         "both": rule.both is not None,
+        "allow": rule.allow is not None,
     }
-    if rule.route is not None and (idle := [key for key, is_set in decided.items() if is_set]):
+    if rule.route is not None and rule.rung is not None:
+        yield f"{here} ({rule.name!r}): expected a route or a rung, got both"
+    named = "route" if rule.route is not None else "rung"
+    if (rule.route or rule.rung) and (idle := [key for key, is_set in decided.items() if is_set]):
         yield (
-            f"{here} ({rule.name!r}): expected no {idle[0]} beside route, which decides without the model; "
+            f"{here} ({rule.name!r}): expected no {idle[0]} beside {named}, which decides without the model; "
             f"drop one of the two"
         )

@@ -11,7 +11,7 @@ of the cap on exploration, which the caller holds.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from fnmatch import translate
 
 import msgspec
@@ -19,8 +19,10 @@ import msgspec
 from turnout.serving.decision.costs import ExpectedCosts
 from turnout.serving.decision.routes import BYTES_PER_TOKEN, Reason, Route, estimated_tokens, utf8_bytes
 from turnout.serving.decision.rules.budget import ExplorationBudget
+from turnout.serving.decision.rules.climbing import Climb, Draws, climbed
 from turnout.serving.decision.rules.draws import Purpose, draw
 from turnout.serving.decision.rules.exploring import After, Chosen, Rates, explored
+from turnout.serving.decision.rules.offering import Limits
 from turnout.serving.decision.rules.spec import PolicyExplorationSpec, RuleSpec, RulesSpec
 from turnout.serving.router.prompt import Prompt
 
@@ -46,6 +48,7 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
         session_id, request_id: empty for none.
         bundle: the bundle that the caller asked for; empty for none.
         previous: tier of the session's request before; None for none.
+        previous_rung: the same as the name of a rung; empty for none, or where `previous` tells.
     """
 
     prompt: Prompt
@@ -55,6 +58,7 @@ class Facts(msgspec.Struct, frozen=True, gc=False):
     request_id: str = ""
     bundle: str = ""
     previous: Route | None = None
+    previous_rung: str = ""
 
     @property
     def draw_key(self) -> str:
@@ -66,7 +70,9 @@ class Before(msgspec.Struct, frozen=True, gc=False):
     """What the rules say before the model runs.
 
     Attributes:
-        route: the tier, where the model is not asked; else None.
+        route: the tier, where the model is not asked; else None. Of a rule that names a rung, `rung` says which.
+        rung: name of the rung that a rule names; empty for none.
+        allow: patterns over rungs, of which alone any is offered; empty for all.
         reason: why that tier; None where the model decides.
         rule: name of the rule that fits; empty for none.
         policy: policy to apply where the caller named neither policy nor threshold; empty for the bundle's default.
@@ -91,6 +97,8 @@ class Before(msgspec.Struct, frozen=True, gc=False):
     falls_back: bool = True
     least_task_rows: int = 0
     least_tenant_rows: int = 0
+    rung: str = ""
+    allow: tuple[str, ...] = ()
 
 
 class _Compiled(msgspec.Struct, frozen=True):
@@ -131,6 +139,7 @@ class Rules:
         self._policy_rates = tuple(_policy_rates(one, self._file_rates) for one in exploration.policies)
         self._otherwise = _strong(unnamed, Reason.RULE) if self.spec.otherwise == "strong" else unnamed
         self._max_tokens = self.spec.max_estimated_tokens
+        self._limits: dict[tuple[tuple[str, str], ...], Limits] = {}
         self._go_strong = tuple(held for key, held in HELD.items() if getattr(self.spec, key) == "strong")
 
     @property
@@ -138,6 +147,13 @@ class Rules:
         """Smallest probability, in (0, 1], with which both answers of an explored request are wanted; 0 for none."""
         rates = (self._file_rates.both, *(rates.both for _, rates in self._policy_rates))
         return min((rate for rate in (*rates, *(rule.both for rule in self.spec.rules)) if rate), default=0.0)
+
+    def limits(self, names: tuple[tuple[str, str], ...], windows: Sequence[float]) -> Limits:
+        """Return what the rungs of a ladder can't do, given as `Limits.of` takes them; compiled once."""
+        found = self._limits.get(names)
+        if found is None:
+            found = self._limits[names] = Limits.of(names, windows, self.spec.models)
+        return found
 
     def before(self, facts: Facts) -> Before:
         """Return what holds for a request before the model is asked."""
@@ -166,6 +182,7 @@ class Rules:
         *,
         policy: str = "",
         budget: ExplorationBudget | None = None,
+        climb: Climb | None = None,
     ) -> After:
         """Return the tier to take, given the one that `p_match` and the threshold chose.
 
@@ -183,8 +200,11 @@ class Rules:
             reason: of the model's choice, MODEL or OUT_OF_DISTRIBUTION.
             policy: name of the policy that was applied.
             budget: counts towards the cap on exploration; None where nothing is capped.
+            climb: of a ladder, and where not all rungs are offered, what is known of the rungs; None for a pair.
         """
         rates = self._rates(before, policy)
+        if climb is not None:
+            return self._after_climb(facts, climb, reason, rates, budget)
         if reason is Reason.OUT_OF_DISTRIBUTION and route is Route.STRONG:
             rates = Rates(0.0, rates.both)
         elif facts.previous is Route.STRONG and self._stays_strong(costs):
@@ -199,6 +219,26 @@ class Rules:
             rates = Rates(0.0, rates.both)
         limit = self.spec.exploration.max_usd_per_hour
         return explored(Chosen(route, reason, costs), rates, self.spec.salt, facts.draw_key, limit, budget)
+
+    def _after_climb(
+        self, facts: Facts, climb: Climb, reason: Reason, rates: Rates, budget: ExplorationBudget | None
+    ) -> After:
+        """Do as `after` for the rungs of a ladder: a session holds what it won't go down to, draws move the rest."""
+        chosen, spec = climb.place, self.spec
+        draws = Draws(spec.salt, facts.draw_key, spec.exploration.max_usd_per_hour, budget)
+        if reason is Reason.OUT_OF_DISTRIBUTION and chosen == climb.top:
+            return climbed(climb, chosen, reason, (), rates, draws)
+        held = climb.held(stays=spec.session.stay_strong, counts_switch=spec.session.count_switch_cost)
+        if chosen in held and climb.previous is not None:
+            chosen, reason = climb.previous, Reason.SESSION
+        is_fixed = reason is Reason.OUT_OF_DISTRIBUTION or self._is_settled(facts)
+        others = tuple(
+            place
+            for place in (() if is_fixed else climb.offered)
+            if place != chosen and place not in held
+            if place > chosen or climb.p[place] >= spec.exploration.min_p_match
+        )
+        return climbed(climb, chosen, reason, others, rates, draws)
 
     def _rates(self, before: Before, policy: str) -> Rates:
         """Return the rates of a request: the rule's own, else those of the policy, else the file's."""
@@ -218,7 +258,7 @@ class Rules:
         Where sessions stay strong, one that an earlier draw sent there stays. Exploring its other requests with the
         draw that all of them share would give them propensities that are wrong given `previous`.
         """
-        return self.spec.session.stay_strong and facts.previous is not None
+        return self.spec.session.stay_strong and (facts.previous is not None or bool(facts.previous_rung))
 
     def _named(self, facts: Facts) -> Before:
         """Return what the first rule that fits says, its rollout drawn."""
@@ -235,7 +275,7 @@ class Rules:
 
 
 def _strong(before: Before, reason: Reason) -> Before:
-    return msgspec.structs.replace(before, route=Route.STRONG, reason=reason)
+    return msgspec.structs.replace(before, route=Route.STRONG, reason=reason, rung="")
 
 
 def _is_same_bundle(wanted: str, named: str) -> bool:
@@ -246,9 +286,12 @@ def _is_same_bundle(wanted: str, named: str) -> bool:
 
 
 def _compiled(rule: RuleSpec, spec: RulesSpec) -> _Compiled:
+    route = rule.route if rule.rung is None else Route.STRONG
     before = Before(
-        route=rule.route,
-        reason=None if rule.route is None else Reason.RULE,
+        route=route,
+        rung=rule.rung or "",
+        allow=rule.allow or (),
+        reason=None if route is None else Reason.RULE,
         rule=rule.name,
         policy="" if rule.threshold is not None else rule.policy or spec.policy or "",
         threshold=rule.threshold,

@@ -30,6 +30,8 @@ class RuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         name: told in the reply; no two rules share it.
         tasks, tenants: shell patterns (`legal*`), case-sensitive; one of each must fit. None fits any.
         route: sends them there without asking the model.
+        rung: likewise, the name of a rung; at most one of the two.
+        allow: shell patterns over rungs, by name (`o3:high`) or by model whatever the effort; only those are offered.
         rollout_percent: share of sessions that the model may decide on; the others go strong.
         policy, threshold: what the model's p_match is held against; at most one of them.
         bundle: `name` or `name/version` that answers.
@@ -41,12 +43,38 @@ class RuleSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tasks: Globs | None = None
     tenants: Globs | None = None
     route: Route | None = None
+    rung: Name | None = None
+    allow: Globs | None = None
     rollout_percent: Percent = 100.0
     policy: Name | None = None
     threshold: Share | None = None
     bundle: Name | None = None
     exploration: ExplorationRate | None = None
     both: Share | None = None
+
+
+class ModelSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One `[models."name"]`: what a model, or one of its efforts, can't do. A rung that can't is not offered.
+
+    Attributes:
+        images, audio, files, video: whether it takes such parts.
+        tools: whether it takes tools.
+        json_schema: whether it answers in JSON where that is asked for, in any way.
+        scripts: writing systems that it reads (`Latin`, `Cyrillic`): of a language that is all the router tells. None
+            for all.
+        context_window: tokens of prompt and answer together, instead of the price list's.
+        max_estimated_tokens: longest prompt and answer that it is to get, where that is less than it could take.
+    """
+
+    images: bool = True
+    audio: bool = True
+    files: bool = True
+    video: bool = True
+    tools: bool = True
+    json_schema: bool = True
+    scripts: Globs | None = None
+    context_window: Annotated[int, msgspec.Meta(ge=1)] | None = None
+    max_estimated_tokens: Annotated[int, msgspec.Meta(ge=1)] | None = None
 
 
 class SessionSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -112,6 +140,7 @@ class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
         least_tenant_rows: likewise of a tenant, of which bundles keep digests.
         out_of_distribution: who decides on requests unlike what the model was trained on; with `model` the
             promises of the policies no longer hold, which were solved with these requests going strong.
+        models: what models can't do, by name or by that of a rung.
         rules: the first that fits applies.
     """
 
@@ -130,6 +159,7 @@ class RulesSpec(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     least_task_rows: Annotated[int, msgspec.Meta(ge=1)] | None = None
     least_tenant_rows: Annotated[int, msgspec.Meta(ge=1)] | None = None
     out_of_distribution: Decider = "strong"
+    models: dict[Name, ModelSpec] = {}
     rules: tuple[RuleSpec, ...] = ()
     session: SessionSpec = SessionSpec()
     exploration: ExplorationSpec = ExplorationSpec()
@@ -151,17 +181,26 @@ EXPECTED = {
     "least_task_rows": "a whole number of rows, 1 or more",
     "least_tenant_rows": "a whole number of rows, 1 or more",
     "out_of_distribution": "'model' or 'strong'",
+    "models": 'tables headed [models."name"]',
     "rules": "tables headed [[rules]]",
     "rules.name": "text of 1 to 200 characters",
     "rules.tasks": "a list of one or more patterns, such as ['legal*'], or no such key for any task",
     "rules.tenants": "a list of one or more patterns, such as ['acme'], or no such key for any tenant",
     "rules.route": "'strong' or 'weak'",
+    "rules.rung": "the name of a rung, such as 'o3:high'",
+    "rules.allow": "a list of one or more rungs, such as ['gpt-4o-mini', 'o3:high'], or no such key for all",
     "rules.rollout_percent": "a number from 0 to 100",
     "rules.policy": "the name of a policy, such as 'max_worse=0.01'",
     "rules.threshold": "a number from 0 to 1",
     "rules.bundle": "the name of a bundle, 'name' or 'name/version'",
     "rules.exploration": "a number from 0 to 0.5",
     "rules.both": "a number from 0 to 1",
+    **dict.fromkeys(
+        (f"models.{key}" for key in ("images", "audio", "files", "video", "tools", "json_schema")), "true or false"
+    ),
+    "models.scripts": "a list of one or more writing systems, such as ['Latin'], or no such key for all",
+    "models.context_window": "a whole number of tokens, 1 or more",
+    "models.max_estimated_tokens": "a whole number of tokens, 1 or more",
     "session": "a table headed [session]",
     "session.stay_strong": "true or false",
     "session.count_switch_cost": "true or false",

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from turnout.serving.bundles.baseline import Baseline
 from turnout.serving.bundles.bundle import Bundle, Pair
+from turnout.serving.bundles.ladder import rung_of
 from turnout.serving.decision.model_names import is_model
 from turnout.serving.decision.routes import Route
 from turnout.serving.observe.drift.calibration import match_from
@@ -189,7 +190,7 @@ def _tier_of(outcome: Outcome, pair: Pair, route: Route) -> str:
     """
     if outcome.model:
         for tier, name in ((Route.WEAK, pair.weak), (Route.STRONG, pair.strong)):
-            if is_model(outcome.model, name):
+            if is_model(outcome.model, rung_of(name).model) and outcome.rung in ("", name):
                 return tier
         return outcome.tier
     return outcome.tier or route

@@ -10,6 +10,8 @@ from typing import Any
 
 import msgspec
 
+from turnout.serving.gateways import completions, responses
+
 UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _AUTO = re.compile(rb'"model"\s*:\s*"auto"')
 
@@ -51,8 +53,8 @@ def asks_for_auto(body: bytes) -> bool:
     return _AUTO.search(body) is not None
 
 
-def with_model(body: bytes, model: str) -> bytes:
-    """Return the body with another model in it.
+def with_model(body: bytes, model: str, effort: str = "") -> bytes:
+    """Return the body with another model in it, and where it has one its reasoning effort (`completions.at_rung`).
 
     All other fields keep their order and their very bytes; white space between them goes. A field that
     comes twice is there once, with its last value, as most readers of JSON take it. In a body that is no JSON
@@ -62,5 +64,18 @@ def with_model(body: bytes, model: str) -> bytes:
         fields: dict[str, Any] = _decode_fields(body)
     except UNREADABLE:
         return _AUTO.sub(lambda _: b'"model":' + msgspec.json.encode(model), body)
+    if effort:
+        fields = _at_effort(fields, model, effort)
     fields["model"] = msgspec.Raw(msgspec.json.encode(model))
     return msgspec.json.encode(fields)
+
+
+def _at_effort(fields: dict[str, Any], model: str, effort: str) -> dict[str, Any]:
+    """Return the fields of a call at an effort; what decides on their names is decoded, all others stay as they are."""
+    read = {name: msgspec.json.decode(raw) if name in _READ_AT_EFFORT else raw for name, raw in fields.items()}
+    if "input" in fields and "messages" not in fields:
+        return responses.at_rung(read, model, effort)
+    return completions.at_rung(read, model, effort)
+
+
+_READ_AT_EFFORT = frozenset({"max_tokens", "include", "reasoning"})

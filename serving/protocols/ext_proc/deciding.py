@@ -45,6 +45,8 @@ class EnvoyDecision:
         bundle: `name/version` that answered, or would have.
         confidence: as in the contract; None where there is none.
         body: replaces the request's; None leaves it.
+        rung: name of the rung; of a pair that of the model.
+        effort: reasoning effort that the body is to ask for; empty for none.
     """
 
     model: str
@@ -52,6 +54,8 @@ class EnvoyDecision:
     bundle: str
     confidence: float | None
     body: bytes | None
+    rung: str = ""
+    effort: str = ""
 
 
 class Deciding:
@@ -86,7 +90,13 @@ class Deciding:
         reason = pb.Reason.Name(reply.reason).removeprefix("REASON_")
         confidence = reply.confidence if reply.HasField("confidence") else None
         return EnvoyDecision(
-            reply.model, reason, reply.bundle, confidence, self._rewritten(body, asked.model, reply.model)
+            reply.model,
+            reason,
+            reply.bundle,
+            confidence,
+            self._rewritten(body, asked.model, reply.model, reply.effort),
+            reply.rung,
+            reply.effort,
         )
 
     def _asked(self, body: bytes) -> AskedModel | Untouched:
@@ -124,13 +134,14 @@ class Deciding:
             raise DeadlineSpent("Envoy's time for this message is up") from None
 
     def _routable(self) -> set[str]:
-        pairs = [served.manifest.pair for served in self._answering.lifecycle.lineup.served]
-        return {AUTO, *(pair.weak for pair in pairs), *(pair.strong for pair in pairs)}
+        served = self._answering.lifecycle.lineup.served
+        return {AUTO, *(name for one in served for names in one.names for name in names)}
 
     def _fallback(self, body: bytes, asked: str | None) -> EnvoyDecision:
-        manifest = self._answering.lifecycle.lineup.default.manifest
-        strong = manifest.pair.strong
-        return EnvoyDecision(strong, "FALLBACK", manifest.bundle_id, None, self._rewritten(body, asked, strong))
+        default = self._answering.lifecycle.lineup.default
+        top = default.ladder[-1]
+        rewritten = self._rewritten(body, asked, top.model, top.effort)
+        return EnvoyDecision(top.model, "FALLBACK", default.manifest.bundle_id, None, rewritten, top.name, top.effort)
 
-    def _rewritten(self, body: bytes, asked: str | None, model: str) -> bytes | None:
-        return with_model(body, model) if self._rewrites and asked != model else None
+    def _rewritten(self, body: bytes, asked: str | None, model: str, effort: str = "") -> bytes | None:
+        return with_model(body, model, effort) if self._rewrites and (effort or asked != model) else None

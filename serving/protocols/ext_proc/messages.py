@@ -11,8 +11,10 @@ from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import ext_proc_pb2 as ext
 from turnout.serving.protocols.ext_proc.deciding import EnvoyDecision, Told
 
-MODEL, CONFIDENCE, REASON, BUNDLE = (f"x-turnout-{name}" for name in ("model", "confidence", "reason", "bundle"))
-OURS = (MODEL, CONFIDENCE, REASON, BUNDLE)
+MODEL, CONFIDENCE, REASON, BUNDLE, RUNG, EFFORT = (
+    f"x-turnout-{name}" for name in ("model", "confidence", "reason", "bundle", "rung", "effort")
+)
+OURS = (MODEL, CONFIDENCE, REASON, BUNDLE, RUNG, EFFORT)
 """Headers that say what was decided: a caller's own must never be taken for ours."""
 
 _TOLD = {
@@ -149,6 +151,10 @@ def streamed(body: bytes, *, is_end: bool, kind: str = "request_body") -> Iterat
 def _say(common: Any, verdict: EnvoyDecision) -> None:
     """Set what was decided in headers, take away those of ours that do not belong to it, choose the route anew."""
     said = {MODEL: verdict.model, REASON: verdict.reason, BUNDLE: verdict.bundle}
+    if verdict.rung not in ("", verdict.model):
+        said[RUNG] = verdict.rung
+    if verdict.effort:
+        said[EFFORT] = verdict.effort
     if verdict.confidence is not None:
         said[CONFIDENCE] = repr(verdict.confidence)
     mutation = common.header_mutation

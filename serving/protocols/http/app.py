@@ -134,8 +134,8 @@ class HttpPaths:
         return await self._words_desk.answer(asked.text, lineup.find(asked.bundle).bundle)
 
     def _write_systemone(self, response: Any, call: HttpCall) -> Any:
-        pair = self._service.answering.lifecycle.lineup.default.manifest.pair
-        return write_systemone(call.asked, response, (pair.weak, pair.strong))
+        ladder = self._service.answering.lifecycle.lineup.default.ladder
+        return write_systemone(call.asked, response, [rung.name for rung in ladder])
 
     def _guarded(self, method: str | None, page: Page, header: str = "authorization") -> Page:
         """Return a page behind the tokens, whose failures are statuses of the contract, without text of a request."""

@@ -4,8 +4,9 @@
     {"model": ..., "answers": {"tier": {"type": "choice", "choice", "probabilities": {label: p}, "confidence": p}}}
 
 Criteria stand in ascending order: the weak model has the first label, the strong one the last, unless labels are
-named `weak` and `strong` or after the pair's models. Read from LiteLLM 1.106 (complexity_router), whose `state`
-is made of blocks; they are taken apart here, so that the model reads what it was trained on.
+named `weak` and `strong` or after the pair's models. Of a ladder each rung has one, where there are as many. Read from
+LiteLLM 1.106 (complexity_router), whose `state` is made of blocks; they are taken apart here, so that the model reads
+what it was trained on.
 """
 
 from __future__ import annotations
@@ -69,24 +70,28 @@ def request_of(state: str) -> bytes:
     """
     system, question = _parts(state)
     if system is None:
-        return bytes(pb.RouteRequest(text=clean_text(question)).SerializeToString())
+        return bytes(pb.RouteRequest(text=clean_text(question), per_rung=True).SerializeToString())
     messages = [
         pb.Message(role="system", text=clean_text(system)),
         pb.Message(role="user", text=clean_text(question)),
     ]
-    return bytes(pb.RouteRequest(messages=pb.Messages(messages=messages)).SerializeToString())
+    asked = pb.RouteRequest(messages=pb.Messages(messages=messages), per_rung=True)
+    return bytes(asked.SerializeToString())
 
 
-def write_systemone(asked: SystemOne, response: Any, pair: tuple[str, str]) -> dict[str, Any]:
+def write_systemone(asked: SystemOne, response: Any, rungs: Sequence[str]) -> dict[str, Any]:
     """Return the body that answers all questions with one decision.
 
     Args:
         asked: the request.
         response: the `RouteResponse`.
-        pair: names of the weak and the strong model.
+        rungs: names of the rungs, the cheapest first; of a pair of the weak and the strong model.
     """
+    place = len(rungs) - 1 if response.tier == pb.TIER_STRONG else 0
+    if response.tier == pb.TIER_UNSPECIFIED and response.rung in rungs:
+        place = rungs.index(response.rung)
     answers = {
-        name: _answer(weak_and_strong(list(question.criteria), pair), response)
+        name: _answer(labels_of(list(question.criteria), rungs), place, response)
         for name, question in asked.questions.items()
     }
     return {"model": response.bundle, "answers": answers}
@@ -101,16 +106,37 @@ def weak_and_strong(labels: Sequence[str], pair: tuple[str, str]) -> tuple[str, 
     return labels[0], labels[-1]
 
 
-def _answer(labels: tuple[str, str], response: Any) -> dict[str, Any]:
-    weak, strong = labels
-    choice = weak if response.tier == pb.TIER_WEAK else strong
+def labels_of(labels: Sequence[str], rungs: Sequence[str]) -> tuple[str, ...]:
+    """Return the label of each rung: those named after rungs, else one a rung in their order.
+
+    With another number of labels rungs between stand with the strong model.
+    """
+    by_name = {label.casefold(): label for label in labels}
+    if len(rungs) > 2 and all(rung.casefold() in by_name for rung in rungs):
+        return tuple(by_name[rung.casefold()] for rung in rungs)
+    if len(rungs) > 2 and len(labels) == len(rungs):
+        return tuple(labels)
+    weak, strong = weak_and_strong(labels, (rungs[0], rungs[-1]))
+    return (weak, *(strong,) * (len(rungs) - 1))
+
+
+def _answer(labels: tuple[str, ...], place: int, response: Any) -> dict[str, Any]:
     p_match = response.p_match if response.HasField("p_match") else None
     return {
         "type": "choice",
-        "choice": choice,
-        "probabilities": {} if p_match is None else {weak: p_match, strong: 1.0 - p_match},
+        "choice": labels[place],
+        "probabilities": {} if p_match is None else _probabilities(labels, p_match, response),
         "confidence": response.confidence if response.HasField("confidence") else CERTAIN,
     }
+
+
+def _probabilities(labels: tuple[str, ...], p_match: float, response: Any) -> dict[str, float]:
+    """Return, for each label, the probability that its rung is the cheapest that is not worse than the top."""
+    reached, found = 0.0, dict.fromkeys(labels, 0.0)
+    for label, p in zip(labels, (p_match, *(look.p for look in response.p_rungs[1:-1]), 1.0), strict=False):
+        found[label] += max(0.0, p - reached)
+        reached = max(reached, p)
+    return found
 
 
 def _parts(state: str) -> tuple[str | None, str]:

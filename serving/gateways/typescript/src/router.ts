@@ -12,6 +12,7 @@ import {
   outcomeRequest,
   routedOf,
   routeRequest,
+  rungOf,
   RouterService,
   SERVICE_CONFIG,
   type Answer,
@@ -23,7 +24,7 @@ import {
 } from "./wire.js";
 
 export interface RouterOptions {
-  /** The name to answer with on fallback. */
+  /** The name to answer with on fallback; `model:effort` for a model at a reasoning effort. */
   strongModel?: string;
   /** Deadline of a call in milliseconds: what a caller is willing to wait for saving money. */
   timeoutMs?: number;
@@ -157,7 +158,7 @@ export class Router {
     this.#failures.note(why, text, `${this.#target} gave no verdict, and ${strongModel} is the answer`);
     return {
       verdict: "escalate",
-      model: strongModel,
+      ...rungOf(strongModel),
       policy: "",
       reason: "FALLBACK",
       bundle: "",
@@ -174,9 +175,10 @@ export class Router {
     const { strongModel } = this.#options;
     this.#failures.note(why, text, `${this.#target} gave no route, and ${strongModel} is the answer`);
     return {
-      model: strongModel,
+      ...rungOf(strongModel),
       tier: "strong",
       action: "strong",
+      rungs: [],
       policy: "",
       reason: "FALLBACK",
       bundle: "",

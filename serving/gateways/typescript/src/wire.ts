@@ -8,7 +8,8 @@ import { fileURLToPath } from "node:url";
 import * as grpc from "@grpc/grpc-js";
 import { loadSync } from "@grpc/proto-loader";
 
-export type Tier = "weak" | "strong";
+/** `between`: of a ladder of more than two models, a rung between the ends, which `model` and `rung` tell. */
+export type Tier = "weak" | "between" | "strong";
 export type Action = "weak" | "try" | "strong";
 
 /** A message of the OpenAI shape; content in parts is sent as it is. */
@@ -39,8 +40,24 @@ export interface RouteOptions {
   expectedOutputTokens?: number;
   /** Whether the weak model's answer will be shown to `check` when asked to; allows the action `try`. */
   canCheck?: boolean;
+  /** Whether to be told p, threshold and expected cost of each rung. */
+  perRung?: boolean;
+  /** Of a ladder, the rung that the session's request before went to, in the place of `previousTier`. */
+  previousRung?: string;
   /** Deadline of this call in milliseconds. */
   timeoutMs?: number;
+}
+
+/** What decided on one rung. */
+export interface RungLook {
+  rung: string;
+  model: string;
+  effort: string;
+  /** That it is not worse than the top; undefined for the top, and where the model did not run. */
+  p?: number;
+  threshold?: number;
+  costUsd?: number;
+  isOffered: boolean;
 }
 
 /** Where a request is to go; always usable. Numbers that the server did not give are undefined. */
@@ -63,6 +80,12 @@ export interface Routed {
   routePropensity?: number;
   weakCostUsd?: number;
   strongCostUsd?: number;
+  /** Name of the rung, `model` or `model:effort`; empty on fallback. */
+  rung: string;
+  /** Reasoning effort to put into the request; empty for none. */
+  effort: string;
+  /** The cheapest first; empty unless `perRung` asked for them. */
+  rungs: readonly RungLook[];
   /** As the caller saw it. */
   latencyMs: number;
   /** A gRPC code in lower case, `bad_response` or `client_error`; undefined when there was an answer. */
@@ -94,6 +117,10 @@ export interface Judged {
   verdict: "accept" | "escalate";
   /** The model whose answer is to be shown. */
   model: string;
+  /** Name of its rung; empty on failure. */
+  rung: string;
+  /** Its reasoning effort; empty for none. */
+  effort: string;
   pMatch?: number;
   confidence?: number;
   threshold?: number;
@@ -130,6 +157,18 @@ export interface Outcome {
   task?: string;
   /** Whether the call only asked the model if its answer was right. */
   selfCheck?: boolean;
+  /** Name of the rung that answered: tells one effort of a model from another. */
+  rung?: string;
+}
+
+const EFFORTS = new Set(["none", "minimal", "low", "medium", "high", "xhigh"]);
+
+/** Model and effort of `model` or `model:effort`, as a fallback tells them; it names no rung of the server's. */
+export function rungOf(name: string): { model: string; rung: string; effort: string } {
+  const colon = name.lastIndexOf(":");
+  const effort = name.slice(colon + 1);
+  const isRung = colon > 0 && EFFORTS.has(effort);
+  return isRung ? { model: name.slice(0, colon), rung: "", effort } : { model: name, rung: "", effort: "" };
 }
 
 const beside = (name: string): string => fileURLToPath(new URL(name, import.meta.url));
@@ -158,14 +197,14 @@ export function routeRequest(content: Content, options: RouteOptions): object {
     ...said,
     ...contentFields(content),
     ...(threshold !== undefined ? { threshold } : policy ? { policy } : {}),
-    ...(previousTier && { previousTier: tierName(previousTier) }),
+    ...present({ previousTier: tierName(previousTier) }),
   };
 }
 
 /** The fields of a `ReportOutcomeRequest`. */
 export function outcomeRequest(requestId: string, outcome: Outcome): object {
   const { tier, ...said } = outcome;
-  return { requestId, ...said, ...(tier && { tier: tierName(tier) }) };
+  return { requestId, ...said, ...present({ tier: tierName(tier) }) };
 }
 
 /** The fields of a `CheckRequest`; without content it goes by the `requestId` of the options. */
@@ -190,6 +229,8 @@ export function judgedOf(reply: Record<string, any>, latencyMs: number): Judged 
   return {
     verdict,
     model: reply.model,
+    rung: reply.rung ?? "",
+    effort: reply.effort ?? "",
     threshold: reply.threshold ?? 0,
     policy: reply.policy ?? "",
     reason: shortName(reply.reason) ?? "RULE",
@@ -219,19 +260,24 @@ function wellFormed(text: string): string {
   return text.replace(/\p{Surrogate}/gu, "?");
 }
 
-function tierName(tier: Tier): string {
-  return `TIER_${tier.toUpperCase()}`;
+/** Undefined for a rung between, which its name tells. */
+function tierName(tier: Tier | undefined): string | undefined {
+  return tier && tier !== "between" ? `TIER_${tier.toUpperCase()}` : undefined;
 }
 
-/** What a `RouteResponse` says; undefined when it names no tier or no model. */
+/** What a `RouteResponse` says; undefined when it names no model, or neither tier nor rung. */
 export function routedOf(reply: Record<string, any>, latencyMs: number): Routed | undefined {
-  const tier = TIERS[reply.tier];
+  const isBetween = reply.rung && (reply.tier ?? "TIER_UNSPECIFIED") === "TIER_UNSPECIFIED";
+  const tier = TIERS[reply.tier] ?? (isBetween ? "between" : undefined);
   if (!tier || !reply.model) return undefined;
   const { pMatch, confidence, weakCostUsd, strongCostUsd } = reply;
   return {
     model: reply.model,
     tier,
-    action: ACTIONS[reply.action] ?? tier, // a server from before the field
+    action: ACTIONS[reply.action] ?? (tier === "weak" ? "weak" : "strong"), // a server from before the field
+    rung: reply.rung ?? "",
+    effort: reply.effort ?? "",
+    rungs: (reply.pRungs ?? []).map(rungLook),
     threshold: reply.threshold ?? 0,
     policy: reply.policy ?? "",
     reason: shortName(reply.reason) ?? "RULE", // a later server may know more reasons
@@ -241,6 +287,11 @@ export function routedOf(reply: Record<string, any>, latencyMs: number): Routed 
     ...present({ pMatch, confidence, weakCostUsd, strongCostUsd }),
     ...present({ stage: shortName(reply.stage), routePropensity: reply.routePropensity || undefined }),
   };
+}
+
+function rungLook(look: Record<string, any>): RungLook {
+  const { rung, model, effort = "", isOffered = false, p, threshold, costUsd } = look;
+  return { rung, model, effort, isOffered, ...present({ p, threshold, costUsd }) };
 }
 
 /** `MODEL` for `REASON_MODEL`; undefined for the unspecified and for numbers of a later proto. */

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from turnout.serving.bundles.ladder import Rung
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.protocols.http.chat.dialects import Body
 from turnout.serving.protocols.http.chat.told import Call, Told
@@ -27,14 +28,13 @@ class Calling:
         self._metrics = metrics
         self._refusing: dict[str, float] = {}
 
-    async def whole(self, told: Told, body: Body, model: str, deadline_s: float) -> Reply:
-        """Return a whole reply of a model to a body; raises `UpstreamFailed` where there is none by the deadline."""
+    async def whole(self, told: Told, body: Body, rung: Rung, deadline_s: float) -> Reply:
+        """Return a whole reply of a rung to a body; raises `UpstreamFailed` where there is none by the deadline."""
         asked = told.asked
-        return await self._upstream.call(
-            "POST", asked.dialect.path, {**body, "model": model}, asked.headers, deadline_s
-        )
+        sent = asked.dialect.at_rung(body, rung.model, rung.effort)
+        return await self._upstream.call("POST", asked.dialect.path, sent, asked.headers, deadline_s)
 
-    async def weak(self, told: Told, body: Body, model: str, deadline_s: float) -> Reply | None:
+    async def weak(self, told: Told, body: Body, rung: Rung, deadline_s: float) -> Reply | None:
         """Return the weak model's answer with what signals there are; None where it gave none, which is counted then.
 
         Raises:
@@ -42,15 +42,15 @@ class Calling:
         """
         speaks = told.asked.dialect
         own = told.asked.wants_logprobs or speaks.forbids_logprobs(body)  # the caller's own word, asked once
-        bodies = [] if self._refuses(model) and not own else [speaks.with_signals(body)]
+        bodies = [] if self._refuses(rung.model) and not own else [speaks.with_signals(body)]
         bodies += [] if own else [speaks.without_signals(body)]
         for number, asks in enumerate(bodies):
-            reply = await self.whole(told, asks, model, deadline_s)
+            reply = await self.whole(told, asks, rung, deadline_s)
             if reply.is_ok:
                 if number:
-                    self._refusing[model] = time.monotonic() + REFUSES_S
+                    self._refusing[rung.model] = time.monotonic() + REFUSES_S
                 return reply
-            self.count(told, "weak", model, str(reply.status), latency_ms=reply.latency_ms)
+            self.count(told, "weak", rung, str(reply.status), latency_ms=reply.latency_ms)
             if reply.status not in REFUSES_SIGNALS:
                 return None
         return None
@@ -59,7 +59,7 @@ class Calling:
         self,
         told: Told,
         tier: str,
-        model: str,
+        rung: Rung,
         result: str,
         usage: Any = None,
         latency_ms: float | None = None,
@@ -67,7 +67,7 @@ class Calling:
         is_self_check: bool = False,
     ) -> None:
         """Count a call, and tell what became of it."""
-        told.calls.append(Call(tier, model, result, usage, latency_ms, is_self_check))
+        told.calls.append(Call(tier, rung.model, result, usage, latency_ms, is_self_check, rung.name))
         self._metrics.upstream(tier, result)
 
     def unasked(self, tier: str) -> None:

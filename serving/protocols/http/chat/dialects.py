@@ -19,6 +19,7 @@ class Dialect:
 
     Attributes:
         path: below the upstream's base URL.
+        at_rung: the body for a rung: its model and effort put in.
         is_checkable: whether the answer to a body can be checked before anybody sees it.
         wants_logprobs: whether the caller asks for log-probabilities.
         forbids_logprobs: whether he will not have them asked for.
@@ -33,6 +34,7 @@ class Dialect:
     """
 
     path: str
+    at_rung: Callable[[Body, str, str], dict[str, Any]]
     is_checkable: Callable[[Body], bool]
     wants_logprobs: Callable[[Body], bool]
     forbids_logprobs: Callable[[Body], bool]
@@ -48,6 +50,7 @@ class Dialect:
 
 CHAT = Dialect(
     path="/chat/completions",
+    at_rung=completions.at_rung,
     is_checkable=lambda body: body.get("n") in (None, 1),
     wants_logprobs=lambda body: body.get("logprobs") is True,
     forbids_logprobs=lambda body: body.get("logprobs") is False,
@@ -62,6 +65,7 @@ CHAT = Dialect(
 )
 RESPONSES = Dialect(
     path="/responses",
+    at_rung=responses.at_rung,
     is_checkable=responses.is_checkable,
     wants_logprobs=responses.wants_logprobs,
     forbids_logprobs=lambda _: False,

@@ -3,6 +3,7 @@
     WEAK     weak model --- fails ---> strong model
     TRY      weak model, whole -> Check -> accepted: its answer      escalated, failed, too late: strong model
     STRONG   strong model
+    of a ladder, a rung between stands in the place of WEAK, and what is escalated goes to it first
 
 `Asked` in, a Starlette response out. Whatever fails before the strong model, the strong model answers, within the
 deadline: the weak model gets half of the time at most.
@@ -19,6 +20,7 @@ from typing import Any
 import msgspec
 from starlette.responses import Response, StreamingResponse
 
+from turnout.serving.bundles.ladder import Rung
 from turnout.serving.client.routed import code_name, ms_since
 from turnout.serving.errors import UnknownName
 from turnout.serving.gateways.completions import self_check_body, self_check_of
@@ -60,10 +62,13 @@ class Flow:
             accepted = await self._tried(told)
             if accepted is not None:
                 return self._accepted(told, accepted), told
-        elif routed.tier == "weak":
-            response = await self._from(told, "weak", routed.model)
-            if response is not None:
-                return response, told
+            response = await self._climbed(told)
+        elif routed.tier != "strong":
+            response = await self._from(told, routed.tier, rung_of_reply(routed))
+        else:
+            response = None
+        if response is not None:
+            return response, told
         response = await self._from(told, "strong", self._strong(routed), is_last=True)
         assert response is not None
         return response, told
@@ -72,7 +77,7 @@ class Flow:
         """Return the answer of the model that the caller names itself; raises `UpstreamFailed`."""
         model = str(asked.body.get("model", ""))
         told = Told(asked, Routed(model=model, tier="strong", reason="PASSED", latency_ms=0.0))
-        response = await self._from(told, "other", model, is_last=True)
+        response = await self._from(told, "other", Rung(model, model), is_last=True)
         assert response is not None
         return response
 
@@ -88,32 +93,47 @@ class Flow:
         return routed_of(result.response, ms_since(started)) or self._fallback("bad_response", started)
 
     def _fallback(self, why: str, started: float) -> Routed:
-        strong = self._service.answering.lifecycle.lineup.default.manifest.pair.strong
-        return Routed(model=strong, tier="strong", reason="FALLBACK", latency_ms=ms_since(started), fallback_reason=why)
+        top = self._service.answering.lifecycle.lineup.default.ladder[-1]
+        return Routed(
+            model=top.model,
+            tier="strong",
+            reason="FALLBACK",
+            latency_ms=ms_since(started),
+            fallback_reason=why,
+            rung=top.name,
+            effort=top.effort,
+        )
 
-    def _strong(self, routed: Routed) -> str:
-        """Return the strong model of the pair that the request was routed in."""
+    def _strong(self, routed: Routed) -> Rung:
+        """Return the top of the ladder that the request was routed in."""
         if routed.tier == "strong":
-            return routed.model
+            return rung_of_reply(routed)
         lineup = self._service.answering.lifecycle.lineup
         try:
-            return lineup.find(routed.bundle).manifest.pair.strong
+            return lineup.find(routed.bundle).ladder[-1]
         except UnknownName:  # replaced in this very moment
-            return lineup.default.manifest.pair.strong
+            return lineup.default.ladder[-1]
+
+    async def _climbed(self, told: Told) -> Response | None:
+        """Return the answer of the rung between that a tried request was escalated to; None where that is the top."""
+        judged = told.judged
+        if judged is None or judged.tier != "between":
+            return None
+        return await self._from(told, "between", rung_of_reply(judged))
 
     async def _tried(self, told: Told) -> dict[str, Any] | None:
         """Return the weak model's completion where it was accepted; None where the strong model is to answer."""
-        asked, model = told.asked, told.routed.model
+        asked, rung = told.asked, rung_of_reply(told.routed)
         deadline_s = _share_of(asked.deadline_s, WEAK_SHARE)
         try:
-            reply = await self._calling.weak(told, asked.body, model, deadline_s)
+            reply = await self._calling.weak(told, asked.body, rung, deadline_s)
             if reply is None:
                 return None
             completion = reply.json()
         except UpstreamFailed as failed:
-            self._calling.count(told, "weak", model, failed.why)
+            self._calling.count(told, "weak", rung, failed.why)
             return None
-        self._calling.count(told, "weak", model, "ok", completion.get("usage"), reply.latency_ms)
+        self._calling.count(told, "weak", rung, "ok", completion.get("usage"), reply.latency_ms)
         told.keep("weak", completion, reply.latency_ms)
         if not asked.dialect.is_answer(completion):
             return None
@@ -139,27 +159,30 @@ class Flow:
         return judged or self._escalated(told.routed, "bad_response", started)
 
     def _escalated(self, routed: Routed, why: str, started: float) -> Judged:
+        top = self._strong(routed)
         return Judged(
             verdict="escalate",
-            model=self._strong(routed),
+            model=top.model,
             reason="FALLBACK",
             latency_ms=ms_since(started),
             fallback_reason=why,
+            rung=top.name,
+            effort=top.effort,
         )
 
     async def _told_right(self, told: Told, completion: Any, deadline_s: float) -> float | None:
         """Ask the weak model whether its answer is right; None where it does not say."""
-        model = told.routed.model
+        rung = rung_of_reply(told.routed)
         try:
-            reply = await self._calling.whole(told, self_check_body(told.asked.body, completion), model, deadline_s)
+            reply = await self._calling.whole(told, self_check_body(told.asked.body, completion), rung, deadline_s)
             if not reply.is_ok:
-                self._calling.count(told, "weak", model, str(reply.status), is_self_check=True)
+                self._calling.count(told, "weak", rung, str(reply.status), is_self_check=True)
                 return None
             said = reply.json()
         except UpstreamFailed as failed:
-            self._calling.count(told, "weak", model, failed.why, is_self_check=True)
+            self._calling.count(told, "weak", rung, failed.why, is_self_check=True)
             return None
-        self._calling.count(told, "weak", model, "ok", said.get("usage"), reply.latency_ms, is_self_check=True)
+        self._calling.count(told, "weak", rung, "ok", said.get("usage"), reply.latency_ms, is_self_check=True)
         return self_check_of(said)
 
     def _accepted(self, told: Told, completion: dict[str, Any]) -> Response:
@@ -167,14 +190,14 @@ class Flow:
         shown = completion if asked.wants_logprobs else asked.dialect.without_logprobs(completion)
         if told.usage is not None:
             shown = {**shown, "usage": told.usage}
-        headers = told.headers(told.routed.model)
+        headers = told.headers(rung_of_reply(told.routed))
         if not asked.is_stream:
             return Response(msgspec.json.encode(shown), 200, headers, "application/json")
         chunks = chunks_of(shown, includes_usage=asked.includes_usage)
         return Response(b"".join(chunks), 200, {**headers, "cache-control": "no-cache"}, EVENTS)
 
-    async def _from(self, told: Told, tier: str, model: str, *, is_last: bool = False) -> Response | None:
-        """Return the response of one model; None where it failed and the strong one may help.
+    async def _from(self, told: Told, tier: str, rung: Rung, *, is_last: bool = False) -> Response | None:
+        """Return the response of one rung; None where it failed and the strong one may help.
 
         Raises:
             UpstreamFailed: no reply, from the last that can be asked.
@@ -183,47 +206,47 @@ class Flow:
         deadline_s = asked.deadline_s if is_last else _share_of(asked.deadline_s, WEAK_SHARE)
         try:
             if asked.is_stream:
-                return await self._streamed(told, tier, model, deadline_s, is_last=is_last)
-            reply = await self._calling.whole(told, asked.body, model, deadline_s)
-            return self._whole(told, tier, model, reply, is_last=is_last)
+                return await self._streamed(told, tier, rung, deadline_s, is_last=is_last)
+            reply = await self._calling.whole(told, asked.body, rung, deadline_s)
+            return self._whole(told, tier, rung, reply, is_last=is_last)
         except UpstreamFailed as failed:
-            self._calling.count(told, tier, model, failed.why)
+            self._calling.count(told, tier, rung, failed.why)
             if is_last:
                 raise
             return None
 
-    def _whole(self, told: Told, tier: str, model: str, reply: Reply, *, is_last: bool) -> Response | None:
+    def _whole(self, told: Told, tier: str, rung: Rung, reply: Reply, *, is_last: bool) -> Response | None:
         earlier = told.usage
         usage = None
         body = reply.body
         if reply.is_ok:
             completion = reply.json()
             usage = completion.get("usage")
-        self._calling.count(told, tier, model, "ok" if reply.is_ok else str(reply.status), usage, reply.latency_ms)
+        self._calling.count(told, tier, rung, "ok" if reply.is_ok else str(reply.status), usage, reply.latency_ms)
         if reply.is_ok:
             told.keep(tier, completion, reply.latency_ms)
         if not reply.is_ok and not is_last and reply.status not in CALLERS_FAULT:
             return None
         if reply.is_ok and earlier is not None:
             body = msgspec.json.encode({**completion, "usage": told.usage})
-        return Response(body, reply.status, {**reply.headers, **told.headers(model)})
+        return Response(body, reply.status, {**reply.headers, **told.headers(rung)})
 
     async def _streamed(
-        self, told: Told, tier: str, model: str, deadline_s: float, *, is_last: bool
+        self, told: Told, tier: str, rung: Rung, deadline_s: float, *, is_last: bool
     ) -> Response | None:
         earlier = told.usage
         started = time.perf_counter()
         asked = told.asked
-        body = {**asked.body, "model": model}
+        body = asked.dialect.at_rung(asked.body, rung.model, rung.effort)
         async with contextlib.AsyncExitStack() as stack:
             stream = self._upstream.stream("POST", asked.dialect.path, body, asked.headers, deadline_s)
             response = await stack.enter_async_context(stream)
             if not 200 <= response.status_code < 300:
                 raw = await response.aread()
                 reply = Reply(response.status_code, shown_headers(response.headers), raw, ms_since(started))
-                return self._whole(told, tier, model, reply, is_last=is_last)
-            self._calling.count(told, tier, model, "ok", None, ms_since(started))
-            headers = {**shown_headers(response.headers), **told.headers(model)}
+                return self._whole(told, tier, rung, reply, is_last=is_last)
+            self._calling.count(told, tier, rung, "ok", None, ms_since(started))
+            headers = {**shown_headers(response.headers), **told.headers(rung)}
             kept_open = stack.pop_all()
         told.streaming = asyncio.Event()
         gathered = asked.dialect.gathering() if told.routed.wants_both else None
@@ -245,6 +268,11 @@ async def _while_it_lasts(
                 yield piece
         except Exception:  # noqa: BLE001  # the transport's text may quote the URL; the head is sent already
             yield b'\n\ndata: {"error": {"message": "the upstream broke off", "type": "upstream_error"}}\n\n'
+
+
+def rung_of_reply(reply: Routed | Judged) -> Rung:
+    """Return the rung that a reply names; of an older server's the model."""
+    return Rung(reply.rung or reply.model, reply.model, reply.effort)
 
 
 def _sooner(deadline_s: float, within_s: float) -> float:

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator
 from typing import Literal
 
+from turnout.serving.bundles.ladder import Rung
 from turnout.serving.errors import UnknownName
 from turnout.serving.protocols.http.chat.calling import Calling
 from turnout.serving.protocols.http.chat.told import Told
@@ -23,7 +24,7 @@ MAX_AT_ONCE = 16
 MAX_BYTES = 64 << 20
 """Of the bodies that those calls hold together: one with pictures may have 50 MiB."""
 
-OtherTier = Literal["weak", "strong"]
+OtherTier = Literal["weak", "between", "strong"]
 
 
 class SecondAnswers:
@@ -45,38 +46,42 @@ class SecondAnswers:
         if tier is None:
             return
         body = told.asked.dialect.repeated(told.asked.body)
-        model = self._model(told, tier)
+        tier, rung = self._rung(told, tier)
         with self._room(told.asked.n_bytes) as has_room:
-            if body is None or model is None or not has_room:
+            if body is None or rung is None or not has_room:
                 self._calling.unasked(tier)
                 return
             try:
-                await self._ask(told, tier, model, body)
+                await self._ask(told, tier, rung, body)
             except UpstreamFailed as failed:
-                self._calling.count(told, tier, model, failed.why)
+                self._calling.count(told, tier, rung, failed.why)
 
-    async def _ask(self, told: Told, tier: OtherTier, model: str, body: dict[str, object]) -> None:
+    async def _ask(self, told: Told, tier: OtherTier, rung: Rung, body: dict[str, object]) -> None:
         deadline_s = time.monotonic() + self._within_s
         if tier == "weak":
-            reply = await self._calling.weak(told, body, model, deadline_s)
+            reply = await self._calling.weak(told, body, rung, deadline_s)
             if reply is None:
                 return
         else:
-            reply = await self._calling.whole(told, body, model, deadline_s)
+            reply = await self._calling.whole(told, body, rung, deadline_s)
         if not reply.is_ok:
-            self._calling.count(told, tier, model, str(reply.status), None, reply.latency_ms)
+            self._calling.count(told, tier, rung, str(reply.status), None, reply.latency_ms)
             return
         completion = reply.json()
-        self._calling.count(told, tier, model, "ok", completion.get("usage"), reply.latency_ms)
+        self._calling.count(told, tier, rung, "ok", completion.get("usage"), reply.latency_ms)
         told.keep(tier, completion, reply.latency_ms)
 
-    def _model(self, told: Told, tier: OtherTier) -> str | None:
-        """Return the other model of the pair that the request was routed in; None where the bundle is gone by now."""
+    def _rung(self, told: Told, tier: OtherTier) -> tuple[OtherTier, Rung | None]:
+        """Return the other rung of the ladder that the request was routed in; None where the bundle is gone by now."""
+        routed = told.routed
         try:
-            pair = self._lifecycle.lineup.find(told.routed.bundle).manifest.pair
+            ladder = self._lifecycle.lineup.find(routed.bundle).ladder
         except UnknownName:
-            return None
-        return pair.weak if tier == "weak" else pair.strong
+            return tier, None
+        if routed.other_rung:
+            own = Rung(routed.other_rung, routed.other_model, routed.other_effort)
+            return ("weak" if own.name == ladder[0].name else tier), own
+        return tier, ladder[0] if tier == "weak" else ladder[-1]
 
     @contextlib.contextmanager
     def _room(self, n_bytes: int) -> Iterator[bool]:
@@ -93,8 +98,17 @@ class SecondAnswers:
 
 
 def other_tier(told: Told) -> OtherTier | None:
-    """Return the tier that is yet to be asked; None where both were, or where the caller got no whole answer."""
+    """Return the tier that is yet to be asked; None where both were, or where the caller got no whole answer.
+
+    Of a ladder it is that of the rung which the decision names, where the one that was taken has answered.
+    """
+    routed = told.routed
     asked = {call.tier for call in told.calls if not call.is_self_check}
-    if not told.routed.wants_both or len(asked) != 1 or asked != told.answers.keys():
+    if routed.wants_both and routed.other_rung:
+        rungs = {call.rung for call in told.calls}
+        if routed.tier not in told.answers or routed.other_rung in rungs:
+            return None
+        return "strong" if routed.tier != "strong" else "between"
+    if not routed.wants_both or len(asked) != 1 or asked != told.answers.keys():
         return None
     return "strong" if "weak" in asked else "weak"

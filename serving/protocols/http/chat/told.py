@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from turnout.serving.bundles.ladder import Rung
 from turnout.serving.gateways.completions import summed_usage
 from turnout.serving.protocols.http.chat.asked import Asked
 from turnout.serving.wire.asking import Routed
@@ -17,7 +18,10 @@ from turnout.serving.wire.outcome import OutcomeFields, outcome_request
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One call of the upstream: whom, how it ended (`ok`, a status, or why there was none), and what it used."""
+    """One call of the upstream: whom, how it ended (`ok`, a status, or why there was none), and what it used.
+
+    `rung` is the name of the rung; of a pair that of the model.
+    """
 
     tier: str
     model: str
@@ -25,6 +29,7 @@ class Call:
     usage: Any = None
     latency_ms: float | None = None
     is_self_check: bool = False
+    rung: str = ""
 
 
 @dataclass(slots=True)
@@ -59,12 +64,14 @@ class Told:
         if self.routed.wants_both and self.asked.dialect.is_answer(completion):
             self.answers[tier] = self.asked.dialect.answer_item(completion, latency_ms, self_check)
 
-    def headers(self, model: str) -> dict[str, str]:
-        """Return the headers of an answer that comes from this model."""
+    def headers(self, rung: Rung) -> dict[str, str]:
+        """Return the headers of an answer that comes from this rung."""
         routed, judged = self.routed, self.judged
         said: dict[str, Any] = {
             "request-id": self.asked.item.request_id,
-            "model": model,
+            "model": rung.model,
+            "rung": rung.name if rung.name != rung.model else None,
+            "effort": rung.effort,
             "action": routed.action,
             "reason": routed.reason,
             "policy": routed.policy,
@@ -75,7 +82,7 @@ class Told:
             "head": None if judged is None else judged.head,
             "wants-both": "true" if routed.wants_both else None,
             "fallback-reason": routed.fallback_reason or (None if judged is None else judged.fallback_reason),
-            "calls": ",".join(f"{call.model}={call.result}" for call in self.calls),
+            "calls": ",".join(f"{call.rung or call.model}={call.result}" for call in self.calls),
         }
         return {f"x-turnout-{name}": _plain(value) for name, value in said.items() if value not in (None, "")}
 
@@ -89,6 +96,8 @@ class Told:
             item = self.asked.item
             fields: OutcomeFields = {"tier": call.tier, "model": call.model, "bundle": self.routed.bundle}
             fields |= {"tenant": item.tenant, "session_id": item.session_id, "task": item.task}
+            if call.rung not in ("", call.model):
+                fields["rung"] = call.rung
             if call.is_self_check:
                 fields["self_check"] = True
             if call.result != "ok":

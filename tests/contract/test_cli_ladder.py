@@ -1,0 +1,66 @@
+"""`turnout train --models`: a ladder from a log and a table, and what is refused with the next step."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.contract.conftest import Turnout
+from tests.training.ladders import TOP, three_model_rows, without, write_scores, write_wide
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.decision.prices import OWN_LIST
+
+ROWS = three_model_rows(900, 21)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("cli-ladder")
+    write_scores(folder / "scores.jsonl", ROWS, TOP)
+    return write_wide(folder / "log.jsonl", without(ROWS, TOP, 1.0, 0))
+
+
+@pytest.mark.usefixtures("light_runs")
+def test_a_ladder_from_a_log_and_a_table_of_scores(
+    turnout: Turnout, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    prices = tmp_path / "own.toml"
+    prices.write_text(
+        '[[prices]]\nmodel = "o3"\nsince = 2025-06-10\ninput = 2.0\noutput = 8.0\nreasoning_tokens = 900\n'
+        "effort = {high = 2.0}\n"
+    )
+    monkeypatch.setenv(OWN_LIST, str(prices))
+    names = ("--models", "gpt-4o-mini,gpt-4o,o3", "--model-scores", log.parent / "scores.jsonl")
+    ended = turnout("train", log, *names, "--out", tmp_path / "bundle", "--quiet", "--no-cache")
+    assert (ended.code, ended.err) == (0, "")
+    assert "Policies over all rungs" in ended.out
+    manifest = load_bundle(tmp_path / "bundle").manifest
+    assert [rung.name for rung in manifest.ladder] == ["gpt-4o-mini", "gpt-4o", "o3"]
+    assert any(policy.kind == "max_cost_usd_per_1k" for policy in manifest.policies)
+    figures = json.loads((tmp_path / "bundle" / "report" / "evaluation.json").read_text())["ladder"]
+    assert [one["name"] for one in figures["rungs"]] == ["gpt-4o-mini", "gpt-4o", "o3"]
+    assert figures["rungs"][0]["cost"] < figures["rungs"][1]["cost"] < figures["rungs"][2]["cost"] == 1.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--models", "gpt-4o-mini,gpt-4o,o3", "--strong", "o1"], "leave out --strong and --weak"),
+        (["--models", "gpt-4o-mini"], "two or more names"),
+        (["--models", "a,b,a"], "each once"),
+        (["--models", "gpt-4o-mini,gpt-4o,o9"], "o9"),
+        (["--model-scores", "LOG"], "--models"),
+        (["--models", "gpt-4o-mini,gpt-4o,o3", "--model-scores", "SCORES", "--by-task", "max_worse=0.02"], "--by-task"),
+    ],
+)
+def test_what_cannot_be_a_ladder_is_refused(
+    turnout: Turnout, log: Path, tmp_path: Path, arguments: list[str], said: str
+):
+    names = {"LOG": str(log), "SCORES": str(log.parent / "scores.jsonl")}
+    given = [names.get(one, one) for one in arguments]
+    ended = turnout("train", log, "--out", tmp_path / "bundle", "--quiet", "--no-cache", *given)
+    assert ended.code != 0
+    assert said in " ".join(ended.err.split())
+    assert not (tmp_path / "bundle").exists()

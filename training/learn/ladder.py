@@ -1,0 +1,266 @@
+"""The ladder of a run: heads of the rungs between, and policies over all rungs.
+
+Comes in: rows with labels of each rung, and the router of the pair of the two ends, solved. Goes out: `Climbing`: the
+graph of the rungs between, policies over all rungs in place of the pair's, and what they do.
+
+Each head learns from the rows that have its label; policies rest on those that have all. Every row is answered by fits
+without its group, as the pair's rows are, and groups are those of all rows together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+from scipy.special import expit
+
+from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.ladder import Rung, rung_of
+from turnout.serving.bundles.risk_path import level_of
+from turnout.serving.router.features import Featurizer
+from turnout.training.arrays import Floats, Ints
+from turnout.training.bundle.rungs import check_rungs, export_rungs
+from turnout.training.dataset.costs import CostsUnknown, RequestCosts, self_check_usd
+from turnout.training.dataset.ladder import NO_LABEL, LadderRead
+from turnout.training.encoders.embeddings import FeatureTable
+from turnout.training.errors import DataRefused
+from turnout.training.evaluation.ladder import LadderFigures, RungFigures
+from turnout.training.fit.fit import FitSettings
+from turnout.training.fit.router import largest_weak_threshold
+from turnout.training.fit.rungs import RungAnswers, RungFit, answer_rung, fit_rungs
+from turnout.training.learn.ladder_figures import ladder_figures
+from turnout.training.learn.second_look import Looked
+from turnout.training.policy.default import default_policy
+from turnout.training.policy.ladder import LadderRows
+from turnout.training.policy.ladder_path import nominal_usd, trace, with_cap
+from turnout.training.policy.ladder_solve import (
+    climb_of,
+    risk_path,
+    share_of_rungs,
+    solve_table,
+    with_second_look,
+)
+from turnout.training.policy.policy import as_in_traffic
+from turnout.training.policy.solve import LabelledLogOdds, Solved, calibrated
+from turnout.training.policy.unread import testable
+from turnout.training.progress import Reporter
+
+MIN_GROUPS = 200
+MIN_NON_MATCHES = 20
+"""Of a rung's labels, as of a pair's (`training.learn.train`); of rows with all labels the groups."""
+
+PARITY_ROWS = 500
+
+
+@dataclass(frozen=True)
+class LadderLessons:
+    """What a ladder is learned from.
+
+    Attributes:
+        read: n rows, of which the pair's are all learned from.
+        names: of the rungs, the cheapest first.
+        table: features of the n rows.
+        costs: (n, k) USD, or why that can't be said.
+    """
+
+    read: LadderRead
+    names: tuple[str, ...]
+    table: FeatureTable
+    costs: Floats | CostsUnknown
+
+    @property
+    def costs_of_ends(self) -> RequestCosts | CostsUnknown:
+        """Of the pair's rows, at the first rung and at the top."""
+        if isinstance(self.costs, CostsUnknown):
+            return self.costs
+        ours = self.costs[self.read.in_pair]
+        return RequestCosts(ours[:, -1], ours[:, 0])
+
+    @property
+    def rungs(self) -> list[Rung]:
+        """As the manifest has them, without figures."""
+        return [rung_of(name) for name in self.names]
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What the operator chose of the policies.
+
+    Attributes:
+        wanted: name of the default one; empty leaves it to the rule.
+        seed: of the draws.
+        max_wait_twice: largest share of past traffic that may wait for two answers; None for no cap.
+    """
+
+    wanted: str
+    seed: int
+    max_wait_twice: float | None
+
+
+@dataclass(frozen=True)
+class Climbing:
+    """What the rungs between add to a router: their graph, policies over all rungs, and what they are worth."""
+
+    graph: bytes
+    solved: Solved
+    rungs: list[Rung]
+    figures: LadderFigures
+
+
+def refuse_too_few(read: LadderRead, names: Sequence[str]) -> None:
+    """Refuse labels that no head, or no policy over all rungs, can rest on; the message says what to log.
+
+    Raises:
+        DataRefused: a rung between has too few labels, or too few rows have all.
+    """
+    for rung, name in enumerate(names[:-1]):
+        known = read.match[:, rung] != NO_LABEL
+        groups, worse = np.unique(read.group[known]).size, int((read.match[known, rung] == 0).sum())
+        if groups < MIN_GROUPS or worse < MIN_NON_MATCHES:
+            raise DataRefused(
+                f"{int(known.sum())} rows in {groups} groups compare {name} with {names[-1]}, and {name} is worse on "
+                f"{worse}; a rung needs at least {MIN_GROUPS} groups and {MIN_NON_MATCHES} such rows: log more, or "
+                f"leave {name} out of --models"
+            )
+    full = _complete(read)
+    groups = np.unique(read.group[full]).size
+    if groups < MIN_GROUPS:
+        raise DataRefused(
+            f"{full.size} rows in {groups} groups hold an outcome of every rung, and policies over all rungs need "
+            f"{MIN_GROUPS} groups; log some requests with all of {', '.join(names)}, or train a pair"
+        )
+
+
+def climb(
+    lessons: LadderLessons,
+    rows: LabelledLogOdds,
+    settings: FitSettings,
+    featurizer: Featurizer,
+    choices: Choices,
+    reporter: Reporter,
+    solved: Solved,
+    looked: Looked | None,
+) -> Climbing:
+    """Learn the rungs between and solve the policies over all rungs.
+
+    Args:
+        lessons: the rows.
+        rows: what the pair's are told, in the order of `lessons.read.pair`.
+        settings: scales of the pair's fit, which the heads between share.
+        featurizer: as served.
+        choices: the operator's.
+        reporter: shows the stages.
+        solved: the pair's.
+        looked: the second look at rung 0's answers; None for none.
+    """
+    read, between, seed = lessons.read, len(lessons.names) - 2, choices.seed
+    with reporter.stage(f"Learning {between} rung{'s' if between > 1 else ''} between"):
+        answers = [
+            answer_rung(lessons.table, read.match[:, rung], read.group, _labelled(read, rung), read.weight, settings)
+            for rung in range(1, between + 1)
+        ]
+        fit = fit_rungs(lessons.table, read.match[:, 1:], read.weight, answers, settings)
+        graph = export_rungs(fit)
+    largest = _check(graph, fit, lessons, featurizer)
+    reporter.say(f"Parity of the rungs' graph and Python path: {largest:.1e}; {len(graph) / 2**20:.2f} MiB")
+    with reporter.stage("Solving policies over all rungs"):
+        one, two = _rows(lessons, rows, fit, answers, solved, looked, seed)
+        levels = [] if (level := level_of(choices.wanted)) is None else [level]
+        path = trace(one)
+        policies = solve_table(one, path, seed, levels)
+        if two is not None:
+            checked_path = trace(two) if choices.max_wait_twice is None else with_cap(two, choices.max_wait_twice)
+            policies = with_second_look(policies, two, checked_path, seed)
+        below = {policy.name: 1.0 - share_of_rungs(one, climb_of(policy))[-1] for policy in policies}
+        default, reason = default_policy(policies, choices.wanted, below)
+        risk = risk_path(one, path, seed)
+    reporter.say(
+        f"Policies over all rungs are solved on {one.group.size} rows in {np.unique(one.group).size} groups that hold "
+        "an outcome of every rung"
+    )
+    if not any(climb.t_rungs[rung] <= 1.0 for climb in path for rung in range(between)):
+        reporter.say("No rung between is ever worth its price on these rows: check --prices, or train a pair")
+    with reporter.stage("Evaluating the rungs"):
+        figures = ladder_figures(lessons.read, lessons.names, answers, one, two, policies, seed)
+    described = [_described(rung, found) for rung, found in zip(lessons.rungs, figures.rungs, strict=True)]
+    over_all = replace(solved, policies=policies, default=default, reason=reason, risk=risk, by_task=None)
+    return Climbing(graph, over_all, described, figures)
+
+
+def _labelled(read: LadderRead, rung: int) -> Ints:
+    return np.flatnonzero(read.match[:, rung] != NO_LABEL)
+
+
+def _complete(read: LadderRead) -> Ints:
+    """Return the numbers of the rows that have all labels."""
+    return np.flatnonzero((read.match != NO_LABEL).all(axis=1))
+
+
+def _check(graph: bytes, fit: RungFit, lessons: LadderLessons, featurizer: Featurizer) -> float:
+    records = lessons.read.records
+    some = np.arange(len(records))[:: max(1, len(records) // PARITY_ROWS)][:PARITY_ROWS]
+    prompts = [records[row].prompt for row in some]
+    return check_rungs(graph, fit, featurizer, prompts, lessons.table.take(some))
+
+
+def _rows(
+    lessons: LadderLessons,
+    rows: LabelledLogOdds,
+    fit: RungFit,
+    answers: Sequence[RungAnswers],
+    solved: Solved,
+    looked: Looked | None,
+    seed: int,
+) -> tuple[LadderRows, LadderRows | None]:
+    """Return the rows with all labels, mixed as the traffic is, for one look and for two."""
+    read = lessons.read
+    full = _complete(read)
+    at = np.searchsorted(read.in_pair, full)  # all of them have rung 0's label
+    if rows.pair_propensity is not None:
+        at = as_in_traffic(at, rows.pair_propensity, seed)
+    full = read.in_pair[at]
+    ours = rows.take(at)
+    heads = calibrated(solved.router, ours.raw)
+    band = solved.router.exit_band
+    p_rungs = np.column_stack(
+        [
+            expit(line(one.raw[np.searchsorted(one.rows, full)]))
+            for line, one in zip(fit.calibrators, answers, strict=True)
+        ]
+    )
+    costs, is_priced = lessons.costs, not isinstance(lessons.costs, CostsUnknown)
+    usd = nominal_usd(full.size, len(lessons.names)) if isinstance(costs, CostsUnknown) else costs[full]
+    first = expit(largest_weak_threshold(heads, band))
+    one = LadderRows(
+        first,
+        p_rungs,
+        read.match[full],
+        read.score[full],
+        usd,
+        read.group[full],
+        is_priced,
+        heads,
+        band,
+        is_unlike=ours.is_out_of_distribution(solved.router),
+    )
+    if looked is None:
+        return one, None
+    ends = Pair(strong=lessons.names[-1], weak=lessons.names[0])
+    check = self_check_usd([read.pair.rows[row].record for row in at], ends)
+    was_checked = np.isnan(check) | (check > 0.0)
+    two = replace(
+        one,
+        second=looked.looked_at.second[at],
+        check_usd=np.where(np.isnan(check) | (was_checked & (not is_priced)), usd[:, 0], check),
+    )
+    tests = testable(first, one.unlike, looked.has_answer[at], np.arange(at.size), seed)
+    return one, replace(two.take(tests.rows), is_unread=tests.is_unread)
+
+
+def _described(rung: Rung, found: RungFigures) -> Rung:
+    metrics = {name: value for name, value in found.figures.items() if value is not None}
+    return msgspec.structs.replace(
+        rung, rows=found.rows, match_rate=found.match_rate, metrics=dict(metrics), intervals=found.intervals
+    )

@@ -63,17 +63,26 @@ def fewer_candidates() -> Iterator[None]:
 
 @contextmanager
 def blank_figures() -> Iterator[None]:
-    """Leave the figures of reports blank, where only words are read."""
+    """Draw nothing in reports, where only words are read: axes alone take half a second a report."""
     with pytest.MonkeyPatch.context() as patch:
+        for name in [name for name in vars(draw) if name.startswith("draw_") and name != "draw_all"]:
+            patch.setattr(draw, name, lambda *_: None)
         patch.setattr(draw, "save", lambda *_: Drawn(b"", b"<svg/>", "<svg/>"))
         yield
 
 
 @contextmanager
+def fewer_parity_rows(n_rows: int) -> Iterator[None]:
+    """Compare graph and Python path on so many rows of a run, not on 500: tests/training/test_export.py does that."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(flow, "PARITY_ROWS", n_rows)
+        yield
+
+
+@contextmanager
 def light_run() -> Iterator[None]:
-    """Compare 60 rows of graph and Python path, not 500, and leave figures blank, where neither is looked at."""
-    with pytest.MonkeyPatch.context() as patch, blank_figures():
-        patch.setattr(flow, "PARITY_ROWS", 60)
+    """Compare few rows of graph and Python path, and draw no figures, where neither is looked at."""
+    with fewer_parity_rows(40), blank_figures():
         yield
 
 
@@ -85,7 +94,7 @@ def run_training(folder: Path, encoder: EncoderModel, n_rows: int, cache: Path) 
     with log.open("ab") as file:
         file.write(b'{"request": {"messages": [\n' + json.dumps(only_strong).encode() + b"\n")
     settings = TrainSettings(seed=SEED, cache_dir=cache, learning_curve=True)
-    with fewer_candidates():
+    with fewer_candidates(), fewer_parity_rows(150):
         trained = train([log], folder / "bundle", encoder, settings, QUIET)
     return TrainingRun(log, folder / "bundle", trained, settings)
 

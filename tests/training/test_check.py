@@ -183,7 +183,7 @@ def test_what_is_unlike_the_training_is_tried_and_never_weak_unchecked():
     assert (accepted | escalated).all()
 
 
-def log_with_answers(path: Path, n: int = 1500, seed: int = 0, *, drift: float = 0.0, has_answers: bool = True) -> Path:
+def log_with_answers(path: Path, n: int = 1000, seed: int = 0, *, drift: float = 0.0, has_answers: bool = True) -> Path:
     """Write rows whose weak answers are a letter with a log-probability that tells most of how good they are.
 
     `drift` in log-odds makes all of them worse than they look.
@@ -294,7 +294,7 @@ def test_predict_writes_both_looks_one_row_an_input_row(checked: tuple[Path, Bun
     rows = predict_rows(bundle, read.rows, bundle.manifest.policy("max_worse=0.05"), early_exit=True, reporter=QUIET)
     write_predictions(tmp_path / "out.parquet", rows)
     found = pq.read_table(tmp_path / "out.parquet").to_pylist()
-    assert len(found) == 1500
+    assert len(found) == 1000
     assert {row["action"] for row in found} <= {"weak", "try", "strong"}
     assert {row["verdict"] for row in found} == {"accept", "escalate"}
     assert all(0.0 <= row["p_match_checked"] <= 1.0 for row in found if row["p_match_checked"] is not None)
@@ -357,7 +357,7 @@ def test_recalibration_puts_the_second_look_right_again_and_keeps_its_regression
     checked: tuple[Path, Bundle], encoder: EncoderModel, dense_cache: Path, tmp_path: Path
 ):
     _, parent = checked
-    log = log_with_answers(tmp_path / "new.parquet", 700, 7, drift=1.5)
+    log = log_with_answers(tmp_path / "new.parquet", 500, 7, drift=1.5)
     with light_run():
         found = recalibrate(
             parent,
@@ -377,7 +377,7 @@ def test_recalibration_puts_the_second_look_right_again_and_keeps_its_regression
     stale = evaluate_bundle(
         parent, data, parent.manifest.policy(""), early_exit=True, include_seen=True, seed=0, reporter=QUIET
     ).two_looks
-    assert looks.n == stale.n == 700
+    assert looks.n == stale.n == 500
     assert looks.metrics.ece < 0.06 < stale.metrics.ece
     assert looks.metrics.auroc > stale.metrics.auroc - 0.05  # its first look was calibrated anew too
 
@@ -398,7 +398,7 @@ def test_recalibration_on_rows_without_answers_says_so_and_leaves_the_second_loo
 
 def test_evaluate_gives_both_looks_and_the_policies_on_rows_not_seen(checked: tuple[Path, Bundle], tmp_path: Path):
     _, bundle = checked
-    log = log_with_answers(tmp_path / "new.parquet", 600, 9)
+    log = log_with_answers(tmp_path / "new.parquet", 400, 9)
     data = load_dataset(find_logs([str(log)]), bundle.manifest.pair, Reading(), 0.0, QUIET, 0).dataset
     policy = bundle.manifest.policy("max_worse=0.05")
     looks = evaluate_bundle(bundle, data, policy, early_exit=True, include_seen=False, seed=0, reporter=QUIET).two_looks

@@ -185,7 +185,7 @@ def test_labels_and_scores_of_test_rows_never_reach_the_router_and_scores_of_oth
     training_run: TrainingRun, encoder: EncoderModel, tmp_path: Path
 ):
     log = tmp_path / "whole.jsonl"
-    log.write_bytes(b"".join(training_run.log.read_bytes().splitlines(keepends=True)[:700]))
+    log.write_bytes(b"".join(training_run.log.read_bytes().splitlines(keepends=True)[:450]))
     data = load_dataset([log], Pair(), None, 0.0, QUIET).dataset
     test = np.flatnonzero(split_groups(data.records, data.groups.group, SEED) == Part.TEST)
     true = scores_of(data, tmp_path / "true.jsonl", test[:0])

@@ -34,7 +34,7 @@ from turnout.training.fit.router import HeadLogOdds, Router, threshold_log_odds
 from turnout.training.fit.unfamiliar import MAX_FLAGGED, Familiarity, fit_limit, rare_share, rare_weight
 from turnout.training.sample.sample import STRONG, WEAK, make_sample
 
-N_FIT = 500
+N_FIT = 300
 THRESHOLDS = (0.0, 0.5, 0.85, 0.95, 1.0)
 ODD_TEXTS = (
     "",
@@ -144,7 +144,7 @@ def test_graph_gives_what_the_python_path_gives(fixed: Fixed, encoder: EncoderMo
     seen = set()
     for row, prompt in enumerate(fixed.prompts):
         seen |= assert_parity(model, router, prompt, heads, row)
-    assert len(fixed.prompts) > 500
+    assert len(fixed.prompts) > 300
     assert seen == {Stage.FAST, Stage.FULL}
     assert router.linear.full.lexical.shape[1] == (1 if form == "binary" else 4)
 

@@ -38,10 +38,15 @@ def test_a_rendering_of_the_gold_value_is_right_or_not_read(kind: str):
     gold, said, prompt = KINDS[kind]
     assert len(said) >= 20
     frames = renderings.FRAMES if kind not in {"json", "spans", "mentions"} else ("{}",)
-    scores = {
-        (frame, rendering, tail): score(gold, frame.format(rendering) + tail, prompt)
-        for frame, rendering, tail in itertools.product(frames[::3], said, renderings.TAILS)
+    graders = LABELLER.graders_for(Question(prompt, gold))
+    # Every rendering in every frame, one in two dozen with every tail, and the others with two tails each, in turn.
+    tails = [renderings.TAILS, *itertools.pairwise(renderings.TAILS)]
+    grades = {
+        (frame, rendering, tail): grade_answer(frame.format(rendering) + tail, graders)
+        for place, (frame, rendering) in enumerate(itertools.product(frames[::3], said))
+        for tail in tails[place % len(tails)]
     }
+    scores = {case: None if found is None else found.score for case, found in grades.items()}
     assert {case: found for case, found in scores.items() if found not in (1.0, None)} == {}
     assert sum(found == 1.0 for found in scores.values()) > len(scores) / 4  # it reads them, too
 
@@ -73,19 +78,19 @@ def test_code_in_any_fence_passes_its_tests_and_prose_has_no_score():
 
 
 HOSTILE = (
-    "10^{10^{10}}", "9" * 100_000, "(" * 50_000, "\\frac{" * 20_000, "\\sqrt{" * 20_000, "1/" * 20_000, "9^9^9^9^9", "2" + "!" * 5_000, "**a " * 20_000, "*" * 100_000,  # noqa: E501
-    "<think>" * 20_000, "```" * 30_000, "{" * 50_000, '{"a":' * 20_000, "[" * 50_000, "\\boxed{" * 20_000, "answer is " * 20_000, "Answer: " * 20_000, "1,000," * 20_000, "1 000 " * 20_000,  # noqa: E501
-    "A) " * 30_000, "the answer is\n" * 10_000, " " * 200_000, "\n" * 200_000, "not " * 40_000, "wait, " * 30_000, "1 h " * 20_000, "a" * 200_000, "= 5 " * 30_000, "x^2+" * 20_000, "1e999999999", "10**999999", "-" * 100_000,  # noqa: E501
-    "I'm sorry " * 20_000, "- oak (" * 20_000, "| a " * 40_000, "'\"" * 40_000, "\u00bd" * 50_000, "\u00b2" * 50_000, "$" * 100_000, "_" * 100_000, "\\(" * 40_000, "\ud800" * 10, "1\u0000" * 1000,  # noqa: E501
+    "10^{10^{10}}", "9" * 25_000, "(" * 12_500, "\\frac{" * 5_000, "\\sqrt{" * 5_000, "1/" * 5_000, "9^9^9^9^9", "2" + "!" * 5_000, "**a " * 5_000, "*" * 25_000,  # noqa: E501
+    "<think>" * 5_000, "```" * 7_500, "{" * 12_500, '{"a":' * 5_000, "[" * 12_500, "\\boxed{" * 5_000, "answer is " * 5_000, "Answer: " * 5_000, "1,000," * 5_000, "1 000 " * 5_000,  # noqa: E501
+    "A) " * 7_500, "the answer is\n" * 2_500, " " * 50_000, "\n" * 50_000, "not " * 10_000, "wait, " * 7_500, "1 h " * 5_000, "a" * 50_000, "= 5 " * 7_500, "x^2+" * 5_000, "1e999999999", "10**999999", "-" * 25_000,  # noqa: E501
+    "I'm sorry " * 5_000, "- oak (" * 5_000, "| a " * 10_000, "'\"" * 10_000, "\u00bd" * 12_500, "\u00b2" * 12_500, "$" * 25_000, "_" * 25_000, "\\(" * 10_000, "\ud800" * 10, "1\u0000" * 1000,  # noqa: E501
 )  # fmt: skip
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_text_holds_a_grader_up(text: str):
-    """Each of these took under a second; a grader that grows with the square of the text would take hours."""
+    """The slowest of these took 0.3 s; a grader that grows with the square of the text would take minutes."""
     start = time.process_time()
     for gold, _, prompt in (KINDS["1000"], KINDS["(0, 1)"], *OTHERS.values()):
         score(gold, text, prompt)
         score(gold, f"The answer is {text}", prompt)
         agreement(text, text[:-1], prompt)
-    assert time.process_time() - start < 60
+    assert time.process_time() - start < 20

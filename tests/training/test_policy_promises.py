@@ -172,7 +172,7 @@ def real_population(shared_data: Path, encoder: EncoderModel) -> Population:
 def test_promise_is_broken_no_oftener_than_stated_and_wastes_little(
     population: Population, target: float, solve: Callable, broken: Callable, least: float
 ):
-    check(population, 200, target, solve, broken, least)
+    check(population, 120, target, solve, broken, least)
 
 
 def test_promise_is_of_the_traffic_where_sure_requests_were_explored_less():

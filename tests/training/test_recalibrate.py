@@ -39,7 +39,7 @@ from turnout.training.learn.train import EVALUATION_JSON, Trained
 from turnout.training.policy.solve import LabelledLogOdds, solve
 from turnout.training.sample.sample import STRONG, WEAK, make_sample
 
-N_NEW, N_FRESH = 700, 500
+N_NEW, N_FRESH = 600, 300
 SPOILT = 0.4
 """Share of the matches that turn into failures of the weak model: the drift."""
 

@@ -23,6 +23,7 @@ MIN_GAP = 0.01
 MIN_SOURCE_ROWS = 20
 N_ECE_BINS = 15
 N_FLOOR_DRAWS = 200
+_LABELS_AT_ONCE = 1_000_000  # 8 MB
 LOG_LOSS_CLIP = 1e-6
 SHARE_GRID: Floats = np.arange(101) / 100
 _ROUNDING = 1e-12
@@ -230,14 +231,32 @@ def ece_floor(p_match: Floats, seed: int = 0, n_draws: int = N_FLOOR_DRAWS) -> f
 
 def ece_by_chance(
     p_match: Floats, seed: int = 0, n_draws: int = N_FLOOR_DRAWS, weights: Floats | None = None
-) -> list[float]:
-    """ECEs of a perfect router on so many rows, one for each draw of labels from `p_match` itself."""
+) -> Floats:
+    """(n_draws,) ECEs of a perfect router on so many rows, one for each draw of labels from `p_match` itself."""
     order = np.argsort(p_match, kind="stable")  # so that the order of the rows changes nothing
-    ordered, weights = p_match[order], None if weights is None else weights[order]
+    ordered = p_match[order]
     ranking = Ranking.of(ordered)
+    shares = _bin_shares(ranking, np.ones(order.size) if weights is None else weights[order])
     rng = np.random.default_rng(seed)
-    draws = ((rng.random(len(ordered)) < ordered).astype(np.float64) for _ in range(n_draws))
-    return [ece(ranking, ordered, labels, weights) for labels in draws]
+    at_once = max(1, _LABELS_AT_ONCE // ordered.size)
+    found = []
+    for first in range(0, n_draws, at_once):
+        labels = rng.random((min(at_once, n_draws - first), ordered.size)) < ordered
+        found.append(np.abs((labels - ordered) @ shares).sum(axis=1))
+    errors: Floats = np.concatenate(found) / shares.sum()
+    return errors
+
+
+def _bin_shares(ranking: Ranking, weights: Floats, n_bins: int = N_ECE_BINS) -> Floats:
+    """(n, n_bins) what each row of a ranking that is in order gives to each bin of `calibration_bins`."""
+    mass = ranking.run_sums(weights)
+    reached = _cumulated(mass)
+    edges = np.arange(n_bins + 1) / n_bins * reached[-1]
+    ends = np.minimum(reached[1:, None], edges[1:])
+    inside = np.clip(ends - np.maximum(reached[:-1, None], edges[:-1]), 0.0, None)
+    of_run = np.repeat(inside / np.maximum(mass, _ROUNDING)[:, None], np.diff(ranking.starts, append=weights.size), 0)
+    shares: Floats = of_run * weights[:, None]
+    return shares
 
 
 def brier(p_match: Floats, match: Floats, weights: Floats | None = None) -> float:

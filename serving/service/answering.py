@@ -198,7 +198,7 @@ class Answering:
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)
         features = predicted.features if self._logs_features else None
         self._decided(Decided(time.time(), call, decision, manifest, costs, tokens, features, served.bundle), timings)
-        return response(call, decision, manifest.bundle_id, costs, timings, predicted.contributions)
+        return response(call, decision, served.bundle_id, costs, timings, predicted.contributions)
 
     def _after(self, rules: Rules, asked: Asked, chosen: Decision, predicted: Predicted, costs: ExpectedCosts) -> After:
         """Return what session and exploration make of the model's choice, and count what the latter costs."""

@@ -21,9 +21,11 @@ class Served:
     bundle: Bundle
     cache: PredictionCache = field(default_factory=lambda: PredictionCache(0))
     prices: PairPrices = field(init=False)
+    bundle_id: str = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "prices", PairPrices.of(self.bundle.manifest.pair))
+        object.__setattr__(self, "bundle_id", self.bundle.manifest.bundle_id)
 
     @property
     def manifest(self) -> Manifest:

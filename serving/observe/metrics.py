@@ -56,6 +56,8 @@ SIGNALS = {
 OWN_THRESHOLD = "threshold"
 """Label of every policy that is a caller's own threshold: `threshold=0.123` would be a series for each number."""
 
+_OWN_BEGINS = f"{OWN_THRESHOLD}="
+
 OVER_THREE = "+check"
 """Ends the label of a policy where its rule over three actions decided; what is tried counts as weak there."""
 
@@ -83,7 +85,7 @@ class MetricsMisplaced(TurnoutError):
 
 def policy_label(policy: str) -> str:
     """Return the policy's name as a label value; all thresholds of callers are one."""
-    return OWN_THRESHOLD if policy.startswith(f"{OWN_THRESHOLD}=") else policy
+    return OWN_THRESHOLD if policy.startswith(_OWN_BEGINS) else policy
 
 
 def build_versions() -> tuple[str, str, str]:

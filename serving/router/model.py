@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from enum import StrEnum
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -115,7 +114,7 @@ class RouterModel:
         return self.predict_features(features, also, early_exit=early_exit)
 
 
-class Looked(NamedTuple):
+class Looked(msgspec.Struct, frozen=True, gc=False):
     """What the first stage made of a prompt.
 
     Attributes:

@@ -212,7 +212,7 @@ class Answering:
             Decided(time.time(), call, decision, manifest, costs, tokens, features, served.bundle, ladder.usd), timings
         )
         looks = ladder.looks(served, decision) if call.per_rung else ()
-        return response(call, decision, manifest.bundle_id, costs, timings, predicted.contributions, looks)
+        return response(call, decision, served.bundle_id, costs, timings, predicted.contributions, looks)
 
     def _after(
         self,

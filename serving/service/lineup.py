@@ -36,6 +36,7 @@ class Served:
     rung_prices: LadderPrices = field(init=False)
     names: tuple[tuple[str, str], ...] = field(init=False)
     windows: tuple[float, ...] = field(init=False)
+    bundle_id: str = field(init=False)
 
     def __post_init__(self) -> None:
         ladder = self.bundle.manifest.ladder
@@ -46,6 +47,7 @@ class Served:
             "rung_prices": prices,
             "names": tuple((rung.name, rung.model) for rung in ladder),
             "windows": prices.windows,
+            "bundle_id": self.bundle.manifest.bundle_id,
         }
         for name, value in made.items():
             object.__setattr__(self, name, value)

@@ -89,7 +89,7 @@ def running(variant: Variant, upstream: str = "") -> Iterator[Running]:
             stdout=-1 if not target else log,
             stderr=log,
             text=True,
-            env=os.environ | {"PYTHONPATH": str(ROOT)} | _filled(variant.environ, words),
+            env=os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / '.imports'}"} | _filled(variant.environ, words),
         )
         alive = Running(process, target, 0.0)
         try:

@@ -115,6 +115,8 @@ def test_shares_of_the_rungs_stand_in_the_evaluation_and_the_card(run: LadderRun
     assert promised.shares[1] > 0.02
     assert promised.shares[0] > 0.02
     assert ("max_worse=0.05", 2) in by_policy
+    page = (run.bundle.folder / "report" / "index.html").read_text()
+    assert '<section id="ladder">' in page
     card = (run.bundle.folder / CARD).read_text()
     assert "## Ladder" in card
     assert f"| {STRONG} |" in card

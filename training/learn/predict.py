@@ -70,9 +70,9 @@ SCHEMA = pa.schema(
         ("rung", pa.string()),
     ]
 )
-"""`p_rungs`, p of each rung between, and `rung`, which answers with one look, only of ladders. The three before them only
-of bundles with a second look: the `action` of a caller that checks, and of rows with the weak model's answer what the
-second look says of it."""
+"""`p_rungs`, p of each rung between, and `rung`, which answers with one look, only of ladders. The three before them
+only of bundles with a second look: the `action` of a caller that checks, and of rows with the weak model's answer what
+the second look says of it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -252,7 +252,7 @@ def main() -> None:
     arguments.add_argument("--usd", type=float, nargs=2)
     arguments.add_argument("--draws", type=int, default=500)
     arguments.add_argument("--redraws", type=int, default=0)
-    arguments.add_argument("--redraw-groups", type=int, default=2500)
+    arguments.add_argument("--redraw-groups", type=int, default=2000)
     arguments.add_argument("--refits", type=int, default=0)
     arguments.add_argument("--refit-rows", type=int, default=4000)
     arguments.add_argument("--cost", type=int, default=0, metavar="TURNS")

@@ -30,7 +30,7 @@ from turnout.training.policy.solve import LabelledLogOdds, calibrate, calibrated
 TARGETS = (("max_worse", 0.01), ("max_worse", 0.02), ("max_worse", 0.05), ("min_quality", 0.98), ("min_quality", 0.99))
 
 
-POINTS = 100
+POINTS = 60
 """Of the path of a draw, where training tries 400: fewer candidates promise less and break no more."""
 
 

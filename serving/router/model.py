@@ -9,10 +9,10 @@ unlike what it was trained on; one without that output (bundle format 1) never s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ class Stage(StrEnum):
     FULL = "FULL"
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True, gc=False):
     """What the model says of one prompt.
 
     Attributes:
@@ -225,7 +224,7 @@ class RouterSession:
 
     def is_unseen(self, measures: NDArray[np.float32]) -> bool:
         """Whether structural measures tell of what the training never had."""
-        return any(measures[place] for place in self._unseen)
+        return any(map(measures.item, self._unseen))
 
 
 def _checked(p_match: float) -> float:

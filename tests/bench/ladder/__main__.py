@@ -1,7 +1,7 @@
 """Measure a ladder of three on rows that have the scores of all three.
 
     python -m tests.bench.ladder PAIR.parquet --scores TABLE.parquet --top o3 [--reasoning-tokens 400] [--usd 2 8]
-        [--redraws 500] [--refits 20] [--cost] [--bundle FOLDER]
+        [--redraws 500] [--refits 20] [--cost 2] [--bundle FOLDER]
 
 `PAIR.parquet` holds gpt-4o-mini and gpt-4o. Every p is of fits without the row's group, Platt's line of the other
 folds; paths are traced by p and cost alone. `--cost` compares the CPU time of training the pair and the ladder,
@@ -192,7 +192,9 @@ def print_costs(
     print("  " + shown("ladder - best pair (chosen in each draw)", at[LADDER] - pairs.min(axis=0)))
 
 
-def trained(three: Three, encoder: EncoderModel, *, with_ladder: bool) -> tuple[float, Climbing | None]:
+def trained(
+    three: Three, encoder: EncoderModel, *, with_ladder: bool, fit: FitSettings | None = None
+) -> tuple[float, Climbing | None]:
     """Return the CPU seconds of a training run without its files, and what the ladder added."""
     kept: list[Climbing] = []
     before = learning.climb_ladder
@@ -205,6 +207,7 @@ def trained(three: Three, encoder: EncoderModel, *, with_ladder: bool) -> tuple[
         pair=Pair(strong=three.names[2], weak=three.names[0]),
         models=three.names if with_ladder else (),
         cache_dir=default_cache_dir(),
+        fit=fit,
     )
     part = np.full(len(three.read.pair.rows), int(Part.FIT))
     learning.climb_ladder = keeping
@@ -249,10 +252,10 @@ def main() -> None:
     arguments.add_argument("--usd", type=float, nargs=2)
     arguments.add_argument("--draws", type=int, default=500)
     arguments.add_argument("--redraws", type=int, default=0)
-    arguments.add_argument("--redraw-groups", type=int, default=4000)
+    arguments.add_argument("--redraw-groups", type=int, default=2000)
     arguments.add_argument("--refits", type=int, default=0)
     arguments.add_argument("--refit-rows", type=int, default=4000)
-    arguments.add_argument("--cost", action="store_true")
+    arguments.add_argument("--cost", type=int, default=0, metavar="TURNS")
     arguments.add_argument("--bundle", type=Path)
     given = arguments.parse_args()
     encoder = load_encoder(find_encoder(DEFAULT_ENCODER))
@@ -265,7 +268,7 @@ def main() -> None:
             print("\nan added rung")
             time_rungs(given.bundle, [record.prompt for record in three.read.records])
         if given.cost:
-            print_training(three, encoder)
+            print_training(three, encoder, given.cost)
         if given.redraws:
             print_redraws(three, encoder, given.redraws, given.redraw_groups)
         if given.refits:
@@ -275,9 +278,9 @@ def main() -> None:
                 print(f"  {name}: {kept}")
 
 
-def print_training(three: Three, encoder: EncoderModel) -> None:
+def print_training(three: Three, encoder: EncoderModel, turns: int) -> None:
     """Print the CPU time of training the pair of the ends, and the ladder, in turns."""
-    for turn in range(2):
+    for turn in range(turns):
         pair, _ = trained(three, encoder, with_ladder=False)
         ladder, _ = trained(three, encoder, with_ladder=True)
         print(f"\ntraining, turn {turn}: pair {pair:.1f} CPU-s, ladder {ladder:.1f}, ratio {ladder / pair:.2f}")
@@ -285,7 +288,7 @@ def print_training(three: Three, encoder: EncoderModel) -> None:
 
 def print_redraws(three: Three, encoder: EncoderModel, draws: int, groups: int) -> None:
     """Print how often promises break where the answers of one training are held fixed."""
-    _, climbing = trained(three, encoder, with_ladder=True)
+    _, climbing = trained(three, encoder, with_ladder=True, fit=SETTINGS)
     assert climbing is not None
     for looks, rows in (("one look", climbing.rows), ("two looks", climbing.looked_at)):
         if rows is not None:

@@ -30,6 +30,10 @@ from turnout.training.policy.solve import LabelledLogOdds, calibrate, calibrated
 TARGETS = (("max_worse", 0.01), ("max_worse", 0.02), ("max_worse", 0.05), ("min_quality", 0.98), ("min_quality", 0.99))
 
 
+POINTS = 60
+"""Of the path of a draw, where training tries 400: fewer candidates promise less and break no more."""
+
+
 @dataclass
 class Kept:
     """Of one promise: how often it was broken, and the share answered below the top, draw by draw."""
@@ -58,7 +62,7 @@ def held_fixed(rows: LadderRows, draws: int, groups: int, seed: int = 0) -> dict
         drawn = rng.integers(0, names.size, groups)
         numbers = np.concatenate([order[starts[one] : starts[one] + sizes[one]] for one in drawn])
         ours = replace(rows.take(numbers), group=np.repeat(np.arange(groups), sizes[drawn]))
-        path = trace(ours, points=200)
+        path = trace(ours, points=POINTS)
         for kind, target in TARGETS:
             climb, _ = PROMISES[kind](ours, path, target, draw, SOLVED_DELTA)
             _note(kept[f"{kind}={target:g}"], rows, climb, kind, target, weight)

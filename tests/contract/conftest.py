@@ -32,7 +32,8 @@ Turnout = Callable[..., Ended]
 def turnout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Turnout:
     """Return a function that runs `turnout` in this process as its entry point does.
 
-    Temporary files have a folder of their own: what servers of other tests leave in the usual one is removed with a line.
+    Temporary files have a folder of their own: a folder that another test's server left in the usual one goes with a
+    line.
     """
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.ports import free_port
 from tests.stub_upstream import SURE, Said, stub_upstream
 
 PORTS = ("127.0.0.1:50151", "127.0.0.1:8080")
@@ -41,12 +41,6 @@ def environment(cache: Path) -> dict[str, str]:
         "OPENAI_API_KEY": "none",
     }
     return os.environ | own
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return str(probe.getsockname()[1])
 
 
 def script_of(page: str, upstream: str) -> str:

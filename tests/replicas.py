@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import socket
 import subprocess
 import threading
 import time
@@ -20,6 +19,7 @@ import grpc
 
 import turnout.serving.gateways
 from tests.builders import tiny_bundle
+from tests.ports import free_port
 from tests.running import ANY_PORT, ServerProcess, server_process
 from tests.watching import debian_program
 from turnout.serving.client import Router
@@ -72,7 +72,7 @@ def replicas(scratch: Path, n: int = 3, folder: Path | None = None) -> Iterator[
 def nginx_before(addresses: list[str], scratch: Path) -> Iterator[str]:
     """Run nginx with the shipped configuration, but for ports and files; gives its address."""
     program = debian_program("nginx")
-    address = f"127.0.0.1:{_free_port()}"
+    address = f"127.0.0.1:{free_port()}"
     text = CONFIGURATION.read_text("utf-8").replace("127.0.0.1:50150", address)
     text = text.replace("/run/turnout-nginx.pid", str(scratch / "nginx.pid"))
     server_lines = iter(re.findall(r"server 127\.0\.0\.1:5015[123] ", text))
@@ -132,12 +132,6 @@ def until_answered_by(called: Called, bundles: set[str], timeout_s: float = 60) 
     while any(called.answered[name] == before.get(name, 0) for name in bundles):
         assert time.monotonic() < give_up_at, f"answered before {before}, now {dict(called.answered)}"
         time.sleep(0.02)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:

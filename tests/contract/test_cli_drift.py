@@ -117,7 +117,7 @@ def test_course_shows_when_the_traffic_moved(turnout: Turnout, measured: Path, t
 def test_log_of_another_kind_goes_through_the_model_and_dense_means_are_compared(
     turnout: Turnout, training_run: TrainingRun, tmp_path: Path
 ):
-    write_sample(tmp_path / "fresh.jsonl", 700, seed=77)
+    write_sample(tmp_path / "fresh.jsonl", 520, seed=77)
     usual = drift(turnout, tmp_path / "fresh.jsonl", "--bundle", training_run.bundle)
     assert usual.dense is not None
     assert usual.beyond == []

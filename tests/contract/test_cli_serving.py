@@ -12,7 +12,7 @@ from tests.builders import BUNDLE_ID
 from tests.certificates import Authority
 from tests.contract.conftest import Turnout
 from tests.running import ServerProcess, server_process
-from tests.training.runs import TrainingRun
+from tests.training.runs import TrainingRun, blank_figures
 from turnout.serving.bundles.bundle import MANIFEST
 from turnout.training.sample.sample import write_sample
 
@@ -100,10 +100,11 @@ def test_fresh_report_goes_into_the_bundle_and_leaves_the_rest_as_it_was(
 ):
     bundle = shutil.copytree(training_run.bundle, tmp_path / "bundle")
     log, figures = tmp_path / "fresh.jsonl", tmp_path / "evaluation.json"
-    write_sample(log, 150, seed=21)
+    write_sample(log, 100, seed=21)
     assert turnout("evaluate", bundle, log, "--out", figures, "--quiet").code == 0
     before = {path.name: path.read_bytes() for path in bundle.iterdir() if path.is_file()}
-    written = turnout("report", bundle, "--evaluation", figures, "--replace")
+    with blank_figures():
+        written = turnout("report", bundle, "--evaluation", figures, "--replace")
     assert (written.code, written.out) == (0, f"{bundle / 'report' / 'index.html'}\n")
     assert turnout("bundle", "verify", bundle).code == 0
     assert json.loads((bundle / "report" / "evaluation.json").read_bytes()) == json.loads(figures.read_bytes())

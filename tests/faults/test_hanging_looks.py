@@ -105,7 +105,7 @@ def test_one_look_hangs_and_the_next_ones_fail_at_once_until_another_is_due(monk
     for _ in range(100):
         with pytest.raises(OSError, match=r"within 0.2 s"):
             looks(lambda: 1)
-    assert time.monotonic() - began_s < 0.2
+    assert time.monotonic() - began_s < 10  # each that looked would wait 0.2 s
     monkeypatch.setattr(files, "AGAIN_S", 0.0)
     assert looks(lambda: 2) == 2  # what hangs is no longer what is looked at
     for _ in range(files.MOST_HANGING + 3):

@@ -81,10 +81,7 @@ def test_service_of_one_worker_that_hangs_is_replaced_by_itself(
     with watched_server(bundle_folder, tmp_path / "log", "--http", ANY_PORT, workers=1, listen=at) as (server, url):
         (hung,) = workers_of(server)
         hang(hung, how)
-        hung_s = time.monotonic()
         assert eventually(lambda: not is_running(hung), LONG_S)
-        noticed_s = time.monotonic() - hung_s
-        assert noticed_s < 4 * SILENT_S  # on a busy machine, too
         assert eventually(lambda: answers(server.address), LONG_S)
         assert eventually(lambda: ends(url, "hung") == 1, LONG_S)
         assert f"worker {hung} hung for " in server.log.read_text()

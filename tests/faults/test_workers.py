@@ -9,7 +9,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.builders import BUNDLE_ID
+from tests.ports import free_port
 from tests.running import SERVING, ServerProcess, environment, health_of, route, run_to_exit, server_process
 from tests.watching import watched_server
 from turnout.serving.bundles.bundle import GRAPH
@@ -77,9 +77,7 @@ def eventually(is_so: Callable[[], bool], timeout_s: float) -> bool:
 
 
 def free_address() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import grpc
 import pytest
 
 from tests.builders import BUNDLE_ID
+from tests.ports import free_port
 from tests.running import ServerProcess, server_in_loop
 from turnout.serving.bundles.bundle import Bundle, load_bundle
 from turnout.serving.client import AsyncRouter, Routed, Router
@@ -30,9 +31,7 @@ def router(server: ServerProcess) -> Iterator[Router]:
 @pytest.fixture
 def closed_address() -> str:
     """Return an address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
+    return f"127.0.0.1:{free_port()}"
 
 
 def assert_fell_back(routed: Routed, why: str) -> None:

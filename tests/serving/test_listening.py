@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.running import ANY_PORT, run_to_exit, serve_command, started
+from tests.ports import free_port
+from tests.running import run_to_exit, serve_command, started
 from turnout.serving.access import listening
 from turnout.serving.access.listening import held_port
 from turnout.serving.client import Router
-from turnout.serving.settings import SettingsRefused, split_address
+from turnout.serving.settings import SettingsRefused
 
 
 def _of_another_user(folder: Path) -> None:
@@ -52,11 +53,6 @@ def useless(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.
     request.param(folder)
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(folder))
     return folder
-
-
-def free_port() -> int:
-    with held_port(ANY_PORT) as address:
-        return split_address(address)[1]
 
 
 def test_useless_runtime_folder_is_said_and_another_is_used(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import msgspec
 import pytest
 
 from tests.builders import tiny_bundle, write_manifest
+from tests.ports import free_port
 from turnout.serving.bundles.bundle import load_bundle, read_manifest
 from turnout.serving.bundles.entry import Entry
 from turnout.serving.bundles.mlflow_registry import MlflowRefused, publish_versions
@@ -43,9 +43,7 @@ def entry(tmp_path: Path) -> Entry:
 @contextlib.contextmanager
 def mlflow_server(folder: Path) -> Iterator[str]:
     """Run a tracking server with its registry in SQLite; yield its URI."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     uri = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
     command += [

@@ -140,8 +140,8 @@ def test_back_off_doubles_up_to_its_limit():
 
 def test_time_out_counts_as_paid_and_is_retried_under_the_same_idempotency_key(endpoint, tmp_path):
     endpoint.is_idempotent = True
-    endpoint.faults = lambda number, _: Fault(hang_s=0.6, billed=True) if number == 0 else None
-    (row,) = ask(endpoint, tmp_path / "c", [[call(0)]], timeout_s=0.3, retries=Retries(first_delay_s=0.8))
+    endpoint.faults = lambda number, _: Fault(hang_s=2.4, billed=True) if number == 0 else None
+    (row,) = ask(endpoint, tmp_path / "c", [[call(0)]], timeout_s=1.2, retries=Retries(first_delay_s=3.2))
     assert row == [b'{"said": "call 0"}']
     assert endpoint.n_billed == 1  # the endpoint knows the key
     cache = CallCache(tmp_path / "c")

@@ -320,7 +320,7 @@ def test_no_text_takes_the_measures_long(text: str):
     structure_of(text, Answer(text))
     shape_of(Answer(text))
     structural_features(prompt, text, 10)
-    assert time.thread_time() - started_s < 0.3  # of this thread's processor: 1.4 s where a pattern is quadratic
+    assert time.thread_time() - started_s < 0.7  # of this thread's processor: 1.4 s where a pattern is quadratic
 
 
 class Heard(Reporter):

@@ -52,6 +52,7 @@ def test_promtool_accepts_the_rules():
     assert f"{len(rules())} rules found" in promtool("check", "rules", "alerts.yml")
 
 
+@pytest.mark.slow  # 64 hours of alerts, evaluated every minute
 def test_promtool_finds_that_alerts_fire_when_they_should():
     assert "SUCCESS" in promtool("test", "rules", "alerts_test.yml")
 

@@ -54,13 +54,32 @@ def test_exporters_are_those_named(environment: dict[str, str], names: list[str]
         ("OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "100000", "OTEL_BSP_"),
     ],
 )
-def test_a_value_that_can_not_be_had_ends_the_start_by_name(
-    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+def test_a_value_that_can_not_be_had_is_refused_by_name(
+    monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
 ):
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv(variable, value)
     if says.endswith("-grpc") and exporters_or_none():
         pytest.skip("the gRPC exporter is installed here")
+    with pytest.raises(TracesUnavailable) as refused:
+        provider_and_propagator()
+    assert variable in str(refused.value)
+    assert says in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "says"),
+    [
+        ("OTEL_TRACES_EXPORTER", "otlp,nonsense", "nonsense"),
+        ("OTEL_PROPAGATORS", "tracecontext,nonsense", "nonsense"),  # read when OpenTelemetry is imported
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "-1", "OTEL_BSP_"),
+    ],
+)
+def test_a_value_that_can_not_be_had_ends_the_start_by_name(
+    bundle_folder: Path, monkeypatch: pytest.MonkeyPatch, variable: str, value: str, says: str
+):
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv(variable, value)
     ended = run_to_exit(bundle_folder)
     assert ended.returncode == 2
     (line,) = ended.stderr.splitlines()[-1:]

@@ -32,8 +32,9 @@ from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.evaluation.baselines import dense_logistic_baseline
 from turnout.training.fit.difficulty import OPINION_SHARE, Difficulty, read_difficulty
-from turnout.training.fit.fit import FitSettings, fit_router, outcome_classes
-from turnout.training.fit.out_of_fold import N_FOLDS, Lessons, OutOfFold, out_of_fold
+from turnout.training.fit.fit import FitSettings, outcome_classes
+from turnout.training.fit.many_rows import JUDGED, choose_on_some, fit_and_answer, some_groups
+from turnout.training.fit.out_of_fold import N_FOLDS, Lessons
 from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.select import candidates_of
 from turnout.training.fit.unfamiliar import rare_weight, share_without_own_group
@@ -127,17 +128,22 @@ def learn(
     if whole is None:
         whole = embed_dataset(data, encoder, settings.cache_dir, reporter, settings.harness_rules)
     kept = np.flatnonzero(~np.isin(part, NOT_LEARNED))
-    table, group = whole.take(kept), data.groups.group[kept]
+    table, group = whole if kept.size == len(data.rows) else whole.take(kept), data.groups.group[kept]
     reporter.say(carried(int(np.unique(group).size)))
     lessons = _lessons(data, kept, table, _difficulty(data, settings, reporter), settings)
     forms = list(lessons.targets)
     tried = [settings.fit] if settings.fit else candidates_of(forms, kept.size, wide=settings.wide_search)
+    source = [data.rows[row].record.source or "" for row in kept]
     with reporter.stage(f"Choosing among {len(tried)} settings, every row answered without its group"):
-        found = out_of_fold(lessons, tried)
-    with reporter.stage("Fitting on all rows"):
-        chosen = found.settings
-        outcome = lessons.targets[chosen.form]
-        linear = fit_router(table, outcome, chosen, weight=lessons.weight, difficulty=lessons.difficulty)
+        tried = choose_on_some(lessons, tried, source, settings.seed)
+        found, linear = fit_and_answer(lessons, tried)
+    chosen = found.settings
+    judged = some_groups(group, source, JUDGED, settings.seed)
+    if judged.size < kept.size:
+        reporter.say(f"Calibrators, policies and figures rest on {judged.size} of {kept.size} rows, groups by chance")
+    fold, all_kept, is_rounded = found.fold[judged], kept, table.is_rounded
+    rare_share = share_without_own_group(table, group, judged)
+    kept, table, group = kept[judged], table.take(judged), group[judged]
     costs = request_costs([data.rows[row].record for row in kept], settings.pair)
     if isinstance(costs, CostsUnknown):
         reporter.say(f"No cost policies: {costs.reason}")
@@ -146,24 +152,25 @@ def learn(
         kept,
         table,
         LabelledLogOdds(
-            HeadLogOdds(found.fast, found.full),
+            HeadLogOdds(found.fast[judged], found.full[judged]),
             data.match[kept],
             data.strong_score[kept],
             data.weak_score[kept],
             group,
-            share_without_own_group(table, group),
+            rare_share,
             costs if isinstance(costs, RequestCosts) else None,
             data.pair_propensity[kept],
-            found.fold,
+            fold,
         ),
-        {"encoder_lr": _encoder_only(table, data.match[kept], found)},
+        {"encoder_lr": _encoder_only(table, data.match[kept], fold)},
         has_text=features is None,
-        rare_idf=rare_weight(kept.size),
+        is_rounded=is_rounded,
+        rare_idf=rare_weight(all_kept.size),
     )
-    training = _training(data, data_sha256, kept, chosen, settings)
+    training = _training(data, data_sha256, all_kept, chosen, settings)
     is_synthetic = any(record.source == "synthetic" for record in data.records)
     identity = Identity(settings.name, settings.pair, settings.margin, settings.harness_rules, is_synthetic)
-    seen = b"".join(sorted(data.groups.digests(kept, training.group_salt)))
+    seen = b"".join(sorted(data.groups.digests(all_kept, training.group_salt)))
     ngrams = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, settings.harness_rules).ngrams
 
     def look(solved: Solved) -> Looked | None:
@@ -222,11 +229,11 @@ def _lessons(
     return Lessons(table, targets, match, data.groups.group[kept], weight, difficulty and difficulty.take(kept))
 
 
-def _encoder_only(table: FeatureTable, match: Ints, found: OutOfFold) -> Floats:
+def _encoder_only(table: FeatureTable, match: Ints, fold: Ints) -> Floats:
     """Return (n,) `p_match` of a plain regression on the sentence vectors, on the same folds."""
     p_match = np.empty(match.size)
     for one in range(N_FOLDS):
-        others, held_out = found.fold != one, found.fold == one
+        others, held_out = fold != one, fold == one
         p_match[held_out] = dense_logistic_baseline(table.dense[others], match[others], table.dense[held_out])
     return p_match
 

@@ -32,6 +32,7 @@ IDF_POWER = 2.0
 splits, within source unchanged; flat between 2 and 3 (docs/decisions/training/0004)."""
 
 SCALED_AT_ONCE = 20_000
+COUNTED_AT_ONCE = 1 << 22
 
 MIN_DOCUMENTS = 2
 """A bucket seen in one row only teaches that row: leaving it out changes AUROC by less than 0.001 and
@@ -168,12 +169,12 @@ class LinearRouter:
 def fit_scaler(table: FeatureTable, settings: FitSettings) -> Scaler:
     """Return the scale of the parts as the fit rows give it."""
     n_rows = table.counts.shape[0]
-    document_frequency = _document_frequency(table)
+    frequency = document_frequency(table.counts)
     deviation = table.structural.std(axis=0, dtype=np.float64)
     varies = deviation > 1e-6
     factor = np.where(varies, settings.structural_scale / np.where(varies, deviation, 1.0), 0.0)
     return Scaler(
-        idf=idf_of(document_frequency, n_rows).astype(np.float32),
+        idf=idf_of(frequency, n_rows).astype(np.float32),
         structural_mean=table.structural.mean(axis=0, dtype=np.float64).astype(np.float32),
         structural_factor=factor.astype(np.float32),
         structural_clip=STRUCTURAL_CLIP * settings.structural_scale,
@@ -234,7 +235,7 @@ class Blocks:
     @classmethod
     def of(cls, table: FeatureTable, scaler: Scaler) -> Blocks:
         """Scale the parts of n rows."""
-        kept = np.flatnonzero(_document_frequency(table) >= MIN_DOCUMENTS)
+        kept = np.flatnonzero(document_frequency(table.counts) >= MIN_DOCUMENTS)
         lexical = SparseBlock.of(scaler.lexical(table.counts)[:, kept])
         structural = scaler.structural(table.structural).astype(np.float32)
         return cls(scaler, kept, lexical, structural, scaler.unit(table.dense))
@@ -332,5 +333,9 @@ def outcome_classes(
     return np.where(match == 0, STRONG_ONLY, among_matches).astype(np.int64)
 
 
-def _document_frequency(table: FeatureTable) -> NDArray[np.int64]:
-    return np.bincount(table.counts.indices, minlength=N_BUCKETS)
+def document_frequency(counts: csr_matrix) -> NDArray[np.int64]:
+    """Return (2**18,) in how many of the rows each bucket occurs; counted some at a time, for numpy widens them."""
+    found = np.zeros(counts.shape[1], np.int64)
+    for start in range(0, counts.indices.size, COUNTED_AT_ONCE):
+        found += np.bincount(counts.indices[start : start + COUNTED_AT_ONCE], minlength=found.size)
+    return found

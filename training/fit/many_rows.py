@@ -38,10 +38,10 @@ from turnout.training.fit.fit import (
 from turnout.training.fit.out_of_fold import N_FOLDS, Lessons, OutOfFold, out_of_fold
 from turnout.training.fit.solver import Design, Singles, Solution, SparseBlock, fit_logistic
 
-CHOSEN_ON = 50_000
+CHOSEN_ON = 30_000
 
-COPIED = 200_000
-"""Rows up to which every fold has a copy of its own, some 10 kB a row."""
+COPIED = 100_000
+"""Rows up to which every fold has a copy of its own, some 10 kB a row, and a process beside others."""
 
 JUDGED = 200_000
 """Rows that calibrators, policies and figures rest on, at most: `max_worse=0.005` is met there at a share of 0.0047,
@@ -86,7 +86,8 @@ def choose_on_some(
     if len(candidates) == 1 or lessons.match.size <= CHOSEN_ON:
         return list(candidates)
     some = some_groups(lessons.group, source, CHOSEN_ON, seed)
-    return [out_of_fold(lessons.take(some), candidates).settings]
+    n_jobs = 1 if lessons.match.size > COPIED else -1  # beside so many rows others have no room
+    return [out_of_fold(lessons.take(some), candidates, n_jobs=n_jobs).settings]
 
 
 def fit_and_answer(

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 
 from turnout.training.encoders.embeddings import FeatureTable
-from turnout.training.fit.fit import Scaler, idf_of
+from turnout.training.fit.fit import Scaler, document_frequency, idf_of
 
 RARE_BELOW = 3
 """Rows of the fit part; below 2, 5 or 12 whole sources held out are told apart worse, if by little."""
@@ -76,7 +76,7 @@ def share_without_own_group(
         group: (n,) which rows stay together.
         rows: (m,) numbers of the rows that are asked for, whole groups; all n when None.
     """
-    rows_with = np.bincount(table.counts.indices, minlength=table.counts.shape[1])
+    rows_with = document_frequency(table.counts)
     if rows is None:
         rows = np.arange(group.size)
     place = np.unique(group[rows], return_inverse=True)[1]

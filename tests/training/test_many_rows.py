@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
+from tests.training.runs import QUIET, SEED, fewer_candidates, light_run
+from turnout.serving.bundles.bundle import Pair, load_bundle
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.arrays import Floats, Ints
+from turnout.training.dataset.dataset import load_dataset
 from turnout.training.encoders import embeddings
 from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.fit import many_rows
 from turnout.training.fit.fit import FitSettings, LinearRouter
 from turnout.training.fit.many_rows import choose_on_some, fit_and_answer, some_groups
 from turnout.training.fit.out_of_fold import Lessons, OutOfFold
+from turnout.training.learn import learn
+from turnout.training.learn.learn import TrainSettings
+from turnout.training.learn.predict import evaluate_bundle
+from turnout.training.learn.train import train
+from turnout.training.sample.sample import write_sample
 
 N = 400
 GROUP = np.arange(N) // 2
@@ -96,7 +108,7 @@ def test_settings_of_few_rows_are_chosen_with_the_answers(table: FeatureTable, m
     share=st.floats(0.1, 1.0),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@examples(max_examples=60, deadline=None)
 def test_part_of_the_rows_holds_whole_groups_and_its_share_of_each_source(sizes: list[int], share: float, seed: int):
     group = np.repeat(np.arange(len(sizes)), sizes)
     source = np.array(["a", "b"])[(group % 3 == 0).astype(np.int64)]
@@ -110,3 +122,34 @@ def test_part_of_the_rows_holds_whole_groups_and_its_share_of_each_source(sizes:
         whole, part = (source == name).sum(), (source[found] == name).sum()
         assert whole * wanted / group.size - 1e-9 <= part < whole * wanted / group.size + max(sizes)
     assert np.array_equal(some_groups(group, source.tolist(), group.size, seed), np.arange(group.size))
+
+
+def test_log_of_many_rows_becomes_a_bundle(encoder: EncoderModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(embeddings, "WHOLE", 500)
+    monkeypatch.setattr(many_rows, "CHOSEN_ON", 600)
+    monkeypatch.setattr(learn, "JUDGED", 800)
+    monkeypatch.setitem(fit_and_answer.__kwdefaults__, "copied", 700)
+    log = tmp_path / "log.jsonl"
+    write_sample(log, 1200, seed=1)
+    with fewer_candidates(), light_run():
+        trained = train([log], tmp_path / "bundle", encoder, TrainSettings(seed=SEED), QUIET)
+    assert trained.manifest.training.rows == {"fit": 1200}
+    assert 800 <= trained.evaluation.n < 850
+    assert trained.evaluation.auroc > 0.6
+    assert load_bundle(tmp_path / "bundle").manifest == trained.manifest
+
+
+def test_at_most_so_many_rows_teach_and_the_others_count_as_unseen(encoder: EncoderModel, tmp_path: Path):
+    log = tmp_path / "log.jsonl"
+    write_sample(log, 1200, seed=1)
+    settings = TrainSettings(seed=SEED, max_rows=700, fit=FitSettings(form="binary"))
+    with light_run():
+        trained = train([log], tmp_path / "bundle", encoder, settings, QUIET)
+    taught = trained.manifest.training.rows["fit"]
+    assert 700 <= taught < 750
+    assert trained.evaluation.n == taught
+    assert trained.manifest.training.settings["max_rows"] == 700
+    bundle, data = load_bundle(tmp_path / "bundle"), load_dataset([log], Pair(), None, 0.0, QUIET).dataset
+    policy = bundle.manifest.policy("")
+    judged = evaluate_bundle(bundle, data, policy, early_exit=True, include_seen=False, seed=SEED, reporter=QUIET)
+    assert (judged.n, judged.n_seen_in_training) == (1200 - taught, taught)

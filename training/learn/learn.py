@@ -76,6 +76,8 @@ class TrainSettings:
         note: for the card: intended use, origin and licences of the logs; Markdown.
         by_task: promise that is solved task by task too, such as `max_worse=0.02`; empty for none.
         max_wait_twice: largest share of past traffic that may wait for both models under a policy; None for no cap.
+        max_rows: labelled rows that teach, at most about so many: groups by chance, of each source the same share; None
+            for all.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -95,6 +97,7 @@ class TrainSettings:
     note: str = ""
     by_task: str = ""
     max_wait_twice: float | None = None
+    max_rows: int | None = None
 
 
 def learn(
@@ -285,6 +288,7 @@ def _training(data: Dataset, data_sha256: str, kept: Ints, chosen: FitSettings, 
             "margin": settings.margin,
             **({"balance": settings.balance} if settings.balance else {}),
             **({} if settings.max_wait_twice is None else {"max_wait_twice": settings.max_wait_twice}),
+            **({} if settings.max_rows is None else {"max_rows": settings.max_rows}),
             "effective_rows": round(data.effective_rows, 1),
             "opinion_share": OPINION_SHARE if settings.scores and chosen.form == "four_outcomes" else 0.0,
         },

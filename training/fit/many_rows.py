@@ -91,7 +91,7 @@ def choose_on_some(
 
 
 def fit_and_answer(
-    lessons: Lessons, candidates: Sequence[FitSettings], *, copied: int = COPIED
+    lessons: Lessons, candidates: Sequence[FitSettings], *, copied: int = COPIED, n_jobs: int = -1
 ) -> tuple[OutOfFold, LinearRouter]:
     """Fit the router on all rows, and say what each row is told without its group.
 
@@ -99,10 +99,11 @@ def fit_and_answer(
         lessons: n rows in at least `N_FOLDS` groups.
         candidates: settings; the first alone counts where the rows are more than `copied`.
         copied: rows up to which every fold has a copy.
+        n_jobs: processes, as joblib counts them, of folds with copies.
     """
     if lessons.match.size > copied:
         return _Shared.of(lessons, candidates[0]).fitted()
-    found = out_of_fold(lessons, candidates)
+    found = out_of_fold(lessons, candidates, n_jobs=n_jobs)
     outcome = lessons.targets[found.settings.form]
     return found, fit_router(
         lessons.table, outcome, found.settings, weight=lessons.weight, difficulty=lessons.difficulty

@@ -52,6 +52,7 @@ def train(
     balance: Literal["source"] | None = None,
     by_task: str = "",
     max_wait_twice: Annotated[float | None, Parameter(validator=validators.Number(gt=0, lte=1))] = None,
+    max_rows: Annotated[int | None, Parameter(validator=validators.Number(gte=1))] = None,
     note: Annotated[Path | None, Parameter(validator=validators.Path(exists=True, dir_okay=False))] = None,
     harness_rules: HarnessRules = LATEST_HARNESS_RULES,
     margin: Margin = 0.0,
@@ -80,6 +81,8 @@ def train(
             confidence. A rules file gives max_worse=0.02@TASK to the requests of a task.
         max_wait_twice: Largest share of past traffic that may wait for both models' answers under a policy; without it
             what is cheapest. Of use only where logs hold answers.
+        max_rows: Labelled rows that teach, at most about so many: near-duplicates and sessions stay together, of each
+            source the same share. Without it all teach.
         balance: Weigh large sources down, so that none of them dominates.
         models: Models of a ladder, the cheapest first, such as gpt-4o-mini,gpt-4o,o3; a model at a reasoning effort is
             one of its own, o3:high. In place of --strong and --weak.
@@ -107,6 +110,7 @@ def train(
         balance=balance or "",
         by_task=by_task,
         max_wait_twice=max_wait_twice,
+        max_rows=max_rows,
         note=note.read_text(encoding="utf-8").strip() if note else "",
     )
     reporter = Reporter(quiet=output.quiet)

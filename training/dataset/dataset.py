@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -78,6 +78,19 @@ class Dataset:
     def prompt_measures(self) -> PromptMeasures:
         """Of all rows: as they were read, or measured once."""
         return self.measures or PromptMeasures.of(self.records)
+
+    def take(self, rows: NDArray[np.int64]) -> Dataset:
+        """Return those rows alone: numbers in ascending order, whole groups."""
+        return replace(
+            self,
+            rows=[self.rows[row] for row in rows],
+            groups=self.groups.take(rows),
+            match=self.match[rows],
+            strong_score=self.strong_score[rows],
+            weak_score=self.weak_score[rows],
+            weight=self.weight[rows],
+            measures=self.measures and self.measures.take(rows),
+        )
 
     def outcomes(
         self,

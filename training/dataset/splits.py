@@ -62,6 +62,11 @@ class Groups:
         """Number of groups."""
         return int(self.group.max()) + 1 if self.group.size else 0
 
+    def take(self, rows: NDArray[np.int64]) -> Groups:
+        """Return the groups of some rows, whole ones in ascending order, numbered anew."""
+        group = np.unique(self.group[rows], return_inverse=True)[1].astype(np.int64)
+        return Groups(group, [self.keys[row] for row in rows], self.n_near_duplicates, self.split_sizes, self.salt)
+
     def digests(self, rows: NDArray[np.int64], salt: str) -> set[bytes]:
         """Return the salted digests of the keys of some rows; `salt` is their own where they have one."""
         keys = (self.keys[row] for row in rows)

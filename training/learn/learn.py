@@ -37,8 +37,9 @@ from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.baselines import dense_logistic_baseline
 from turnout.training.fit.difficulty import OPINION_SHARE, Difficulty, read_difficulty
-from turnout.training.fit.fit import FitSettings, fit_router, outcome_classes
-from turnout.training.fit.out_of_fold import N_FOLDS, Lessons, OutOfFold, out_of_fold
+from turnout.training.fit.fit import FitSettings, LinearRouter, outcome_classes
+from turnout.training.fit.many_rows import JUDGED, choose_on_some, fit_and_answer, some_groups
+from turnout.training.fit.out_of_fold import N_FOLDS, Lessons
 from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.select import candidates_of
 from turnout.training.fit.unfamiliar import rare_weight, share_without_own_group
@@ -84,6 +85,8 @@ class TrainSettings:
         max_wait_twice: largest share of past traffic that may wait for both models under a policy; None for no cap.
         models: names of a ladder's rungs, the cheapest first, the ends of which are the pair; empty for a pair.
         model_scores: table of scores of these models that the logs lack; None for none.
+        max_rows: labelled rows that teach, at most about so many: groups by chance, of each source the same share; None
+            for all.
     """
 
     pair: Pair = field(default_factory=Pair)
@@ -103,6 +106,7 @@ class TrainSettings:
     note: str = ""
     by_task: str = ""
     max_wait_twice: float | None = None
+    max_rows: int | None = None
     models: tuple[str, ...] = ()
     model_scores: Path | None = None
 
@@ -149,63 +153,37 @@ def learn(
     else:
         whole = embed_dataset(data, encoder, settings.cache_dir, reporter, settings.harness_rules)
     kept = np.flatnonzero(~np.isin(part, NOT_LEARNED))
-    table, group = whole.take(kept), data.groups.group[kept]
-    reporter.say(carried(int(np.unique(group).size)))
-    lessons = _lessons(data, kept, table, _difficulty(data, settings, reporter), settings)
-    forms = list(lessons.targets)
-    tried = [settings.fit] if settings.fit else candidates_of(forms, kept.size, wide=settings.wide_search)
-    with reporter.stage(f"Choosing among {len(tried)} settings, every row answered without its group"):
-        found = out_of_fold(lessons, tried)
-    with reporter.stage("Fitting on all rows"):
-        chosen = found.settings
-        outcome = lessons.targets[chosen.form]
-        linear = fit_router(table, outcome, chosen, weight=lessons.weight, difficulty=lessons.difficulty)
-    records = [data.rows[row].record for row in kept]
-    costs = request_costs(records, settings.pair) if over_all is None else over_all.costs_of_ends
-    if isinstance(costs, CostsUnknown):
-        reporter.say(f"No cost policies: {costs.reason}")
-    answered = Answered(
-        data,
-        kept,
-        table,
-        LabelledLogOdds(
-            HeadLogOdds(found.fast, found.full),
-            data.match[kept],
-            data.strong_score[kept],
-            data.weak_score[kept],
-            group,
-            share_without_own_group(table, group),
-            costs if isinstance(costs, RequestCosts) else None,
-            data.pair_propensity[kept],
-            found.fold,
-        ),
-        {"encoder_lr": _encoder_only(table, data.match[kept], found)},
-        has_text=features is None,
-        rare_idf=rare_weight(kept.size),
-    )
-    training = _training(data, data_sha256, kept, chosen, settings)
+    table = whole if kept.size == len(data.rows) else whole.take(kept)
+    reporter.say(carried(int(np.unique(data.groups.group[kept]).size)))
+    fitted = _fit(data, kept, table, settings, reporter, over_all, has_text=features is None)
+    answered = fitted.answered
+    training = _training(data, data_sha256, kept, fitted.settings, settings)
     is_synthetic = any(record.source == "synthetic" for record in data.records)
     identity = Identity(settings.name, settings.pair, settings.margin, settings.harness_rules, is_synthetic)
-    taught = (data.groups, kept) if over_all is None else (over_all.read.groups, np.arange(over_all.read.group.size))
+    taught = (data.groups, kept)
+    if over_all is not None:
+        taught = over_all.read.groups, np.arange(over_all.read.group.size)
     seen = b"".join(sorted(taught[0].digests(taught[1], training.group_salt)))
     featurizer = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, settings.harness_rules)
 
     def look(solved: Solved) -> Looked | None:
         if answers is not None:
-            known = answers.take(kept)
+            known = answers.take(answered.kept)
         elif features is None:
-            known = Answers.of([data.rows[row].record for row in kept], featurizer.ngrams)
+            known = Answers.of([data.rows[row].record for row in answered.kept], featurizer.ngrams)
         else:
             return None  # decision logs without text keep no features of answers: docs/decisions/training/0016
-        looking = Looking(data, kept, answered.rows, known, settings.pair, settings.seed, settings.max_wait_twice)
+        looking = Looking(
+            data, answered.kept, answered.rows, known, settings.pair, settings.seed, settings.max_wait_twice
+        )
         return look_again(looking, solved, learn_check, reporter)
 
     choices = Choices(settings.policy, settings.seed, settings.max_wait_twice)
     climb = None
     if over_all is not None:
-        climb = partial(climb_ladder, over_all, answered.rows, chosen, featurizer, choices, reporter)
+        climb = partial(climb_ladder, over_all, answered.rows, fitted.settings, featurizer, choices, reporter)
     done = complete(
-        linear,
+        fitted.linear,
         answered,
         encoder,
         identity,
@@ -224,6 +202,68 @@ def learn(
         data, whole, split_groups(data.records, data.groups.group, settings.seed), seed=settings.seed, reporter=reporter
     )
     return dataclasses.replace(done, evaluation=msgspec.structs.replace(done.evaluation, learning_curve=curve))
+
+
+@dataclass(frozen=True)
+class _Fitted:
+    """The regression, the settings behind it, and what rows were told by fits without their group."""
+
+    linear: LinearRouter
+    settings: FitSettings
+    answered: Answered
+
+
+def _fit(
+    data: Dataset,
+    kept: Ints,
+    table: FeatureTable,
+    settings: TrainSettings,
+    reporter: Reporter,
+    over_all: LadderLessons | None,
+    *,
+    has_text: bool,
+) -> _Fitted:
+    """Choose settings, fit on all rows, and answer them out of fold; of very many only `JUDGED`."""
+    group = data.groups.group[kept]
+    lessons = _lessons(data, kept, table, _difficulty(data, settings, reporter), settings)
+    forms = list(lessons.targets)
+    tried = [settings.fit] if settings.fit else candidates_of(forms, kept.size, wide=settings.wide_search)
+    source = [data.rows[row].record.source or "" for row in kept]
+    with reporter.stage(f"Choosing among {len(tried)} settings, every row answered without its group"):
+        tried = choose_on_some(lessons, tried, source, settings.seed)
+        found, linear = fit_and_answer(lessons, tried)
+    chosen = found.settings
+    judged = some_groups(group, source, JUDGED, settings.seed)
+    if judged.size < kept.size:
+        reporter.say(f"Calibrators, policies and figures rest on {judged.size} of {kept.size} rows, groups by chance")
+    fold, all_kept, is_rounded = found.fold[judged], kept, table.is_rounded
+    rare_share = share_without_own_group(table, group, judged)
+    kept, table, group = kept[judged], table.take(judged), group[judged]
+    records = [data.rows[row].record for row in kept]
+    costs = request_costs(records, settings.pair) if over_all is None else over_all.costs_of_ends
+    if isinstance(costs, CostsUnknown):
+        reporter.say(f"No cost policies: {costs.reason}")
+    answered = Answered(
+        data,
+        kept,
+        table,
+        LabelledLogOdds(
+            HeadLogOdds(found.fast[judged], found.full[judged]),
+            data.match[kept],
+            data.strong_score[kept],
+            data.weak_score[kept],
+            group,
+            rare_share,
+            costs if isinstance(costs, RequestCosts) else None,
+            data.pair_propensity[kept],
+            fold,
+        ),
+        {"encoder_lr": _encoder_only(table, data.match[kept], fold)},
+        has_text=has_text,
+        is_rounded=is_rounded,
+        rare_idf=rare_weight(all_kept.size),
+    )
+    return _Fitted(linear, chosen, answered)
 
 
 def _over_all(read: LadderRead, encoder: EncoderModel, settings: TrainSettings, reporter: Reporter) -> LadderLessons:
@@ -263,11 +303,11 @@ def _lessons(
     return Lessons(table, targets, match, data.groups.group[kept], weight, difficulty and difficulty.take(kept))
 
 
-def _encoder_only(table: FeatureTable, match: Ints, found: OutOfFold) -> Floats:
+def _encoder_only(table: FeatureTable, match: Ints, fold: Ints) -> Floats:
     """Return (n,) `p_match` of a plain regression on the sentence vectors, on the same folds."""
     p_match = np.empty(match.size)
     for one in range(N_FOLDS):
-        others, held_out = found.fold != one, found.fold == one
+        others, held_out = fold != one, fold == one
         p_match[held_out] = dense_logistic_baseline(table.dense[others], match[others], table.dense[held_out])
     return p_match
 
@@ -319,6 +359,7 @@ def _training(data: Dataset, data_sha256: str, kept: Ints, chosen: FitSettings, 
             "margin": settings.margin,
             **({"balance": settings.balance} if settings.balance else {}),
             **({} if settings.max_wait_twice is None else {"max_wait_twice": settings.max_wait_twice}),
+            **({} if settings.max_rows is None else {"max_rows": settings.max_rows}),
             "effective_rows": round(data.effective_rows, 1),
             "opinion_share": OPINION_SHARE if settings.scores and chosen.form == "four_outcomes" else 0.0,
         },

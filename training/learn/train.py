@@ -32,14 +32,17 @@ from turnout.serving.router.model import RouterModel
 from turnout.training.bundle.golden import golden_checks, golden_lines
 from turnout.training.bundle.publish import check_out, publish
 from turnout.training.bundle.rungs import golden_with_rungs
-from turnout.training.dataset.dataset import Dataset, digest_files
+from turnout.training.dataset.answers import Answers
+from turnout.training.dataset.dataset import Dataset, Loaded, digest_files
 from turnout.training.dataset.ladder import load_ladder
 from turnout.training.dataset.load import load_rows
 from turnout.training.dataset.splits import Part
+from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.dense_blocks import DENSE_BLOCKS, DenseBlocks
 from turnout.training.evaluation.evaluation import Evaluation, write_evaluation
+from turnout.training.fit.many_rows import some_groups
 from turnout.training.learn.ladder import refuse_too_few
 from turnout.training.learn.learn import Learned, TrainSettings, learn
 from turnout.training.logs.quarantine import write_quarantine
@@ -95,11 +98,11 @@ def train(
     loaded = load_rows(
         paths, settings.pair, settings.reading, settings.margin, encoder, settings.harness_rules, reporter
     )
-    data = loaded.dataset
+    data, table, answers = _at_most(loaded, settings, reporter)
     refuse_too_little(data)
     part = np.full(len(data.rows), int(Part.FIT))
     digest = digest_files([*paths, *(path for path in (settings.scores, settings.reading.labels) if path)])
-    learned = learn(data, part, encoder, settings, digest, reporter, loaded.table, loaded.answers)
+    learned = learn(data, part, encoder, settings, digest, reporter, table, answers)
     published = publish_learned(out, learned, encoder)
     if loaded.read.quarantine:
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)
@@ -133,6 +136,19 @@ def _train_ladder(
         write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)
     n_groups = int(np.unique(read.group).size)
     return Trained(published, learned.evaluation, out, len(read.quarantine), read.unlabelled, carried(n_groups))
+
+
+def _at_most(
+    loaded: Loaded, settings: TrainSettings, reporter: Reporter
+) -> tuple[Dataset, FeatureTable | None, Answers | None]:
+    """Return the rows that teach, with what was read of their features and answers."""
+    data, n = loaded.dataset, len(loaded.dataset.rows)
+    if settings.max_rows is None or settings.max_rows >= n:
+        return data, loaded.table, loaded.answers
+    source = [record.source or "" for record in data.records]
+    rows = some_groups(data.groups.group, source, settings.max_rows, settings.seed)
+    reporter.say(f"{rows.size} of {n} labelled rows teach: whole groups by chance, of each source the same share")
+    return data.take(rows), loaded.table and loaded.table.take(rows), loaded.answers and loaded.answers.take(rows)
 
 
 def publish_learned(out: Path, learned: Learned, encoder: EncoderModel) -> Manifest:

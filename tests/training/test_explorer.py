@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -15,6 +14,7 @@ from tests.training.looks import both_looks, checked_manifest, judged
 from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
 from tests.training.outcomes import full_outcomes, served
 from tests.training.runs import blank_figures
+from tests.watched_page import WatchedPage, watched_page
 from turnout.serving.bundles.bundle import Manifest, Pair
 from turnout.serving.decision.prices import cost_usd
 from turnout.training.evaluation.evaluate import evaluate
@@ -52,16 +52,8 @@ def report(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) -> 
     return render_report(MANIFEST, evaluation, tmp_path_factory.mktemp("report"))
 
 
-@dataclass
-class Watched:
-    """A page that has been opened, and all that it asked for or complained of."""
-
-    page: object
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
-
-    def text(self, element: str) -> str:
-        return self.page.locator(f"#{element}").text_content()
+class Watched(WatchedPage):
+    """A report."""
 
     def move_to(self, position: Position) -> None:
         self.page.locator("#threshold").fill(str(position.at))
@@ -75,13 +67,7 @@ def opened(browser, report: Path) -> Iterator[Watched]:
 
 
 def open_page(browser, report: Path, **settings: object) -> Watched:
-    page = browser.new_context(**settings).new_page()
-    watched = Watched(page)
-    page.on("request", lambda request: watched.requests.append(request.url))
-    page.on("console", lambda message: watched.complaints.append(message.text))
-    page.on("pageerror", lambda error: watched.complaints.append(str(error)))
-    page.goto(report.as_uri())
-    return watched
+    return watched_page(Watched, browser, report.as_uri(), **settings)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

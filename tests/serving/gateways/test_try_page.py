@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from tests.http_calls import HttpProcess, http_address_in
 from tests.running import ANY_PORT, server_process
 from tests.serving.gateways.test_http_access import GATEWAY, READER, token_table
+from tests.watched_page import WatchedPage, watched_page
 from turnout.serving.bundles.bundle import Bundle, load_bundle
 from turnout.serving.bundles.registry import find_bundle
 
@@ -56,15 +56,11 @@ def told(served: HttpProcess, path: str, body: Any = None) -> Any:
     return msgspec.json.decode(called(served, path, body))
 
 
-@dataclass
-class Opened:
-    """The page, and all that it asked for or complained of."""
-
-    page: object
-    requests: list[str] = field(default_factory=list)
-    complaints: list[str] = field(default_factory=list)
+class Opened(WatchedPage):
+    """The page to try a prompt on."""
 
     def text(self, element: str) -> str:
+        """Return what of the element's text is shown."""
         return self.page.locator(f"#{element}").inner_text()
 
     def decide(self, prompt: str, policy: str = POLICY) -> None:
@@ -75,13 +71,8 @@ class Opened:
 
 
 def opened(browser, served: HttpProcess, **settings: object) -> Opened:
-    page = browser.new_context(**settings).new_page()
-    found = Opened(page)
-    page.on("request", lambda request: found.requests.append(request.url))
-    page.on("console", lambda message: found.complaints.append(message.text))
-    page.on("pageerror", lambda error: found.complaints.append(str(error)))
-    page.goto(f"http://{served.http}/")
-    page.locator("#inside:not([hidden]), #door:not([hidden])").wait_for()
+    found = watched_page(Opened, browser, f"http://{served.http}/", **settings)
+    found.page.locator("#inside:not([hidden]), #door:not([hidden])").wait_for()
     return found
 
 

@@ -206,6 +206,8 @@ fuzz-native: $(VENV)/.dev  ## the fast head in C, with sanitizers, against the P
 bench-serving: $(VENV)/.dev  ## latency, throughput, memory and cost beside other ways to serve (installs torch)
 	-@$(MAKE) --keep-going bench-peers  # a peer that can't be installed is left out by name
 	$(BIN)/python -m tests.bench.serving
+	$(BIN)/python -m tests.bench.serving.beside
+	$(BIN)/python -m tests.bench.serving.lone
 
 # Two environments: the wheel alone, whose list of parts is the SBOM, and the tools that look at it.
 release: $(VENV)/.dev  ## wheels of the code and of the models, source archive, their checks, an SBOM and checksums, into dist/

@@ -5,7 +5,7 @@
     models/encoders/<name>/     an encoder (reserved name)
 
 Looked up in `$TURNOUT_MODELS`, then beside `serving/` (`models/` in a checkout), then in the package `turnout_models`,
-which has a wheel of its own: what only calls a server needs none of its 48 MB.
+which has a wheel of its own: what only calls a server needs none of its 78 MB.
 """
 
 from __future__ import annotations

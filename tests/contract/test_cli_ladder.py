@@ -9,7 +9,8 @@ import pytest
 
 from tests.contract.conftest import Turnout
 from tests.training.ladders import TOP, three_model_rows, without, write_scores, write_wide
-from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.bundle import RUNGS, load_bundle
+from turnout.serving.bundles.registry import locate, resolve
 from turnout.serving.decision.prices import OWN_LIST
 
 ROWS = three_model_rows(900, 21)
@@ -64,3 +65,16 @@ def test_what_cannot_be_a_ladder_is_refused(
     assert ended.code != 0
     assert said in " ".join(ended.err.split())
     assert not (tmp_path / "bundle").exists()
+
+
+def test_the_ladder_that_ships_loads_and_says_what_it_rests_on():
+    folder = resolve(locate(name="gpt-4o-mini_gpt-4o_o3"))
+    bundle = load_bundle(folder)
+    assert bundle.rung_heads is not None
+    assert [rung.name for rung in bundle.manifest.ladder] == ["gpt-4o-mini", "gpt-4o", "o3"]
+    assert bundle.manifest.files[RUNGS].size < 1 << 20
+    assert all(len(policy.t_rungs) == 1 for policy in bundle.manifest.policies)
+    card = (folder / "card.md").read_text()
+    assert "Data and licences." in card
+    assert "## Ladder" in card
+    assert 'id="ladder"' in (folder / "report" / "index.html").read_text()

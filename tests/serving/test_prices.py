@@ -218,3 +218,21 @@ def test_doctor_says_which_prices_hold(own_list):
     own_list(ENTRY.replace("input = 1", ""), "other.toml")
     assert check_prices(Pair()).level == "fail"
     assert path.exists()
+
+
+def test_what_a_model_thinks_is_billed_and_more_so_at_a_higher_effort(tmp_path: Path):
+    path = tmp_path / "own.toml"
+    path.write_text(
+        '[[prices]]\nmodel = "o3"\nsince = 2025-06-10\ninput = 2.0\noutput = 8.0\nreasoning_tokens = 399.5\n'
+        "effort = {high = 3.0}\ncontext_window = 200000\n"
+    )
+    (price,) = read_prices(path).prices
+    assert (price.expected_tokens(10), price.expected_tokens(10, "low"), price.expected_tokens(0.5, "high")) == (
+        410,
+        410,
+        1200,
+    )
+    assert price.context_window == 200_000
+    path.write_text(path.read_text().replace("3.0}", "0}"))
+    with pytest.raises(PricesRefused):
+        read_prices(path)

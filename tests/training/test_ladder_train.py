@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from tests.training.ladders import NAMES, TOP, three_model_rows, without, write_wide
@@ -22,7 +24,9 @@ from turnout.serving.bundles.bundle import (
     Pair,
     load_bundle,
 )
+from turnout.serving.bundles.entry import Entry
 from turnout.serving.bundles.policy import NEVER
+from turnout.serving.decision.routes import Route
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.bundle.rungs import check_rungs, export_rungs
 from turnout.training.dataset.ladder import load_ladder
@@ -33,8 +37,13 @@ from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.fit.fit import FitSettings
 from turnout.training.fit.rungs import RungFit, answer_rung, fit_rungs
 from turnout.training.learn.learn import TrainSettings
+from turnout.training.learn.predict import predict_rows, write_predictions
+from turnout.training.learn.recalibrate import RecalibrateSettings, recalibrate
 from turnout.training.learn.train import train
+from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import Reading
+from turnout.training.logs.records import Record
+from turnout.training.retrain.run import RetrainSettings, retrain
 from turnout.training.sample.sample import STRONG, WEAK
 
 ROWS = 1800
@@ -106,6 +115,8 @@ def test_shares_of_the_rungs_stand_in_the_evaluation_and_the_card(run: LadderRun
     assert promised.shares[1] > 0.02
     assert promised.shares[0] > 0.02
     assert ("max_worse=0.05", 2) in by_policy
+    page = (run.bundle.folder / "report" / "index.html").read_text()
+    assert '<section id="ladder">' in page
     card = (run.bundle.folder / CARD).read_text()
     assert "## Ladder" in card
     assert f"| {STRONG} |" in card
@@ -201,3 +212,30 @@ def test_the_first_rung_of_a_ladder_is_the_pair_of_its_ends(
     with light_run():
         trained = train([run.log], tmp_path / "pair", encoder, settings, QUIET)
     assert (trained.folder / GRAPH).read_bytes() == (run.bundle.folder / GRAPH).read_bytes()
+
+
+def test_predictions_name_the_rung_that_the_policy_allows(run: LadderRun, tmp_path: Path):
+    read = read_records([run.log], run.manifest.pair).records[:200]
+    policy = run.manifest.policy("max_worse=0.05")
+    rows = predict_rows(run.bundle, [*read, without_words()], policy, early_exit=True, reporter=QUIET)
+    write_predictions(tmp_path / "said.parquet", rows)
+    said = pq.read_table(tmp_path / "said.parquet").to_pylist()
+    assert {row["rung"] for row in said[:-1]} == set(NAMES)
+    for row in said[:-1]:
+        may_climb = row["route"] == Route.STRONG and row["reason"] == "MODEL" and row["p_rungs"][0] >= policy.t_rungs[0]
+        assert row["rung"] == (WEAK if row["route"] == Route.WEAK else STRONG if may_climb else TOP)
+    assert said[-1]["rung"] is None
+
+
+def without_words() -> Record:
+    return Record("empty", prompt_from_text(""), "")
+
+
+def test_what_would_lose_the_rungs_is_refused(run: LadderRun, encoder: EncoderModel, tmp_path: Path):
+    with pytest.raises(DataRefused, match="--models gpt-4o-mini,gpt-4o,o3"):
+        recalibrate(run.bundle, [run.log], tmp_path / "again", encoder, RecalibrateSettings(), QUIET)
+    shutil.copytree(run.bundle.folder, tmp_path / "registry" / "three" / "1")
+    (tmp_path / "registry" / "three" / "CURRENT").write_text("1\n")
+    entry = Entry(tmp_path / "registry", "three")
+    with pytest.raises(DataRefused, match="is a ladder"):
+        retrain([run.log], entry, None, encoder, RetrainSettings(), QUIET)

@@ -55,6 +55,8 @@ def evaluate(
     loaded, reporter = load_bundle(bundle), Reporter(quiet=output.quiet)
     rules = loaded.manifest.harness_rules
     margin = loaded.manifest.match_margin if margin is None else margin  # p_match is of that `match` and no other
+    if len(loaded.manifest.ladder) > 2:
+        reporter.say("A ladder: the figures are of its two ends; those of the rungs stand in its card")
     dataset = load_dataset(found, loaded.manifest.pair, reading, margin, reporter, rules).dataset
     evaluation = evaluate_bundle(
         loaded,

@@ -101,12 +101,23 @@ class Choices:
 
 @dataclass(frozen=True)
 class Climbing:
-    """What the rungs between add to a router: their graph, policies over all rungs, and what they are worth."""
+    """What the rungs between add to a router.
+
+    Attributes:
+        graph: of the rungs between.
+        solved: with the policies over all rungs.
+        rungs: as the manifest has them.
+        figures: what they are worth.
+        rows: that the policies over one look rest on.
+        looked_at: that those over two looks rest on; None without a second look.
+    """
 
     graph: bytes
     solved: Solved
     rungs: list[Rung]
     figures: LadderFigures
+    rows: LadderRows
+    looked_at: LadderRows | None
 
 
 def refuse_too_few(read: LadderRead, names: Sequence[str]) -> None:
@@ -186,7 +197,7 @@ def climb(
         figures = ladder_figures(lessons.read, lessons.names, answers, one, two, policies, seed)
     described = [_described(rung, found) for rung, found in zip(lessons.rungs, figures.rungs, strict=True)]
     over_all = replace(solved, policies=policies, default=default, reason=reason, risk=risk, by_task=None)
-    return Climbing(graph, over_all, described, figures)
+    return Climbing(graph, over_all, described, figures, one, two)
 
 
 def _labelled(read: LadderRead, rung: int) -> Ints:

@@ -66,10 +66,13 @@ SCHEMA = pa.schema(
         ("p_match_checked", pa.float64()),
         ("action", pa.string()),
         ("verdict", pa.string()),
+        ("p_rungs", pa.list_(pa.float64())),
+        ("rung", pa.string()),
     ]
 )
-"""The last three only of bundles with a second look: the `action` of a caller that checks, and of rows with the weak
-model's answer what the second look says of it."""
+"""`p_rungs`, p of each rung between, and `rung`, which answers with one look, only of ladders. The three before them
+only of bundles with a second look: the `action` of a caller that checks, and of rows with the weak model's answer what
+the second look says of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,8 @@ class PredictedRow:
     p_match_checked: float | None = None
     action: str | None = None
     verdict: str | None = None
+    p_rungs: tuple[float, ...] | None = None
+    rung: str | None = None
 
 
 def predict_rows(
@@ -114,10 +119,30 @@ def predict_rows(
             prediction.stage,
             decision.reason,
             *_second_look(bundle, row, policy, prediction, rules=bool(before.route)),
+            *_rungs(bundle, row, policy, decision.route, decision.reason),
         )
 
     with reporter.stage("Predicting", len(rows)) as advance:
         return list(_in_threads(predict_one, rows, advance))
+
+
+def _rungs(
+    bundle: Bundle, row: Record, policy: Policy, route: Route, reason: Reason
+) -> tuple[tuple[float, ...] | None, str | None]:
+    """Return p of the rungs between, and which rung answers with one look; None twice for a pair.
+
+    What the first rung does not get goes to the first between whose p reaches the policy's, and to the top where none
+    does or where something else than the model decides.
+    """
+    if bundle.rung_heads is None:
+        return None, None
+    p_rungs = bundle.rung_heads.p_rungs(bundle.model.featurize(row.prompt))
+    first, *between, top = bundle.manifest.ladder
+    if route is Route.WEAK:
+        return p_rungs, first.name
+    wanted = () if policy.t_rungs is msgspec.UNSET or reason is not Reason.MODEL else policy.t_rungs
+    reached = (one.name for one, p, t in zip(between, p_rungs, wanted, strict=False) if p >= t)
+    return p_rungs, next(reached, top.name)
 
 
 def _second_look(
@@ -147,6 +172,8 @@ def write_predictions(path: Path, rows: Sequence[PredictedRow]) -> None:
         del columns["source"]
     if not any(columns["action"]):
         del columns["p_match_checked"], columns["action"], columns["verdict"]
+    if not any(columns["rung"]):
+        del columns["p_rungs"], columns["rung"]
     schema = pa.schema([field for field in SCHEMA if field.name in columns])
     write_parquet(path, pa.table(columns, schema=schema))
 

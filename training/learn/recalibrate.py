@@ -25,7 +25,7 @@ from turnout.serving.router.features import Featurizer
 from turnout.training.arrays import Floats
 from turnout.training.bundle.manifest import LIBRARIES, Identity, tenants_of
 from turnout.training.bundle.publish import check_out
-from turnout.training.bundle.reopen import check_encoder, reopen, reopen_rare_weight
+from turnout.training.bundle.reopen import check_encoder, refuse_ladder, reopen, reopen_rare_weight
 from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, Rows, recalibrate_check
 from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.costs import CostsUnknown, RequestCosts, request_costs
@@ -89,6 +89,7 @@ def recalibrate(
     check_out(out)
     if out.resolve() == parent.folder.resolve():
         raise DataRefused(f"{out}: is the bundle to recalibrate; name another folder, so that it can be gone back to")
+    refuse_ladder(parent)
     linear, rare_idf = reopen(parent), reopen_rare_weight(parent)
     check_encoder(parent, encoder)
     margin = parent.manifest.match_margin

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from turnout.serving.bundles.bundle import Bundle, Manifest, load_bundle, sign_bundle
 from turnout.serving.bundles.entry import Entry
 from turnout.serving.bundles.verdict import GateVerdict
-from turnout.training.bundle.reopen import check_encoder
+from turnout.training.bundle.reopen import check_encoder, refuse_ladder
 from turnout.training.dataset.dataset import digest_files
 from turnout.training.dataset.digests.making import Making
 from turnout.training.dataset.splits import Part, group_records
@@ -127,6 +127,7 @@ def retrain(
             for path in filter(None, (entry.folder, kept)):
                 held.enter_context(alone(path))
         champion = load_bundle(entry.folder / entry.current())
+        refuse_ladder(champion)
         origin = Origin(champion.manifest.pair, champion.manifest.match_margin)
         making = Making.of_champion(champion.manifest)
         pool = pool_rows(paths, kept, origin, settings.reading, settings.aging, reporter, making)

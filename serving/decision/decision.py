@@ -51,6 +51,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         effort: its reasoning effort; empty for none.
         place: of the rung on the ladder, 0 for the cheapest.
         n_rungs: of the ladder; the last is the top, which all are compared with.
+        is_between: whether it is a rung between the cheapest and the top.
         p_rungs, t_rungs: of the rungs between, p of each and what it needs; empty for a pair.
         other: rung whose answer is wanted beside it; None for none, and for a pair.
     """
@@ -74,6 +75,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     effort: str = ""
     place: int = 0
     n_rungs: int = 2
+    is_between: bool = False
     p_rungs: tuple[float, ...] = ()
     t_rungs: tuple[float, ...] = ()
     other: Rung | None = None
@@ -82,11 +84,6 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     def is_top(self) -> bool:
         """Whether it is the top."""
         return self.place == self.n_rungs - 1
-
-    @property
-    def is_between(self) -> bool:
-        """Whether it is a rung between the cheapest and the top."""
-        return self.place > 0 and not self.is_top
 
     @property
     def action(self) -> Action:
@@ -257,6 +254,7 @@ def settled(decision: Decision, pair: Pair, after: After, ladder: Sequence[Rung]
         effort=rung.effort,
         place=place,
         n_rungs=len(rungs),
+        is_between=0 < place < len(rungs) - 1,
         other=rungs[after.other] if after.other >= 0 else None,
         confidence=_confidence(decision.p_match, decision.p_rungs, place, after.reason),
         reason=after.reason,
@@ -293,6 +291,7 @@ def _decision(
         effort=rung.effort,
         place=place,
         n_rungs=len(ladder),
+        is_between=0 < place < len(ladder) - 1,
         p_rungs=bar.p_rungs,
         t_rungs=bar.t_rungs,
     )

@@ -92,6 +92,8 @@ def rung_for(
         offered: the rungs that may and can; None for all.
     """
     top = len(ladder) - 1
+    if offered is None and (goes_first or is_unlike or not bar.p_rungs):
+        return (0 if goes_first else top), None
     allowed = [0] if goes_first else []
     if not is_unlike:
         allowed += [place for place, p in enumerate(bar.p_rungs, 1) if p >= bar.t_rungs[place - 1]]

@@ -6,7 +6,6 @@ run the encoder, so that they cost some ten microseconds whatever the first rung
 
 from __future__ import annotations
 
-import numpy as np
 import onnxruntime as ort
 
 from turnout.serving.errors import ModelFault
@@ -15,6 +14,9 @@ from turnout.serving.router.model import session_options
 
 RUNG_TOLERANCE = 1e-5
 """Largest accepted difference of a golden p: no encoder runs, so that only float rounding can differ."""
+
+
+_OUTPUTS = ["p_rungs"]
 
 
 class RungHeads:
@@ -34,7 +36,8 @@ class RungHeads:
             ModelFault: the graph gave NaN or a number outside [0, 1].
         """
         said = {"buckets": features.buckets, "counts": features.counts, "structural": features.structural}
-        (found,) = self._session.run(["p_rungs"], said)
-        if not np.all((found >= 0.0) & (found <= 1.0)):  # False for NaN too
-            raise ModelFault(f"the graph gave p_rungs = {found}, expected numbers in [0, 1]")
-        return tuple(map(float, found))
+        found: list[float] = self._session.run(_OUTPUTS, said)[0].tolist()
+        for p in found:
+            if not 0.0 <= p <= 1.0:  # False for NaN too
+                raise ModelFault(f"the graph gave p_rungs = {found}, expected numbers in [0, 1]")
+        return tuple(found)

@@ -31,7 +31,7 @@ from turnout.serving.decision.rules.budget import ExplorationBudget
 from turnout.serving.decision.rules.climbing import Climb
 from turnout.serving.decision.rules.exploring import After
 from turnout.serving.decision.rules.rules import Rules
-from turnout.serving.decision.rungs import bar_of
+from turnout.serving.decision.rungs import NO_BAR, bar_of
 from turnout.serving.observe.correlation import concerning
 from turnout.serving.observe.drift.promises import Promises
 from turnout.serving.observe.drift.watch import DriftWatch
@@ -167,7 +167,11 @@ class Answering:
         served = lineup.find(asked.wanted_bundle)
         tokens = estimated_tokens(call.prompt.text) + call.prompt.extra_tokens
         costs = served.prices.expected_costs(
-            tokens, call.output_tokens, call.cached_tokens, asked.previous_route(served), images=call.prompt.images
+            tokens,
+            call.output_tokens,
+            call.cached_tokens,
+            asked.previous_route(served) if call.previous_rung else call.previous,
+            images=call.prompt.images,
         )
         decode_ns = asked.decoded_ns - received_ns
         if asked.before.route is not None:  # no place in the queue, which keeps the longest texts out of it
@@ -191,7 +195,7 @@ class Answering:
             falls_back=asked.before.falls_back,
             checked=checked,
             ladder=served.ladder,
-            bar=bar_of(served.bundle, policy, predicted.prediction.p_rungs, checked),
+            bar=NO_BAR if served.is_pair else bar_of(served.bundle, policy, predicted.prediction.p_rungs, checked),
             offered=ladder.offered,
         )
         self.challengers.show(lineup, served, asked, chosen)
@@ -280,7 +284,8 @@ class Answering:
             also=also,
         )
         predicted = await self._fast_lane.answer(ask, served.bundle.fast_head) or await self._in_turn(ask, call.tenant)
-        predicted = with_rungs(served.bundle, predicted, call.prompt)
+        if served.bundle.rung_heads is not None:
+            predicted = with_rungs(served.bundle.rung_heads, served.bundle.model, predicted, call.prompt)
         served.cache.put(key, predicted.prediction)
         self.challengers.took(served, predicted.model_ns // (1 + len(parts)))
         if is_watched and self._drift is not None and predicted.measures is not None:

@@ -7,9 +7,10 @@ import msgspec
 from turnout.serving.bundles.bundle import CheckedPolicy, Policy
 from turnout.serving.decision.costs import DEFAULT_OUTPUT_TOKENS
 from turnout.serving.decision.decision import is_strange, rule_of_three, threshold_policy
-from turnout.serving.decision.routes import Route, estimated_tokens
+from turnout.serving.decision.routes import Route
 from turnout.serving.decision.rules.offering import Asking, Offered
 from turnout.serving.decision.rules.rules import Before, Facts, Rules
+from turnout.serving.router.content import IMAGE_TOKENS
 from turnout.serving.service.lineup import Served
 from turnout.serving.wire.route import RouteCall
 
@@ -40,15 +41,21 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
         """Return the thresholds over three actions, where they hold for this caller; else None."""
         return rule_of_three(served.bundle, policy, can_check=self.call.can_check)
 
-    def offered(self, served: Served, rules: Rules) -> Offered | None:
-        """Return the rungs that may and can answer; None for all of a bundle's."""
+    def offered(self, served: Served, rules: Rules, prompt_tokens: int) -> Offered | None:
+        """Return the rungs that may and can answer; None for all of a bundle's.
+
+        Args:
+            served: the bundle.
+            rules: in force.
+            prompt_tokens: estimated, images left out.
+        """
         prompt, output = self.call.prompt, self.call.output_tokens
-        tokens = estimated_tokens(prompt.text) + prompt.tokens_beside
-        tokens += DEFAULT_OUTPUT_TOKENS if output is None else output
-        limits, allow = rules.limits(served.names, served.windows), self.before.allow
-        if limits.is_plain and tokens <= limits.least_tokens and not allow:
-            return None
-        return limits.offered(Asking(prompt, tokens, allow))
+        tokens = prompt_tokens + (DEFAULT_OUTPUT_TOKENS if output is None else output)
+        if prompt.images:
+            tokens += IMAGE_TOKENS * prompt.images
+        if tokens <= served.least_window and not rules.has_models and not self.before.allow:
+            return None  # as nearly always, in half a microsecond
+        return rules.limits(served.names, served.windows).offered(Asking(prompt, tokens, self.before.allow))
 
     def previous_place(self, served: Served) -> int | None:
         """Return the place of the rung that the session's request before went to; None for none."""

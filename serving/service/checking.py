@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 
 from turnout.serving.access.access import check_tenant
 from turnout.serving.decision.decision import check_content
-from turnout.serving.decision.routes import Reason, Verdict
+from turnout.serving.decision.routes import Reason, Verdict, estimated_tokens
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.errors import UnknownName
 from turnout.serving.observe.correlation import concerning
@@ -121,7 +121,8 @@ class Checking:
 
     async def _judged_by(self, served: Served, call: CheckCall, asked: Asked) -> tuple[Judgement, Served, int, int]:
         policy = self._answering.policy(asked, served)
-        offered = asked.offered(served, self._rules())
+        prompt = asked.call.prompt
+        offered = asked.offered(served, self._rules(), estimated_tokens(prompt.text) + prompt.extra_tokens)
         judging = Judging(served, call, asked, policy, offered)
         now_ns = time.perf_counter_ns()
         if asked.before.route is not None and not call.answer.is_nothing:

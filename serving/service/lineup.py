@@ -27,6 +27,8 @@ class Served:
         rung_prices: of the rungs.
         names: name and model of each rung.
         windows: tokens that each takes, by the price list; infinite where it doesn't say.
+        least_window: the least of them.
+        is_pair: whether it has no rung between.
     """
 
     bundle: Bundle
@@ -37,6 +39,8 @@ class Served:
     names: tuple[tuple[str, str], ...] = field(init=False)
     windows: tuple[float, ...] = field(init=False)
     bundle_id: str = field(init=False)
+    least_window: float = field(init=False)
+    is_pair: bool = field(init=False)
 
     def __post_init__(self) -> None:
         ladder = self.bundle.manifest.ladder
@@ -48,14 +52,11 @@ class Served:
             "names": tuple((rung.name, rung.model) for rung in ladder),
             "windows": prices.windows,
             "bundle_id": self.bundle.manifest.bundle_id,
+            "least_window": min(prices.windows),
+            "is_pair": len(ladder) == 2,
         }
         for name, value in made.items():
             object.__setattr__(self, name, value)
-
-    @property
-    def is_pair(self) -> bool:
-        """Whether it has no rung between."""
-        return len(self.ladder) == 2
 
     def place_of(self, name: str) -> int | None:
         """Return the place of the rung of that name; None where there is none."""

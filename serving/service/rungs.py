@@ -10,15 +10,15 @@ import time
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.decision.costs import ExpectedCosts
 from turnout.serving.decision.decision import Decision
 from turnout.serving.decision.rules.climbing import Climb
 from turnout.serving.decision.rules.offering import Offered
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.decision.rungs import RungLook, rung_looks
-from turnout.serving.router.model import Prediction
+from turnout.serving.router.model import Prediction, RouterModel
 from turnout.serving.router.prompt import Prompt
+from turnout.serving.router.rungs import RungHeads
 from turnout.serving.service.asked import Asked
 from turnout.serving.service.lineup import Served
 from turnout.serving.service.model_thread import Predicted
@@ -37,7 +37,7 @@ class Rungs(msgspec.Struct, frozen=True, gc=False):
 
     def climb(self, served: Served, asked: Asked, chosen: Decision) -> Climb | None:
         """Return what sessions and exploration ask; None for a pair of which both are offered, whose rules say it."""
-        if served.is_pair and self.offered is None and not asked.call.previous_rung:
+        if self is PLAIN or (served.is_pair and self.offered is None and not asked.call.previous_rung):
             return None
         return Climb(
             chosen.place,
@@ -53,26 +53,29 @@ class Rungs(msgspec.Struct, frozen=True, gc=False):
         return rung_looks(served.ladder, p, (decision.threshold, *decision.t_rungs)[: len(p)], self.usd, self.offered)
 
 
+PLAIN = Rungs(())
+"""Of a pair, whose rules and costs say it all."""
+
+
 def rungs_for(served: Served, asked: Asked, rules: Rules, tokens: int, costs: ExpectedCosts) -> Rungs:
     """Return the rungs of a request; `tokens` are those of its prompt, `costs` those of the pair."""
-    offered, call = asked.offered(served, rules), asked.call
+    offered, call = asked.offered(served, rules, tokens), asked.call
     if served.is_pair:
-        return Rungs((costs.weak_usd, costs.strong_usd), offered)
+        is_plain = offered is None and not call.per_rung and not call.previous_rung
+        return PLAIN if is_plain else Rungs((costs.weak_usd, costs.strong_usd), offered)
     usd = served.rung_prices.expected_usd(
         tokens, call.output_tokens, call.cached_tokens, asked.previous_place(served), images=call.prompt.images
     )
     return Rungs(usd, offered)
 
 
-def with_rungs(bundle: Bundle, predicted: Predicted, prompt: Prompt) -> Predicted:
-    """Return a prediction with p of the rungs between; as it is for a pair.
+def with_rungs(heads: RungHeads, model: RouterModel, predicted: Predicted, prompt: Prompt) -> Predicted:
+    """Return a prediction with p of the rungs between.
 
     Raises:
         ModelFault: as `RungHeads.p_rungs`.
     """
-    if bundle.rung_heads is None:
-        return predicted
-    features = bundle.model.featurize(prompt) if predicted.features is None else predicted.features
+    features = model.featurize(prompt) if predicted.features is None else predicted.features
     said = predicted.prediction
-    prediction = Prediction(said.p_match, said.stage, said.is_out_of_distribution, bundle.rung_heads.p_rungs(features))
+    prediction = Prediction(said.p_match, said.stage, said.is_out_of_distribution, heads.p_rungs(features))
     return msgspec.structs.replace(predicted, prediction=prediction, ended_ns=time.perf_counter_ns())

@@ -80,7 +80,7 @@ def climbed(climb: Climb, chosen: int, reason: Reason, others: tuple[int, ...], 
     below = tuple(place for place in climb.offered if place != climb.top)
     rates = Rates(rates.other if others else 0.0, rates.both if below and climb.top in climb.offered else 0.0)
     if rates.other == rates.both == 0.0:
-        return _after(chosen, reason)
+        return stayed(chosen, reason)
     state = Exploration.OPEN
     if draws.max_usd_per_hour is not None and draws.budget is not None:
         state = draws.budget.take(draws.max_usd_per_hour, _expected_usd(climb, chosen, others, below, rates))
@@ -102,6 +102,11 @@ def climbed(climb: Climb, chosen: int, reason: Reason, others: tuple[int, ...], 
         extra_usd=_extra_usd(climb, chosen, place, second),
         other=-1 if second is None else second,
     )
+
+
+def stayed(place: int, reason: Reason) -> After:
+    """Return what becomes of a choice that no draw may move."""
+    return After(Route.STRONG if place else Route.WEAK, reason, 1.0, place=place)
 
 
 def _after(place: int, reason: Reason, route_propensity: float = 1.0, **more: object) -> After:

@@ -19,7 +19,7 @@ import msgspec
 from turnout.serving.decision.costs import ExpectedCosts
 from turnout.serving.decision.routes import BYTES_PER_TOKEN, Reason, Route, estimated_tokens, utf8_bytes
 from turnout.serving.decision.rules.budget import ExplorationBudget
-from turnout.serving.decision.rules.climbing import Climb, Draws, climbed
+from turnout.serving.decision.rules.climbing import Climb, Draws, climbed, stayed
 from turnout.serving.decision.rules.draws import Purpose, draw
 from turnout.serving.decision.rules.exploring import After, Chosen, Rates, explored
 from turnout.serving.decision.rules.offering import Limits
@@ -121,6 +121,7 @@ class Rules:
 
     Attributes:
         spec: what the file says.
+        has_models: whether it says what models can't do.
     """
 
     def __init__(self, spec: RulesSpec | None = None) -> None:
@@ -139,6 +140,7 @@ class Rules:
         self._policy_rates = tuple(_policy_rates(one, self._file_rates) for one in exploration.policies)
         self._otherwise = _strong(unnamed, Reason.RULE) if self.spec.otherwise == "strong" else unnamed
         self._max_tokens = self.spec.max_estimated_tokens
+        self.has_models = bool(self.spec.models)
         self._limits: dict[tuple[tuple[str, str], ...], Limits] = {}
         self._go_strong = tuple(held for key, held in HELD.items() if getattr(self.spec, key) == "strong")
 
@@ -224,6 +226,8 @@ class Rules:
         self, facts: Facts, climb: Climb, reason: Reason, rates: Rates, budget: ExplorationBudget | None
     ) -> After:
         """Do as `after` for the rungs of a ladder: a session holds what it won't go down to, draws move the rest."""
+        if climb.previous is None and rates.other == rates.both == 0.0:
+            return stayed(climb.place, reason)
         chosen, spec = climb.place, self.spec
         draws = Draws(spec.salt, facts.draw_key, spec.exploration.max_usd_per_hour, budget)
         if reason is Reason.OUT_OF_DISTRIBUTION and chosen == climb.top:

@@ -38,6 +38,12 @@ def rule_of_three(t_strong: float, t_weak: float, t_accept: float) -> str:
     return tried + (f"; unchecked from {t_weak:.3f}" if t_weak <= 1.0 else "; none unchecked")
 
 
+def milliseconds(value: float) -> str:
+    """A time as `340 ms` or `1.26 s`, with a real minus."""
+    size = f"{abs(value):.0f}{_SPACE}ms" if abs(value) < 999.5 else f"{abs(value) / 1000:.2f}{_SPACE}s"
+    return f"{chr(0x2212) if value < 0 else ''}{size}"
+
+
 def between(interval: tuple[float, float] | None, *, as_percent: bool, digits: int = 1) -> str:
     """An interval as `21.0 to 27.9 %` or `0.652 to 0.684`."""
     if interval is None:

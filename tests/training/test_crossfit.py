@@ -8,10 +8,10 @@ from scipy.special import expit
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.model_selection import GroupKFold
 
+from tests.training.crossfitted import fit_calibrated
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
-from turnout.training.fit.crossfit import fit_calibrated
 from turnout.training.fit.fit import FitSettings, fit_router
 from turnout.training.fit.losses import row_losses
 from turnout.training.fit.out_of_fold import N_FOLDS, Lessons, out_of_fold

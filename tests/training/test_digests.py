@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.log_builders import gateway_row, write_log
+from tests.training.crossfitted import fit_calibrated
 from tests.training.digest_logs import decision_log, unlike_texts
 from tests.training.runs import QUIET, TrainingRun
 from turnout.serving.bundles.bundle import Bundle, Pair, load_bundle
@@ -21,7 +22,6 @@ from turnout.training.dataset.load import load_rows
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
-from turnout.training.fit.crossfit import fit_calibrated
 from turnout.training.fit.fit import FitSettings, outcome_classes
 from turnout.training.fit.router import Router
 from turnout.training.learn.learn import features_of

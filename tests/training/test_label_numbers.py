@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tests.log_builders import record
 from turnout.training.labels.agreement import agreement
-from turnout.training.labels.reference import label_by_reference
+from turnout.training.labels.reference import ReferenceLabeller
 from turnout.training.labels.values import quantity, same_value
 from turnout.training.labels.values.comparison import same_quantity
 from turnout.training.labels.values.quantities import Alternative, Quantity
@@ -25,7 +25,7 @@ quantities = st.builds(
 
 
 def scores(reference: str, answer: str, prompt: str = "How much?") -> float | None:
-    found = label_by_reference(record(prompt, strong=answer, weak=answer, reference=reference))
+    found = ReferenceLabeller()(record(prompt, strong=answer, weak=answer, reference=reference))
     return found.strong_score if found else None
 
 

@@ -12,7 +12,7 @@ from tests.log_builders import record
 from turnout.training.labels import label_records
 from turnout.training.labels.agreement import agreement, label_by_agreement
 from turnout.training.labels.choices import options
-from turnout.training.labels.reference import label_by_reference
+from turnout.training.labels.reference import ReferenceLabeller
 from turnout.training.logs.records import Label, Record, Response
 
 CHOICE = "Which is a fruit?\nA. stone\nB. apple\nC. chair"
@@ -63,13 +63,13 @@ def test_records_without_a_label_are_counted_by_why():
      '```json\n{"reasoning": "A is a stone", "answer": "B"}\n```', "A is hard, so the answer is (B).", r"\boxed{B}"],
 )  # fmt: skip
 def test_a_choice_is_read_in_any_usual_form(answer: str):
-    found = label_by_reference(record(CHOICE, strong=answer, weak="C", reference="B"))
+    found = ReferenceLabeller()(record(CHOICE, strong=answer, weak="C", reference="B"))
     assert (found.strong_score, found.weak_score, found.match) == (1.0, 0.0, 0)
 
 
 @pytest.mark.parametrize("answer", ["I can't say.", "D", "The answer is A. The answer is B.", "A or B"])
 def test_an_unclear_choice_gives_no_label(answer: str):
-    assert label_by_reference(record(CHOICE, strong="B", weak=answer, reference="B")) is None
+    assert ReferenceLabeller()(record(CHOICE, strong="B", weak=answer, reference="B")) is None
 
 
 @pytest.mark.parametrize("prompt", ["Pick:\nA) x\nB) y", "Pick: (A) x (B) y", "Pick\nA: x\nB: y\n\nAnswer:"])
@@ -93,7 +93,7 @@ def test_options_with_a_gap_are_no_options():
     ],
 )  # fmt: skip
 def test_a_number_is_equal_by_value(reference: str, answer: str):
-    found = label_by_reference(record(strong=answer, weak="7777", reference=reference))
+    found = ReferenceLabeller()(record(strong=answer, weak="7777", reference=reference))
     assert (found.strong_score, found.weak_score, found.match) == (1.0, 0.0, 0)
 
 
@@ -101,7 +101,7 @@ def test_a_number_is_equal_by_value(reference: str, answer: str):
 def test_any_way_to_write_a_number_is_read_alike(whole: int, cents: int):
     value = f"{whole}.{cents:02d}"
     grouped = f"{whole:,}.{cents:02d}"
-    found = label_by_reference(record(strong=f"We get {grouped}.", weak=f"#### {value}", reference=value))
+    found = ReferenceLabeller()(record(strong=f"We get {grouped}.", weak=f"#### {value}", reference=value))
     assert (found.strong_score, found.weak_score) == (1.0, 1.0)
 
 
@@ -120,7 +120,7 @@ def test_any_way_to_write_a_number_is_read_alike(whole: int, cents: int):
 def test_a_short_text_is_equal_in_its_normal_form(
     reference: str, strong: str, weak: str, scores: tuple[float, float] | None
 ):
-    found = label_by_reference(record("What is the capital?", strong=strong, weak=weak, reference=reference))
+    found = ReferenceLabeller()(record("What is the capital?", strong=strong, weak=weak, reference=reference))
     assert (found and (found.strong_score, found.weak_score)) == scores
 
 
@@ -134,7 +134,7 @@ def test_a_short_text_is_equal_in_its_normal_form(
     ],
 )
 def test_a_reference_that_needs_judgement_gives_no_label(reference: str):
-    assert label_by_reference(record(strong="Hallo", weak="Hello", reference=reference)) is None
+    assert ReferenceLabeller()(record(strong="Hallo", weak="Hello", reference=reference)) is None
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from sklearn.metrics import roc_auc_score
 
 from turnout.serving.bundles.bundle import Pair
 from turnout.training.labels import label_records
-from turnout.training.labels.reference import label_by_reference
+from turnout.training.labels.reference import ReferenceLabeller
 from turnout.training.logs.read import ReadResult, read_records
 from turnout.training.sample.sample import STRONG, TASK_LOGITS, WEAK, make_sample, true_p_match, write_sample
 
@@ -72,7 +72,7 @@ def test_outcomes_follow_the_stated_probability(sample: list[dict]):
 
 
 def test_scores_agree_with_answers_and_references(result: ReadResult):
-    judged = [(record, label) for record in result.records if (label := label_by_reference(record))]
+    judged = [(record, label) for record in result.records if (label := ReferenceLabeller()(record))]
     assert len(judged) > ROWS // 5
     wrong = [record.id for record, label in judged if label.strong_score != record.strong.score]
     assert not wrong

@@ -12,6 +12,7 @@ import pytest
 
 from tests.training.looks import CHECK_USD, STRONG_USD, WEAK_USD, both_looks, checked_manifest, judged
 from tests.training.outcomes import full_outcomes, served
+from tests.training.runs import blank_figures
 from turnout.serving.bundles.bundle import NEVER, Manifest
 from turnout.training.dataset.outcomes import Outcomes
 from turnout.training.evaluation.evaluate import evaluate
@@ -147,7 +148,8 @@ def test_waiting_adds_the_weak_latency_where_a_request_is_escalated(
 def test_without_latencies_nothing_is_said_of_them(outcomes: Outcomes, manifest: Manifest, evaluation, tmp_path: Path):
     silent = judged(outcomes, both_looks(outcomes, timed=False), manifest, n_bootstraps=0)
     assert silent.waiting is None
-    page = render_report(manifest, msgspec.structs.replace(evaluation, two_looks=silent), tmp_path).read_text()
+    with blank_figures():
+        page = render_report(manifest, msgspec.structs.replace(evaluation, two_looks=silent), tmp_path).read_text()
     assert "The log holds no latencies of both models" in page
 
 

@@ -1,7 +1,7 @@
 """Calibrate: choose the map to probabilities that mean what they say, and the band where the fast head may not answer.
 
 Comes in: log-odds of the fast and the full head, each from a regression that never saw the row
-(`turnout.training.fit.crossfit`). Goes out: a `Calibrator` for each head and the exit band.
+(`turnout.training.fit.out_of_fold`). Goes out: a `Calibrator` for each head and the exit band.
 """
 
 from __future__ import annotations

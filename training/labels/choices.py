@@ -99,11 +99,6 @@ def _runs(marks: list[_Mark]) -> list[list[_Mark]]:
     return runs
 
 
-def is_letter(reference: str) -> bool:
-    """Whether a reference is a letter alone: of use only beside the options."""
-    return _GOLD.fullmatch(reference) is not None
-
-
 def gold_letter(reference: str, offered: dict[str, str]) -> str | None:
     """Return the letter that a reference is, or whose option it quotes; None when it is no option."""
     if found := _GOLD.fullmatch(reference):

@@ -115,13 +115,5 @@ def grade_answer(answer: str, graders: Sequence[tuple[Grader, Grade]]) -> Graded
     return None
 
 
-def label_by_reference(record: Record) -> Label | None:
-    """Label with a margin of 0, running no code."""
-    return _DEFAULT(record)
-
-
 def _readable(graders: Sequence[Grader], question: Question) -> list[tuple[Grader, Grade]]:
     return [(grader, grade) for grader in graders if (grade := grader.read(question)) is not None]
-
-
-_DEFAULT = ReferenceLabeller()

@@ -159,11 +159,6 @@ def stretches(answer: str) -> tuple[Stretch, ...]:
     return _unmarked(text)
 
 
-def stated(answer: str) -> tuple[str, ...]:
-    """Return what an answer marks as its answer; empty where it marks nothing."""
-    return tuple(one.text for one in stretches(answer) if one.shape in {Shape.MARKED, Shape.JSON})
-
-
 def _answers_of(value: Any, depth: int = 0) -> list[str]:
     """Return all `answer` fields of a JSON value, as texts."""
     found = list[str]()

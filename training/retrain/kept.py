@@ -91,21 +91,25 @@ def read_kept(path: Path, origin: Origin) -> list[KeptRow]:
     Raises:
         DataRefused: it is damaged, no store, or its labels compare other models or with another margin.
     """
-    if not path.exists():
+    what = "kept rows with prompts; name the file that turnout retrain --kept wrote from such logs, or a new one"
+    table = table_of(path, METADATA_KEY, origin, what)
+    if table is None:
         return []
+    return [KeptRow(_row(fields), fields["kept"]) for fields in table.to_pylist()]
+
+
+def table_of(path: Path, key: bytes, origin: Origin, what: str) -> pa.Table | None:
+    """Return a store as it stands; None where there is no file yet, refused without `key` or for another origin."""
+    if not path.exists():
+        return None
     table = read_table(path)
-    metadata = (table.schema.metadata or {}).get(METADATA_KEY)
+    metadata = (table.schema.metadata or {}).get(key)
     if metadata is None:
-        raise DataRefused(
-            f"{path}: no store of kept rows with prompts; name the file that turnout retrain --kept wrote from such "
-            "logs, or a new one"
-        )
+        raise DataRefused(f"{path}: no store of {what}")
     found = msgspec.json.decode(metadata, type=Origin)
     if found != origin:
-        raise DataRefused(
-            f"{path}: kept for {named_origin(found)}, and this is for {named_origin(origin)}; name another file"
-        )
-    return [KeptRow(_row(fields), fields["kept"]) for fields in table.to_pylist()]
+        raise DataRefused(f"{path}: kept for {_named(found)}, and this is for {_named(origin)}; name another file")
+    return table
 
 
 def write_kept(path: Path, rows: Sequence[KeptRow], origin: Origin) -> None:
@@ -114,7 +118,7 @@ def write_kept(path: Path, rows: Sequence[KeptRow], origin: Origin) -> None:
     write_table(path, table.replace_schema_metadata({METADATA_KEY: msgspec.json.encode(origin)}))
 
 
-def named_origin(origin: Origin) -> str:
+def _named(origin: Origin) -> str:
     """Return what a store was kept for, for people."""
     return f"{origin.pair.strong} / {origin.pair.weak}, margin {origin.margin:g}, format {origin.version}"
 

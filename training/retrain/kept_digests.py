@@ -11,10 +11,9 @@ from pathlib import Path
 import msgspec
 import pyarrow as pa
 
-from turnout.training.compaction.store import read_table, write_table
+from turnout.training.compaction.store import write_table
 from turnout.training.dataset.digests.table import SCHEMA
-from turnout.training.errors import DataRefused
-from turnout.training.retrain.kept import Origin, named_origin
+from turnout.training.retrain.kept import Origin, table_of
 
 METADATA_KEY = b"turnout.kept_digests"
 KEPT = "kept"
@@ -27,21 +26,12 @@ def read_kept_digests(path: Path, origin: Origin) -> pa.Table:
     Raises:
         DataRefused: it is damaged, no store of rows without text, or kept for other models or with another margin.
     """
-    if not path.exists():
-        return KEPT_SCHEMA.empty_table()
-    table = read_table(path)
-    metadata = (table.schema.metadata or {}).get(METADATA_KEY)
-    if metadata is None:
-        raise DataRefused(
-            f"{path}: no store of kept rows without prompts, and the logs are digests; name the file that turnout "
-            "retrain --kept wrote from such logs, or a new one"
-        )
-    found = msgspec.json.decode(metadata, type=Origin)
-    if found != origin:
-        raise DataRefused(
-            f"{path}: kept for {named_origin(found)}, and this is for {named_origin(origin)}; name another file"
-        )
-    return table.replace_schema_metadata(None)
+    what = (
+        "kept rows without prompts, and the logs are digests; name the file that turnout retrain --kept wrote from "
+        "such logs, or a new one"
+    )
+    table = table_of(path, METADATA_KEY, origin, what)
+    return KEPT_SCHEMA.empty_table() if table is None else table.replace_schema_metadata(None)
 
 
 def write_kept_digests(path: Path, rows: pa.Table, origin: Origin) -> None:

@@ -66,11 +66,6 @@ def log_capital_above(zeros: Counts, ones: Counts, shares: Floats) -> Floats:
     return _mixed(zeros, ones, *_factors_above(shares))
 
 
-def log_capital_below(zeros: Counts, ones: Counts, shares: Floats) -> Floats:
-    """Return the log of the capital won against "the share is at least m"; arguments as in `log_capital_above`."""
-    return _mixed(zeros, ones, *_factors_below(shares))
-
-
 def _factors_above(shares: Floats) -> tuple[Floats, Floats]:
     """Return (s, bets, 15) logs of what a draw without the event, and one with it, makes of the capital."""
     bets = np.minimum((RATIOS - 1.0) / (1.0 - shares[:, None]), MOST / shares[:, None])

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.special import expit
 
 from tests.bench.quality.questions import Fold
-from turnout.training.fit.crossfit import fit_calibrated
+from tests.training.crossfitted import fit_calibrated
 from turnout.training.fit.fit import FitSettings, fit_scaler
 from turnout.training.fit.out_of_fold import Lessons, out_of_fold
 from turnout.training.fit.router import Router, largest_weak_threshold

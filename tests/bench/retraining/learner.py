@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from tests.bench.retraining.rows import SETTINGS, RealRows
+from tests.training.crossfitted import fit_calibrated
 from turnout.serving.bundles.bundle import Pair, Policy
 from turnout.serving.decision.decision import model_decision
 from turnout.serving.decision.routes import Route
@@ -14,7 +15,6 @@ from turnout.serving.router.model import Prediction, Stage
 from turnout.training.arrays import Floats, Ints
 from turnout.training.evaluation import metrics
 from turnout.training.evaluation.metrics import Ranking
-from turnout.training.fit.crossfit import fit_calibrated
 from turnout.training.fit.router import Router
 from turnout.training.policy.policy import PolicyRows, solve_policies
 from turnout.training.retrain.gate import Answers

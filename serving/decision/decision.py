@@ -81,11 +81,6 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     other: Rung | None = None
 
     @property
-    def is_top(self) -> bool:
-        """Whether it is the top."""
-        return self.place == self.n_rungs - 1
-
-    @property
     def action(self) -> Action:
         """What the caller is to do."""
         return Action.TRY if self.is_tried else Action.WEAK if self.route is Route.WEAK else Action.STRONG

@@ -286,14 +286,17 @@ def record_of(decided: Decided, mode: LogDecisions, key: bytes, lesson: Lesson |
 
 
 def _other_model(decided: Decided) -> str:
-    """Return the model whose answer is compared with: the other of a pair, of a ladder the top or what is wanted."""
+    """Return the other model of a pair; of a ladder the one whose answer is wanted as well, else an end of it.
+
+    Readers that know pairs alone take what is not `weak` for the strong model: the cheapest rung stands beside it then.
+    """
     pair, decision = decided.manifest.pair, decided.decision
     if decision.other is not None:
         return decision.other.model
     if decided.manifest.rungs is msgspec.UNSET:
         return pair.weak if decision.model == pair.strong else pair.strong
     ladder = decided.manifest.ladder
-    return (ladder[0] if decision.is_top else ladder[-1]).model
+    return (ladder[0] if decision.place else ladder[-1]).model
 
 
 def _ladder(decided: Decided) -> dict[str, Any]:

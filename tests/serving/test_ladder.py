@@ -280,7 +280,7 @@ def test_exploration_moves_over_rungs_and_the_log_says_how_probably(ladder: Bund
         assert record.route == ("weak" if one.rung == MINI else "strong")
         assert len(record.p_rungs) == len(record.t_rungs) == 1
         assert len(record.usd_rungs) == 3
-        assert record.other_model == (one.other_model or ("gpt-4o-mini" if one.rung == TOP else "o3"))
+        assert record.other_model == (one.other_model or ("o3" if one.rung == MINI else "gpt-4o-mini"))
 
 
 def decisions_in(folder: Path) -> list[DecisionRecord]:
@@ -306,7 +306,7 @@ def test_older_readers_pass_over_rungs_and_logs_of_pairs_hold_none(ladder: Bundl
         served(one, ask, spool=tmp_path / str(number), log_decisions=LogDecisions.FULL)
         payloads += [record.payload for record in read_spool(tmp_path / str(number)) if isinstance(record, Record)]
     old = msgspec.msgpack.decode(payloads[0], type=OldRecord)
-    assert (old.route, old.model, old.other_model) == ("strong", FULL, "o3")
+    assert (old.route, old.model, old.other_model) == ("strong", FULL, MINI)
     assert (
         not {"rung", "rungs", "p_rungs", "t_rungs", "usd_rungs", "other_rung"}
         & msgspec.msgpack.decode(payloads[1]).keys()

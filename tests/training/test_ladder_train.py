@@ -134,10 +134,10 @@ def test_the_served_heads_say_what_the_python_path_says(run: LadderRun, encoder:
     fit = fitted(read.match, read.group, table, read.weight)
     graph = export_rungs(fit)
     prompts = [record.prompt for record in read.records[:100]]
-    assert check_rungs(graph, fit, run.bundle.model.featurize, prompts, table.take(np.arange(100))) < 1e-6
+    assert check_rungs(graph, fit, run.bundle.model.featurize, prompts, table.take(np.arange(100))) < 5e-6
     odd = [prompt_from_text(text) for text in ("", "?", "word " * 3000, "日本語", "\x00\ud800")]
     odd_table = embed(odd, encoder, cache_dir=None, harness_rules=SETTINGS.harness_rules)
-    assert check_rungs(graph, fit, run.bundle.model.featurize, odd, odd_table) < 1e-6
+    assert check_rungs(graph, fit, run.bundle.model.featurize, odd, odd_table) < 5e-6
     shifted = dataclasses.replace(
         fit, calibrators=tuple(dataclasses.replace(line, intercept=line.intercept + 0.1) for line in fit.calibrators)
     )

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
-.PHONY: system-deps demo docs release test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench fuzz-native bench-drift bench-quality bench-quality-peers bench-serving bench-peers clean help test-litellm test-triton test-mlflow typescript crd-schemas chart-tools
+.PHONY: system-deps demo docs release test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench fuzz-native bench-drift bench-quality bench-quality-peers bench-serving bench-peers bench-cpp clean help test-litellm test-triton test-mlflow typescript crd-schemas chart-tools
 
 help:  ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -184,7 +184,13 @@ PREPARE_routellm := .venv-bench-routellm/trained
 		| OPENAI_API_KEY=none .venv-bench-$*/bin/python -m tests.bench.serving.$*.prepare $(PREPARE_$*))
 	@touch $@
 
-bench-peers: $(PEERS:%=.venv-bench-%/.ready)
+bench-peers: $(PEERS:%=.venv-bench-%/.ready) bench-cpp
+
+# Without Debian's libgrpc++-dev it is left out by name.
+bench-cpp:
+	@mkdir -p .venv-bench-cpp
+	-@pkg-config --exists grpc++ || echo "no C++ echo: it needs Debian's libgrpc++-dev"
+	-@! pkg-config --exists grpc++ || $(CXX) -std=c++17 -O2 tests/bench/serving/cpp/lone.cc -o .venv-bench-cpp/lone $$(pkg-config --cflags --libs grpc++)
 
 # The sanitizers' library has to come first; Python's own memory, which it never gives back, is no leak of ours.
 FUZZED := .venv/native/_head.abi3.so

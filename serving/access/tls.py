@@ -54,10 +54,11 @@ class TlsFiles:
         """Return the context of a server with the files as they are now.
 
         Raises:
-            SettingsRefused: a file is unreadable, certificate and key do not belong together, a certificate of the
-                chain does not hold now, or none of the clients' authorities does.
+            SettingsRefused: a file is unreadable or anybody may write to it, certificate and key do not belong
+                together, a certificate of the chain does not hold now, or none of the clients' authorities does.
         """
         self.check_validity()
+        self._check_writers()
         try:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             context.load_cert_chain(self.cert, self.key, password="")  # never asks for one
@@ -86,6 +87,16 @@ class TlsFiles:
                 len(list(filter(None, troubles))),
                 len(troubles),
             )
+
+    def _check_writers(self) -> None:
+        """Refuse files that anybody may write to: who does so says who the server is, or who comes in."""
+        for path in filter(None, (self.cert, self.key, self.client_ca)):
+            try:
+                is_open = path.stat().st_mode & 0o002
+            except OSError as error:
+                raise SettingsRefused(f"tls: {path}: can't be used: {error.strerror}") from None
+            if is_open:
+                raise SettingsRefused(f"tls: {path}: anybody can write to it; chmod o-w")
 
     def validity(self, kind: str) -> list[Validity]:
         """Return the validity of each certificate of `server` or `client_ca`; raises `SettingsRefused`."""

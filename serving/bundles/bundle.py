@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from msgspec import UNSET
 
 from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline, read_tasks, unseen_in
+from turnout.serving.bundles.ladder import Rung, rung_of
 from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 from turnout.serving.bundles.risk_path import RiskPath, level_of
 from turnout.serving.bundles.second_look import CHECK_TOLERANCE, GoldenCheck, SecondLook
@@ -35,6 +37,7 @@ from turnout.serving.router.harness import HARNESS_RULES, LATEST_HARNESS_RULES
 from turnout.serving.router.model import FastHead, RouterModel
 from turnout.serving.router.native.opening import ngrams_of, open_native
 from turnout.serving.router.prompt import prompt_from_text
+from turnout.serving.router.rungs import RUNG_TOLERANCE, RungHeads
 from turnout.serving.router.ties import tenant_digest
 
 __all__ = ["NEVER", "CheckedPolicy", "Policy"]  # passed on: what a manifest holds is found here
@@ -44,9 +47,13 @@ FORMAT_VERSION = 4
 requests weak, and break their promise. 3: the manifest may name `harness_rules`; a reader of format 2 would feed the
 graph text that its training left out. 4: the bundle may hold a second look (`checker.onnx`), and its policies
 thresholds for it; a reader of format 3 would answer, but leave out what was promised for two looks."""
+LADDER_FORMAT_VERSION = 5
+"""Of a bundle with rungs between; a reader of format 4 would send all that they answer to the top. Pairs stay at 4."""
 MANIFEST = "manifest.json"
 MANIFEST_DIGEST = "manifest.sha256"
 MANIFEST_SIGNATURE = "manifest.sig"
+RUNGS = "rungs.onnx"
+"""The heads of the rungs between, of a ladder of more than two; absent from a pair."""
 CHECKER, GOLDEN_CHECKS = "checker.onnx", "golden_checks.jsonl"
 """The second look, and what it must say of answers of the project's own; both absent where there is none."""
 GRAPH, TOKENIZER, GOLDEN, CARD, SEEN_GROUPS = (
@@ -138,6 +145,7 @@ class Manifest(msgspec.Struct, frozen=True):
         margin: by how much the weak score could fall below the strong one and still match; None in bundles of before,
             where it stands among the settings: read `match_margin`.
         risk: what any level of `max_worse` is solved from; None where only the table holds.
+        rungs: of a ladder of more than two, the cheapest first; `pair` names its two ends. Unset for a pair.
     """
 
     format_version: int
@@ -166,6 +174,12 @@ class Manifest(msgspec.Struct, frozen=True):
     default_reason: str = ""
     margin: float | None = None
     risk: RiskPath | None = None
+    rungs: list[Rung] | msgspec.UnsetType = msgspec.UNSET
+
+    @property
+    def ladder(self) -> tuple[Rung, ...]:
+        """The rungs, the cheapest first; of a pair its two models."""
+        return (rung_of(self.pair.weak), rung_of(self.pair.strong)) if self.rungs is UNSET else tuple(self.rungs)
 
     @property
     def match_margin(self) -> float:
@@ -209,16 +223,26 @@ def level_policy(path: RiskPath, level: float) -> Policy:
         share_worse=0.0 if place is None else path.share_worse[place],
         share_worse_bound=None if place is None else level,
         delta=path.delta,
+        t_rungs=UNSET if path.t_rungs is UNSET else rungs_at(path.t_rungs, place),
     )
 
 
+def rungs_at(t_rungs: Sequence[tuple[float, ...]], place: int | None) -> tuple[float, ...]:
+    """Return what the rungs between need at one place of a path of risks; none is ever allowed at no place."""
+    return (NEVER,) * len(t_rungs[0]) if place is None else t_rungs[place]
+
+
 class Golden(msgspec.Struct, frozen=True):
-    """A prompt of the project's own and what the model must say of it: `p_match` of fast and full, in distribution."""
+    """A prompt of the project's own and what the model must say of it: `p_match` of fast and full, in distribution.
+
+    `p_rungs` is of a ladder: the p of each rung between.
+    """
 
     prompt: str
     p_match: float
     p_match_full: float
     is_out_of_distribution: bool = False
+    p_rungs: tuple[float, ...] | msgspec.UnsetType = UNSET
 
 
 GOLDEN_THRESHOLD = 0.5
@@ -233,6 +257,7 @@ class Bundle:
         baseline: the traffic it was measured on; None where it does not say.
         checker: its second look; None where it has none.
         fast_head: the first stage of the model by itself; None where the graph is not made of two.
+        rung_heads: of a ladder, what says p of the rungs between; None for a pair.
         tasks: labelled rows of each task that its evaluation names.
     """
 
@@ -243,6 +268,7 @@ class Bundle:
     baseline: Baseline | None = None
     checker: CheckerModel | None = None
     fast_head: FastHead | None = None
+    rung_heads: RungHeads | None = None
     tasks: Mapping[str, int] = field(default_factory=dict)
 
     @property
@@ -284,11 +310,12 @@ def load_bundle(folder: Path, trusted_key: Path | None = None, *, native: bool =
         raise BundleRefused(f"{folder}: {GRAPH} or {TOKENIZER} does not load: {type(error).__name__}") from error
     golden = _decode_golden(folder, contents[GOLDEN])
     _check_golden(folder, manifest, model, golden)
+    rung_heads = _open_rungs(folder, manifest, contents, model, golden)
     if native and fast_head is not None and first_stage is not None:
         open_native(fast_head, first_stage, model.featurize, [one.prompt for one in golden])
     checker = _open_checker(folder, contents, model, fast_head) if CHECKER in contents else None
     tasks = read_tasks(contents.get(EVALUATION))
-    return Bundle(manifest, model, golden, folder, baseline, checker, fast_head, tasks)
+    return Bundle(manifest, model, golden, folder, baseline, checker, fast_head, rung_heads, tasks)
 
 
 def _open_checker(
@@ -307,6 +334,29 @@ def _open_checker(
     if not missed <= CHECK_TOLERANCE:
         raise BundleRefused(f"{folder / GOLDEN_CHECKS}: a golden answer is missed by {missed:.2g}; copy it again")
     return checker
+
+
+def _open_rungs(
+    folder: Path, manifest: Manifest, contents: dict[str, bytes], model: RouterModel, golden: Sequence[Golden]
+) -> RungHeads | None:
+    """Open the heads of the rungs between and hold them against the golden prompts."""
+    n = len(manifest.ladder) - 2
+    if n == 0:
+        return None
+    if n < 0 or RUNGS not in contents:
+        raise BundleRefused(
+            f"{folder / MANIFEST}: {n + 2} rungs and no {RUNGS}; the bundle is incomplete, copy it again"
+        )
+    try:
+        heads = RungHeads(contents[RUNGS])
+        said = [heads.p_rungs(model.featurize(prompt_from_text(one.prompt))) for one in golden]
+    except Exception as error:  # onnxruntime raises many types, all of which mean the same here
+        raise BundleRefused(f"{folder}: {RUNGS} does not load: {type(error).__name__}") from error
+    for one, found in zip(golden, said, strict=True):
+        expected = () if one.p_rungs is UNSET else one.p_rungs
+        if len(found) != n or len(expected) != n or max(map(abs, map(float.__sub__, found, expected))) > RUNG_TOLERANCE:
+            raise BundleRefused(f"{folder / GOLDEN}: {RUNGS} misses a golden prompt; copy the bundle again")
+    return heads
 
 
 def _missed_by(checker: CheckerModel, golden: GoldenCheck) -> float:
@@ -340,9 +390,10 @@ def read_manifest(folder: Path, trusted_key: Path | None = None) -> Manifest:
         _check_signature(folder, raw, trusted_key)
     try:
         version = msgspec.json.decode(raw, type=_FormatOnly).format_version
-        if version > FORMAT_VERSION:
+        if version > LADDER_FORMAT_VERSION:
             raise BundleRefused(
-                f"{folder / MANIFEST}: format {version}, this Turnout reads up to {FORMAT_VERSION}; upgrade Turnout"
+                f"{folder / MANIFEST}: format {version}, this Turnout reads up to {LADDER_FORMAT_VERSION}; "
+                "upgrade Turnout"
             )
         manifest = msgspec.json.decode(raw, type=Manifest)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:

@@ -30,6 +30,8 @@ class CheckedPolicy(msgspec.Struct, frozen=True):
         share_worse_bound: upper confidence bound of what is promised, at level `1 - delta`; None without a promise.
         delta: probability that the promise is broken; None without a promise.
         cost_ratio: expected cost, discarded answers and self-checks counted, where all strong is 1.
+        t_rungs: of a ladder: what a rung between needs of its own p for what goes past the weak model, escalated or
+            not; as `Policy.t_rungs`.
     """
 
     t_strong: float
@@ -45,6 +47,7 @@ class CheckedPolicy(msgspec.Struct, frozen=True):
     share_worse_bound: float | None
     delta: float | None
     cost_ratio: float
+    t_rungs: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET
 
 
 class Policy(msgspec.Struct, frozen=True):
@@ -66,6 +69,9 @@ class Policy(msgspec.Struct, frozen=True):
         cost_usd_per_1k: mean cost of 1,000 requests of the policy split at the prices of the day; None where unknown.
         checked: the same rule over three actions, for callers that have answers checked; None where the bundle has
             no second look.
+        t_rungs: of a ladder, one a rung between the weak and the strong model, the cheapest first: what the weak model
+            does not get goes to the first whose own p is at or above, and to the strong model where none is. Unset for
+            a pair, and left out of its manifest.
     """
 
     name: str
@@ -80,3 +86,4 @@ class Policy(msgspec.Struct, frozen=True):
     delta: float | None = None
     cost_usd_per_1k: float | None = None
     checked: CheckedPolicy | None = None
+    t_rungs: tuple[float, ...] | msgspec.UnsetType = msgspec.UNSET

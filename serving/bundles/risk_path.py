@@ -27,6 +27,8 @@ class RiskPath(msgspec.Struct, frozen=True):
         n: rows counted.
         solved_delta: probability of an error that each level is solved at.
         delta: probability that is promised, which an allowance keeps above `solved_delta`.
+        t_rungs: of a ladder, what the rungs between need at each threshold, as `Policy.t_rungs`; `worse` and
+            `share_worse` count every answer below the top then. Unset for a pair.
     """
 
     thresholds: tuple[float, ...]
@@ -36,6 +38,7 @@ class RiskPath(msgspec.Struct, frozen=True):
     n: int
     solved_delta: float
     delta: float
+    t_rungs: tuple[tuple[float, ...], ...] | msgspec.UnsetType = msgspec.UNSET
 
     def place(self, level: float) -> int | None:
         """Return the place of the lowest threshold that keeps to a level; None where none does."""

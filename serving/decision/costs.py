@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from turnout.serving.decision.prices import SNAPSHOT, Price, PriceList, load_prices
 from turnout.serving.decision.routes import Route
 from turnout.serving.errors import PriceUnknown
@@ -29,8 +31,7 @@ MINI_IMAGE_TOKENS = 25_501
 it costs about twice what it does at gpt-4o, whose figure is `IMAGE_TOKENS`."""
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedCosts:
+class ExpectedCosts(msgspec.Struct, frozen=True, gc=False):
     """USD of one request at either model; None where the price list lacks the model."""
 
     weak_usd: float | None

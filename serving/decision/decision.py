@@ -5,8 +5,7 @@ Guards come before the model: they need no probability, and the strong model is 
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+import msgspec
 
 from turnout.serving.bundles.bundle import NEVER, Bundle, CheckedPolicy, Pair, Policy
 from turnout.serving.decision.routes import Action, Reason, Route
@@ -20,8 +19,7 @@ from turnout.serving.router.prompt import Prompt
 NO_RULES = Rules()
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(msgspec.Struct, frozen=True, gc=False):
     """One routing decision.
 
     Attributes:
@@ -133,7 +131,7 @@ def is_strange(bundle: Bundle, facts: Facts, before: Before) -> bool:
 
 def as_stranger(prediction: Prediction) -> Prediction:
     """Return what the model said, of a request that is out of distribution by its name."""
-    return dataclasses.replace(prediction, is_out_of_distribution=True)
+    return msgspec.structs.replace(prediction, is_out_of_distribution=True)
 
 
 def exit_thresholds(policy: Policy, checked: CheckedPolicy | None) -> tuple[float, float | None]:
@@ -187,14 +185,14 @@ def model_decision(
     if checked is None:
         return decision
     threshold = checked.t_strong if action is Action.STRONG else checked.t_weak
-    return dataclasses.replace(decision, threshold=threshold, is_tried=action is Action.TRY, over_three=True)
+    return msgspec.structs.replace(decision, threshold=threshold, is_tried=action is Action.TRY, over_three=True)
 
 
 def settled(decision: Decision, pair: Pair, after: After) -> Decision:
     """Return what becomes of the model's decision, once session and exploration have been heard."""
     if after.reason is decision.reason and after.exploration is Exploration.NONE:
         return decision
-    return dataclasses.replace(
+    return msgspec.structs.replace(
         decision,
         route=after.route,
         model=_model(pair, after.route),

@@ -167,8 +167,9 @@ class ServerMetrics:
         increment = self._children.get(key)
         if increment is None:
             made = self._made[name]
-            increment = self._children[key] = (made.labels(*labels) if labels else made).inc
-        increment()
+            child = made.labels(*labels) if labels else made
+            increment = self._children[key] = child._value.inc  # noqa: SLF001  # what `inc` calls, in a third of its time
+        increment(1.0)
 
     def http_ended(self, reason: str) -> None:
         """Count an HTTP connection that the server ended."""

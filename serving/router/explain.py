@@ -6,11 +6,12 @@ Occlusion (Zeiler and Fergus 2014) needs no look into the graph, and says what a
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+
+import msgspec
 
 from turnout.serving.router.prompt import Prompt
 
@@ -55,4 +56,4 @@ def contributions(
 
 
 def _without(prompt: Prompt, start: int, end: int) -> Prompt:
-    return dataclasses.replace(prompt, text=prompt.text[:start] + prompt.text[end:])
+    return msgspec.structs.replace(prompt, text=prompt.text[:start] + prompt.text[end:])

@@ -11,8 +11,9 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -124,7 +125,7 @@ class Featurizer:
         """Return the features of one prompt; any text is accepted, the empty one too."""
         read = self.strip(prompt.text)
         if read is not prompt.text:
-            prompt = replace(prompt, text=read)
+            prompt = msgspec.structs.replace(prompt, text=read)
         text = head_and_tail(read)
         ids = np.array(self.word_pieces(text), dtype=np.int64)
         buckets, counts = hash_ngrams(_ends(ids, LEXICAL_HEAD, LEXICAL_TAIL))

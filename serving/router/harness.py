@@ -157,6 +157,8 @@ class _Stripper:
 
     def _without_blocks(self, text: str) -> str:
         """Cut out the lines of each block from its first opening tag to the first closing one in the same message."""
+        if "</" not in text:  # a tenth of the time that the pattern takes to find none
+            return text
         closings = list(self._closing.finditer(text))
         if not closings:
             return text

@@ -9,10 +9,10 @@ unlike what it was trained on; one without that output (bundle format 1) never s
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
 import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
@@ -36,8 +36,7 @@ class Stage(StrEnum):
     FULL = "FULL"
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(msgspec.Struct, frozen=True, gc=False):
     """What the model says of one prompt.
 
     Attributes:
@@ -45,11 +44,13 @@ class Prediction:
         stage: the head that gave it.
         is_out_of_distribution: whether the prompt is unlike the training data, so that no calibration vouches
             for `p_match`; False from graphs that do not look.
+        p_rungs: of a ladder, the same probability of each rung between, as `rungs.RungHeads` says; empty for a pair.
     """
 
     p_match: float
     stage: Stage
     is_out_of_distribution: bool = False
+    p_rungs: tuple[float, ...] = ()
 
     def goes_weak(self, threshold: float, *, falls_back: bool = True) -> bool:
         """Whether the request goes to the weak model.
@@ -223,7 +224,7 @@ class RouterSession:
 
     def is_unseen(self, measures: NDArray[np.float32]) -> bool:
         """Whether structural measures tell of what the training never had."""
-        return any(measures[place] for place in self._unseen)
+        return any(map(measures.item, self._unseen))
 
 
 def _checked(p_match: float) -> float:

@@ -9,8 +9,6 @@ headed by its role, so that the last turn is read with what came before it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from turnout.serving.errors import InvalidRequest
@@ -21,8 +19,7 @@ __all__ = ["ChatBody", "ContentPart", "Message", "Prompt", "ResponseFormat", "cl
 __all__ += ["prompt_from_json", "prompt_from_text", "prompt_of"]
 
 
-@dataclass(frozen=True, slots=True)
-class Prompt:
+class Prompt(msgspec.Struct, frozen=True, gc=False):
     """A request as the router sees it.
 
     Attributes:
@@ -55,12 +52,17 @@ class Prompt:
     @property
     def is_empty(self) -> bool:
         """Whether nothing is left of the text after trimming white space."""
-        return not self.text.strip()
+        return not self.text or self.text.isspace()
 
     @property
     def is_nothing(self) -> bool:
         """Whether there is nothing to route: no text, no part of any kind, no tool, nothing stored at the vendor."""
-        return self.is_empty and not (self.images or self.tools or self.is_beyond_features)
+        return self.is_empty and not self.is_more_than_text
+
+    @property
+    def is_more_than_text(self) -> bool:
+        """Whether it holds a part or a tool, or asks for another output than text."""
+        return bool(self.images or self.tools or self.is_beyond_features)
 
     @property
     def is_beyond_features(self) -> bool:
@@ -110,7 +112,9 @@ def clean_text(text: str) -> str:
 
 def prompt_from_text(text: str) -> Prompt:
     """Return the prompt of one plain user message."""
-    return prompt_of(Conversation([("user", text)]))
+    if ";base64," in text:
+        return prompt_of(Conversation([("user", text)]))
+    return Prompt(clean_text(text))  # what `prompt_of` makes of it, in a tenth of the time
 
 
 def prompt_from_chat(body: ChatBody) -> Prompt:

@@ -7,11 +7,11 @@ would change the answer); it releases the interpreter lock, so that health check
 
 from __future__ import annotations
 
-import asyncio
-import dataclasses
 import time
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
+
+import msgspec
 
 from turnout.serving.access.access import check_tenant
 from turnout.serving.bundles.bundle import Policy
@@ -38,6 +38,7 @@ from turnout.serving.service.admission import Admission
 from turnout.serving.service.asked import Asked, facts_of
 from turnout.serving.service.challengers import Challengers
 from turnout.serving.service.decision_log import Decided, DecisionLog
+from turnout.serving.service.eager import gather_eagerly
 from turnout.serving.service.fast_lane import FastLane
 from turnout.serving.service.items import failed_result, request_id_of, result
 from turnout.serving.service.lifecycle import Lifecycle
@@ -138,7 +139,9 @@ class Answering:
 
     async def results(self, items: Iterable[bytes], deadline_s: float | None) -> list[Any]:
         """Return the `RouteResult` of each item, in their order; the items wait for the model together."""
-        return list(await asyncio.gather(*(self.result(raw, deadline_s) for raw in items)))
+        found = await gather_eagerly(self.result(raw, deadline_s) for raw in items)
+        concerning("")  # lines of the whole batch belong to no item of it
+        return found
 
     async def answer(self, raw: bytes, deadline_s: float | None) -> Any:
         """Return the `RouteResponse` to the bytes of one `RouteRequest`.
@@ -171,7 +174,7 @@ class Answering:
             return response(call, decision, served.manifest.bundle_id, costs, timings)
         served, policy, predicted = await self._predicted(lineup, served, asked)
         if asked.is_stranger(served):  # not cached so: the same prompt may come with another task
-            predicted = dataclasses.replace(predicted, prediction=as_stranger(predicted.prediction))
+            predicted = msgspec.structs.replace(predicted, prediction=as_stranger(predicted.prediction))
         chosen = model_decision(
             served.manifest.pair,
             policy,
@@ -186,7 +189,9 @@ class Answering:
         decision = settled(chosen, manifest.pair, after)
         # Of a tried request only what was escalated or accepted gets an outcome: no fair sample of the first look.
         if self._drift is not None and (decision.wants_both or not decision.is_tried):
-            pledge = pledge_of(self._promises, asked, served, chosen, after, predicted.prediction, rules.least_both)
+            pledge = None
+            if after.wants_both:
+                pledge = pledge_of(self._promises, asked, served, chosen, after, predicted.prediction, rules.least_both)
             self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction, pledge)
         if decision.is_tried:
             self.pending.put(asked, served)

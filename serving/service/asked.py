@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from turnout.serving.bundles.bundle import CheckedPolicy, Policy
 from turnout.serving.decision.decision import is_strange, rule_of_three, threshold_policy
@@ -11,8 +11,7 @@ from turnout.serving.service.lineup import Served
 from turnout.serving.wire.route import RouteCall
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True, gc=False):
     """A request on its way to the model.
 
     Attributes:

@@ -66,7 +66,9 @@ def request_id_of(raw: bytes, max_bytes: int) -> str:
 
 def result(response: Any) -> Any:
     """Return the `RouteResult` of a decision."""
-    return pb.RouteResult(response=response)
+    found = pb.RouteResult()
+    found.response.CopyFrom(response)
+    return found
 
 
 def failed_result(request_id: str, failure: Failure) -> Any:

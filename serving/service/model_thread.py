@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -53,8 +54,7 @@ class Ask:
     features: Features | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Predicted:
+class Predicted(msgspec.Struct, frozen=True, gc=False):
     """A prediction, when the model began and ended with it, on the performance counter, and what was asked for."""
 
     prediction: Prediction

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import msgspec
 from google.protobuf.message import DecodeError
 
 from turnout.serving.decision.costs import ExpectedCosts
-from turnout.serving.decision.routes import Route
+from turnout.serving.decision.routes import Action, Route
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.prompt import (
@@ -37,9 +37,14 @@ DESCRIBE_MODEL_METHOD = f"/{SERVICE_NAME}/DescribeModel"
 
 TIERS = {pb.TIER_WEAK: Route.WEAK, pb.TIER_STRONG: Route.STRONG}
 
+# Words of a decision to numbers of the proto: their names, looked up by the library, took a third of a reply's time.
+_TIERS = {route: number for number, route in TIERS.items()}
+_ACTIONS: dict[str, Any] = {action: pb.Action.Value(f"ACTION_{action.name}") for action in Action}
+_REASONS: dict[str, Any] = {name.removeprefix("REASON_"): number for name, number in pb.Reason.items()}
+_STAGES: dict[str, Any] = {name.removeprefix("STAGE_"): number for name, number in pb.Stage.items()}
 
-@dataclass(frozen=True, slots=True)
-class RouteCall:
+
+class RouteCall(msgspec.Struct, frozen=True, gc=False):
     """A `RouteRequest` in domain types.
 
     Attributes:
@@ -73,8 +78,7 @@ class RouteCall:
     can_check: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Timings:
+class Timings(msgspec.Struct, frozen=True, gc=False):
     """Where the time of one request went, in nanoseconds."""
 
     decode_ns: int
@@ -143,29 +147,29 @@ def response(
     timings: Timings,
     contributions: Iterable[Contribution] = (),
 ) -> Any:
-    """Return the `RouteResponse` of a decision."""
-    return pb.RouteResponse(
-        request_id=call.request_id,
-        tier=f"TIER_{decision.route.name}",
-        model=decision.model,
-        p_match=decision.p_match,
-        confidence=decision.confidence,
-        threshold=decision.threshold,
-        policy=decision.policy,
-        reason=f"REASON_{decision.reason.name}",
-        stage=f"STAGE_{decision.stage.name}" if decision.stage else pb.STAGE_UNSPECIFIED,
-        bundle=bundle_id,
-        timings=pb.Timings(decode_ns=timings.decode_ns, queue_ns=timings.queue_ns, model_ns=timings.model_ns),
-        route_propensity=decision.route_propensity,
-        weak_cost_usd=costs.weak_usd,
-        strong_cost_usd=costs.strong_usd,
-        rule=decision.rule,
-        contributions=[
-            pb.Contribution(start=part.start, end=part.end, p_match_without=part.p_match_without)
-            for part in contributions
-        ],
-        wants_both=decision.wants_both,
-        pair_propensity=decision.pair_propensity,
-        check_wanted=decision.is_tried,
-        action=f"ACTION_{decision.action.name}",
-    )
+    """Return the `RouteResponse` of a decision; field by field, which takes a third of what keyword arguments do."""
+    found = pb.RouteResponse(p_match=decision.p_match, confidence=decision.confidence)
+    found.request_id = call.request_id
+    found.tier = _TIERS[decision.route]
+    found.model = decision.model
+    found.threshold = decision.threshold
+    found.policy = decision.policy
+    found.reason = _REASONS[decision.reason]
+    if decision.stage is not None:
+        found.stage = _STAGES[decision.stage]
+    found.bundle = bundle_id
+    timed = found.timings
+    timed.decode_ns, timed.queue_ns, timed.model_ns = timings.decode_ns, timings.queue_ns, timings.model_ns
+    found.route_propensity = decision.route_propensity
+    if costs.weak_usd is not None:
+        found.weak_cost_usd = costs.weak_usd
+    if costs.strong_usd is not None:
+        found.strong_cost_usd = costs.strong_usd
+    found.rule = decision.rule
+    for part in contributions:
+        found.contributions.add(start=part.start, end=part.end, p_match_without=part.p_match_without)
+    found.wants_both = decision.wants_both
+    found.pair_propensity = decision.pair_propensity
+    found.check_wanted = decision.is_tried
+    found.action = _ACTIONS[decision.action]
+    return found

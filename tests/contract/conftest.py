@@ -32,7 +32,7 @@ Turnout = Callable[..., Ended]
 def turnout(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Turnout:
     """Return a function that runs `turnout` in this process as its entry point does.
 
-    Temporary files have a folder of their own: what servers of other tests leave in the usual one is removed with a line.
+    Temporary files have a folder of their own: a server says what it removes of others in the usual one.
     """
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 

@@ -15,9 +15,9 @@ from tests.builders import digest_of, tiny_bundle, write_raw_manifest
 from tests.hostile import HOSTILE, signed
 from tests.running import run_to_exit
 from turnout.serving.bundles.bundle import (
-    FORMAT_VERSION,
     GOLDEN,
     GRAPH,
+    LADDER_FORMAT_VERSION,
     MANIFEST,
     MANIFEST_DIGEST,
     TOKENIZER,
@@ -115,8 +115,8 @@ def test_name_that_leads_outside_is_refused_and_not_opened(folder: Path, name: s
 
 
 def test_newer_format_is_refused_with_the_next_step(folder: Path):
-    changed(folder, format_version=FORMAT_VERSION + 1, files={"of": "another shape"})
-    assert_refused(folder, MANIFEST, f"format {FORMAT_VERSION + 1}", "upgrade Turnout")
+    changed(folder, format_version=LADDER_FORMAT_VERSION + 1, files={"of": "another shape"})
+    assert_refused(folder, MANIFEST, f"format {LADDER_FORMAT_VERSION + 1}", "upgrade Turnout")
 
 
 def test_other_feature_schema_is_refused_with_the_next_step(folder: Path):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -266,7 +266,7 @@ def test_gemini_says_what_a_chat_says():
         "generationConfig": {"responseMimeType": "application/json"},
     }
     read = [prompt_from_json(json.dumps(body).encode()) for body in (chat, gemini)]
-    assert dataclasses.replace(read[0], extra_tokens=0) == dataclasses.replace(read[1], extra_tokens=0)
+    assert msgspec.structs.replace(read[0], extra_tokens=0) == msgspec.structs.replace(read[1], extra_tokens=0)
     assert all(one.extra_tokens > 5 for one in read)
 
 

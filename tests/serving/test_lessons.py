@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import shutil
 import time
 from pathlib import Path
@@ -149,7 +148,7 @@ def test_decision_that_has_waited_too_long_is_written_without_its_lesson(shipped
     spool = SpoolWriter(tmp_path, SpoolLimits())
     log = DecisionLog(spool, LogDecisions.DIGEST, b"k" * 32)
     now = decided(TEXTS[0])
-    wanted = dataclasses.replace(now.decision, wants_both=True)
+    wanted = msgspec.structs.replace(now.decision, wants_both=True)
     now = msgspec.structs.replace(now, decision=wanted, bundle=shipped, decided_s=time.time())
     for one in (now, msgspec.structs.replace(now, decided_s=now.decided_s - 120.0)):
         log.log(one)

@@ -135,3 +135,20 @@ def test_files_that_are_no_pair_are_refused_at_the_start(bundle: Bundle, files: 
             asyncio.run(start())
         assert str(files[name]) in str(refused.value)
         assert "secret" not in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["tls_cert", "tls_key", "tls_client_ca"])
+def test_file_that_anybody_may_write_to_is_refused_at_the_start(
+    bundle: Bundle, files: dict[str, Path], tmp_path: Path, name: str
+):
+    files["tls_client_ca"] = tmp_path / "clients.pem"
+    files["tls_client_ca"].write_bytes(STRANGER.pem)
+    files[name].chmod(0o646)
+
+    async def start() -> None:
+        async with server_in_loop(bundle, **files):
+            pass
+
+    with pytest.raises(SettingsRefused, match=r"anybody can write to it; chmod o-w") as refused:
+        asyncio.run(start())
+    assert str(files[name]) in str(refused.value)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -49,8 +48,8 @@ def decision_log(folder: Path, bundle: Bundle, texts: Sequence[str], mode: str, 
             msgspec.structs.replace(
                 one,
                 decided_s=NOON_S + number,
-                call=replace(one.call, session_id=session_id, **fields),
-                decision=replace(one.decision, wants_both=True, pair_propensity=0.5),
+                call=msgspec.structs.replace(one.call, session_id=session_id, **fields),
+                decision=msgspec.structs.replace(one.decision, wants_both=True, pair_propensity=0.5),
                 manifest=bundle.manifest,
                 bundle=bundle,
             )

@@ -149,7 +149,7 @@ class Rules:
             return named
         if len(prompt.text) * 4 > self._max_bytes and utf8_bytes(prompt.text) > self._max_bytes:
             return _strong(named, Reason.TOO_LONG)
-        if any(getattr(prompt, held) for held in self._go_strong):
+        if prompt.is_more_than_text and any(getattr(prompt, held) for held in self._go_strong):
             return _strong(named, Reason.RULE)
         if prompt.tokens_beside and estimated_tokens(prompt.text) + prompt.tokens_beside > self._max_tokens:
             return _strong(named, Reason.TOO_LONG)

@@ -89,7 +89,7 @@ class NativeHead:
         n_bytes = -1 if text is read else len(read.encode("utf-8"))
         facts = n_bytes, prompt.turns, prompt.tools, prompt.wants_json, prompt.images
         near = nan if also is None else also
-        found = self._taught(text, lambda: self._head.look(text, *facts, threshold, near, wants_features))
+        found = self._taught(self._head.look, text, *facts, threshold, near, wants_features)
         if found is None:
             return None
         p_match, is_open, is_unlike, raw, parts = found
@@ -99,19 +99,19 @@ class NativeHead:
     def ngrams(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
         """Return what `Featurizer.ngrams` does; None: hand over."""
         read = head_and_tail(text)
-        found = self._taught(read, lambda: self._head.ngrams(read))
+        found = self._taught(self._head.ngrams, read)
         return None if found is None else (np.frombuffer(found[0], np.int64), np.frombuffer(found[1], np.float32))
 
-    def _taught(self, text: str, run: Callable[[], Any]) -> Any:
-        """Run, and teach the characters that turn out to be new."""
+    def _taught(self, run: Callable[..., Any], text: str, *more: Any) -> Any:
+        """Run on a text, and teach the characters that turn out to be new."""
         if self._mark in text and any(token in text for token in self._pieces.added):
             return None
-        found = run()
+        found = run(text, *more)
         for _ in range(MAX_TAUGHT):
             if found.__class__ is not int:
                 return found
             self._teach(found)
-            found = run()
+            found = run(text, *more)
         return None if found.__class__ is int else found
 
     def _teach(self, block: int) -> None:

@@ -1,6 +1,7 @@
 """A bare gRPC echo in the stack of the server (grpc.aio, uvloop): every call gets one ready reply.
 
-What is left of a `Route` when nothing is parsed, decided or built. Run as `python -m tests.bench.serving.echo PORT`.
+What is left of a `Route` when nothing is parsed, decided or built. Run as `python -m tests.bench.serving.echo PORT`
+(0 for a free one); it prints its address.
 """
 
 from __future__ import annotations
@@ -29,8 +30,9 @@ async def _answer(_request: bytes, _context: grpc.aio.ServicerContext) -> bytes:
 async def _serve(port: int) -> None:
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0), ("grpc.max_receive_message_length", 16 << 20)))
     server.add_generic_rpc_handlers((_Echo(),))
-    server.add_insecure_port(f"127.0.0.1:{port}")
+    port = server.add_insecure_port(f"127.0.0.1:{port}")
     await server.start()
+    print(f"127.0.0.1:{port}", flush=True)
     await asyncio.Event().wait()
 
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -76,7 +77,7 @@ def label_table(table: pa.Table, pair: Pair, margin: float, where: str) -> tuple
     """
     records = [_record(row, number, pair, where) for number, row in enumerate(table.select(_ROW).to_pylist(), start=1)]
     decisions = label_records(records, margin=margin).decisions
-    bare = [replace(one, prompt=replace(one.prompt, text=""), user_text="") for one in records]
+    bare = [replace(one, prompt=msgspec.structs.replace(one.prompt, text=""), user_text="") for one in records]
     return bare, Labelled.of(bare, decisions)
 
 

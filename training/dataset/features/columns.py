@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -71,7 +72,7 @@ def kept_columns(
 
 
 def _redacted(prompt: Prompt) -> Prompt:
-    return replace(prompt, text=redact(prompt.text))
+    return msgspec.structs.replace(prompt, text=redact(prompt.text))
 
 
 def _row_columns(records: Sequence[Record], texts: Sequence[str], salt: str) -> dict[str, pa.Array]:

@@ -126,7 +126,7 @@ def test_part_of_the_rows_holds_whole_groups_and_its_share_of_each_source(sizes:
 
 def test_log_of_many_rows_becomes_a_bundle(encoder: EncoderModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(embeddings, "WHOLE", 500)
-    monkeypatch.setattr(many_rows, "CHOSEN_ON", 600)
+    monkeypatch.setattr(many_rows, "CHOSEN_ON", 400)
     monkeypatch.setattr(learn, "JUDGED", 800)
     monkeypatch.setitem(fit_and_answer.__kwdefaults__, "copied", 700)
     log = tmp_path / "log.jsonl"

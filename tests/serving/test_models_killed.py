@@ -39,8 +39,9 @@ def test_promotion_killed_at_any_moment_leaves_a_whole_pointer(tmp_path: Path):
         )
         assert flipping.stdout is not None
         assert flipping.stdout.readline() == "ready\n"
-        end_s = time.monotonic() + rng.uniform(0.02, 0.15)
-        while time.monotonic() < end_s:
+        now_s, n_before = time.monotonic(), len(entry.history())
+        end_s, give_up_s = now_s + rng.uniform(0.02, 0.15), now_s + 60
+        while (now_s := time.monotonic()) < end_s or (len(entry.history()) == n_before and now_s < give_up_s):
             assert read_manifest(resolve(entry.folder)).version in ("1", "2")
         flipping.send_signal(signal.SIGKILL)
         flipping.wait()

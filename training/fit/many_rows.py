@@ -37,8 +37,7 @@ from turnout.training.fit.fit import (
 from turnout.training.fit.out_of_fold import N_FOLDS, Lessons, OutOfFold, out_of_fold
 from turnout.training.fit.solver import Design, Singles, Solution, SparseBlock, fit_logistic
 
-CHOSEN_ON = 40_000
-"""More than the 31,292 reference rows, whose folds each have settings that their own rows did not choose."""
+CHOSEN_ON = 30_000
 
 COPIED = 100_000
 """Rows up to which every fold has a copy of its own, some 10 kB a row, and a process beside others."""

@@ -19,26 +19,22 @@ import numpy as np
 from onnx import TensorProto, checker, helper, numpy_helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
 
-from turnout.serving.bundles.bundle import (
+from turnout.serving.bundles.bundle import GOLDEN, GRAPH, RUNGS, TOKENIZER
+from turnout.serving.bundles.ladder import rung_of
+from turnout.serving.bundles.manifest import (
     FORMAT_VERSION,
-    GOLDEN,
     GOLDEN_THRESHOLD,
-    GRAPH,
     LADDER_FORMAT_VERSION,
     MANIFEST,
     MANIFEST_DIGEST,
-    RUNGS,
-    TOKENIZER,
-    CheckedPolicy,
     Encoder,
     FileDigest,
     Golden,
     Manifest,
     Pair,
-    Policy,
     Training,
 )
-from turnout.serving.bundles.ladder import rung_of
+from turnout.serving.bundles.policy import CheckedPolicy, Policy
 from turnout.serving.bundles.registry import CURRENT
 from turnout.serving.bundles.risk_path import RiskPath
 from turnout.serving.router.features import SCHEMA_VERSION, STRUCTURAL

@@ -16,7 +16,8 @@ import numpy as np
 from onnx import checker, parser
 
 from tests.builders import digest_of, tiny_bundle, tiny_manifest, write_manifest
-from turnout.serving.bundles.bundle import CHECKER, GOLDEN_CHECKS, Bundle, CheckedPolicy
+from turnout.serving.bundles.bundle import CHECKER, GOLDEN_CHECKS, Bundle
+from turnout.serving.bundles.policy import CheckedPolicy
 from turnout.serving.bundles.second_look import GoldenCheck
 from turnout.serving.router.answer import Answer
 from turnout.serving.router.answer_features import SIGNALS, STRUCTURE

@@ -9,7 +9,8 @@ import numpy as np
 
 from tests.builders import digest_of, tiny_bundle, write_manifest
 from turnout.serving.bundles.baseline import EVALUATION, Baseline, read_baseline
-from turnout.serving.bundles.bundle import MANIFEST, Manifest, load_bundle
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.manifest import MANIFEST, Manifest
 from turnout.serving.router.features import STRUCTURAL
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.evaluation.drift_baseline import distribution

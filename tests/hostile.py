@@ -11,7 +11,8 @@ import numpy as np
 from onnx import TensorProto, helper, load_model, save_model
 
 from tests.builders import tiny_manifest, write_manifest, write_raw_manifest
-from turnout.serving.bundles.bundle import GOLDEN, GRAPH, MANIFEST, TOKENIZER
+from turnout.serving.bundles.bundle import GOLDEN, GRAPH, TOKENIZER
+from turnout.serving.bundles.manifest import MANIFEST
 
 Ruin = Callable[[Path], None]
 OUTSIDE = "outside.data"

@@ -10,7 +10,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from turnout.serving.bundles.bundle import Manifest, load_bundle
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.registry import ENCODERS
 from turnout.serving.errors import BundleRefused
 from turnout.serving.files import sync_folder

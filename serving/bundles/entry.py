@@ -19,7 +19,8 @@ from pathlib import Path
 
 import msgspec
 
-from turnout.serving.bundles.bundle import MANIFEST, Manifest, load_bundle, read_manifest
+from turnout.serving.bundles.bundle import load_bundle, read_manifest
+from turnout.serving.bundles.manifest import MANIFEST, Manifest
 from turnout.serving.bundles.registry import CURRENT, ENCODERS
 from turnout.serving.errors import BundleRefused
 from turnout.serving.files import write_whole

@@ -15,8 +15,9 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Manifest, load_bundle
+from turnout.serving.bundles.bundle import load_bundle
 from turnout.serving.bundles.entry import Entry
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.errors import TurnoutError, how_to_install
 
 BUNDLE, PARENT, PARENT_VERSION = "turnout.bundle", "turnout.parent", "turnout.parent_version"

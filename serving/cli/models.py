@@ -12,8 +12,9 @@ from cyclopts import Parameter, validators
 from rich.table import Table
 
 from turnout.serving.bundles.adding import add_bundle
-from turnout.serving.bundles.bundle import Manifest, read_manifest
+from turnout.serving.bundles.bundle import read_manifest
 from turnout.serving.bundles.entry import Change, Entry, names
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.mlflow_registry import Published, publish_versions
 from turnout.serving.bundles.registry import models_folder
 from turnout.serving.cli.options import AsJson, TrustedKey, say

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from rich.console import Console
 from rich.table import Table
 
-from turnout.serving.bundles.bundle import Manifest
+from turnout.serving.bundles.manifest import Manifest
 
 FILE_WIDTH = 110
 """Columns when standard output is no terminal; rich would take 80 and cut the names."""

@@ -9,8 +9,10 @@ from collections.abc import Sequence
 
 import msgspec
 
-from turnout.serving.bundles.bundle import NEVER, Bundle, CheckedPolicy, Pair, Policy
+from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.ladder import Rung
+from turnout.serving.bundles.manifest import Pair
+from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 from turnout.serving.decision.routes import Action, Reason, Route
 from turnout.serving.decision.rules.budget import Exploration
 from turnout.serving.decision.rules.exploring import After

@@ -8,8 +8,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from turnout.serving.bundles.bundle import NEVER, Bundle, Policy
+from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.ladder import Rung
+from turnout.serving.bundles.policy import NEVER, Policy
 from turnout.serving.decision.costs import LadderPrices, PairPrices
 from turnout.serving.decision.routes import Reason, Verdict, estimated_tokens
 from turnout.serving.decision.rules.offering import Offered

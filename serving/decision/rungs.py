@@ -11,8 +11,10 @@ from functools import lru_cache
 
 import msgspec
 
-from turnout.serving.bundles.bundle import NEVER, Bundle, CheckedPolicy, Pair, Policy
+from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.ladder import Rung, rung_of
+from turnout.serving.bundles.manifest import Pair
+from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 from turnout.serving.decision.routes import Reason, Route
 from turnout.serving.decision.rules.offering import Offered
 from turnout.serving.decision.rules.rules import Before

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Manifest
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 
 LADDER = (1.0, 0.8, 0.6, 0.4, 0.2, 0.1, 0.0)

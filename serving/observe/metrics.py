@@ -39,7 +39,7 @@ from turnout.serving.observe.gathered import GatheredHistogram
 
 if TYPE_CHECKING:  # a supervisor counts without the model's libraries
     from turnout.serving.bundles.baseline import Baseline
-    from turnout.serving.bundles.bundle import Manifest
+    from turnout.serving.bundles.manifest import Manifest
     from turnout.serving.decision.decision import Decision
     from turnout.serving.decision.rules.exploring import After
     from turnout.serving.wire.check import Judgement

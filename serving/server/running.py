@@ -48,7 +48,7 @@ from turnout.serving.spool.writer import CLOSE_S as SPOOL_CLOSE_S
 from turnout.serving.wire.route import SERVICE_NAME
 
 if TYPE_CHECKING:
-    from turnout.serving.bundles.bundle import Manifest
+    from turnout.serving.bundles.manifest import Manifest
     from turnout.serving.protocols.http.port import HttpPort  # brings the extra `http`
 
 FLUSH_S = 0.05

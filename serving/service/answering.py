@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from turnout.serving.access.access import check_tenant
-from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.decision.costs import ExpectedCosts
 from turnout.serving.decision.decision import (
     NO_RULES,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from turnout.serving.bundles.bundle import CheckedPolicy, Policy
+from turnout.serving.bundles.policy import CheckedPolicy, Policy
 from turnout.serving.decision.costs import DEFAULT_OUTPUT_TOKENS
 from turnout.serving.decision.decision import is_strange, rule_of_three, threshold_policy
 from turnout.serving.decision.routes import Route

@@ -32,7 +32,8 @@ from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.writer import CLOSE_S, SpoolWriter
 
 if TYPE_CHECKING:
-    from turnout.serving.bundles.bundle import Bundle, Manifest
+    from turnout.serving.bundles.bundle import Bundle
+    from turnout.serving.bundles.manifest import Manifest
     from turnout.serving.decision.costs import ExpectedCosts
     from turnout.serving.decision.decision import Decision
     from turnout.serving.router.prompt import Prompt

@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 from google.protobuf.message import DecodeError
 
-from turnout.serving.bundles.bundle import CheckedPolicy, Manifest, Policy
 from turnout.serving.bundles.ladder import Rung
+from turnout.serving.bundles.manifest import Manifest
+from turnout.serving.bundles.policy import CheckedPolicy, Policy
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.wire.route import rung_message

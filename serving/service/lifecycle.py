@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from turnout.serving.bundles.bundle import Bundle, Manifest, load_bundle, read_manifest
+from turnout.serving.bundles.bundle import Bundle, load_bundle, read_manifest
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.registry import CURRENT, resolve
 from turnout.serving.decision.decision import decide
 from turnout.serving.errors import BundleRefused, failed_look

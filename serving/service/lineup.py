@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from turnout.serving.bundles.bundle import Bundle, Manifest
+from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.ladder import Rung
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.decision.costs import LadderPrices, PairPrices
 from turnout.serving.errors import UnknownName
 from turnout.serving.service.cache import PredictionCache

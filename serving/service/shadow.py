@@ -14,7 +14,8 @@ from contextlib import suppress
 from contextvars import Context, copy_context
 from dataclasses import dataclass
 
-from turnout.serving.bundles.bundle import Bundle, Policy
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.decision.decision import action_of, as_stranger, exit_thresholds, rule_of_three, threshold_policy
 from turnout.serving.decision.judging import accept_threshold, look_again, verdict_of
 from turnout.serving.decision.routes import Action, Verdict

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from scipy.sparse import csr_matrix
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.router.features import Featurizer
 from turnout.serving.router.harness import LATEST_HARNESS_RULES, strip_harness

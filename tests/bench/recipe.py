@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
 from turnout.training.arrays import Ints
@@ -22,7 +22,7 @@ from turnout.training.fit.fit import FitSettings, fit_router, outcome_classes
 from turnout.training.fit.out_of_fold import Lessons, out_of_fold
 from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.unfamiliar import rare_weight, share_without_own_group
-from turnout.training.learn.learn import balance_weight
+from turnout.training.learn.fitting import balance_weight
 from turnout.training.policy.solve import LabelledLogOdds, Solved, solve
 from turnout.training.progress import Reporter
 

@@ -17,7 +17,7 @@ from tests.bench.quality.ours import strangers
 from tests.bench.quality.printed import markdown
 from tests.bench.quality.questions import Fold, Questions, Spec
 from tests.log_builders import record
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.features import N_BUCKETS
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.dataset.splits import Groups

@@ -24,7 +24,7 @@ from scipy.special import expit
 
 from tests.bench.recipe import CHAMPION, Learned, Rows, learned, read
 from tests.bench.unfamiliar import FAMILIES, kept
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.cli.tables import console
 from turnout.serving.router.features import Featurizer

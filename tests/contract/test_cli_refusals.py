@@ -13,7 +13,8 @@ import pytest
 
 from tests.contract.conftest import Turnout
 from tests.log_builders import flat_row, write_log
-from turnout.serving.bundles.bundle import GRAPH, MANIFEST
+from turnout.serving.bundles.bundle import GRAPH
+from turnout.serving.bundles.manifest import MANIFEST
 
 ENCODER = "minilm-l3-int8"
 

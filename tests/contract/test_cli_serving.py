@@ -13,7 +13,7 @@ from tests.certificates import Authority
 from tests.contract.conftest import Turnout
 from tests.running import ServerProcess, server_process
 from tests.training.runs import TrainingRun, blank_figures
-from turnout.serving.bundles.bundle import MANIFEST
+from turnout.serving.bundles.manifest import MANIFEST
 from turnout.training.sample.sample import write_sample
 
 NOBODY = "127.0.0.1:1"

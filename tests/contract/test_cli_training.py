@@ -14,7 +14,8 @@ from tests.contract.conftest import Turnout
 from tests.gateway_builders import chat_attributes, observation, otlp, span, spend_log
 from tests.log_builders import write_log
 from tests.training.runs import TrainingRun, light_run
-from turnout.serving.bundles.bundle import Pair, read_manifest
+from turnout.serving.bundles.bundle import read_manifest
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.bundle.publish import publish
 from turnout.training.dataset.features.schema import feature_origin
 from turnout.training.sample.sample import make_sample, write_sample

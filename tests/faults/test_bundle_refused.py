@@ -14,17 +14,8 @@ import pytest
 from tests.builders import digest_of, tiny_bundle, write_raw_manifest
 from tests.hostile import HOSTILE, signed
 from tests.running import run_to_exit
-from turnout.serving.bundles.bundle import (
-    GOLDEN,
-    GRAPH,
-    LADDER_FORMAT_VERSION,
-    MANIFEST,
-    MANIFEST_DIGEST,
-    TOKENIZER,
-    Golden,
-    load_bundle,
-    read_manifest,
-)
+from turnout.serving.bundles.bundle import GOLDEN, GRAPH, TOKENIZER, load_bundle, read_manifest
+from turnout.serving.bundles.manifest import LADDER_FORMAT_VERSION, MANIFEST, MANIFEST_DIGEST, Golden
 from turnout.serving.errors import BundleRefused
 from turnout.serving.router.prompt import Prompt
 

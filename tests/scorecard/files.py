@@ -18,7 +18,8 @@ from tests.scorecard.conditions import Conditions
 from tests.scorecard.lines import Line, all_of, at_most, none_of
 from tests.scorecard.loading import load_apart
 from tests.scorecard.service import service
-from turnout.serving.bundles.bundle import MANIFEST, MANIFEST_DIGEST, load_bundle, read_manifest
+from turnout.serving.bundles.bundle import load_bundle, read_manifest
+from turnout.serving.bundles.manifest import MANIFEST, MANIFEST_DIGEST
 from turnout.serving.errors import BundleRefused
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.prompt import prompt_from_text

@@ -12,7 +12,8 @@ import pytest
 from tests.builders import tiny_bundle, tiny_manifest, write_manifest
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import server_in_loop
-from turnout.serving.bundles.bundle import Bundle, Pair, load_bundle
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.client import AsyncRouter
 from turnout.serving.decision.routes import Action
 from turnout.serving.errors import BundleRefused

@@ -15,7 +15,8 @@ import pytest
 from tests.builders import tiny_bundle
 from tests.checkers import T_ACCEPT, T_STRONG, T_WEAK, tiny_checker_graph, with_second_look
 from tests.running import server_in_loop
-from turnout.serving.bundles.bundle import NEVER, Bundle, load_bundle
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.policy import NEVER
 from turnout.serving.client import AnswerItem, AsyncRouter, Judged
 from turnout.serving.decision.routes import Action
 from turnout.serving.pb import router_pb2 as pb

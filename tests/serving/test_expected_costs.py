@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.costs import ExpectedCosts, PairPrices
 from turnout.serving.decision.prices import cost_usd
 from turnout.serving.decision.routes import Route, estimated_tokens

@@ -8,7 +8,8 @@ import msgspec
 import pytest
 
 from tests.builders import tiny_bundle, tiny_manifest, write_manifest, write_raw_manifest
-from turnout.serving.bundles.bundle import MANIFEST, Bundle, load_bundle
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.manifest import MANIFEST
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.errors import BundleRefused
 from turnout.serving.router.harness import LATEST_HARNESS_RULES, strip_harness

@@ -15,7 +15,8 @@ import pytest
 from tests.builders import LADDER_NAMES
 from tests.checkers import with_second_look
 from tests.running import server_in_loop
-from turnout.serving.bundles.bundle import NEVER, Bundle, load_bundle
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.policy import NEVER
 from turnout.serving.cli.route import route_locally
 from turnout.serving.client import AnswerItem, AsyncRouter, Routed
 from turnout.serving.decision.decision import decide, threshold_policy

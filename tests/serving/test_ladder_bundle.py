@@ -11,16 +11,10 @@ import pytest
 from onnx import numpy_helper
 
 from tests.builders import LADDER_NAMES, digest_of, tiny_ladder, tiny_rungs, write_manifest
-from turnout.serving.bundles.bundle import (
-    LADDER_FORMAT_VERSION,
-    MANIFEST,
-    NEVER,
-    RUNGS,
-    Bundle,
-    load_bundle,
-    read_manifest,
-)
+from turnout.serving.bundles.bundle import RUNGS, Bundle, load_bundle, read_manifest
 from turnout.serving.bundles.ladder import rung_of
+from turnout.serving.bundles.manifest import LADDER_FORMAT_VERSION, MANIFEST
+from turnout.serving.bundles.policy import NEVER
 from turnout.serving.errors import BundleRefused
 from turnout.serving.router.prompt import prompt_from_text
 

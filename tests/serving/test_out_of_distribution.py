@@ -15,7 +15,8 @@ from tests.builders import digest_of, tiny_bundle, tiny_manifest, write_manifest
 from tests.log_builders import record
 from tests.running import ServerProcess, lifecycle_of, route, server_in_loop, server_process
 from tests.training.runs import TrainingRun
-from turnout.serving.bundles.bundle import GOLDEN, MANIFEST, Bundle, load_bundle
+from turnout.serving.bundles.bundle import GOLDEN, Bundle, load_bundle
+from turnout.serving.bundles.manifest import MANIFEST
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.cli.route import decision_line
 from turnout.serving.decision.decision import decide, is_strange, threshold_policy

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.cli.app import run
 from turnout.serving.cli.doctor.models import check_prices
 from turnout.serving.decision.costs import PairPrices

@@ -15,7 +15,8 @@ import pytest
 
 from tests.builders import BUNDLE_ID
 from tests.running import server_in_loop
-from turnout.serving.bundles.bundle import Bundle, Manifest
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.policy import NEVER
 from turnout.serving.bundles.risk_path import RiskPath
 from turnout.serving.decision.rules.rules import Rules

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnout.serving.bundles.bundle import Pair
 from turnout.serving.bundles.ladder import rung_of
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.costs import ExpectedCosts, LadderPrices, PairPrices
 from turnout.serving.decision.prices import OWN_LIST
 from turnout.serving.decision.routes import Reason, Route

@@ -13,7 +13,8 @@ import pytest
 
 from tests.builders import write_manifest
 from tests.running import environment, run_to_exit, server_process
-from turnout.serving.bundles.bundle import MANIFEST_SIGNATURE, load_bundle, read_manifest, sign_bundle
+from turnout.serving.bundles.bundle import load_bundle, read_manifest, sign_bundle
+from turnout.serving.bundles.manifest import MANIFEST_SIGNATURE
 from turnout.serving.bundles.signing import KeyRefused, new_key
 from turnout.serving.errors import BundleRefused, how_to_install
 

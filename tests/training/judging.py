@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.fake_endpoint import API_KEY, FakeEndpoint
 from tests.log_builders import gateway_row, record, write_log
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.calls.address import Address
 from turnout.training.calls.budget import Caps
 from turnout.training.calls.tariff import GivenPrices

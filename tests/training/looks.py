@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 
 from tests.training.manifests import PROMISE, make_manifest
-from turnout.serving.bundles.bundle import Manifest
+from turnout.serving.bundles.manifest import Manifest
 from turnout.training.dataset.outcomes import Outcomes
 from turnout.training.evaluation.looks import TwoLooks
 from turnout.training.evaluation.two_looks import BothLooks, judge_two_looks

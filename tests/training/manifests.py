@@ -2,7 +2,8 @@
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Encoder, Manifest, Pair, Policy, Training
+from turnout.serving.bundles.manifest import Encoder, Manifest, Pair, Training
+from turnout.serving.bundles.policy import Policy
 
 PROMISE = Policy(
     name="max_worse=0.01",

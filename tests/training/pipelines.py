@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from tests.gateway_builders import batch_input, batch_output, langfuse_score, observation
 from tests.log_builders import as_lines, gateway_row, write_bytes
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.errors import DataRefused
 from turnout.training.labels import Labelled, label_records
 from turnout.training.labels.ledger import Ledger, Tally, labels_table

@@ -18,7 +18,7 @@ from turnout.training.evaluation.evaluate import evaluate, measure, paired_diffe
 from turnout.training.evaluation.two_looks import judge_two_looks
 from turnout.training.fit import select
 from turnout.training.learn import flow
-from turnout.training.learn.learn import TrainSettings
+from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import Trained, train
 from turnout.training.progress import Reporter
 from turnout.training.report import draw

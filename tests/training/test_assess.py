@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.runs import QUIET, TrainingRun
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.assess.assess import Assessment, assess
 from turnout.training.assess.learning_curve import growing_fits
 from turnout.training.dataset.costs import request_costs

@@ -10,7 +10,7 @@ import pytest
 
 from tests import gateway_builders as build
 from tests.log_builders import flat_row, write_bytes, write_log
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.errors import DataRefused
 from turnout.training.logs.quarantine import Reason
 from turnout.training.logs.read import read_records

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.routers import draw_rows, plain_router
-from turnout.serving.bundles.bundle import NEVER
+from turnout.serving.bundles.policy import NEVER
 from turnout.training.errors import DataRefused
 from turnout.training.policy.by_task import solve_by_task, task_of
 from turnout.training.policy.checked import with_second_look_by_task

@@ -34,9 +34,9 @@ from turnout.training.dataset.dataset import load_dataset
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.fit.fit import FitSettings
-from turnout.training.learn.learn import TrainSettings
 from turnout.training.learn.predict import evaluate_bundle, predict_rows, write_predictions
 from turnout.training.learn.recalibrate import RecalibrateSettings, recalibrate
+from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import train
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import Reading

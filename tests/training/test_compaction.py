@@ -25,7 +25,7 @@ from tests.training.spools import (
     rows,
     sealed,
 )
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.spool.framing import HEADER_BYTES, RECORD_BYTES
 from turnout.training.compaction.forget import Forgotten, Whom, forget
 from turnout.training.compaction.store import opened, read_table, write_table

@@ -22,7 +22,7 @@ from tests.gateway_builders import (
 )
 from tests.log_builders import gateway_row, user, write_log
 from tests.training.pipelines import ledger_of
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.dataset.dataset import load_dataset
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.slices import slice_all

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.prices import cost_usd
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.dataset.costs import CostsUnknown, RequestCosts, request_costs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.dataset.dataset import load_dataset
 from turnout.training.errors import DataRefused
 from turnout.training.logs.reading import Reading

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnout.serving.bundles.bundle import Policy, level_policy
+from turnout.serving.bundles.manifest import level_policy
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.bundles.risk_path import RiskPath, level_of, most_events
 from turnout.training.errors import DataRefused
 from turnout.training.policy.default import carried, default_policy, least_rows

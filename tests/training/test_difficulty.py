@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.training.runs import QUIET, SEED, TrainingRun, with_shuffled_labels
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.dataset.dataset import Dataset, load_dataset
 from turnout.training.dataset.splits import Part, split_groups

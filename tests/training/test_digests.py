@@ -15,7 +15,8 @@ from tests.log_builders import gateway_row, write_log
 from tests.training.crossfitted import fit_calibrated
 from tests.training.digest_logs import decision_log, unlike_texts
 from tests.training.runs import QUIET, TrainingRun
-from turnout.serving.bundles.bundle import Bundle, Pair, load_bundle
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.training.dataset.dataset import Loaded, load_dataset
 from turnout.training.dataset.load import load_rows

@@ -15,7 +15,7 @@ from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
 from tests.training.outcomes import full_outcomes, served
 from tests.training.runs import blank_figures
 from tests.watched_page import WatchedPage, watched_page
-from turnout.serving.bundles.bundle import Manifest, Pair
+from turnout.serving.bundles.manifest import Manifest, Pair
 from turnout.serving.decision.prices import cost_usd
 from turnout.training.evaluation.evaluate import evaluate
 from turnout.training.evaluation.evaluation import CurvePoint, Evaluation, LearningCurve

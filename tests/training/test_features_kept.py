@@ -16,7 +16,8 @@ import pytest
 from tests.log_builders import gateway_row, write_log
 from tests.training.pipelines import GATEWAY_KINDS, found_in_pieces, write_logs
 from tests.training.runs import QUIET, TrainingRun, fewer_candidates, light_run
-from turnout.serving.bundles.bundle import CHECKER, GRAPH, SEEN_GROUPS, Pair, load_bundle
+from turnout.serving.bundles.bundle import CHECKER, GRAPH, SEEN_GROUPS, load_bundle
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
 from turnout.training.cli.label import label_logs
 from turnout.training.dataset.dataset import Loaded, load_dataset

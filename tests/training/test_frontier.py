@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.training.runs import QUIET, TrainingRun
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.assess import frontier
 from turnout.training.assess.frontier import (
     UNIONS,

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests import gateway_builders as build
 from tests.log_builders import gateway_row, record, user, write_log
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.labels import label_records
 from turnout.training.logs.join import KEY, join_answers
 from turnout.training.logs.read import read_records

@@ -28,7 +28,7 @@ from tests.training.judging import (
     undecided_log,
     undecided_row,
 )
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.calls.call import Failure, Reply
 from turnout.training.calls.tariff import find_tariff
 from turnout.training.errors import CallsMisused

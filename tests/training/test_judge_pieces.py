@@ -19,7 +19,7 @@ from tests.fake_endpoint import FakeEndpoint, fair_judge, fake_endpoint, first_s
 from tests.log_builders import as_lines, flat_row, write_log
 from tests.training.judging import arguments, turnout, undecided_log, undecided_row
 from tests.training.pipelines import GATEWAY_KINDS, GOOD_KINDS, ONE_WORKER, write_logs
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.calls import batch
 from turnout.training.calls.call import Call
 from turnout.training.calls.seen import distinct

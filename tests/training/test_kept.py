@@ -11,7 +11,7 @@ import pytest
 
 from tests.log_builders import record
 from tests.training.spools import compacted, decision, sealed
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.errors import EXIT_OK
 from turnout.serving.router.prompt import Prompt
 from turnout.training.cli.logs import forget_rows

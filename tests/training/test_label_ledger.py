@@ -15,7 +15,7 @@ from rich.console import Console
 
 from tests.log_builders import as_lines, gateway_row
 from tests.training.pipelines import ledger_of
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.cli.label import label_logs
 from turnout.training.errors import DataRefused
 from turnout.training.labels import label_records

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.log_builders import gateway_row, write_log
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.cli.label import label_logs
 from turnout.training.dataset.dataset import Loaded, load_dataset
 from turnout.training.errors import DataRefused

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import expit
 
-from turnout.serving.bundles.bundle import level_policy
+from turnout.serving.bundles.manifest import level_policy
 from turnout.serving.bundles.policy import NEVER
 from turnout.training.policy.guarantees import binomial_upper_bound
 from turnout.training.policy.ladder import Climb, LadderRows, always_top

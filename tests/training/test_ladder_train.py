@@ -14,17 +14,9 @@ import pytest
 
 from tests.training.ladders import NAMES, TOP, three_model_rows, without, write_wide
 from tests.training.runs import QUIET, SEED, fewer_candidates, light_run
-from turnout.serving.bundles.bundle import (
-    CARD,
-    GRAPH,
-    LADDER_FORMAT_VERSION,
-    RUNGS,
-    Bundle,
-    Manifest,
-    Pair,
-    load_bundle,
-)
+from turnout.serving.bundles.bundle import CARD, GRAPH, RUNGS, Bundle, load_bundle
 from turnout.serving.bundles.entry import Entry
+from turnout.serving.bundles.manifest import LADDER_FORMAT_VERSION, Manifest, Pair
 from turnout.serving.bundles.policy import NEVER
 from turnout.serving.decision.routes import Route
 from turnout.serving.router.prompt import prompt_from_text
@@ -36,9 +28,9 @@ from turnout.training.errors import DataRefused
 from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.fit.fit import FitSettings
 from turnout.training.fit.rungs import RungFit, answer_rung, fit_rungs
-from turnout.training.learn.learn import TrainSettings
 from turnout.training.learn.predict import predict_rows, write_predictions
 from turnout.training.learn.recalibrate import RecalibrateSettings, recalibrate
+from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import train
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import Reading

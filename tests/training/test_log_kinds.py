@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.log_builders import user, write_log
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.training.errors import DataRefused
 from turnout.training.logs.join import join_answers

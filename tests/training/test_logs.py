@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.log_builders import flat_row, gateway_row, user, write_bytes, write_log
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.errors import DataRefused
 from turnout.training.logs.read import ReadResult, read_records
 from turnout.training.logs.reading import Reading

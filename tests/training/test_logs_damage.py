@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.log_builders import as_lines, flat_row, gateway_row, write_bytes, write_log
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.errors import DataRefused
 from turnout.training.logs import lines
 from turnout.training.logs.quarantine import Reason, write_quarantine

@@ -11,7 +11,8 @@ from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 from tests.training.runs import QUIET, SEED, fewer_candidates, light_run
-from turnout.serving.bundles.bundle import Pair, load_bundle
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.arrays import Floats, Ints
 from turnout.training.dataset.dataset import load_dataset
@@ -23,8 +24,8 @@ from turnout.training.fit.fit import FitSettings, LinearRouter
 from turnout.training.fit.many_rows import choose_on_some, fit_and_answer, some_groups
 from turnout.training.fit.out_of_fold import Lessons, OutOfFold
 from turnout.training.learn import learn
-from turnout.training.learn.learn import TrainSettings
 from turnout.training.learn.predict import evaluate_bundle
+from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import train
 from turnout.training.sample.sample import write_sample
 

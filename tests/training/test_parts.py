@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests import gateway_builders as build
 from tests.log_builders import write_log
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.logs.quarantine import Reason
 from turnout.training.logs.read import ReadResult, read_records
 from turnout.training.logs.reading import Reading

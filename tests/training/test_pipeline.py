@@ -23,7 +23,7 @@ from tests.training.pipelines import (
     gateway_line,
     write_logs,
 )
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, EncoderModel
 from turnout.training.labels.stored import origin_of, stored_labels
 from turnout.training.logs.read import read_records

@@ -14,7 +14,7 @@ from sklearn.model_selection import GroupKFold, GroupShuffleSplit
 
 from tests.training.routers import draw_rows, plain_router
 from tests.training.runs import QUIET
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.dataset.dataset import Dataset, load_dataset
 from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel

@@ -10,7 +10,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from turnout.serving.bundles.bundle import MANIFEST, MANIFEST_DIGEST, Manifest, load_bundle, read_manifest
+from turnout.serving.bundles.bundle import load_bundle, read_manifest
+from turnout.serving.bundles.manifest import MANIFEST, MANIFEST_DIGEST, Manifest
 from turnout.training.bundle.publish import check_out, publish
 from turnout.training.errors import DataRefused
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from tests import gateway_builders as build
 from tests.log_builders import gateway_row, user, write_bytes, write_log
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.errors import DataRefused
 from turnout.training.logs.quarantine import Reason
 from turnout.training.logs.read import ReadResult, read_records

@@ -16,7 +16,8 @@ from sklearn.metrics import roc_auc_score
 
 from tests.log_builders import write_log
 from tests.training.runs import QUIET, TrainingRun, light_run
-from turnout.serving.bundles.bundle import GRAPH, SEEN_GROUPS, TOKENIZER, Bundle, Pair, load_bundle
+from turnout.serving.bundles.bundle import GRAPH, SEEN_GROUPS, TOKENIZER, Bundle, load_bundle
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.prompt import prompt_from_json
 from turnout.training.bundle.export import export_router

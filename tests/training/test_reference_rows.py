@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.runs import QUIET
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.dataset.dataset import load_dataset
 from turnout.training.dataset.splits import Part, split_groups
 

@@ -16,7 +16,7 @@ from tests import gateway_builders as build
 from tests.fake_endpoint import API_KEY, FakeEndpoint, Fault, fake_endpoint
 from tests.log_builders import flat_row, gateway_row, user, write_log
 from tests.training.judging import KEY_ENV, PRICE_INPUT, PRICE_OUTPUT, start, turnout
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.logs.read import read_records
 
 

@@ -12,7 +12,8 @@ import pytest
 from tests.training.manifests import NOT_MET, PAST, PROMISE, make_manifest
 from tests.training.outcomes import full_outcomes, make_outcomes, served
 from tests.training.runs import blank_figures
-from turnout.serving.bundles.bundle import Manifest, Pair, Policy
+from turnout.serving.bundles.manifest import Manifest, Pair
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.bundles.verdict import GateVerdict
 from turnout.serving.cli.tables import policies_table
 from turnout.training.evaluation.evaluate import evaluate

@@ -15,8 +15,9 @@ import pytest
 
 from tests.log_builders import write_log
 from tests.training.runs import QUIET, TrainingRun
-from turnout.serving.bundles.bundle import CARD, SEEN_GROUPS, Pair, load_bundle, read_manifest
+from turnout.serving.bundles.bundle import CARD, SEEN_GROUPS, load_bundle, read_manifest
 from turnout.serving.bundles.entry import Entry
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.verdict import Check, GateVerdict
 from turnout.serving.errors import BundleRefused
 from turnout.training.cli.retrain import outcome_line, result_json, verdict_table

@@ -19,7 +19,7 @@ from turnout.serving.bundles.verdict import Check
 from turnout.training.cli.retrain import outcome_line
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.fit.fit import FitSettings
-from turnout.training.learn.learn import TrainSettings
+from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import train
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import Reading

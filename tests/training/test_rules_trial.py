@@ -10,7 +10,8 @@ import pytest
 from tests.builders import tiny_bundle
 from tests.checkers import with_second_look
 from tests.log_builders import record
-from turnout.serving.bundles.bundle import NEVER, Bundle, load_bundle
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.policy import NEVER
 from turnout.serving.decision.costs import PairPrices
 from turnout.serving.decision.judging import SELF_CHECK_TOKENS
 from turnout.serving.decision.rules import Rules, RulesSpec

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.labels import label_records
 from turnout.training.labels.reference import ReferenceLabeller
 from turnout.training.logs.read import ReadResult, read_records

@@ -16,7 +16,8 @@ import pytest
 
 from tests.log_builders import flat_row, gateway_row
 from tests.training.runs import QUIET, SEED, TrainingRun, fewer_candidates, light_run
-from turnout.serving.bundles.bundle import GOLDEN, GOLDEN_CHECKS, GRAPH, SEEN_GROUPS, Bundle, Pair, load_bundle
+from turnout.serving.bundles.bundle import GOLDEN, GOLDEN_CHECKS, GRAPH, SEEN_GROUPS, Bundle, load_bundle
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.decision import decide
 from turnout.serving.decision.routes import MAX_ESTIMATED_TOKENS
 from turnout.serving.errors import EXIT_DATA_REFUSED
@@ -27,8 +28,8 @@ from turnout.training.dataset.splits import Part, split_groups
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.evaluate import Evaluation
-from turnout.training.learn.learn import TrainSettings
 from turnout.training.learn.predict import evaluate_bundle, seen_rows
+from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import train
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import Reading

@@ -13,7 +13,8 @@ import pytest
 from tests.training.looks import CHECK_USD, STRONG_USD, WEAK_USD, both_looks, checked_manifest, judged
 from tests.training.outcomes import full_outcomes, served
 from tests.training.runs import blank_figures
-from turnout.serving.bundles.bundle import NEVER, Manifest
+from turnout.serving.bundles.manifest import Manifest
+from turnout.serving.bundles.policy import NEVER
 from turnout.training.dataset.outcomes import Outcomes
 from turnout.training.evaluation.evaluate import evaluate
 from turnout.training.evaluation.evaluation import Evaluation

@@ -10,7 +10,8 @@ from hypothesis.extra.numpy import arrays
 from scipy.sparse import csr_matrix
 
 from tests.training.runs import TrainingRun
-from turnout.serving.bundles.bundle import FORMAT_VERSION, load_bundle
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.manifest import FORMAT_VERSION
 from turnout.serving.router.features import N_BUCKETS, STRUCTURAL
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.encoders.embeddings import FeatureTable

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
-from turnout.serving.bundles.bundle import GOLDEN_THRESHOLD, Golden
+from turnout.serving.bundles.manifest import GOLDEN_THRESHOLD, Golden
 from turnout.serving.bundles.second_look import GoldenCheck
 from turnout.serving.router.answer import Answer
 from turnout.serving.router.checker import CheckerModel

@@ -14,7 +14,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from turnout.serving.bundles.bundle import (
+from turnout.serving.bundles.ladder import Rung
+from turnout.serving.bundles.manifest import (
     FORMAT_VERSION,
     LADDER_FORMAT_VERSION,
     Manifest,
@@ -22,7 +23,6 @@ from turnout.serving.bundles.bundle import (
     Pair,
     Training,
 )
-from turnout.serving.bundles.ladder import Rung
 from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.serving.router.ties import tenant_digest
 from turnout.training.bundle.golden import GOLDEN_TOLERANCE

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from turnout.serving.bundles.bundle import MANIFEST, MANIFEST_DIGEST, FileDigest, Manifest
+from turnout.serving.bundles.manifest import MANIFEST, MANIFEST_DIGEST, FileDigest, Manifest
 from turnout.serving.files import sync_folder
 from turnout.training.errors import DataRefused
 

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, parser
 
-from turnout.serving.bundles.bundle import Golden
+from turnout.serving.bundles.manifest import Golden
 from turnout.serving.router.features import STRUCTURAL, Featurizer
 from turnout.serving.router.prompt import Prompt, prompt_from_text
 from turnout.serving.router.rungs import RungHeads

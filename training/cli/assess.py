@@ -7,7 +7,7 @@ from typing import Annotated
 import msgspec
 from rich.table import Table
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.cli.tables import console
 from turnout.serving.router.harness import LATEST_HARNESS_RULES

@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 from rich.table import Table
 
-from turnout.serving.bundles.bundle import Manifest, read_manifest
+from turnout.serving.bundles.bundle import read_manifest
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.policy import Policy
 from turnout.serving.cli.tables import console
 from turnout.serving.client import Router

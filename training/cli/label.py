@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.cli.options import Flag
 from turnout.serving.cli.tables import console
 from turnout.serving.errors import UsageRefused

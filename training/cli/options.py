@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.cli.options import AsJson, Flag
 from turnout.serving.errors import EXIT_USAGE, UsageRefused
 from turnout.serving.router.harness import LATEST_HARNESS_RULES

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.cli.options import AtLeastOne, Flag
 from turnout.training.calls.address import Address
 from turnout.training.calls.budget import Caps

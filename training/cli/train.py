@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.cli.options import Flag
 from turnout.serving.errors import UsageRefused
@@ -31,7 +31,7 @@ from turnout.training.cli.options import (
     rung_names,
 )
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
-from turnout.training.learn.learn import TrainSettings
+from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import train as train_router
 from turnout.training.logs.sources import find_logs
 from turnout.training.progress import Reporter

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.judging import SELF_CHECK_TOKENS
 from turnout.serving.decision.prices import Price, load_prices
 from turnout.serving.decision.routes import estimated_tokens

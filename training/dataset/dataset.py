@@ -11,7 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.digests.table import refuse_digests
 from turnout.training.dataset.features.schema import refuse_features

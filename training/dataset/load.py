@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from rensa import RMinHash
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.answer_features import SIGNALS
 from turnout.serving.router.checker import Ngrams
 from turnout.serving.router.features import SCHEMA_VERSION, Featurizer

@@ -21,8 +21,10 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from turnout.serving.bundles.baseline import bins_of
-from turnout.serving.bundles.bundle import Bundle, CheckedPolicy, Manifest
+from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.limits import MIN_ROWS, NORMAL, SHARE_FLOOR, Reading, psi_reading
+from turnout.serving.bundles.manifest import Manifest
+from turnout.serving.bundles.policy import CheckedPolicy
 from turnout.serving.decision.routes import Action, Verdict
 from turnout.serving.errors import UnknownName
 from turnout.serving.router.answer import Signals

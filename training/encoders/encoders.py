@@ -23,7 +23,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Encoder
+from turnout.serving.bundles.manifest import Encoder
 from turnout.serving.files import write_whole
 from turnout.serving.router.model import session_options
 from turnout.training.errors import DataRefused, MissingExtra

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.policy import Policy
 from turnout.training.arrays import Floats
 from turnout.training.dataset.outcomes import Outcomes
 from turnout.training.evaluation import bootstrap

@@ -14,7 +14,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import NEVER, Policy
+from turnout.serving.bundles.policy import NEVER, Policy
 from turnout.training.arrays import Floats, Ints
 from turnout.training.dataset.outcomes import Outcomes
 from turnout.training.evaluation import metrics

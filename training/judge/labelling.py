@@ -15,7 +15,7 @@ from itertools import islice
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.calls.batch import BatchCaller
 from turnout.training.calls.budget import Budget
 from turnout.training.calls.cache import CallCache

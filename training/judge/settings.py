@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.training.calls.address import Address
 from turnout.training.calls.budget import Caps

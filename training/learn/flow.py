@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.model_selection import GroupKFold
 
-from turnout.serving.bundles.bundle import Manifest, Training
+from turnout.serving.bundles.manifest import Manifest, Training
 from turnout.serving.router.prompt import Prompt, prompt_from_json, prompt_from_text
 from turnout.training.arrays import Floats
 from turnout.training.bundle.export import Parity, check_parity, export_router

@@ -16,8 +16,8 @@ import msgspec
 import numpy as np
 from scipy.special import expit
 
-from turnout.serving.bundles.bundle import Pair
 from turnout.serving.bundles.ladder import Rung, rung_of
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.risk_path import level_of
 from turnout.serving.router.features import Featurizer
 from turnout.training.arrays import Floats, Ints

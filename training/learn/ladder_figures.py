@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import expit
 
-from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.policy import Policy
 from turnout.training.arrays import Floats
 from turnout.training.dataset.ladder import NO_LABEL, LadderRead
 from turnout.training.dataset.outcomes import Outcomes

@@ -18,7 +18,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from scipy.special import logit
 
-from turnout.serving.bundles.bundle import SEEN_GROUPS, Bundle, Policy
+from turnout.serving.bundles.bundle import SEEN_GROUPS, Bundle
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.decision.decision import (
     NO_RULES,
     action_of,

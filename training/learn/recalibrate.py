@@ -20,7 +20,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import CHECKER, SEEN_GROUPS, Bundle, Training
+from turnout.serving.bundles.bundle import CHECKER, SEEN_GROUPS, Bundle
+from turnout.serving.bundles.manifest import Training
 from turnout.serving.router.features import Featurizer
 from turnout.training.arrays import Floats
 from turnout.training.bundle.manifest import LIBRARIES, Identity, tenants_of

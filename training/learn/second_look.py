@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit
 
-from turnout.serving.bundles.bundle import Pair, Policy
+from turnout.serving.bundles.manifest import Pair
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.bundles.second_look import SecondLook
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, Rows

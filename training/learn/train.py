@@ -24,9 +24,9 @@ from turnout.serving.bundles.bundle import (
     RUNGS,
     SEEN_GROUPS,
     TOKENIZER,
-    Manifest,
     load_bundle,
 )
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.router.checker import CheckerModel
 from turnout.serving.router.model import RouterModel
 from turnout.training.bundle.golden import golden_checks, golden_lines
@@ -44,7 +44,8 @@ from turnout.training.evaluation.dense_blocks import DENSE_BLOCKS, DenseBlocks
 from turnout.training.evaluation.evaluation import Evaluation, write_evaluation
 from turnout.training.fit.many_rows import some_groups
 from turnout.training.learn.ladder import refuse_too_few
-from turnout.training.learn.learn import Learned, TrainSettings, learn
+from turnout.training.learn.learn import Learned, learn
+from turnout.training.learn.settings import TrainSettings
 from turnout.training.logs.quarantine import write_quarantine
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.policy.default import carried

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from itertools import chain, islice
 from typing import Any
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.errors import DataRefused
 from turnout.training.logs.columns import kind_of_cell, proposal
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, reason_of

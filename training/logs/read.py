@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.logs.collecting import without_cycle_collection
 from turnout.training.logs.entries import read_entries
 from turnout.training.logs.join import join_answers

@@ -21,7 +21,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.serving.router.bodies import read_body
 from turnout.serving.router.prompt import Prompt, clean_text, prompt_from_text, prompt_of

@@ -16,7 +16,9 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from turnout.serving.bundles.bundle import NEVER, Bundle, Manifest, Policy, load_bundle
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.manifest import Manifest
+from turnout.serving.bundles.policy import NEVER, Policy
 from turnout.serving.decision.decision import threshold_policy
 from turnout.serving.decision.judging import look_again
 from turnout.serving.errors import ModelFault, UnknownName

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from turnout.serving.bundles.bundle import Bundle, CheckedPolicy, Policy
+from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.bundles.policy import CheckedPolicy, Policy
 from turnout.serving.decision.costs import ExpectedCosts, PairPrices
 from turnout.serving.decision.decision import (
     Decision,

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import pyarrow as pa
 
-from turnout.serving.bundles.bundle import Encoder
+from turnout.serving.bundles.manifest import Encoder
 from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.training.dataset.features.schema import FIELDS

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.dataset.features.keep import Keeping
 from turnout.training.dataset.features.schema import MADE_FIELDS
 from turnout.training.labels.graders.code import Limits

@@ -17,7 +17,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.policy import Policy
 from turnout.training.errors import DataRefused
 from turnout.training.fit.router import HeadLogOdds, Router
 from turnout.training.policy.policy import (

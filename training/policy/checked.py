@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import CheckedPolicy, Policy
+from turnout.serving.bundles.policy import CheckedPolicy, Policy
 from turnout.training.policy.by_task import AT, task_of
 from turnout.training.policy.policy import DELTA, SOLVED_DELTA
 from turnout.training.policy.three_actions import (

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.policy import Policy
 from turnout.training.errors import DataRefused
 from turnout.training.policy.by_task import AT
 from turnout.training.policy.policy import DEFAULT_POLICY, LEAST_USE, MAX_WORSE_TARGETS, SOLVED_DELTA

@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 import numpy as np
 
-from turnout.serving.bundles.bundle import CheckedPolicy, Policy
-from turnout.serving.bundles.policy import NEVER
+from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 from turnout.serving.bundles.risk_path import RiskPath
 from turnout.training.policy.guarantees import binomial_upper_bound, is_mean_shown_at_most
 from turnout.training.policy.ladder import Climb, LadderRows, always_top

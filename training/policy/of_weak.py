@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.policy import Policy
 from turnout.training.fit.router import Router
 from turnout.training.policy.guarantees import binomial_upper_bound
 from turnout.training.policy.policy import (

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.bundles.risk_path import RiskPath
 from turnout.training.dataset.costs import RequestCosts
 from turnout.training.dataset.dataset import PROPENSITY_CLIP

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.bundles.risk_path import RiskPath, level_of
 from turnout.training.dataset.costs import RequestCosts
 from turnout.training.fit.calibrate import exit_band, fit_calibrator

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from turnout.serving.bundles.bundle import NEVER
+from turnout.serving.bundles.policy import NEVER
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.policy.guarantees import binomial_upper_bound, is_mean_shown_at_most
 from turnout.training.policy.policy import SOLVED_DELTA, one_row_a_group

@@ -17,7 +17,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from turnout.serving.bundles.bundle import Pair, load_bundle
+from turnout.serving.bundles.bundle import load_bundle
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.router.redaction import redact_json
 from turnout.training.calls.address import Address

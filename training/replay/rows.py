@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.files import replacing
 from turnout.serving.router.redaction import redact_json
 from turnout.training.logs.cells import encode

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Manifest, Policy
 from turnout.serving.bundles.ladder import Rung
+from turnout.serving.bundles.manifest import Manifest
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.router.unseen import said_of
 from turnout.training.evaluation.evaluation import Evaluation, Slice, Slices
 from turnout.training.policy.policy import DELTA, SOLVED_DELTA

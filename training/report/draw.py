@@ -5,7 +5,7 @@ from __future__ import annotations
 import matplotlib as mpl
 from matplotlib.figure import Figure
 
-from turnout.serving.bundles.bundle import Manifest, Pair
+from turnout.serving.bundles.manifest import Manifest, Pair
 from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.evaluation.looks import TwoLooks
 from turnout.training.report.figures import draw_cost_quality, draw_p_match, draw_reliability

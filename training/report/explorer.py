@@ -12,7 +12,8 @@ from datetime import date
 import msgspec
 import numpy as np
 
-from turnout.serving.bundles.bundle import Manifest, Policy
+from turnout.serving.bundles.manifest import Manifest
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.decision.prices import TOKENS_PER_PRICE, Price, load_prices
 from turnout.serving.errors import PriceUnknown
 from turnout.training.evaluation.evaluation import ThresholdTable

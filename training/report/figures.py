@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
-from turnout.serving.bundles.bundle import Manifest
+from turnout.serving.bundles.manifest import Manifest
 from turnout.training.evaluation.evaluation import Evaluation, Histogram
 from turnout.training.evaluation.figures import ReliabilityBin
 from turnout.training.report.style import INK, MISS, MUTED, ORACLE, OTHER, PAPER, ROUTER

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.evaluation.looks import Landing, Outcome, Path, SignalKind, TwoLooks
 from turnout.training.report import words
 from turnout.training.report.figures import reliability_panel

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import jinja2
 
-from turnout.serving.bundles.bundle import Manifest
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.router.features import STRUCTURAL
 from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.evaluation.figures import flat

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from turnout.serving.bundles.bundle import Pair, Policy
+from turnout.serving.bundles.manifest import Pair
+from turnout.serving.bundles.policy import Policy
 from turnout.training.policy.by_task import task_of
 
 NONE = "\u2013"

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import norm
 
-from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.bundles.verdict import Check
 from turnout.training.arrays import Floats, Ints
 from turnout.training.evaluation import bootstrap, metrics

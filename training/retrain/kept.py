@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.prompt import Prompt
 from turnout.training.compaction.store import read_table, write_table
 from turnout.training.errors import DataRefused

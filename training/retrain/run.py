@@ -18,8 +18,9 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Bundle, Manifest, load_bundle, sign_bundle
+from turnout.serving.bundles.bundle import Bundle, load_bundle, sign_bundle
 from turnout.serving.bundles.entry import Entry
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.verdict import GateVerdict
 from turnout.training.bundle.reopen import check_encoder, refuse_ladder
 from turnout.training.dataset.dataset import digest_files
@@ -29,8 +30,9 @@ from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused, TooFewYet
 from turnout.training.files import alone
 from turnout.training.fit.fit import FitSettings
-from turnout.training.learn.learn import Learned, TrainSettings, learn
+from turnout.training.learn.learn import Learned, learn
 from turnout.training.learn.predict import seen_rows
+from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import publish_learned, refuse_too_little
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.stored_files import LogFile

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Policy
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.bundles.verdict import Check
 from turnout.serving.decision.decision import action_of
 from turnout.serving.decision.judging import accept_threshold, checked_by, verdict_of

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from turnout.serving.bundles.bundle import GOLDEN_THRESHOLD, Bundle, Pair, load_bundle
+from turnout.serving.bundles.bundle import Bundle, load_bundle
 from turnout.serving.bundles.ladder import Rung
+from turnout.serving.bundles.manifest import GOLDEN_THRESHOLD, Pair
 from turnout.serving.bundles.registry import find_bundle, models_folder
 from turnout.serving.cli.doctor.finding import Finding, fail, ok, warn
 from turnout.serving.decision.prices import load_prices

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from turnout.serving.bundles.bundle import Manifest
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.decision.rules.offering import is_named
 from turnout.serving.decision.rules.reading import read_rules
 from turnout.serving.decision.rules.rules import Rules

@@ -25,7 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from turnout.serving.bundles.bundle import Manifest, Policy
+from turnout.serving.bundles.manifest import Manifest
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.decision.tightening import LADDER, steps_of, tightened, tightened_check
 from turnout.serving.observe.drift.betting import bounds, weight_place
 from turnout.serving.observe.drift.keeping import Seen, step_to_keep

@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.serving.bundles.baseline import Baseline
-from turnout.serving.bundles.bundle import Bundle, Pair
+from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.ladder import rung_of
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.serving.decision.routes import Route
 from turnout.serving.observe.drift.calibration import match_from

@@ -25,8 +25,9 @@ from scipy.special import expit
 from tests.bench.ladder.curves import Way, aiq, cost_at, group_weights, shown
 from tests.bench.ladder.redraws import held_fixed, refitted
 from tests.bench.ladder.rivals import predicted, way
-from turnout.serving.bundles.bundle import Pair, load_bundle
+from turnout.serving.bundles.bundle import load_bundle
 from turnout.serving.bundles.ladder import rung_of
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.decision import prices
 from turnout.serving.router.harness import LATEST_HARNESS_RULES

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.registry import find_encoder
 from turnout.training.dataset.dataset import Dataset, load_dataset
 from turnout.training.encoders.embeddings import FeatureTable, default_cache_dir, embed

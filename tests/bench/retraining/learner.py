@@ -8,7 +8,8 @@ import numpy as np
 
 from tests.bench.retraining.rows import SETTINGS, RealRows
 from tests.training.crossfitted import fit_calibrated
-from turnout.serving.bundles.bundle import Pair, Policy
+from turnout.serving.bundles.manifest import Pair
+from turnout.serving.bundles.policy import Policy
 from turnout.serving.decision.decision import model_decision
 from turnout.serving.decision.routes import Route
 from turnout.serving.router.model import Prediction, Stage

@@ -13,7 +13,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from turnout.serving.bundles.bundle import TOKENIZER, Manifest
+from turnout.serving.bundles.bundle import TOKENIZER
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.ties import key_digest, session_key
 from turnout.training.dataset.dataset import Dataset, Loaded, dataset_of, usable_rows
 from turnout.training.dataset.digests.making import Making, of_making

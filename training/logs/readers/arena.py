@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.serving.router.prompt import Message
 from turnout.training.logs.cells import CellKind, decode_fields

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.serving.decision.prices import SNAPSHOT
 from turnout.training.logs.cells import CellKind, decode_fields

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.content import Content, read_content
 from turnout.serving.router.prompt import Message
 from turnout.training.logs.quarantine import Reason, RowRefused

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.logs.cells import encode
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, RowRefused, reason_of
 from turnout.training.logs.readers.completion import completion_answer, read_completion, responses

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.logs.cells import CellKind, cell, encode, number
 from turnout.training.logs.quarantine import Reason, RowRefused
 from turnout.training.logs.readers.completion import completion_answer, read_completion, responses

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.prompt import Message
 from turnout.training.logs.carried import ANSWER_DEPENDS_ON
 from turnout.training.logs.cells import CellKind, cell, decode_fields, encode

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.prompt import Message
 from turnout.training.logs.cells import CellKind, decode_fields
 from turnout.training.logs.quarantine import Reason, RowRefused

@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.logs.quarantine import Reason, RowRefused
 from turnout.training.logs.readers.form import Entry, Fields, Form
 from turnout.training.logs.readers.pairs import FAILED_FROM, pair_entry, plain

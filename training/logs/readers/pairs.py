@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.logs.cells import CellKind, cell, encode
 from turnout.training.logs.quarantine import Reason, RowRefused
 from turnout.training.logs.readers.completion import completion_answer, is_withheld, read_completion, responses

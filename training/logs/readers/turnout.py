@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from turnout.serving.bundles.bundle import Pair
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.training.logs.cells import encode
 from turnout.training.logs.quarantine import Reason

@@ -11,15 +11,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from turnout.serving.bundles.ladder import Rung, rung_of
-from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.prices import SNAPSHOT, Price, PriceList, load_prices
 from turnout.serving.decision.routes import Route
 from turnout.serving.errors import PriceUnknown
 from turnout.serving.router.content import IMAGE_TOKENS
+
+if TYPE_CHECKING:
+    from turnout.serving.bundles.manifest import Pair  # brings numpy
 
 logger = logging.getLogger(__name__)
 

@@ -318,7 +318,7 @@ def test_verdicts_and_outcomes_name_the_rung(checking: Bundle, tmp_path: Path):
     async def ask(_: Any, router: AsyncRouter) -> Any:
         first = await router.route(text=LONG[:200], can_check=True, request_id="r")
         await router.check(AnswerItem(text="Paris.", token_logprobs=UNSURE), first, text=LONG[:200], request_id="r")
-        return await router.report_outcome("r", model="o3", rung=TOP, score=1.0, tier="strong")
+        return await router.report_outcome("r", timeout_s=60, model="o3", rung=TOP, score=1.0, tier="strong")
 
     assert served(checking, ask, spool=tmp_path, log_decisions=LogDecisions.FULL)
     records = [one for one in read_spool(tmp_path) if isinstance(one, Record)]

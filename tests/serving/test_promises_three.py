@@ -97,7 +97,7 @@ async def tried(router: AsyncRouter, number: str, tokens: list[float] | None, pr
     judged = None
     if tokens is not None:
         judged = await router.check(AnswerItem(text="Paris.", token_logprobs=tokens), routed, **request)
-    await router.report_outcome(number, preference=preference)
+    await router.report_outcome(number, timeout_s=60, preference=preference)
     return routed, judged
 
 

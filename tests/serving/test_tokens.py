@@ -170,7 +170,7 @@ def test_reports_show_the_token_and_speak_for_its_tenants_only(bundle: Bundle, t
             AsyncRouter(address, timeout_s=60, token=SHOP) as router,
             AsyncRouter(address, timeout_s=60) as stranger,
         ):
-            assert await router.report_outcome("1", tenant="shop", score=1.0)
+            assert await router.report_outcome("1", timeout_s=60, tenant="shop", score=1.0)
             assert not await router.report_outcome("2", tenant="other", score=1.0)
             assert not await stranger.report_outcome("3", tenant="shop", score=1.0)
             assert (router.unreported, stranger.unreported) == ({"permission_denied": 1}, {"unauthenticated": 1})

@@ -59,7 +59,7 @@ async def _serve(bundle: Path, rows: Sequence[dict[str, Any]], settings: dict[st
             assert {one.fallback_reason for one in routed} == {None}
             wanted = [row for row, one in zip(some, routed, strict=True) if one.wants_both]
             reports = [
-                router.report_outcome(row["id"], model=model, score=answer["score"])
+                router.report_outcome(row["id"], timeout_s=600, model=model, score=answer["score"])
                 for row in wanted
                 for model, answer in row["responses"].items()
             ]

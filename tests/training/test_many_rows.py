@@ -23,7 +23,7 @@ from turnout.training.fit import many_rows
 from turnout.training.fit.fit import FitSettings, LinearRouter
 from turnout.training.fit.many_rows import choose_on_some, fit_and_answer, some_groups
 from turnout.training.fit.out_of_fold import Lessons, OutOfFold
-from turnout.training.learn import learn
+from turnout.training.learn import fitting
 from turnout.training.learn.predict import evaluate_bundle
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import train
@@ -128,7 +128,7 @@ def test_part_of_the_rows_holds_whole_groups_and_its_share_of_each_source(sizes:
 def test_log_of_many_rows_becomes_a_bundle(encoder: EncoderModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(embeddings, "WHOLE", 500)
     monkeypatch.setattr(many_rows, "CHOSEN_ON", 400)
-    monkeypatch.setattr(learn, "JUDGED", 800)
+    monkeypatch.setattr(fitting, "JUDGED", 800)
     monkeypatch.setitem(fit_and_answer.__kwdefaults__, "copied", 700)
     log = tmp_path / "log.jsonl"
     write_sample(log, 1200, seed=1)

@@ -18,12 +18,10 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_matrix
 from sklearn.model_selection import GroupKFold
 
-from turnout.serving.router.features import N_BUCKETS
 from turnout.training.arrays import Floats, Ints
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.fit.fit import (
     STRONG_ONLY,
-    Blocks,
     FitSettings,
     Head,
     LinearRouter,
@@ -235,13 +233,11 @@ class _Shared:
         """Return what the fit on a part of the rows comes to, in the columns of all."""
         lessons = self.lessons
         part = taught[some_groups(lessons.group[taught], [""] * taught.size, taught.size // START_SHARE, seed=0)]
-        blocks = Blocks.of(lessons.table.take(part), self.scaler)
+        table = lessons.table.take(part)
+        vectors = Vectors.of(table, self.scaler)
+        design = Design(_sparse(table.counts, self.scaler), vectors, vectors.T.gram())
         weight = None if lessons.weight is None else lessons.weight[part]
-        design = blocks.design(self.settings.dense_scale)
-        found = fit_logistic(design, self.target.share[part], self.settings.c, weight=weight)
-        sparse = np.zeros((N_BUCKETS, found.dense.shape[1]), np.float32)
-        sparse[blocks.kept] = found.sparse
-        return replace(found, sparse=sparse)
+        return fit_logistic(design, self.target.share[part], self.settings.c, weight=weight)
 
     def _head(self, found: Solution, *, with_dense: bool) -> Head:
         first = self.scaler.structural_mean.size

@@ -290,6 +290,7 @@ def parquet_rows(path: LogFile, block: Block = WHOLE) -> Iterator[RawRow]:
     with _parquet(path) as table:
         for group in _groups(table)[block.start : block.end]:
             yield from _group_rows(table, group)
+    pa.default_memory_pool().release_unused()  # which it keeps else: some 200 bytes a row of a large log
 
 
 def parquet_blocks(path: LogFile) -> list[Block]:

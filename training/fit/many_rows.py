@@ -134,6 +134,10 @@ class Vectors:
         structural = scaler.structural(table.structural).astype(np.float32)
         return cls(structural, table.dense, np.float32(scaler.dense_scale) / length)
 
+    def take(self, rows: Ints) -> Vectors:
+        """Return the block of some rows."""
+        return Vectors(self.structural[rows], self.raw[rows], self.factor[rows])
+
     @property
     def shape(self) -> tuple[int, int]:
         """Rows, and columns with the intercept's."""
@@ -181,6 +185,7 @@ class _Shared:
     scaler: Scaler
     target: Target
     fold: Ints
+    vectors: Vectors
     full: Design
     fast: Design
 
@@ -193,7 +198,7 @@ class _Shared:
         sparse, vectors = _sparse(lessons.table.counts, scaler), Vectors.of(lessons.table, scaler)
         full = Design(sparse, vectors, vectors.T.gram())
         target, fast = _target(lessons, settings, fold), Design.of(sparse, vectors.structural)
-        return cls(lessons, settings, scaler, target, fold, full, fast)
+        return cls(lessons, settings, scaler, target, fold, vectors, full, fast)
 
     def fitted(self) -> tuple[OutOfFold, LinearRouter]:
         """Fit each fold, then all rows."""
@@ -233,9 +238,8 @@ class _Shared:
         """Return what the fit on a part of the rows comes to, in the columns of all."""
         lessons = self.lessons
         part = taught[some_groups(lessons.group[taught], [""] * taught.size, taught.size // START_SHARE, seed=0)]
-        table = lessons.table.take(part)
-        vectors = Vectors.of(table, self.scaler)
-        design = Design(_sparse(table.counts, self.scaler), vectors, vectors.T.gram())
+        vectors = self.vectors.take(part)
+        design = Design(SparseBlock.of(self.full.sparse.rows[part]), vectors, vectors.T.gram())
         weight = None if lessons.weight is None else lessons.weight[part]
         return fit_logistic(design, self.target.share[part], self.settings.c, weight=weight)
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.log_builders import gateway_row, write_log
 from tests.training.pipelines import GATEWAY_KINDS, found_in_pieces, write_logs
-from tests.training.runs import QUIET, TrainingRun, fewer_candidates, light_run
+from tests.training.runs import N_BOOTSTRAPS, QUIET, TrainingRun, fewer_candidates, light_run
 from turnout.serving.bundles.bundle import CHECKER, GRAPH, SEEN_GROUPS, load_bundle
 from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
@@ -78,7 +78,7 @@ def test_training_from_features_alone_gives_the_very_same_router(
     training_run: TrainingRun, features: Path, encoder: EncoderModel, tmp_path: Path
 ):
     settings = replace(training_run.settings, cache_dir=None, learning_curve=False)
-    with fewer_candidates(), light_run():
+    with fewer_candidates(), light_run(N_BOOTSTRAPS):
         ours = train([features], tmp_path / "bundle", encoder, settings, QUIET)
     theirs = training_run.trained
     assert (tmp_path / "bundle" / GRAPH).read_bytes() == (training_run.bundle / GRAPH).read_bytes()

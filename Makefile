@@ -48,7 +48,8 @@ system-deps:  ## install the Debian programs that some tests need, and skip with
 # even where the shell says not to: without it each worker took 17 s to read the tests, not 8, and each server twice
 # as long to start.
 CORES := $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
-PYTEST := PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(shell expr $(CORES) + 1) \
+WORKERS ?= $(shell expr $(CORES) + 1)
+PYTEST := PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) \
 	--dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests, but for those that take more than ten seconds each

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from turnout.serving.router.harness import stripper
 from turnout.serving.router.prompt import Prompt
-from turnout.serving.router.word_pieces import WordPieces
+from turnout.serving.router.word_pieces import word_pieces_of
 
 SCHEMA_VERSION = 1
 """Raised whenever a change here would give another number for the same prompt."""
@@ -116,7 +116,7 @@ class Featurizer:
             harness_rules: version of the rules by which harness text is left out (`turnout.serving.router.harness`).
         """
         self.strip = stripper(harness_rules)
-        self.word_pieces = WordPieces(tokenizer_json)
+        self.word_pieces = word_pieces_of(tokenizer_json)
         self._first, self._last = self.word_pieces.ends
         body = max_tokens - 2
         self.reads = body - body // 4, body // 4

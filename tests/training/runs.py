@@ -44,11 +44,11 @@ N_BOOTSTRAPS = 100
 
 
 @contextmanager
-def fewer_bootstraps() -> Iterator[None]:
-    """Measure with `N_BOOTSTRAPS` where a test names no number."""
+def fewer_bootstraps(n: int = N_BOOTSTRAPS) -> Iterator[None]:
+    """Measure with so many draws where a test names no number."""
     with pytest.MonkeyPatch.context() as patch:
         for measuring in (evaluate, measure, paired_difference, judge_two_looks):
-            patch.setitem(measuring.__kwdefaults__, "n_bootstraps", N_BOOTSTRAPS)
+            patch.setitem(measuring.__kwdefaults__, "n_bootstraps", n)
         yield
 
 
@@ -80,9 +80,9 @@ def fewer_parity_rows(n_rows: int) -> Iterator[None]:
 
 
 @contextmanager
-def light_run() -> Iterator[None]:
-    """Compare few rows of graph and Python path, and draw no figures, where neither is looked at."""
-    with fewer_parity_rows(40), blank_figures():
+def light_run(n_bootstraps: int = 20) -> Iterator[None]:
+    """Compare few rows of graph and Python path, and draw neither figures nor many samples, where none is looked at."""
+    with fewer_parity_rows(40), blank_figures(), fewer_bootstraps(n_bootstraps):
         yield
 
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.log_builders import gateway_row, write_log
 from tests.training.pipelines import GATEWAY_KINDS, found_in_pieces, write_logs
-from tests.training.runs import QUIET, TrainingRun, fewer_candidates, light_run
+from tests.training.runs import N_BOOTSTRAPS, QUIET, TrainingRun, fewer_candidates, light_run
 from turnout.serving.bundles.bundle import CHECKER, GRAPH, SEEN_GROUPS, load_bundle
 from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
@@ -78,7 +78,7 @@ def test_training_from_features_alone_gives_the_very_same_router(
     training_run: TrainingRun, features: Path, encoder: EncoderModel, tmp_path: Path
 ):
     settings = replace(training_run.settings, cache_dir=None, learning_curve=False)
-    with fewer_candidates(), light_run():
+    with fewer_candidates(), light_run(N_BOOTSTRAPS):
         ours = train([features], tmp_path / "bundle", encoder, settings, QUIET)
     theirs = training_run.trained
     assert (tmp_path / "bundle" / GRAPH).read_bytes() == (training_run.bundle / GRAPH).read_bytes()
@@ -150,24 +150,38 @@ def test_second_run_writes_the_same_bytes(encoder: EncoderModel, tmp_path: Path)
     assert first.read_bytes() == kept(log, tmp_path / "second.parquet", encoder).read_bytes()
 
 
-# Daft 0.7.26 does not close the pipes of the processes that it ends.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
-def test_pieces_of_any_size_in_any_process_write_what_is_made_of_the_whole(
-    encoder: EncoderModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr(flow, "SMALL_BYTES", 0)
-    logs = write_logs(tmp_path, [*GATEWAY_KINDS] * 6, ["input", "output"] * 5)
-    logs.append(write_log(tmp_path / "similar.jsonl", similar_rows(370)))
+@pytest.fixture(scope="module")
+def of_the_whole(encoder: EncoderModel, tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], Keeping, bytes]:
+    """Return logs of many kinds, what is to be kept of them, and the file that is made of all their rows at once."""
+    folder = tmp_path_factory.mktemp("kinds")
+    logs = write_logs(folder, [*GATEWAY_KINDS] * 6, ["input", "output"] * 5)
+    logs.append(write_log(folder / "similar.jsonl", similar_rows(370)))
     keeping = Keeping(encoder.card.name, RULES)
-    whole, expected = tmp_path / "whole.parquet", kept_in_memory(logs, keeping, encoder)
-    write_parquet(whole, expected)
-    for n_workers, block_bytes in ((1, 1 << 20), (2, 15_000)):
-        out = tmp_path / "pieces.parquet"
-        engine, how = Engine(n_workers, shares_disk=True), {"similarity": encoder.card.name, "keeping": keeping}
-        assert found_in_pieces(logs, out, Reading(), engine, block_bytes=block_bytes, **how).ledger is not None
-        assert out.read_bytes() == whole.read_bytes()
+    expected = kept_in_memory(logs, keeping, encoder)
     assert expected["near_duplicate_of"].null_count < len(expected) - expected["match"].null_count
     assert "agreement:similar" in expected["labeller"].to_pylist()
+    write_parquet(folder / "whole.parquet", expected)
+    return logs, keeping, (folder / "whole.parquet").read_bytes()
+
+
+# Daft 0.7.26 does not close the pipes of the processes that it ends.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize(
+    ("n_workers", "block_bytes"), [(1, 1 << 20), pytest.param(2, 15_000, marks=pytest.mark.slow)], ids=["one", "two"]
+)
+def test_pieces_of_any_size_in_any_process_write_what_is_made_of_the_whole(
+    of_the_whole: tuple[list[Path], Keeping, bytes],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    n_workers: int,
+    block_bytes: int,
+):
+    monkeypatch.setattr(flow, "SMALL_BYTES", 0)
+    logs, keeping, whole = of_the_whole
+    engine, how = Engine(n_workers, shares_disk=True), {"similarity": keeping.encoder, "keeping": keeping}
+    out = tmp_path / "pieces.parquet"
+    assert found_in_pieces(logs, out, Reading(), engine, block_bytes=block_bytes, **how).ledger is not None
+    assert out.read_bytes() == whole
 
 
 def similar_rows(rows: int) -> list[dict[str, Any]]:

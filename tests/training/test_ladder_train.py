@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.training.ladders import NAMES, TOP, three_model_rows, without, write_wide
-from tests.training.runs import QUIET, SEED, fewer_candidates, light_run
+from tests.training.runs import N_BOOTSTRAPS, QUIET, SEED, fewer_candidates, light_run
 from turnout.serving.bundles.bundle import CARD, GRAPH, RUNGS, Bundle, load_bundle
 from turnout.serving.bundles.entry import Entry
 from turnout.serving.bundles.manifest import LADDER_FORMAT_VERSION, Manifest, Pair
@@ -61,7 +61,7 @@ class LadderRun:
 def run(tmp_path_factory: pytest.TempPathFactory, encoder: EncoderModel, dense_cache: Path) -> LadderRun:
     folder = tmp_path_factory.mktemp("ladder")
     log = write_wide(folder / "log.jsonl", without(three_model_rows(ROWS, 5), STRONG, 0.1, 6))
-    with light_run():
+    with light_run(N_BOOTSTRAPS):
         trained = train([log], folder / "bundle", encoder, dataclasses.replace(SETTINGS, cache_dir=dense_cache), QUIET)
     return LadderRun(log, load_bundle(folder / "bundle"), trained.evaluation)
 

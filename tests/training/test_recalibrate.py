@@ -15,7 +15,7 @@ from scipy.special import expit, logit
 from sklearn.metrics import roc_auc_score
 
 from tests.log_builders import write_log
-from tests.training.runs import QUIET, TrainingRun, light_run
+from tests.training.runs import N_BOOTSTRAPS, QUIET, TrainingRun, light_run
 from turnout.serving.bundles.bundle import GRAPH, SEEN_GROUPS, TOKENIZER, Bundle, load_bundle
 from turnout.serving.bundles.manifest import Pair
 from turnout.serving.router.exit_band import ExitBand
@@ -87,7 +87,7 @@ def recalibrated(
 ) -> Trained:
     assert before
     settings = replace(SETTINGS, cache_dir=dense_cache)
-    with light_run():
+    with light_run(N_BOOTSTRAPS):
         return recalibrate(parent, [new_log], tmp_path_factory.mktemp("new") / "bundle", encoder, settings, QUIET)
 
 

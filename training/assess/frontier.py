@@ -22,7 +22,7 @@ from sklearn.model_selection import GroupKFold
 
 from turnout.serving.router.features import Featurizer, hash_ngrams, head_and_tail, structural_features
 from turnout.serving.router.prompt import Prompt
-from turnout.serving.router.word_pieces import WordPieces
+from turnout.serving.router.word_pieces import word_pieces_of
 from turnout.training.dataset.dataset import Dataset
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.encoders.encoders import EncoderModel
@@ -214,7 +214,7 @@ def _microseconds(candidates: Sequence[_Candidate], rows: FrontierRows, seed: in
 def _answerer(candidate: _Candidate, rows: FrontierRows) -> Callable[[Prompt], NDArray[np.float32]]:
     """Return text -> logits of those parts, doing no more than they need; weights as fitted, scales left out."""
     encoder, parts = candidate.encoder, candidate.parts
-    word_pieces = WordPieces(encoder.tokenizer_json)
+    word_pieces = word_pieces_of(encoder.tokenizer_json)
     featurize = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens)
     head = _some_head(candidate, rows)
 

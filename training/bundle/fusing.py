@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import tempfile
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -31,8 +32,12 @@ N_COMPARED = 48
 _log = logging.getLogger("turnout.bundle")
 
 
+@lru_cache(maxsize=1)
 def fused_encoder(encoder: EncoderModel) -> onnx.ModelProto:
-    """Return the encoder's model, fused where that changes no vector; it needs `FUSED_DOMAIN` then."""
+    """Return the encoder's model, fused where that changes no vector; it needs `FUSED_DOMAIN` then.
+
+    It is made once for all routers of a process, a second of CPU; callers copy it and leave it as it is.
+    """
     plain: onnx.ModelProto = onnx.load_from_string(encoder.graph)
     try:
         fused = _fused(encoder.graph)

@@ -6,6 +6,7 @@ import base64
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import jinja2
@@ -162,7 +163,9 @@ def learning_sentence(evaluation: Evaluation) -> str:
     return f"Some {words.count(curve.enough_rows)} rows to learn from do as well as {every}, within the noise."
 
 
+@lru_cache(maxsize=1)
 def _environment() -> jinja2.Environment:
+    """Return what holds the templates; compiling them takes longer than a page."""
     return jinja2.Environment(
         loader=jinja2.FileSystemLoader(Path(__file__).parent),
         autoescape=True,

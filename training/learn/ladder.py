@@ -9,7 +9,7 @@ without its group, as the pair's rows are, and groups are those of all rows toge
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 import msgspec
@@ -20,17 +20,19 @@ from turnout.serving.bundles.ladder import Rung, rung_of
 from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.risk_path import level_of
 from turnout.serving.router.features import Featurizer
-from turnout.training.arrays import Floats, Ints
+from turnout.training.arrays import Floats
 from turnout.training.bundle.rungs import check_rungs, export_rungs
-from turnout.training.dataset.costs import CostsUnknown, RequestCosts, self_check_usd
+from turnout.training.dataset.costs import CostsUnknown, RequestCosts
 from turnout.training.dataset.ladder import NO_LABEL, LadderRead
+from turnout.training.dataset.ladder_costs import ladder_check_usd
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.ladder import LadderFigures, RungFigures
-from turnout.training.fit.fit import FitSettings
 from turnout.training.fit.router import largest_weak_threshold
-from turnout.training.fit.rungs import RungAnswers, RungFit, answer_rung, fit_rungs
+from turnout.training.fit.rungs import RungFit
 from turnout.training.learn.ladder_figures import ladder_figures
+from turnout.training.learn.rungs_between import MIN_GROUPS as MIN_GROUPS_AGAIN
+from turnout.training.learn.rungs_between import Between, Heads
 from turnout.training.learn.second_look import Looked
 from turnout.training.policy.default import default_policy
 from turnout.training.policy.ladder import LadderRows
@@ -133,9 +135,9 @@ def refuse_too_few(read: LadderRead, names: Sequence[str]) -> None:
             raise DataRefused(
                 f"{int(known.sum())} rows in {groups} groups compare {name} with {names[-1]}, and {name} is worse on "
                 f"{worse}; a rung needs at least {MIN_GROUPS} groups and {MIN_NON_MATCHES} such rows: log more, or "
-                f"leave {name} out of --models"
+                f"train without {name}: leave it out of --models"
             )
-    full = _complete(read)
+    full = read.complete
     groups = np.unique(read.group[full]).size
     if groups < MIN_GROUPS:
         raise DataRefused(
@@ -147,42 +149,39 @@ def refuse_too_few(read: LadderRead, names: Sequence[str]) -> None:
 def climb(
     lessons: LadderLessons,
     rows: LabelledLogOdds,
-    settings: FitSettings,
+    heads: Heads,
     featurizer: Featurizer,
     choices: Choices,
     reporter: Reporter,
     solved: Solved,
     looked: Looked | None,
 ) -> Climbing:
-    """Learn the rungs between and solve the policies over all rungs.
+    """Make the rungs between and solve the policies over all rungs.
 
     Args:
         lessons: the rows.
         rows: what the pair's are told, in the order of `lessons.read.pair`.
-        settings: scales of the pair's fit, which the heads between share.
+        heads: learns the rungs between, or calibrates them again.
         featurizer: as served.
         choices: the operator's.
         reporter: shows the stages.
         solved: the pair's.
         looked: the second look at rung 0's answers; None for none.
     """
-    read, between, seed = lessons.read, len(lessons.names) - 2, choices.seed
-    with reporter.stage(f"Learning {between} rung{'s' if between > 1 else ''} between"):
-        answers = [
-            answer_rung(lessons.table, read.match[:, rung], read.group, _labelled(read, rung), read.weight, settings)
-            for rung in range(1, between + 1)
-        ]
-        fit = fit_rungs(lessons.table, read.match[:, 1:], read.weight, answers, settings)
-        graph = export_rungs(fit)
-    largest = _check(graph, fit, lessons, featurizer)
+    n_between, seed = len(lessons.names) - 2, choices.seed
+    with reporter.stage(f"Making {n_between} rung{'s' if n_between > 1 else ''} between"):
+        between = heads(lessons.read, lessons.table)
+        graph = export_rungs(between.fit)
+    largest = _check(graph, between.fit, lessons, featurizer)
     reporter.say(f"Parity of the rungs' graph and Python path: {largest:.1e}; {len(graph) / 2**20:.2f} MiB")
     with reporter.stage("Solving policies over all rungs"):
-        one, two = _rows(lessons, rows, fit, answers, solved, looked, seed)
+        one, two = _rows(lessons, rows, between, solved, looked, seed)
         levels = [] if (level := level_of(choices.wanted)) is None else [level]
-        path = trace(one)
+        path = trace(_out_of_reach(one, between.kept))
         policies = solve_table(one, path, seed, levels)
         if two is not None:
-            checked_path = trace(two) if choices.max_wait_twice is None else with_cap(two, choices.max_wait_twice)
+            tried = _out_of_reach(two, between.kept)
+            checked_path = trace(tried) if choices.max_wait_twice is None else with_cap(tried, choices.max_wait_twice)
             policies = with_second_look(policies, two, checked_path, seed)
         below = {policy.name: 1.0 - share_of_rungs(one, climb_of(policy))[-1] for policy in policies}
         default, reason = default_policy(policies, choices.wanted, below)
@@ -191,22 +190,25 @@ def climb(
         f"Policies over all rungs are solved on {one.group.size} rows in {np.unique(one.group).size} groups that hold "
         "an outcome of every rung"
     )
-    if not any(climb.t_rungs[rung] <= 1.0 for climb in path for rung in range(between)):
+    if not any(climb.t_rungs[rung] <= 1.0 for climb in path for rung in range(n_between)):
         reporter.say("No rung between is ever worth its price on these rows: check --prices, or train a pair")
     with reporter.stage("Evaluating the rungs"):
-        figures = ladder_figures(lessons.read, lessons.names, answers, one, two, policies, seed)
-    described = [_described(rung, found) for rung, found in zip(lessons.rungs, figures.rungs, strict=True)]
+        figures = ladder_figures(lessons.read, lessons.names, between.told, one, two, policies, seed, between.kept)
+    described = [
+        between.kept.get(number) or _described(rung, found)
+        for number, (rung, found) in enumerate(zip(lessons.rungs, figures.rungs, strict=True))
+    ]
     over_all = replace(solved, policies=policies, default=default, reason=reason, risk=risk, by_task=None)
     return Climbing(graph, over_all, described, figures, one, two)
 
 
-def _labelled(read: LadderRead, rung: int) -> Ints:
-    return np.flatnonzero(read.match[:, rung] != NO_LABEL)
-
-
-def _complete(read: LadderRead) -> Ints:
-    """Return the numbers of the rows that have all labels."""
-    return np.flatnonzero((read.match != NO_LABEL).all(axis=1))
+def _out_of_reach(rows: LadderRows, kept: Collection[int]) -> LadderRows:
+    """Return rows on which some rungs cost more than the top, so that no path ever takes them."""
+    if not kept:
+        return rows
+    usd = rows.usd.copy()
+    usd[:, sorted(kept)] = 2.0 * usd[:, -1:]
+    return replace(rows, usd=usd)
 
 
 def _check(graph: bytes, fit: RungFit, lessons: LadderLessons, featurizer: Featurizer) -> float:
@@ -219,15 +221,20 @@ def _check(graph: bytes, fit: RungFit, lessons: LadderLessons, featurizer: Featu
 def _rows(
     lessons: LadderLessons,
     rows: LabelledLogOdds,
-    fit: RungFit,
-    answers: Sequence[RungAnswers],
+    between: Between,
     solved: Solved,
     looked: Looked | None,
     seed: int,
 ) -> tuple[LadderRows, LadderRows | None]:
     """Return the rows with all labels, mixed as the traffic is, for one look and for two."""
     read = lessons.read
-    full = _complete(read)
+    known = [rung for rung in range(read.match.shape[1]) if rung not in between.kept]
+    full = np.flatnonzero((read.match[:, known] != NO_LABEL).all(axis=1))
+    if np.unique(read.group[full]).size < MIN_GROUPS_AGAIN:
+        raise DataRefused(
+            f"{full.size} rows hold an outcome of each of {', '.join(lessons.names)}, and policies over all rungs need "
+            f"{MIN_GROUPS_AGAIN} groups of them; log some requests with all models"
+        )
     at = np.searchsorted(read.in_pair, full)  # all of them have rung 0's label
     if rows.pair_propensity is not None:
         at = as_in_traffic(at, rows.pair_propensity, seed)
@@ -235,12 +242,7 @@ def _rows(
     ours = rows.take(at)
     heads = calibrated(solved.router, ours.raw)
     band = solved.router.exit_band
-    p_rungs = np.column_stack(
-        [
-            expit(line(one.raw[np.searchsorted(one.rows, full)]))
-            for line, one in zip(fit.calibrators, answers, strict=True)
-        ]
-    )
+    p_rungs = np.column_stack([one.p[full] for one in between.told])
     costs, is_priced = lessons.costs, not isinstance(lessons.costs, CostsUnknown)
     usd = nominal_usd(full.size, len(lessons.names)) if isinstance(costs, CostsUnknown) else costs[full]
     first = expit(largest_weak_threshold(heads, band))
@@ -259,12 +261,11 @@ def _rows(
     if looked is None:
         return one, None
     ends = Pair(strong=lessons.names[-1], weak=lessons.names[0])
-    check = self_check_usd([read.pair.rows[row].record for row in at], ends)
-    was_checked = np.isnan(check) | (check > 0.0)
+    records = [read.pair.rows[row].record for row in at]
     two = replace(
         one,
         second=looked.looked_at.second[at],
-        check_usd=np.where(np.isnan(check) | (was_checked & (not is_priced)), usd[:, 0], check),
+        check_usd=ladder_check_usd(records, ends, usd, is_priced=is_priced),
     )
     tests = testable(first, one.unlike, looked.has_answer[at], np.arange(at.size), seed)
     return one, replace(two.take(tests.rows), is_unread=tests.is_unread)

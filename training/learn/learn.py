@@ -39,6 +39,7 @@ from turnout.training.learn.fitting import fit
 from turnout.training.learn.flow import Learned, complete
 from turnout.training.learn.ladder import Choices, LadderLessons
 from turnout.training.learn.ladder import climb as climb_ladder
+from turnout.training.learn.rungs_between import learn_between
 from turnout.training.learn.second_look import Looked, Looking, look_again
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.policy.default import carried
@@ -116,7 +117,8 @@ def learn(
     choices = Choices(settings.policy, settings.seed, settings.max_wait_twice)
     climb = None
     if over_all is not None:
-        climb = partial(climb_ladder, over_all, answered.rows, fitted.settings, featurizer, choices, reporter)
+        heads = partial(learn_between, settings=fitted.settings)
+        climb = partial(climb_ladder, over_all, answered.rows, heads, featurizer, choices, reporter)
     done = complete(
         fitted.linear,
         answered,

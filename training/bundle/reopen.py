@@ -96,16 +96,6 @@ def _constants(bundle: Bundle, name: str = GRAPH) -> _Constants:
     return {tensor.name: numpy_helper.to_array(tensor) for tensor in initializers}
 
 
-def refuse_ladder(bundle: Bundle) -> None:
-    """Refuse a bundle of more than two models where only a pair can be made: its rungs would be lost."""
-    if len(bundle.manifest.ladder) > 2:
-        names = ",".join(rung.name for rung in bundle.manifest.ladder)
-        raise DataRefused(
-            f"{bundle.folder}: is a ladder, and only pairs can be recalibrated or retrained; train it anew on old rows "
-            f"and new: turnout train LOGS --models {names}"
-        )
-
-
 def check_encoder(bundle: Bundle, encoder: EncoderModel) -> None:
     """Refuse an encoder or tokenizer that is not the one inside the bundle.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.training.digest_logs import decision_log, unlike_texts
 from tests.training.ladders import NAMES, TOP, LadderRun, three_model_rows, without, write_wide
 from tests.training.runs import QUIET, light_run
 from turnout.serving.bundles.bundle import CARD, RUNGS, load_bundle, read_manifest
@@ -200,6 +201,12 @@ def test_logs_that_lack_a_rung_are_refused_with_what_to_log(story: Story, tmp_pa
     with pytest.raises(DataRefused, match="a rung needs at least 200 groups"):
         story.again(log, min_test_rows=50)
     assert story.entry.current() == before
+
+
+def test_logs_without_prompts_are_refused_with_what_to_log(story: Story, tmp_path: Path):
+    logs = decision_log(tmp_path, story.run.bundle, unlike_texts(6), "digest")
+    with pytest.raises(DataRefused, match="a ladder needs the prompts: log with --log-decisions full"):
+        story.again(*logs)
 
 
 def test_challenger_that_misses_one_check_is_published_and_not_put_into_service(story: Story, tmp_path: Path):

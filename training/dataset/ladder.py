@@ -14,7 +14,7 @@ import numpy as np
 
 from turnout.training.arrays import Floats, Ints
 from turnout.training.dataset.dataset import PROPENSITY_CLIP, Dataset, dataset_of, usable_rows
-from turnout.training.dataset.digests.table import refuse_digests
+from turnout.training.dataset.digests.table import are_digests
 from turnout.training.dataset.features.schema import refuse_features
 from turnout.training.dataset.splits import Groups, group_records
 from turnout.training.errors import DataRefused
@@ -150,7 +150,11 @@ def label_requests(
     `may_lack` are numbers of rungs of which the logs may hold no label at all.
     """
     refuse_features(paths)
-    refuse_digests(paths)
+    if are_digests(paths):
+        raise DataRefused(
+            f"{paths[0]}: a decision log that keeps no prompts, from which pairs alone are learned; a ladder needs the "
+            "prompts: log with --log-decisions full, or give gateway logs"
+        )
     if reading.labels is not None:
         raise DataRefused(f"{reading.labels}: labels made before are of a pair; leave out --labels for more models")
     with reporter.stage("Reading logs, two rungs at a time"):

@@ -9,11 +9,12 @@ without its group, as the pair's rows are, and groups are those of all rows toge
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import expit
 
 from turnout.serving.bundles.ladder import Rung, rung_of
@@ -31,11 +32,12 @@ from turnout.training.evaluation.ladder import LadderFigures, RungFigures
 from turnout.training.fit.router import largest_weak_threshold
 from turnout.training.fit.rungs import RungFit
 from turnout.training.learn.ladder_figures import ladder_figures
-from turnout.training.learn.rungs_between import MIN_GROUPS as MIN_GROUPS_AGAIN
-from turnout.training.learn.rungs_between import Between, Heads
+from turnout.training.learn.rungs_between import MIN_GROUPS_AGAIN, Between, Heads
 from turnout.training.learn.second_look import Looked
+from turnout.training.policy.by_task import ByTask, said_of
 from turnout.training.policy.default import default_policy
 from turnout.training.policy.ladder import LadderRows
+from turnout.training.policy.ladder_by_task import ladder_by_task, with_second_look_of_tasks
 from turnout.training.policy.ladder_path import nominal_usd, trace, with_cap
 from turnout.training.policy.ladder_solve import (
     climb_of,
@@ -48,10 +50,6 @@ from turnout.training.policy.policy import as_in_traffic
 from turnout.training.policy.solve import LabelledLogOdds, Solved, calibrated
 from turnout.training.policy.unread import testable
 from turnout.training.progress import Reporter
-
-MIN_GROUPS = 200
-MIN_NON_MATCHES = 20
-"""Of a rung's labels, as of a pair's (`training.learn.train`); of rows with all labels the groups."""
 
 PARITY_ROWS = 500
 
@@ -94,11 +92,13 @@ class Choices:
         wanted: name of the default one; empty leaves it to the rule.
         seed: of the draws.
         max_wait_twice: largest share of past traffic that may wait for two answers; None for no cap.
+        by_task: promise that is solved task by task too; empty for none.
     """
 
     wanted: str
     seed: int
     max_wait_twice: float | None
+    by_task: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,30 +120,6 @@ class Climbing:
     figures: LadderFigures
     rows: LadderRows
     looked_at: LadderRows | None
-
-
-def refuse_too_few(read: LadderRead, names: Sequence[str]) -> None:
-    """Refuse labels that no head, or no policy over all rungs, can rest on; the message says what to log.
-
-    Raises:
-        DataRefused: a rung between has too few labels, or too few rows have all.
-    """
-    for rung, name in enumerate(names[:-1]):
-        known = read.match[:, rung] != NO_LABEL
-        groups, worse = np.unique(read.group[known]).size, int((read.match[known, rung] == 0).sum())
-        if groups < MIN_GROUPS or worse < MIN_NON_MATCHES:
-            raise DataRefused(
-                f"{int(known.sum())} rows in {groups} groups compare {name} with {names[-1]}, and {name} is worse on "
-                f"{worse}; a rung needs at least {MIN_GROUPS} groups and {MIN_NON_MATCHES} such rows: log more, or "
-                f"train without {name}: leave it out of --models"
-            )
-    full = read.complete
-    groups = np.unique(read.group[full]).size
-    if groups < MIN_GROUPS:
-        raise DataRefused(
-            f"{full.size} rows in {groups} groups hold an outcome of every rung, and policies over all rungs need "
-            f"{MIN_GROUPS} groups; log some requests with all of {', '.join(names)}, or train a pair"
-        )
 
 
 def climb(
@@ -175,7 +151,8 @@ def climb(
     largest = _check(graph, between.fit, lessons, featurizer)
     reporter.say(f"Parity of the rungs' graph and Python path: {largest:.1e}; {len(graph) / 2**20:.2f} MiB")
     with reporter.stage("Solving policies over all rungs"):
-        one, two = _rows(lessons, rows, between, solved, looked, seed)
+        seen = _rows(lessons, rows, between, solved, looked, seed)
+        one, two = seen.one, seen.two
         levels = [] if (level := level_of(choices.wanted)) is None else [level]
         path = trace(_out_of_reach(one, between.kept))
         policies = solve_table(one, path, seed, levels)
@@ -183,6 +160,10 @@ def climb(
             tried = _out_of_reach(two, between.kept)
             checked_path = trace(tried) if choices.max_wait_twice is None else with_cap(tried, choices.max_wait_twice)
             policies = with_second_look(policies, two, checked_path, seed)
+        tasks = None
+        if choices.by_task:
+            tasks = _by_task(seen, choices)
+            policies += tasks.policies
         below = {policy.name: 1.0 - share_of_rungs(one, climb_of(policy))[-1] for policy in policies}
         default, reason = default_policy(policies, choices.wanted, below)
         risk = risk_path(one, path, seed)
@@ -190,16 +171,37 @@ def climb(
         f"Policies over all rungs are solved on {one.group.size} rows in {np.unique(one.group).size} groups that hold "
         "an outcome of every rung"
     )
-    if not any(climb.t_rungs[rung] <= 1.0 for climb in path for rung in range(n_between)):
+    able = [rung - 1 for rung in range(1, n_between + 1) if rung not in between.kept]
+    if able and not any(climb.t_rungs[rung] <= 1.0 for climb in path for rung in able):
         reporter.say("No rung between is ever worth its price on these rows: check --prices, or train a pair")
+    if tasks is not None:
+        reporter.say(said_of(tasks, choices.by_task))
     with reporter.stage("Evaluating the rungs"):
         figures = ladder_figures(lessons.read, lessons.names, between.told, one, two, policies, seed, between.kept)
     described = [
         between.kept.get(number) or _described(rung, found)
         for number, (rung, found) in enumerate(zip(lessons.rungs, figures.rungs, strict=True))
     ]
-    over_all = replace(solved, policies=policies, default=default, reason=reason, risk=risk, by_task=None)
+    over_all = replace(solved, policies=policies, default=default, reason=reason, risk=risk, by_task=tasks)
     return Climbing(graph, over_all, described, figures, one, two)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """Rows as policies over one look and over two see them, and the task of each; `two` is None without a second."""
+
+    one: LadderRows
+    task: NDArray[np.str_]
+    two: LadderRows | None
+    task_of_two: NDArray[np.str_]
+
+
+def _by_task(seen: _Seen, choices: Choices) -> ByTask:
+    found = ladder_by_task(seen.one, seen.task, choices.by_task, choices.seed)
+    if seen.two is None:
+        return found
+    policies = with_second_look_of_tasks(found.policies, seen.two, seen.task_of_two, choices.seed, found.level)
+    return replace(found, policies=policies)
 
 
 def _out_of_reach(rows: LadderRows, kept: Collection[int]) -> LadderRows:
@@ -225,7 +227,7 @@ def _rows(
     solved: Solved,
     looked: Looked | None,
     seed: int,
-) -> tuple[LadderRows, LadderRows | None]:
+) -> _Seen:
     """Return the rows with all labels, mixed as the traffic is, for one look and for two."""
     read = lessons.read
     known = [rung for rung in range(read.match.shape[1]) if rung not in between.kept]
@@ -258,17 +260,18 @@ def _rows(
         band,
         is_unlike=ours.is_out_of_distribution(solved.router),
     )
-    if looked is None:
-        return one, None
-    ends = Pair(strong=lessons.names[-1], weak=lessons.names[0])
     records = [read.pair.rows[row].record for row in at]
+    task = np.array([record.task or "" for record in records])
+    if looked is None:
+        return _Seen(one, task, None, task)
+    ends = Pair(strong=lessons.names[-1], weak=lessons.names[0])
     two = replace(
         one,
         second=looked.looked_at.second[at],
         check_usd=ladder_check_usd(records, ends, usd, is_priced=is_priced),
     )
     tests = testable(first, one.unlike, looked.has_answer[at], np.arange(at.size), seed)
-    return one, replace(two.take(tests.rows), is_unread=tests.is_unread)
+    return _Seen(one, task, replace(two.take(tests.rows), is_unread=tests.is_unread), task[tests.rows])
 
 
 def _described(rung: Rung, found: RungFigures) -> Rung:

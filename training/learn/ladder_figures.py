@@ -19,6 +19,7 @@ from turnout.training.evaluation.evaluate import measure
 from turnout.training.evaluation.figures import flat
 from turnout.training.evaluation.ladder import LadderFigures, RungFigures, RungShares
 from turnout.training.learn.rungs_between import Told, labelled
+from turnout.training.policy.by_task import AT
 from turnout.training.policy.ladder import Climb, LadderRows
 from turnout.training.policy.ladder_solve import climb_of, climb_of_check, share_of_rungs
 
@@ -51,6 +52,7 @@ def ladder_figures(
     rungs = [_rung(read, number, name, told, one, seed, (kept or {}).get(number)) for number, name in enumerate(names)]
     if not one.group.size:
         return LadderFigures(0, 0, rungs, [])
+    policies = [policy for policy in policies if AT not in policy.name]  # those of a task are of its rows alone
     shares = [_shares(policy.name, 1, one, climb_of(policy), seed, is_met=policy.is_met) for policy in policies]
     if two is not None:
         shares += [

@@ -17,14 +17,19 @@ from turnout.serving.bundles.ladder import Rung
 from turnout.training.arrays import Floats, Ints
 from turnout.training.dataset.ladder import NO_LABEL, LadderRead
 from turnout.training.encoders.embeddings import FeatureTable
+from turnout.training.errors import DataRefused
 from turnout.training.fit.calibrate import N_FOLDS
 from turnout.training.fit.calibrators import fit_platt
 from turnout.training.fit.fit import FitSettings
 from turnout.training.fit.rungs import RungFit, answer_rung, fit_rungs
 from turnout.training.progress import Reporter
 
-MIN_GROUPS = 100
-MIN_NON_MATCHES = 10
+MIN_GROUPS = 200
+MIN_NON_MATCHES = 20
+"""Of a rung's labels, as of a pair's (`training.learn.train`); of rows with all labels the groups."""
+
+MIN_GROUPS_AGAIN = 100
+MIN_NON_MATCHES_AGAIN = 10
 """To calibrate a rung again, as to calibrate a pair (`training.learn.recalibrate`)."""
 
 
@@ -70,6 +75,30 @@ def labelled(read: LadderRead, rung: int) -> Ints:
     return np.flatnonzero(read.match[:, rung] != NO_LABEL)
 
 
+def refuse_too_few(read: LadderRead, names: Sequence[str]) -> None:
+    """Refuse labels that no head, or no policy over all rungs, can rest on; the message says what to log.
+
+    Raises:
+        DataRefused: a rung between has too few labels, or too few rows have all.
+    """
+    for rung, name in enumerate(names[:-1]):
+        known = read.match[:, rung] != NO_LABEL
+        groups, worse = np.unique(read.group[known]).size, int((read.match[known, rung] == 0).sum())
+        if groups < MIN_GROUPS or worse < MIN_NON_MATCHES:
+            raise DataRefused(
+                f"{int(known.sum())} rows in {groups} groups compare {name} with {names[-1]}, and {name} is worse on "
+                f"{worse}; a rung needs at least {MIN_GROUPS} groups and {MIN_NON_MATCHES} such rows: log more, or "
+                f"train without {name}: leave it out of --models"
+            )
+    full = read.complete
+    groups = np.unique(read.group[full]).size
+    if groups < MIN_GROUPS:
+        raise DataRefused(
+            f"{full.size} rows in {groups} groups hold an outcome of every rung, and policies over all rungs need "
+            f"{MIN_GROUPS} groups; log some requests with all of {', '.join(names)}, or train a pair"
+        )
+
+
 def learn_between(read: LadderRead, table: FeatureTable, settings: FitSettings) -> Between:
     """Learn a head of each rung between, every row answered by fits without its group."""
     answers = [
@@ -105,12 +134,12 @@ def recalibrate_between(
         match, group = read.match[rows, rung], read.group[rows]
         n_groups, n_worse = np.unique(group).size, int((match == 0).sum())
         fair = expit(lines[number](raw[rows]))
-        if n_groups < MIN_GROUPS or n_worse < MIN_NON_MATCHES:
+        if n_groups < MIN_GROUPS_AGAIN or n_worse < MIN_NON_MATCHES_AGAIN:
             kept[rung] = rungs[rung]
             reporter.say(
                 f"{rungs[rung].name} keeps its calibrator, and no policy takes it: {rows.size} new rows in {n_groups} "
-                f"groups compare it with {rungs[-1].name}, and it is worse on {n_worse}; {MIN_GROUPS} groups and "
-                f"{MIN_NON_MATCHES} such rows are needed: log some requests with all of the models"
+                f"groups compare it with {rungs[-1].name}, and it is worse on {n_worse}; {MIN_GROUPS_AGAIN} groups and "
+                f"{MIN_NON_MATCHES_AGAIN} such rows are needed: log some requests with all of the models"
             )
         else:
             fold = np.empty(rows.size, np.int64)

@@ -43,8 +43,8 @@ from turnout.training.errors import DataRefused
 from turnout.training.evaluation.dense_blocks import DENSE_BLOCKS, DenseBlocks
 from turnout.training.evaluation.evaluation import Evaluation, write_evaluation
 from turnout.training.fit.many_rows import some_groups
-from turnout.training.learn.ladder import refuse_too_few
 from turnout.training.learn.learn import Learned, learn
+from turnout.training.learn.rungs_between import refuse_too_few
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.logs.quarantine import write_quarantine
 from turnout.training.logs.stored_files import LogFile

@@ -24,9 +24,9 @@ from turnout.training.dataset.ladder import LadderRead
 from turnout.training.dataset.splits import Part, group_records
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused, TooFewYet
-from turnout.training.learn.ladder import refuse_too_few
 from turnout.training.learn.learn import Learned, learn
 from turnout.training.learn.predict import seen_rows
+from turnout.training.learn.rungs_between import refuse_too_few
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import refuse_too_little
 from turnout.training.logs.stored_files import LogFile

@@ -177,7 +177,10 @@ class LearningOptions(PairingOptions):
 
     labels: Annotated[
         Path | None,
-        Parameter(help="Labels of these very logs, as `turnout label` wrote them, judges' included; else made anew."),
+        Parameter(
+            help="Labels of these very logs, as `turnout label` wrote them, judges' included; else made anew. Of a "
+            "ladder a folder with a file a rung."
+        ),
     ] = None
     allow_routed: Annotated[
         bool,

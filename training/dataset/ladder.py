@@ -12,17 +12,19 @@ from pathlib import Path
 
 import numpy as np
 
+from turnout.serving.bundles.manifest import Pair
 from turnout.training.arrays import Floats, Ints
 from turnout.training.dataset.dataset import PROPENSITY_CLIP, Dataset, dataset_of, usable_rows
 from turnout.training.dataset.digests.table import are_digests
 from turnout.training.dataset.features.schema import refuse_features
+from turnout.training.dataset.ladder_labels import files_of_rungs, stored_of_rung
 from turnout.training.dataset.splits import Groups, group_records
 from turnout.training.errors import DataRefused
-from turnout.training.labels import label_records
+from turnout.training.labels import Labelled, label_records
 from turnout.training.logs.quarantine import Rejected
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.records import Label, LabelledRecord, Record
-from turnout.training.logs.requests import Request, read_requests
+from turnout.training.logs.requests import Request, RequestsRead, read_requests
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.progress import Reporter
 
@@ -155,15 +157,19 @@ def label_requests(
             f"{paths[0]}: a decision log that keeps no prompts, from which pairs alone are learned; a ladder needs the "
             "prompts: log with --log-decisions full, or give gateway logs"
         )
-    if reading.labels is not None:
-        raise DataRefused(f"{reading.labels}: labels made before are of a pair; leave out --labels for more models")
+    made = files_of_rungs(reading.labels, names)
     with reporter.stage("Reading logs, two rungs at a time"):
         read = read_requests(paths, names, reading, scores)
     labels: list[dict[int, Label]] = []
     unlabelled: dict[str, int] = {}
     with reporter.stage("Labelling each rung against the top"):
         for rung in range(len(names) - 1):
-            found, without = _labels(read.requests, rung, names, reading, margin, reporter, may_lack=rung in may_lack)
+            if rung in made:
+                pair = Pair(strong=names[-1], weak=names[rung])
+                said = stored_of_rung(made[rung], paths, pair, reading, margin)
+            else:
+                said = _labelled(read.requests, rung, names, margin, may_lack=rung in may_lack)
+            found, without = _labels(said, read, rung, names, reading, reporter, may_lack=rung in may_lack)
             labels.append(found)
             unlabelled = unlabelled or without
     taught = sorted(set().union(*labels))
@@ -199,36 +205,39 @@ def say_rates(ladder: LadderRead, names: Sequence[str], reporter: Reporter) -> N
         reporter.say(f"{name} against {names[-1]}: {int(known.sum())} rows, {rate}")
 
 
+def _labelled(
+    requests: Sequence[Request], rung: int, names: Sequence[str], margin: float, *, may_lack: bool
+) -> Labelled:
+    """Return what labellers say of a rung against the top, where requests hold both answers."""
+    top = len(names) - 1
+    both = [one for one in requests if rung in one.answers and top in one.answers]
+    if not both and not may_lack:
+        raise DataRefused(
+            f"no row holds answers of both {names[rung]} and {names[top]}; log some requests with both, or train "
+            f"without {names[rung]}: leave it out of --models"
+        )
+    return label_records([one.paired(rung, top) for one in both], margin=margin)
+
+
 def _labels(
-    requests: Sequence[Request],
+    labelled: Labelled,
+    read: RequestsRead,
     rung: int,
     names: Sequence[str],
     reading: Reading,
-    margin: float,
     reporter: Reporter,
     *,
     may_lack: bool,
 ) -> tuple[dict[int, Label], dict[str, int]]:
     """Return the labels of a rung by number of the request, and the others counted by why they have none."""
-    top = len(names) - 1
-    places = [place for place, one in enumerate(requests) if rung in one.answers and top in one.answers]
-    if not places:
-        if may_lack:
-            return {}, {}
-        raise DataRefused(
-            f"no row holds answers of both {names[rung]} and {names[top]}; log some requests with both, or train "
-            f"without {names[rung]}: leave it out of --models"
-        )
-    records = [replace(requests[place].paired(rung, top), index=place) for place in places]
-    labelled = label_records(records, margin=margin)
     why = {str(reason): count for reason, count in labelled.unlabelled.items()}
     if may_lack and not labelled.labelled:
         return {}, why
     try:
         usable = usable_rows(labelled, reading, reporter)
     except DataRefused as refused:
-        raise DataRefused(f"{names[rung]} against {names[top]}: {refused}") from refused
-    return {one.record.index: one.label for one in usable}, why
+        raise DataRefused(f"{names[rung]} against {names[-1]}: {refused}") from refused
+    return {read.number[one.record.place]: one.label for one in usable}, why
 
 
 def _arrays(labels: Sequence[dict[int, Label]], n: int) -> tuple[Ints, Floats]:

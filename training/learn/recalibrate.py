@@ -41,6 +41,7 @@ from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.unfamiliar import rare_share
+from turnout.training.labels.stored import label_files
 from turnout.training.learn.flow import Answered, complete
 from turnout.training.learn.ladder import Choices, LadderLessons
 from turnout.training.learn.ladder import climb as climb_ladder
@@ -130,7 +131,8 @@ def recalibrate(
         rare_idf=rare_idf,
         n_seen=read.n_seen,
     )
-    digest = digest_files([*paths, *(one for one in (settings.reading.labels, settings.model_scores) if one)])
+    tables = [settings.model_scores] if settings.model_scores else []
+    digest = digest_files([*paths, *label_files(settings.reading.labels), *tables])
     labellers = dict(Counter(data.rows[row].label.labeller for row in kept))
     is_synthetic = old.synthetic or any(record.source == "synthetic" for record in records)
     featurizer = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, rules)

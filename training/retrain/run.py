@@ -29,6 +29,7 @@ from turnout.training.dataset.splits import Part, group_records
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused, TooFewYet
 from turnout.training.files import alone
+from turnout.training.labels.stored import label_files
 from turnout.training.learn.learn import Learned, learn
 from turnout.training.learn.predict import seen_rows
 from turnout.training.learn.settings import TrainSettings
@@ -93,9 +94,8 @@ def retrain(
             for path in filter(None, (entry.folder, kept)):
                 held.enter_context(alone(path))
         champion = load_bundle(entry.folder / entry.current())
-        digest = digest_files(
-            [*paths, *(one for one in (settings.reading.labels, settings.model_scores, kept) if one and one.exists())]
-        )
+        tables = [one for one in (settings.model_scores, kept) if one and one.exists()]
+        digest = digest_files([*paths, *label_files(settings.reading.labels), *tables])
         trained_as = TrainSettings(
             champion.manifest.pair,
             entry.name,

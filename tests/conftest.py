@@ -17,6 +17,7 @@ from hypothesis import settings
 
 from tests.builders import tiny_bundle, tiny_ladder
 from tests.running import ServerProcess, server_process
+from tests.training.ladders import LadderRun, train_ladder
 from tests.training.runs import TrainingRun, fewer_bootstraps, light_run, run_training
 from turnout.serving.bundles.bundle import Bundle, load_bundle
 from turnout.serving.bundles.registry import find_encoder
@@ -128,6 +129,20 @@ def training_run(shared_folder: Path, dense_cache: Path, encoder: EncoderModel) 
             folder.mkdir()
             kept.write_bytes(pickle.dumps(run_training(folder, encoder, 1500, dense_cache)))
         run: TrainingRun = pickle.loads(kept.read_bytes())  # written above
+        return run
+
+
+@pytest.fixture(scope="session")
+def ladder_run(shared_folder: Path, dense_cache: Path, encoder: EncoderModel) -> LadderRun:
+    """Train a ladder of three once, for all tests that read the bundle, in whichever process."""
+    with (shared_folder / "ladder.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        kept = shared_folder / "ladder.pickle"
+        if not kept.exists():
+            folder = shared_folder / "ladder"
+            folder.mkdir()
+            kept.write_bytes(pickle.dumps(train_ladder(folder, encoder, dense_cache)))
+        run: LadderRun = pickle.loads(kept.read_bytes())  # written above
         return run
 
 

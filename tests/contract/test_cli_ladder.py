@@ -34,15 +34,38 @@ def test_a_ladder_from_a_log_and_a_table_of_scores(
     )
     monkeypatch.setenv(OWN_LIST, str(prices))
     names = ("--models", "gpt-4o-mini,gpt-4o,o3", "--model-scores", log.parent / "scores.jsonl")
-    ended = turnout("train", log, *names, "--out", tmp_path / "bundle", "--quiet", "--no-cache")
+    by_task = ("--by-task", "max_worse=0.2")
+    ended = turnout("train", log, *names, *by_task, "--out", tmp_path / "bundle", "--quiet", "--no-cache")
     assert (ended.code, ended.err) == (0, "")
     assert "Policies over all rungs" in ended.out
     manifest = load_bundle(tmp_path / "bundle").manifest
     assert [rung.name for rung in manifest.ladder] == ["gpt-4o-mini", "gpt-4o", "o3"]
     assert any(policy.kind == "max_cost_usd_per_1k" for policy in manifest.policies)
+    of_tasks = [policy for policy in manifest.policies if "@" in policy.name]
+    assert of_tasks
+    assert all(len(policy.t_rungs) == 1 for policy in of_tasks)
     figures = json.loads((tmp_path / "bundle" / "report" / "evaluation.json").read_text())["ladder"]
     assert [one["name"] for one in figures["rungs"]] == ["gpt-4o-mini", "gpt-4o", "o3"]
     assert figures["rungs"][0]["cost"] < figures["rungs"][1]["cost"] < figures["rungs"][2]["cost"] == 1.0
+    scores = names[2:]
+    ended = turnout("evaluate", tmp_path / "bundle", log, *scores, "--include-seen", "--quiet", "--json")
+    assert (ended.code, ended.err) == (0, "")
+    found = json.loads(ended.out)["ladder"]
+    assert found["n"] == figures["n"]
+    assert found["rungs"][1]["intervals"]["auroc"][0] < found["rungs"][1]["figures"]["auroc"]
+    ended = turnout("recalibrate", tmp_path / "bundle", log, *scores, "--out", tmp_path / "again", "--quiet")
+    assert ended.code != 0
+    assert "that the bundle has not seen" in " ".join(ended.err.split())
+
+
+@pytest.mark.parametrize("command", ["evaluate", "recalibrate"])
+def test_scores_of_more_models_are_not_for_a_pair(
+    turnout: Turnout, bundle_folder: Path, log: Path, tmp_path: Path, command: str
+):
+    more = ["--out", tmp_path / "again"] if command == "recalibrate" else []
+    ended = turnout(command, bundle_folder, log, "--model-scores", log.parent / "scores.jsonl", "--quiet", *more)
+    assert ended.code != 0
+    assert "is a pair" in " ".join(ended.err.split())
 
 
 @pytest.mark.parametrize(
@@ -53,7 +76,6 @@ def test_a_ladder_from_a_log_and_a_table_of_scores(
         (["--models", "a,b,a"], "each once"),
         (["--models", "gpt-4o-mini,gpt-4o,o9"], "o9"),
         (["--model-scores", "LOG"], "--models"),
-        (["--models", "gpt-4o-mini,gpt-4o,o3", "--model-scores", "SCORES", "--by-task", "max_worse=0.02"], "--by-task"),
     ],
 )
 def test_what_cannot_be_a_ladder_is_refused(

@@ -2,12 +2,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import random
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from tests.training.runs import QUIET, SEED, light_run
+from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.manifest import Manifest, Pair
+from turnout.training.encoders.encoders import EncoderModel
+from turnout.training.evaluation.evaluation import Evaluation
+from turnout.training.fit.fit import FitSettings
+from turnout.training.learn.settings import TrainSettings
+from turnout.training.learn.train import train
 from turnout.training.sample.sample import STRONG, WEAK, make_sample, true_p_match
 
 TOP = "o3"
@@ -15,6 +26,36 @@ NAMES = (WEAK, STRONG, TOP)
 LOGIT_OF_STRONG = 1.2
 """By how much the model between is better than the cheapest, in log-odds of being right where the top is."""
 P_TOP_RIGHT = 0.95
+
+ROWS = 1800
+SETTINGS = TrainSettings(
+    pair=Pair(strong=TOP, weak=WEAK), seed=SEED, models=NAMES, fit=FitSettings(dense_scale=1.0), name="three"
+)
+
+
+@dataclass(frozen=True)
+class LadderRun:
+    """A trained ladder with the log it was trained on; neither is to be written to."""
+
+    log: Path
+    folder: Path
+    evaluation: Evaluation
+
+    @cached_property
+    def bundle(self) -> Bundle:
+        return load_bundle(self.folder)
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.bundle.manifest
+
+
+def train_ladder(folder: Path, encoder: EncoderModel, cache: Path) -> LadderRun:
+    """Train on rows a tenth of which lack the answer of the model between."""
+    log = write_wide(folder / "log.jsonl", without(three_model_rows(ROWS, 5), STRONG, 0.1, 6))
+    with light_run():
+        trained = train([log], folder / "bundle", encoder, dataclasses.replace(SETTINGS, cache_dir=cache), QUIET)
+    return LadderRun(log, trained.folder, trained.evaluation)
 
 
 def three_model_rows(rows: int, seed: int) -> list[dict[str, Any]]:

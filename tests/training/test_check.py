@@ -34,7 +34,8 @@ from turnout.training.dataset.dataset import load_dataset
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.fit.fit import FitSettings
-from turnout.training.learn.predict import evaluate_bundle, predict_rows, write_predictions
+from turnout.training.learn.evaluating import evaluate_bundle
+from turnout.training.learn.predict import predict_rows, write_predictions
 from turnout.training.learn.recalibrate import RecalibrateSettings, recalibrate
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import train

@@ -111,8 +111,6 @@ def test_a_model_that_no_row_names_is_refused_by_name(tmp_path: Path):
         load_ladder([log], (WEAK, "o9", TOP), Reading(), 0.0, 0, QUIET)
     with pytest.raises(DataRefused, match="--models"):
         read_requests([log], ("a", "b", "c"), Reading())
-    with pytest.raises(DataRefused, match="--labels"):
-        load_ladder([log], NAMES, Reading(labels=log), 0.0, 0, QUIET)
 
 
 def test_a_table_of_other_rows_is_refused(tmp_path: Path):

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -12,11 +10,19 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.training.ladders import NAMES, TOP, three_model_rows, without, write_wide
-from tests.training.runs import N_BOOTSTRAPS, QUIET, SEED, fewer_candidates, light_run
-from turnout.serving.bundles.bundle import CARD, GRAPH, RUNGS, Bundle, load_bundle
-from turnout.serving.bundles.entry import Entry
-from turnout.serving.bundles.manifest import LADDER_FORMAT_VERSION, Manifest, Pair
+from tests.training.ladders import (
+    NAMES,
+    ROWS,
+    SETTINGS,
+    TOP,
+    LadderRun,
+    three_model_rows,
+    without,
+    write_wide,
+)
+from tests.training.runs import QUIET, fewer_candidates, light_run
+from turnout.serving.bundles.bundle import CARD, GRAPH, RUNGS
+from turnout.serving.bundles.manifest import LADDER_FORMAT_VERSION, Pair
 from turnout.serving.bundles.policy import NEVER
 from turnout.serving.decision.routes import Route
 from turnout.serving.router.prompt import prompt_from_text
@@ -25,45 +31,20 @@ from turnout.training.dataset.ladder import load_ladder
 from turnout.training.encoders.embeddings import embed
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
-from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.fit.fit import FitSettings
 from turnout.training.fit.rungs import RungFit, answer_rung, fit_rungs
 from turnout.training.learn.predict import predict_rows, write_predictions
-from turnout.training.learn.recalibrate import RecalibrateSettings, recalibrate
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import train
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.records import Record
-from turnout.training.retrain.run import RetrainSettings, retrain
 from turnout.training.sample.sample import STRONG, WEAK
-
-ROWS = 1800
-SETTINGS = TrainSettings(
-    pair=Pair(strong=TOP, weak=WEAK), seed=SEED, models=NAMES, fit=FitSettings(dense_scale=1.0), name="three"
-)
-
-
-@dataclass(frozen=True)
-class LadderRun:
-    """A trained ladder."""
-
-    log: Path
-    bundle: Bundle
-    evaluation: Evaluation
-
-    @property
-    def manifest(self) -> Manifest:
-        return self.bundle.manifest
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory, encoder: EncoderModel, dense_cache: Path) -> LadderRun:
-    folder = tmp_path_factory.mktemp("ladder")
-    log = write_wide(folder / "log.jsonl", without(three_model_rows(ROWS, 5), STRONG, 0.1, 6))
-    with light_run(N_BOOTSTRAPS):
-        trained = train([log], folder / "bundle", encoder, dataclasses.replace(SETTINGS, cache_dir=dense_cache), QUIET)
-    return LadderRun(log, load_bundle(folder / "bundle"), trained.evaluation)
+def run(ladder_run: LadderRun) -> LadderRun:
+    return ladder_run
 
 
 def test_the_bundle_names_its_rungs_and_what_each_is_worth(run: LadderRun):
@@ -221,13 +202,3 @@ def test_predictions_name_the_rung_that_the_policy_allows(run: LadderRun, tmp_pa
 
 def without_words() -> Record:
     return Record("empty", prompt_from_text(""), "")
-
-
-def test_what_would_lose_the_rungs_is_refused(run: LadderRun, encoder: EncoderModel, tmp_path: Path):
-    with pytest.raises(DataRefused, match="--models gpt-4o-mini,gpt-4o,o3"):
-        recalibrate(run.bundle, [run.log], tmp_path / "again", encoder, RecalibrateSettings(), QUIET)
-    shutil.copytree(run.bundle.folder, tmp_path / "registry" / "three" / "1")
-    (tmp_path / "registry" / "three" / "CURRENT").write_text("1\n")
-    entry = Entry(tmp_path / "registry", "three")
-    with pytest.raises(DataRefused, match="is a ladder"):
-        retrain([run.log], entry, None, encoder, RetrainSettings(), QUIET)

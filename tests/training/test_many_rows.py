@@ -24,7 +24,7 @@ from turnout.training.fit.fit import FitSettings, LinearRouter
 from turnout.training.fit.many_rows import choose_on_some, fit_and_answer, some_groups
 from turnout.training.fit.out_of_fold import Lessons, OutOfFold
 from turnout.training.learn import fitting
-from turnout.training.learn.predict import evaluate_bundle
+from turnout.training.learn.evaluating import evaluate_bundle
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import train
 from turnout.training.sample.sample import write_sample

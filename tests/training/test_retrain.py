@@ -32,7 +32,8 @@ from turnout.training.logs.reading import Reading
 from turnout.training.retrain.gate import Limits
 from turnout.training.retrain.kept import Origin, read_kept
 from turnout.training.retrain.pool import Aging, pool_rows
-from turnout.training.retrain.run import Retrained, RetrainSettings, known_rows, retrain
+from turnout.training.retrain.run import Retrained, known_rows, retrain
+from turnout.training.retrain.settings import RetrainSettings
 from turnout.training.sample.sample import STRONG, WEAK, make_sample
 
 DAY_S = 86_400.0

@@ -26,8 +26,9 @@ from turnout.training.logs.reading import Reading
 from turnout.training.logs.sources import find_logs
 from turnout.training.retrain.gate import GateRows, Limits
 from turnout.training.retrain.kept import Origin, read_kept
-from turnout.training.retrain.run import Retrained, RetrainSettings, retrain
+from turnout.training.retrain.run import Retrained, retrain
 from turnout.training.retrain.second_look import KEPT, PREFIX, ROWS, Looker, second_look_checks
+from turnout.training.retrain.settings import RetrainSettings
 
 pytestmark = pytest.mark.slow
 WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "hazel", "inlet", "jetty", "kayak", "larch")

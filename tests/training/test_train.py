@@ -28,7 +28,8 @@ from turnout.training.dataset.splits import Part, split_groups
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.evaluate import Evaluation
-from turnout.training.learn.predict import evaluate_bundle, seen_rows
+from turnout.training.learn.evaluating import evaluate_bundle
+from turnout.training.learn.predict import seen_rows
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import train
 from turnout.training.logs.read import read_records

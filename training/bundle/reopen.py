@@ -16,10 +16,12 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from turnout.serving.bundles.bundle import GRAPH, TOKENIZER, Bundle
+from turnout.serving.bundles.bundle import GRAPH, RUNGS, TOKENIZER, Bundle
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
+from turnout.training.fit.calibrators import Line
 from turnout.training.fit.fit import Head, LinearRouter, Scaler
+from turnout.training.fit.rungs import Frequencies, RungFit
 
 _Constants = Mapping[str, NDArray[Any]]
 
@@ -52,19 +54,46 @@ def reopen_rare_weight(bundle: Bundle) -> np.float32 | None:
     return None if found is None else np.float32(found)
 
 
-def _constants(bundle: Bundle) -> _Constants:
-    initializers = onnx.load(bundle.folder / GRAPH).graph.initializer
-    return {tensor.name: numpy_helper.to_array(tensor) for tensor in initializers}
+def reopen_rungs(bundle: Bundle) -> RungFit:
+    """Return the heads of the rungs between that a bundle's graph holds, each with the line that it is served with.
 
+    The line's intercept was folded into the head's: lines here begin at 0, and p is the same to 1e-6.
 
-def refuse_ladder(bundle: Bundle) -> None:
-    """Refuse a bundle of more than two models where only a pair can be made: its rungs would be lost."""
-    if len(bundle.manifest.ladder) > 2:
-        names = ",".join(rung.name for rung in bundle.manifest.ladder)
-        raise DataRefused(
-            f"{bundle.folder}: is a ladder, and only pairs can be recalibrated or retrained; train it anew on old rows "
-            f"and new: turnout train LOGS --models {names}"
+    Raises:
+        DataRefused: the graph lacks one of the constants, so this Turnout did not write it.
+    """
+    found = _constants(bundle, RUNGS)
+    try:
+        slopes = np.asarray(found["slope"], dtype=np.float64)
+        own = np.where(slopes == 0.0, 1.0, slopes)  # a flat line says its intercept of every row
+        scaler = Scaler(
+            idf=found["idf"][found["levels"]],
+            structural_mean=found["structural_mean"],
+            structural_factor=found["structural_factor"],
+            structural_clip=float(found["clip_high"]),
+            dense_scale=1.0,
         )
+        heads = tuple(
+            Head(
+                lexical=found["lexical"][:, [rung]].astype(np.float32) * np.float32(slopes[rung] != 0.0),
+                structural=(found["structural_weights"][:, [rung]] / own[rung]).astype(np.float32),
+                dense=None,
+                intercept=np.array([found["start"][rung] / own[rung]], np.float32),
+                matches=np.zeros(1, dtype=bool),
+            )
+            for rung in range(slopes.size)
+        )
+        frequencies = Frequencies(found["levels"], found["idf"])
+    except KeyError as error:
+        raise DataRefused(
+            f"{bundle.folder / RUNGS}: no constant {error}; this Turnout can't recalibrate that graph, train again"
+        ) from error
+    return RungFit(frequencies, scaler, heads, tuple(Line("platt", float(slope), 0.0) for slope in own))
+
+
+def _constants(bundle: Bundle, name: str = GRAPH) -> _Constants:
+    initializers = onnx.load(bundle.folder / name).graph.initializer
+    return {tensor.name: numpy_helper.to_array(tensor) for tensor in initializers}
 
 
 def check_encoder(bundle: Bundle, encoder: EncoderModel) -> None:

@@ -19,13 +19,16 @@ from turnout.training.cli.options import (
     LearningOptions,
     Logs,
     Margin,
+    ModelScores,
     Output,
     PolicyName,
     Seed,
+    ladder_names,
 )
-from turnout.training.dataset.dataset import load_dataset
+from turnout.training.dataset.dataset import Dataset, load_dataset
+from turnout.training.dataset.ladder import LadderRead, load_ladder
 from turnout.training.evaluation.evaluation import write_evaluation
-from turnout.training.learn.predict import evaluate_bundle
+from turnout.training.learn.evaluating import evaluate_bundle
 from turnout.training.logs.sources import find_logs
 from turnout.training.progress import Reporter
 
@@ -40,11 +43,12 @@ def evaluate(
     early_exit: EarlyExit = True,
     include_seen: Flag = False,
     margin: Margin | None = None,
+    model_scores: ModelScores = None,
     seed: Seed = 0,
     files: Annotated[LearningOptions, Flat] = LEARNING,
     output: Annotated[Output, Flat] = OUTPUT,
 ) -> None:
-    """Measure a bundle on logs it has not seen, with intervals and baselines beside it.
+    """Measure a bundle on logs it has not seen, with intervals and baselines beside it; of a ladder all rungs.
 
     Args:
         out: JSON file to write.
@@ -55,17 +59,15 @@ def evaluate(
     loaded, reporter = load_bundle(bundle), Reporter(quiet=output.quiet)
     rules = loaded.manifest.harness_rules
     margin = loaded.manifest.match_margin if margin is None else margin  # p_match is of that `match` and no other
-    if len(loaded.manifest.ladder) > 2:
-        reporter.say("A ladder: the figures are of its two ends; those of the rungs stand in its card")
-    dataset = load_dataset(found, loaded.manifest.pair, reading, margin, reporter, rules).dataset
+    named = loaded.manifest.policy(policy)
+    names = ladder_names(loaded.manifest, model_scores)
+    rows: Dataset | LadderRead
+    if names:
+        rows = load_ladder(found, names, reading, margin, rules, reporter, model_scores, may_lack_between=True)
+    else:
+        rows = load_dataset(found, loaded.manifest.pair, reading, margin, reporter, rules).dataset
     evaluation = evaluate_bundle(
-        loaded,
-        dataset,
-        loaded.manifest.policy(policy),
-        early_exit=early_exit,
-        include_seen=include_seen,
-        seed=seed,
-        reporter=reporter,
+        loaded, rows, named, early_exit=early_exit, include_seen=include_seen, seed=seed, reporter=reporter
     )
     if out is not None:
         write_evaluation(out, evaluation)

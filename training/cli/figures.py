@@ -63,8 +63,9 @@ def print_ladder(ladder: LadderFigures) -> None:
     for column in ("rows", "not worse", "AUROC", "ECE", "worse alone", "quality alone", "cost alone"):
         table.add_column(column, justify="right")
     for one in ladder.rungs:
-        figures = (one.figures.get("auroc"), one.figures.get("ece"), one.worse, one.quality, one.cost)
-        table.add_row(one.name, str(one.rows), f"{one.match_rate:.1%}", *map(_shown, figures))
+        known = (_shown(one.figures.get(name), one.intervals.get(name)) for name in ("auroc", "ece"))
+        alone = map(_shown, (one.worse, one.quality, one.cost))
+        table.add_row(one.name, str(one.rows), f"{one.match_rate:.1%}", *known, *alone)
     console().print(table)
     table = Table(title=f"Policies over all rungs; worse, quality and cost against {ladder.rungs[-1].name}")
     for column in ("policy", "looks", *(one.name for one in ladder.rungs), "wait for two", "worse", "quality", "cost"):
@@ -72,13 +73,15 @@ def print_ladder(ladder: LadderFigures) -> None:
     for policy in ladder.policies:
         if policy.is_met:
             shares = (f"{share:.1%}" for share in (*policy.shares, policy.waits_twice))
-            rest = map(_shown, (policy.worse, policy.quality, policy.cost))
-            table.add_row(policy.policy, str(policy.looks), *shares, *rest)
+            worse, cost = _shown(policy.worse, policy.worse_interval), _shown(policy.cost, policy.cost_interval)
+            table.add_row(policy.policy, str(policy.looks), *shares, worse, _shown(policy.quality), cost)
     console().print(table)
 
 
-def _shown(value: float | None) -> str:
-    return "\u2013" if value is None else f"{value:.3f}"
+def _shown(value: float | None, interval: tuple[float, float] | None = None) -> str:
+    if value is None:
+        return "\u2013"
+    return f"{value:.3f}" if interval is None else f"{value:.3f}\n{interval[0]:.3f} to {interval[1]:.3f}"
 
 
 def print_trained(trained: Trained, *, as_json: bool) -> None:

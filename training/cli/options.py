@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from cyclopts import Parameter, validators
 
-from turnout.serving.bundles.manifest import Pair
+from turnout.serving.bundles.manifest import Manifest, Pair
 from turnout.serving.cli.options import AsJson, Flag
 from turnout.serving.errors import EXIT_USAGE, UsageRefused
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
@@ -53,12 +53,33 @@ EncoderInside = Annotated[
     str, Parameter(help="Name or folder of the encoder inside the bundle; the name it has there when empty.")
 ]
 Cache = Annotated[bool, Parameter(help="Keep dense vectors on disk ($TURNOUT_CACHE, else ~/.cache/turnout).")]
+ModelScores = Annotated[
+    Path | None,
+    Parameter(
+        validator=validators.Path(exists=True, dir_okay=False),
+        help="Of a ladder: table source, prompt_id, model, score (or id, model, score) of models that the logs lack.",
+    ),
+]
 NonNegative = Parameter(validator=validators.Number(gte=0))
 
 
 def cache_dir(cache: bool) -> Path | None:
     """Return the folder of the dense cache; None for none."""
     return default_cache_dir() if cache else None
+
+
+def ladder_names(manifest: Manifest, model_scores: Path | None) -> tuple[str, ...]:
+    """Return the names of a bundle's rungs, the cheapest first; none for a pair.
+
+    Raises:
+        UsageRefused: a table of models' scores is given for a pair.
+    """
+    names = tuple(rung.name for rung in manifest.ladder)
+    if len(names) > 2:
+        return names
+    if model_scores is not None:
+        raise UsageRefused(f"--model-scores gives the scores of a ladder, and {manifest.bundle_id} is a pair")
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +177,10 @@ class LearningOptions(PairingOptions):
 
     labels: Annotated[
         Path | None,
-        Parameter(help="Labels of these very logs, as `turnout label` wrote them, judges' included; else made anew."),
+        Parameter(
+            help="Labels of these very logs, as `turnout label` wrote them, judges' included; else made anew. Of a "
+            "ladder a folder with a file a rung."
+        ),
     ] = None
     allow_routed: Annotated[
         bool,

@@ -24,11 +24,13 @@ from turnout.training.cli.options import (
     Cache,
     Flat,
     LearningOptions,
+    ModelScores,
     NonNegative,
     Output,
     PolicyName,
     Seed,
     cache_dir,
+    ladder_names,
 )
 from turnout.training.encoders.encoders import load_encoder
 from turnout.training.logs.sources import find_logs
@@ -36,8 +38,9 @@ from turnout.training.logs.stored_files import LogFile
 from turnout.training.progress import Reporter
 from turnout.training.retrain.gate import Limits
 from turnout.training.retrain.pool import Aging
-from turnout.training.retrain.run import Retrained, RetrainSettings
+from turnout.training.retrain.run import Retrained
 from turnout.training.retrain.run import retrain as retrain_name
+from turnout.training.retrain.settings import RetrainSettings
 
 
 def retrain(
@@ -60,6 +63,7 @@ def retrain(
     dry_run: Flag = False,
     force: Flag = False,
     lose_second_look: Flag = False,
+    model_scores: ModelScores = None,
     key: Path | None = None,
     seed: Seed = 0,
     data: Annotated[LearningOptions, Flat] = LEARNING,
@@ -70,7 +74,8 @@ def retrain(
     """Learn from new logs, compare with the champion on rows that neither has seen, and promote what is no worse.
 
     For a timer: exit code 0 when the challenger was promoted and when the champion was kept, which the last line says;
-    5 while there are too few new rows, or another retraining is at work. `turnout models rollback` takes it back.
+    5 while there are too few new rows, or another retraining is at work. `turnout models rollback` takes it back. Of a
+    ladder all rungs are learned, and compared by what each policy has them answer.
 
     Args:
         logs: Logs: a file, folder or pattern, again for more. What an earlier run has kept is not read as new.
@@ -115,6 +120,7 @@ def retrain(
         is_forced=force,
         may_lose_second_look=lose_second_look,
         signing_key=key,
+        model_scores=model_scores,
     )
     found = find_logs(logs)
     retrain_entry(found, champion, kept, encoder, settings, quiet=output.quiet, as_json=output.as_json)
@@ -154,7 +160,9 @@ def retrain_entry(
         raise BundleRefused(
             f"{champion}: no {CURRENT}; expected a name of a registry with a version in service: turnout models promote"
         )
-    named = encoder or read_manifest(entry.folder / entry.current()).encoder.name
+    manifest = read_manifest(entry.folder / entry.current())
+    ladder_names(manifest, settings.model_scores)
+    named = encoder or manifest.encoder.name
     done = retrain_name(logs, entry, kept, load_encoder(find_encoder(named)), settings, Reporter(quiet=quiet))
     if as_json:
         print(result_json(done))

@@ -24,6 +24,7 @@ from turnout.training.cli.options import (
     LearningOptions,
     Logs,
     Margin,
+    ModelScores,
     Output,
     PairOptions,
     Seed,
@@ -58,7 +59,7 @@ def train(
     margin: Margin = 0.0,
     pair: Annotated[PairOptions, Flat] = PAIR,
     models: str = "",
-    model_scores: Annotated[Path | None, Parameter(validator=validators.Path(exists=True, dir_okay=False))] = None,
+    model_scores: ModelScores = None,
     data: Annotated[LearningOptions, Flat] = LEARNING,
     encoder: EncoderName = DEFAULT_ENCODER,
     cache: Cache = True,
@@ -86,7 +87,6 @@ def train(
         balance: Weigh large sources down, so that none of them dominates.
         models: Models of a ladder, the cheapest first, such as gpt-4o-mini,gpt-4o,o3; a model at a reasoning effort is
             one of its own, o3:high. In place of --strong and --weak.
-        model_scores: Table source, prompt_id, model, score (or id, model, score) of models that the logs lack.
         note: Markdown file for the card: intended use, origin and licences of the logs.
     """
     names = rung_names(models, pair)

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from turnout.serving.bundles.ladder import Rung
+from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.prices import Price, load_prices
 from turnout.serving.decision.routes import estimated_tokens
 from turnout.serving.errors import PriceUnknown
 from turnout.training.arrays import Floats
-from turnout.training.dataset.costs import MIN_KNOWN_SHARE, CostsUnknown
+from turnout.training.dataset.costs import MIN_KNOWN_SHARE, CostsUnknown, self_check_usd
+from turnout.training.logs.records import Record
 from turnout.training.logs.requests import Request
 
 FEW_TOKENS = 1
@@ -41,6 +43,20 @@ def ladder_costs(requests: Sequence[Request], rungs: Sequence[Rung]) -> Floats |
     if known.mean() < MIN_KNOWN_SHARE:
         return CostsUnknown(f"{int(known.sum())} of {known.size} rows hold usage or text, half are needed")
     return np.where(known[:, None], usd, usd[known].mean(axis=0))
+
+
+def ladder_check_usd(records: Sequence[Record], ends: Pair, usd: Floats, *, is_priced: bool) -> Floats:
+    """Return (n,) what checking adds to a try of the first rung; a self-check of unknown cost is as an answer.
+
+    Args:
+        records: n rows.
+        ends: the first rung and the top.
+        usd: (n, k) costs of the rungs.
+        is_priced: whether those are money.
+    """
+    check = self_check_usd(records, ends)
+    was_checked = np.isnan(check) | (check > 0.0)
+    return np.where(np.isnan(check) | (was_checked & (not is_priced)), usd[:, 0], check)
 
 
 def _row(request: Request, rungs: Sequence[Rung], prices: Sequence[Price]) -> list[float]:

@@ -44,6 +44,7 @@ class RungShares(msgspec.Struct, frozen=True):
         worse: share that gets a worse answer than the top's.
         quality: mean score over the top's; None where that is 0.
         cost: mean cost; None where prices are unknown.
+        worse_interval, cost_interval: 95 %, over draws of groups; None of a single group.
     """
 
     policy: str
@@ -54,6 +55,8 @@ class RungShares(msgspec.Struct, frozen=True):
     worse: float
     quality: float | None
     cost: float | None
+    worse_interval: tuple[float, float] | None = None
+    cost_interval: tuple[float, float] | None = None
 
 
 class LadderFigures(msgspec.Struct, frozen=True):

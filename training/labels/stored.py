@@ -67,6 +67,27 @@ def decision_in(row: Mapping[str, Any]) -> Decision:
     return Label(row["match"], row["labeller"], row["label_confidence"], row["strong_score"], row["weak_score"])
 
 
+def label_files(path: Path | None) -> list[Path]:
+    """Return the files of labels that a name stands for: itself, those of a folder in order of their names, or none.
+
+    Raises:
+        DataRefused: the folder holds none.
+    """
+    if path is None:
+        return []
+    if not path.is_dir():
+        return [path]
+    found = sorted(path.glob("*.parquet"))
+    if not found:
+        raise DataRefused(f"{path}: no *.parquet in it; a folder of labels holds files that `turnout label` wrote")
+    return found
+
+
+def pair_of_labels(path: Path) -> Pair:
+    """Return whose answers the labels of a file compare; raises `DataRefused` where it is no file of labels."""
+    return _read(path)[1].pair
+
+
 def stored_labels(path: Path, records: Sequence[Record], now: Origin) -> Labelled:
     """Return what became of each record when its label was stored; logs may have been moved or renamed since.
 
@@ -79,6 +100,8 @@ def stored_labels(path: Path, records: Sequence[Record], now: Origin) -> Labelle
         DataRefused: the file is no file of labels, or it was made from other logs, for another pair, with another
             margin, or with the rows read or joined in another way.
     """
+    if path.is_dir():
+        raise DataRefused(f"{path}: a folder of labels is for a ladder; name the file of this pair")
     table, then = _read(path)
     if then.pair != now.pair:
         raise DataRefused(

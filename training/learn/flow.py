@@ -41,7 +41,7 @@ from turnout.training.fit.router import HeadLogOdds, Router, cascade
 from turnout.training.learn.ladder import Climbing
 from turnout.training.learn.second_look import Looked
 from turnout.training.logs.cells import encode
-from turnout.training.policy.by_task import ByTask, task_of
+from turnout.training.policy.by_task import said_of
 from turnout.training.policy.solve import LabelledLogOdds, Solved, calibrate, calibrated, solve
 from turnout.training.progress import Reporter
 from turnout.training.sample.sample import make_sample
@@ -140,10 +140,10 @@ def complete(
     """
     with reporter.stage("Calibrating and solving policies"):
         task = np.array([answered.data.rows[row].record.task or "" for row in answered.kept])
-        ends = wanted if climb is None else ""  # a ladder's policies are solved over all rungs, below
-        solved = solve(linear, answered.rows, seed, answered.rare_idf, ends, by_task, task)
+        ends = (wanted, by_task) if climb is None else ("", "")  # a ladder's are solved over all rungs, below
+        solved = solve(linear, answered.rows, seed, answered.rare_idf, *ends, task)
     if solved.by_task is not None:
-        reporter.say(_by_task(solved.by_task, by_task))
+        reporter.say(said_of(solved.by_task, by_task))
     if solved.policy.size < answered.kept.size:
         reporter.say(
             f"Policies are solved on {solved.policy.size} of {answered.kept.size} rows, mixed as the traffic is"
@@ -172,13 +172,6 @@ def complete(
     checker = None if looked is None else looked.graph
     rungs = None if climbing is None else climbing.graph
     return Learned(manifest, evaluation, graph, seen, parity, blocks, checker, rungs)
-
-
-def _by_task(found: ByTask, promise: str) -> str:
-    met = [task_of(policy) for policy in found.policies if policy.is_met]
-    not_met = [*(task_of(policy) for policy in found.policies if not policy.is_met), *found.left_out]
-    said = f"{promise} task by task, each at {found.level:.2g}: " + (", ".join(met) or "none")
-    return said + (f"; can't be shown, strong under it: {', '.join(not_met)}" if not_met else "")
 
 
 def crossfitted(

@@ -32,13 +32,13 @@ from turnout.training.dataset.ladder_costs import ladder_costs
 from turnout.training.dataset.splits import Part, split_groups
 from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
-from turnout.training.errors import DataRefused
 from turnout.training.fit.difficulty import OPINION_SHARE
 from turnout.training.fit.fit import FitSettings
 from turnout.training.learn.fitting import fit
 from turnout.training.learn.flow import Learned, complete
 from turnout.training.learn.ladder import Choices, LadderLessons
 from turnout.training.learn.ladder import climb as climb_ladder
+from turnout.training.learn.rungs_between import learn_between
 from turnout.training.learn.second_look import Looked, Looking, look_again
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.policy.default import carried
@@ -113,10 +113,11 @@ def learn(
         )
         return look_again(looking, solved, learn_check, reporter)
 
-    choices = Choices(settings.policy, settings.seed, settings.max_wait_twice)
+    choices = Choices(settings.policy, settings.seed, settings.max_wait_twice, settings.by_task)
     climb = None
     if over_all is not None:
-        climb = partial(climb_ladder, over_all, answered.rows, fitted.settings, featurizer, choices, reporter)
+        heads = partial(learn_between, settings=fitted.settings)
+        climb = partial(climb_ladder, over_all, answered.rows, heads, featurizer, choices, reporter)
     done = complete(
         fitted.linear,
         answered,
@@ -141,8 +142,6 @@ def learn(
 
 def _over_all(read: LadderRead, encoder: EncoderModel, settings: TrainSettings, reporter: Reporter) -> LadderLessons:
     """Return what all rungs are learned from: the features of all rows, and what each would cost at every rung."""
-    if settings.by_task:
-        raise DataRefused("--by-task: promises by task are solved for pairs; leave it out beside --models")
     with reporter.stage("Embedding prompts", len(read.requests)) as advance:
         prompts = [record.prompt for record in read.records]
         rules = settings.harness_rules

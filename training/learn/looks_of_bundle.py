@@ -33,19 +33,17 @@ from turnout.training.policy.three_actions import LookedAt
 MIN_ANSWERS = 20
 
 
-def judge_bundle(
-    bundle: Bundle, data: Dataset, rows: Ints, heads: HeadLogOdds, is_unlike: Bools, policy: str, seed: int
-) -> TwoLooks | None:
-    """Return what both looks and the rules over three actions are worth; None without a second look or answers.
+def ask_second_look(
+    bundle: Bundle, data: Dataset, rows: Ints, heads: HeadLogOdds, is_unlike: Bools
+) -> BothLooks | None:
+    """Return what both looks say of rows; None without a second look, or with too few answers of either outcome.
 
     Args:
-        bundle: to judge.
+        bundle: to ask.
         data: where the rows stand.
         rows: (n,) their numbers.
         heads: (n,) calibrated log-odds of both heads of the first look.
         is_unlike: (n,) whether the prompt is unlike the training data.
-        policy: name of the one whose waiting is shown.
-        seed: of bootstraps and draws.
     """
     if bundle.checker is None:
         return None
@@ -72,7 +70,7 @@ def judge_bundle(
         look_costs(costs if isinstance(costs, RequestCosts) else None, self_check_usd(records, bundle.manifest.pair)),
         is_unlike,
     )
-    looks = BothLooks(
+    return BothLooks(
         looked_at,
         answers.place,
         p_checked,
@@ -82,6 +80,19 @@ def judge_bundle(
         latencies([record.weak for record in records]),
         latencies([record.strong for record in records]),
     )
+
+
+def judge_looks(looks: BothLooks, bundle: Bundle, data: Dataset, rows: Ints, policy: str, seed: int) -> TwoLooks:
+    """Return what both looks and the rules over three actions are worth.
+
+    Args:
+        looks: what was said of the rows.
+        bundle: whose policies are judged.
+        data: where the rows stand.
+        rows: (n,) their numbers.
+        policy: name of the one whose waiting is shown.
+        seed: of bootstraps and draws.
+    """
 
     def outcomes(of: Ints, p_match: Floats) -> Outcomes:
         return data.outcomes(rows[of], p_match, np.ones(of.size, dtype=bool))

@@ -1,6 +1,6 @@
-"""Predict and evaluate with a bundle, as it would be served: the graph, one prompt at a time.
+"""Predict with a bundle, as it would be served: the graph, one prompt at a time.
 
-Comes in: a bundle and logs or prompts. Goes out: one prediction a row (Parquet), or an `Evaluation`.
+Comes in: a bundle and logs or prompts. Goes out: one prediction a row (Parquet).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import msgspec
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.special import logit
 
 from turnout.serving.bundles.bundle import SEEN_GROUPS, Bundle
 from turnout.serving.bundles.policy import Policy
@@ -33,17 +32,11 @@ from turnout.serving.decision.routes import Reason, Route, Verdict
 from turnout.serving.decision.rules.rules import Facts
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.router.checker import CheckHead
-from turnout.serving.router.exit_band import ExitBand
-from turnout.serving.router.model import Prediction, RouterModel, Stage
-from turnout.serving.router.prompt import Prompt
+from turnout.serving.router.model import Prediction
 from turnout.training.dataset.dataset import Dataset
+from turnout.training.dataset.ladder import LadderRead
 from turnout.training.errors import DataRefused
-from turnout.training.evaluation.evaluate import evaluate
-from turnout.training.evaluation.evaluation import Evaluation
-from turnout.training.evaluation.threshold_table import Served
 from turnout.training.files import write_parquet
-from turnout.training.fit.router import HeadLogOdds, cascade
-from turnout.training.learn.looks_of_bundle import judge_bundle
 from turnout.training.logs.quarantine import Rejected
 from turnout.training.logs.records import Record
 from turnout.training.logs.weak_answers import answer_of
@@ -53,9 +46,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 DIGEST_BYTES = 8
-NOWHERE = 1.0
-"""A threshold so far from every `p_match` that the exit band around it holds none: the fast head answers alone."""
-
 SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -124,7 +114,7 @@ def predict_rows(
         )
 
     with reporter.stage("Predicting", len(rows)) as advance:
-        return list(_in_threads(predict_one, rows, advance))
+        return list(in_threads(predict_one, rows, advance))
 
 
 def _rungs(
@@ -179,78 +169,7 @@ def write_predictions(path: Path, rows: Sequence[PredictedRow]) -> None:
     write_parquet(path, pa.table(columns, schema=schema))
 
 
-def evaluate_bundle(
-    bundle: Bundle,
-    data: Dataset,
-    policy: Policy,
-    *,
-    early_exit: bool,
-    include_seen: bool,
-    seed: int,
-    reporter: Reporter,
-) -> Evaluation:
-    """Evaluate a bundle on labelled rows, those of groups it was trained on left out and counted.
-
-    Raises:
-        DataRefused: no row is left.
-    """
-    seen = seen_rows(bundle, data)
-    rows = np.flatnonzero(~seen) if not include_seen else np.arange(seen.size)
-    prompts = [data.rows[row].record.prompt for row in rows]
-
-    def answer(prompt: Prompt) -> _Answer:
-        return _answer(bundle.model, prompt, policy.threshold, early_exit=early_exit)
-
-    with reporter.stage("Predicting", len(prompts)) as advance:
-        answers = list(_in_threads(answer, prompts, advance))
-    p_match = np.array([one.served.p_match for one in answers])
-    is_full = np.array([one.served.stage == Stage.FULL for one in answers], dtype=bool)
-    heads = HeadLogOdds(logit([one.fast for one in answers]), logit([one.full for one in answers]))
-    band = bundle.manifest.exit_band_by_threshold or ExitBand.constant(bundle.manifest.exit_band)
-    served = Served(
-        policy.threshold,
-        tuple(one.threshold for one in bundle.manifest.policies),
-        lambda threshold: cascade(heads, threshold, band, early_exit=early_exit).p_match,
-    )
-    outcomes = data.outcomes(
-        rows,
-        p_match,
-        is_full,
-        is_out_of_distribution=np.array([one.served.is_out_of_distribution for one in answers], dtype=bool),
-        structural=np.array([one.structural for one in answers]),
-    )
-    with reporter.stage("Evaluating") as advance:
-        found = evaluate(outcomes, n_seen=int(seen.sum()), seed=seed, on_progress=lambda *_: advance(1), served=served)
-    if bundle.checker is None:
-        return found
-    with reporter.stage("Asking and judging the second look"):
-        looks = judge_bundle(bundle, data, rows, heads, outcomes.falls_back, policy.name, seed)
-    if looks is None:
-        reporter.say("No figures of the second look: too few rows hold an answer of the weak model, or all match")
-    return msgspec.structs.replace(found, two_looks=looks)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    """What the graph says of one prompt: as served, by each head alone, and the measures it read."""
-
-    served: Prediction
-    fast: float
-    full: float
-    structural: NDArray[np.float32]
-
-
-def _answer(model: RouterModel, prompt: Prompt, threshold: float, *, early_exit: bool) -> _Answer:
-    features = model.featurize(prompt)
-    return _Answer(
-        served=model.predict_features(features, threshold, early_exit=early_exit),
-        fast=model.predict_features(features, NOWHERE).p_match,
-        full=model.predict_features(features, NOWHERE, early_exit=False).p_match,
-        structural=features.structural,
-    )
-
-
-def seen_rows(bundle: Bundle, data: Dataset) -> NDArray[np.bool_]:
+def seen_rows(bundle: Bundle, data: Dataset | LadderRead) -> NDArray[np.bool_]:
     """Return (n,) whether a row's group holds a row that the bundle was trained on.
 
     Raises:
@@ -270,9 +189,10 @@ def seen_rows(bundle: Bundle, data: Dataset) -> NDArray[np.bool_]:
     return np.isin(groups.group, seen_groups)
 
 
-def _in_threads(
+def in_threads(
     function: Callable[[Item], Result], items: Sequence[Item], advance: Callable[[int], None]
 ) -> Iterator[Result]:
+    """Yield what a function makes of items, in order, on all cores."""
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         for result in pool.map(function, items):
             advance(1)

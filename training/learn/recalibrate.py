@@ -5,7 +5,8 @@
 For traffic whose match rate has moved while what is hard has not: the ranking stays. The probabilities, the
 thresholds and the limit of what is out of distribution are fitted again, since the new rows are what is to be served.
 The regression has seen none of them, so that all of them calibrate and all of them solve the policies; the figures
-are cross-fitted, as those of training are (`training.learn.flow`).
+are cross-fitted, as those of training are (`training.learn.flow`). Of a ladder the rungs between are calibrated again
+too, and its policies solved over all of them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,25 +25,31 @@ from numpy.typing import NDArray
 from turnout.serving.bundles.bundle import CHECKER, SEEN_GROUPS, Bundle
 from turnout.serving.bundles.manifest import Training
 from turnout.serving.router.features import Featurizer
-from turnout.training.arrays import Floats
+from turnout.training.arrays import Floats, Ints
 from turnout.training.bundle.manifest import LIBRARIES, Identity, tenants_of
 from turnout.training.bundle.publish import check_out
-from turnout.training.bundle.reopen import check_encoder, refuse_ladder, reopen, reopen_rare_weight
+from turnout.training.bundle.reopen import check_encoder, reopen, reopen_rare_weight, reopen_rungs
 from turnout.training.check.learn import FirstLook, LearnedCheck, NoCheck, Rows, recalibrate_check
 from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.costs import CostsUnknown, RequestCosts, request_costs
 from turnout.training.dataset.dataset import Dataset, digest_files, load_dataset
+from turnout.training.dataset.ladder import LadderRead, load_ladder
+from turnout.training.dataset.ladder_costs import ladder_costs
 from turnout.training.dataset.splits import key_digests
-from turnout.training.encoders.embeddings import embed
+from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.unfamiliar import rare_share
+from turnout.training.labels.stored import label_files
 from turnout.training.learn.flow import Answered, complete
+from turnout.training.learn.ladder import Choices, LadderLessons
+from turnout.training.learn.ladder import climb as climb_ladder
 from turnout.training.learn.predict import DIGEST_BYTES, seen_rows
+from turnout.training.learn.rungs_between import recalibrate_between
 from turnout.training.learn.second_look import Looked, Looking, look_again
 from turnout.training.learn.train import Trained, publish_learned
-from turnout.training.logs.quarantine import write_quarantine
+from turnout.training.logs.quarantine import Rejected, write_quarantine
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.records import Record
 from turnout.training.logs.stored_files import LogFile
@@ -63,12 +71,14 @@ class RecalibrateSettings:
         reading: how the logs are to be read.
         cache_dir: folder of the dense cache; None for none.
         policy: name of the default policy; empty for the strictest promise that is met and of use.
+        model_scores: of a ladder, table of scores of its models that the logs lack; None for none.
     """
 
     seed: int = 0
     reading: Reading = field(default_factory=Reading)
     cache_dir: Path | None = None
     policy: str = ""
+    model_scores: Path | None = None
 
 
 def recalibrate(
@@ -90,20 +100,15 @@ def recalibrate(
     check_out(out)
     if out.resolve() == parent.folder.resolve():
         raise DataRefused(f"{out}: is the bundle to recalibrate; name another folder, so that it can be gone back to")
-    refuse_ladder(parent)
     linear, rare_idf = reopen(parent), reopen_rare_weight(parent)
     check_encoder(parent, encoder)
-    margin = parent.manifest.match_margin
-    rules = parent.manifest.harness_rules
-    loaded = load_dataset(paths, parent.manifest.pair, settings.reading, margin, reporter, rules)
-    data, seen = loaded.dataset, seen_rows(parent, loaded.dataset)
-    kept = np.flatnonzero(~seen)
-    _refuse_too_little(data, kept)
-    prompts = [data.rows[row].record.prompt for row in kept]
-    with reporter.stage("Embedding prompts", len(prompts)) as advance:
-        table = embed(prompts, encoder, cache_dir=settings.cache_dir, harness_rules=rules, on_progress=advance)
-
-    costs = request_costs([data.rows[row].record for row in kept], parent.manifest.pair)
+    old, rules = parent.manifest, parent.manifest.harness_rules
+    read = _read(parent, paths, settings, reporter)
+    data, kept = read.data, read.kept
+    _refuse_too_little(read)
+    records = [data.rows[row].record for row in kept]
+    table, lessons = _embedded(parent, read, encoder, settings, reporter)
+    costs = request_costs(records, old.pair) if lessons is None else lessons.costs_of_ends
     if isinstance(costs, CostsUnknown):
         reporter.say(f"No cost policies: {costs.reason}")
     rows = LabelledLogOdds(
@@ -124,34 +129,94 @@ def recalibrate(
         {"parent": _said_before(parent, data, kept, reporter)},
         has_text=True,
         rare_idf=rare_idf,
-        n_seen=len(data.rows) - kept.size,
+        n_seen=read.n_seen,
     )
-    stored = [settings.reading.labels] if settings.reading.labels else []
-    digest = digest_files([*paths, *stored])
+    tables = [settings.model_scores] if settings.model_scores else []
+    digest = digest_files([*paths, *label_files(settings.reading.labels), *tables])
     labellers = dict(Counter(data.rows[row].label.labeller for row in kept))
-    is_synthetic = parent.manifest.synthetic or any(data.rows[row].record.source == "synthetic" for row in kept)
-    old = parent.manifest
+    is_synthetic = old.synthetic or any(record.source == "synthetic" for record in records)
     featurizer = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, rules)
-    answers = Answers.of([data.rows[row].record for row in kept], featurizer.ngrams)
-    looking = Looking(data, kept, rows, answers, parent.manifest.pair, settings.seed)
+    looking = Looking(data, kept, rows, Answers.of(records, featurizer.ngrams), old.pair, settings.seed)
+    climb = None
+    if lessons is not None:
+        heads = partial(recalibrate_between, fit=reopen_rungs(parent), rungs=old.ladder, reporter=reporter)
+        choices = Choices(settings.policy, settings.seed, None)
+        climb = partial(climb_ladder, lessons, rows, heads, featurizer, choices, reporter)
     learned = complete(
         linear,
         answered,
         encoder,
-        Identity(old.name, old.pair, margin, rules, is_synthetic, old.bundle_id),
-        _training(parent, digest, labellers, rows, settings.seed, [data.rows[row].record for row in kept]),
-        _seen(parent, data, kept),
+        Identity(old.name, old.pair, old.match_margin, rules, is_synthetic, old.bundle_id),
+        _training(parent, digest, labellers, rows, settings.seed, records),
+        _seen(parent, read),
         seed=settings.seed,
         wanted=settings.policy,
         reporter=reporter,
         look=_look(parent, looking, reporter),
+        climb=climb,
     )
     published = publish_learned(out, learned, encoder)
-    if loaded.read.quarantine:
-        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", loaded.read.quarantine)
+    if read.quarantine:
+        write_quarantine(out.parent / f"{out.name}.quarantine.jsonl", read.quarantine)
+    n_groups = int(np.unique(rows.group).size)
+    return Trained(published, learned.evaluation, out, len(read.quarantine), read.unlabelled, carried(n_groups))
+
+
+@dataclass(frozen=True)
+class _Read:
+    """Rows of the logs.
+
+    Attributes:
+        data: of the pair, or of the two ends of a ladder.
+        kept: numbers of those that the parent has not seen.
+        n_seen: rows left out for having been seen.
+        quarantine: rows that could not be read.
+        unlabelled: rows without a label, by why.
+        ladder: of a ladder the rows of all rungs, those that the parent has seen left out already.
+    """
+
+    data: Dataset
+    kept: Ints
+    n_seen: int
+    quarantine: list[Rejected]
+    unlabelled: dict[str, int]
+    ladder: LadderRead | None = None
+
+
+def _read(parent: Bundle, paths: Sequence[LogFile], settings: RecalibrateSettings, reporter: Reporter) -> _Read:
+    old = parent.manifest
+    how = settings.reading, old.match_margin
+    if len(old.ladder) > 2:
+        names = [rung.name for rung in old.ladder]
+        ladder = load_ladder(
+            paths, names, *how, old.harness_rules, reporter, settings.model_scores, may_lack_between=True
+        )
+        seen = seen_rows(parent, ladder)
+        ladder = ladder.take(np.flatnonzero(~seen))
+        every = np.arange(ladder.in_pair.size)
+        return _Read(ladder.pair, every, int(seen.sum()), ladder.quarantine, ladder.unlabelled, ladder)
+    loaded = load_dataset(paths, old.pair, *how, reporter, old.harness_rules)
+    seen = seen_rows(parent, loaded.dataset)
     unlabelled = {str(why): count for why, count in loaded.labelled.unlabelled.items()}
-    n_quarantined, n_groups = len(loaded.read.quarantine), int(np.unique(rows.group).size)
-    return Trained(published, learned.evaluation, out, n_quarantined, unlabelled, carried(n_groups))
+    return _Read(loaded.dataset, np.flatnonzero(~seen), int(seen.sum()), loaded.read.quarantine, unlabelled)
+
+
+def _embedded(
+    parent: Bundle, read: _Read, encoder: EncoderModel, settings: RecalibrateSettings, reporter: Reporter
+) -> tuple[FeatureTable, LadderLessons | None]:
+    """Return the features of the kept rows, and of a ladder what all rungs are calibrated on."""
+    records = [read.data.rows[row].record for row in read.kept] if read.ladder is None else read.ladder.records
+    rules = parent.manifest.harness_rules
+    with reporter.stage("Embedding prompts", len(records)) as advance:
+        prompts = [record.prompt for record in records]
+        table = embed(prompts, encoder, cache_dir=settings.cache_dir, harness_rules=rules, on_progress=advance)
+    if read.ladder is None:
+        return table, None
+    rungs = parent.manifest.ladder
+    lessons = LadderLessons(
+        read.ladder, tuple(rung.name for rung in rungs), table, ladder_costs(read.ladder.requests, rungs)
+    )
+    return table.take(read.ladder.in_pair), lessons
 
 
 def _look(parent: Bundle, looking: Looking, reporter: Reporter) -> Callable[[Solved], Looked | None]:
@@ -166,12 +231,13 @@ def _look(parent: Bundle, looking: Looking, reporter: Reporter) -> Callable[[Sol
     return lambda solved: look_again(looking, solved, again, reporter)
 
 
-def _refuse_too_little(data: Dataset, kept: NDArray[np.int64]) -> None:
+def _refuse_too_little(read: _Read) -> None:
+    data, kept = read.data, read.kept
     n_groups, n_non_matches = np.unique(data.groups.group[kept]).size, int((data.match[kept] == 0).sum())
     if n_groups < MIN_GROUPS or n_non_matches < MIN_NON_MATCHES:
         raise DataRefused(
             f"{kept.size} labelled rows in {n_groups} groups that the bundle has not seen, {n_non_matches} with a "
-            f"worse weak answer ({len(data.rows) - kept.size} rows were seen in its training and left out); "
+            f"worse weak answer ({read.n_seen} rows were seen in its training and left out); "
             f"recalibration needs at least {MIN_GROUPS} groups and {MIN_NON_MATCHES} such rows"
         )
 
@@ -204,9 +270,9 @@ def _training(
     )
 
 
-def _seen(parent: Bundle, data: Dataset, kept: NDArray[np.int64]) -> bytes:
+def _seen(parent: Bundle, read: _Read) -> bytes:
     """Digests of the groups that the parent has seen and of these, under the parent's salt."""
     raw = (parent.folder / SEEN_GROUPS).read_bytes()
     known = {raw[start : start + DIGEST_BYTES] for start in range(0, len(raw), DIGEST_BYTES)}
-    fresh = key_digests((data.groups.keys[row] for row in kept), parent.manifest.training.group_salt)
-    return b"".join(sorted(known | fresh))
+    keys = (read.data.groups.keys[row] for row in read.kept) if read.ladder is None else read.ladder.groups.keys
+    return b"".join(sorted(known | key_digests(keys, parent.manifest.training.group_salt)))

@@ -43,8 +43,9 @@ from turnout.training.errors import DataRefused
 from turnout.training.evaluation.dense_blocks import DENSE_BLOCKS, DenseBlocks
 from turnout.training.evaluation.evaluation import Evaluation, write_evaluation
 from turnout.training.fit.many_rows import some_groups
-from turnout.training.learn.ladder import refuse_too_few
+from turnout.training.labels.stored import label_files
 from turnout.training.learn.learn import Learned, learn
+from turnout.training.learn.rungs_between import refuse_too_few
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.logs.quarantine import write_quarantine
 from turnout.training.logs.stored_files import LogFile
@@ -130,7 +131,7 @@ def _train_ladder(
     refuse_too_few(read, settings.names)
     part = np.full(len(read.pair.rows), int(Part.FIT))
     tables = [path for path in (settings.scores, settings.model_scores) if path]
-    digest = digest_files([*paths, *tables])
+    digest = digest_files([*paths, *tables, *label_files(settings.reading.labels)])
     learned = learn(read.pair, part, encoder, settings, digest, reporter, ladder=read)
     published = publish_learned(out, learned, encoder)
     if read.quarantine:

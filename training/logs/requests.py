@@ -46,10 +46,14 @@ class Request:
 
 @dataclass(frozen=True)
 class RequestsRead:
-    """Requests in the order of their files and lines, and rows that no pair could be read from."""
+    """Requests in the order of their files and lines, and rows that no pair could be read from.
+
+    `number` is that of the request that a row belongs to, by the place of the row in any pair's reading.
+    """
 
     requests: list[Request]
     quarantine: list[Rejected]
+    number: dict[tuple[str, int, int], int]
 
 
 def read_requests(
@@ -88,7 +92,8 @@ def read_requests(
     number = {str(path): place for place, path in enumerate(paths)}
     ordered = sorted(held.requests, key=lambda one: (number[one.record.file], one.record.line, one.record.index))
     bad = [row for place, row in refused.items() if place not in held.places and row.reason is not Reason.OTHER_PAIR]
-    return RequestsRead(ordered, bad)
+    by_request = {id(one): place for place, one in enumerate(ordered)}
+    return RequestsRead(ordered, bad, {place: by_request[id(one)] for place, one in held.places.items()})
 
 
 class _Held:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.serving.bundles.policy import Policy
+from turnout.training.arrays import Ints
 from turnout.training.errors import DataRefused
 from turnout.training.fit.router import HeadLogOdds, Router
 from turnout.training.policy.policy import (
@@ -65,20 +66,52 @@ def solve_by_task(router: Router, rows: PolicyRows, task: NDArray[np.str_], prom
     Raises:
         DataRefused: it is no such promise, or no row names a task.
     """
+    able = able_tasks(rows.group, task, promise)
+    policies = []
+    for name in able.names:
+        ours = _take(rows, np.flatnonzero(task == name))
+        draws = one_row_a_group(ours.group, seed)
+        solved = max_worse(router, ours, candidates(router, ours), draws, able.target, able.level)
+        policies.append(msgspec.structs.replace(solved, name=f"{promise}{AT}{name}"))
+    return ByTask(policies, able.left_out, able.level)
+
+
+@dataclass(frozen=True)
+class AbleTasks:
+    """Which tasks can carry a promise, the largest first, which can't, and the level that each is solved at."""
+
+    names: list[str]
+    left_out: list[str]
+    target: float
+    level: float
+
+
+def able_tasks(group: Ints, task: NDArray[np.str_], promise: str) -> AbleTasks:
+    """Return the tasks that take part.
+
+    Args:
+        group: (n,) of the rows.
+        task: (n,) names; rows without one take no part.
+        promise: such as `max_worse=0.02`.
+
+    Raises:
+        DataRefused: it is no such promise, or no row names a task.
+    """
     target = _target(promise)
-    groups = {str(name): np.unique(rows.group[task == name]).size for name in np.unique(task) if name}
+    groups = {str(name): np.unique(group[task == name]).size for name in np.unique(task) if name}
     if not groups:
         raise DataRefused(f"--by-task {promise}: no row names its task; name the column with --column task=...")
     by_size = sorted(groups, key=lambda name: (-groups[name], name))
     n_tasks = _able([groups[name] for name in by_size], target)
-    level = SOLVED_DELTA / max(1, n_tasks)
-    policies = []
-    for name in by_size[:n_tasks]:
-        ours = _take(rows, np.flatnonzero(task == name))
-        draws = one_row_a_group(ours.group, seed)
-        solved = max_worse(router, ours, candidates(router, ours), draws, target, level)
-        policies.append(msgspec.structs.replace(solved, name=f"{promise}{AT}{name}"))
-    return ByTask(policies, by_size[n_tasks:], level)
+    return AbleTasks(by_size[:n_tasks], by_size[n_tasks:], target, SOLVED_DELTA / max(1, n_tasks))
+
+
+def said_of(found: ByTask, promise: str) -> str:
+    """Return what was solved task by task, for people."""
+    met = [task_of(policy) for policy in found.policies if policy.is_met]
+    not_met = [*(task_of(policy) for policy in found.policies if not policy.is_met), *found.left_out]
+    said = f"{promise} task by task, each at {found.level:.2g}: " + (", ".join(met) or "none")
+    return said + (f"; can't be shown, strong under it: {', '.join(not_met)}" if not_met else "")
 
 
 def _target(promise: str) -> float:

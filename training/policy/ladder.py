@@ -170,10 +170,22 @@ class Climb:
 
 def past_the_first(rows: LadderRows, t_rungs: tuple[float, ...]) -> Ints:
     """Return (n,) which rung answers what rung 0 does not."""
-    reached = rows.p_rungs >= np.asarray(t_rungs)
-    reached[rows.unlike] = False
-    first = np.argmax(reached, axis=1) + 1 if reached.shape[1] else np.zeros(rows.first.size, dtype=np.int64)
-    return np.asarray(np.where(reached.any(axis=1), first, rows.top), dtype=np.int64)
+    return first_reached(rows.p_rungs, rows.unlike, t_rungs)
+
+
+def first_reached(p_rungs: Floats, is_unlike: Bools, t_rungs: tuple[float, ...]) -> Ints:
+    """Return (n,) the number of the first rung between whose p reaches its threshold, else the top's.
+
+    Args:
+        p_rungs: (n, k - 2) in [0, 1].
+        is_unlike: (n,) rows unlike the training data, which are for the top.
+        t_rungs: k - 2 thresholds.
+    """
+    reached = p_rungs >= np.asarray(t_rungs)
+    reached[is_unlike] = False
+    n_between = reached.shape[1]
+    first = np.argmax(reached, axis=1) + 1 if n_between else np.zeros(is_unlike.size, dtype=np.int64)
+    return np.asarray(np.where(reached.any(axis=1), first, n_between + 1), dtype=np.int64)
 
 
 def always_top(n_between: int) -> Climb:

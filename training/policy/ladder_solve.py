@@ -14,6 +14,7 @@ import numpy as np
 
 from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 from turnout.serving.bundles.risk_path import RiskPath
+from turnout.training.policy.by_task import AT
 from turnout.training.policy.guarantees import binomial_upper_bound, is_mean_shown_at_most
 from turnout.training.policy.ladder import Climb, LadderRows, always_top
 from turnout.training.policy.of_weak import MAX_WORSE_OF_WEAK_TARGETS
@@ -130,7 +131,7 @@ def with_second_look(
     """Return the policies with their rules over three actions, where their kind has one; rows have a second look."""
 
     def solved(policy: Policy) -> Policy:
-        if policy.kind not in PROMISES:
+        if policy.kind not in PROMISES or AT in policy.name:
             return policy
         climb, bound = PROMISES[policy.kind](rows, path, policy.target, seed, level)
         return msgspec.structs.replace(policy, checked=described_check(rows, climb, bound, DELTA))

@@ -90,10 +90,14 @@ class GateRows:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What one model says of the rows at the served policy: (n,) `p_match` and whether the row goes weak."""
+    """What one model says of the rows at the served policy: (n,) `p_match` and whether the row goes weak.
+
+    `score`, (n,) in [0, 1], is what its policy makes of the rows where more than two models may answer; None of a pair.
+    """
 
     p_match: Floats
     goes_weak: NDArray[np.bool_]
+    score: Floats | None = None
 
 
 def compare(rows: GateRows, champion: Answers, challenger: Answers, limits: Limits, *, seed: int = 0) -> list[Check]:
@@ -239,7 +243,7 @@ def _losses(rows: GateRows, answers: Answers) -> Floats:
 
 
 def _scores(rows: GateRows, answers: Answers) -> Floats:
-    return np.where(answers.goes_weak, rows.weak_score, rows.strong_score)
+    return np.where(answers.goes_weak, rows.weak_score, rows.strong_score) if answers.score is None else answers.score
 
 
 def _mean(values: Floats, rows: GateRows) -> float:

@@ -17,6 +17,7 @@ from turnout.training.arrays import Ints
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.learn.learn import Learned
 from turnout.training.logs.cells import encode
+from turnout.training.logs.records import Record
 from turnout.training.progress import Reporter
 from turnout.training.retrain.asking import Asked, Side, ask_both
 from turnout.training.retrain.gate import GateRows, Limits, compare
@@ -81,19 +82,31 @@ def judge(
         tolerated = limits.at(champion.manifest.policy(name))
         checks = compare(rows, before.answers, after.answers, tolerated, seed=seed)
         if learned.checker is not None or not may_lose_second_look:
-            lookers = _lookers(champion, learned, model, encoder, name)
-            checks += second_look_checks(*lookers, records, rows, tolerated, seed=seed)
-    checks += [_latency(before, after, limits), _parity(learned, limits)]
+            both = lookers(champion, learned, model, encoder, name)
+            checks += second_look_checks(*both, records, rows, tolerated, seed=seed)
+    checks += [latency(before, after, limits), parity(learned, limits)]
+    say_if_lost(champion, checks, reporter)
+    return verdict_of(champion, name, records, rows, checks, is_later=is_later)
+
+
+def say_if_lost(champion: Bundle, checks: list[Check], reporter: Reporter) -> None:
+    """Say so where the challenger would lose the champion's second look."""
     if any(one.name == KEPT and not one.is_met for one in checks):
         reporter.say(
             f"The challenger would lose the second look that {champion.manifest.bundle_id} has: its logs need the weak "
             "model's answers (decision logs that keep text, gateway logs); --lose-second-look allows it"
         )
+
+
+def verdict_of(
+    champion: Bundle, policy: str, records: list[Record], rows: GateRows, checks: list[Check], *, is_later: bool
+) -> GateVerdict:
+    """Return the verdict: met where every check is."""
     moments = [record.created for record in records if record.created is not None] if is_later else []
     return GateVerdict(
         champion=champion.manifest.bundle_id,
-        policy=name,
-        rows=test.size,
+        policy=policy,
+        rows=rows.match.size,
         groups=int(np.unique(rows.group).size),
         from_s=min(moments, default=None),
         to_s=max(moments, default=None),
@@ -103,7 +116,7 @@ def judge(
     )
 
 
-def _lookers(
+def lookers(
     champion: Bundle, learned: Learned, model: RouterModel, encoder: EncoderModel, policy: str
 ) -> tuple[Looker, Looker]:
     """Return both sides with their second looks."""
@@ -141,7 +154,8 @@ def _gate_rows(pool: Pool, test: Ints) -> GateRows:
     )
 
 
-def _latency(before: Asked, after: Asked, limits: Limits) -> Check:
+def latency(before: Asked, after: Asked, limits: Limits) -> Check:
+    """Return whether the challenger decides in time."""
     was, now = (float(np.quantile(asked.latency_ms, LATENCY_QUANTILE)) for asked in (before, after))
     return Check(
         name="latency of 95 %, ms",
@@ -153,7 +167,8 @@ def _latency(before: Asked, after: Asked, limits: Limits) -> Check:
     )
 
 
-def _parity(learned: Learned, limits: Limits) -> Check:
+def parity(learned: Learned, limits: Limits) -> Check:
+    """Return whether graph and Python path of the challenger agree."""
     found = float(learned.parity.max_difference)
     return Check(
         name="parity with the Python path",

@@ -57,6 +57,11 @@ SCHEMA = pa.schema(
 """Files of before lack what stands behind `kept`: their rows teach no second look."""
 
 
+def identity_of(record: Record) -> tuple[object, ...]:
+    """Return what is the same when the same row of a log is read again."""
+    return record.id, record.created, record.prompt.text, *(getattr(record.prompt, name) for name in _MEASURES)
+
+
 @dataclass(frozen=True)
 class KeptRow:
     """A labelled row and when it was first kept, in seconds since 1970 (UTC)."""
@@ -73,8 +78,7 @@ class KeptRow:
     @property
     def identity(self) -> tuple[object, ...]:
         """What is the same when the same row of a log is read again."""
-        record = self.row.record
-        return record.id, record.created, record.prompt.text, *(getattr(record.prompt, name) for name in _MEASURES)
+        return identity_of(self.row.record)
 
 
 class Origin(msgspec.Struct, frozen=True):
@@ -83,6 +87,27 @@ class Origin(msgspec.Struct, frozen=True):
     pair: Pair
     margin: float
     version: int = FORMAT_VERSION
+
+    @property
+    def named(self) -> str:
+        """What a store was kept for, for people."""
+        return f"{self.pair.strong} / {self.pair.weak}, margin {self.margin:g}, format {self.version}"
+
+
+class LadderOrigin(msgspec.Struct, frozen=True):
+    """The same of a ladder: the names of its rungs, the cheapest first."""
+
+    names: tuple[str, ...]
+    margin: float
+    version: int = FORMAT_VERSION
+
+    @property
+    def named(self) -> str:
+        """What a store was kept for, for people."""
+        return f"{','.join(self.names)}, margin {self.margin:g}, format {self.version}"
+
+
+AnyOrigin = Origin | LadderOrigin
 
 
 def read_kept(path: Path, origin: Origin) -> list[KeptRow]:
@@ -98,7 +123,7 @@ def read_kept(path: Path, origin: Origin) -> list[KeptRow]:
     return [KeptRow(_row(fields), fields["kept"]) for fields in table.to_pylist()]
 
 
-def table_of(path: Path, key: bytes, origin: Origin, what: str) -> pa.Table | None:
+def table_of(path: Path, key: bytes, origin: AnyOrigin, what: str) -> pa.Table | None:
     """Return a store as it stands; None where there is no file yet, refused without `key` or for another origin."""
     if not path.exists():
         return None
@@ -106,9 +131,9 @@ def table_of(path: Path, key: bytes, origin: Origin, what: str) -> pa.Table | No
     metadata = (table.schema.metadata or {}).get(key)
     if metadata is None:
         raise DataRefused(f"{path}: no store of {what}")
-    found = msgspec.json.decode(metadata, type=Origin)
+    found = msgspec.json.decode(metadata, type=type(origin))
     if found != origin:
-        raise DataRefused(f"{path}: kept for {_named(found)}, and this is for {_named(origin)}; name another file")
+        raise DataRefused(f"{path}: kept for {found.named}, and this is for {origin.named}; name another file")
     return table
 
 
@@ -118,18 +143,9 @@ def write_kept(path: Path, rows: Sequence[KeptRow], origin: Origin) -> None:
     write_table(path, table.replace_schema_metadata({METADATA_KEY: msgspec.json.encode(origin)}))
 
 
-def _named(origin: Origin) -> str:
-    """Return what a store was kept for, for people."""
-    return f"{origin.pair.strong} / {origin.pair.weak}, margin {origin.margin:g}, format {origin.version}"
-
-
 def _fields(one: KeptRow) -> dict[str, Any]:
     record, label = one.row.record, one.row.label
-    return {
-        "id": record.id,
-        "prompt": record.prompt.text,
-        **{f"prompt_{name}": getattr(record.prompt, name) for name in _MEASURES},
-        "user_text": record.user_text,
+    return fields_of_request(record, one.kept_s) | {
         "match": label.match,
         "labeller": label.labeller,
         "label_confidence": label.confidence,
@@ -137,13 +153,23 @@ def _fields(one: KeptRow) -> dict[str, Any]:
         "weak_score": label.weak_score,
         "strong_tokens": _tokens(record.strong),
         "weak_tokens": _tokens(record.weak),
-        **{name: getattr(record, name) for name in (*_PLAIN, *_NUMBERS)},
-        "kept": one.kept_s,
-        **_answer(record.weak),
+        **answer_fields(record.weak),
     }
 
 
-def _answer(weak: Response | None) -> dict[str, Any]:
+def fields_of_request(record: Record, kept_s: float) -> dict[str, Any]:
+    """Return what is kept of a request, without its answers and labels."""
+    return {
+        "id": record.id,
+        "prompt": record.prompt.text,
+        **{f"prompt_{name}": getattr(record.prompt, name) for name in _MEASURES},
+        "user_text": record.user_text,
+        **{name: getattr(record, name) for name in (*_PLAIN, *_NUMBERS)},
+        "kept": kept_s,
+    }
+
+
+def answer_fields(weak: Response | None) -> dict[str, Any]:
     """Return what the second look is learned from."""
     if weak is None or weak.content is None:
         return {}
@@ -161,24 +187,27 @@ def _tokens(answer: Response | None) -> list[int | None] | None:
 
 
 def _row(fields: dict[str, Any]) -> LabelledRecord:
-    prompt = Prompt(
-        text=fields["prompt"],
-        **{name: fields[f"prompt_{name}"] for name in _MEASURES},
-    )
-    record = Record(
-        id=fields["id"],
-        prompt=prompt,
-        user_text=fields["user_text"],
+    record = replace(
+        record_of(fields),
         strong=_response(fields["strong_score"], fields["strong_tokens"]),
-        weak=_weak(fields),
-        **{name: fields[name] for name in (*_PLAIN, *_NUMBERS)},
+        weak=with_answer(_response(fields["weak_score"], fields["weak_tokens"]), fields),
     )
     scores = fields["strong_score"], fields["weak_score"]
     return LabelledRecord(record, Label(fields["match"], fields["labeller"], fields["label_confidence"], *scores))
 
 
-def _weak(fields: dict[str, Any]) -> Response | None:
-    found = _response(fields["weak_score"], fields["weak_tokens"])
+def record_of(fields: dict[str, Any]) -> Record:
+    """Return a kept request without its answers."""
+    return Record(
+        id=fields["id"],
+        prompt=Prompt(text=fields["prompt"], **{name: fields[f"prompt_{name}"] for name in _MEASURES}),
+        user_text=fields["user_text"],
+        **{name: fields[name] for name in (*_PLAIN, *_NUMBERS)},
+    )
+
+
+def with_answer(found: Response | None, fields: dict[str, Any]) -> Response | None:
+    """Return the weak model's answer with what was kept of its text."""
     if found is None or fields.get("weak_response") is None:
         return found
     return replace(

@@ -11,6 +11,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -102,12 +103,12 @@ def pool_rows(
     labelled = load_dataset(paths, origin.pair, reading, origin.margin, reporter).dataset.rows
     known, now_s = {one.identity for one in old}, time.time()
     rows = [*old, *(one for row in labelled if (one := KeptRow(row, now_s)).identity not in known)]
-    age_days = _age_days(rows)
-    within = _within(age_days, aging)
+    age = age_days(rows)
+    within = within_window(age, aging)
     rows = [rows[row] for row in within]
     data = group_rows([one.row for one in rows], reporter, LATEST_HARNESS_RULES)
     is_old = np.array([one.identity in known for one in rows], dtype=bool)
-    return Pool(rows, is_old, _decayed(data, age_days[within], aging), data.weight)
+    return Pool(rows, is_old, _decayed(data, age[within], aging), data.weight)
 
 
 def _pool_digests(
@@ -132,14 +133,12 @@ def _pool_digests(
     numbers = numbers_of(usable)
     kept_s = table[KEPT].to_numpy()[numbers]
     rows = [KeptRow(row, moment_s) for row, moment_s in zip(usable, kept_s.tolist(), strict=True)]
-    age_days = _age_days(rows)
-    within = _within(age_days, aging)
+    age = age_days(rows)
+    within = within_window(age, aging)
     rows, table = [rows[row] for row in within], table.take(numbers[within])
     data, features = digest_dataset([one.row for one in rows], table, salt, reporter)
     is_old = np.array([one in known for one in _identities(table)], dtype=bool)
-    return Pool(
-        rows, is_old, _decayed(data, age_days[within], aging), data.weight, making.harness_rules, features, table
-    )
+    return Pool(rows, is_old, _decayed(data, age[within], aging), data.weight, making.harness_rules, features, table)
 
 
 def _identities(table: pa.Table) -> list[tuple[object, ...]]:
@@ -147,16 +146,31 @@ def _identities(table: pa.Table) -> list[tuple[object, ...]]:
     return list(zip(*(table[name].to_pylist() for name in ("id", "created", "text_key")), strict=True))
 
 
-def _age_days(rows: Sequence[KeptRow]) -> Floats:
+class Dated(Protocol):
+    """What says when it was made, in seconds (UTC)."""
+
+    @property
+    def moment_s(self) -> float:
+        """When."""
+
+
+def age_days(rows: Sequence[Dated]) -> Floats:
+    """Return (n,) ages from the newest row, or from now where a clock that ran ahead dated that later."""
     moment_s = np.array([one.moment_s for one in rows])
     return np.asarray(np.maximum(0.0, min(moment_s.max(), time.time()) - moment_s) / DAY_S)
 
 
-def _within(age_days: Floats, aging: Aging) -> NDArray[np.int64]:
+def within_window(age_days: Floats, aging: Aging) -> NDArray[np.int64]:
+    """Return the numbers of the rows that are not too old."""
     return np.flatnonzero(age_days <= (np.inf if aging.window_days is None else aging.window_days))
 
 
-def _decayed(data: Dataset, age_days: Floats, aging: Aging) -> Dataset:
+def fading(age_days: Floats, aging: Aging) -> Floats:
+    """Return (n,) what age leaves of a row's weight."""
     if aging.half_life_days is None:
-        return data
-    return replace(data, weight=data.weight * np.exp2(-age_days / aging.half_life_days))
+        return np.ones(age_days.size)
+    return np.asarray(np.exp2(-age_days / aging.half_life_days), dtype=np.float64)
+
+
+def _decayed(data: Dataset, age_days: Floats, aging: Aging) -> Dataset:
+    return data if aging.half_life_days is None else replace(data, weight=data.weight * fading(age_days, aging))

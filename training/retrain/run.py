@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -22,62 +22,27 @@ from turnout.serving.bundles.bundle import Bundle, load_bundle, sign_bundle
 from turnout.serving.bundles.entry import Entry
 from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.verdict import GateVerdict
-from turnout.training.bundle.reopen import check_encoder, refuse_ladder
+from turnout.training.bundle.reopen import check_encoder
 from turnout.training.dataset.dataset import digest_files
 from turnout.training.dataset.digests.making import Making
 from turnout.training.dataset.splits import Part, group_records
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused, TooFewYet
 from turnout.training.files import alone
-from turnout.training.fit.fit import FitSettings
+from turnout.training.labels.stored import label_files
 from turnout.training.learn.learn import Learned, learn
 from turnout.training.learn.predict import seen_rows
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import publish_learned, refuse_too_little
-from turnout.training.logs.reading import Reading
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.progress import Reporter
 from turnout.training.retrain.division import Division, divide
-from turnout.training.retrain.gate import Limits
 from turnout.training.retrain.judging import judge
 from turnout.training.retrain.kept import Origin, write_kept
 from turnout.training.retrain.kept_digests import write_kept_digests
-from turnout.training.retrain.pool import Aging, Pool, pool_rows
-
-
-@dataclass(frozen=True)
-class RetrainSettings:
-    """What the operator chooses.
-
-    Attributes:
-        policy: at whose thresholds the two are compared; empty for the champion's default one.
-        limits: what the gate tolerates.
-        test_share: share of the fresh groups to compare on, in (0, 1).
-        min_test_rows: fewer rows to compare on are too few; nothing is learned then.
-        aging: window and decay.
-        reading: how the logs are to be read.
-        seed: of draws and bootstraps.
-        cache_dir: folder of the dense cache; None for none.
-        fit: form, C and scales to fit with; None chooses them by cross-validation.
-        is_dry_run: nothing is written.
-        is_forced: promote whatever the gate says; noted in the bundle.
-        may_lose_second_look: whether a challenger without a second look may take the place of a champion that has one.
-        signing_key: private key to sign the challenger with; None leaves it unsigned.
-    """
-
-    policy: str = ""
-    limits: Limits = field(default_factory=Limits)
-    test_share: float = 0.4
-    min_test_rows: int = 1000
-    aging: Aging = field(default_factory=Aging)
-    reading: Reading = field(default_factory=Reading)
-    seed: int = 0
-    cache_dir: Path | None = None
-    fit: FitSettings | None = None
-    is_dry_run: bool = False
-    is_forced: bool = False
-    may_lose_second_look: bool = False
-    signing_key: Path | None = None
+from turnout.training.retrain.ladder import Learnt, learn_ladder_again
+from turnout.training.retrain.pool import Pool, pool_rows
+from turnout.training.retrain.settings import RetrainSettings
 
 
 @dataclass(frozen=True)
@@ -129,34 +94,52 @@ def retrain(
             for path in filter(None, (entry.folder, kept)):
                 held.enter_context(alone(path))
         champion = load_bundle(entry.folder / entry.current())
-        refuse_ladder(champion)
-        origin = Origin(champion.manifest.pair, champion.manifest.match_margin)
-        making = Making.of_champion(champion.manifest)
-        pool = pool_rows(paths, kept, origin, settings.reading, settings.aging, reporter, making)
-        if pool.features is not None:
-            check_encoder(champion, encoder)
-        division = _divided(champion, pool, settings)
-        digest = digest_files([*paths, *(one for one in (settings.reading.labels, kept) if one and one.exists())])
+        tables = [one for one in (settings.model_scores, kept) if one and one.exists()]
+        digest = digest_files([*paths, *label_files(settings.reading.labels), *tables])
         trained_as = TrainSettings(
-            origin.pair,
+            champion.manifest.pair,
             entry.name,
             settings.seed,
-            origin.margin,
+            champion.manifest.match_margin,
             cache_dir=settings.cache_dir,
             fit=settings.fit,
-            harness_rules=pool.harness_rules,
             note=champion.manifest.training.note,
         )
-        learned = learn(pool.data, division.part, encoder, trained_as, digest, reporter, pool.features)
-        verdict = _verdict(champion, learned, encoder, pool, division, settings, reporter)
+        again = _pair_again if len(champion.manifest.ladder) == 2 else learn_ladder_again
+        learnt = again(champion, paths, kept, encoder, settings, trained_as, digest, reporter)
+        learned, verdict = learnt.learned, msgspec.structs.replace(learnt.verdict, is_forced=settings.is_forced)
         named = msgspec.structs.replace(learned.manifest, parent=champion.manifest.bundle_id, verdict=verdict)
-        done = Retrained(named, verdict, None, False, pool.n_new, len(pool.rows) - pool.n_new)  # noqa: FBT003
+        done = Retrained(named, verdict, None, False, learnt.n_new, learnt.n_old)  # noqa: FBT003
         if settings.is_dry_run:
             return done
         done = _published(entry, champion, replace(learned, manifest=named), encoder, settings, done)
         if kept is not None:
-            _keep(kept, pool, origin)
+            learnt.keep(kept)
         return done
+
+
+def _pair_again(
+    champion: Bundle,
+    paths: Sequence[LogFile],
+    kept: Path | None,
+    encoder: EncoderModel,
+    settings: RetrainSettings,
+    trained_as: TrainSettings,
+    digest: str,
+    reporter: Reporter,
+) -> Learnt:
+    """Learn a challenger of the champion's pair from old rows and new, and hold it against the champion."""
+    origin = Origin(champion.manifest.pair, champion.manifest.match_margin)
+    making = Making.of_champion(champion.manifest)
+    pool = pool_rows(paths, kept, origin, settings.reading, settings.aging, reporter, making)
+    if pool.features is not None:
+        check_encoder(champion, encoder)
+    division = _divided(champion, pool, settings)
+    trained_as = replace(trained_as, harness_rules=pool.harness_rules)
+    learned = learn(pool.data, division.part, encoder, trained_as, digest, reporter, pool.features)
+    verdict = _verdict(champion, learned, encoder, pool, division, settings, reporter)
+    n_old = len(pool.rows) - pool.n_new
+    return Learnt(learned, verdict, pool.n_new, n_old, lambda path: _keep(path, pool, origin))
 
 
 def _keep(path: Path, pool: Pool, origin: Origin) -> None:
@@ -203,7 +186,7 @@ def _verdict(
     settings: RetrainSettings,
     reporter: Reporter,
 ) -> GateVerdict:
-    found = judge(
+    return judge(
         champion,
         learned,
         encoder,
@@ -216,7 +199,6 @@ def _verdict(
         may_lose_second_look=settings.may_lose_second_look,
         reporter=reporter,
     )
-    return msgspec.structs.replace(found, is_forced=settings.is_forced)
 
 
 def _published(

@@ -20,7 +20,7 @@ from turnout.serving.decision.judging import accept_threshold, checked_by, verdi
 from turnout.serving.decision.routes import Action, Verdict
 from turnout.serving.router.checker import CheckerModel, CheckHead
 from turnout.serving.router.model import RouterModel
-from turnout.training.arrays import Ints
+from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.logs.records import Record
 from turnout.training.logs.weak_answers import answer_of
 from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
@@ -34,11 +34,16 @@ PREFIX = "second look: "
 
 @dataclass(frozen=True)
 class Looker:
-    """One side: both looks, and the policy at whose thresholds it is asked; `checker` is None where it has none."""
+    """One side: both looks, and the policy at whose thresholds it is asked; `checker` is None where it has none.
+
+    `beyond` is, of a ladder, (n,) the score of what answers a row that its first rung does not; None is the strong
+    model's.
+    """
 
     model: RouterModel
     checker: CheckerModel | None
     policy: Policy
+    beyond: Floats | None = None
 
     @property
     def tries(self) -> bool:
@@ -73,15 +78,26 @@ def second_look_checks(
     if challenger.checker is None:
         return [kept]
     places = np.array([row for row, one in enumerate(records) if answer_of(one) is not None], dtype=np.int64)
-    sides = [_asked(side, [records[place] for place in places.tolist()]) for side in (champion, challenger)]
+    lookers = champion, challenger
+    sides = [_asked(side, [records[place] for place in places.tolist()]) for side in lookers]
     both = sides[0][1] & sides[1][1]
     n = int(both.sum())
     enough = Check(name=ROWS, is_met=n >= MIN_ROWS, figure=float(n), limit=float(MIN_ROWS))
     if not enough.is_met:
         return [kept, enough]
-    before, after = (Answers(said.p_match[both], said.goes_weak[both]) for said, _ in sides)
-    checks = compare(_taken(rows, places[both]), before, after, limits, seed=seed)
+    at = places[both]
+    before, after = (
+        Answers(said.p_match[both], said.goes_weak[both], _scores(side, rows, said.goes_weak[both], at))
+        for side, (said, _) in zip(lookers, sides, strict=True)
+    )
+    checks = compare(_taken(rows, at), before, after, limits, seed=seed)
     return [kept, enough, *(msgspec.structs.replace(one, name=PREFIX + one.name) for one in checks)]
+
+
+def _scores(side: Looker, rows: GateRows, goes_weak: Bools, places: Ints) -> Floats | None:
+    if side.beyond is None:
+        return None
+    return np.where(goes_weak, rows.weak_score[places], side.beyond[places])
 
 
 def _asked(side: Looker, records: list[Record]) -> tuple[Answers, NDArray[np.bool_]]:

@@ -1,7 +1,7 @@
 """Measure a ladder of three on rows that have the scores of all three.
 
     python -m tests.bench.ladder PAIR.parquet --scores TABLE.parquet --top o3 [--reasoning-tokens 400] [--usd 2 8]
-        [--redraws 500] [--refits 20] [--cost 2] [--bundle FOLDER]
+        [--redraws 500] [--refits 20 --notes FILE] [--cost 2] [--bundle FOLDER]
 
 `PAIR.parquet` holds gpt-4o-mini and gpt-4o. Every p is of fits without the row's group, Platt's line of the other
 folds; paths are traced by p and cost alone. `--cost` compares the CPU time of training the pair and the ladder,
@@ -256,6 +256,7 @@ def main() -> None:
     arguments.add_argument("--redraw-groups", type=int, default=2000)
     arguments.add_argument("--refits", type=int, default=0)
     arguments.add_argument("--refit-rows", type=int, default=4000)
+    arguments.add_argument("--notes", type=Path, help="of refits that are made already; more are added")
     arguments.add_argument("--cost", type=int, default=0, metavar="TURNS")
     arguments.add_argument("--bundle", type=Path)
     given = arguments.parse_args()
@@ -274,7 +275,7 @@ def main() -> None:
             print_redraws(three, encoder, given.redraws, given.redraw_groups)
         if given.refits:
             print(f"\n{given.refits} draws of {given.refit_rows} rows, fitted anew, one look")
-            anew = refitted(three.read, three.table, three.usd, SETTINGS, given.refits, given.refit_rows)
+            anew = refitted(three.read, three.table, three.usd, SETTINGS, given.refits, given.refit_rows, given.notes)
             for name, kept in anew.items():
                 print(f"  {name}: {kept}")
 

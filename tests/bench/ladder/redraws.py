@@ -8,7 +8,9 @@ solved on them out of fold, and the fits on all of the draw answer every other g
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from scipy.special import expit
@@ -79,11 +81,25 @@ def _note(kept: Kept, rows: LadderRows, climb: object, kind: str, target: float,
 
 
 def refitted(
-    read: LadderRead, table: FeatureTable, usd: np.ndarray, settings: FitSettings, draws: int, n_rows: int
+    read: LadderRead,
+    table: FeatureTable,
+    usd: np.ndarray,
+    settings: FitSettings,
+    draws: int,
+    n_rows: int,
+    notes: Path | None = None,
 ) -> dict[str, Kept]:
-    """Return by promise what `draws` draws of `n_rows` rows, each fitted anew, do to the rows of all other groups."""
+    """Return by promise what `draws` draws of `n_rows` rows, each fitted anew, do to the rows of all other groups.
+
+    `notes` gets a line of JSON a draw, and those that it has are not made again: a run that was ended goes on there.
+    """
     kept = {f"{kind}={target:g}": Kept([], []) for kind, target in TARGETS}
-    for draw in range(draws):
+    lines = notes.read_text().splitlines() if notes is not None and notes.exists() else []
+    for noted in map(json.loads, lines[:draws]):
+        for name, (broken, below) in noted.items():
+            kept[name].broken.append(broken)
+            kept[name].below.append(below)
+    for draw in range(len(lines), draws):
         order = np.random.default_rng((7, draw)).permutation(np.unique(read.group))
         size = np.bincount(read.group)
         ours = np.isin(read.group, order[: int(np.searchsorted(np.cumsum(size[order]), n_rows)) + 1])
@@ -93,6 +109,11 @@ def refitted(
         for kind, target in TARGETS:
             climb, _ = PROMISES[kind](solved_on, path, target, draw, SOLVED_DELTA)
             _note(kept[f"{kind}={target:g}"], asked, climb, kind, target, weight)
+        if notes is not None:
+            with notes.open("a") as file:
+                file.write(
+                    json.dumps({name: (bool(one.broken[-1]), one.below[-1]) for name, one in kept.items()}) + "\n"
+                )
     return kept
 
 

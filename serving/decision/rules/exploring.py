@@ -32,6 +32,23 @@ class Chosen(msgspec.Struct, frozen=True, gc=False):
     costs: ExpectedCosts
 
 
+class Drawn(msgspec.Struct, frozen=True, gc=False):
+    """What exploration could have made of a request on a ladder: what estimates weigh by.
+
+    Attributes:
+        chosen: place of the rung that no draw would have moved.
+        take: of each rung, probability that the request takes it; they sum to 1.
+        ask: of each rung, probability that its answer is obtained: taken, or wanted as the second.
+        both: probability that a second answer is wanted, whichever rung is taken: the top's of one below, else that of
+            one of those below.
+    """
+
+    chosen: int
+    take: tuple[float, ...]
+    ask: tuple[float, ...]
+    both: float
+
+
 class After(msgspec.Struct, frozen=True, gc=False):
     """What becomes of the model's choice.
 
@@ -50,6 +67,7 @@ class After(msgspec.Struct, frozen=True, gc=False):
         place: of a ladder, the rung to take, 0 for the cheapest, and `route_propensity` is its; -1 for a pair, whose
             route says it.
         other: of a ladder, the rung whose answer is wanted beside it; -1 where none is, and for a pair.
+        drawn: of a ladder that could be explored, what the draws could have made of it; else None.
     """
 
     route: Route
@@ -61,6 +79,7 @@ class After(msgspec.Struct, frozen=True, gc=False):
     extra_usd: float | None = 0.0
     place: int = -1
     other: int = -1
+    drawn: Drawn | None = None
 
 
 def explored(

@@ -1,0 +1,73 @@
+"""`replay-policy` and `savings` on a log of a ladder: a share a rung in the table and in JSON, pairs as before."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.contract.conftest import Turnout
+from tests.training.ladder_log import AT, AT_BETWEEN, NAMES, ladder_log
+from tests.training.spools import decision, outcome, sealed
+from turnout.serving.bundles.bundle import read_manifest
+
+POLICY = "max_worse=0.05"
+
+
+@pytest.fixture(scope="module")
+def spool(tmp_path_factory: pytest.TempPathFactory, ladder_bundle_folder: Path) -> tuple[Path, list[float]]:
+    """Return a log of the tiny ladder, and the share of each rung under `POLICY`."""
+    made, truth = ladder_log(400, 13)
+    bundle_id = read_manifest(ladder_bundle_folder).bundle_id
+    folder = tmp_path_factory.mktemp("ladder") / "spool"
+    own = [type(one)(**{**_fields(one), "bundle": bundle_id}) if hasattr(one, "rungs") else one for one in made]
+    sealed(folder, own)
+    policy = read_manifest(ladder_bundle_folder).policy(POLICY)
+    places = truth.places(policy.threshold, policy.t_rungs[0])
+    assert (policy.threshold, policy.t_rungs[0]) != (AT, AT_BETWEEN)
+    return folder, [float((places == rung).mean()) for rung in range(3)]
+
+
+def _fields(one: object) -> dict[str, object]:
+    return {name: getattr(one, name) for name in one.__struct_fields__}
+
+
+def test_replay_gives_a_share_a_rung(turnout: Turnout, spool: tuple[Path, list[float]], ladder_bundle_folder: Path):
+    log, shares = spool
+    asked = ("replay-policy", log, "--bundle", ladder_bundle_folder, "--policy", POLICY, "--quiet")
+    ended = turnout(*asked, "--json")
+    assert (ended.code, ended.err) == (0, "")
+    found = json.loads(ended.out)
+    one = found["policies"][2]
+    assert one["share_rungs"] == pytest.approx(dict(zip(NAMES, shares, strict=True)))
+    assert found["scored_rungs"] == dict.fromkeys(NAMES, 1.0)
+    assert "other_ladders" not in found
+    shown = " ".join(turnout(*asked).out.split())
+    assert all(f"{share:.1%}" in shown for share in shares)
+    assert "judged: 100.0% of the gpt-4o-mini, 100.0% of the gpt-4o, 100.0% of the o3:high answers" in shown
+
+
+def test_savings_give_a_share_a_rung(turnout: Turnout, spool: tuple[Path, list[float]]):
+    log, _ = spool
+    found = json.loads(turnout("savings", log, "--quiet", "--json").out)
+    assert list(found["share_rungs"]) == list(NAMES)
+    assert sum(found["share_rungs"].values()) == pytest.approx(1.0)
+    assert found["share_rungs"][NAMES[0]] == pytest.approx(found["share_weak"])
+    assert found["saved_usd"] > 0
+    ended = turnout("savings", log, "--quiet")
+    assert f"o3:high {found['share_rungs'][NAMES[2]]:.1%}" in " ".join(ended.out.split())
+    assert "the top's answers are taken to be" in ended.out
+
+
+def test_nothing_of_rungs_is_said_of_a_pair(turnout: Turnout, tmp_path: Path, bundle_folder: Path):
+    made = [decision(str(n), p_match=0.6 + 0.3 * (n % 2), route="weak" if n % 2 else "strong") for n in range(40)]
+    sealed(tmp_path / "spool", [*made, *(outcome(str(n)) for n in range(40))])
+    for command in (("savings", tmp_path / "spool"), ("replay-policy", tmp_path / "spool", "--bundle", bundle_folder)):
+        ended = turnout(*command, "--quiet", "--json")
+        assert ended.code == 0
+        assert "rung" not in ended.out
+        assert "length_ratios" not in ended.out
+    refused = turnout("replay-policy", tmp_path / "spool", "--bundle", "models/gpt-4o-mini_gpt-4o_o3", "--quiet")
+    assert refused.code != 0
+    assert "--bundle" in refused.err

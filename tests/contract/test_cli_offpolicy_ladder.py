@@ -71,3 +71,33 @@ def test_nothing_of_rungs_is_said_of_a_pair(turnout: Turnout, tmp_path: Path, bu
     refused = turnout("replay-policy", tmp_path / "spool", "--bundle", "models/gpt-4o-mini_gpt-4o_o3", "--quiet")
     assert refused.code != 0
     assert "--bundle" in refused.err
+
+
+def test_rules_try_has_a_column_a_rung(turnout: Turnout, tmp_path: Path, ladder_bundle_folder: Path):
+    rules, log = tmp_path / "rules.toml", tmp_path / "log.jsonl"
+    rules.write_text('[[rules]]\nname = "drafts"\ntasks = ["draft"]\nrung = "gpt-4o"\n')
+    texts = ("hello", "word " * 20, "word " * 400, "hello again")
+    lines = [{"id": str(n), "prompt": text, "task": "draft" if n == 3 else "chat"} for n, text in enumerate(texts)]
+    log.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    asked = ("rules", "try", rules, log, "--bundle", ladder_bundle_folder, "--quiet")
+    found = json.loads(turnout(*asked, "--json").out)
+    assert found["total"]["share_rungs_before"] == dict(zip(NAMES, (0.5, 0.25, 0.25), strict=True))
+    assert found["total"]["share_rungs_after"] == dict(zip(NAMES, (0.25, 0.5, 0.25), strict=True))
+    shown = " ".join(turnout(*asked).out.split())
+    assert "50.0% to" in shown  # the end of it stands in the line below
+    assert "weak before" not in shown
+
+
+def test_bundle_show_gives_what_each_policy_sends_to_each_rung(turnout: Turnout, bundle_folder: Path):
+    ladder = Path("models/gpt-4o-mini_gpt-4o_o3")
+    found = json.loads(turnout("bundle", "show", ladder, "--json").out)
+    shares = {(one["policy"], one["looks"]): one["shares"] for one in found["rung_shares"]}
+    assert {policy for policy, _ in shares} == {one["name"] for one in found["policies"]}
+    for policy in found["policies"]:
+        assert shares[policy["name"], 1][0] == pytest.approx(policy["share_weak"])
+        assert sum(shares[policy["name"], 1]) == pytest.approx(1.0)
+    shown = turnout("bundle", "show", ladder).out
+    assert "o3 / gpt-4o / gpt-4o-mini" in shown
+    assert f"{shares['max_worse=0.05', 2][1]:.1%}" in shown
+    pair = turnout("bundle", "show", bundle_folder, "--json").out
+    assert "rung" not in pair

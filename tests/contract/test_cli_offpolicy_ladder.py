@@ -9,7 +9,7 @@ import pytest
 
 from tests.contract.conftest import Turnout
 from tests.training.ladder_log import AT, AT_BETWEEN, NAMES, ladder_log
-from tests.training.spools import decision, outcome, sealed
+from tests.training.spools import compacted, decision, outcome, sealed
 from turnout.serving.bundles.bundle import read_manifest
 
 POLICY = "max_worse=0.05"
@@ -101,3 +101,28 @@ def test_bundle_show_gives_what_each_policy_sends_to_each_rung(turnout: Turnout,
     assert f"{shares['max_worse=0.05', 2][1]:.1%}" in shown
     pair = turnout("bundle", "show", bundle_folder, "--json").out
     assert "rung" not in pair
+
+
+def test_drift_watches_p_of_each_rung(turnout: Turnout, tmp_path: Path, ladder_bundle_folder: Path):
+    bundle_id = read_manifest(ladder_bundle_folder).bundle_id
+    made: list[object] = []
+    for n in range(700):
+        other = NAMES[1] if n % 2 else NAMES[0]
+        given = {"p_match": 0.9, "p_rungs": (0.9,), "t_rungs": (0.95,), "rungs": NAMES, "route": "strong"}
+        given |= {"model": "o3", "rung": NAMES[2], "other_rung": other, "wants_both": True, "bundle": bundle_id}
+        made.append(decision(str(n), **given))
+        if n % 4 < 2:  # scores, or a person's word
+            is_worse = other == NAMES[1] or n % 40 == 0
+            made.append(outcome(str(n), model=other, score=0.0 if is_worse else 1.0))
+            made.append(outcome(str(n), model="o3", rung=NAMES[2], score=1.0))
+        else:
+            made.append(outcome(str(n), preference="strong" if other == NAMES[1] else "weak", score=None))
+    sealed(tmp_path / "spool", made)
+    compacted(tmp_path / "spool", tmp_path / "logs")
+    ended = turnout("drift", tmp_path / "logs", "--bundle", ladder_bundle_folder, "--quiet", "--json")
+    measures = {one["name"]: one for one in json.loads(ended.out)["measures"]}
+    between, first = measures["calibration_error:gpt-4o"], measures["calibration_error"]
+    assert between["is_beyond"]
+    assert between["value"] == pytest.approx(0.9)  # worse each time, where 0.9 was said
+    assert not first["is_beyond"]  # nine of ten and more matched: none of the other rung's is among them
+    assert first["value"] < 0.1

@@ -24,6 +24,19 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
     both: float = 0.0
 
 
+class Exploring(msgspec.Struct, frozen=True, gc=False):
+    """How much the rules of a file explore, over all requests.
+
+    Attributes:
+        least_both: smallest probability, in (0, 1], with which both answers of an explored request are wanted; 0 for
+            none.
+        most_other: largest share, in [0, 0.5], that takes another tier or rung.
+    """
+
+    least_both: float = 0.0
+    most_other: float = 0.0
+
+
 class Chosen(msgspec.Struct, frozen=True, gc=False):
     """The route that is taken unless a draw moves it, why, and what the request is expected to cost at either tier."""
 

@@ -8,8 +8,9 @@ import msgspec
 
 from turnout.serving.bundles.bundle import load_bundle, read_manifest, sign_bundle
 from turnout.serving.bundles.registry import find_bundle
+from turnout.serving.bundles.rung_shares import read_rung_shares
 from turnout.serving.cli.options import AsJson, TrustedKey, say
-from turnout.serving.cli.tables import console, figures_table, policies_table
+from turnout.serving.cli.tables import console, figures_table, policies_table, shares_table
 
 
 def verify(bundle: Path, /, *, trusted_key: TrustedKey = None, as_json: AsJson = False) -> None:
@@ -37,19 +38,26 @@ def sign(bundle: Path, /, *, key: Path, as_json: AsJson = False) -> None:
 
 
 def show(bundle: Path | None = None, /, *, as_json: AsJson = False) -> None:
-    """Print what a bundle is: pair, figures with intervals, policies, training.
+    """Print what a bundle is: models, figures with intervals, policies, training; of a ladder each rung's share.
 
     Args:
         bundle: Folder of the bundle; without it the champion.
     """
-    manifest = read_manifest(find_bundle(bundle))
+    folder = find_bundle(bundle)
+    manifest = read_manifest(folder)
+    is_ladder = manifest.rungs is not msgspec.UNSET
+    shares = read_rung_shares(folder) if is_ladder else []
     if as_json:
-        print(msgspec.json.format(msgspec.json.encode(manifest)).decode())
+        beside = {"rung_shares": msgspec.to_builtins(shares)} if is_ladder else {}
+        print(msgspec.json.format(msgspec.json.encode(msgspec.to_builtins(manifest) | beside)).decode())
         return
     synthetic = "  (trained on SYNTHETIC data)" if manifest.synthetic else ""
     rows = sum(manifest.training.rows.values())
-    print(f"{manifest.bundle_id}  {manifest.pair.strong} / {manifest.pair.weak}{synthetic}")
+    models = [rung.name for rung in reversed(manifest.ladder)]
+    print(f"{manifest.bundle_id}  {' / '.join(models)}{synthetic}")
     print(f"{rows} rows, match rate {manifest.training.match_rate:.3f}, calibrated by {manifest.calibrator}")
     if (rule := manifest.out_of_distribution) is not None:
         print(f"out of distribution: more than {rule.limit:.1%} rare n-grams; {rule.share_test:.1%} of the test part")
     console().print(figures_table("Test part", manifest.metrics, manifest.intervals), policies_table(manifest))
+    if shares:
+        console().print(shares_table([rung.name for rung in manifest.ladder], shares))

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from rich.console import Console
 from rich.table import Table
 
 from turnout.serving.bundles.manifest import Manifest
+from turnout.serving.bundles.rung_shares import RungShares
 
 FILE_WIDTH = 110
 """Columns when standard output is no terminal; rich would take 80 and cut the names."""
@@ -60,6 +61,24 @@ def policies_table(manifest: Manifest) -> Table:
             f"{policy.share_worse:.4f}",
             "" if policy.share_worse_bound is None else f"{policy.share_worse_bound:.4f}",
             *[_usd(policy.cost_usd_per_1k)] * has_costs,
+        )
+    return table
+
+
+def shares_table(names: Sequence[str], found: Sequence[RungShares]) -> Table:
+    """Return what each policy of a ladder gives each rung, by name, with one look and with two."""
+    table = Table(title="Ladder (rows that have every rung)", title_justify="left")
+    table.add_column("policy", no_wrap=True)
+    for name in ("looks", *names, "wait twice", "made worse", "cost"):
+        table.add_column(name, justify="right")
+    for one in found:
+        table.add_row(
+            one.policy + ("" if one.is_met else " not met"),
+            str(one.looks),
+            *(f"{share:.1%}" for share in one.shares),
+            f"{one.waits_twice:.1%}",
+            f"{one.worse:.4f}",
+            number(one.cost),
         )
     return table
 

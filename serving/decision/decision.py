@@ -15,7 +15,7 @@ from turnout.serving.bundles.manifest import Pair
 from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 from turnout.serving.decision.routes import Action, Reason, Route
 from turnout.serving.decision.rules.budget import Exploration
-from turnout.serving.decision.rules.exploring import After
+from turnout.serving.decision.rules.exploring import After, Drawn
 from turnout.serving.decision.rules.offering import Offered
 from turnout.serving.decision.rules.rules import Before, Facts, Rules
 from turnout.serving.decision.rungs import NO_BAR, Bar, bar_of, ruled_place, rung_for, rungs_of_pair
@@ -56,6 +56,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         is_between: whether it is a rung between the cheapest and the top.
         p_rungs, t_rungs: of the rungs between, p of each and what it needs; empty for a pair.
         other: rung whose answer is wanted beside it; None for none, and for a pair.
+        drawn: of a ladder that could be explored, how probable each rung was; None for a pair.
     """
 
     route: Route
@@ -81,6 +82,7 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     p_rungs: tuple[float, ...] = ()
     t_rungs: tuple[float, ...] = ()
     other: Rung | None = None
+    drawn: Drawn | None = None
 
     @property
     def action(self) -> Action:
@@ -260,6 +262,7 @@ def settled(decision: Decision, pair: Pair, after: After, ladder: Sequence[Rung]
         pair_propensity=after.pair_propensity,
         exploration=after.exploration,
         is_tried=decision.is_tried and after.route is Route.WEAK,
+        drawn=after.drawn,
     )
 
 

@@ -6,6 +6,8 @@ A policy with a rule over three actions makes two promises, to callers that have
 has a ladder of its own. That over three actions moves what the second look has to reach: `t_strong` stays, so that at
 every step the same requests are tried and it is known of each whether another step would have accepted it. From the
 first step on nothing goes weak unchecked.
+
+Of a ladder of models a step is a stricter point of its path: all thresholds move together, and none below its own.
 """
 
 from __future__ import annotations
@@ -37,6 +39,20 @@ def ladder(manifest: Manifest, policy: Policy) -> tuple[float, ...]:
     return (policy.threshold, *(max(policy.threshold, one) for one in solved), NEVER)
 
 
+def rung_steps(manifest: Manifest, policy: Policy) -> tuple[tuple[float, ...], ...]:
+    """Return what the rungs between need at each step of `ladder`, rising; empty for a pair, and where it is."""
+    own = policy.t_rungs
+    if own is msgspec.UNSET or policy.kind != PROMISE or not policy.is_met:
+        return ()
+    never = (NEVER,) * len(own)
+    path = manifest.risk
+    if path is None or path.t_rungs is msgspec.UNSET:
+        return own, never
+    places = [path.place(share * policy.target) for share in LADDER[1:-1]]
+    solved = [never if place is None else path.t_rungs[place] for place in places]
+    return (own, *(tuple(map(max, own, one)) for one in solved), never)
+
+
 def checked_ladder(solved: Sequence[Policy], policy: Policy) -> tuple[float, ...]:
     """Return the thresholds `t_accept` of a promise over three actions, as `ladder` does.
 
@@ -50,9 +66,16 @@ def checked_ladder(solved: Sequence[Policy], policy: Policy) -> tuple[float, ...
     return (own, *(NEVER if one is None else max(own, one.t_accept) for one in stricter), NEVER)
 
 
-def tightened(policy: Policy, threshold: float) -> Policy:
-    """Return a policy at a stricter threshold of its ladder over two tiers; it keeps its name."""
-    return msgspec.structs.replace(policy, threshold=min(threshold, 1.0))
+def tightened(policy: Policy, threshold: float, t_rungs: tuple[float, ...] | None = None) -> Policy:
+    """Return a policy at a stricter step of its ladder over two tiers; it keeps its name.
+
+    Args:
+        policy: as solved.
+        threshold: of the step.
+        t_rungs: what the rungs between need at that step; None for a pair.
+    """
+    strict = msgspec.structs.replace(policy, threshold=min(threshold, 1.0))
+    return strict if t_rungs is None else msgspec.structs.replace(strict, t_rungs=t_rungs)
 
 
 def tightened_check(policy: Policy, t_accept: float) -> Policy:

@@ -61,6 +61,7 @@ class Metric:
 
 DRIFT_BASELINE, DRIFT_WINDOW, DRIFT_OUTCOMES = "drift_baseline_requests", "drift_window_requests", "drift_outcomes"
 PROMISE = ("bundle", "policy")
+DRIFT_RUNG_OUTCOMES = "drift_rung_outcomes"
 DRIFT_VALUE, DRIFT_LIMIT = "drift_ratio", "drift_limit_ratio"
 WORKER_ENDS, SUPERVISOR_BEAT = "worker_ends_total", "supervisor_beat_timestamp_seconds"
 
@@ -274,7 +275,8 @@ METRICS = (
         "1",
         ("bundle", "measure"),
         "How far the last requests are from those on which the bundle was measured: PSI of `p_match` and of each "
-        "structural measure, the share out of distribution; `calibration_error` and `brier` from outcomes.",
+        "structural measure, the share out of distribution; `calibration_error` and `brier` from outcomes, and "
+        "`calibration_error:RUNG` of a rung between.",
         joined="derived",
     ),
     Metric(
@@ -307,6 +309,14 @@ METRICS = (
         "1",
         ("bundle", "bin", "of"),
         "Sums over the outcomes in the workers' windows, by bucket of p_match: `n`, `match`, `p_match` and more.",
+        joined="livesum",
+    ),
+    Metric(
+        DRIFT_RUNG_OUTCOMES,
+        "gauge",
+        "1",
+        ("bundle", "rung", "bin", "of"),
+        "The same sums over pairs of answers that compare a rung between with the top, by bucket of its own p.",
         joined="livesum",
     ),
     Metric(

@@ -28,6 +28,7 @@ from turnout.serving.errors import TurnoutError
 from turnout.serving.observe.catalog import (
     DRIFT_BASELINE,
     DRIFT_OUTCOMES,
+    DRIFT_RUNG_OUTCOMES,
     DRIFT_WINDOW,
     FOLDER_VARIABLE,
     METRICS,
@@ -136,7 +137,9 @@ class ServerMetrics:
         self._made = {
             metric.name: self._make(prometheus, metric) for metric in METRICS if metric.joined not in NOT_OURS
         }
-        windows = (self._made[name].collect for name in (DRIFT_WINDOW, DRIFT_BASELINE, DRIFT_OUTCOMES))
+        windows = (
+            self._made[name].collect for name in (DRIFT_WINDOW, DRIFT_BASELINE, DRIFT_OUTCOMES, DRIFT_RUNG_OUTCOMES)
+        )
         self.registry.register(DerivedDrift(windows))
         self._children: dict[tuple[str, ...], Callable[..., None]] = {}
         self._bundles: set[str] = set()
@@ -316,6 +319,12 @@ class ServerMetrics:
         for number, of_bin in enumerate(sums):
             for name, value in zip(SUMS, of_bin, strict=True):
                 self._made[DRIFT_OUTCOMES].labels(bundle_id, str(number), name).set(value)
+
+    def drift_rung_outcomes(self, bundle_id: str, rung: str, sums: Sequence[Sequence[float]]) -> None:
+        """State the last outcomes that compare a rung between with the top, as `SUMS` by bin of its own p."""
+        for number, of_bin in enumerate(sums):
+            for name, value in zip(SUMS, of_bin, strict=True):
+                self._made[DRIFT_RUNG_OUTCOMES].labels(bundle_id, rung, str(number), name).set(value)
 
     def promise_bounds(self, bundle: str, policy: str, task: str, pairs: int, between: tuple[float, float]) -> None:
         """State the pairs of this month, and between which shares that lies which is made worse."""

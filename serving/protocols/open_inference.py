@@ -1,6 +1,6 @@
 """The open inference protocol (KServe V2) on the gRPC port: `inference.GRPCInferenceService`.
 
-    ModelInfer: BYTES `text` of n elements -> n requests through the queue -> FP32 `p_match`, BYTES `model`
+    ModelInfer: BYTES `text` of n elements -> n requests through the queue -> FP32 `p_match`, BYTES `model`, `effort`
 
 One tensor has no room for n different failures: the first one is the call's, with the codes of Route. Each
 element is one item of the queue and runs alone, so that its answer is that of Route.
@@ -8,6 +8,7 @@ element is one item of the queue and runs alone, so that its answer is that of R
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import struct
 from collections.abc import Sequence
@@ -15,8 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+import msgspec
 from google.protobuf.message import DecodeError
 
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.errors import InvalidRequest, UnknownName
 from turnout.serving.observe.calls import CODES
 from turnout.serving.observe.metrics import installed
@@ -29,8 +32,11 @@ from turnout.serving.settings import ServerSettings
 SERVICE_NAME = "inference.GRPCInferenceService"
 SERVER_NAME = "turnout"
 PLATFORM = "turnout_onnx"
-TEXT, P_MATCH, MODEL = "text", "p_match", "model"
+TEXT, P_MATCH, MODEL, EFFORT, RUNG = "text", "p_match", "model", "effort", "rung"
 OUTPUTS = {P_MATCH: "FP32", MODEL: "BYTES"}
+"""Of every bundle, and what is given where a request names none."""
+OF_LADDERS = {EFFORT: "BYTES", RUNG: "BYTES"}
+"""Beside them of a ladder; of a pair on request, the effort is empty where its models have none."""
 PARAMETERS = {"policy": "string_param", "threshold": "double_param", "tenant": "string_param"}
 """Of a request, and the kind of each."""
 OTHERS_PARAMETERS = frozenset(
@@ -127,13 +133,25 @@ class OpenInference:
             versions=[manifest.version],
             platform=PLATFORM,
             inputs=[tensor(name=TEXT, datatype="BYTES", shape=[-1])],
-            outputs=[tensor(name=name, datatype=datatype, shape=[-1]) for name, datatype in OUTPUTS.items()],
+            outputs=[
+                tensor(name=name, datatype=datatype, shape=[-1])
+                for name, datatype in (OUTPUTS | (OF_LADDERS if _is_ladder(manifest) else {})).items()
+            ],
         )
 
     async def _results(self, raw: bytes, deadline_s: float | None) -> tuple[Inference, list[Any]]:
         self._service.check_warm()
         inference = read_inference(raw, self._settings)
+        if not inference.request.outputs and self._gives_rungs(inference.request):
+            inference = dataclasses.replace(inference, outputs=[*OUTPUTS, *OF_LADDERS])
         return inference, await self._service.answering.results(inference.items, deadline_s)
+
+    def _gives_rungs(self, request: Any) -> bool:
+        """Whether the bundle that a request names has a ladder; one that is not served is told of by its items."""
+        try:
+            return _is_ladder(self._find(request.model_name, request.model_version).manifest)
+        except UnknownName:
+            return False
 
     def _find(self, name: str, version: str) -> Any:
         return self._service.answering.lifecycle.lineup.find(_bundle(name, version))
@@ -162,8 +180,9 @@ def read_inference(raw: bytes, settings: ServerSettings) -> Inference:
     if n_unknown:
         raise InvalidRequest(f"parameters: {n_unknown} are unknown; known are {', '.join(PARAMETERS)}")
     outputs = [wanted.name for wanted in request.outputs] or list(OUTPUTS)
-    if not OUTPUTS.keys() >= set(outputs):
-        raise InvalidRequest(f"outputs: expected any of {', '.join(OUTPUTS)}")
+    known = OUTPUTS | OF_LADDERS
+    if not known.keys() >= set(outputs):
+        raise InvalidRequest(f"outputs: expected any of {', '.join(known)}")
     return Inference(request, [_item(request, text) for text in texts], shape, outputs, is_raw)
 
 
@@ -204,18 +223,22 @@ def _response(inference: Inference, responses: Sequence[Any]) -> Any:
     )
     # Nothing but NaN says in a tensor that there is no number: the model did not run.
     p_match = [one.p_match if one.HasField("p_match") else math.nan for one in responses]
-    models = [one.model.encode() for one in responses]
+    texts = {name: [getattr(one, name).encode() for one in responses] for name in (MODEL, *OF_LADDERS)}
     for wanted in inference.outputs:
-        output = reply.outputs.add(name=wanted, datatype=OUTPUTS[wanted], shape=inference.shape)
+        output = reply.outputs.add(name=wanted, datatype=(OUTPUTS | OF_LADDERS)[wanted], shape=inference.shape)
         if inference.is_raw and wanted == P_MATCH:
             reply.raw_output_contents.append(struct.pack(f"<{len(p_match)}f", *p_match))
         elif inference.is_raw:
-            reply.raw_output_contents.append(b"".join(LENGTH.pack(len(model)) + model for model in models))
+            reply.raw_output_contents.append(b"".join(LENGTH.pack(len(text)) + text for text in texts[wanted]))
         elif wanted == P_MATCH:
             output.contents.fp32_contents.extend(p_match)
         else:
-            output.contents.bytes_contents.extend(models)
+            output.contents.bytes_contents.extend(texts[wanted])
     return reply
+
+
+def _is_ladder(manifest: Manifest) -> bool:
+    return manifest.rungs is not msgspec.UNSET
 
 
 def _bundle(name: str, version: str) -> str:

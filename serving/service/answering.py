@@ -47,7 +47,7 @@ from turnout.serving.service.lifecycle import Lifecycle
 from turnout.serving.service.lineup import Lineup, Served
 from turnout.serving.service.model_thread import Ask, ModelThread, Predicted, remaining_s
 from turnout.serving.service.pending import Pending
-from turnout.serving.service.pledging import pledge_of
+from turnout.serving.service.pledging import lower_of, pledge_of
 from turnout.serving.service.rungs import rungs_for, with_rungs
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
@@ -203,11 +203,12 @@ class Answering:
         after = self._after(rules, asked, chosen, predicted, costs, ladder.climb(served, asked, chosen))
         decision = settled(chosen, manifest.pair, after, served.ladder)
         # Of a tried request only what was escalated or accepted gets an outcome: no fair sample of the first look.
-        if self._drift is not None and not decision.is_between and (decision.wants_both or not decision.is_tried):
+        if self._drift is not None and (decision.wants_both or not (decision.is_between or decision.is_tried)):
             pledge = None
             if after.wants_both:
-                pledge = pledge_of(self._promises, asked, served, chosen, after, predicted.prediction, rules.least_both)
-            self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction, pledge)
+                pledge = pledge_of(self._promises, asked, served, chosen, after, predicted.prediction, rules.exploring)
+            lower = lower_of(decision, served.ladder) if decision.wants_both and not served.is_pair else None
+            self._drift.decided(served.bundle, decision.route, call.request_id, predicted.prediction, pledge, lower)
         if decision.is_tried:
             self.pending.put(asked, served)
         timings = Timings(decode_ns, predicted.started_ns - asked.decoded_ns, predicted.model_ns)

@@ -304,14 +304,19 @@ def _ladder(decided: Decided) -> dict[str, Any]:
     """Return the fields that tell of a ladder; none for a pair, whose model says it."""
     if decided.manifest.rungs is msgspec.UNSET:
         return {}
-    decision = decided.decision
+    decision, names = decided.decision, tuple(rung.name for rung in decided.manifest.rungs)
+    drawn = decision.drawn
     return {
         "rung": decision.rung,
-        "rungs": tuple(rung.name for rung in decided.manifest.rungs),
+        "rungs": names,
         "p_rungs": decision.p_rungs,
         "t_rungs": decision.t_rungs,
         "usd_rungs": decided.usd,
         "other_rung": "" if decision.other is None else decision.other.name,
+        "chosen_rung": "" if drawn is None else names[drawn.chosen],
+        "take_rungs": () if drawn is None else drawn.take,
+        "ask_rungs": () if drawn is None else drawn.ask,
+        "both_propensity": 0.0 if drawn is None else drawn.both,
     }
 
 

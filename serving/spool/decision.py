@@ -61,6 +61,10 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
         t_rungs: what each needed.
         usd_rungs: expected cost at each of all; None where unknown.
         other_rung: the one whose answer was wanted as well; empty for none.
+        chosen_rung: of a request that could be explored, the rung that no draw would have moved; else empty.
+        take_rungs: of such a request, probability of each rung that it is taken.
+        ask_rungs: likewise that its answer is obtained: taken, or wanted as the second.
+        both_propensity: probability that a second answer is wanted, whichever rung is taken.
     """
 
     decided_s: float
@@ -114,6 +118,10 @@ class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tr
     t_rungs: tuple[float, ...] = ()
     usd_rungs: tuple[float | None, ...] = ()
     other_rung: str = ""
+    chosen_rung: str = ""
+    take_rungs: tuple[float, ...] = ()
+    ask_rungs: tuple[float, ...] = ()
+    both_propensity: float = 0.0
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -31,7 +31,7 @@ from tests.envoy import (
 )
 from tests.gates import BLOCKER, GatedModel, until
 from tests.running import SERVING, health_of, lifecycle_of, server_in_loop
-from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.bundles.bundle import Bundle, load_bundle
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.protocols.ext_proc.processor import SERVICE_NAME
 from turnout.serving.server.running import RouterServer
@@ -409,3 +409,33 @@ def test_prompts_are_in_no_log_of_any_of_this(bundle: Bundle, caplog: pytest.Log
         passed(bundle, post(body))
     assert "incident" in caplog.text
     assert "canary" not in caplog.text
+
+
+OF_LADDERS = (*OURS, "x-turnout-rung", "x-turnout-effort")
+
+
+@pytest.mark.parametrize(
+    ("text", "rung", "model", "effort"),
+    [
+        ("hello", None, "gpt-4o-mini", None),
+        ("word " * 20, None, "gpt-4o", None),
+        ("word " * 400, "o3:high", "o3", "high"),
+    ],
+)
+@pytest.mark.parametrize("mode", [ExtProc.REWRITE, ExtProc.HEADERS])
+def test_rung_and_effort_of_a_ladder_come_as_headers_and_a_callers_own_go(
+    ladder_bundle_folder: Path, mode: ExtProc, text: str, rung: str | None, model: str, effort: str | None
+):
+    sent = post(chat("auto", text, temperature=0.5), **dict.fromkeys(OF_LADDERS, "forged"))
+    got = passed(load_bundle(ladder_bundle_folder), sent, ext_proc=mode)
+    assert got.headers["x-turnout-model"] == model
+    assert (got.headers.get("x-turnout-rung"), got.headers.get("x-turnout-effort")) == (rung, effort)
+    body = json.loads(got.body)
+    assert body["model"] == (model if mode is ExtProc.REWRITE else "auto")
+    assert body.get("reasoning_effort") == (effort if mode is ExtProc.REWRITE else None)
+    assert "forged" not in got.headers.values()
+
+
+def test_what_is_not_decided_carries_no_rung_and_no_effort_of_a_caller(ladder_bundle_folder: Path):
+    got = passed(load_bundle(ladder_bundle_folder), get(**dict.fromkeys(OF_LADDERS, "forged")))
+    assert not got.headers.keys() & set(OF_LADDERS)

@@ -175,7 +175,7 @@ def test_of_two_rungs_sessions_and_exploration_are_those_of_the_pair(
 
 
 def _told(after: After) -> dict[str, Any]:
-    told = msgspec.structs.asdict(msgspec.structs.replace(after, place=-1, other=-1))
+    told = msgspec.structs.asdict(msgspec.structs.replace(after, place=-1, other=-1, drawn=None))
     return {name: value for name, value in told.items() if value is not None}
 
 
@@ -205,6 +205,12 @@ def test_propensities_over_rungs_are_those_of_the_draws():
             if after.wants_both and frozenset((after.place, after.other)) == pair
         }
         assert n / len(afters) == pytest.approx(said, abs=0.025)
+    drawn = afters[0].drawn
+    assert drawn is not None
+    assert {after.drawn for after in afters} == {drawn}  # what stands before any draw
+    assert (drawn.chosen, drawn.both, drawn.take) == (2, 0.5, pytest.approx((0.0, 0.15, 0.7, 0.15)))
+    asked = Counter(place for after in afters for place in {after.place, after.other} - {-1})
+    assert [asked[place] / len(afters) for place in range(4)] == pytest.approx(drawn.ask, abs=0.025)
 
 
 def test_nothing_is_explored_to_what_is_not_offered():

@@ -13,7 +13,8 @@ from scipy.special import expit
 
 from turnout.training.arrays import Bools, Floats
 from turnout.training.offpolicy.answers import STRONG, WEAK
-from turnout.training.offpolicy.rows import LoggedRows, asked_propensity
+from turnout.training.offpolicy.rows import LoggedRows
+from turnout.training.offpolicy.rungs import asked_propensity
 from turnout.training.offpolicy.tries import LoggedTries
 
 LOGGED_AT = 0.9
@@ -74,8 +75,10 @@ class World:
         rows = LoggedRows(
             session=session,
             bundle=np.full(n, "tiny/1"),
-            is_weak=is_weak,
-            chose_weak=chose_weak,
+            ladder=np.full(n, ""),
+            taken=np.where(is_weak, WEAK, STRONG),
+            chosen=np.where(chose_weak, WEAK, STRONG),
+            p_rungs=np.zeros((n, 0)),
             is_ruled=np.zeros(n, dtype=bool),
             is_unfamiliar=np.zeros(n, dtype=bool),
             p_match=p_match,

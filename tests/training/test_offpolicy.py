@@ -15,7 +15,8 @@ from tests.training.offpolicy_world import TARGET, World, takes_weak
 from turnout.training.offpolicy.estimators import Estimate, estimates, mean, ratio, sample
 from turnout.training.offpolicy.outcome_model import predicted_scores, predicted_usd
 from turnout.training.offpolicy.replay import ALL_STRONG, AS_LOGGED, Candidate, replay
-from turnout.training.offpolicy.rows import LoggedRows, asked_propensity
+from turnout.training.offpolicy.rows import LoggedRows
+from turnout.training.offpolicy.rungs import asked_propensity
 
 NAMES = ("ips", "snips", "dr")
 ALARM = 1e-3

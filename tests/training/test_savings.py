@@ -39,7 +39,7 @@ def answered(request_id: str, model: str, prompt: int, completion: int, cached: 
 
 
 def turn(at_s: float, model: str, prompt: int, cached: int) -> Turn:
-    return Turn(at_s, model == WEAK, prompt, cached)
+    return Turn(at_s, model, prompt, cached)
 
 
 def table_of(folder: Path, *records: Any) -> Any:
@@ -195,7 +195,7 @@ def with_certain(rows: LoggedRows, *, weak: bool) -> LoggedRows:
     ruled = replace(
         rows,
         session=rows.session + rows.session.max() + 1,
-        is_weak=np.full(n, weak),
+        taken=np.full(n, 0 if weak else 1),
         asked=np.tile(tier, (n, 1)),
         propensity=np.tile(tier.astype(np.float64), (n, 1)),
         pair_propensity=np.zeros(n),

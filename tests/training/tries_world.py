@@ -13,9 +13,11 @@ import numpy as np
 from scipy.special import expit, logit
 
 from turnout.training.arrays import Bools, Floats
+from turnout.training.offpolicy.answers import STRONG, WEAK
 from turnout.training.offpolicy.observed import Verdicts
 from turnout.training.offpolicy.replay import Candidate
-from turnout.training.offpolicy.rows import LoggedRows, asked_propensity
+from turnout.training.offpolicy.rows import LoggedRows
+from turnout.training.offpolicy.rungs import asked_propensity
 from turnout.training.offpolicy.tries import LoggedTries
 
 LOGGED = (0.5, 0.97, 0.7)
@@ -86,8 +88,10 @@ class TriedWorld:
         rows = LoggedRows(
             session=session,
             bundle=np.full(n, "tiny/1"),
-            is_weak=is_weak,
-            chose_weak=chose_weak | chose_try,
+            ladder=np.full(n, ""),
+            taken=np.where(is_weak, WEAK, STRONG),
+            chosen=np.where(chose_weak | chose_try, WEAK, STRONG),
+            p_rungs=np.zeros((n, 0)),
             is_ruled=np.zeros(n, dtype=bool),
             is_unfamiliar=np.zeros(n, dtype=bool),
             p_match=p_match,
@@ -108,6 +112,7 @@ class TriedWorld:
                 accepted=accepted,
                 p_checked=np.where(is_checked, p_checked, np.nan),
                 accept_threshold=np.full(n, LOGGED[2]),
+                escalated_to=np.full(n, STRONG),
                 judged_by=np.where(is_checked, "tiny/1", ""),
                 score=np.where(escalated & judged[:, 1], score[:, 1], np.nan),
                 usd=np.where(escalated, usd[:, 1], np.nan),
@@ -135,5 +140,5 @@ def candidate(rows: LoggedRows, thresholds: Thresholds, look: SecondLook | None 
     p_checked = rows.tries.p_checked if look is None else look(rows.tries.p_checked)
     accepts = np.nan_to_num(p_checked, nan=-1.0) >= thresholds[2]
     is_own = np.full(len(rows), look is None)
-    verdicts = Verdicts(accepts, thresholds[2], rows.tries.is_checked, is_own)
+    verdicts = Verdicts(accepts, thresholds[2], rows.tries.is_checked, is_own, rows.tries.escalated_to)
     return Candidate("target", 0.9, weak | tried, tried, verdicts)

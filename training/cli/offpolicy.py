@@ -68,6 +68,7 @@ def replay_policies(log: Path, policies: Sequence[str], bundle: Path | None, *, 
     if as_json:
         counts: dict[str, object] = {"bundle": manifest.bundle_id, "rescored": scored.rescored}
         counts |= {"unscored": scored.unscored, "rechecked": scored.rechecked, "unread": scored.unread}
+        counts |= {"other_ladders": scored.elsewhere} if scored.elsewhere else {}
         print(msgspec.json.encode(counts | msgspec.to_builtins(found)).decode())
         return
     console().print(_table(found))
@@ -88,7 +89,9 @@ def _table(found: Replay) -> Table:
     table = Table(title=title, title_justify="left")
     for name in ("policy", "by"):
         table.add_column(name, no_wrap=True)
-    for name in ("to weak", "tried", "score", "score lost", "USD per 1,000", "USD saved per 1,000"):
+    rungs = found.scored_rungs or ()
+    shares = [f"to {name}" for name in rungs] or ["to weak"]
+    for name in (*shares, "tried", "score", "score lost", "USD per 1,000", "USD saved per 1,000"):
         table.add_column(name, justify="right")
     for one in found.policies:
         for cells in _lines(one):
@@ -105,10 +108,12 @@ def _lines(one: PolicyReplay) -> list[list[str]]:
     tried = f"{one.share_tried:.1%}" if one.share_tried else ""
     escalated = "" if one.share_escalated is None else f"{one.share_escalated:.0%} escalated"
     lost, saved = _shown(one.score_lost, 4), _shown(one.usd_saved_per_1k, 3)
+    shares = [f"{share:.1%}" for share in one.share_rungs.values()] if one.share_rungs else [f"{one.share_weak:.1%}"]
+    blank = [""] * len(shares)
     return [
-        [one.policy, "DR", f"{one.share_weak:.1%}", tried, _shown(score.dr, 3), lost, _shown(usd.dr, 3), saved],
-        [threshold, "SNIPS", "", escalated, _shown(score.snips, 3), "", _shown(usd.snips, 3), ""],
-        ["", "IPS", "", "", _shown(score.ips, 3), "", _shown(usd.ips, 3), ""],
+        [one.policy, "DR", *shares, tried, _shown(score.dr, 3), lost, _shown(usd.dr, 3), saved],
+        [threshold, "SNIPS", *blank, escalated, _shown(score.snips, 3), "", _shown(usd.snips, 3), ""],
+        ["", "IPS", *blank, "", _shown(score.ips, 3), "", _shown(usd.ips, 3), ""],
     ]
 
 
@@ -126,8 +131,9 @@ def _notes(found: Replay, scored: Scored, bundle_id: str) -> list[str]:
         f"without overlap: {found.without_overlap} of {found.rows} requests had route propensity 1 and no chance of "
         f"both answers; {found.ruled} were decided by a rule, a guard or a session, and stay there under any policy"
     )
-    shares = [("weak", found.scored_weak), ("strong", found.scored_strong)]
-    judged = ", ".join(f"{share:.1%} of the {tier}" for tier, share in shares if share is not None)
+    tiers: dict[str, float | None] = {"weak": found.scored_weak, "strong": found.scored_strong}
+    shares = found.scored_rungs or tiers
+    judged = ", ".join(f"{share:.1%} of the {tier}" for tier, share in shares.items() if share is not None)
     notes = [overlap, f"judged: {judged} answers; which ones is taken as chance"]
     if found.unpriced:
         notes.append(
@@ -153,6 +159,8 @@ def _notes(found: Replay, scored: Scored, bundle_id: str) -> list[str]:
             f"{scored.unread} checked answers say nothing of {bundle_id}'s second look: others checked them, and their "
             "texts were not kept (--log-decisions full)"
         )
+    if scored.elsewhere:
+        notes.append(f"{scored.elsewhere} requests are left out: of other models than {bundle_id}'s")
     if scored.unscored:
         notes.append(f"{scored.unscored} requests are left out: by other bundles, and their prompts were not kept")
     return notes

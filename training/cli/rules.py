@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -38,6 +39,8 @@ COLUMNS: dict[str, Callable[[RuleEffect], str]] = {
     "USD per 1,000 before": lambda effect: _usd(effect.usd_per_1k_before),
     "USD after": lambda effect: _usd(effect.usd_per_1k_after),
 }
+OF_PAIRS = frozenset({"weak before", "weak after"})
+"""Of a ladder each rung has a column instead."""
 OF_TWO_LOOKS = frozenset({"tried", "wait twice", "no answer"})
 """Shares before and after, and how many requests would be tried that have no answer in the log."""
 
@@ -122,12 +125,15 @@ def _rules(file: Path, bundles: Sequence[Bundle]) -> Rules:
 def _print_trial(trial: RulesTrial, against: str) -> None:
     table = Table(title=f"Against {against}: {trial.total.changed} of {trial.total.requests} requests change")
     table.add_column("rule")
-    columns = COLUMNS if trial.two_looks else [one for one in COLUMNS if one not in OF_TWO_LOOKS]
+    columns = {name: cell for name, cell in COLUMNS.items() if trial.two_looks or name not in OF_TWO_LOOKS}
+    if rungs := trial.total.share_rungs_after or trial.total.share_rungs_before:
+        shares = {name: partial(_of_rung, name) for name in rungs}
+        columns = {"requests": columns["requests"], **shares, **{n: c for n, c in columns.items() if n not in OF_PAIRS}}
     for name in columns:
         table.add_column(name, justify="right")
     table.add_column("decided by")
     for effect in [*trial.rules, trial.total]:
-        table.add_row(effect.rule or NO_RULE, *(COLUMNS[name](effect) for name in columns), _reasons(effect))
+        table.add_row(effect.rule or NO_RULE, *(cell(effect) for cell in columns.values()), _reasons(effect))
     console().print(table)
     print(_how_callers_are(trial))
     if trial.idle:
@@ -148,6 +154,11 @@ def _how_callers_are(trial: RulesTrial) -> str:
 
 def _reasons(effect: RuleEffect) -> str:
     return ", ".join(f"{reason} {count}" for reason, count in effect.reasons.items())
+
+
+def _of_rung(name: str, effect: RuleEffect) -> str:
+    before, after = (shares or {} for shares in (effect.share_rungs_before, effect.share_rungs_after))
+    return f"{_share(before.get(name, 0.0))} to {_share(after.get(name, 0.0))}"
 
 
 def _share(value: float | None) -> str:

@@ -68,6 +68,8 @@ def show_savings(
 
 def _table(found: Savings, machine: Machine) -> Table:
     share = f"{found.share_weak:.1%} answered by the weak model"
+    if found.share_rungs:
+        share = "answered by " + ", ".join(f"{name} {share:.1%}" for name, share in found.share_rungs.items())
     table = Table(
         title=f"{found.first} to {found.last}: {found.requests} requests, {share}",
         title_justify="left",
@@ -114,7 +116,7 @@ def _notes(found: Savings) -> Iterator[str]:
         )
     if found.unpriced:
         yield f"{found.unpriced} requests are left out: the price list lacks their models, or the log their cost"
-    yield f"a strong answer is taken to be {found.length_ratio:.2f} times as long as a weak one"
+    yield from _lengths(found)
     if (quality := found.quality) is None:
         return
     if quality.score is None:
@@ -126,12 +128,29 @@ def _notes(found: Savings) -> Iterator[str]:
     else:
         yield f"{_shown(quality.score_lost)} below the strong model's, doubly robust, 95 % interval over sessions"
     if quality.unknown:
-        yield f"{quality.unknown} requests went weak without a chance of the strong answer, and are left out of that"
+        below = "below the strong model" if found.share_rungs else "weak"
+        yield f"{quality.unknown} requests went {below} without a chance of the strong answer, and are left out of that"
     if quality.made_worse is not None:
         if n := quality.unpaired:
-            yield f"{n} requests went weak without a chance of both answers: whether worse, nothing shows"
+            below = "below the strong model" if found.share_rungs else "weak"
+            yield f"{n} requests went {below} without a chance of both answers: whether worse, nothing shows"
         shown = f"{_shown(quality.made_worse)} of {'the other' if quality.unpaired else 'all'} requests"
         yield f"made worse: {shown}, by {quality.pairs} that both models answered"
+
+
+def _lengths(found: Savings) -> Iterator[str]:
+    """What answers of the strong model that nobody obtained are taken to be as long as."""
+    if not found.length_ratios:
+        yield f"a strong answer is taken to be {found.length_ratio:.2f} times as long as a weak one"
+        return
+    for name, ratio in found.length_ratios.items():
+        if ratio is None:
+            yield (
+                f"the top's answers are taken to be as long as {name}'s, with what the price list expects either to "
+                "think; 30 requests that both answered would say (rules: both)"
+            )
+        else:
+            yield f"the top's answers are taken to be {ratio:.2f} times as long as {name}'s"
 
 
 def _shown(found: Estimate) -> str:

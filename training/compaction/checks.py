@@ -49,6 +49,7 @@ CHECKS = pa.schema(
         ("weak_prompt_tokens", pa.int64()),
         ("weak_completion_tokens", pa.int64()),
         ("weak_latency_ms", pa.float64()),
+        ("rung", pa.string()),
     ]
 )
 """New columns come last."""
@@ -89,6 +90,7 @@ def _row(one: CheckRecord) -> dict[str, object]:
         "weak_prompt_tokens": one.prompt_tokens,
         "weak_completion_tokens": one.completion_tokens,
         "weak_latency_ms": one.latency_ms,
+        "rung": one.rung or None,
     }
 
 

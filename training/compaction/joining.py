@@ -9,14 +9,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 
+from turnout.serving.bundles.ladder import rung_of
+from turnout.serving.decision.model_names import is_model
+from turnout.serving.decision.routes import Route
 from turnout.serving.spool.outcome import Outcome
 from turnout.training.compaction.rows import DECISIONS, JOINED
 
 ByRequest = Mapping[str, Sequence[Outcome]]
+_KEYS = ("id", "tenant", "model", "route", "other_model", "rung", "rungs", "other_rung")
 _TOKENS = ("prompt_tokens", "completion_tokens", "cached_tokens")
 
 
@@ -30,7 +35,7 @@ def by_request(outcomes: Iterable[Outcome]) -> ByRequest:
 
 def joined(table: pa.Table, outcomes: ByRequest) -> pa.Table:
     """Return the decisions with what is known of them now."""
-    known = [name for name in ("id", "tenant", "model", "route", "other_model") if name in table.column_names]
+    known = [name for name in _KEYS if name in table.column_names]
     keys = table.select(known).to_pylist()
     filled = [_columns(row, _of(row["id"], row["tenant"], outcomes)) for row in keys]
     for name in JOINED:
@@ -45,7 +50,7 @@ def _of(request_id: str | None, tenant: str | None, outcomes: ByRequest) -> list
     return [one for one in outcomes.get(request_id or "", ()) if one.tenant in ("", tenant or "")]
 
 
-def _columns(decision: Mapping[str, str | None], outcomes: Sequence[Outcome]) -> dict[str, object]:
+def _columns(decision: Mapping[str, Any], outcomes: Sequence[Outcome]) -> dict[str, object]:
     if not outcomes:
         return {}
     model = decision["model"]
@@ -64,11 +69,25 @@ def _columns(decision: Mapping[str, str | None], outcomes: Sequence[Outcome]) ->
     }
 
 
-def _model(outcome: Outcome, decision: Mapping[str, str | None]) -> str | None:
-    """Return who answered: as named, else by the tier, which with `wants_both` may be either."""
+def _model(outcome: Outcome, decision: Mapping[str, Any]) -> str | None:
+    """Return who answered: as named, else by the tier, which with `wants_both` may be either; of a ladder the rung."""
+    if names := decision.get("rungs"):
+        return outcome.rung if outcome.rung in names else _rung(outcome, names, decision)
+    own: str | None = decision["model"]
     if not outcome.model and outcome.tier not in ("", decision["route"]):
-        return decision.get("other_model") or decision["model"]
-    return outcome.model or decision["model"]
+        return decision.get("other_model") or own
+    return outcome.model or own
+
+
+def _rung(outcome: Outcome, names: Sequence[str], decision: Mapping[str, Any]) -> str:
+    """Return the rung that answered, by its model or tier; of several of one model the one that was asked."""
+    asked = [name for name in (decision.get("rung"), decision.get("other_rung")) if name]
+    if outcome.model:
+        own = [name for name in (*asked, *names) if is_model(outcome.model, rung_of(name).model)]
+        return own[0] if own else outcome.model
+    if outcome.tier in ("", decision["route"]):
+        return asked[0] if asked else names[-1]
+    return names[0] if outcome.tier == Route.WEAK else names[-1]
 
 
 def _answer(outcomes: Sequence[Outcome]) -> dict[str, object]:

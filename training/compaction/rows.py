@@ -68,9 +68,22 @@ DECISIONS = pa.schema(
         ("prompt_script", pa.string()),
         ("action", pa.string()),
         ("can_check", pa.bool_()),
+        ("rung", pa.string()),
+        ("rungs", pa.list_(pa.string())),
+        ("p_rungs", pa.list_(pa.float64())),
+        ("t_rungs", pa.list_(pa.float64())),
+        ("usd_rungs", pa.list_(pa.float64())),
+        ("other_rung", pa.string()),
+        ("chosen_rung", pa.string()),
+        ("take_rungs", pa.list_(pa.float64())),
+        ("ask_rungs", pa.list_(pa.float64())),
+        ("both_propensity", pa.float64()),
     ]
 )
 """New columns come last: files of before lack them, and whoever reads several fills them with null."""
+
+OF_LADDERS = DECISIONS.names[DECISIONS.get_field_index("rung") :]
+"""Columns that are null for a pair, whose two models say it."""
 
 JOINED = ("responses", "preference", "error_code", "outcome_received")
 """Columns that outcomes fill; the others never change once written."""
@@ -101,6 +114,7 @@ OUTCOMES = pa.schema(
         ("is_refusal", pa.bool_()),
         ("mean_logprob", pa.float64()),
         ("self_check", pa.float64()),
+        ("rung", pa.string()),
     ]
 )
 """New columns come last: files of before lack them, and their outcomes have the defaults of `Outcome`."""
@@ -164,6 +178,7 @@ def _decision_row(one: DecisionRecord) -> dict[str, object]:
         "can_check": one.can_check,
         "harness_rules": one.harness_rules if has_features else None,
         **_lesson_columns(one),
+        **({name: getattr(one, name) or None for name in OF_LADDERS} if one.rungs else {}),
     }
 
 

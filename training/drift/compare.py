@@ -187,7 +187,24 @@ def _outcome_measures(rows: Sequence[LiveRow], unknown: dict[str, str]) -> list[
         unknown["calibration_error, brier"] = (
             f"{len(known)} rows with a known match, at least {MIN_OUTCOMES} are needed"
         )
-    return [_shown(one) for one in _calibration(known)]
+    return [_shown(one) for one in _calibration(known)] + _rung_measures(rows, unknown)
+
+
+def _rung_measures(rows: Sequence[LiveRow], unknown: dict[str, str]) -> list[Measure]:
+    """Return calibration error and Brier score of each rung between, named `calibration_error:RUNG`."""
+    by_rung: dict[str, list[tuple[float, float]]] = defaultdict(list)
+    for row in rows:
+        for name, p, match in row.of_rungs:
+            by_rung[name].append((p, float(match)))
+    found = []
+    for name, pairs in by_rung.items():
+        if len(pairs) < MIN_OUTCOMES:
+            unknown[f"calibration_error:{name}, brier:{name}"] = (
+                f"{len(pairs)} rows with a known match, at least {MIN_OUTCOMES} are needed"
+            )
+        readings = calibration_readings(outcome_sums(*np.array(pairs).T).tolist())
+        found += [msgspec.structs.replace(_shown(one), name=f"{one.measure}:{name}") for one in readings]
+    return found
 
 
 def _calibration(known: Sequence[LiveRow]) -> list[Reading]:

@@ -44,7 +44,7 @@ DECISIONS, CHECKS = "decisions", "checks"
 _COLUMNS = (
     "id", "created", "task", "session_id", "prompt", "prompt_turns", "prompt_images", "prompt_tools",
     "prompt_wants_json", "p_match", "reason", "bundle", "structural", "feature_schema", "responses", "preference",
-    "policy", "action", "can_check",
+    "policy", "action", "can_check", "rung", "rungs", "p_rungs", "other_rung",
 )  # fmt: skip
 
 
@@ -72,7 +72,8 @@ class Span:
 class LiveRow:
     """One request; what is not known is None. Rows of one `session` belong together.
 
-    `policy`, `action` and `can_check` are those of decisions alone.
+    `policy`, `action` and `can_check` are those of decisions alone. `of_rungs` has each rung between that was compared
+    with the top: its name, its p, and whether it was not worse.
     """
 
     created_s: float | None
@@ -86,6 +87,7 @@ class LiveRow:
     policy: str = ""
     action: str = ""
     can_check: bool = False
+    of_rungs: tuple[tuple[str, float, int], ...] = ()
 
 
 @dataclass
@@ -184,12 +186,36 @@ def _decided(row: dict[str, Any], bundle: Bundle) -> LiveRow:
         p_match=row["p_match"],
         is_out_of_distribution=row["reason"] == Reason.OUT_OF_DISTRIBUTION,
         structural=_structural(row, prompt, bundle),
-        match=match_from(row["preference"] or "", _scores(row["responses"], bundle), bundle.manifest.match_margin),
+        match=match_from(_preference(row), _scores(row["responses"], bundle), bundle.manifest.match_margin),
         prompt=prompt,
         policy=row["policy"],
         action=row.get("action") or "",
         can_check=bool(row.get("can_check")),
+        of_rungs=_of_rungs(row, bundle),
     )
+
+
+def _preference(row: dict[str, Any], lower: str | None = None) -> str:
+    """Return a person's; of a ladder where it is between a rung, the first for None, and the top."""
+    names = row.get("rungs")
+    if names and {row["rung"], row["other_rung"]} != {lower or names[0], names[-1]}:
+        return ""
+    return row["preference"] or ""
+
+
+def _of_rungs(row: dict[str, Any], bundle: Bundle) -> tuple[tuple[str, float, int], ...]:
+    names, p_rungs = row.get("rungs"), row.get("p_rungs")
+    if not names or not p_rungs:
+        return ()
+    answers = msgspec.json.decode(row["responses"] or b"{}", type=dict[str, _Answer])
+    score = {name: one.score for name, one in answers.items() if one.score is not None}
+    found = []
+    for name, p in zip(names[1:-1], p_rungs, strict=True):
+        known = {tier: score[one] for tier, one in (("weak", name), ("strong", names[-1])) if one in score}
+        match = match_from(_preference(row, name), known, bundle.manifest.match_margin)
+        if match is not None:
+            found.append((name, p, match))
+    return tuple(found)
 
 
 def _prompt(row: dict[str, Any]) -> Prompt:

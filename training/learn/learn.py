@@ -91,6 +91,8 @@ def learn(
     table = whole if kept.size == len(data.rows) else whole.take(kept)
     reporter.say(carried(int(np.unique(data.groups.group[kept]).size)))
     fitted = fit(data, kept, table, settings, reporter, over_all, has_text=features is None)
+    for_curve = whole if settings.learning_curve else None
+    del whole, table  # 2 GiB of a million rows; of what follows each row has its own part
     answered = fitted.answered
     training = _training(data, data_sha256, kept, fitted.settings, settings)
     is_synthetic = any(record.source == "synthetic" for record in data.records)
@@ -132,10 +134,10 @@ def learn(
         look=look,
         climb=climb,
     )
-    if not settings.learning_curve:
+    if for_curve is None:
         return done
     curve = learning_curve(
-        data, whole, split_groups(data.records, data.groups.group, settings.seed), seed=settings.seed, reporter=reporter
+        data, for_curve, split_groups(data.records, data.groups.group, settings.seed), seed=settings.seed, reporter=reporter
     )
     return dataclasses.replace(done, evaluation=msgspec.structs.replace(done.evaluation, learning_curve=curve))
 

@@ -1,23 +1,27 @@
 """What models answered in the decision log: each answer with its tier, score and cost.
 
-Comes in: the `responses` of a decision, as compaction wrote them. Goes out: `Answers`, weak before strong.
+Comes in: the `responses` of a decision, as compaction wrote them. Goes out: its answers, weak before strong; of a
+ladder those of all rungs, the cheapest first.
 """
 
 from __future__ import annotations
 
 import datetime as dt
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 
+from turnout.serving.bundles.ladder import rung_of
 from turnout.serving.decision.judging import SELF_CHECK_TOKENS
 from turnout.serving.decision.model_names import is_model
 from turnout.serving.decision.prices import Price, PriceList
+from turnout.serving.decision.routes import Route
 from turnout.serving.errors import PriceUnknown
 
 WEAK, STRONG = 0, 1
-"""Columns of everything that has one value a tier."""
-
+"""Columns of everything that has one value a tier; of a ladder there is one a rung, and the top is the last."""
 
 Tokens = tuple[int, int, int]
 """Of the prompt, of the answer, and those of the prompt that were cached."""
@@ -44,32 +48,62 @@ _decode = msgspec.json.Decoder(dict[str, ScoredAnswer]).decode
 
 @dataclass(frozen=True, slots=True)
 class Decided:
-    """Of one decision what its answers are read by: when, which tier and model, and the pair's other model."""
+    """Of one decision what its answers are read by.
+
+    Attributes:
+        created_s: when it was made.
+        tier: column of the model that it went to.
+        model: that model.
+        other_model: of a pair, the other one.
+        rungs: of a ladder, the names of all rungs; empty for a pair.
+    """
 
     created_s: float
     tier: int
     model: str
     other_model: str
+    rungs: tuple[str, ...] = ()
 
     @property
-    def models(self) -> tuple[str, str]:
-        """Names of the weak and the strong model; empty where the log does not say."""
+    def models(self) -> tuple[str, ...]:
+        """Names of the weak and the strong model, of a ladder of all rungs; empty where the log does not say."""
+        if self.rungs:
+            return self.rungs
         return (self.model, self.other_model) if self.tier == WEAK else (self.other_model, self.model)
 
+    @property
+    def top(self) -> int:
+        """Column of the strong model."""
+        return len(self.models) - 1
 
-def answers_of(responses: str | None, decided: Decided) -> tuple[ScoredAnswer | None, ScoredAnswer | None]:
-    """Return the answers of the weak and the strong model; None where nothing is known of one.
+
+def decided_of(row: Mapping[str, Any]) -> Decided:
+    """Return what a row of the log's table says of who was to answer."""
+    rungs = tuple(row["rungs"] or ())
+    tier = WEAK if row["route"] == Route.WEAK else STRONG
+    if rungs:
+        tier = rungs.index(row["rung"]) if row["rung"] in rungs else len(rungs) - 1
+    return Decided(float(row["created"]), tier, str(row["model"]), str(row["other_model"] or ""), rungs)
+
+
+def answers_of(responses: str | None, decided: Decided) -> tuple[ScoredAnswer | None, ...]:
+    """Return the answers of the weak and the strong model, of a ladder of all rungs; None where nothing is known.
 
     A name that is neither model of the pair is passed over. Logs from before `other_model` do not name it: there
     every name but that of the routed model is the other one.
     """
-    found: list[ScoredAnswer | None] = [None, None]
+    found: list[ScoredAnswer | None] = [None] * len(decided.models)
+    if decided.rungs:
+        for name, answer in (_decode(responses) if responses else {}).items():
+            if name in decided.rungs:  # as compaction names them
+                found[decided.rungs.index(name)] = answer
+        return tuple(found)
     for name, answer in (_decode(responses) if responses else {}).items():
         if is_model(name, decided.model):
             found[decided.tier] = answer
         elif not decided.other_model or is_model(name, decided.other_model):
             found[1 - decided.tier] = answer
-    return found[WEAK], found[STRONG]
+    return tuple(found)
 
 
 def tokens_of(answer: ScoredAnswer | None) -> Tokens | None:
@@ -98,14 +132,21 @@ def self_check_usd(weak: ScoredAnswer | None, tokens: Tokens | None, price: Pric
     return price.cost_usd(tokens[0] + tokens[1] + SELF_CHECK_TOKENS, 1)
 
 
-def cost_usd(answer: ScoredAnswer | None, model: str, created_s: float, prices: PriceList) -> float | None:
-    """Return what an answer cost at the price of its day; None where its tokens or the price are unknown."""
-    tokens, price = tokens_of(answer), price_at(model, created_s, prices)
+def cost_usd(answer: ScoredAnswer | None, price: Price | None) -> float | None:
+    """Return what an answer cost; None where its tokens or the price are unknown."""
+    tokens = tokens_of(answer)
     return None if tokens is None or price is None else price.cost_usd(*tokens)
 
 
-def price_at(model: str, created_s: float, prices: PriceList) -> Price | None:
-    """Return the price of a model on the day of a decision; None where the list lacks it."""
+def prices_of(decided: Decided, prices: PriceList) -> tuple[Price | None, ...]:
+    """Return the price of each model on the day of a decision; None where the list lacks one."""
+    names = decided.models
+    if decided.rungs:
+        names = tuple(name if prices.has(name) else rung_of(name).model for name in names)
+    return tuple(_price_at(name, decided.created_s, prices) for name in names)
+
+
+def _price_at(model: str, created_s: float, prices: PriceList) -> Price | None:
     try:
         return prices.price(model, dt.datetime.fromtimestamp(created_s, dt.UTC).date())
     except PriceUnknown:

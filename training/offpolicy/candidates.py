@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -25,7 +26,7 @@ from turnout.serving.errors import ModelFault, UnknownName
 from turnout.serving.router.answer import Answer, Signals
 from turnout.serving.router.checker import CheckHead
 from turnout.serving.router.prompt import Prompt
-from turnout.training.arrays import Bools, Floats
+from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.errors import DataRefused
 from turnout.training.offpolicy.observed import Verdicts
 from turnout.training.offpolicy.replay import Candidate
@@ -54,6 +55,7 @@ class Scored:
         is_own: (n,) whether it gave the log's verdict, or would have.
         unscored: rows left out, for want of their prompt.
         rescored: rows scored anew, as another bundle had decided on them.
+        elsewhere: rows left out, of other ladders or of a pair where the bundle has a ladder.
     """
 
     rows: LoggedRows
@@ -63,6 +65,7 @@ class Scored:
     is_own: Bools
     rescored: int
     unscored: int
+    elsewhere: int = 0
 
     @property
     def rechecked(self) -> int:
@@ -102,22 +105,44 @@ def candidates(scored: Scored, policies: Sequence[Policy]) -> list[Candidate]:
 def _candidate(scored: Scored, policy: Policy) -> Candidate:
     rows = scored.rows
     p_match = np.nan_to_num(rows.p_match)
+    above = _above(scored, policy, policy.t_rungs)
     takes_weak = (p_match >= policy.threshold) & ~scored.goes_strong
     checked = policy.checked
     if checked is None or not checked.is_met or not rows.tries.can_check.any():
-        return Candidate(policy.name, policy.threshold, np.where(rows.is_ruled, rows.is_weak, takes_weak))
+        takes_weak = np.where(rows.is_ruled, rows.is_weak, takes_weak)
+        return Candidate(policy.name, policy.threshold, takes_weak, above=_unless_ruled(rows, above))
     goes_weak = (p_match >= checked.t_weak) & ~scored.goes_strong
     is_tried = ~goes_weak & ((p_match >= checked.t_strong) | scored.goes_strong) & (checked.t_accept < NEVER)
     is_open = rows.tries.can_check & ~rows.is_ruled
     takes_weak = np.where(rows.tries.can_check, goes_weak | is_tried, takes_weak)
     accepts = np.nan_to_num(scored.p_checked, nan=-1.0) >= checked.t_accept
+    escalates_to = _above(scored, policy, checked.t_rungs)
     return Candidate(
         policy.name,
         policy.threshold,
         np.where(rows.is_ruled, rows.is_weak, takes_weak),
         is_tried & is_open,
-        Verdicts(accepts, checked.t_accept, scored.is_read, scored.is_own),
+        Verdicts(accepts, checked.t_accept, scored.is_read, scored.is_own, escalates_to),
+        _unless_ruled(rows, np.where(rows.tries.can_check, escalates_to, above)),
     )
+
+
+def _above(scored: Scored, policy: Policy, t_rungs: tuple[float, ...] | msgspec.UnsetType) -> Ints:
+    """(n,) column of what a policy sends past the weak model: the first rung between that it allows, else the top."""
+    rows = scored.rows
+    p = np.nan_to_num(rows.p_rungs, nan=-1.0)
+    if t_rungs is msgspec.UNSET:
+        t_rungs = (policy.threshold if policy.kind == "threshold" else NEVER,) * p.shape[1]
+    allowed = (p >= np.array(t_rungs, dtype=np.float64)) & ~scored.goes_strong[:, None]
+    return np.where(allowed.any(axis=1), allowed.argmax(axis=1) + 1, rows.top) if p.shape[1] else _all_to_top(rows)
+
+
+def _all_to_top(rows: LoggedRows) -> Ints:
+    return np.full(len(rows), rows.top)
+
+
+def _unless_ruled(rows: LoggedRows, above: Ints) -> Ints:
+    return np.where(rows.is_ruled, np.maximum(rows.taken, 1), above)
 
 
 def scored_by(
@@ -126,7 +151,7 @@ def scored_by(
     """Return the rows with what a bundle says of them.
 
     Args:
-        rows: of the log.
+        rows: of the log; those of other ladders are left out.
         folder: of the bundle, which is opened only where other bundles decided or checked.
         manifest: the bundle's.
         texts: reads the log's table again, with its texts.
@@ -135,16 +160,25 @@ def scored_by(
     Raises:
         DataRefused: no row is left.
     """
+    n_all, names = len(rows), () if manifest.rungs is msgspec.UNSET else [rung.name for rung in manifest.rungs]
+    rows = rows.of_ladder(names)
+    if not len(rows):
+        wanted = "ladder" if names else "pair"
+        raise DataRefused(
+            f"no decision of the log is of the {wanted} of {manifest.bundle_id}; name the bundle that decided with "
+            "--bundle"
+        )
     foreign = ~rows.is_ruled & (rows.bundle != manifest.bundle_id)
     looker = np.where(rows.tries.is_checked, rows.tries.judged_by, rows.bundle)
     is_own = np.asarray(looker == manifest.bundle_id)
     is_read = rows.tries.is_checked & is_own
     p_checked = np.where(is_read, rows.tries.p_checked, np.nan)
     p_match = np.where(foreign, np.nan, rows.p_match)
+    p_rungs = np.where(foreign[:, None], np.nan, rows.p_rungs)
     goes_strong = rows.is_unfamiliar & ~foreign
     if (foreign | (rows.tries.is_checked & ~is_own)).any():
         asking = _Asking(load_bundle(folder), rows, texts(), early_exit=early_exit)
-        asking.rescore(foreign, p_match, goes_strong)
+        asking.rescore(foreign, p_match, p_rungs, goes_strong)
         asking.recheck(rows.tries.is_checked & ~is_own, p_checked, is_read)
     usable = rows.is_ruled | ~np.isnan(p_match)
     if not usable.any():
@@ -152,9 +186,9 @@ def scored_by(
             f"no decision of the log is by {manifest.bundle_id}, and no prompt was kept to ask it again "
             "(--log-decisions full); name the bundle that decided with --bundle"
         )
-    left = dataclasses.replace(rows, p_match=p_match).only(usable)
+    left = dataclasses.replace(rows, p_match=p_match, p_rungs=p_rungs).only(usable)
     looks = goes_strong[usable], p_checked[usable], is_read[usable], is_own[usable]
-    return Scored(left, *looks, int((foreign & usable).sum()), int((~usable).sum()))
+    return Scored(left, *looks, int((foreign & usable).sum()), int((~usable).sum()), n_all - len(rows))
 
 
 class _Asking:
@@ -166,15 +200,18 @@ class _Asking:
         self._table = table
         self._early_exit = early_exit
 
-    def rescore(self, which: Bools, p_match: Floats, goes_strong: Bools) -> None:
-        """Fill `p_match` and `goes_strong` of rows whose prompt was kept.
+    def rescore(self, which: Bools, p_match: Floats, p_rungs: Floats, goes_strong: Bools) -> None:
+        """Fill `p_match`, `p_rungs` and `goes_strong` of rows whose prompt was kept.
 
         The threshold that places the exit band is the bundle's default: it moves an answer by what the heads differ.
         """
         threshold = self._bundle.manifest.policy("").threshold
         for row, one in self._texts(which):
             try:
-                prediction = self._bundle.model.predict(_prompt(one), threshold, early_exit=self._early_exit)
+                features = self._bundle.model.featurize(_prompt(one))
+                prediction = self._bundle.model.predict_features(features, threshold, early_exit=self._early_exit)
+                if self._bundle.rung_heads is not None:
+                    p_rungs[row] = self._bundle.rung_heads.p_rungs(features)
             except ModelFault:
                 continue
             p_match[row], goes_strong[row] = prediction.p_match, prediction.is_out_of_distribution

@@ -89,14 +89,20 @@ def sample(
         takes_weak: (n,) where the policy sends a row.
         predicted: (n, 2) by the outcome model.
     """
+    return sample_at(session, outcome, asked, propensity, np.where(takes_weak, 0, 1), predicted)
+
+
+def sample_at(
+    session: Ints, outcome: Floats, asked: Bools, propensity: Floats, column: Ints, predicted: Floats
+) -> Sample:
+    """Return the sample of a policy as `sample`, over any number k of answers: `column`, (n,), is the one it takes."""
     known = asked & ~np.isnan(outcome)
     share_known = known.sum(axis=0) / np.maximum(asked.sum(axis=0), 1)
-    tier = np.where(takes_weak, 0, 1)
-    row = np.arange(len(tier))
-    is_known = known[row, tier]
-    probability = propensity[row, tier] * share_known[tier]
-    weight = np.divide(1.0, probability, out=np.zeros(len(tier)), where=is_known)
-    return Sample(session, weight, np.where(is_known, outcome[row, tier], 0.0), predicted[row, tier])
+    at = np.arange(len(column)), column
+    is_known = known[at]
+    probability = propensity[at] * share_known[column]
+    weight = np.divide(1.0, probability, out=np.zeros(len(column)), where=is_known)
+    return Sample(session, weight, np.where(is_known, outcome[at], 0.0), predicted[at])
 
 
 def estimates(of: Sample) -> Estimates:

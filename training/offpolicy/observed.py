@@ -18,8 +18,10 @@ from turnout.training.offpolicy.estimators import Sample
 from turnout.training.offpolicy.outcome_model import predicted_tries
 from turnout.training.offpolicy.rows import LoggedRows
 
-TRY = 2
-"""The column beside those of `answers.WEAK` and `answers.STRONG`."""
+
+def try_column(rows: LoggedRows) -> int:
+    """Return the column of a try: the one behind those of the answers."""
+    return rows.top + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +29,9 @@ class Measure:
     """One outcome of the rows.
 
     Attributes:
-        observed: (n, 2) of answers obtained by design; NaN where unknown.
-        after: (n,) of the strong answer after an escalation; NaN where unknown.
-        predicted: (n, 2) by the outcome model.
+        observed: (n, k) of answers obtained by design; NaN where unknown.
+        after: (n,) of the answer after an escalation; NaN where unknown.
+        predicted: (n, k) by the outcome model.
         adds_up: whether a try counts both answers, and the self-check, as costs do; else the one that is shown.
     """
 
@@ -49,22 +51,25 @@ class Verdicts:
         is_read: (n,) whether its second look has read the answer; False where the log has none.
         is_own: (n,) whether that is the second look which gave the log's verdict: the two then differ by their
             thresholds alone. Of another one nobody knows before the answer whether it will be the stricter.
+        escalates_to: (n,) column that it sends what it does not accept to.
     """
 
     accepts: Bools
     t_accept: float | None
     is_read: Bools
     is_own: Bools
+    escalates_to: Ints
 
     @classmethod
     def of_the_log(cls, rows: LoggedRows, accepts: Bools, t_accept: float | None) -> Verdicts:
         """Return verdicts of the second look that the log's are by."""
-        return cls(accepts, t_accept, rows.tries.is_checked, np.ones(len(rows), dtype=bool))
+        is_own = np.ones(len(rows), dtype=bool)
+        return cls(accepts, t_accept, rows.tries.is_checked, is_own, rows.tries.escalated_to)
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What is known, (n, 3): weak, strong, try.
+    """What is known, (n, k + 1): weak, strong, try; of a ladder each rung, try.
 
     Attributes:
         can_know: whether it could have been, by what stands before any draw.
@@ -97,7 +102,7 @@ def observed_of(rows: LoggedRows, measure: Measure, verdicts: Verdicts, *, predi
         verdicts: of the candidate on the answers that were checked.
         predicts: whether anybody reads what is predicted of tries.
     """
-    tiers = [_tier(rows, measure, tier) for tier in (0, 1)]
+    tiers = [_tier(rows, measure, tier) for tier in range(rows.top + 1)]
     known, chance, can_know = (np.column_stack(columns) for columns in zip(*tiers, strict=True))
     outcome, predicted = measure.observed, measure.predicted
     tried = _tried(rows, measure, verdicts)
@@ -137,10 +142,13 @@ class _Tried:
 
 def _tried(rows: LoggedRows, measure: Measure, verdicts: Verdicts) -> _Tried:
     """Return what trying would have come to: P(tried) x P(the answer that the verdict shows was obtained | tried)."""
-    tries, both, accepts = rows.tries, rows.asked.all(axis=1), verdicts.accepts & verdicts.is_read
-    is_stricter = verdicts.is_read & tries.accepted & ~accepts
+    tries, accepts = rows.tries, verdicts.accepts & verdicts.is_read
+    ends_at_top = verdicts.escalates_to == rows.top
+    both = rows.asked[:, 0] & rows.asked[:, rows.top] & ends_at_top
+    goes_elsewhere = verdicts.escalates_to != tries.escalated_to
+    is_stricter = verdicts.is_read & ~accepts & (tries.accepted | goes_elsewhere)
     is_looser = verdicts.is_read & ~tries.accepted & accepts
-    weak, strong = measure.observed[:, 0], np.where(both, measure.observed[:, 1], measure.after)
+    weak, strong = measure.observed[:, 0], np.where(both, measure.observed[:, rows.top], measure.after)
     shown = np.where(accepts, weak, strong)
     outcome = shown + np.where(accepts, 0.0, weak) + tries.self_check_usd if measure.adds_up else shown
     was_checked = tries.was_tried & tries.is_checked & verdicts.is_read
@@ -156,18 +164,23 @@ def _tried(rows: LoggedRows, measure: Measure, verdicts: Verdicts) -> _Tried:
         if share or not (was_checked & group).any() or verdicts.t_accept is None or not is_known.any():
             continue
         if group is is_stricter:  # both answers were asked for, and nobody obtained the other one
-            can_know &= verdicts.is_own & (verdicts.t_accept <= tries.accept_threshold)
+            can_know &= verdicts.is_own & (verdicts.t_accept <= tries.accept_threshold) & ~goes_elsewhere
         elif group is is_looser:
             can_know &= verdicts.is_own & (verdicts.t_accept >= tries.accept_threshold)
     return _Tried(can_know, is_known & can_know, chance, outcome)
 
 
 def _can_tell(rows: LoggedRows, verdicts: Verdicts, was_checked: Bools) -> Bools:
-    """(n,) whether the answer that a verdict shows could have been obtained, whatever the verdict turns out to be."""
+    """(n,) whether the answer that a verdict shows could have been obtained, whatever the verdict turns out to be.
+
+    Beside an answer that was tried only the top's may have been wanted: what a candidate escalates to another rung
+    between than the log did, or escalates where the log accepted, nobody has seen.
+    """
     if verdicts.t_accept is None:
         return np.ones(len(rows), dtype=bool)
-    has_pair = rows.pair_propensity > 0
-    by_own = (verdicts.t_accept <= rows.tries.accept_threshold) | has_pair
+    has_pair = (rows.pair_propensity > 0) & (verdicts.escalates_to == rows.top)
+    goes_as_logged = verdicts.escalates_to == rows.tries.escalated_to
+    by_own = ((verdicts.t_accept <= rows.tries.accept_threshold) & goes_as_logged) | has_pair
     by_another = has_pair & bool((was_checked & ~verdicts.is_own).any())
     return np.asarray(np.where(verdicts.is_own, by_own, by_another))
 

@@ -1,8 +1,8 @@
 """The outcome model of the doubly robust estimate: what an answer would have scored or cost, had it been asked for.
 
-Comes in: logged rows. Goes out: (n, 2) predictions, each by a model that saw no row of the same session. Doubly robust
-estimates need the cross-fitting for their intervals (Chernozhukov et al. 2018); a bad model only widens them, as long
-as the propensities are right.
+Comes in: logged rows. Goes out: (n, k) predictions, k being 2 or the rungs of a ladder, each by a model that saw no row
+of the same session. Doubly robust estimates need the cross-fitting for their intervals (Chernozhukov et al. 2018); a
+bad model only widens them, as long as the propensities are right.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ PENALTY = 1.0
 
 
 def predicted_scores(rows: LoggedRows) -> Floats:
-    """Return (n, 2) predicted scores: ridge regression on splines of p_match and length, a model for each tier."""
+    """Return (n, k) predicted scores: ridge regression on splines of p and length, a model for each tier or rung."""
     design = _design(rows)
     predicted = np.empty_like(rows.score)
-    for tier in (0, 1):
+    for tier in range(rows.top + 1):
         score = rows.score[:, tier]
         known = ~np.isnan(score)
         for train, held in _folds(rows):
@@ -37,9 +37,9 @@ def predicted_scores(rows: LoggedRows) -> Floats:
 
 
 def predicted_usd(rows: LoggedRows) -> Floats:
-    """Return (n, 2) predicted costs: the expected ones, times the ratio of real to expected where both are known."""
+    """Return (n, k) predicted costs: the expected ones, times the ratio of real to expected where both are known."""
     predicted = np.empty_like(rows.usd)
-    for tier in (0, 1):
+    for tier in range(rows.top + 1):
         usd, expected = rows.usd[:, tier], rows.expected_usd[:, tier]
         known = ~np.isnan(usd) & ~np.isnan(expected)
         for train, held in _folds(rows):
@@ -61,8 +61,9 @@ def predicted_tries(rows: LoggedRows, outcome: Floats) -> Floats:
 
 
 def _design(rows: LoggedRows) -> Floats:
-    """Return (n, k): splines of the log-odds of p_match (0 without it) and of the length, and who else decided."""
-    log_odds = np.nan_to_num(logit(np.clip(rows.p_match, P_MIN, 1 - P_MIN)))
+    """Return (n, m): splines of the log-odds of each p (0 without it) and of the length, and who else decided."""
+    p = np.column_stack([rows.p_match, rows.p_rungs])
+    log_odds = np.nan_to_num(logit(np.clip(p, P_MIN, 1 - P_MIN)))
     numbers = np.column_stack([log_odds, np.log1p(np.nan_to_num(rows.tokens))])
     curves = numbers if len(rows) < MIN_ROWS else SplineTransformer(n_knots=4, degree=3).fit_transform(numbers)
     return np.column_stack([curves, rows.is_ruled, rows.is_unfamiliar])

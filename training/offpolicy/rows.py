@@ -7,7 +7,7 @@ rollout are left out: they are a random share of the others.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -15,58 +15,64 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from turnout.serving.decision.prices import load_prices
-from turnout.serving.decision.routes import Reason, Route
+from turnout.serving.decision.routes import Reason
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.offpolicy.answers import (
-    STRONG,
     WEAK,
-    Decided,
     ScoredAnswer,
     answers_of,
     cost_usd,
-    price_at,
+    decided_of,
+    prices_of,
     self_check_usd,
     tokens_of,
 )
+from turnout.training.offpolicy.rungs import LADDER_SEPARATOR, LoggedRungs, logged_rungs
 from turnout.training.offpolicy.tries import LoggedTries, logged_tries
 
-RULED = frozenset({Reason.RULE, Reason.TOO_LONG, Reason.SESSION})
+RULED = frozenset({Reason.RULE, Reason.TOO_LONG, Reason.SESSION, Reason.CAPABILITY})
 """Reasons that hold under every policy and bundle."""
-_ANSWERED = ("responses", "created", "model", "other_model", "self_check")
+_ANSWERED = ("responses", "created", "route", "model", "other_model", "rung", "rungs", "self_check")
 
 
 @dataclass(frozen=True, slots=True)
 class LoggedRows:
     """Decisions with their outcomes; arrays are (n,) or, with one column a tier (weak, strong), (n, 2).
 
+    Of a ladder there is a column a rung, the cheapest first: k of them, and the last is the top's.
+
     Attributes:
         session: rows with the same number share their draws.
         bundle: `name/version` that decided.
-        is_weak: where they went first: a try is weak, whatever its verdict.
-        chose_weak: where the policy of the day would have sent them without exploration.
+        ladder: names of the rungs, one of `LADDER_SEPARATOR` between them; empty for a pair.
+        taken: column of where they went first: a try is weak, whatever its verdict.
+        chosen: column of where the policy of the day would have sent them without exploration.
         is_ruled: whether a rule, guard or session decided, whatever the policy.
         is_unfamiliar: whether the bundle found the prompt out of distribution: strong under every policy of it.
         p_match: NaN where the model did not run.
+        p_rungs: (n, k - 2) of the rungs between; NaN likewise.
         tokens: of the prompt, estimated.
-        asked: (n, 2) whether the answer was obtained by design: routed there, or both wanted. That of an escalation is
+        asked: (n, k) whether the answer was obtained by design: routed there, or both wanted. That of an escalation is
             not: whether it is there depends on the weak answer, and not on a draw alone.
-        propensity: (n, 2) probability of `asked`, in [0, 1].
+        propensity: (n, k) probability of `asked`, in [0, 1].
         propensity_of_try: probability that it was routed weak, and so tried where the policy would have it tried.
-        pair_propensity: probability that both were wanted, in [0, 1].
-        score: (n, 2) of the answer in [0, 1]; NaN where nobody judged it, or where it was not asked for.
-        usd: (n, 2) what the answer cost by the tokens that the vendor counted; NaN where unknown.
-        expected_usd: (n, 2) what it was expected to cost; NaN without prices.
+        pair_propensity: probability in [0, 1] that both were wanted: of a ladder the top's and one below it.
+        score: (n, k) of the answer in [0, 1]; NaN where nobody judged it, or where it was not asked for.
+        usd: (n, k) what the answer cost by the tokens that the vendor counted; NaN where unknown.
+        expected_usd: (n, k) what it was expected to cost; NaN without prices.
         table_row: of the log's table.
         tries: what became of those that were tried.
     """
 
     session: Ints
     bundle: NDArray[np.str_]
-    is_weak: Bools
-    chose_weak: Bools
+    ladder: NDArray[Any]
+    taken: Ints
+    chosen: Ints
     is_ruled: Bools
     is_unfamiliar: Bools
     p_match: Floats
+    p_rungs: Floats
     tokens: Floats
     asked: Bools
     propensity: Floats
@@ -82,14 +88,49 @@ class LoggedRows:
         return len(self.session)
 
     @property
+    def top(self) -> int:
+        """Column of the strong model."""
+        return int(self.propensity.shape[1]) - 1
+
+    @property
+    def is_weak(self) -> Bools:
+        """(n,) whether they went to the weak model first."""
+        return np.asarray(self.taken == WEAK)
+
+    @property
+    def chose_weak(self) -> Bools:
+        """(n,) whether the policy of the day would have sent them there."""
+        return np.asarray(self.chosen == WEAK)
+
+    @property
+    def served(self) -> Ints:
+        """(n,) column of the answer that was the one to show."""
+        return np.where(self.tries.ended_strong, self.tries.escalated_to, self.taken)
+
+    @property
     def served_weak(self) -> Bools:
         """(n,) whether the weak model's answer was the one to show."""
         return np.asarray(self.is_weak & ~self.tries.ended_strong)
 
     @property
     def has_overlap(self) -> Bools:
-        """(n,) whether either answer could have been asked for."""
-        return np.asarray((self.propensity > 0).all(axis=1))
+        """(n,) whether either answer, or that of a second rung, could have been asked for."""
+        return np.asarray((self.propensity > 0).sum(axis=1) > 1)
+
+    def of_ladder(self, names: Sequence[str]) -> LoggedRows:
+        """Return the rows of one ladder, or of pairs for no names, with as many columns as it has rungs."""
+        found = self.only(np.asarray(self.ladder == LADDER_SEPARATOR.join(names)))
+        k, top = len(names) or 2, self.top
+        if k == top + 1:
+            return found
+        columns = [*range(k - 1), top]
+        moved = {name: np.where((at := getattr(found, name)) == top, k - 1, at) for name in ("taken", "chosen")}
+        kept = {
+            name: getattr(found, name)[:, columns] for name in ("asked", "propensity", "score", "usd", "expected_usd")
+        }
+        escalated_to = np.where(found.tries.escalated_to == top, k - 1, found.tries.escalated_to)
+        tries = replace(found.tries, escalated_to=escalated_to)
+        return replace(found, **moved, **kept, p_rungs=found.p_rungs[:, : k - 2], tries=tries)
 
     def only(self, which: Bools) -> LoggedRows:
         """Return some of the rows."""
@@ -97,74 +138,52 @@ class LoggedRows:
 
 
 def logged_rows(table: pa.Table) -> LoggedRows:
-    """Return the rows of a log's table, those outside a rollout left out."""
+    """Return the rows of a log's table, those outside a rollout left out.
+
+    Of a log of ladders there is a column a rung; a pair among them has the first and the last.
+    """
     rows = np.flatnonzero(np.array([reason != Reason.ROLLOUT for reason in _strings(table, "reason")], dtype=bool))
     table = table.take(pa.array(rows))
     reason = _strings(table, "reason")
-    is_weak = np.array([route == Route.WEAK for route in _strings(table, "route")], dtype=bool)
-    asked, propensity = _asked(table, is_weak)
-    score, usd, self_check = _answered(table, is_weak)
-    moved = np.array([one == Reason.EXPLORATION for one in reason], dtype=bool)
+    on = logged_rungs(table)
+    score, usd, self_check = _answered(table, on)
     return LoggedRows(
         session=_draw_keys(table),
         bundle=np.array(_strings(table, "bundle"), dtype=np.str_),
-        is_weak=is_weak,
-        chose_weak=is_weak ^ moved,
+        ladder=on.ladder,
+        taken=on.taken,
+        chosen=on.chosen,
         is_ruled=np.array([one in RULED for one in reason], dtype=bool),
         is_unfamiliar=np.array([one == Reason.OUT_OF_DISTRIBUTION for one in reason], dtype=bool),
         p_match=_floats(table, "p_match"),
+        p_rungs=on.p_rungs,
         tokens=_floats(table, "estimated_tokens"),
-        asked=asked,
-        propensity=propensity,
-        propensity_of_try=weak_propensity(_floats(table, "route_propensity"), is_weak),
-        pair_propensity=_pair_propensity(table),
-        score=np.where(asked, score, np.nan),
-        usd=np.where(asked, usd, np.nan),
-        expected_usd=np.column_stack([_floats(table, "weak_cost_usd"), _floats(table, "strong_cost_usd")]),
+        asked=on.asked,
+        propensity=on.propensity,
+        propensity_of_try=on.propensity_of_first,
+        pair_propensity=on.pair_propensity,
+        score=np.where(on.asked, score, np.nan),
+        usd=np.where(on.asked, usd, np.nan),
+        expected_usd=on.expected_usd,
         table_row=rows,
-        tries=logged_tries(table, score, usd, self_check),
+        tries=logged_tries(table, on, score, usd, self_check),
     )
 
 
-def weak_propensity(route_propensity: Floats, is_weak: Bools) -> Floats:
-    """Return (n,) how probable it was that a request is routed weak."""
-    return np.where(is_weak, route_propensity, 1.0 - route_propensity)
-
-
-def asked_propensity(route_propensity: Floats, pair_propensity: Floats, is_weak: Bools) -> Floats:
-    """Return (n, 2) how probable it was that an answer is asked for: routed there, or both wanted.
-
-    The two draws are independent: 1 - (1 - p) (1 - pair), p being the probability of the tier.
-    """
-    at_weak = weak_propensity(route_propensity, is_weak)
-    at_tier = np.column_stack([at_weak, 1.0 - at_weak])
-    return np.asarray(1.0 - (1.0 - at_tier) * (1.0 - pair_propensity)[:, None])
-
-
-def _asked(table: pa.Table, is_weak: Bools) -> tuple[Bools, Floats]:
-    wants_both = np.array([bool(one) for one in table["wants_both"].to_pylist()], dtype=bool)
-    asked = np.column_stack([is_weak | wants_both, ~is_weak | wants_both])
-    propensity = asked_propensity(_floats(table, "route_propensity"), _pair_propensity(table), is_weak)
-    return asked, propensity
-
-
-def _pair_propensity(table: pa.Table) -> Floats:
-    return np.asarray(np.nan_to_num(_floats(table, "pair_propensity")))
-
-
-def _answered(table: pa.Table, is_weak: Bools) -> tuple[Floats, Floats, Floats]:
-    """Return (n, 2) scores and costs of the answers that were reported, and (n,) costs of self-checks."""
-    score, usd = np.full((2, table.num_rows, 2), np.nan)
+def _answered(table: pa.Table, on: LoggedRungs) -> tuple[Floats, Floats, Floats]:
+    """Return (n, k) scores and costs of the answers that were reported, and (n,) costs of self-checks."""
+    score, usd = np.full((2, table.num_rows, on.k), np.nan)
     self_check = np.zeros(table.num_rows)
     prices = load_prices()
     for row, one in enumerate(table.select(_ANSWERED).to_pylist()):
-        decided = Decided(one["created"], WEAK if is_weak[row] else STRONG, one["model"], one["other_model"] or "")
-        answers = answers_of(one["responses"], decided)
-        for tier, answer in enumerate(answers):
-            score[row, tier] = _score(answer)
-            cost = cost_usd(answer, decided.models[tier], decided.created_s, prices)
-            usd[row, tier] = np.nan if cost is None else cost
-        price, asked = price_at(decided.models[WEAK], decided.created_s, prices), one["self_check"] is not None
+        decided = decided_of(one)
+        answers, priced = answers_of(one["responses"], decided), prices_of(decided, prices)
+        for place, answer in enumerate(answers):
+            column = on.column(place, decided.top)
+            score[row, column] = _score(answer)
+            cost = cost_usd(answer, priced[place])
+            usd[row, column] = np.nan if cost is None else cost
+        price, asked = priced[WEAK], one["self_check"] is not None
         if price is not None:
             self_check[row] = self_check_usd(answers[WEAK], tokens_of(answers[WEAK]), price, was_asked=asked)
     return score, usd, self_check

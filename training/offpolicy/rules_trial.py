@@ -40,6 +40,8 @@ class RuleEffect(msgspec.Struct, frozen=True):
         share_tried_before, share_tried_after: share of all requests whose weak answer is checked before it is shown.
         share_waits_twice_before, share_waits_twice_after: share that is tried and escalated; None as above.
         reasons: how many the new rules decide for each reason.
+        share_rungs_before, share_rungs_after: of ladders, share that each rung answers in the end, by name, of the same
+            requests as the shares of the weak model; unset for pairs.
         usd_per_1k_before, usd_per_1k_after: expected cost of 1,000 requests, discarded answers and self-checks
             counted; None where a price is unknown.
     """
@@ -57,6 +59,8 @@ class RuleEffect(msgspec.Struct, frozen=True):
     reasons: dict[str, int]
     usd_per_1k_before: float | None
     usd_per_1k_after: float | None
+    share_rungs_before: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
+    share_rungs_after: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
 
 
 class RulesTrial(msgspec.Struct, frozen=True):
@@ -135,11 +139,23 @@ def _effect(rule: str, pairs: Sequence[_Pair]) -> RuleEffect:
         reasons={str(reason): count for reason, count in Counter(one.reason for one in new).most_common()},
         usd_per_1k_before=_usd_per_1k(old_known),
         usd_per_1k_after=_usd_per_1k(new_known),
+        share_rungs_before=_by_rung(old_known),
+        share_rungs_after=_by_rung(new_known),
     )
 
 
+def _by_rung(outcomes: Sequence[Outcome]) -> dict[str, float] | msgspec.UnsetType:
+    """Return the share of requests that each rung answers; unset where none is of a ladder."""
+    names = dict.fromkeys(name for one in outcomes for name in one.names)
+    if not names:
+        return msgspec.UNSET
+    counts = Counter(one.rung for one in outcomes)
+    return {name: counts[name] / len(outcomes) for name in names}
+
+
 def _is_changed(before: Outcome, after: Outcome) -> bool:
-    return before.action is not after.action or before.answered_by is not after.answered_by
+    is_same = before.action is after.action and before.answered_by is after.answered_by
+    return not is_same or before.rung != after.rung
 
 
 def _share(those: Iterable[bool]) -> float | None:

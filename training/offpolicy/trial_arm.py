@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import msgspec
 
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.policy import CheckedPolicy, Policy
@@ -23,14 +26,17 @@ from turnout.serving.decision.decision import (
     settled,
     threshold_policy,
 )
-from turnout.serving.decision.judging import accept_threshold, look_again, self_check_usd, verdict_of
+from turnout.serving.decision.judging import accept_threshold, escalation_of, look_again, self_check_usd, verdict_of
 from turnout.serving.decision.routes import Action, Reason, Route, Verdict, estimated_tokens
 from turnout.serving.decision.rules import Before, Facts, Rules
+from turnout.serving.decision.rules.offering import Offered
+from turnout.serving.decision.rungs import bar_of
 from turnout.serving.errors import ModelFault
 from turnout.serving.router.checker import Checked
 from turnout.serving.router.model import Prediction
 from turnout.training.logs.records import Record
 from turnout.training.logs.weak_answers import answer_of
+from turnout.training.offpolicy.trial_rungs import TrialLadder
 
 MIN_CACHED_TOKENS = 1024
 """Shorter prompts are not cached by the vendor of the default pair."""
@@ -46,6 +52,9 @@ class Outcome:
         reason: what decided on the action.
         rule: that applied; empty for none.
         usd: expected cost of all answers; None where a price or the verdict is unknown.
+        place: of the rung that it goes to first, 0 for the weak model.
+        escalated_to: of a try that is not accepted, the rung that it goes on to.
+        names: of a ladder, its rungs, the cheapest first; empty for a pair.
     """
 
     action: Action
@@ -53,23 +62,54 @@ class Outcome:
     reason: Reason
     rule: str
     usd: float | None
+    place: int
+    escalated_to: int
+    names: tuple[str, ...] = ()
+
+    @property
+    def ends_at(self) -> int | None:
+        """Place of the rung whose answer is shown; None where nobody can know."""
+        if self.action is not Action.TRY:
+            return self.place
+        if self.verdict is None:
+            return None
+        return 0 if self.verdict is Verdict.ACCEPT else self.escalated_to
 
     @property
     def answered_by(self) -> Route | None:
-        """The tier whose answer is shown; None where nobody can know."""
-        if self.action is not Action.TRY:
-            return self.action.route
-        if self.verdict is None:
-            return None
-        return Route.WEAK if self.verdict is Verdict.ACCEPT else Route.STRONG
+        """The tier whose answer is shown, strong for all above the weak model; None where nobody can know."""
+        return None if self.ends_at is None else Route.STRONG if self.ends_at else Route.WEAK
+
+    @property
+    def rung(self) -> str | None:
+        """Name of the rung whose answer is shown; None for a pair, and where nobody can know."""
+        return self.names[self.ends_at] if self.names and self.ends_at is not None else None
 
 
 @dataclass(frozen=True, slots=True)
 class _Turn:
-    """Which tier answered a session's request, and its prompt, which that model may still hold."""
+    """Which rung answered a session's request, and its prompt, which that model may still hold."""
 
-    route: Route
+    place: int
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request with all that is known of it before the model; `output` is None where the log lacks an answer."""
+
+    facts: Facts
+    before: Before
+    bundle: Bundle
+    policy: Policy
+    ladder: TrialLadder
+    prices: PairPrices
+    costs: ExpectedCosts
+    usd: tuple[float | None, ...]
+    offered: Offered | None
+    previous: int | None
+    tokens: int
+    output: int | None
 
 
 class Looks:
@@ -81,6 +121,7 @@ class Looks:
         self._record = record
         self._early_exit = early_exit
         self._first: dict[tuple[str, float, float | None], Prediction | None] = {}
+        self._rungs: dict[str, tuple[float, ...] | None] = {}
         self._second: dict[tuple[str, bool, bool], Checked | None] = {}
 
     def first(self, bundle: Bundle, policy: Policy, checked: CheckedPolicy | None) -> Prediction | None:
@@ -95,6 +136,28 @@ class Looks:
             except ModelFault:
                 self._first[key] = None
         return self._first[key]
+
+    def p_rungs(self, bundle: Bundle) -> tuple[float, ...] | None:
+        """Return p of the rungs between, none for a pair; None where a head gives no number."""
+        if bundle.rung_heads is None:
+            return ()
+        key = bundle.manifest.bundle_id
+        if key not in self._rungs:
+            try:
+                self._rungs[key] = bundle.rung_heads.p_rungs(bundle.model.featurize(self._record.prompt))
+            except ModelFault:
+                self._rungs[key] = None
+        return self._rungs[key]
+
+    def escalated_to(
+        self, bundle: Bundle, policy: Policy, offered: Offered | None, *, falls_back: bool, is_stranger: bool
+    ) -> int:
+        """Return the place of the rung that answers what is not accepted; the top where a head gives no number."""
+        ladder = bundle.manifest.ladder
+        if self.p_rungs(bundle) is None:
+            return len(ladder) - 1
+        prompt, names = self._record.prompt, {"falls_back": falls_back, "is_stranger": is_stranger}
+        return escalation_of(bundle, ladder, policy, prompt, offered, **names).place
 
     def verdict(self, bundle: Bundle, policy: Policy, *, falls_back: bool, is_stranger: bool) -> Verdict | None:
         """Return what becomes of the weak answer; None where the log lacks it.
@@ -125,6 +188,7 @@ class Arm:
         self._rules = rules
         self._bundles = bundles
         self._can_check = can_check
+        self._ladders = {bundle.manifest.bundle_id: TrialLadder.of(bundle) for bundle in bundles}
         self._prices = {bundle.manifest.bundle_id: PairPrices.of(bundle.manifest.pair) for bundle in bundles}
         self._turns: dict[str, _Turn] = {}
 
@@ -140,68 +204,111 @@ class Arm:
             task=record.task or "",
             session_id=record.session_id or "",
             request_id=record.id,
-            previous=None if last is None else last.route,
         )
-        before = self._rules.before(facts)
+        before = self._rules.before(facts)  # which looks at no session
         bundle = self._bundle(before.bundle)
-        tokens, output = estimated_tokens(record.prompt.text) + record.prompt.extra_tokens, _output_tokens(record)
-        prices, images = self._prices[bundle.manifest.bundle_id], record.prompt.images
-        costs = prices.expected_costs(tokens, output, _cached_tokens(record, last), facts.previous, images=images)
-        policy = _policy(before, bundle)
-        decision = self._decision(facts, before, bundle, policy, looks, costs)
+        asked = self._asked(
+            record, msgspec.structs.replace(facts, **self._previous(bundle, last)), before, bundle, last
+        )
+        decision = self._decision(asked, looks)
+        names = () if asked.ladder.is_pair else tuple(asked.ladder.names)
         if decision is None:  # the server fails, and its caller uses the strong model
-            found = Outcome(Action.STRONG, None, Reason.INVALID, before.rule, costs.strong_usd)
+            top = len(asked.ladder.rungs) - 1
+            found = Outcome(Action.STRONG, None, Reason.INVALID, before.rule, asked.usd[top], top, top, names)
         else:
-            verdict = _verdict(decision, facts, before, bundle, policy, looks)
-            usd = _usd(decision, verdict, costs)
-            if usd is not None and decision.is_tried and looks.answer and looks.answer[1].self_check is not None:
-                answer_tokens = estimated_tokens(looks.answer[0].text) if output is None else output
-                usd += self_check_usd(prices, tokens, answer_tokens, images=images) or 0.0
-            found = Outcome(decision.action, verdict, decision.reason, before.rule, usd)
-        if record.session_id and found.answered_by is not None:
-            self._turns[record.session_id] = _Turn(found.answered_by, record.prompt.text)
+            found = self._outcome(asked, decision, looks, names)
+        if record.session_id and found.ends_at is not None:
+            self._turns[record.session_id] = _Turn(found.ends_at, record.prompt.text)
         return found
 
-    def _decision(
-        self, facts: Facts, before: Before, bundle: Bundle, policy: Policy, looks: Looks, costs: ExpectedCosts
-    ) -> Decision | None:
+    def _previous(self, bundle: Bundle, last: _Turn | None) -> dict[str, Any]:
+        """Return what a caller says of the session's request before: the tier of a pair, the rung of a ladder."""
+        ladder = self._ladders[bundle.manifest.bundle_id]
+        if last is None:
+            return {}
+        place = min(last.place, len(ladder.rungs) - 1)  # another bundle may have answered it
+        return {"previous": ladder.route_at(place), "previous_rung": "" if ladder.is_pair else ladder.names[place]}
+
+    def _asked(self, record: Record, facts: Facts, before: Before, bundle: Bundle, last: _Turn | None) -> _Asked:
+        """Return all that is known of a request before the model."""
+        ladder, prices = self._ladders[bundle.manifest.bundle_id], self._prices[bundle.manifest.bundle_id]
+        prompt, output = record.prompt, _output_tokens(record)
+        tokens, cached = estimated_tokens(prompt.text) + prompt.extra_tokens, _cached_tokens(record, last)
+        previous = None if last is None else min(last.place, len(ladder.rungs) - 1)
+        costs = prices.expected_costs(tokens, output, cached, facts.previous, images=prompt.images)
+        usd = ladder.usd(costs, tokens, output, cached, previous, prompt.images)
+        offered = ladder.offered(self._rules, before, prompt, tokens, output)
+        policy = _policy(before, bundle)
+        return _Asked(facts, before, bundle, policy, ladder, prices, costs, usd, offered, previous, tokens, output)
+
+    def _outcome(self, asked: _Asked, decision: Decision, looks: Looks, names: tuple[str, ...]) -> Outcome:
+        before, bundle, policy = asked.before, asked.bundle, asked.policy
+        is_stranger = is_strange(bundle, asked.facts, before)
+        verdict, above = None, len(asked.ladder.rungs) - 1
+        if decision.is_tried:
+            verdict = looks.verdict(bundle, policy, falls_back=before.falls_back, is_stranger=is_stranger)
+        if verdict is Verdict.ESCALATE:
+            above = looks.escalated_to(
+                bundle, policy, asked.offered, falls_back=before.falls_back, is_stranger=is_stranger
+            )
+        usd = _usd(asked, decision, verdict, above)
+        if usd is not None and decision.is_tried and looks.answer and looks.answer[1].self_check is not None:
+            n_answer = estimated_tokens(looks.answer[0].text) if asked.output is None else asked.output
+            usd += self_check_usd(asked.prices, asked.tokens, n_answer, images=asked.facts.prompt.images) or 0.0
+        return Outcome(decision.action, verdict, decision.reason, before.rule, usd, decision.place, above, names)
+
+    def _decision(self, asked: _Asked, looks: Looks) -> Decision | None:
         """Return the decision; None where the model gives no number."""
+        bundle, policy, before, ladder = asked.bundle, asked.policy, asked.before, asked.ladder.rungs
         pair = bundle.manifest.pair
         if before.route is not None:
-            return ruled_decision(pair, policy, before)
+            return ruled_decision(pair, policy, before, ladder, asked.offered)
         checked = rule_of_three(bundle, policy, can_check=self._can_check)
-        found = looks.first(bundle, policy, checked)
-        if found is None:
+        found, p_rungs = looks.first(bundle, policy, checked), looks.p_rungs(bundle)
+        if found is None or p_rungs is None:
             return None
-        if is_strange(bundle, facts, before):
+        if is_strange(bundle, asked.facts, before):
             found = as_stranger(found)
-        chosen = model_decision(pair, policy, found, before.rule, falls_back=before.falls_back, checked=checked)
-        after = self._rules.after(facts, before, chosen.route, found.p_match, costs, chosen.reason, policy=policy.name)
-        return settled(chosen, pair, after)
+        chosen = model_decision(
+            pair,
+            policy,
+            found,
+            before.rule,
+            falls_back=before.falls_back,
+            checked=checked,
+            ladder=ladder,
+            bar=bar_of(bundle, policy, p_rungs, checked),
+            offered=asked.offered,
+        )
+        after = self._rules.after(
+            asked.facts,
+            before,
+            chosen.route,
+            found.p_match,
+            asked.costs,
+            chosen.reason,
+            policy=policy.name,
+            climb=asked.ladder.climb(chosen, asked.usd, asked.offered, asked.previous),
+        )
+        return settled(chosen, pair, after, ladder)
 
     def _bundle(self, name: str) -> Bundle:
         named = (one for one in self._bundles if name in ("", one.manifest.name, one.manifest.bundle_id))
         return next(named)
 
 
-def _verdict(
-    decision: Decision, facts: Facts, before: Before, bundle: Bundle, policy: Policy, looks: Looks
-) -> Verdict | None:
-    if not decision.is_tried:
-        return None
-    is_stranger = is_strange(bundle, facts, before)
-    return looks.verdict(bundle, policy, falls_back=before.falls_back, is_stranger=is_stranger)
-
-
-def _usd(decision: Decision, verdict: Verdict | None, costs: ExpectedCosts) -> float | None:
-    """Return what the tiers that answer are expected to cost together; None where a price or a verdict is unknown."""
+def _usd(asked: _Asked, decision: Decision, verdict: Verdict | None, above: int) -> float | None:
+    """Return what all that answer are expected to cost together; None where a price or a verdict is unknown."""
     if decision.is_tried and verdict is None:
         return None
-    is_second = decision.wants_both or verdict is Verdict.ESCALATE
-    answering = {decision.route, decision.route.other} if is_second else {decision.route}
-    usd = [costs.weak_usd if route is Route.WEAK else costs.strong_usd for route in answering]
-    known = [amount for amount in usd if amount is not None]
-    return sum(known) if len(known) == len(usd) else None
+    places = {decision.place}
+    if verdict is Verdict.ESCALATE:
+        places.add(above)
+    if decision.wants_both:
+        second = asked.ladder.names.index(decision.other.name) if decision.other else 1 - decision.place
+        places.add(second)
+    known = [amount for place in sorted(places) if (amount := asked.usd[place]) is not None]
+    return sum(known) if len(known) == len(places) else None
 
 
 def _policy(before: Before, bundle: Bundle) -> Policy:

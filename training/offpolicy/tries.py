@@ -12,7 +12,9 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from turnout.serving.decision.routes import Action, Reason, Route, Verdict
-from turnout.training.arrays import Bools, Floats
+from turnout.training.arrays import Bools, Floats, Ints
+from turnout.training.offpolicy.answers import STRONG, WEAK
+from turnout.training.offpolicy.rungs import LoggedRungs, logged_rungs
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,10 @@ class LoggedTries:
         accepted: whether it was to accept; False without one.
         p_checked: the second look's p_match; NaN where it gave none: then nothing is accepted.
         accept_threshold: of the policy of the day; NaN where no verdict of it tells.
+        escalated_to: column of the rung that what is not accepted goes to: as the verdict says, else as the thresholds
+            of the day have it, and the top of a try that nobody checked.
         judged_by: `name/version` of the bundle that checked; empty without.
-        score: of the strong answer after an escalation, in [0, 1]; NaN where unknown.
+        score: of the answer after an escalation, in [0, 1]; NaN where unknown.
         usd: what that answer cost; NaN where unknown.
         self_check_usd: what asking the weak model if it was right cost.
     """
@@ -40,6 +44,7 @@ class LoggedTries:
     accepted: Bools
     p_checked: Floats
     accept_threshold: Floats
+    escalated_to: Ints
     judged_by: NDArray[np.str_]
     score: Floats
     usd: Floats
@@ -54,10 +59,10 @@ class LoggedTries:
         return np.asarray((self.was_tried | self.is_checked) & ~self.accepted)
 
     @classmethod
-    def none(cls, n: int) -> LoggedTries:
-        """Return n rows that nobody tried."""
+    def none(cls, n: int, top: int = STRONG) -> LoggedTries:
+        """Return n rows that nobody tried; `top` is the column of the strong model."""
         no, nan = np.zeros(n, dtype=bool), np.full(n, np.nan)
-        return cls(no, no, no, no, no, nan, nan, np.full(n, ""), nan, nan, np.zeros(n))
+        return cls(no, no, no, no, no, nan, nan, np.full(n, top), np.full(n, ""), nan, nan, np.zeros(n))
 
 
 def served_weak(table: pa.Table) -> Bools:
@@ -72,31 +77,69 @@ def served_weak(table: pa.Table) -> Bools:
     )
 
 
-def logged_tries(table: pa.Table, score: Floats, usd: Floats, self_check_usd: Floats) -> LoggedTries:
+def shares_of_rungs(table: pa.Table) -> dict[str, float]:
+    """Return the share of requests that each rung answered, by name, most expensive last; empty without a ladder."""
+    if not any(ladders := table["rungs"].to_pylist()):
+        return {}
+    on, row = logged_rungs(table), table.select(("action", "verdict", "route", "model", "other_model")).to_pylist()
+    was_tried = np.array([one["action"] == Action.TRY for one in row], dtype=bool)
+    accepted = np.array([one["verdict"] == Verdict.ACCEPT for one in row], dtype=bool)
+    is_checked = np.array([one["verdict"] is not None for one in row], dtype=bool)
+    escalated = (was_tried | is_checked) & ~accepted
+    served = np.where(escalated, _escalated_to(table, on, was_tried), on.taken)
+    counts: dict[str, int] = dict.fromkeys((name for names in ladders for name in names or ()), 0)
+    for one, names, column in zip(row, ladders, served.tolist(), strict=True):
+        if names:
+            name = names[-1] if column == on.k - 1 else names[column]
+        else:
+            name = one["model"] if (column == WEAK) == (one["route"] == Route.WEAK) else one["other_model"]
+        counts[name] = counts.get(name, 0) + 1
+    return {name: count / len(row) for name, count in counts.items()}
+
+
+def logged_tries(table: pa.Table, on: LoggedRungs, score: Floats, usd: Floats, self_check_usd: Floats) -> LoggedTries:
     """Return the tries of a log's table.
 
     Args:
         table: with its verdicts, requests outside a rollout left out.
-        score: (n, 2) of all answers that were obtained.
-        usd: (n, 2) what they cost.
+        on: where its requests went.
+        score: (n, k) of all answers that were obtained.
+        usd: (n, k) what they cost.
         self_check_usd: (n,) of asking the weak model.
     """
     was_tried = np.array([action == Action.TRY for action in table["action"].to_pylist()], dtype=bool)
     verdict = table["verdict"].to_pylist()
     escalated = np.array([one == Verdict.ESCALATE for one in verdict], dtype=bool)
+    escalated_to = _escalated_to(table, on, was_tried)
+    at = np.arange(table.num_rows), escalated_to
     return LoggedTries(
         can_check=was_tried | np.array([bool(one) for one in table["can_check"].to_pylist()], dtype=bool),
         was_tried=was_tried,
-        chose_try=was_tried | _moved_from_try(table),
+        chose_try=was_tried | (_moved_from_try(table) & (on.chosen == WEAK)),
         is_checked=np.array([one is not None for one in verdict], dtype=bool),
         accepted=np.array([one == Verdict.ACCEPT for one in verdict], dtype=bool),
         p_checked=_floats(table, "p_match_checked"),
         accept_threshold=_accept_thresholds(table),
+        escalated_to=escalated_to,
         judged_by=np.array([one or "" for one in table["check_bundle"].to_pylist()], dtype=np.str_),
-        score=np.where(escalated, score[:, 1], np.nan),
-        usd=np.where(escalated, usd[:, 1], np.nan),
+        score=np.where(escalated, score[at], np.nan),
+        usd=np.where(escalated, usd[at], np.nan),
         self_check_usd=self_check_usd,
     )
+
+
+def _escalated_to(table: pa.Table, on: LoggedRungs, was_tried: Bools) -> Ints:
+    """(n,) column of the rung that each row's weak answer is escalated to."""
+    found = on.escalates_to.copy()
+    columns = [table[name].to_pylist() for name in ("rungs", "verdict", "check_model", "check_rung")]
+    for row, (names, verdict, model, rung) in enumerate(zip(*columns, strict=True)):
+        if not names:
+            continue
+        if verdict == Verdict.ESCALATE and (named := rung or model) in names:
+            found[row] = on.column(names.index(named), len(names) - 1)
+        elif verdict is None and was_tried[row]:
+            found[row] = on.k - 1
+    return found
 
 
 def _moved_from_try(table: pa.Table) -> Bools:

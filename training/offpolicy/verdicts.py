@@ -26,6 +26,8 @@ VERDICTS = pa.schema(
         ("accept_threshold", pa.float64()),
         ("check_reason", pa.string()),
         ("check_bundle", pa.string()),
+        ("check_model", pa.string()),
+        ("check_rung", pa.string()),
         ("self_check", pa.float64()),
         ("checked_prompt_tokens", pa.int64()),
         ("checked_completion_tokens", pa.int64()),
@@ -48,6 +50,8 @@ _FROM = {
     "accept_threshold": "threshold",
     "check_reason": "reason",
     "check_bundle": "bundle",
+    "check_model": "model",
+    "check_rung": "rung",
     "self_check": "weak_self_check",
     "checked_prompt_tokens": "weak_prompt_tokens",
     "checked_completion_tokens": "weak_completion_tokens",
@@ -64,7 +68,8 @@ def stored_verdicts(log: Path) -> pa.Table:
     empty = CHECKS.empty_table().select(_READ)
     if not log.is_dir():
         return empty
-    return pa.concat_tables([empty, *(read_table(path, list(_READ)) for path in Store(log).check_files())])
+    stored = (read_table(path, list(_READ)) for path in Store(log).check_files())  # of those that each has
+    return pa.concat_tables([empty, *stored], promote_options="default")
 
 
 def verdicts_of(records: Sequence[CheckRecord]) -> pa.Table:

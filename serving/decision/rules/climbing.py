@@ -15,7 +15,7 @@ import msgspec
 from turnout.serving.decision.routes import Reason, Route
 from turnout.serving.decision.rules.budget import Exploration, ExplorationBudget
 from turnout.serving.decision.rules.draws import Purpose, draw
-from turnout.serving.decision.rules.exploring import After, Rates
+from turnout.serving.decision.rules.exploring import After, Drawn, Rates
 
 
 class Climb(msgspec.Struct, frozen=True, gc=False):
@@ -101,7 +101,16 @@ def climbed(climb: Climb, chosen: int, reason: Reason, others: tuple[int, ...], 
         exploration=state,
         extra_usd=_extra_usd(climb, chosen, place, second),
         other=-1 if second is None else second,
+        drawn=_all_draws(climb, chosen, shares, below, rates.both),
     )
+
+
+def _all_draws(climb: Climb, chosen: int, shares: dict[int, float], below: tuple[int, ...], both: float) -> Drawn:
+    """Return how probable each rung, and each rung's answer, was; `shares` are those of the rungs to be taken."""
+    take = tuple(shares.get(place, 0.0) for place in range(climb.top + 1))
+    second = take[-1] * both / len(below) if below else 0.0
+    ask = [share + (second if place in below else 0.0) for place, share in enumerate(take[:-1])]
+    return Drawn(chosen, take, (*ask, take[-1] + both * sum(take[:-1])), both)
 
 
 def stayed(place: int, reason: Reason) -> After:

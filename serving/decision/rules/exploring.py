@@ -24,12 +24,42 @@ class Rates(msgspec.Struct, frozen=True, gc=False):
     both: float = 0.0
 
 
+class Exploring(msgspec.Struct, frozen=True, gc=False):
+    """How much the rules of a file explore, over all requests.
+
+    Attributes:
+        least_both: smallest probability, in (0, 1], with which both answers of an explored request are wanted; 0 for
+            none.
+        most_other: largest share, in [0, 0.5], that takes another tier or rung.
+    """
+
+    least_both: float = 0.0
+    most_other: float = 0.0
+
+
 class Chosen(msgspec.Struct, frozen=True, gc=False):
     """The route that is taken unless a draw moves it, why, and what the request is expected to cost at either tier."""
 
     route: Route
     reason: Reason
     costs: ExpectedCosts
+
+
+class Drawn(msgspec.Struct, frozen=True, gc=False):
+    """What exploration could have made of a request on a ladder: what estimates weigh by.
+
+    Attributes:
+        chosen: place of the rung that no draw would have moved.
+        take: of each rung, probability that the request takes it; they sum to 1.
+        ask: of each rung, probability that its answer is obtained: taken, or wanted as the second.
+        both: probability that a second answer is wanted, whichever rung is taken: the top's of one below, else that of
+            one of those below.
+    """
+
+    chosen: int
+    take: tuple[float, ...]
+    ask: tuple[float, ...]
+    both: float
 
 
 class After(msgspec.Struct, frozen=True, gc=False):
@@ -50,6 +80,7 @@ class After(msgspec.Struct, frozen=True, gc=False):
         place: of a ladder, the rung to take, 0 for the cheapest, and `route_propensity` is its; -1 for a pair, whose
             route says it.
         other: of a ladder, the rung whose answer is wanted beside it; -1 where none is, and for a pair.
+        drawn: of a ladder that could be explored, what the draws could have made of it; else None.
     """
 
     route: Route
@@ -61,6 +92,7 @@ class After(msgspec.Struct, frozen=True, gc=False):
     extra_usd: float | None = 0.0
     place: int = -1
     other: int = -1
+    drawn: Drawn | None = None
 
 
 def explored(

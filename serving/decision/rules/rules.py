@@ -21,7 +21,7 @@ from turnout.serving.decision.routes import BYTES_PER_TOKEN, Reason, Route, esti
 from turnout.serving.decision.rules.budget import ExplorationBudget
 from turnout.serving.decision.rules.climbing import Climb, Draws, climbed, stayed
 from turnout.serving.decision.rules.draws import Purpose, draw
-from turnout.serving.decision.rules.exploring import After, Chosen, Rates, explored
+from turnout.serving.decision.rules.exploring import After, Chosen, Exploring, Rates, explored
 from turnout.serving.decision.rules.offering import Limits
 from turnout.serving.decision.rules.spec import PolicyExplorationSpec, RuleSpec, RulesSpec
 from turnout.serving.router.prompt import Prompt
@@ -122,6 +122,7 @@ class Rules:
     Attributes:
         spec: what the file says.
         has_models: whether it says what models can't do.
+        exploring: how much it explores.
     """
 
     def __init__(self, spec: RulesSpec | None = None) -> None:
@@ -142,6 +143,9 @@ class Rules:
         self._max_tokens = self.spec.max_estimated_tokens
         self.has_models = bool(self.spec.models)
         self._limits: dict[tuple[tuple[str, str], ...], Limits] = {}
+        rates = (self._file_rates, *(found for _, found in self._policy_rates))
+        others = (*(one.other for one in rates), *(one.exploration or 0.0 for one in self.spec.rules))
+        self.exploring = Exploring(self.least_both, max(others))
         self._go_strong = tuple(held for key, held in HELD.items() if getattr(self.spec, key) == "strong")
 
     @property

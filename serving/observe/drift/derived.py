@@ -6,6 +6,7 @@ A PSI of sums is no sum of PSIs: that is why workers show counts.
 
 from __future__ import annotations
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -15,6 +16,7 @@ from turnout.serving.observe.catalog import (
     DRIFT_BASELINE,
     DRIFT_LIMIT,
     DRIFT_OUTCOMES,
+    DRIFT_RUNG_OUTCOMES,
     DRIFT_VALUE,
     DRIFT_WINDOW,
     named,
@@ -75,6 +77,9 @@ def readings(families: Iterable[Any]) -> Iterator[tuple[str, Reading]]:
     for bundle, sums in _outcome_sums(samples.get(named(DRIFT_OUTCOMES).full_name, ())).items():
         for reading in calibration_readings(sums):
             yield bundle, reading
+    for (bundle, rung), sums in _rung_sums(samples.get(named(DRIFT_RUNG_OUTCOMES).full_name, ())).items():
+        for reading in calibration_readings(sums):
+            yield bundle, dataclasses.replace(reading, measure=f"{reading.measure}:{rung}")
 
 
 def _counts(samples: Iterable[Any]) -> dict[tuple[str, str], list[float]]:
@@ -85,8 +90,23 @@ def _counts(samples: Iterable[Any]) -> dict[tuple[str, str], list[float]]:
     return {key: [counts[number] for number in sorted(counts)] for key, counts in by_bin.items()}
 
 
-def _outcome_sums(samples: Iterable[Any]) -> dict[str, list[list[float]]]:
-    sums: dict[str, list[list[float]]] = defaultdict(lambda: [[0.0] * len(SUMS) for _ in range(len(CUTS) + 1)])
+Sums = list[list[float]]
+
+
+def _no_sums() -> Sums:
+    return [[0.0] * len(SUMS) for _ in range(len(CUTS) + 1)]
+
+
+def _rung_sums(samples: Iterable[Any]) -> dict[tuple[str, str], Sums]:
+    sums: dict[tuple[str, str], Sums] = defaultdict(_no_sums)
+    for sample in samples:
+        at = sums[sample.labels["bundle"], sample.labels["rung"]]
+        at[int(sample.labels["bin"])][SUMS.index(sample.labels["of"])] = sample.value
+    return sums
+
+
+def _outcome_sums(samples: Iterable[Any]) -> dict[str, Sums]:
+    sums: dict[str, Sums] = defaultdict(_no_sums)
     for sample in samples:
         sums[sample.labels["bundle"]][int(sample.labels["bin"])][SUMS.index(sample.labels["of"])] = sample.value
     return sums

@@ -7,7 +7,7 @@ Comes in: a `Pledge` for each decision of which both answers were wanted, and wh
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -34,6 +34,8 @@ class Pledge:
         session: hash of its session; 0 for none.
         waits_for: of a tried request, what the second look has to reach at each step; empty once it was checked, and
             where it was not tried. What was never checked tells nothing.
+        step: of a ladder of models, that in force; -1 for a pair. Its rows count by it in place of the depth: at other
+            steps another rung may answer, of which this pair of answers tells nothing.
     """
 
     bundle: str
@@ -45,6 +47,7 @@ class Pledge:
     least: float
     session: int = 0
     waits_for: tuple[float, ...] = ()
+    step: int = -1
 
     def checked(self, p_match: float | None, *, is_accepted: bool) -> Pledge:
         """Return what it says once the weak answer was checked, given the second look's `p_match`; None vouches not."""
@@ -91,6 +94,29 @@ class Tally:
         by_depth = self.counts.sum(axis=2)
         beyond = by_depth[:, ::-1].cumsum(axis=1)[:, ::-1]  # at this depth or deeper
         return self._seen(np.hstack([beyond[:, 1:], np.zeros((WEIGHTS.size, 1), np.int64)]))
+
+    def seen_in_force(self, expected: Sequence[float]) -> Seen:
+        """Return what each step would have made worse, of a ladder of models whose rows count by the step in force.
+
+        What was seen over what training measured of the steps that were in force, times what it measured of each: a
+        drift is taken to be as bad at other steps. Nothing where all went to the top, which tells nothing.
+
+        Args:
+            expected: by step, the share that training measured.
+        """
+        measured = np.zeros(STEPS)
+        measured[: len(expected)] = expected
+        told = self.counts[:, measured > 0]
+        n = int(told.sum())
+        if not n:
+            return Seen(0, [0.0] * len(expected), [0.0] * len(expected))
+        by_step = WEIGHTS @ told.sum(axis=2)
+        mean = float(by_step.sum()) / n
+        worse = told[:, :, 1].sum(axis=1)
+        of_training = float(by_step @ measured[measured > 0]) / mean
+        ratios = [n * share / of_training for share in expected]
+        seen, squares = float(WEIGHTS @ worse) / mean, float(WEIGHTS**2 @ worse) / mean**2
+        return Seen(n, [seen * ratio for ratio in ratios], [squares * ratio**2 for ratio in ratios])
 
     def _seen(self, worse: NDArray[np.int64]) -> Seen:
         n = self.n

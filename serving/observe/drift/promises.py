@@ -25,9 +25,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import msgspec
+
 from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.policy import Policy
-from turnout.serving.decision.tightening import LADDER, steps_of, tightened, tightened_check
+from turnout.serving.decision.tightening import LADDER, rung_steps, steps_of, tightened, tightened_check
 from turnout.serving.observe.drift.betting import bounds, weight_place
 from turnout.serving.observe.drift.keeping import Seen, step_to_keep
 from turnout.serving.observe.drift.pairs import Pledge, Tally
@@ -69,12 +71,20 @@ class PromiseGauges(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """A promise that is watched: its level, its delta, its ladder, and what training measured at each step."""
+    """A promise that is watched: its level, its delta, its ladder, and what training measured at each step.
+
+    Of a ladder of models `t_rungs` is what the rungs between need at each step; empty for a pair.
+    """
 
     level: float
     delta: float
     thresholds: tuple[float, ...]
     expected: tuple[float, ...]
+    t_rungs: tuple[tuple[float, ...], ...] = ()
+
+    def strict(self, policy: Policy, step: int) -> Policy:
+        """Return the policy at a step, over two tiers or rungs."""
+        return tightened(policy, self.thresholds[step], self.t_rungs[step] if self.t_rungs else None)
 
 
 class Promises:
@@ -113,20 +123,27 @@ class Promises:
         """Return the policy at the steps of its ladders that are served now: as it is, unless thresholds tighten."""
         if not self._tightens:
             return policy
-        found = policy
-        for suffix, at in (("", tightened), (OVER_THREE, tightened_check)):
-            name = manifest.bundle_id, policy.name + suffix
-            if step := self._steps.get(name, 0):
-                found = at(found, self._watched[name].thresholds[step])
+        found, name = policy, (manifest.bundle_id, policy.name)
+        if step := self._steps.get(name, 0):
+            found = self._watched[name].strict(found, step)
+        name = manifest.bundle_id, policy.name + OVER_THREE
+        if step := self._steps.get(name, 0):
+            found = tightened_check(found, self._watched[name].thresholds[step])
         return found
+
+    def step(self, manifest: Manifest, policy: Policy) -> int:
+        """Return the step that a promise over two tiers or rungs is served at now."""
+        return self._steps.get((manifest.bundle_id, policy.name), 0) if self._tightens else 0
 
     def thresholds(self, manifest: Manifest, policy: Policy, *, over_three: bool = False) -> tuple[float, ...]:
         """Return the ladder of a policy, as solved, that is watched: the second look's, where it is over three.
 
-        Empty for one that promises nothing or is one too many.
+        Empty for one that promises nothing or is one too many, and for that of a ladder of models over three actions:
+        what is escalated to a rung between is compared with the top by nobody.
         """
         name = manifest.bundle_id, policy.name + OVER_THREE * over_three
-        if self._tallies is None:
+        is_ladder = manifest.rungs is not msgspec.UNSET
+        if self._tallies is None or (is_ladder and over_three):
             return ()
         if name not in self._watched:
             if sum(bundle == manifest.bundle_id for bundle, _ in self._watched) >= MAX_POLICIES:
@@ -135,7 +152,8 @@ class Promises:
             if not steps:
                 return ()
             delta = DEFAULT_DELTA if policy.delta is None else policy.delta
-            self._watched[name] = _Watched(policy.target, delta, steps, expected)
+            t_rungs = rung_steps(manifest, policy) if is_ladder else ()
+            self._watched[name] = _Watched(policy.target, delta, steps, expected, t_rungs)
         return self._watched[name].thresholds
 
     def _is_first_of(self, session: int) -> bool:
@@ -159,6 +177,7 @@ class Promises:
         if place is None:
             return
         depth, worse = (0, 0) if match else (pledge.depth, int(pledge.is_weak))
+        depth = depth if pledge.step < 0 else pledge.step
         task = self._task(pledge)
         day = int(self._clock() // DAY_S)
         self._own[day, pledge.bundle, pledge.policy, task, pledge.least, place, depth, worse] += 1
@@ -252,7 +271,11 @@ class Promises:
         left = (ends - today) / max(today - began, EXCHANGE_S / DAY_S)
         if whole.n * (1.0 + left) * watched.level < ENOUGH_EVENTS:
             return 0
-        recent = Tally.of(row for row in rows if row.day > today - RECENT_DAYS).seen_by_step()
+        last_days = Tally.of(row for row in rows if row.day > today - RECENT_DAYS)
+        if watched.t_rungs:
+            seen = last_days.seen_in_force(watched.expected)
+            return step_to_keep(watched.level, watched.expected, whole.seen_served(), seen, left)
+        recent = last_days.seen_by_step()
         if len(watched.thresholds) < len(LADDER):  # as served, or nothing
             recent = Seen(recent.n, (recent.worse[0], 0.0), (recent.squares[0], 0.0))
         return step_to_keep(watched.level, watched.expected, whole.seen_served(), recent, left)

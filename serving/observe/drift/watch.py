@@ -51,16 +51,35 @@ class DriftGauges(Protocol):
     def drift_outcomes(self, bundle_id: str, sums: Sequence[Sequence[float]]) -> None:
         """Show (15, 6) sums over outcomes."""
 
+    def drift_rung_outcomes(self, bundle_id: str, rung: str, sums: Sequence[Sequence[float]]) -> None:
+        """Show the same of a rung between."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lower:
+    """The rung that a request's two answers compare with the top.
+
+    Attributes:
+        name: its own.
+        p: that it is not worse; None where the model did not run.
+        is_taken: whether its answer is the one to show.
+    """
+
+    name: str
+    p: float | None
+    is_taken: bool = True
+
 
 @dataclass(slots=True)
 class _Known:
-    """A decision whose outcome may come."""
+    """A decision whose outcome may come; `lower` is the rung that it compares with the top, None for a pair's."""
 
     bundle_id: str
     p_match: float
     route: Route
     pledge: Pledge | None = None
     scores: dict[str, float] | None = None
+    lower: Lower | None = None
 
 
 @dataclass(slots=True)
@@ -71,8 +90,17 @@ class _Watched:
     margin: float
     pair: Pair
     outcomes: OutcomeWindow = field(default_factory=OutcomeWindow)
+    of_rungs: dict[str, OutcomeWindow] = field(default_factory=dict)
     waiting: list[tuple[float, NDArray[np.float32], bool]] = field(default_factory=list)
     has_news: bool = False
+
+    def add(self, known: _Known, match: int) -> None:
+        """Take in whether a decision's prediction came true: of the first rung, or of the one that was compared."""
+        lower = known.lower
+        if lower is None or lower.name == self.pair.weak:
+            self.outcomes.add(known.p_match, match)
+        elif lower.p is not None:
+            self.of_rungs.setdefault(lower.name, OutcomeWindow()).add(lower.p, match)
 
 
 class DriftWatch:
@@ -94,12 +122,29 @@ class DriftWatch:
         self._n_samples = 0
 
     def decided(
-        self, bundle: Bundle, route: Route, request_id: str, prediction: Prediction, pledge: Pledge | None = None
+        self,
+        bundle: Bundle,
+        route: Route,
+        request_id: str,
+        prediction: Prediction,
+        pledge: Pledge | None = None,
+        lower: Lower | None = None,
     ) -> None:
-        """Remember a decision of the model and the tier taken, so that its outcome finds what was said and promised."""
+        """Remember a decision of the model and the tier taken, so that its outcome finds what was said and promised.
+
+        Args:
+            bundle: that decided.
+            route: the tier taken.
+            request_id: by which its outcome will come.
+            prediction: what the model said.
+            pledge: what the answers of both will say of a promise; None for nothing.
+            lower: of a ladder, the rung whose answer is wanted beside the top's; None for a pair.
+        """
         if not (self._awaits_outcomes and request_id):
             return
-        self._known[hash(request_id)] = _Known(bundle.manifest.bundle_id, prediction.p_match, route, pledge)
+        self._known[hash(request_id)] = _Known(
+            bundle.manifest.bundle_id, prediction.p_match, route, pledge, lower=lower
+        )
         if len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
 
@@ -125,14 +170,14 @@ class DriftWatch:
         if known is None or watched is None:
             return
         known.scores = known.scores or {}
-        tier = _tier_of(outcome, watched.pair, known.route)
+        tier = _tier_of(outcome, watched.pair, known.route, known.lower)
         if outcome.score is not None and tier:
             known.scores[tier] = outcome.score
         match = match_from(outcome.preference, known.scores, watched.margin)
         if match is None:
             return
         del self._known[hash(outcome.request_id)]
-        watched.outcomes.add(known.p_match, match)
+        watched.add(known, match)
         if known.pledge is not None:
             self._on_pair(known.pledge, match)
         watched.has_news = True
@@ -164,6 +209,8 @@ class DriftWatch:
             if watched.requests is not None:
                 self._gauges.drift_window(bundle_id, watched.requests.baseline, watched.requests.counts())
             self._gauges.drift_outcomes(bundle_id, watched.outcomes.sums())
+            for rung, outcomes in watched.of_rungs.items():
+                self._gauges.drift_rung_outcomes(bundle_id, rung, outcomes.sums())
 
     def _of(self, bundle: Bundle) -> _Watched:
         bundle_id, baseline = bundle.manifest.bundle_id, bundle.baseline
@@ -182,19 +229,23 @@ class DriftWatch:
             baseline = watched.requests.baseline
             self._gauges.drift_window(bundle_id, baseline, RequestWindow(baseline).counts())
         self._gauges.drift_outcomes(bundle_id, OutcomeWindow().sums())
+        for rung in watched.of_rungs:
+            self._gauges.drift_rung_outcomes(bundle_id, rung, OutcomeWindow().sums())
 
 
-def _tier_of(outcome: Outcome, pair: Pair, route: Route) -> str:
+def _tier_of(outcome: Outcome, pair: Pair, route: Route, lower: Lower | None = None) -> str:
     """Return whose answer an outcome is of: as the model is named, else as the tier is, else the routed one.
+
+    Of a ladder the weak side is the rung that is compared with the top.
 
     Empty where it names a model outside the pair alone. Compaction reads it likewise (`training.compaction.joining`).
     """
     if outcome.model:
-        for tier, name in ((Route.WEAK, pair.weak), (Route.STRONG, pair.strong)):
+        for tier, name in ((Route.WEAK, lower.name if lower else pair.weak), (Route.STRONG, pair.strong)):
             if is_model(outcome.model, rung_of(name).model) and outcome.rung in ("", name):
                 return tier
         return outcome.tier
-    return outcome.tier or route
+    return outcome.tier or (Route.WEAK if lower is not None and lower.is_taken else route)
 
 
 def _rows(waiting: list[tuple[float, NDArray[np.float32], bool]]) -> NDArray[np.float64]:

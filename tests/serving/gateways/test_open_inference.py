@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from tests.gates import BLOCKER, GatedModel, until
 from tests.http_calls import HttpProcess
 from tests.running import environment, route, server_in_loop
-from turnout.serving.bundles.bundle import Bundle
+from turnout.serving.bundles.bundle import Bundle, load_bundle
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import open_inference_pb2 as v2
 from turnout.serving.pb import router_pb2 as pb
@@ -203,3 +203,45 @@ def test_each_element_takes_a_place_in_the_queue(bundle: Bundle):
             await until(lambda: server.service.answering.admission.items == 0)
 
     asyncio.run(check())
+
+
+def test_a_ladder_gives_effort_and_rung_beside_the_model(ladder_bundle_folder: Path):
+    ladder = load_bundle(ladder_bundle_folder)
+    texts = ["hello", "word " * 20, "word " * 400]
+
+    async def check() -> tuple[Any, Any, Any, list[Any]]:
+        async with server_in_loop(ladder) as (_, address):
+            whole, raw, metadata = await asyncio.to_thread(asked, address)
+            return whole, raw, metadata, [await asyncio.to_thread(route, address, text=text) for text in texts]
+
+    def asked(address: str) -> tuple[Any, Any, Any]:
+        named = request(*texts, model_name="ladder")
+        lengths = b"".join(struct.pack("<I", len(text)) + text.encode() for text in texts)
+        raw_input = v2.ModelInferRequest.InferInputTensor(name="text", datatype="BYTES", shape=[len(texts)])
+        outputs = [v2.ModelInferRequest.InferRequestedOutputTensor(name="effort")]
+        raw = request(model_name="ladder", inputs=[raw_input], raw_input_contents=[lengths], outputs=outputs)
+        with grpc.insecure_channel(address) as channel:
+            said = channel.unary_unary(f"/{SERVICE_NAME}/ModelMetadata")(
+                v2.ModelMetadataRequest(name="ladder").SerializeToString(), timeout=60
+            )
+        return infer(address, named), infer(address, raw), v2.ModelMetadataResponse.FromString(said)
+
+    whole, raw, metadata, decisions = asyncio.run(check())
+    found = {one.name: list(one.contents.bytes_contents) for one in whole.outputs if one.datatype == "BYTES"}
+    assert found == {name: [getattr(one, name).encode() for one in decisions] for name in ("model", "effort", "rung")}
+    assert found["effort"] == [b"", b"", b"high"]
+    assert found["rung"] == [b"gpt-4o-mini", b"gpt-4o", b"o3:high"]
+    assert raw.raw_output_contents == [b"\0\0\0\0" * 2 + b"\4\0\0\0high"]
+    assert [one.name for one in metadata.outputs] == ["p_match", "model", "effort", "rung"]
+
+
+def test_a_pair_gives_its_two_outputs_and_an_effort_on_request_alone(bundle: Bundle):
+    async def check() -> tuple[Any, Any]:
+        async with server_in_loop(bundle) as (_, address):
+            outputs = [v2.ModelInferRequest.InferRequestedOutputTensor(name="effort")]
+            plain = await asyncio.to_thread(infer, address, request("hello"))
+            return plain, await asyncio.to_thread(infer, address, request("hello", outputs=outputs))
+
+    plain, effort = asyncio.run(check())
+    assert [one.name for one in plain.outputs] == ["p_match", "model"]
+    assert [list(one.contents.bytes_contents) for one in effort.outputs] == [[b""]]

@@ -1,7 +1,7 @@
 """Prompt caches: what of a request the strong model would have held, had it answered the whole session.
 
-Comes in: a session's requests in their order. Goes out: tokens that would have been cached. A switch between the models
-of a pair finds a cold cache, and so costs more than the price list says; a session that stays is what to compare with.
+Comes in: a session's requests in their order. Goes out: tokens that would have been cached. A switch of models
+finds a cold cache, and so costs more than the price list says; a session that stays is what to compare with.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ class Turn:
 
     Attributes:
         created_s: when it was decided.
-        is_weak: where it went.
+        model: that answered.
         prompt_tokens: of the whole prompt, earlier turns included.
         cached_tokens: that the model had cached, as its vendor said; 0 where it did not.
     """
 
     created_s: float
-    is_weak: bool
+    model: str
     prompt_tokens: int
     cached_tokens: int
 
@@ -43,7 +43,7 @@ def warm_tokens(turns: Sequence[Turn]) -> list[int]:
     """
     found = [turn.cached_tokens for turn in turns[:1]]
     for before, turn in itertools.pairwise(turns):
-        kept = turn.cached_tokens if before.is_weak == turn.is_weak else max(turn.cached_tokens, _prefix(before, turn))
+        kept = turn.cached_tokens if before.model == turn.model else max(turn.cached_tokens, _prefix(before, turn))
         found.append(min(kept, turn.prompt_tokens))
     return found
 

@@ -10,7 +10,7 @@ import msgspec
 import numpy as np
 
 from turnout.training.arrays import Bools, Floats
-from turnout.training.offpolicy.estimators import CONFIDENCE, Estimate, mean, ratio, robust_terms, sample
+from turnout.training.offpolicy.estimators import CONFIDENCE, Estimate, mean, ratio, robust_terms, sample_at
 from turnout.training.offpolicy.outcome_model import predicted_scores
 from turnout.training.offpolicy.rows import LoggedRows
 
@@ -25,11 +25,11 @@ class Quality(msgspec.Struct, frozen=True):
         judged: share of the routed answers that have a score.
         score: mean score as served; None where nobody judged any.
         score_lost: by how much it is below the strong model's; None where nothing shows the latter.
-        unknown: requests that went weak without a chance of the strong answer; left out of `score_lost`.
+        unknown: requests that went below the strong model without a chance of its answer; left out of `score_lost`.
         pairs: requests with scores of both answers, that the rules had asked both for.
         made_worse: share of the requests that got a worse answer than the strong model's, from those pairs and those
             that went strong for certain; None without a pair.
-        unpaired: requests that went weak without a chance of a pair; left out of `made_worse`.
+        unpaired: requests that went below the strong model without a chance of a pair; left out of `made_worse`.
     """
 
     judged: float
@@ -45,8 +45,8 @@ def quality(rows: LoggedRows) -> Quality:
     """Return the quality of what was served on logged rows, of which there is at least one."""
     shown = _shown_scores(rows)
     is_judged = ~np.isnan(shown)
-    can_know = rows.propensity[:, 1] > 0
-    is_pair = np.asarray(rows.asked.all(axis=1) & ~np.isnan(rows.score).any(axis=1))
+    can_know = rows.propensity[:, rows.top] > 0
+    is_pair = _is_pair(rows) & is_judged
     return Quality(
         judged=float(is_judged.mean()),
         score=mean(shown[is_judged], rows.session[is_judged]) if is_judged.any() else None,
@@ -54,15 +54,26 @@ def quality(rows: LoggedRows) -> Quality:
         unknown=int((~can_know).sum()),
         pairs=int(is_pair.sum()),
         made_worse=_made_worse(rows, is_pair),
-        unpaired=int((rows.served_weak & ~_can_pair(rows)).sum()),
+        unpaired=int((_is_below(rows) & ~_can_pair(rows)).sum()),
     )
 
 
 def _shown_scores(rows: LoggedRows) -> Floats:
     """Return (n,) scores of the answers that were shown; NaN where nobody judged one."""
-    routed = rows.score[np.arange(len(rows)), np.where(rows.is_weak, 0, 1)]
-    strong = np.where(np.isnan(rows.score[:, 1]), rows.tries.score, rows.score[:, 1])
-    return np.where(rows.tries.ended_strong, strong, routed)
+    routed, top = rows.score[np.arange(len(rows)), rows.taken], rows.score[:, rows.top]
+    is_seen = ~np.isnan(top) & (rows.tries.escalated_to == rows.top)
+    return np.where(rows.tries.ended_strong, np.where(is_seen, top, rows.tries.score), routed)
+
+
+def _is_pair(rows: LoggedRows) -> Bools:
+    """(n,) whether the answers of two models were wanted, the strong one's among them, and both have a score."""
+    is_missing = rows.asked & np.isnan(rows.score)
+    return np.asarray((rows.asked.sum(axis=1) == 2) & rows.asked[:, rows.top] & ~is_missing.any(axis=1))
+
+
+def _is_below(rows: LoggedRows) -> Bools:
+    """(n,) whether the answer that was shown is not the strong model's."""
+    return np.asarray(rows.served != rows.top)
 
 
 def _lost(rows: LoggedRows) -> Estimate | None:
@@ -71,12 +82,11 @@ def _lost(rows: LoggedRows) -> Estimate | None:
         return None
     predicted = predicted_scores(rows)
     certain = np.ones_like(rows.propensity)
-    shown = np.column_stack([_shown_scores(rows)] * 2)
-    tier = rows.served_weak
-    everything = np.column_stack([tier, ~tier])
-    served = sample(rows.session, shown, everything, certain, tier, predicted)
-    to_strong = np.zeros(len(rows), dtype=bool)
-    strong = sample(rows.session, rows.score, rows.asked, rows.propensity, to_strong, predicted)
+    shown = np.column_stack([_shown_scores(rows)] * (rows.top + 1))
+    everything = np.arange(rows.top + 1) == rows.served[:, None]
+    served = sample_at(rows.session, shown, everything, certain, rows.served, predicted)
+    to_strong = np.full(len(rows), rows.top)
+    strong = sample_at(rows.session, rows.score, rows.asked, rows.propensity, to_strong, predicted)
     if not (served.weight.any() and strong.weight.any()):
         return None
     return mean(robust_terms(strong) - robust_terms(served), rows.session)
@@ -85,19 +95,22 @@ def _lost(rows: LoggedRows) -> Estimate | None:
 def _made_worse(rows: LoggedRows, is_pair: Bools) -> Estimate | None:
     """Return the share of requests made worse; each pair counts by how improbable it was to be asked for.
 
+    Of a ladder a second answer is wanted with the same probability whichever rung was taken, so that those of all rungs
+    weigh alike: who was served by the top is no worse, whoever else's answer was wanted beside it.
+
     Pairs speak of the requests that could be asked of both. Of the others those that went strong are no worse for
-    certain, escalated ones among them; those that stayed weak, as a rule may have them, nobody can tell.
+    certain, escalated ones among them; those that stayed below, as a rule may have them, nobody can tell.
     """
     if not is_pair.any():
         return None
     pairs = rows.only(is_pair)
     weight = 1.0 / pairs.pair_propensity
-    is_worse = pairs.served_weak & (pairs.score[:, 0] < pairs.score[:, 1])
+    is_worse = _is_below(pairs) & (_shown_scores(pairs) < pairs.score[:, pairs.top])
     found = ratio(weight * is_worse, weight, pairs.session)
     if not is_worse.any():
         found = _none_seen(found, len(np.unique(pairs.session)))
     can_pair = _can_pair(rows)
-    share = float(can_pair.sum() / (can_pair | ~rows.served_weak).sum())
+    share = float(can_pair.sum() / (can_pair | ~_is_below(rows)).sum())
     return found.times(share)
 
 

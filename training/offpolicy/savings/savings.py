@@ -17,7 +17,7 @@ from turnout.training.offpolicy.rows import logged_rows
 from turnout.training.offpolicy.savings.machine import Machine
 from turnout.training.offpolicy.savings.quality import Quality, quality
 from turnout.training.offpolicy.savings.spend import Spend, spend_of
-from turnout.training.offpolicy.tries import served_weak
+from turnout.training.offpolicy.tries import served_weak, shares_of_rungs
 
 
 class Savings(msgspec.Struct, frozen=True):
@@ -43,6 +43,9 @@ class Savings(msgspec.Struct, frozen=True):
         saved_usd: net: all-strong less spent, less the router.
         saved_share: of all-strong; None where that is 0.
         quality: what it did to the answers; None where every request was outside a rollout.
+        share_rungs: share of the requests that each rung answered, by its name; unset where the log knows pairs alone.
+        length_ratios: tokens of the top's answer over those of each rung below; None where too few are known and the
+            price list says what either thinks; unset likewise.
     """
 
     first: dt.date
@@ -65,6 +68,8 @@ class Savings(msgspec.Struct, frozen=True):
     saved_usd: float
     saved_share: float | None
     quality: Quality | None
+    share_rungs: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
+    length_ratios: dict[str, float | None] | msgspec.UnsetType = msgspec.UNSET
 
 
 def between(table: pa.Table, first: dt.date | None, last: dt.date | None) -> pa.Table:
@@ -113,6 +118,8 @@ def savings(table: pa.Table, machine: Machine) -> Savings:
         saved_usd=saved,
         saved_share=saved / total["all_strong_usd"] if total["all_strong_usd"] > 0 else None,
         quality=quality(rows) if len(rows) else None,
+        share_rungs=shares_of_rungs(table) or msgspec.UNSET,
+        length_ratios=spend.length_ratios or msgspec.UNSET,
     )
 
 

@@ -48,7 +48,7 @@ from turnout.serving.service.lineup import Lineup, Served
 from turnout.serving.service.model_thread import Ask, ModelThread, Predicted, remaining_s
 from turnout.serving.service.pending import Pending
 from turnout.serving.service.pledging import pledge_of
-from turnout.serving.service.rungs import rungs_for, with_rungs
+from turnout.serving.service.rungs import PLAIN, rungs_for, with_rungs
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
 from turnout.serving.wire.check import Judgement
@@ -200,7 +200,9 @@ class Answering:
         )
         self.challengers.show(lineup, served, asked, chosen)
         manifest = served.manifest
-        after = self._after(rules, asked, chosen, predicted, costs, ladder.climb(served, asked, chosen))
+        after = self._after(
+            rules, asked, chosen, predicted, costs, None if ladder is PLAIN else ladder.climb(served, asked, chosen)
+        )
         decision = settled(chosen, manifest.pair, after, served.ladder)
         # Of a tried request only what was escalated or accepted gets an outcome: no fair sample of the first look.
         if self._drift is not None and not decision.is_between and (decision.wants_both or not decision.is_tried):

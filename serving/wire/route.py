@@ -111,6 +111,7 @@ def call_of(request: Any) -> RouteCall:
     """Return what a `RouteRequest` asks; raises `InvalidRequest` where it has no content, or a count below 0."""
     if request.cached_tokens < 0 or request.expected_output_tokens < 0:
         raise InvalidRequest("cached_tokens, expected_output_tokens: expected 0 or more")
+    explain = request.explain
     return RouteCall(
         request_id=request.request_id,
         prompt=_prompt(request),
@@ -123,9 +124,9 @@ def call_of(request: Any) -> RouteCall:
         previous=TIERS.get(request.previous_tier),
         cached_tokens=request.cached_tokens,
         output_tokens=request.expected_output_tokens if request.HasField("expected_output_tokens") else None,
-        explain=request.explain,
+        explain=explain,
         can_check=request.can_check,
-        per_rung=request.per_rung or request.explain,
+        per_rung=explain or request.per_rung,
         previous_rung=request.previous_rung,
     )
 

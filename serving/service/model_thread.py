@@ -38,6 +38,7 @@ class Ask(msgspec.Struct, gc=False):
         wants_measures: whether it is to bring the structural ones among them, which cost less.
         also: a second threshold near which the fast head may not answer; None for none.
         features: of the prompt, once they are known.
+        p_rungs: of a ladder, p of the rungs between, once it is known.
     """
 
     model: RouterModel
@@ -50,6 +51,7 @@ class Ask(msgspec.Struct, gc=False):
     wants_measures: bool = False
     also: float | None = None
     features: Features | None = None
+    p_rungs: tuple[float, ...] = ()
 
 
 class Predicted(msgspec.Struct, frozen=True, gc=False):

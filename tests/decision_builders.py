@@ -17,5 +17,5 @@ MANIFEST = make_manifest(name="tiny", version="1")
 def decided(text: str = "hello", request_id: str = "r", features: Features | None = None) -> Decided:
     """Return a decision of the model for a request with this text."""
     call = RouteCall(request_id, Prompt(text), "", None, "", "acme", "chat", "s", None, 0, None, explain=False)
-    chosen = Decision(Route.WEAK, "gpt-4o-mini", 0.95, 0.95, 0.9, "max_worse=0.01", Reason.MODEL, Stage.FAST, "", 1.0)
+    chosen = Decision(Route.WEAK, "gpt-4o-mini", 0.95, 0.95, 0.9, "max_worse=0.01", Reason.MODEL, Stage.FAST)
     return Decided(1.5, call, chosen, MANIFEST, ExpectedCosts(1e-4, 1e-3), 2, features)

@@ -84,6 +84,12 @@ class Bundle:
     tasks: Mapping[str, int] = field(default_factory=dict)
 
     @property
+    def is_native(self) -> bool:
+        """Whether the first stage answers in C, and of a ladder the heads of its rungs too."""
+        has_rungs = self.rung_heads is None or self.rung_heads.is_native
+        return has_rungs and self.fast_head is not None and self.fast_head.native is not None
+
+    @property
     def unseen(self) -> tuple[str, ...]:
         """What its training never had, of `turnout.serving.router.unseen`; requests with it are out of distribution."""
         return unseen_in(self.baseline)
@@ -94,8 +100,9 @@ def load_bundle(folder: Path, trusted_key: Path | None = None, *, native: bool =
 
     Args:
         folder: where it lies.
-        native: whether the first stage is to answer in C, where that is there and says what the graph says
-            (`FastHead.path` tells); the 0.1 s that it takes to find out pay from a thousand prompts on.
+        native: whether the first stage, and of a ladder its rungs, are to answer in C, where that is there and says
+            what their graphs say (`FastHead.path` and `RungHeads.path` tell); the 0.1 s that it takes to find out pay
+            from a thousand prompts on.
         trusted_key: PEM file with the Ed25519 public key that must have signed the manifest, and with it
             the digest of every file; None asks for no signature.
 
@@ -124,7 +131,8 @@ def load_bundle(folder: Path, trusted_key: Path | None = None, *, native: bool =
     _check_golden(folder, manifest, model, golden)
     rung_heads = _open_rungs(folder, manifest, contents, model, golden)
     if native and fast_head is not None and first_stage is not None:
-        open_native(fast_head, first_stage, model.featurize, [one.prompt for one in golden])
+        texts = [one.prompt for one in golden]
+        open_native(fast_head, first_stage, model.featurize, texts, rung_heads, contents.get(RUNGS, b""))
     checker = _open_checker(folder, contents, model, fast_head) if CHECKER in contents else None
     tasks = read_tasks(contents.get(EVALUATION))
     return Bundle(manifest, model, golden, folder, baseline, checker, fast_head, rung_heads, tasks)

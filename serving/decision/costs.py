@@ -143,7 +143,7 @@ def _usd(price: Price | None, tokens: int, output: int, cached: int, images: int
     if price.reasoning_tokens or price.effort:
         output = price.expected_tokens(output, effort)
     prompt = tokens + (images * image_tokens(price.model) if images else 0)
-    return price.cost_usd(prompt, output, min(cached, prompt))
+    return price.cost_usd(prompt, output, min(cached, prompt) if cached else 0)
 
 
 def rung_price(rung: Rung, prices: PriceList) -> Price | None:

@@ -43,18 +43,18 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
         reason: what decided.
         stage: the head that answered; None when the model did not run.
         rule: name of the rule that applied; empty for none.
-        route_propensity: probability in (0, 1] that a request like this one takes this route; 1 without exploration.
-        wants_both: whether the caller is asked to obtain both models' answers; the one of `model` is to be shown.
-        pair_propensity: probability in [0, 1] that it is asked; 0 without such exploration.
-        exploration: whether the request could be explored, and if not, why.
-        is_tried: whether the weak model's answer is to be checked before anybody sees it.
-        over_three: whether the rule over three actions decided.
         rung: name of the rung, `model` or `model:effort`.
         effort: its reasoning effort; empty for none.
         place: of the rung on the ladder, 0 for the cheapest.
         n_rungs: of the ladder; the last is the top, which all are compared with.
         is_between: whether it is a rung between the cheapest and the top.
         p_rungs, t_rungs: of the rungs between, p of each and what it needs; empty for a pair.
+        route_propensity: probability in (0, 1] that a request like this one takes this route; 1 without exploration.
+        wants_both: whether the caller is asked to obtain both models' answers; the one of `model` is to be shown.
+        pair_propensity: probability in [0, 1] that it is asked; 0 without such exploration.
+        exploration: whether the request could be explored, and if not, why.
+        is_tried: whether the weak model's answer is to be checked before anybody sees it.
+        over_three: whether the rule over three actions decided.
         other: rung whose answer is wanted beside it; None for none, and for a pair.
         drawn: of a ladder that could be explored, how probable each rung was; None for a pair.
     """
@@ -68,12 +68,6 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     reason: Reason
     stage: Stage | None
     rule: str = ""
-    route_propensity: float = 1.0
-    wants_both: bool = False
-    pair_propensity: float = 0.0
-    exploration: Exploration = Exploration.NONE
-    is_tried: bool = False
-    over_three: bool = False
     rung: str = ""
     effort: str = ""
     place: int = 0
@@ -81,6 +75,12 @@ class Decision(msgspec.Struct, frozen=True, gc=False):
     is_between: bool = False
     p_rungs: tuple[float, ...] = ()
     t_rungs: tuple[float, ...] = ()
+    route_propensity: float = 1.0
+    wants_both: bool = False
+    pair_propensity: float = 0.0
+    exploration: Exploration = Exploration.NONE
+    is_tried: bool = False
+    over_three: bool = False
     other: Rung | None = None
     drawn: Drawn | None = None
 
@@ -229,8 +229,13 @@ def model_decision(
     is_unlike = falls_back and prediction.is_out_of_distribution
     reason = Reason.OUT_OF_DISTRIBUTION if is_unlike else Reason.MODEL
     action = action_of(policy, prediction, checked, falls_back=falls_back)
-    place, moved = rung_for(rungs, bar, goes_first=action is not Action.STRONG, is_unlike=is_unlike, offered=offered)
-    decision = _decision(rungs, policy, place, moved or reason, prediction, rule, bar)
+    goes_first = action is not Action.STRONG
+    if offered is None and bar is NO_BAR:  # a pair, as nearly always: nothing to climb
+        place = 0 if goes_first else len(rungs) - 1
+    else:
+        place, moved = rung_for(rungs, bar, goes_first=goes_first, is_unlike=is_unlike, offered=offered)
+        reason = moved or reason
+    decision = _decision(rungs, policy, place, reason, prediction, rule, bar)
     if checked is None:
         return decision
     threshold = checked.t_strong if action is Action.STRONG else checked.t_weak
@@ -277,23 +282,23 @@ def _decision(
 ) -> Decision:
     p_match = None if prediction is None else prediction.p_match
     rung = ladder[place]
-    return Decision(
-        route=Route.STRONG if place else Route.WEAK,
-        model=rung.model,
-        p_match=p_match,
-        confidence=_confidence(p_match, bar.p_rungs, place, reason),
-        threshold=policy.threshold,
-        policy=policy.name,
-        reason=reason,
-        stage=None if prediction is None else prediction.stage,
-        rule=rule,
-        rung=rung.name,
-        effort=rung.effort,
-        place=place,
-        n_rungs=len(ladder),
-        is_between=0 < place < len(ladder) - 1,
-        p_rungs=bar.p_rungs,
-        t_rungs=bar.t_rungs,
+    return Decision(  # in its order: by name, each of so many is searched for, and a decision took twice as long
+        Route.STRONG if place else Route.WEAK,
+        rung.model,
+        p_match,
+        _confidence(p_match, bar.p_rungs, place, reason),
+        policy.threshold,
+        policy.name,
+        reason,
+        None if prediction is None else prediction.stage,
+        rule,
+        rung.name,
+        rung.effort,
+        place,
+        len(ladder),
+        0 < place < len(ladder) - 1,
+        bar.p_rungs,
+        bar.t_rungs,
     )
 
 

@@ -20,9 +20,12 @@ from turnout.serving.router.answer import Answer, Signals
 from turnout.serving.router.checker import Checked, CheckerModel, CheckHead
 from turnout.serving.router.model import Prediction, RouterModel, Stage
 from turnout.serving.router.prompt import Prompt
+from turnout.serving.router.rungs import RungHeads
 
 LEAST_P = 1e-6
 """Probabilities are held within [this, 1 - this], as those of the first look are: log-odds stay finite."""
+ANYWHERE = 0.5
+"""A threshold where none matters: p is the same at all."""
 SELF_CHECK_TOKENS = 40
 """Of the question that a self-check adds to prompt and answer; its own answer is one token."""
 
@@ -126,8 +129,20 @@ def escalation_of(
         return Escalation(*rung_for(ladder, NO_BAR, goes_first=False, offered=above))
     is_unlike = falls_back and (is_stranger or first_look(bundle.model, prompt).is_out_of_distribution)
     checked = policy.checked if policy.checked is not None and policy.checked.is_met else None
-    bar = bar_of(bundle, policy, bundle.rung_heads.p_rungs(bundle.model.featurize(prompt)), checked)
+    bar = bar_of(bundle, policy, p_rungs_of(bundle, bundle.rung_heads, prompt), checked)
     return Escalation(*rung_for(ladder, bar, goes_first=False, is_unlike=is_unlike, offered=above), bar)
+
+
+def p_rungs_of(bundle: Bundle, heads: RungHeads, prompt: Prompt) -> tuple[float, ...]:
+    """Return p of each rung between: by the head in C where it holds them and reads the prompt, else by their graph.
+
+    Raises:
+        ModelFault: one is NaN or outside [0, 1].
+    """
+    looked = None
+    if heads.is_native and bundle.fast_head is not None:
+        looked = bundle.fast_head.look(prompt, ANYWHERE, None, wants_features=False)
+    return heads.p_rungs(bundle.model.featurize(prompt)) if looked is None else looked.p_rungs
 
 
 def offered_above_first(ladder: tuple[Rung, ...], offered: Offered | None) -> Offered | None:

@@ -303,7 +303,7 @@ class ServerMetrics:
                     expected.labels(manifest.bundle_id, policy.name + OVER_THREE).set(share)
 
     def native_head(self, bundle_id: str, *, is_native: bool) -> None:
-        """State whether the first stage of a bundle answers in C."""
+        """State whether the first stage of a bundle, and of a ladder its rungs, answer in C."""
         self._made["native_head"].labels(bundle_id).set(is_native)
 
     def drift_baseline(self, bundle_id: str, baseline: Baseline) -> None:

@@ -24,7 +24,7 @@ TOKEN_IDS, DENSE, LIKE_DENSE = "token_ids", "dense", "counts"
 _Field = descriptor_pb2.FieldDescriptorProto
 _STRING, _BYTES, _MESSAGE = _Field.TYPE_STRING, _Field.TYPE_BYTES, _Field.TYPE_MESSAGE
 _INT64, _INT32 = _Field.TYPE_INT64, _Field.TYPE_INT32
-_DTYPES = {1: np.float32, 7: np.int64, 11: np.float64}
+_DTYPES = {1: np.float32, 2: np.uint8, 7: np.int64, 10: np.float16, 11: np.float64}
 """Of `TensorProto.DataType`, those that a head is made of."""
 
 _FIELDS: dict[str, tuple[tuple[str, int, _Field.Type.ValueType, bool, str], ...]] = {
@@ -95,7 +95,9 @@ def fast_graph(graph: bytes) -> bytes | None:
 
 
 def weights_of(graph: bytes) -> dict[str, NDArray[Any]]:
-    """Return the weights outside the stages of a router graph by name, of float32, float64 and int64; copies nothing.
+    """Return the weights outside the stages of a router graph by name, or all of another; copies nothing.
+
+    Those of other types than heads are made of are left out.
 
     Raises:
         ValueError: a weight is not as long as its shape says.

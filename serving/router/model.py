@@ -25,7 +25,7 @@ from turnout.serving.router.unseen import places_of
 OUTPUTS = ("p_match", "is_full")
 OUT_OF_DISTRIBUTION = "is_out_of_distribution"
 """The output that graphs of bundle format 1 lack."""
-NOT_ASKED_FOR = "not asked for"
+NOT_ASKED_FOR, NATIVE = "not asked for", "native"
 
 
 class Stage(StrEnum):
@@ -121,11 +121,13 @@ class Looked(msgspec.Struct, frozen=True, gc=False):
         prediction: its answer; None where it leaves the answer open.
         measures: (16,) float32, as `Features.structural`.
         features: of the prompt: where they were wanted, where the answer is left open, and wherever they came anyway.
+        p_rungs: of a ladder, p of each rung between; empty for a pair, and where their graph has to say it.
     """
 
     prediction: Prediction | None
     measures: NDArray[np.float32]
     features: Features | None
+    p_rungs: tuple[float, ...] = ()
 
 
 class FastHead:
@@ -142,7 +144,7 @@ class FastHead:
         self.native: NativeHead | None = None
         self.path = NOT_ASKED_FOR
 
-    def use(self, native: NativeHead | None, path: str = "native") -> None:
+    def use(self, native: NativeHead | None, path: str = NATIVE) -> None:
         """Answer by the head in C from now on, or say why not; who calls has held it against this graph."""
         self.native, self.path = native, path
 
@@ -165,8 +167,11 @@ class FastHead:
             return None
         p_match = _checked(found.p_match)
         is_unlike = found.is_unlike or self.is_unseen(found.measures)
-        prediction = None if found.is_open else Prediction(p_match, Stage.FAST, is_unlike)
-        return Looked(prediction, found.measures, found.features)
+        p_rungs = found.p_rungs
+        if p_rungs:
+            check_rungs(p_rungs)
+        prediction = None if found.is_open else Prediction(p_match, Stage.FAST, is_unlike, p_rungs)
+        return Looked(prediction, found.measures, found.features, p_rungs)
 
     def look_by_graph(self, features: Features, threshold: float, also: float | None) -> Looked:
         """Return the same of features already extracted, by the graph; otherwise as `look`."""
@@ -224,6 +229,13 @@ class RouterSession:
     def is_unseen(self, measures: NDArray[np.float32]) -> bool:
         """Whether structural measures tell of what the training never had."""
         return any(map(measures.item, self._unseen))
+
+
+def check_rungs(p_rungs: Iterable[float]) -> None:
+    """Raise `ModelFault` where a p of the rungs between is NaN or outside [0, 1]."""
+    for p in p_rungs:
+        if not 0.0 <= p <= 1.0:  # False for NaN too
+            raise ModelFault(f"a rung has p = {p}, expected a number in [0, 1]")
 
 
 def _checked(p_match: float) -> float:

@@ -48,7 +48,7 @@ from turnout.serving.service.lineup import Lineup, Served
 from turnout.serving.service.model_thread import Ask, ModelThread, Predicted, remaining_s
 from turnout.serving.service.pending import Pending
 from turnout.serving.service.pledging import lower_of, pledge_of
-from turnout.serving.service.rungs import rungs_for, with_rungs
+from turnout.serving.service.rungs import PLAIN, rungs_for, with_rungs
 from turnout.serving.service.status import failure_of
 from turnout.serving.settings import ServerSettings
 from turnout.serving.wire.check import Judgement
@@ -200,7 +200,9 @@ class Answering:
         )
         self.challengers.show(lineup, served, asked, chosen)
         manifest = served.manifest
-        after = self._after(rules, asked, chosen, predicted, costs, ladder.climb(served, asked, chosen))
+        after = self._after(
+            rules, asked, chosen, predicted, costs, None if ladder is PLAIN else ladder.climb(served, asked, chosen)
+        )
         decision = settled(chosen, manifest.pair, after, served.ladder)
         # Of a tried request only what was escalated or accepted gets an outcome: no fair sample of the first look.
         if self._drift is not None and (decision.wants_both or not (decision.is_between or decision.is_tried)):
@@ -273,6 +275,7 @@ class Answering:
                 return Predicted(known, asked.decoded_ns, time.perf_counter_ns())
         parts = parts_of(call.prompt.text) if call.explain else []
         is_watched = self._drift is not None and served.bundle.baseline is not None
+        rungs = served.bundle.rung_heads
         ask = Ask(
             served.bundle.model,
             call.prompt,
@@ -280,13 +283,13 @@ class Answering:
             asked.deadline_s,
             asked.decoded_ns,
             parts,
-            wants_features=self._logs_features or served.bundle.rung_heads is not None,
-            wants_measures=is_watched,
+            wants_features=self._logs_features or (rungs is not None and not rungs.is_native),
+            wants_measures=is_watched or rungs is not None,  # the whole model's thread then keeps the features
             also=also,
         )
         predicted = await self._fast_lane.answer(ask, served.bundle.fast_head) or await self._in_turn(ask, call.tenant)
-        if served.bundle.rung_heads is not None:
-            predicted = with_rungs(served.bundle.rung_heads, served.bundle.model, predicted, call.prompt)
+        if rungs is not None and not predicted.prediction.p_rungs:
+            predicted = with_rungs(rungs, ask, predicted, call.prompt)
         served.cache.put(key, predicted.prediction)
         self.challengers.took(served, predicted.model_ns // (1 + len(parts)))
         if is_watched and self._drift is not None and predicted.measures is not None:

@@ -39,7 +39,7 @@ class Asked(msgspec.Struct, frozen=True, gc=False):
 
     def checked(self, served: Served, policy: Policy) -> CheckedPolicy | None:
         """Return the thresholds over three actions, where they hold for this caller; else None."""
-        return rule_of_three(served.bundle, policy, can_check=self.call.can_check)
+        return rule_of_three(served.bundle, policy, can_check=True) if self.call.can_check else None
 
     def offered(self, served: Served, rules: Rules, prompt_tokens: int) -> Offered | None:
         """Return the rungs that may and can answer; None for all of a bundle's.

@@ -45,7 +45,7 @@ class FastLane:
     async def answer(self, ask: Ask, head: FastHead | None) -> Predicted | None:
         """Return the answer of the first stage; None where the second has to look, or the lane is closed.
 
-        The features stay with `ask`, so that the second stage need not compute them again.
+        The features and p of rungs stay with `ask`, so that the second stage need not compute them again.
 
         Raises:
             DeadlineSpent: the deadline passed before the turn came.
@@ -63,7 +63,7 @@ class FastLane:
         looked = head.look(prompt, ask.threshold, ask.also, wants_features=ask.wants_features)
         if looked is None:
             looked = self._by_graph(ask, prompt, head)
-        ask.features = looked.features
+        ask.features, ask.p_rungs = looked.features, looked.p_rungs
         ended_ns = time.perf_counter_ns()
         self._took(ended_ns - started_ns)
         if looked.prediction is None:

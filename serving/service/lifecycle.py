@@ -158,11 +158,17 @@ class Lifecycle:
         return bundle
 
     def _load(self, folder: Path) -> Bundle:
-        """Load a bundle, and say where its first stage can't answer in C though it was to."""
+        """Load a bundle, and say where its first stage or its rungs can't answer in C though they were to."""
         bundle = load_bundle(folder, self.sources.trusted_key, native=self.sources.native_head)
         head = bundle.fast_head
         if self.sources.native_head and head is not None and head.native is None:
             _log.warning("%s: the first stage answers by the graph, at a tenth of the rate: %s", folder, head.path)
+        elif self.sources.native_head and bundle.rung_heads is not None and not bundle.rung_heads.is_native:
+            _log.warning(
+                "%s: p of the rungs between is said by their graph, at 60 us a request: %s",
+                folder,
+                bundle.rung_heads.path,
+            )
         return bundle
 
     def _check_challengers(self) -> None:
@@ -204,8 +210,7 @@ class Lifecycle:
         """Tell the metrics who serves now."""
         self.metrics.serves([one.manifest for one in self.lineup.everyone])
         for one in self.lineup.everyone:
-            head = one.bundle.fast_head
-            self.metrics.native_head(one.manifest.bundle_id, is_native=head is not None and head.native is not None)
+            self.metrics.native_head(one.manifest.bundle_id, is_native=one.bundle.is_native)
         if self.lineup.canary is not None:
             self.metrics.canary("started", self.sources.canary_share)
 

@@ -30,6 +30,7 @@ class Served:
         windows: tokens that each takes, by the price list; infinite where it doesn't say.
         least_window: the least of them.
         is_pair: whether it has no rung between.
+        manifest, bundle_id: the bundle's.
     """
 
     bundle: Bundle
@@ -39,6 +40,7 @@ class Served:
     rung_prices: LadderPrices = field(init=False)
     names: tuple[tuple[str, str], ...] = field(init=False)
     windows: tuple[float, ...] = field(init=False)
+    manifest: Manifest = field(init=False)
     bundle_id: str = field(init=False)
     least_window: float = field(init=False)
     is_pair: bool = field(init=False)
@@ -52,6 +54,7 @@ class Served:
             "rung_prices": prices,
             "names": tuple((rung.name, rung.model) for rung in ladder),
             "windows": prices.windows,
+            "manifest": self.bundle.manifest,
             "bundle_id": self.bundle.manifest.bundle_id,
             "least_window": min(prices.windows),
             "is_pair": len(ladder) == 2,
@@ -62,11 +65,6 @@ class Served:
     def place_of(self, name: str) -> int | None:
         """Return the place of the rung of that name; None where there is none."""
         return next((place for place, rung in enumerate(self.ladder) if rung.name == name), None)
-
-    @property
-    def manifest(self) -> Manifest:
-        """The bundle's manifest."""
-        return self.bundle.manifest
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
@@ -28,8 +27,7 @@ from turnout.serving.router.prompt import Prompt
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Ask:
+class Ask(msgspec.Struct, gc=False):
     """A prompt on its way to a model; `prompt` is None once nobody waits for the answer.
 
     Attributes:
@@ -40,6 +38,7 @@ class Ask:
         wants_measures: whether it is to bring the structural ones among them, which cost less.
         also: a second threshold near which the fast head may not answer; None for none.
         features: of the prompt, once they are known.
+        p_rungs: of a ladder, p of the rungs between, once it is known.
     """
 
     model: RouterModel
@@ -47,11 +46,12 @@ class Ask:
     threshold: float
     deadline_s: float | None
     submitted_ns: int
-    parts: list[tuple[int, int]] = field(default_factory=list)
+    parts: list[tuple[int, int]] = []  # msgspec makes a new one for each
     wants_features: bool = False
     wants_measures: bool = False
     also: float | None = None
     features: Features | None = None
+    p_rungs: tuple[float, ...] = ()
 
 
 class Predicted(msgspec.Struct, frozen=True, gc=False):

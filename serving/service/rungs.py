@@ -16,12 +16,12 @@ from turnout.serving.decision.rules.climbing import Climb
 from turnout.serving.decision.rules.offering import Offered
 from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.decision.rungs import RungLook, rung_looks
-from turnout.serving.router.model import Prediction, RouterModel
+from turnout.serving.router.model import Prediction
 from turnout.serving.router.prompt import Prompt
 from turnout.serving.router.rungs import RungHeads
 from turnout.serving.service.asked import Asked
 from turnout.serving.service.lineup import Served
-from turnout.serving.service.model_thread import Predicted
+from turnout.serving.service.model_thread import Ask, Predicted
 
 
 class Rungs(msgspec.Struct, frozen=True, gc=False):
@@ -69,13 +69,14 @@ def rungs_for(served: Served, asked: Asked, rules: Rules, tokens: int, costs: Ex
     return Rungs(usd, offered)
 
 
-def with_rungs(heads: RungHeads, model: RouterModel, predicted: Predicted, prompt: Prompt) -> Predicted:
-    """Return a prediction with p of the rungs between.
+def with_rungs(heads: RungHeads, ask: Ask, predicted: Predicted, prompt: Prompt) -> Predicted:
+    """Return a prediction with p of the rungs between: as the first stage left it with `ask`, else by their graph.
 
     Raises:
         ModelFault: as `RungHeads.p_rungs`.
     """
-    features = model.featurize(prompt) if predicted.features is None else predicted.features
-    said = predicted.prediction
-    prediction = Prediction(said.p_match, said.stage, said.is_out_of_distribution, heads.p_rungs(features))
+    said, p_rungs = predicted.prediction, ask.p_rungs
+    if not p_rungs:
+        p_rungs = heads.p_rungs(predicted.features or ask.features or ask.model.featurize(prompt))
+    prediction = Prediction(said.p_match, said.stage, said.is_out_of_distribution, p_rungs)
     return msgspec.structs.replace(predicted, prediction=prediction, ended_ns=time.perf_counter_ns())

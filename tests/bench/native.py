@@ -6,8 +6,8 @@
     python -m tests.bench.native serve            # CPU of two servers, with and without it, called in turns
 
 Parity: whether the first stage answers, the route, what is out of distribution, the features to the last bit, and the
-largest difference of p_match; each text at the thresholds of six of the bundle's policies, drawn anew. Time: CPU
-of this thread, in turns.
+largest difference of p_match; each text at the thresholds of six of the bundle's policies, drawn anew. Of a ladder
+(`--bundle`) also p of the rungs between, and the rung under each of those policies. Time: CPU of this thread, in turns.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.decision.decision import exit_thresholds
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.features import Features
-from turnout.serving.router.native.agreement import PARITY
+from turnout.serving.router.native.agreement import PARITY, most_off
 from turnout.serving.router.prompt import Prompt, clean_text
 from turnout.serving.wire.route import SERVICE_NAME
 
@@ -55,12 +55,13 @@ class Told:
     n_answers: int = 0
     n_differ: int = 0
     largest: float = 0.0
+    largest_rung: float = 0.0
 
     def __str__(self) -> str:
         share = self.n_read / max(1, self.n)
         return (
             f"{self.n:7,} texts, {share:6.1%} read in C, {self.n_answers:9,} answers, {self.n_differ} differ, "
-            f"p_match off by at most {self.largest:.1e}"
+            f"p_match off by at most {self.largest:.1e}, p of a rung by {self.largest_rung:.1e}"
         )
 
 
@@ -89,7 +90,7 @@ def main() -> int:
         told = {path: compare(bundle, prompts_of(Path(path)), random.Random(options.seed)) for path in options.given}
     for name, one in told.items():
         print(f"{Path(name).name:32s} {one}")
-    return int(any(one.n_differ or one.largest > PARITY for one in told.values()))
+    return int(any(one.n_differ or max(one.largest, one.largest_rung) > PARITY for one in told.values()))
 
 
 def prompts_of(path: Path) -> Iterator[str]:
@@ -101,9 +102,10 @@ def prompts_of(path: Path) -> Iterator[str]:
 
 def compare(bundle: Bundle, texts: Iterable[str], chance: random.Random) -> Told:
     """Ask both paths about each text, at the thresholds of some policies."""
-    head, told, pairs = bundle.fast_head, Told(), thresholds_of(bundle)
+    head, told, policies = bundle.fast_head, Told(), thresholds_of(bundle)
     assert head is not None
     assert head.native is not None
+    assert bundle.rung_heads is None or bundle.rung_heads.is_native, bundle.rung_heads.path
     for text in texts:
         told.n += 1
         facts = {
@@ -118,15 +120,19 @@ def compare(bundle: Bundle, texts: Iterable[str], chance: random.Random) -> Told
         told.n_read += 1
         features = bundle.model.featurize(prompt)
         whole = head.first_stage(features, 0.5)
+        p_rungs = () if bundle.rung_heads is None else bundle.rung_heads.p_rungs(features)
         told.n_differ += not same(found.features, features)
         told.largest = max(told.largest, abs(found.p_match - whole.p_match))
-        for threshold, also in chance.sample(pairs, min(6, len(pairs))):
+        told.largest_rung = max(told.largest_rung, most_off(found.p_rungs, p_rungs))
+        for (threshold, also), t_rungs in chance.sample(policies, min(6, len(policies))):
             told.n_answers += 1
             looked = head.look(prompt, threshold, also, wants_features=False)
             native = looked and looked.prediction
             python = head.predict_features(features, threshold)
             if python is not None and also is not None:
                 python = head.predict_features(features, also)
+            if looked is None or rungs_reached(looked.p_rungs, t_rungs) != rungs_reached(p_rungs, t_rungs):
+                told.n_differ += 1
             if native is None or python is None:
                 told.n_differ += native is not python
                 continue
@@ -138,12 +144,19 @@ def compare(bundle: Bundle, texts: Iterable[str], chance: random.Random) -> Told
     return told
 
 
-def thresholds_of(bundle: Bundle) -> list[tuple[float, float | None]]:
-    """Return where the first stage is asked under each policy, with and without a second look."""
+def thresholds_of(bundle: Bundle) -> list[tuple[tuple[float, float | None], tuple[float, ...]]]:
+    """Return where the first stage is asked under each policy, with and without a second look, and what rungs need."""
     found = [
-        exit_thresholds(policy, checked) for policy in bundle.manifest.policies for checked in {None, policy.checked}
+        (exit_thresholds(policy, checked), (checked or policy).t_rungs or ())
+        for policy in bundle.manifest.policies
+        for checked in {None, policy.checked}
     ]
     return list(dict.fromkeys(found))
+
+
+def rungs_reached(p_rungs: Iterable[float], t_rungs: Iterable[float]) -> list[bool]:
+    """Return which rungs between a policy allows; none of what it says nothing of."""
+    return [p >= threshold for p, threshold in zip(p_rungs, t_rungs, strict=False)]
 
 
 def same(one: Features | None, other: Features) -> bool:

@@ -7,6 +7,7 @@ import time
 from dataclasses import replace
 
 import grpc
+import msgspec
 import numpy as np
 import pytest
 
@@ -94,7 +95,7 @@ def test_features_of_what_it_leaves_open_are_not_computed_again(shipped: Bundle,
 
 
 def test_a_spent_deadline_is_seen_before_the_run(shipped: Bundle):
-    ask = replace(ask_of(shipped, "hello"), deadline_s=time.monotonic() - 1)
+    ask = msgspec.structs.replace(ask_of(shipped, "hello"), deadline_s=time.monotonic() - 1)
     with pytest.raises(DeadlineSpent):
         answer(FastLane(is_open=True), ask, shipped.fast_head)
 

@@ -15,6 +15,7 @@ from turnout.serving.decision.prices import load_prices
 from turnout.serving.decision.rungs import rungs_of_pair
 from turnout.serving.errors import BundleRefused, PricesRefused, PriceUnknown
 from turnout.serving.router.prompt import prompt_from_text
+from turnout.serving.router.rungs import RungHeads
 
 
 def check_models(bundle: Path | None, now: datetime | None = None, *, native_head: bool = True) -> Iterator[Finding]:
@@ -32,6 +33,8 @@ def check_models(bundle: Path | None, now: datetime | None = None, *, native_hea
     yield ok("digests", f"{manifest.bundle_id}: {len(manifest.files)} files as the manifest says")
     yield check_golden(loaded)
     yield check_native(loaded, is_wanted=native_head)
+    if loaded.rung_heads is not None:
+        yield check_rungs(loaded.rung_heads, is_wanted=native_head)
     if manifest.synthetic:
         yield warn(
             "training data", "synthetic", "its figures say nothing of real traffic; train on your own: turnout train"
@@ -63,6 +66,19 @@ def check_golden(bundle: Bundle) -> Finding:
     if deviation > tolerance / 2:
         return warn("golden answers", found, "this CPU computes another answer; run turnout evaluate here")
     return ok("golden answers", found)
+
+
+def check_rungs(heads: RungHeads, *, is_wanted: bool = True) -> Finding:
+    """Say whether p of the rungs between is said in C or by their graph, and why."""
+    if heads.is_native:
+        return ok("rungs", "native: in C, and as their graph says on all prompts that were tried")
+    if not is_wanted:
+        return ok("rungs", "Python: --no-native-head")
+    return warn(
+        "rungs",
+        f"Python: {heads.path}",
+        "answers are the same and take 60 us more; install a C compiler and turnout anew, or --no-native-head",
+    )
 
 
 def check_native(bundle: Bundle, *, is_wanted: bool = True) -> Finding:

@@ -211,6 +211,8 @@ class Rules:
         rates = self._rates(before, policy)
         if climb is not None:
             return self._after_climb(facts, climb, reason, rates, budget)
+        if rates.other == rates.both == 0.0 and facts.previous is not Route.STRONG:
+            return After(route, reason, 1.0)  # as nearly always: no session to hold it, nothing to draw
         if reason is Reason.OUT_OF_DISTRIBUTION and route is Route.STRONG:
             rates = Rates(0.0, rates.both)
         elif facts.previous is Route.STRONG and self._stays_strong(costs):

@@ -1,6 +1,6 @@
 from typing import Self, TypeAlias
 
-Look: TypeAlias = tuple[float, bool, bool, bytes, tuple[bytes, bytes, bytes] | None]
+Look: TypeAlias = tuple[float, bool, bool, bytes, tuple[bytes, bytes, bytes] | None, tuple[float, ...]]
 
 class Head:
     def __new__(
@@ -28,4 +28,5 @@ class Head:
         /,
     ) -> Look | int | None: ...
     def ngrams(self, text: str, /) -> tuple[bytes, bytes] | int | None: ...
+    def take_rungs(self, weights: tuple[bytes, ...], /) -> None: ...
     def teach(self, block: int, entries: bytes, /) -> None: ...

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Sequence
+from math import inf, isnan
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from turnout.serving.router.features import HEAD_CHARS, TAIL_CHARS, Features, Fe
 from turnout.serving.router.model import FastHead, Stage
 from turnout.serving.router.native.native_head import Found, NativeHead, NotNative
 from turnout.serving.router.prompt import Prompt, prompt_from_text
+from turnout.serving.router.rungs import RungHeads
 
 MORE_PROMPTS = 200
 PARITY = 1e-6
@@ -50,32 +52,47 @@ STRANGE = ("[CLS]", "İstanbul", "\u017fhould", "\u212a", "বাংলো", "\u
 """What is handed over, or may be; every fourth prompt holds some of it."""
 
 
-def check_agreement(native: NativeHead, head: FastHead, featurize: Featurizer, golden: Sequence[str]) -> None:
-    """Compare features and answers, prompt by prompt.
+def check_agreement(
+    native: NativeHead, head: FastHead, featurize: Featurizer, golden: Sequence[str], rungs: RungHeads | None = None
+) -> str:
+    """Compare features and answers, prompt by prompt; return why p of the rungs differs, empty where it does not.
 
     Args:
         native: the head in C.
         head: the same stage as a graph.
         featurize: the Python path to its inputs.
         golden: texts of the golden prompts.
+        rungs: of a ladder, the heads of the rungs between, which `native` holds too; None for a pair.
 
     Raises:
         NotNative: they differ, or nothing is read by the head in C; the message holds no prompt.
     """
     prompts = [*map(prompt_from_text, golden), *more_prompts(MORE_PROMPTS)]
-    n_read = 0
+    n_read, rungs_differ = 0, ""
     for place, prompt in enumerate(prompts):
         threshold = THRESHOLDS[place % len(THRESHOLDS)]
         found = native.look(prompt, threshold, wants_features=True)
         if found is None:
             continue
         n_read += 1
-        features = featurize(prompt)
+        features, at = featurize(prompt), f"prompt {place + 1} of {len(prompts)}"
         differs = _differs(found, features, head, threshold)
         if differs:
-            raise NotNative(f"prompt {place + 1} of {len(prompts)}: {differs}")
+            raise NotNative(f"{at}: {differs}")
+        if rungs is not None and not rungs_differ:
+            off = most_off(found.p_rungs, rungs.p_rungs(features))
+            rungs_differ = "" if off <= PARITY else f"{at}: p of a rung off by {off:.1e}, allowed {PARITY:.0e}"
     if n_read < len(prompts) / 2:
         raise NotNative(f"it read {n_read} of {len(prompts)} prompts")
+    return rungs_differ
+
+
+def most_off(one: Sequence[float], other: Sequence[float]) -> float:
+    """Return the largest difference of p; infinite where there are not as many, or one is no number."""
+    if len(one) != len(other):
+        return inf
+    off = [abs(p - q) for p, q in zip(one, other, strict=True)]
+    return inf if any(map(isnan, off)) else max(off, default=0.0)
 
 
 def more_prompts(n: int, seed: int = 20) -> Iterator[Prompt]:

@@ -10,8 +10,9 @@
 #include <string.h>
 
 #include "reader.h"
+#include "rungs.h"
 
-enum { MAX_CLASSES = 8, N_LOGS = 64 };
+enum { MAX_CLASSES = 8 };
 enum { LINE = 0, BETA = 1, ISOTONIC = 2 };
 
 /* What `weights.py` gives, in its order; the last three are double, all others float. */
@@ -41,6 +42,8 @@ typedef struct {
     int n_classes, calibrator_kind;
     uint32_t first, last, head, tail; /* [CLS], [SEP], and the pieces that the encoder reads of either end */
     float log_of_count[N_LOGS];       /* 1 + log(count) */
+    Rungs rungs;
+    PyObject *rung_weights; /* owns what `rungs` points into; NULL: none */
 } Head;
 
 static float at(const Numbers *numbers, Py_ssize_t place)
@@ -208,9 +211,27 @@ static PyObject *token_ids(const Head *head)
     return as_int64(ids, (Py_ssize_t)n);
 }
 
+/* Calibrated p of each rung between; an empty tuple where none are held. */
+static PyObject *p_rungs(const Head *head)
+{
+    float p[MAX_RUNGS];
+    PyObject *found = PyTuple_New(head->rungs.n_rungs);
+    if (found == NULL || head->rungs.n_rungs == 0)
+        return found;
+    p_of_rungs(&head->rungs, head->reader, head->log_of_count, p);
+    for (int r = 0; r < head->rungs.n_rungs; r++) {
+        PyObject *one = PyFloat_FromDouble((double)p[r]);
+        if (one == NULL || PyTuple_SetItem(found, r, one) < 0) {
+            Py_DECREF(found);
+            return NULL;
+        }
+    }
+    return found;
+}
+
 PyDoc_STRVAR(look_doc,
              "look(text, n_bytes, turns, tools, wants_json, images, threshold, also, wants_features)\n--\n\n"
-             "Return p_match, whether it is left open, whether it is unlike, the measures, and the features or None.\n\n"
+             "Return p_match, whether it is left open, whether it is unlike, the measures, the features or None, and p of rungs.\n\n"
              "None where the text is not read here; a number of the block of characters that has to be taught first.");
 
 static PyObject *head_look(PyObject *self, PyObject *args)
@@ -231,12 +252,12 @@ static PyObject *head_look(PyObject *self, PyObject *args)
     float p_match = (float)(1.0 / (1.0 + exp(-(double)scored.odds)));
     PyObject *measures = PyBytes_FromStringAndSize((const char *)head->reader->measures, sizeof head->reader->measures);
     if (!wants_features && !is_open)
-        return Py_BuildValue("dOONO", (double)p_match, Py_False, scored.is_unlike ? Py_True : Py_False, measures,
-                             Py_None);
-    return Py_BuildValue("dOON(NNN)", (double)p_match, is_open ? Py_True : Py_False,
+        return Py_BuildValue("dOONON", (double)p_match, Py_False, scored.is_unlike ? Py_True : Py_False, measures,
+                             Py_None, p_rungs(head));
+    return Py_BuildValue("dOON(NNN)N", (double)p_match, is_open ? Py_True : Py_False,
                          scored.is_unlike ? Py_True : Py_False, measures, token_ids(head),
                          as_int64(head->reader->buckets, (Py_ssize_t)head->reader->n_buckets),
-                         counts_as_float(head->reader));
+                         counts_as_float(head->reader), p_rungs(head));
 }
 
 PyDoc_STRVAR(ngrams_doc, "ngrams(text)\n--\n\nReturn buckets and counts of a text; otherwise as look.");
@@ -268,12 +289,46 @@ static PyObject *head_teach(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(take_rungs_doc, "take_rungs(weights)\n--\n\nHold the heads of the rungs between; of an empty tuple, none.");
+
+static PyObject *head_take_rungs(PyObject *self, PyObject *given)
+{
+    Head *head = (Head *)self;
+    const char *weights[N_RUNG_WEIGHTS];
+    size_t sizes[N_RUNG_WEIGHTS];
+    Py_ssize_t n = PyTuple_Size(given);
+    if (n < 0)
+        return NULL;
+    if (n != 0 && n != N_RUNG_WEIGHTS) {
+        PyErr_SetString(PyExc_ValueError, "weights of rungs: expected 4, or none");
+        return NULL;
+    }
+    for (Py_ssize_t i = 0; i < n; i++) {
+        char *start;
+        Py_ssize_t size;
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(given, i), &start, &size) < 0)
+            return NULL;
+        weights[i] = start;
+        sizes[i] = (size_t)size;
+    }
+    if (n != 0 && !take_rungs(&head->rungs, weights, sizes)) {
+        PyErr_SetString(PyExc_ValueError, "weights of rungs: sizes or numbers that do not belong together");
+        return NULL;
+    }
+    if (n == 0)
+        head->rungs.n_rungs = 0;
+    Py_XDECREF(head->rung_weights);
+    head->rung_weights = n == 0 ? NULL : Py_NewRef(given);
+    Py_RETURN_NONE;
+}
+
 static void head_free(PyObject *self)
 {
     Head *head = (Head *)self;
     PyTypeObject *type = Py_TYPE(self);
     for (int i = 0; i < N_WEIGHTS; i++)
         Py_XDECREF(head->weights[i].owner);
+    Py_XDECREF(head->rung_weights);
     if (head->reader != NULL)
         PyMem_Free(head->reader->vocabulary.slots);
     PyMem_Free(head->reader);
@@ -388,6 +443,7 @@ static PyMethodDef head_methods[] = {
     {"look", head_look, METH_VARARGS, look_doc},
     {"ngrams", head_ngrams, METH_O, ngrams_doc},
     {"teach", head_teach, METH_VARARGS, teach_doc},
+    {"take_rungs", head_take_rungs, METH_O, take_rungs_doc},
     {NULL, NULL, 0, NULL},
 };
 

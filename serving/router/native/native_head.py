@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from turnout.serving.router.features import Features, Featurizer, head_and_tail
 from turnout.serving.router.native.characters import entries_of
-from turnout.serving.router.native.weights import read_weights
+from turnout.serving.router.native.weights import read_rung_weights, read_weights
 from turnout.serving.router.prompt import Prompt
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
         is_unlike: whether the share of rare n-grams is above its limit.
         measures: (16,) float32, as `Features.structural`.
         features: of the prompt, where they are needed; else None.
+        p_rungs: calibrated p of each rung between, of a ladder whose heads it holds; else empty.
     """
 
     p_match: float
@@ -49,6 +50,7 @@ class Found(msgspec.Struct, frozen=True, gc=False):
     is_unlike: bool
     measures: NDArray[np.float32]
     features: Features | None
+    p_rungs: tuple[float, ...] = ()
 
 
 class NativeHead:
@@ -93,9 +95,25 @@ class NativeHead:
         found = self._taught(self._head.look, text, *facts, threshold, near, wants_features)
         if found is None:
             return None
-        p_match, is_open, is_unlike, raw, parts = found
+        p_match, is_open, is_unlike, raw, parts, p_rungs = found
         measures = np.frombuffer(raw, np.float32)
-        return Found(p_match, is_open, is_unlike, measures, None if parts is None else _features(parts, measures))
+        features = None if parts is None else _features(parts, measures)
+        return Found(p_match, is_open, is_unlike, measures, features, p_rungs)
+
+    def take_rungs(self, weights: Mapping[str, NDArray[Any]]) -> None:
+        """Say p of the rungs between too, from the weights of their graph.
+
+        Raises:
+            NotNative: it can't hold them.
+        """
+        try:
+            self._head.take_rungs(read_rung_weights(weights))
+        except (KeyError, ValueError, OverflowError) as error:
+            raise NotNative(f"it can't hold these rungs: {type(error).__name__}: {error}") from None
+
+    def drop_rungs(self) -> None:
+        """Say nothing of rungs any more."""
+        self._head.take_rungs(())
 
     def ngrams(self, text: str) -> tuple[NDArray[np.int64], NDArray[np.float32]] | None:
         """Return what `Featurizer.ngrams` does; None: hand over."""

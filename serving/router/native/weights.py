@@ -1,6 +1,7 @@
-"""From the weights of a router graph to the numbers that the fast head in C takes.
+"""From the weights of a router graph, and of the rungs between, to the numbers that the fast head in C takes.
 
-Comes in: the initialisers of the graph by name, as `turnout.training.bundle.export` writes them. Goes out: `Weights`.
+Comes in: the initialisers of a graph by name, as `turnout.training.bundle.export` and `.rungs` write them. Goes out:
+`Weights`, and those of rungs.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ _CALIBRATORS = {
     LINE: ("fast_slope", "fast_start"),
 }
 _MAX_CLASSES = 8
+MAX_RUNGS = 8
+"""Rungs between that the head in C holds; `rungs.h` says the same."""
 
 
 class Weights(NamedTuple):
@@ -75,6 +78,38 @@ def read_weights(graph: Mapping[str, NDArray[Any]]) -> Weights:
             _doubles(graph["p_low"], graph["p_high"]),
         ),
         kind,
+    )
+
+
+def read_rung_weights(graph: Mapping[str, NDArray[Any]]) -> tuple[bytes, ...]:
+    """Return the weights of the rungs between, as `rungs.h` names them, in its order.
+
+    Raises:
+        KeyError: one is missing, so that the graph is none of rungs as `training.bundle.rungs` writes it.
+        ValueError: a shape is another, or there are more rungs than `MAX_RUNGS`.
+    """
+    lexical, idf = graph["lexical"], graph["idf"]
+    n_rungs, n_measures = lexical.shape[-1], len(STRUCTURAL)
+    if lexical.dtype != np.float16 or lexical.shape != (N_BUCKETS, n_rungs) or idf.ndim != 1:
+        raise ValueError(f"lexical: {lexical.dtype}, shape {lexical.shape}; idf: shape {idf.shape}")
+    if not 1 <= n_rungs <= MAX_RUNGS:
+        raise ValueError(f"{n_rungs} rungs between, at most {MAX_RUNGS} are held")
+    for name, shape in (
+        ("levels", (N_BUCKETS,)),
+        ("structural_mean", (n_measures,)),
+        ("structural_factor", (n_measures,)),
+        ("structural_weights", (n_measures, n_rungs)),
+        ("slope", (n_rungs,)),
+        ("start", (n_rungs,)),
+    ):
+        if graph[name].shape != shape:
+            raise ValueError(f"{name}: shape {graph[name].shape}")
+    structural = ("structural_mean", "structural_factor", "clip_low", "clip_high", "structural_weights")
+    return (
+        np.column_stack((graph["levels"].astype(np.uint16), lexical.view(np.uint16))).tobytes(),
+        _floats(idf),
+        _floats(*(graph[name] for name in structural)),
+        _floats(*(graph[name] for name in ("slope", "start", "tiny", "p_low", "p_high"))),
     )
 
 

@@ -137,7 +137,11 @@ def learn(
     if for_curve is None:
         return done
     curve = learning_curve(
-        data, for_curve, split_groups(data.records, data.groups.group, settings.seed), seed=settings.seed, reporter=reporter
+        data,
+        for_curve,
+        split_groups(data.records, data.groups.group, settings.seed),
+        seed=settings.seed,
+        reporter=reporter,
     )
     return dataclasses.replace(done, evaluation=msgspec.structs.replace(done.evaluation, learning_curve=curve))
 

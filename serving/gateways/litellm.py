@@ -278,8 +278,10 @@ async def _call_strong(tried: _Tried, judged: Judged) -> Any:
     metadata = tried.call.get("metadata")
     asked = {**tried.call, "metadata": dict(metadata) if isinstance(metadata, dict) else {}}
     call = completions.at_rung(asked, judged.model, judged.effort)
-    said = decision_of(tried.routed, tried.item, judged)
-    _keep(call, said | {"tier": judged.tier, "model": judged.model})
+    said = decision_of(tried.routed, tried.item, judged) | {"tier": judged.tier, "model": judged.model}
+    if judged.rung not in ("", judged.model):
+        said |= {"rung": judged.rung, "effort": judged.effort}
+    _keep(call, said)
     return await llm_router.acompletion(**call)
 
 

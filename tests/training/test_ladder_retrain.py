@@ -18,7 +18,7 @@ from turnout.serving.bundles.entry import Entry
 from turnout.serving.bundles.manifest import LADDER_FORMAT_VERSION, Pair
 from turnout.serving.bundles.verdict import Check, GateVerdict
 from turnout.training.compaction.forget import Whom, forget_kept
-from turnout.training.dataset.ladder import load_ladder
+from turnout.training.dataset.ladder import label_requests, load_ladder
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused, TooFewYet
 from turnout.training.fit.fit import FitSettings
@@ -26,7 +26,7 @@ from turnout.training.learn.predict import predict_rows, seen_rows
 from turnout.training.logs.reading import Reading
 from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
 from turnout.training.retrain.kept import LadderOrigin, Origin, read_kept
-from turnout.training.retrain.kept_ladder import read_kept_ladder
+from turnout.training.retrain.kept_ladder import KeptRequest, read_kept_ladder, write_kept_ladder
 from turnout.training.retrain.pool import Aging
 from turnout.training.retrain.pool_ladder import pool_ladder
 from turnout.training.retrain.run import Retrained, retrain
@@ -180,6 +180,24 @@ def test_kept_rows_hold_every_rung_and_are_not_new_again(story: Story, tmp_path:
     copy = Path(shutil.copyfile(story.kept, tmp_path / "kept.parquet"))
     assert forget_kept(copy, Whom(request_id="71-3")) == 1
     assert "71-3" not in {one.request.record.id for one in read_kept_ladder(copy, origin)}
+
+
+def test_a_kept_row_gets_what_a_later_log_says_of_a_rung_that_it_lacked(tmp_path: Path):
+    rows = later_rows(120, 78, first_day=0)
+    lacking = write_wide(tmp_path / "lacking.jsonl", without(rows, STRONG, 1.0, 0))
+    whole = write_wide(tmp_path / "whole.jsonl", rows)
+    origin = LadderOrigin(NAMES, 0.0)
+    first = label_requests([lacking], NAMES, Reading(), 0.0, QUIET, may_lack=range(2))
+    kept = [
+        KeptRequest(request, tuple(of_rung.get(number) for of_rung in first.labels), 1.0)
+        for number, request in enumerate(first.requests)
+    ]
+    assert all(one.labels[1] is None for one in kept)
+    write_kept_ladder(tmp_path / "kept.parquet", kept, origin)
+    pool = pool_ladder([whole], tmp_path / "kept.parquet", origin, Reading(), Aging(), QUIET)
+    assert pool.is_old.all()
+    assert np.array_equal(pool.read.match, load_ladder([whole], NAMES, Reading(), 0.0, 0, QUIET).match)
+    assert [one.kept_s for one in pool.rows] == [1.0] * len(kept)
 
 
 def test_a_store_of_other_models_is_refused(story: Story):

@@ -17,6 +17,7 @@ import numpy as np
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.policy import Policy
 from turnout.serving.bundles.verdict import Check, GateVerdict
+from turnout.serving.router.harness import LATEST_HARNESS_RULES
 from turnout.serving.router.model import RouterModel
 from turnout.serving.router.rungs import RungHeads
 from turnout.training.arrays import Bools, Floats, Ints
@@ -129,7 +130,7 @@ def known_rows(champion: Bundle, pool: LadderPool) -> Bools:
     """Return (n,) which rows the champion may have learned from; it knows texts as its own harness rules left them."""
     is_known = pool.is_old | seen_rows(champion, pool.read)
     rules = champion.manifest.harness_rules
-    if rules != TrainSettings.harness_rules:
+    if rules != LATEST_HARNESS_RULES:
         groups = group_records(pool.read.records, rules)
         is_known |= seen_rows(champion, replace(pool.read, groups=groups))
     return is_known

@@ -71,13 +71,15 @@ def pool_ladder(
         DataRefused: as `load_ladder` does, or neither logs nor store compare a rung with the top.
     """
     names = origin.names
-    old = [] if kept is None else read_kept_ladder(kept, origin)
+    before = [] if kept is None else read_kept_ladder(kept, origin)
     found = label_requests(paths, names, reading, origin.margin, reporter, scores, may_lack=range(len(names) - 1))
-    known, now_s = {one.identity for one in old}, time.time()
+    known, now_s = {one.identity for one in before}, time.time()
     new = [
         KeptRequest(request, tuple(of_rung.get(number) for of_rung in found.labels), now_s)
         for number, request in enumerate(found.requests)
     ]
+    again = {one.identity: one for one in new if one.identity in known}
+    old = [_with_more(one, again.get(one.identity)) for one in before]
     rows = [*old, *(one for one in new if one.identity not in known)]
     if not rows:
         raise DataRefused(f"no row compares any of {', '.join(names[:-1])} with {names[-1]}; log requests with both")
@@ -102,3 +104,12 @@ def pool_ladder(
     pair = replace(read.pair, weight=read.pair.weight * fade[read.in_pair])
     is_old = np.array([one.identity in known for one in rows], dtype=bool)
     return LadderPool(rows, is_old, replace(read, weight=read.weight * fade, pair=pair), read.weight)
+
+
+def _with_more(kept: KeptRequest, again: KeptRequest | None) -> KeptRequest:
+    """Return a kept request with the labels that it lacked when it was kept, as where a rung's scores came later."""
+    if again is None or not any(new and not old for new, old in zip(again.labels, kept.labels, strict=True)):
+        return kept
+    answers = again.request.answers | kept.request.answers
+    labels = tuple(old or new for new, old in zip(again.labels, kept.labels, strict=True))
+    return replace(kept, request=replace(kept.request, answers=answers), labels=labels)

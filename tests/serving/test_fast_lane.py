@@ -144,6 +144,24 @@ def test_many_at_once_give_way_to_the_rest_of_the_loop(shipped: Bundle, texts: l
     assert asyncio.run(check()) > 20
 
 
+def test_only_what_holds_the_loop_for_too_long_asks_it_for_a_turn(shipped: Bundle, monkeypatch: pytest.MonkeyPatch):
+    asked: list[object] = []
+
+    async def check() -> None:
+        lane, loop = FastLane(is_open=True), asyncio.get_running_loop()
+        monkeypatch.setattr(loop, "call_soon", asked.append)
+        try:
+            for longest_ns, n_asked in ((10**12, 0), (0, 1)):
+                monkeypatch.setattr(fast_lane, "LONGEST_HOLD_NS", longest_ns)
+                lane._held_ns = 0
+                assert await lane.answer(ask_of(shipped, "hello"), shipped.fast_head) is not None
+                assert len(asked) == n_asked
+        finally:
+            monkeypatch.undo()
+
+    asyncio.run(check())
+
+
 class Gated(RouterModel):
     """The whole model, which stands still while its gate is shut."""
 

@@ -1,4 +1,4 @@
-"""How far apart live traffic and baseline are, and how far chance alone takes them: counts in, `Reading`s out.
+"""How far apart live traffic and baseline are, and how far chance alone takes them: counts in, `DriftReading`s out.
 
 The population stability index (PSI) of k bins, sum of (q - p) ln(q / p), is biased upwards: without any shift its mean
 is (k - 1)(1/n + 1/m) for n live rows and m of the baseline, and PSI / (1/n + 1/m) follows a chi-square
@@ -48,7 +48,7 @@ _SMOOTHING = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class DriftReading:
     """One measure of a window: its value, and the limit beyond which it is no chance any more."""
 
     measure: str
@@ -69,15 +69,15 @@ def psi(expected: Sequence[float], found: Sequence[float]) -> float:
     return sum((q - p) * math.log(q / p) for p, q in shares)
 
 
-def psi_reading(measure: str, expected: Sequence[float], found: Sequence[float]) -> Reading:
+def psi_reading(measure: str, expected: Sequence[float], found: Sequence[float]) -> DriftReading:
     """Return the PSI of a measure with its limit."""
     spread = 1 / sum(expected) + 1 / sum(found)
-    return Reading(measure, psi(expected, found), max(PSI_FLOOR, CHI_SQUARE[len(expected) - 2] * spread))
+    return DriftReading(measure, psi(expected, found), max(PSI_FLOOR, CHI_SQUARE[len(expected) - 2] * spread))
 
 
-def share_reading(measure: str, expected: Sequence[float], found: Sequence[float]) -> Reading:
+def share_reading(measure: str, expected: Sequence[float], found: Sequence[float]) -> DriftReading:
     """Return the live share of the second of two bins, with a limit above that of the baseline."""
     m, n = sum(expected), sum(found)
     pooled = (expected[1] + found[1] + _SMOOTHING) / (m + n + 2 * _SMOOTHING)
     chance = NORMAL * math.sqrt(pooled * (1 - pooled) * (1 / m + 1 / n))
-    return Reading(measure, found[1] / n, expected[1] / m + max(SHARE_FLOOR, chance))
+    return DriftReading(measure, found[1] / n, expected[1] / m + max(SHARE_FLOOR, chance))

@@ -26,7 +26,7 @@ from turnout.serving.bundles.limits import (
     MIN_OUTCOMES,
     MIN_ROWS,
     OUT_OF_DISTRIBUTION,
-    Reading,
+    DriftReading,
     psi_reading,
     share_reading,
 )
@@ -35,7 +35,7 @@ from turnout.serving.observe.drift.calibration import calibration_readings
 from turnout.serving.observe.drift.window import WINDOW, RequestWindow, outcome_sums
 from turnout.training.dataset.dataset import load_dataset
 from turnout.training.learn.predict import seen_rows
-from turnout.training.logs.reading import Reading as HowToRead
+from turnout.training.logs.reading import Reading
 from turnout.training.progress import Reporter
 
 LOOK_EVERY = 50
@@ -83,7 +83,7 @@ def main() -> None:
 def rows_of(log: Path, folder: Path) -> Rows:
     """Return the rows of a log that the bundle has not seen, as its model measures them."""
     bundle = load_bundle(folder)
-    data = load_dataset([log], bundle.manifest.pair, HowToRead(), 0.0, Reporter(quiet=True)).dataset
+    data = load_dataset([log], bundle.manifest.pair, Reading(), 0.0, Reporter(quiet=True)).dataset
     fresh = np.flatnonzero(~seen_rows(bundle, data))
     threshold = bundle.manifest.policy("").threshold
     values = []
@@ -107,7 +107,7 @@ def baseline_from(rows: Rows) -> Baseline:
     return baseline_of(rows.values[:, 0], rows.values[:, 1:-1], float(rows.values[:, -1].mean()))
 
 
-def readings(baseline: Baseline, counts: list[list[int]]) -> Iterator[Reading]:
+def readings(baseline: Baseline, counts: list[list[int]]) -> Iterator[DriftReading]:
     """Return the reading of each measure."""
     for bins, found in zip(baseline.bins, counts, strict=True):
         read = share_reading if bins.name == OUT_OF_DISTRIBUTION else psi_reading

@@ -18,7 +18,7 @@ from turnout.serving.bundles.limits import (
     MIN_OUTCOMES,
     MIN_ROWS,
     OUT_OF_DISTRIBUTION,
-    Reading,
+    DriftReading,
     psi_reading,
     share_reading,
 )
@@ -207,12 +207,12 @@ def _rung_measures(rows: Sequence[LiveRow], unknown: dict[str, str]) -> list[Mea
     return found
 
 
-def _calibration(known: Sequence[LiveRow]) -> list[Reading]:
+def _calibration(known: Sequence[LiveRow]) -> list[DriftReading]:
     pairs = np.array([(row.p_match, float(row.match or 0)) for row in known]).reshape(-1, 2)
     return calibration_readings(outcome_sums(*pairs.T).tolist())
 
 
-def _shown(reading: Reading) -> Measure:
+def _shown(reading: DriftReading) -> Measure:
     return Measure(reading.measure, reading.value, reading.limit, reading.is_beyond)
 
 

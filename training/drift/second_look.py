@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 
 from turnout.serving.bundles.baseline import bins_of
 from turnout.serving.bundles.bundle import Bundle
-from turnout.serving.bundles.limits import MIN_ROWS, NORMAL, SHARE_FLOOR, Reading, psi_reading
+from turnout.serving.bundles.limits import MIN_ROWS, NORMAL, SHARE_FLOOR, DriftReading, psi_reading
 from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.policy import CheckedPolicy
 from turnout.serving.decision.routes import Action, Verdict
@@ -131,7 +131,7 @@ def _measured_on(manifest: Manifest) -> int | None:
 
 def _off(name: str, count: int, n: int, expected: float, n_expected: int | None) -> Measure:
     """Return how far a share is from what is expected, with what chance allows."""
-    return _measure(Reading(name, abs(count / n - expected), _limit(count / n, n, expected, n_expected)))
+    return _measure(DriftReading(name, abs(count / n - expected), _limit(count / n, n, expected, n_expected)))
 
 
 def _limit(share: float, n: int, other: float, n_other: int | None) -> float:
@@ -158,7 +158,7 @@ def _gone(manifest: Manifest, checks: Sequence[LiveCheck]) -> list[Measure]:
             falls.append((share - float(has.mean()), _limit(float(has.mean()), has.size, share, n_taught)))
         if has.any() or trained:
             value, limit = max(falls, key=lambda fall: fall[0] / fall[1])
-            found.append(_measure(Reading(f"{name}_gone", max(0.0, value), limit)))
+            found.append(_measure(DriftReading(f"{name}_gone", max(0.0, value), limit)))
     return found
 
 
@@ -197,5 +197,5 @@ def _spreads(manifest: Manifest, checks: Sequence[LiveCheck], unknown: dict[str,
     return found
 
 
-def _measure(reading: Reading) -> Measure:
+def _measure(reading: DriftReading) -> Measure:
     return Measure(reading.measure, reading.value, reading.limit, reading.is_beyond)

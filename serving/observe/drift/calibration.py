@@ -1,4 +1,4 @@
-"""Calibration of live answers: sums over pairs of `p_match` and what came true in, `Reading`s out.
+"""Calibration of live answers: sums over pairs of `p_match` and what came true in, `DriftReading`s out.
 
 Sums add up over workers. The calibration error is the mean absolute difference of match rate and mean `p_match` over
 the buckets of `turnout_p_match_ratio`. Its limit, and that of the Brier score, come from what a calibrated router
@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from turnout.serving.bundles.limits import BRIER_FLOOR, CALIBRATION_FLOOR, MIN_OUTCOMES, Reading
+from turnout.serving.bundles.limits import BRIER_FLOOR, CALIBRATION_FLOOR, MIN_OUTCOMES, DriftReading
 
 CALIBRATION_ERROR, BRIER = "calibration_error", "brier"
 
@@ -27,7 +27,7 @@ SUMS = ("n", "p_match", "match", "variance", "squared_error", "error_variance")
 """What is summed over outcomes: their number, p, match, p(1 - p), (match - p)^2 and p(1 - p)(1 - 2p)^2."""
 
 
-def calibration_readings(sums: Sequence[Sequence[float]]) -> list[Reading]:
+def calibration_readings(sums: Sequence[Sequence[float]]) -> list[DriftReading]:
     """Return calibration error and Brier score of sums by bin; nothing from fewer than `MIN_OUTCOMES`.
 
     Args:
@@ -42,8 +42,8 @@ def calibration_readings(sums: Sequence[Sequence[float]]) -> list[Reading]:
     chance += SURE_SDS * math.sqrt((1 - 2 / math.pi) * variance)
     chance_of_brier = SURE_SDS * math.sqrt(error_variance)
     return [
-        Reading(CALIBRATION_ERROR, error / n, max(CALIBRATION_FLOOR, chance / n)),
-        Reading(BRIER, squared_error / n, variance / n + max(BRIER_FLOOR, chance_of_brier / n)),
+        DriftReading(CALIBRATION_ERROR, error / n, max(CALIBRATION_FLOOR, chance / n)),
+        DriftReading(BRIER, squared_error / n, variance / n + max(BRIER_FLOOR, chance_of_brier / n)),
     ]
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from turnout.serving.bundles.limits import MIN_ROWS, OUT_OF_DISTRIBUTION, Reading, psi_reading, share_reading
+from turnout.serving.bundles.limits import MIN_ROWS, OUT_OF_DISTRIBUTION, DriftReading, psi_reading, share_reading
 from turnout.serving.observe.catalog import (
     DRIFT_BASELINE,
     DRIFT_LIMIT,
@@ -66,7 +66,7 @@ def drift_families(families: Iterable[Any]) -> list[Any]:
     return [value, limit]
 
 
-def readings(families: Iterable[Any]) -> Iterator[tuple[str, Reading]]:
+def readings(families: Iterable[Any]) -> Iterator[tuple[str, DriftReading]]:
     """Return bundle and reading of each measure of which the windows hold enough."""
     samples = {family.name: family.samples for family in families}
     expected = _counts(samples.get(named(DRIFT_BASELINE).full_name, ()))

@@ -126,12 +126,11 @@ class Vectors:
     factor: Singles
 
     @classmethod
-    def of(cls, table: FeatureTable, scaler: Scaler) -> Vectors:
-        """Return the block of a table's rows."""
+    def of(cls, table: FeatureTable, scaler: Scaler, structural: Singles) -> Vectors:
+        """Return the block of a table's rows, whose measures are scaled already."""
         length = np.empty((len(table.dense), 1), np.float32)
         for some in _pieces(len(length)):
             length[some, 0] = np.linalg.norm(table.dense[some].astype(np.float32), axis=1)
-        structural = scaler.structural(table.structural).astype(np.float32)
         return cls(structural, table.dense, np.float32(scaler.dense_scale) / length)
 
     def take(self, rows: Ints) -> Vectors:
@@ -195,9 +194,12 @@ class _Shared:
         fold = np.empty(lessons.match.size, np.int64)
         for number, (_, held) in enumerate(GroupKFold(N_FOLDS).split(fold, groups=lessons.group)):
             fold[held] = number
-        sparse, vectors = _sparse(lessons.table.counts, scaler), Vectors.of(lessons.table, scaler)
-        full = Design(sparse, vectors, vectors.T.gram())
-        target, fast = _target(lessons, settings, fold), Design.of(sparse, vectors.structural)
+        sparse = _sparse(lessons.table.counts, scaler)
+        wide = np.ones((fold.size, scaler.structural_mean.size + 1), np.float32)
+        wide[:, :-1] = scaler.structural(lessons.table.structural)
+        fast = Design(sparse, wide, np.asarray(wide.T @ wide, dtype=np.float64))
+        vectors = Vectors.of(lessons.table, scaler, wide[:, :-1])
+        full, target = Design(sparse, vectors, vectors.T.gram()), _target(lessons, settings, fold)
         return cls(lessons, settings, scaler, target, fold, vectors, full, fast)
 
     def fitted(self) -> tuple[OutOfFold, LinearRouter]:

@@ -14,7 +14,7 @@ from turnout.serving.bundles.policy import NEVER, Policy
 from turnout.serving.decision.costs import LadderPrices, PairPrices
 from turnout.serving.decision.routes import Reason, Verdict, estimated_tokens
 from turnout.serving.decision.rules.offering import Offered
-from turnout.serving.decision.rungs import NO_BAR, Bar, bar_of, rung_for
+from turnout.serving.decision.rungs import NO_BAR, Bar, rung_for, sure_bar
 from turnout.serving.errors import ModelFault, NotEnabled
 from turnout.serving.router.answer import Answer, Signals
 from turnout.serving.router.checker import Checked, CheckerModel, CheckHead
@@ -129,7 +129,7 @@ def escalation_of(
         return Escalation(*rung_for(ladder, NO_BAR, goes_first=False, offered=above))
     is_unlike = falls_back and (is_stranger or first_look(bundle.model, prompt).is_out_of_distribution)
     checked = policy.checked if policy.checked is not None and policy.checked.is_met else None
-    bar = bar_of(bundle, policy, p_rungs_of(bundle, bundle.rung_heads, prompt), checked)
+    bar = sure_bar(bundle, policy, prompt, p_rungs_of(bundle, bundle.rung_heads, prompt), checked)
     return Escalation(*rung_for(ladder, bar, goes_first=False, is_unlike=is_unlike, offered=above), bar)
 
 

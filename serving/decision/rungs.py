@@ -18,6 +18,8 @@ from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 from turnout.serving.decision.routes import Reason, Route
 from turnout.serving.decision.rules.offering import Offered
 from turnout.serving.decision.rules.rules import Before
+from turnout.serving.router.native.agreement import PARITY
+from turnout.serving.router.prompt import Prompt
 
 
 class Bar(msgspec.Struct, frozen=True, gc=False):
@@ -135,6 +137,27 @@ def bar_of(bundle: Bundle, policy: Policy, p_rungs: tuple[float, ...], checked: 
     if said is msgspec.UNSET:
         said = (policy.threshold if policy.kind == "threshold" else NEVER,) * len(p_rungs)
     return Bar(p_rungs, said)
+
+
+def sure_bar(
+    bundle: Bundle, policy: Policy, prompt: Prompt, p_rungs: tuple[float, ...], checked: CheckedPolicy | None = None
+) -> Bar:
+    """Return `bar_of`; where p that the head in C said lies at a threshold, with p that the graph says.
+
+    Both agree to `PARITY`, and a threshold lay between them once in 365,268 answers: there the graph decides, as ever.
+
+    Raises:
+        ModelFault: the graph gave NaN or a number outside [0, 1].
+    """
+    bar, heads = bar_of(bundle, policy, p_rungs, checked), bundle.rung_heads
+    if heads is None or not heads.is_native or not is_at_a_threshold(bar.p_rungs, bar.t_rungs):
+        return bar
+    return bar_of(bundle, policy, heads.p_rungs(bundle.model.featurize(prompt)), checked)
+
+
+def is_at_a_threshold(p_rungs: Sequence[float], t_rungs: Sequence[float]) -> bool:
+    """Whether a p is so near what it needs that head in C and graph may part."""
+    return any(-PARITY <= p - threshold <= PARITY for p, threshold in zip(p_rungs, t_rungs, strict=False))
 
 
 NO_BAR = Bar()

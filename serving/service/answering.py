@@ -31,7 +31,7 @@ from turnout.serving.decision.rules.budget import ExplorationBudget
 from turnout.serving.decision.rules.climbing import Climb
 from turnout.serving.decision.rules.exploring import After
 from turnout.serving.decision.rules.rules import Rules
-from turnout.serving.decision.rungs import NO_BAR, bar_of
+from turnout.serving.decision.rungs import NO_BAR, sure_bar
 from turnout.serving.observe.correlation import concerning
 from turnout.serving.observe.drift.promises import Promises
 from turnout.serving.observe.drift.watch import DriftWatch
@@ -195,7 +195,9 @@ class Answering:
             falls_back=asked.before.falls_back,
             checked=checked,
             ladder=served.ladder,
-            bar=NO_BAR if served.is_pair else bar_of(served.bundle, policy, predicted.prediction.p_rungs, checked),
+            bar=NO_BAR
+            if served.is_pair
+            else sure_bar(served.bundle, policy, call.prompt, predicted.prediction.p_rungs, checked),
             offered=ladder.offered,
         )
         self.challengers.show(lineup, served, asked, chosen)

@@ -21,7 +21,9 @@ from turnout.serving.bundles.bundle import GRAPH, RUNGS, Bundle, load_bundle, re
 from turnout.serving.bundles.registry import find_bundle, models_folder
 from turnout.serving.cli.doctor.finding import Level
 from turnout.serving.cli.doctor.models import check_models
+from turnout.serving.decision.decision import threshold_policy
 from turnout.serving.decision.judging import p_rungs_of
+from turnout.serving.decision.rungs import sure_bar
 from turnout.serving.errors import ModelFault
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.graph_parts import fast_graph, weights_of
@@ -141,6 +143,18 @@ def test_what_is_escalated_is_told_in_c_too(ladder: Bundle):
         said = p_rungs_of(ladder, ladder.rung_heads, Prompt(text))
         expected = ladder.rung_heads.p_rungs(ladder.model.featurize(Prompt(text)))
         assert said == pytest.approx(expected, rel=0, abs=1e-6)
+
+
+def test_at_a_threshold_the_graph_decides(ladder: Bundle):
+    assert ladder.rung_heads is not None
+    prompt = Prompt("What is the capital of Australia?")
+    (meant,) = ladder.rung_heads.p_rungs(ladder.model.featurize(prompt))
+    for off, is_asked in ((9e-7, True), (-9e-7, True), (2e-6, False), (-2e-6, False)):
+        policy = threshold_policy(meant)  # holds for every rung
+        bar = sure_bar(ladder, policy, prompt, (meant + off,))
+        assert bar.p_rungs == ((meant,) if is_asked else (meant + off,))
+        (reached,) = (p >= threshold for p, threshold in zip(bar.p_rungs, bar.t_rungs, strict=True))
+        assert reached is (is_asked or off > 0)
 
 
 def test_no_number_is_no_answer(ladder: Bundle, graph: bytes, monkeypatch: pytest.MonkeyPatch):

@@ -16,8 +16,8 @@ PATH = Path(__file__).with_name("dashboard.json")
 COLUMNS, WIDTH, HEIGHT = 3, 8, 8
 """Grafana's grid is 24 units wide."""
 
-_OUTCOMES = '{job="$job", instance=~"$instance", measure=~"calibration_error|brier"}'
-_DRIFT = '{job="$job", instance=~"$instance", measure!~"calibration_error|brier"}'
+_OUTCOMES = '{job="$job", instance=~"$instance", measure=~"(calibration_error|brier)(:.+)?"}'
+_DRIFT = '{job="$job", instance=~"$instance", measure!~"(calibration_error|brier)(:.+)?"}'
 _HERE = '{job="$job", instance=~"$instance"}'
 
 

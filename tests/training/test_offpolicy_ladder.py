@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import scipy.stats
 
 from tests.training.ladder_log import AT, AT_BETWEEN, NAMES, TOKENS, TOP, USD, TriedAt, Truth, ladder_log
 from tests.training.spools import compacted, decision, outcome, sealed
@@ -278,3 +279,21 @@ def test_spool_and_parquet_say_the_same(tmp_path: Path):
 
 def _keys(rows: LoggedRows) -> Any:
     return rows.p_match
+
+
+@pytest.mark.bench
+@pytest.mark.timeout(1200)
+def test_intervals_hold_the_truth_as_often_as_they_say(tmp_path: Path, ladder_bundle_folder: Path):
+    n_logs = 100
+    target = policy(ladder_bundle_folder, 0.6, 0.7)
+    found, truths = [], []
+    for seed in range(n_logs):
+        made, truth = ladder_log(600, 10_000 + seed)
+        found.append(replayed(rows_of(tmp_path / str(seed), made), ladder_bundle_folder, target)[2])
+        truths.append((truth.score(truth.places(0.6, 0.7)), truth.score(np.full(len(truth.p), TOP))))
+    score, top = np.mean(truths, axis=0)  # of some 90,000 requests
+    held = {name: sum(within(getattr(one.score, name), score) for one in found) for name in ("ips", "snips", "dr")}
+    held["score lost"] = sum(within(one.score_lost, top - score) for one in found)
+    print(held)
+    for n in held.values():
+        assert scipy.stats.binomtest(n, n_logs, 0.95, alternative="less").pvalue > 0.001

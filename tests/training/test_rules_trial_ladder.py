@@ -21,7 +21,8 @@ from turnout.serving.decision.rules import Rules
 from turnout.serving.decision.rules.reading import decode_rules
 from turnout.training.logs.records import Record, Response
 from turnout.training.offpolicy.rules_trial import RulesTrial, try_rules
-from turnout.training.offpolicy.trial_arm import Arm, Looks
+from turnout.training.offpolicy.trial_arm import Arm
+from turnout.training.offpolicy.trial_looks import Looks
 
 SHORT, MIDDLE, LONG, STRANGE = "hello", "word " * 20, "word " * 400, "a + b"
 TEXTS = (SHORT, MIDDLE, LONG, STRANGE)

@@ -22,7 +22,8 @@ from turnout.serving.decision.routes import Action, Route, Verdict
 from turnout.serving.decision.rules import Rules
 from turnout.training.logs.records import Record
 from turnout.training.logs.weak_answers import answer_of
-from turnout.training.offpolicy.trial_arm import Arm, Looks, Outcome
+from turnout.training.offpolicy.trial_arm import Arm, Outcome
+from turnout.training.offpolicy.trial_looks import Looks
 
 _Pair = tuple[Outcome, Outcome]
 

@@ -23,6 +23,7 @@ from turnout.serving.observe.drift.promises import OVER_THREE
 POLICY = "max_worse=0.05"
 LOGPROB_LIKELY, LOGPROB_UNLIKELY = [-0.001] * 3, [-2.0] * 3
 """The second look says 0.95 of an answer with the first, and 0 with the second."""
+NEAR_THE_END_OF_A_MONTH = 20_600.5 * 86_400  # 2026-05-27, noon: how strict a step has to be depends on the days left
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +85,7 @@ def lived(bundle: Bundle, folder: Path, ask: Any) -> Any:
             server_in_loop(bundle, **settings) as (server, address),
             AsyncRouter(address, timeout_s=60) as router,
         ):
+            server.service.promises._clock = lambda: NEAR_THE_END_OF_A_MONTH
             server.service.drift.sample([bundle])
             return await ask(server.service, router)
 

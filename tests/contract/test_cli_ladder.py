@@ -24,6 +24,7 @@ def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.usefixtures("light_runs")
+@pytest.mark.slow
 def test_a_ladder_from_a_log_and_a_table_of_scores(
     turnout: Turnout, log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -44,7 +44,9 @@ def let_go(pipe: Path, *, until: Callable[[], bool]) -> bool:
     return eventually(is_over, LONG_S)
 
 
-@pytest.mark.parametrize("kind", ["rules", "tokens", "bundle", "tls"])
+@pytest.mark.parametrize(
+    "kind", ["rules", *(pytest.param(one, marks=pytest.mark.slow) for one in ("tokens", "bundle", "tls"))]
+)
 def test_a_file_that_hangs_is_unread_and_hangs_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str):
     for name in ("XDG_RUNTIME_DIR", "TMPDIR"):
         monkeypatch.setenv(name, str(tmp_path / name))

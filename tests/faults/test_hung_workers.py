@@ -119,6 +119,7 @@ def starve(pid: int, core: int) -> None:
         os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
 
+@pytest.mark.slow
 def test_starved_worker_is_not_a_hung_one(bundle_folder: Path, tmp_path: Path):
     core = max(os.sched_getaffinity(0))
     with watched_server(bundle_folder, tmp_path / "log", workers=2) as (server, url):
@@ -132,6 +133,7 @@ def test_starved_worker_is_not_a_hung_one(bundle_folder: Path, tmp_path: Path):
         assert " hung " not in server.log.read_text()
 
 
+@pytest.mark.slow
 def test_worker_held_by_a_tracer_is_let_be(bundle_folder: Path, tmp_path: Path):
     strace = debian_program("strace")
     with server_process(bundle_folder, tmp_path / "log", workers=2) as server:
@@ -177,6 +179,7 @@ def test_worker_that_hangs_while_it_drains_ends_with_the_grace(bundle_folder: Pa
         assert eventually(lambda: not any(map(is_running, workers)), LONG_S)
 
 
+@pytest.mark.slow
 def test_supervisor_that_stands_still_costs_no_call_and_no_worker(bundle_folder: Path, tmp_path: Path):
     with server_process(bundle_folder, tmp_path / "log", workers=2) as server:
         before = workers_of(server)

@@ -155,6 +155,7 @@ async def ends(call: Any, within_s: float) -> grpc.StatusCode | None:
     return await call.code()
 
 
+@pytest.mark.slow
 def test_pings_are_borne_down_to_the_interval_and_a_flood_is_not(bundle: Bundle):
     async def check() -> None:
         # gRPC's clients hold pings back to one a second, whatever they are told.

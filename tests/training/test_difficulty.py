@@ -181,6 +181,7 @@ def scores_of(data: Dataset, out: Path, shuffled: np.ndarray) -> Path:
 
 
 @pytest.mark.usefixtures("light_runs")
+@pytest.mark.slow
 def test_labels_and_scores_of_test_rows_never_reach_the_router_and_scores_of_others_do(
     training_run: TrainingRun, encoder: EncoderModel, tmp_path: Path
 ):

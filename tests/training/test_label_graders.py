@@ -173,6 +173,7 @@ def test_stated_confidences_are_those_measured_on_held_out_rows(shared_data: Pat
 
 
 @pytest.mark.shared_data
+@pytest.mark.slow
 def test_labels_from_references_agree_with_the_sources_scores(pair_rows: list[Compared]):
     rows = [row for row in pair_rows if row.record.reference is not None and "judge" not in row.scorer]
     rows = [row for row in rows if row.half == HELD_OUT]

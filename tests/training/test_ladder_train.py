@@ -163,6 +163,7 @@ def test_too_few_rows_with_every_rung_are_refused_with_what_to_log(
         train([log], tmp_path / "bundle", encoder, dataclasses.replace(SETTINGS, cache_dir=dense_cache), QUIET)
 
 
+@pytest.mark.slow
 def test_a_ladder_of_two_is_the_pair_to_the_byte(encoder: EncoderModel, dense_cache: Path, tmp_path: Path):
     log = write_wide(tmp_path / "log.jsonl", without(three_model_rows(700, 10), TOP, 1.0, 0))
     pair = TrainSettings(pair=Pair(strong=STRONG, weak=WEAK), seed=1, cache_dir=dense_cache, fit=FitSettings())

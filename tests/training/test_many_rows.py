@@ -125,6 +125,7 @@ def test_part_of_the_rows_holds_whole_groups_and_its_share_of_each_source(sizes:
     assert np.array_equal(some_groups(group, source.tolist(), group.size, seed), np.arange(group.size))
 
 
+@pytest.mark.slow
 def test_log_of_many_rows_becomes_a_bundle(encoder: EncoderModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(embeddings, "WHOLE", 500)
     monkeypatch.setattr(many_rows, "CHOSEN_ON", 400)

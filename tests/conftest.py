@@ -13,7 +13,7 @@ from pathlib import Path
 
 import prometheus_client.values  # noqa: F401  # first imported while a test serves by workers, it counts in files for ever
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.builders import tiny_bundle, tiny_ladder
 from tests.running import ServerProcess, server_process
@@ -24,7 +24,7 @@ from turnout.serving.bundles.registry import find_encoder
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, EncoderModel, load_encoder
 
 # pytest-timeout ends what hangs; a limit for each example fails on machines that others use as well.
-settings.register_profile("turnout", deadline=None)
+settings.register_profile("turnout", deadline=None, suppress_health_check=[HealthCheck.too_slow])  # on a busy machine
 settings.load_profile("turnout")
 
 # Each test process has a core. Processes of joblib's beside it took two seconds of imports each and saved nothing.

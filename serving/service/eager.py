@@ -67,4 +67,6 @@ class _Rest(Coroutine[Any, Any, T]):
         self._begun.close()
 
     def __await__(self) -> Generator[Any, Any, T]:
-        raise NotImplementedError("only a task runs it")
+        if self._first:
+            yield self._first.pop()
+        return (yield from self._begun.__await__())

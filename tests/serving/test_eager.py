@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from turnout.serving.service.eager import LONGEST_HOLD_NS, gather_eagerly
+from turnout.serving.service.eager import LONGEST_HOLD_NS, _Rest, gather_eagerly
 
 _number: ContextVar[int] = ContextVar("number", default=0)
 
@@ -142,3 +142,14 @@ def test_a_long_row_gives_way_to_the_rest_of_the_loop() -> None:
     total, turns = asyncio.run(run())
     assert total == 12
     assert turns >= 4
+
+
+def test_what_is_left_can_be_awaited_as_the_whole_can() -> None:
+    async def run() -> int:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        begun = after(future)
+        rest = _Rest(begun, begun.send(None))
+        asyncio.get_running_loop().call_soon(future.set_result, 7)
+        return await rest
+
+    assert asyncio.run(run()) == 7

@@ -52,7 +52,7 @@ WORKERS ?= $(shell expr $(CORES) + 1)
 PYTEST := PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) \
 	--dist loadfile --no-loadscope-reorder
 
-test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests, but for those that take more than ten seconds each
+test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests, but for those that take more than three seconds
 	$(PYTEST) -m "not bench and not slow"
 
 test-all: $(VENV)/.dev .venv-envoy/.ready  ## run all tests but benchmarks

@@ -17,6 +17,11 @@ from turnout.serving.quiet import SWITCHES
 
 _ADDRESS = re.compile(r'inet_(?:addr\("|pton\(AF_INET6, ")([^"]+)"')
 _ENDPOINT = re.compile(r'sin6?_port=htons\((\d+)\)[^}]*?inet_(?:addr\("|pton\(AF_INET6, ")([^"]+)"')
+_OURS = re.compile(r"\.cache/(turnout|matplotlib)/|\.config/matplotlib/|turnout-|ray/session_|\.ray/auth_token$")
+"""What may be left: our own cache of vectors, the list of fonts of matplotlib, folders of a running server, and of Ray
+the logs of a cluster and the token by which its processes know each other."""
+
+TURNOUT = (sys.executable, "-m", "turnout.serving.cli.app")
 _CACHES = ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "XDG_DATA_HOME", "XDG_STATE_HOME", "MPLCONFIGDIR", "TURNOUT_CACHE")
 
 
@@ -37,7 +42,8 @@ class Traced:
     def command(self, *words: object) -> list[str]:
         """Return the command line that runs `words` seen by strace, its threads and children too."""
         calls = "trace=connect,sendto,sendmsg,sendmmsg,execve"
-        strace = [debian_program("strace"), "--follow-forks", "-qq", "-s", "200", "-e", calls, "-e", "signal=none"]
+        options = ["--follow-forks", "--seccomp-bpf", "-qq", "-s", "200", "-e", calls, "-e", "signal=none"]
+        strace = [debian_program("strace"), *options]  # with the filter no other call stops a process
         return [*strace, "-o", str(self.calls), *map(str, words)]
 
     def environment(self, **more: str) -> dict[str, str]:
@@ -64,13 +70,25 @@ class Traced:
         started = [line for line in said.splitlines() if "execve(" in line]
         return {name for name in names if any(name in line for line in started)}
 
-    def left(self) -> set[str]:
-        """Return the files below home and temporary folder, relative to either."""
+    def ran(self, *words: object, **more: str) -> None:
+        """Run a command to its end; fails where it fails, speaks with another machine or leaves what is not ours.
+
+        Args:
+            *words: the command and its arguments.
+            **more: what its environment has beside.
+        """
+        environment = self.environment(**more)
+        done = subprocess.run(self.command(*words), env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert (self.addresses(), self.strangers()) == (set(), set())
+
+    def strangers(self) -> set[str]:
+        """Return the files below home and temporary folder, relative to either, that are none of ours."""
         return {
             str(path.relative_to(top))
             for top in (self.home, self.temporary)
             for path in top.rglob("*")
-            if path.is_file()
+            if path.is_file() and not _OURS.match(str(path.relative_to(top)))
         }
 
 

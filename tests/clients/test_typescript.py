@@ -92,6 +92,7 @@ def test_rungs_of_a_ladder_are_those_of_the_python_client(node: str, ladder_bund
     assert [len(one["rungs"]) for one in answers] == [3, 3, 3]
 
 
+@pytest.mark.slow
 def test_a_thousand_decisions_are_those_of_the_python_client(node: str, tmp_path: Path):
     bodies = [json.dumps(row["request"]) for row in make_sample(1000, 11)]
     with server_process(find_bundle(None), tmp_path / "log") as server:
@@ -110,6 +111,7 @@ def test_a_thousand_decisions_are_those_of_the_python_client(node: str, tmp_path
     assert len(set(p_matches[0])) > 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("content", "same"),
     [

@@ -114,6 +114,7 @@ def test_course_shows_when_the_traffic_moved(turnout: Turnout, measured: Path, t
     assert "p_match" in report.beyond
 
 
+@pytest.mark.slow
 def test_log_of_another_kind_goes_through_the_model_and_dense_means_are_compared(
     turnout: Turnout, training_run: TrainingRun, tmp_path: Path
 ):

@@ -70,6 +70,7 @@ def test_all_commands_are_there():
     assert sorted(whole) == COMMANDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_help_says_what_every_option_is_for_and_cuts_none_off(turnout: Turnout, command: str):
     ended = turnout(*command.split(), "--help", columns=80)

@@ -102,6 +102,7 @@ def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, b
     assert log.read_bytes() == logged
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 import pyarrow.parquet as pq
+import pytest
 
 from tests.contract.conftest import Turnout
 from tests.gateway_builders import chat_attributes, observation, otlp, span, spend_log
@@ -112,6 +113,7 @@ def test_label_takes_a_format_a_join_and_a_score(turnout: Turnout, tmp_path: Pat
     assert (refused.code, "known are: auto" in refused.err) == (1, True)
 
 
+@pytest.mark.slow
 def test_predict_evaluate_and_report_on_a_trained_bundle(turnout: Turnout, training_run: TrainingRun, tmp_path: Path):
     log, out = tmp_path / "fresh.jsonl", tmp_path / "out.parquet"
     write_sample(log, 80, seed=21)
@@ -134,6 +136,7 @@ def test_predict_evaluate_and_report_on_a_trained_bundle(turnout: Turnout, train
     assert (tmp_path / "report" / "index.html").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_evaluate_judges_by_the_margin_that_the_bundle_was_trained_with(
     turnout: Turnout, training_run: TrainingRun, log: Path, tmp_path: Path
 ):
@@ -151,6 +154,7 @@ def test_evaluate_judges_by_the_margin_that_the_bundle_was_trained_with(
     assert match_rate(tmp_path / "lenient", "--margin", 0) == strict < 1.0
 
 
+@pytest.mark.slow
 def test_recalibrate_writes_a_bundle_that_serves(turnout: Turnout, training_run: TrainingRun, tmp_path: Path):
     log, out = tmp_path / "fresh.jsonl", tmp_path / "recalibrated"
     write_sample(log, 180, seed=22)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from tests.printed import run
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -11,6 +13,7 @@ PAGE = (ROOT / "docs" / "ladder.md").read_text(encoding="utf-8")
 NAMES = ("gpt-4o-mini", "gpt-4o", "o3")
 
 
+@pytest.mark.slow
 def test_the_ladder_is_served_as_printed(tmp_path: Path):
     (tmp_path / "models").symlink_to(ROOT / "models")
     script, printed, asked = run(PAGE, tmp_path, tmp_path)

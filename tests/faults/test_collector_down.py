@@ -90,6 +90,7 @@ async def call_until_ended(address: str, process) -> tuple[Counter, float]:
     return codes, took_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("collector", [hanging, refusing, overloaded])
 def test_the_end_comes_in_time_and_no_caller_waits_in_vain(

@@ -17,6 +17,7 @@ from turnout.serving.cli.scrape import scrape
 LONG_S = 60.0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_at_the_limit_of_descriptors_nothing_is_refused_and_nothing_ends(tmp_path: Path, workers: int):
     entry, rules = tmp_path / "tiny", tmp_path / "rules.toml"

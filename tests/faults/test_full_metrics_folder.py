@@ -93,6 +93,7 @@ def shared(folder: Path, name: str) -> float:
     return sum(sample.value for family in families for sample in family.samples if sample.name == f"turnout_{name}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_before", [0, 1, 900])
 def test_full_at_any_time_costs_series_and_no_worker(small_disk: Path, n_before: int):
     with counting(small_disk) as process:

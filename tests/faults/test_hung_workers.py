@@ -48,6 +48,7 @@ def ends(url: str, cause: str) -> float:
     return scrape(url, LONG_S).total("turnout_worker_ends_total", cause=cause)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", [STOPPED, *WAYS[:2], *SLOW_WAYS])
 def test_hung_worker_is_taken_out_of_the_port_replaced_counted_and_told(bundle_folder: Path, tmp_path: Path, how: str):
     with watched_server(bundle_folder, tmp_path / "log", workers=2) as (server, url):
@@ -152,6 +153,7 @@ def test_worker_held_by_a_tracer_is_let_be(bundle_folder: Path, tmp_path: Path):
                 tracing.terminate()
 
 
+@pytest.mark.slow
 def test_worker_stopped_while_it_starts_ends_the_first_start(bundle_folder: Path, tmp_path: Path):
     command = serve_command(bundle_folder, workers=2)
     with (tmp_path / "log").open("w") as log:
@@ -167,6 +169,7 @@ def test_worker_stopped_while_it_starts_ends_the_first_start(bundle_folder: Path
     assert "it was stopped, and was killed" in (tmp_path / "log").read_text()
 
 
+@pytest.mark.slow
 def test_worker_that_hangs_while_it_drains_ends_with_the_grace(bundle_folder: Path, tmp_path: Path):
     with server_process(bundle_folder, tmp_path / "log", "--grace-s", 1, workers=2) as server:
         workers = workers_of(server)

@@ -72,6 +72,7 @@ def until_metric(log: Path, is_so) -> tuple[int, int]:
     return counts
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @runs
 def test_a_full_disk_drops_what_does_not_fit_and_counts_it(bundle_folder: Path, tmp_path: Path, workers: int, run: int):
@@ -92,6 +93,7 @@ def test_a_full_disk_drops_what_does_not_fit_and_counts_it(bundle_folder: Path, 
         assert "decisions dropped" in log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @runs
 def test_a_disk_that_hangs_writes_nothing_and_the_end_comes_within_the_grace(
@@ -117,6 +119,7 @@ def test_a_disk_that_hangs_writes_nothing_and_the_end_comes_within_the_grace(
     assert took_s < 0.2 + 3 + 50
 
 
+@pytest.mark.slow
 @runs
 def test_told_to_stop_a_server_has_written_all_that_it_decided(bundle_folder: Path, tmp_path: Path, run: int):
     log, spool = tmp_path / "stderr.log", tmp_path / "spool"
@@ -140,6 +143,7 @@ def test_killed_the_file_holds_all_that_was_counted(bundle_folder: Path, tmp_pat
     assert written <= decisions_in(spool) <= n_decisions  # more: synced, or on its way, since the metric was sampled
 
 
+@pytest.mark.slow
 def test_outcomes_that_a_hanging_disk_did_not_take_are_refused_and_not_in_the_file(
     bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -171,6 +175,7 @@ def test_outcomes_that_a_hanging_disk_did_not_take_are_refused_and_not_in_the_fi
     assert [outcome.request_id for outcome in outcomes_of(spool)] == ["kept"]
 
 
+@pytest.mark.slow
 def test_decisions_of_a_file_that_somebody_removed_are_dropped_and_later_ones_are_written(
     bundle_folder: Path, tmp_path: Path
 ):

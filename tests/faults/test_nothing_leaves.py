@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
-import re
 import signal
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,26 +13,11 @@ import pytest
 
 from tests.builders import BUNDLE_ID
 from tests.running import route, serve_command, server_process
-from tests.strace import Traced, running_for, traced
+from tests.strace import TURNOUT, Traced, running_for, traced
 from turnout.serving.quiet import SWITCHES, keep_quiet
 from turnout.training.sample.sample import write_sample
 
-OURS = re.compile(r"\.cache/(turnout|matplotlib)/|\.config/matplotlib/|turnout-|ray/session_|\.ray/auth_token$")
-"""What may be left: our own cache of vectors, the list of fonts of matplotlib, folders of a running server, and of Ray
-the logs of a cluster and the token by which its processes know each other."""
-
 DEPLOY = Path(__file__).resolve().parents[2] / "serving" / "deploy"
-TURNOUT = (sys.executable, "-m", "turnout.serving.cli.app")
-
-
-def strangers(run: Traced) -> set[str]:
-    return {name for name in run.left() if not OURS.match(name)}
-
-
-def ran(run: Traced, *words: object) -> None:
-    done = subprocess.run(run.command(*words), env=run.environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert (run.addresses(), strangers(run)) == (set(), set())
 
 
 def served(run: Traced, bundle: Path, workers: int, seconds: float) -> None:
@@ -51,7 +33,7 @@ def served(run: Traced, bundle: Path, workers: int, seconds: float) -> None:
         finally:
             os.killpg(process.pid, signal.SIGTERM)  # strace itself blocks the signal and ends with its command
             process.wait(60)
-    assert (run.addresses(), strangers(run)) == (set(), set())
+    assert (run.addresses(), run.strangers()) == (set(), set())
 
 
 @pytest.fixture
@@ -65,42 +47,30 @@ def log(tmp_path: Path) -> Path:
     return tmp_path / "log.jsonl"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [0, 2])
 def test_serve_speaks_with_nobody_but_its_callers(run: Traced, bundle_folder: Path, workers: int):
     served(run, bundle_folder, workers, seconds=3)
 
 
 def test_route_in_process_speaks_with_nobody(run: Traced, bundle_folder: Path):
-    ran(run, *TURNOUT, "route", "hello", "--bundle", bundle_folder)
+    run.ran(*TURNOUT, "route", "hello", "--bundle", bundle_folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_route_by_a_server_speaks_with_that_server_alone(run: Traced, bundle_folder: Path, tmp_path: Path, host: str):
     with server_process(bundle_folder, tmp_path / "log") as server:
         port = int(server.address.rpartition(":")[2])
-        ran(run, *TURNOUT, "route", "hello", "--server", f"{host}:{port}")
+        run.ran(*TURNOUT, "route", "hello", "--server", f"{host}:{port}")
     assert ("127.0.0.1", port) in run.endpoints()
     assert {of for _, of in run.endpoints()} == {port}
 
 
 @pytest.mark.slow
 def test_train_and_label_speak_with_nobody(run: Traced, log: Path, tmp_path: Path):
-    ran(run, *TURNOUT, "label", log, "--out", tmp_path / "labels.parquet")
-    ran(run, *TURNOUT, "train", log, "--out", tmp_path / "bundle", "--name", "quiet", "--no-cache")
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(300)
-def test_ray_cluster_of_this_machine_and_its_workers_speak_with_this_machine_alone(run: Traced, tmp_path: Path):
-    """All its processes: with the log too long for threads, several workers have a share. Ray's statistics are off."""
-    pytest.importorskip("ray")
-    write_sample(tmp_path / "long.jsonl", 3000, seed=4)
-    out = tmp_path / "labels.parquet"
-    with tempfile.TemporaryDirectory() as short:  # Ray's sockets stand below it, and a socket's path is short
-        brief = dataclasses.replace(run, temporary=Path(short))
-        ran(brief, *TURNOUT, "label", tmp_path / "long.jsonl", "--engine", "ray", "--quiet", "--out", out)
-    assert out.stat().st_size
-    assert len(run.programs("raylet", "gcs_server", "default_worker.py")) == 3  # they were seen
+    run.ran(*TURNOUT, "label", log, "--out", tmp_path / "labels.parquet")
+    run.ran(*TURNOUT, "train", log, "--out", tmp_path / "bundle", "--name", "quiet", "--no-cache")
 
 
 @pytest.mark.slow
@@ -113,11 +83,12 @@ def test_a_minute_of_serving_speaks_with_nobody(run: Traced, bundle_folder: Path
 IMPORTS = "import {module}, onnxruntime, time; time.sleep(1)"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "module", ["serving", "turnout.serving.client", "turnout.serving.server.worker", "training", "tests.conftest"]
 )
 def test_whatever_of_ours_comes_first_keeps_onnxruntime_quiet(run: Traced, module: str):
-    ran(run, sys.executable, "-c", IMPORTS.format(module=module))
+    run.ran(sys.executable, "-c", IMPORTS.format(module=module))
 
 
 def test_what_these_tests_look_for_is_found(run: Traced):
@@ -133,7 +104,7 @@ def test_what_these_tests_look_for_is_found(run: Traced):
     )
     subprocess.run(run.command(sys.executable, "-c", code), env=run.environment(), check=True)
     assert run.addresses() >= {"192.0.2.7"}
-    assert strangers(run) == {".cache/Vendor/deviceid"}
+    assert run.strangers() == {".cache/Vendor/deviceid"}
 
 
 def test_switches_that_the_operator_set_stay():

@@ -87,6 +87,7 @@ def test_no_acknowledged_outcome_is_lost_when_the_server_is_killed(bundle_folder
     assert suffixes == [".spool"] * (N_KILLS - 1) + [".open"]  # each start sealed what the one before had left
 
 
+@pytest.mark.slow
 def test_full_disk_refuses_outcomes_keeps_routing_and_recovers(bundle_folder: Path, tmp_path: Path):
     spool = tmp_path / "spool"
     with (

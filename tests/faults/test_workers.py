@@ -109,6 +109,7 @@ def test_one_ready_line_for_all_workers_on_the_port_found(two_workers: ServerPro
     assert two_workers.process.stdout.read() == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [1, 2])
 @pytest.mark.parametrize("second", [1, 2])
 def test_second_service_on_the_port_exits_4(bundle_folder: Path, tmp_path: Path, first: int, second: int):
@@ -119,6 +120,7 @@ def test_second_service_on_the_port_exits_4(bundle_folder: Path, tmp_path: Path,
         assert health_of(server.address) == SERVING
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [(1, 1), (2, 2), (2, 1)])
 def test_of_two_services_started_at_the_same_instant_one_serves(bundle_folder: Path, workers: tuple[int, int]):
     address = free_address()
@@ -160,6 +162,7 @@ except PortTaken:
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("second", ["127.0.0.1", "0.0.0.0", "localhost"])
 def test_of_many_that_ask_for_a_port_at_once_one_holds_it(second: str):
     first = free_address()
@@ -210,6 +213,7 @@ def listens(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_killed_supervisor_takes_its_workers_along_and_frees_the_port(
     slow_bundle_folder: Path, bundle_folder: Path, tmp_path: Path
 ):
@@ -227,6 +231,7 @@ def test_killed_supervisor_takes_its_workers_along_and_frees_the_port(
             assert next_server.address == server.address
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("to_all", [False, True], ids=["supervisor only", "every process, as service managers do"])
 def test_stop_under_load_is_seen_by_no_caller_that_retries(bundle_folder: Path, tmp_path: Path, to_all: bool):
     with (
@@ -296,6 +301,7 @@ def test_worker_signalled_while_it_dies_keeps_its_own_ending():
         assert message == f"SIGKILL ended worker {pid}"
 
 
+@pytest.mark.slow
 def test_crash_loop_is_slowed_down_and_the_rest_serves_on(bundle_folder: Path, tmp_path: Path):
     bundle = shutil.copytree(bundle_folder, tmp_path / "bundle")
     with server_process(bundle, tmp_path / "log", workers=2) as server:
@@ -389,6 +395,7 @@ def connections_of(pid: int, address: str) -> int:
     return sum(f"socket:[{row[9]}]" in held for row in rows if row[1].endswith(port) and row[3] == "01")
 
 
+@pytest.mark.slow
 def test_replaced_worker_gets_its_share_of_callers_that_were_there_before(bundle_folder: Path, tmp_path: Path):
     age = ("--max-connection-age-s", 1)
     with (

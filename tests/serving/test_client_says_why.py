@@ -47,6 +47,7 @@ async def asked_of_nobody(kind: Callable[..., Any], how: str, times: int, **fiel
     return router
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [Router, AsyncRouter])
 @pytest.mark.parametrize("how", ["route", "route_batch", "report_outcome"])
 def test_dead_server_is_said_once_and_counted_each_time(
@@ -208,6 +209,7 @@ def route_command(server: str, *options: str) -> subprocess.CompletedProcess[str
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=environment())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("as_json", [(), ("--json",)])
 def test_command_that_got_no_route_ends_with_one_and_says_why(server: Any, as_json: tuple[str, ...]):
     good = route_command(server.address, *as_json)

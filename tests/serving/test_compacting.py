@@ -45,6 +45,7 @@ class SealedMeanwhile(Compacting):
             sealed(self._spool, [decision("late")], 2)
 
 
+@pytest.mark.slow
 def test_a_file_sealed_during_a_run_starts_the_next_one(tmp_path: Path):
     sealed(tmp_path / "spool", [decision("a")], 1)
     own = SealedMeanwhile(ServerSettings(spool=tmp_path / "spool", compact_to=tmp_path / "logs"))
@@ -74,6 +75,7 @@ def test_a_run_that_fails_is_logged_and_the_spool_keeps_all(tmp_path: Path, capl
     assert path.exists()
 
 
+@pytest.mark.slow
 def test_server_compacts_what_it_seals(bundle_folder: Path, tmp_path: Path):
     options = ("--log-decisions", "full", "--compact-to", tmp_path / "logs", "--spool-max-age-s", 0.1)
     with server_process(bundle_folder, tmp_path / "stderr.log", *options, spool=tmp_path / "spool") as server:

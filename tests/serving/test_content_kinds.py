@@ -234,6 +234,7 @@ def answers(bundle: Bundle, door: str, bodies: dict[str, Body]) -> dict[str, tup
 DOORS = ("gRPC", "gRPC, Anthropic", "HTTP", "HTTP, Anthropic", "plug-in", "ext_proc")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("door", DOORS)
 def test_what_the_model_cannot_read_goes_strong_by_rule(bundle: Bundle, door: str):
     found = answers(bundle, door, dict(unreadable()))

@@ -161,6 +161,7 @@ def test_bundle_without_a_baseline_is_served_and_not_watched(bundle: Bundle):
     assert watch._watched[BUNDLE_ID].waiting == []
 
 
+@pytest.mark.slow
 def test_server_shows_a_shift_of_its_traffic_and_outcomes_that_disappoint(tmp_path: Path):
     loaded = load_bundle(measured_bundle(tmp_path / "bundle", USUAL))
 

@@ -70,6 +70,7 @@ class Clock:
         return self.now_s
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("route", Route)
 @pytest.mark.parametrize(("other", "both"), [(0.1, 0.0), (0.1, 0.3), (0.5, 1.0)])
 def test_propensities_are_how_often_routes_and_flags_are_drawn_and_the_two_are_independent(

@@ -84,6 +84,7 @@ def test_lock_that_cannot_be_made_is_refused_with_what_to_do(tmp_path: Path, mon
         pass
 
 
+@pytest.mark.slow
 def test_service_with_workers_starts_with_a_useless_runtime_folder(useless: Path, bundle_folder: Path, tmp_path: Path):
     command = serve_command(bundle_folder, f"127.0.0.1:{free_port()}", workers=2)
     with started(command, tmp_path / "log") as server, Router(server.address, timeout_s=60) as router:
@@ -92,6 +93,7 @@ def test_service_with_workers_starts_with_a_useless_runtime_folder(useless: Path
         assert str(useless) in server.log.read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("option", ["--listen", "--http", "--metrics"])
 def test_star_for_a_host_is_refused_with_what_is_meant(bundle_folder: Path, workers: int, option: str):

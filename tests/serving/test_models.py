@@ -128,6 +128,7 @@ def test_differences_are_the_fields_that_differ(models: Path):
     assert (figure.a, figure.b) == (None, 0.7)
 
 
+@pytest.mark.slow
 def test_commands_print_json_and_exit_3_for_what_is_not_there(models: Path):
     assert json.loads(turnout(models, "promote", "tiny", "1", "--json").stdout)["version"] == "1"
     assert json.loads(turnout(models, "promote", "tiny", "2", "--json").stdout)["before"] == "1"

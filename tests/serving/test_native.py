@@ -123,6 +123,7 @@ def test_any_text_is_read_as_the_tokenizer_reads_it_or_handed_over(shipped: Bund
     assert_same(shipped, Prompt(clean_text(text)))
 
 
+@pytest.mark.slow
 def test_strings_made_by_chance(shipped: Bundle):
     for text in islice(strange_texts(random.Random(11)), 1_000):
         assert_same(shipped, Prompt(clean_text(text)))

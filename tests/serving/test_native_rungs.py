@@ -185,6 +185,7 @@ WRONG = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("what", WRONG)
 def test_a_wrong_weight_leaves_the_rungs_to_their_graph(
     shipped: Path, graph: bytes, monkeypatch: pytest.MonkeyPatch, what: str, caplog: pytest.LogCaptureFixture

@@ -231,6 +231,7 @@ def test_months_keep_the_promise_when_every_rung_gets_worse_and_only_then_pay_fo
     assert (np.mean(steps) > 0.5) == (drift > 1)
 
 
+@pytest.mark.slow
 def test_calibration_of_a_rung_between_is_a_measure_of_its_own(promising: Bundle, tmp_path: Path):
     metrics, _, _ = served(
         promising, tmp_path, "[exploration]\nboth = 1.0\n", [MIDDLE] * 310, lambda _, rung: rung == FULL

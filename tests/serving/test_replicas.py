@@ -43,6 +43,7 @@ def restarts_unseen(three: Replicas, target: str, rounds: int, *, watch_health: 
     assert called.answered.total() > 100
 
 
+@pytest.mark.slow
 def test_killed_and_drained_replicas_are_unseen_by_callers_that_know_all(three: Replicas):
     restarts_unseen(three, direct(three), rounds=1, watch_health=True)
 

@@ -96,6 +96,7 @@ def test_a_session_draws_alike_whatever_its_requests(session: str, one: str, oth
     assert Facts(prompt_from_text(text)).draw_key == text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("choice", Route)
 @pytest.mark.parametrize("p_match", [0.2, 0.9])
 @pytest.mark.parametrize("previous", [None, Route.STRONG])

@@ -76,6 +76,7 @@ def test_not_serving_and_unavailable_until_warm(bundle: Bundle):
     asyncio.run(check())
 
 
+@pytest.mark.slow
 def test_draining_server_says_not_serving_and_still_answers(bundle: Bundle):
     async def check() -> None:
         async with server_in_loop(bundle, lame_duck_s=3, grace_s=1) as (server, address):
@@ -102,6 +103,7 @@ def test_health_is_answered_while_the_model_is_busy(slow_bundle_folder: Path, tm
         server.process.kill()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_signal_with_calls_in_flight_answers_all_and_exits_0(
     slow_bundle_folder: Path, tmp_path: Path, number: signal.Signals

@@ -92,6 +92,7 @@ def test_wrong_key_files_are_refused_by_name(signed: Path, keys: tuple[Path, Pat
             load_bundle(signed, path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_service_asks_for_the_signature(
     signed: Path, bundle_folder: Path, keys: tuple[Path, Path], tmp_path: Path, workers: int

@@ -49,6 +49,7 @@ async def until_answered(router: AsyncRouter | Router) -> None:
             await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [AsyncRouter, Router])
 @pytest.mark.parametrize("watch_health", [False, True])
 @pytest.mark.parametrize("calls_go_on", [True, False], ids=["busy", "idle"])
@@ -73,6 +74,7 @@ def test_connection_that_falls_silent_is_made_anew(
     asyncio.run(check())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("watch_health", [False, True])
 def test_replica_that_falls_silent_for_good_is_left_for_the_other(bundle: Bundle, watch_health: bool):
     async def check() -> None:

@@ -83,6 +83,7 @@ def test_new_certificate_is_taken_up_and_half_a_pair_is_not(
     asyncio.run(check())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_service_speaks_tls_with_any_number_of_workers(
     bundle_folder: Path, files: dict[str, Path], tmp_path: Path, workers: int

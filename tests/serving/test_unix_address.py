@@ -16,6 +16,7 @@ from turnout.serving.client import AsyncRouter, Router
 from turnout.serving.settings import ServerSettings, SettingsRefused, is_loopback, unix_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "workers"), [("unix:{}", 0), ("unix://{}", 1)])
 def test_server_on_a_socket_answers_both_clients_and_takes_it_away(
     bundle_folder: Path, tmp_path: Path, form: str, workers: int

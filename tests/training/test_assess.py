@@ -34,6 +34,7 @@ def found(dataset: Dataset, table: FeatureTable) -> Assessment:
     return assess(dataset, table, Pair(), seed=0, reporter=QUIET)
 
 
+@pytest.mark.slow
 def test_curve_grows_to_the_whole_fit_part_and_ends_at_no_excess(
     dataset: Dataset, table: FeatureTable, found: Assessment
 ):

@@ -78,6 +78,7 @@ def test_a_flat_table_with_flags_is_no_routellm_table(tmp_path: Path):
     assert (record.strong, record.weak) == (Response(None, 1.0), Response(None, 0.0))
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_the_published_pairs_are_chosen_by_name(shared_data: Path):
     result = read_records([shared_data / "other-pairs.parquet"], MIXTRAL)

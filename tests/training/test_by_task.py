@@ -30,6 +30,7 @@ def worse_in(rows: PolicyRows, task: np.ndarray, name: str, threshold: float) ->
     return float((weak & (rows.match == 0))[ours].mean())
 
 
+@pytest.mark.slow
 def test_promises_by_task_hold_together():
     router, population = plain_router(0.0), draw_rows(100_000, np.random.default_rng(999))
     whole = tasks_of(100_000, 999)

@@ -175,6 +175,7 @@ def staircase(z: np.ndarray) -> np.ndarray:
     return np.where(z < -1, -2.0, np.where(z < 1, 0.5, 3.0))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kinds", "truth"),
     [
@@ -193,6 +194,7 @@ def test_a_kind_that_fits_the_truth_is_chosen(kinds: set[str], truth):
     assert fit_calibrator(z, match, group).kind in kinds
 
 
+@pytest.mark.slow
 def test_a_bend_within_the_noise_gives_way_to_a_line():
     drawn = [draw(4000, seed=seed) for seed in range(20)]
     kinds = [fit_calibrator(z, match, np.arange(z.size)).kind for z, match in drawn]

@@ -138,6 +138,7 @@ def test_back_off_doubles_up_to_its_limit():
         assert most / 2 <= min(delays) <= max(delays) <= most
 
 
+@pytest.mark.slow
 def test_time_out_counts_as_paid_and_is_retried_under_the_same_idempotency_key(endpoint, tmp_path):
     endpoint.is_idempotent = True
     endpoint.faults = lambda number, _: Fault(hang_s=2.4, billed=True) if number == 0 else None
@@ -196,6 +197,7 @@ def test_cap_on_calls_holds_exactly_and_leaves_no_half_row(endpoint, tmp_path, c
     assert all(row == [Failure.CAPPED] * 2 for row in found if row not in answered)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("counts_usage", [True, False])
 @pytest.mark.parametrize("seed", range(3))
 def test_caps_hold_against_the_bill_whatever_fails(endpoint, tmp_path, seed, counts_usage):

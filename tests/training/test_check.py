@@ -273,6 +273,7 @@ def test_more_certain_answers_never_count_for_less(checked: tuple[Path, Bundle])
         assert p_match == sorted(p_match)
 
 
+@pytest.mark.slow
 def test_hostile_text_is_counted_and_not_obeyed(checked: tuple[Path, Bundle]):
     _, bundle = checked
     plain = bundle.checker.check(
@@ -354,6 +355,7 @@ def test_graph_of_somebody_else_is_not_reopened():
         reopen_checker(tiny_checker_graph())
 
 
+@pytest.mark.slow
 def test_recalibration_puts_the_second_look_right_again_and_keeps_its_regression(
     checked: tuple[Path, Bundle], encoder: EncoderModel, dense_cache: Path, tmp_path: Path
 ):
@@ -397,6 +399,7 @@ def test_recalibration_on_rows_without_answers_says_so_and_leaves_the_second_loo
     assert all(policy.checked is None for policy in again.manifest.policies)
 
 
+@pytest.mark.slow
 def test_evaluate_gives_both_looks_and_the_policies_on_rows_not_seen(checked: tuple[Path, Bundle], tmp_path: Path):
     _, bundle = checked
     log = log_with_answers(tmp_path / "new.parquet", 400, 9)
@@ -414,6 +417,7 @@ def test_evaluate_gives_both_looks_and_the_policies_on_rows_not_seen(checked: tu
     assert landing.two_looks.answered_weak == pytest.approx(np.mean(shown), abs=0.02)
 
 
+@pytest.mark.slow
 def test_cap_on_waiting_is_kept_by_every_policy(
     encoder: EncoderModel, checked: tuple[Path, Bundle], chosen: TrainSettings, tmp_path: Path
 ):

@@ -86,6 +86,7 @@ def test_rows_groups_and_features_are_those_of_the_prompts(logs: dict[str, list[
     assert (ours.table.counts != table.counts).nnz == 0
 
 
+@pytest.mark.slow
 def test_router_learned_without_text_is_the_one_that_the_prompts_teach(
     logs: dict[str, list[Path]], encoder: EncoderModel
 ):

@@ -8,10 +8,12 @@ import random
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -19,8 +21,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from tests.fake_endpoint import fake_endpoint, first_shown
-from tests.training.judging import arguments, start, turnout
+from tests.fake_endpoint import API_KEY, fake_endpoint, first_shown
+from tests.strace import TURNOUT, traced
+from tests.training.judging import KEY_ENV, arguments, start, turnout
 from tests.training.pipelines import GATEWAY_KINDS, STRONG, WEAK, gateway_line, write_logs
 from turnout.training.errors import DataRefused
 from turnout.training.logs import stored_files
@@ -37,22 +40,21 @@ def written(out: Path) -> tuple[bytes, bytes]:
 
 @needs_ray
 @pytest.mark.slow
-def test_a_ray_cluster_writes_the_bytes_that_one_machine_writes(tmp_path: Path):
-    """Two workers, two logs that have to be joined, features, and a judge who is asked by both."""
+@pytest.mark.timeout(600)
+def test_a_ray_cluster_writes_the_bytes_that_one_machine_writes_and_speaks_with_it_alone(tmp_path: Path):
+    """Two workers, two logs that have to be joined, features, and a judge who is asked by both. Statistics are off."""
     (tmp_path / "logs").mkdir()
     write_logs(tmp_path / "logs", [*GATEWAY_KINDS, STRONG, WEAK] * 40, ["input", "output"] * 5)
-    log = tmp_path / "stderr"
-    with fake_endpoint(answer=first_shown) as endpoint:
+    with fake_endpoint(answer=first_shown) as endpoint, tempfile.TemporaryDirectory() as short:
         judge = arguments(endpoint, "--judge-all", 20)
         command = ["label", tmp_path / "logs", "--quiet", "--keep", "features", *judge, "--out"]
-        native = start(*command, tmp_path / "native.parquet")
-        assert native.wait(240) == 0
+        assert start(*command, tmp_path / "native.parquet").wait(240) == 0
         bill = endpoint.n_billed
-        with log.open("wb") as stderr:
-            assert start(*command, tmp_path / "ray.parquet", "--engine", "ray", stderr=stderr).wait(240) == 0, (
-                log.read_text()
-            )
+        # Ray's sockets stand in the folder for temporary files, and a socket's path is short.
+        run = replace(traced(tmp_path / "seen"), temporary=Path(short))
+        run.ran(*TURNOUT, *command, tmp_path / "ray.parquet", "--engine", "ray", **{KEY_ENV: API_KEY})
         assert (endpoint.n_billed, bill > 40) == (2 * bill, True)
+    assert len(run.programs("raylet", "gcs_server", "default_worker.py")) == 3  # they were seen
     assert written(tmp_path / "ray.parquet") == written(tmp_path / "native.parquet")
     verdicts = [(tmp_path / f"{name}.parquet.judge.jsonl").read_bytes() for name in ("native", "ray")]
     assert verdicts[0] == verdicts[1]
@@ -134,6 +136,7 @@ def lead_to(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
     stored_files._store.cache_clear()
 
 
+@pytest.mark.slow
 def test_logs_in_an_object_store_give_what_they_give_here(tmp_path: Path, bucket, monkeypatch, capsys):
     (tmp_path / "logs").mkdir()
     logs = write_logs(tmp_path / "logs", [*GATEWAY_KINDS] * 30, ["input", "output"] * 3)
@@ -216,7 +219,7 @@ def test_a_store_that_is_not_there_is_one_line(tmp_path: Path, monkeypatch, caps
 @pytest.mark.parametrize(
     ("kills", "more"),
     [
-        (2, ()),
+        (1, ()),
         pytest.param(20, (), marks=pytest.mark.bench),
         pytest.param(5, ("--keep", "features"), marks=pytest.mark.bench),
     ],

@@ -196,6 +196,7 @@ def test_nothing_moves_when_the_slider_does(opened: Watched, expected: Explorer)
     assert len(boxes) == 1
 
 
+@pytest.mark.slow
 def test_no_other_script_may_run(opened: Watched):
     opened.page.evaluate(
         "document.body.append(Object.assign(document.createElement('script'), {textContent: 'window.ran = 1'}))"
@@ -273,6 +274,7 @@ def two_looks(evaluation: Evaluation, tmp_path_factory: pytest.TempPathFactory) 
     return page, explorer(manifest, whole.thresholds, whole.two_looks)
 
 
+@pytest.mark.slow
 def test_two_looks_show_what_python_computed_and_one_look_comes_back(browser, two_looks: tuple[Path, Explorer]):
     page, shown = two_looks
     watched = open_page(browser, page)

@@ -136,6 +136,7 @@ def assert_parity(model: RouterModel, router: Router, prompt: Prompt, heads: Hea
     return seen
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "calibrate"), WHOLE)
 def test_graph_gives_what_the_python_path_gives(fixed: Fixed, encoder: EncoderModel, form: str, calibrate: str):
     router = fixed.routers[form, calibrate]
@@ -149,6 +150,7 @@ def test_graph_gives_what_the_python_path_gives(fixed: Fixed, encoder: EncoderMo
     assert router.linear.full.lexical.shape[1] == (1 if form == "binary" else 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("form", "calibrate"), [(form, one.__name__) for form, one in KINDS if (form, one.__name__) not in WHOLE]
 )
@@ -305,6 +307,7 @@ def test_band_of_zero_leaves_every_prompt_to_the_fast_head(fixed: Fixed, encoder
         assert answer.p_match == pytest.approx(expit(heads.fast[row]), abs=PARITY)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("form", "calibrator"), [(form, one.__name__) for form, one in KINDS])
 def test_the_head_in_c_says_what_every_kind_of_graph_says(
     fixed: Fixed, encoder: EncoderModel, form: str, calibrator: str

@@ -74,6 +74,7 @@ def scored(text: str, number: int, **fields: Any) -> dict[str, Any]:
     return gateway_row(text, id=f"row {number}", responses=answers, **fields)
 
 
+@pytest.mark.slow
 def test_training_from_features_alone_gives_the_very_same_router(
     training_run: TrainingRun, features: Path, encoder: EncoderModel, tmp_path: Path
 ):
@@ -297,6 +298,7 @@ def test_features_made_otherwise_are_refused(
     assert str(path) in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -64,6 +64,7 @@ def test_one_point_has_the_lowest_loss_and_none_of_the_frontier_is_beaten(points
     assert all(one.excess_loss > one.excess_loss_se for one in points if one.us < chosen.us)
 
 
+@pytest.mark.slow
 def test_figure_names_every_union(points: list[FrontierPoint], tmp_path: Path):
     write_frontier(points, tmp_path / "plots")
     svg = (tmp_path / "plots" / "frontier.svg").read_text(encoding="utf-8")

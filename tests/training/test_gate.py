@@ -44,6 +44,7 @@ def worse_ways(population: Population, p_match: np.ndarray) -> dict[str, np.ndar
     return {name: at_distance(p_match, towards, population.match) for name, towards in spoilt.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["shuffled labels", "a language lost", "broken calibration"])
 def test_worse_challenger_never_passes_and_better_one_nearly_always(
     population: tuple[Population, np.ndarray], way: str

@@ -373,6 +373,7 @@ def test_a_judge_without_a_price_is_refused(endpoint, run, tmp_path):
     assert run("label", log, "--out", tmp_path / "l.parquet", *given, "--price-input", 1).code == 2
 
 
+@pytest.mark.slow
 def test_absent_sdk_is_named_with_its_extra(tmp_path):
     log = write_log(tmp_path / "log.jsonl", [gateway_row("Why?")])
     code = "import sys; sys.modules['openai'] = None; from turnout.serving.cli.app import main; main()"

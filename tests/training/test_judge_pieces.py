@@ -98,6 +98,7 @@ def calls_at_a_time(endpoint: FakeEndpoint) -> list[int]:
     return alive
 
 
+@pytest.mark.slow
 def test_calls_in_memory_never_exceed_a_chunk_however_many_rows_there_are(endpoint, run, tmp_path, monkeypatch):
     monkeypatch.setattr(labelling, "CHUNK_ROWS", 10)
     monkeypatch.setattr(labelling, "CHUNK_WAVES", 1)
@@ -170,6 +171,7 @@ def batch_arguments(endpoint: FakeEndpoint, *more: object) -> list[str]:
     return arguments(endpoint, "--judge-batch", "--judge-batch-poll-s", 0.1, *more)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("limit", "most"), [("MAX_REQUESTS", 10), ("MAX_BYTES", 12_000)])
 def test_all_batches_are_submitted_at_once_each_of_one_model_and_within_the_limits(
     endpoint, run, tmp_path, monkeypatch, limit, most

@@ -157,7 +157,7 @@ def pair_rows(shared_data: Path) -> list[Compared]:
     return list(compare(shared_data / "gpt-4o_gpt-4o-mini.parquet"))
 
 
-@pytest.mark.slow
+@pytest.mark.bench
 @pytest.mark.shared_data
 def test_stated_confidences_are_those_measured_on_held_out_rows(shared_data: Path, pair_rows: list[Compared]):
     names = ("gpt-4o_gpt-4o-mini-2.parquet", "other-pairs.parquet")
@@ -172,8 +172,8 @@ def test_stated_confidences_are_those_measured_on_held_out_rows(shared_data: Pat
     assert measured == pytest.approx(MEASURED, abs=5e-5)
 
 
+@pytest.mark.bench
 @pytest.mark.shared_data
-@pytest.mark.slow
 def test_labels_from_references_agree_with_the_sources_scores(pair_rows: list[Compared]):
     rows = [row for row in pair_rows if row.record.reference is not None and "judge" not in row.scorer]
     rows = [row for row in rows if row.half == HELD_OUT]

@@ -85,6 +85,7 @@ HOSTILE = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text", HOSTILE, ids=range(len(HOSTILE)))
 def test_no_text_holds_a_grader_up(text: str):
     """The slowest of these took 0.3 s; a grader that grows with the square of the text would take minutes."""

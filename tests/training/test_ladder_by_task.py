@@ -26,6 +26,7 @@ def tasks_of(rows: LadderRows, seed: int) -> np.ndarray:
     return np.random.default_rng(seed).choice(TASKS, rows.group.size)
 
 
+@pytest.mark.slow
 def test_promises_by_task_hold_together():
     population = draw(60_000, 999)
     whole, broken, below = tasks_of(population, 999), 0, []

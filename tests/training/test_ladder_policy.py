@@ -162,6 +162,7 @@ def test_any_level_is_solved_from_the_path_as_the_table_solves_it():
             assert again.share_worse == pytest.approx(policy.share_worse)
 
 
+@pytest.mark.slow
 def test_second_looks_cost_less_for_the_same_promise():
     rows = draw(6000, 17, looks=2)
     one = dataclasses.replace(rows, second=None)
@@ -207,6 +208,7 @@ def test_what_answers_is_always_a_rung_that_the_thresholds_allow(seed: int, k: i
     assert (climb.usd(rows) > 0).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("looks", [1, 2])
 @pytest.mark.parametrize(("kind", "target"), [("max_worse", 0.02), ("min_quality", 0.98)])
 def test_promises_break_as_seldom_as_they_say_and_are_not_kept_by_idling(looks: int, kind: str, target: float):

@@ -179,6 +179,7 @@ def test_a_ladder_of_two_is_the_pair_to_the_byte(encoder: EncoderModel, dense_ca
     assert policies[0] == policies[1]
 
 
+@pytest.mark.slow
 def test_the_first_rung_of_a_ladder_is_the_pair_of_its_ends(
     run: LadderRun, encoder: EncoderModel, dense_cache: Path, tmp_path: Path
 ):

@@ -199,6 +199,7 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str):
         read(tmp_path / name)
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_the_real_log_and_table_are_read_whole(shared_data: Path):
     result = read(shared_data / "gateway-log.jsonl.gz", shared_data / "gpt-4o_gpt-4o-mini.parquet")

@@ -97,6 +97,7 @@ def test_a_quote_that_nobody_closes_costs_its_own_row_of_a_csv(tmp_path: Path, b
     assert result.records[4].prompt.text == "q6\nends here"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 @pytest.mark.parametrize("damage", ["cut", "overwritten"])
 def test_damage_in_a_compressed_stream_keeps_what_came_before(tmp_path: Path, suffix: str, damage: str):

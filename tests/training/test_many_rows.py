@@ -58,6 +58,7 @@ def shared(lessons: Lessons, **changes: float) -> tuple[OutOfFold, LinearRouter]
     return fit_and_answer(lessons, [FitSettings(form=next(iter(lessons.targets)), **changes)], copied=0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("is_weighted", [False, True])
 def test_shared_design_says_nearly_what_copies_say(table: FeatureTable, match: Ints, form: str, is_weighted: bool):
@@ -141,6 +142,7 @@ def test_log_of_many_rows_becomes_a_bundle(encoder: EncoderModel, tmp_path: Path
     assert load_bundle(tmp_path / "bundle").manifest == trained.manifest
 
 
+@pytest.mark.slow
 def test_at_most_so_many_rows_teach_and_the_others_count_as_unseen(encoder: EncoderModel, tmp_path: Path):
     log = tmp_path / "log.jsonl"
     write_sample(log, 1200, seed=1)

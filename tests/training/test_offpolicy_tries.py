@@ -28,6 +28,7 @@ def replayed(rows: LoggedRows, thresholds: tuple[float, float, float]) -> Policy
     return replay(rows, [candidate(rows, thresholds)]).policies[2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_intervals_hold_the_truth_of_every_kind_of_policy(name: str):
     world = TriedWorld()
@@ -117,6 +118,7 @@ def test_what_was_never_tried_is_unknown_to_a_policy_that_tries_it():
     assert one.unknown == int(((rows.p_match >= 0.3) & (rows.p_match < LOGGED[0])).sum())
 
 
+@pytest.mark.slow
 def test_wrong_propensities_of_a_try_show():
     """Else the tests above would hold whatever the weights are."""
     world = TriedWorld(rate=0.4)

@@ -34,6 +34,7 @@ from turnout.training.pipeline.job import Job
 from turnout.training.progress import Reporter
 
 
+@pytest.mark.slow
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=25)
 @given(
     gateway=st.lists(st.sampled_from((*GOOD_KINDS, *GATEWAY_KINDS)), min_size=1, max_size=30),
@@ -84,6 +85,7 @@ def test_five_in_a_hundred_damaged_lines_of_every_kind_are_counted_and_nothing_e
     assert lines == set(range(1, 2001))
 
 
+@pytest.mark.slow
 def test_damage_in_a_compressed_log_costs_one_row_and_what_comes_after(tmp_path: Path):
     lines = [gateway_line("reference", number) for number in range(6000)]
     log = write_bytes(tmp_path / "log.jsonl.gz", b"".join(lines))

@@ -106,6 +106,7 @@ def test_max_worse_states_a_bound_within_its_target():
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows_per_group", "optimism"), [(1, 0.0), (3, 0.0), (1, 1.5)])
 def test_max_worse_is_broken_in_no_more_draws_than_stated(rows_per_group: int, optimism: float):
     target, n_draws = 0.05, 200

@@ -168,6 +168,7 @@ def real_population(shared_data: Path, encoder: EncoderModel) -> Population:
     return out_of_fold(data, table)
 
 
+@pytest.mark.slow
 @PROMISES
 def test_promise_is_broken_no_oftener_than_stated_and_wastes_little(
     population: Population, target: float, solve: Callable, broken: Callable, least: float

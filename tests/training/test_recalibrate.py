@@ -104,6 +104,7 @@ def fresh(parent: Bundle, recalibrated: Trained) -> tuple[np.ndarray, np.ndarray
     return said[0], said[1], np.array(match, dtype=float)
 
 
+@pytest.mark.slow
 def test_calibration_error_on_fresh_rows_falls(fresh: tuple[np.ndarray, np.ndarray, np.ndarray]):
     old, new, match = fresh
     assert old.mean() - match.mean() > 0.2
@@ -152,6 +153,7 @@ def test_manifest_names_the_parent_and_what_is_new(parent: Bundle, recalibrated:
     assert "cross-fitted" in (recalibrated.folder / "report" / "index.html").read_text()
 
 
+@pytest.mark.slow
 def test_cost_policies_are_solved_again_on_the_new_rows(parent: Bundle, recalibrated: Trained):
     """A caller who names a budget finds it in the new bundle: logs that hold usage have costs in both."""
     new, old = ({one.name: one for one in of.manifest.policies} for of in (recalibrated, parent))

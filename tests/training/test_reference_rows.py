@@ -13,6 +13,7 @@ from turnout.training.dataset.dataset import load_dataset
 from turnout.training.dataset.splits import Part, split_groups
 
 
+@pytest.mark.slow
 @pytest.mark.shared_data
 def test_reference_rows_are_all_read_labelled_and_split_by_group(shared_data: Path):
     loaded = load_dataset([shared_data / "gpt-4o_gpt-4o-mini.parquet"], Pair(), None, 0.0, QUIET)

@@ -144,6 +144,7 @@ def test_figures_are_png_and_svg_files_beside_the_page(evaluation, tmp_path):
         assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
 
 
+@pytest.mark.slow
 def test_same_input_gives_the_same_bytes(evaluation, rendered, tmp_path):
     second = render_report(make_manifest(), evaluation, tmp_path).parent
     for item in rendered.parent.iterdir():

@@ -185,6 +185,7 @@ def test_same_log_again_is_too_little_and_changes_nothing(story: Story):
     assert story.entry.current() == before
 
 
+@pytest.mark.slow
 def test_dry_run_writes_nothing(story: Story, tmp_path: Path, training_run: TrainingRun):
     entry = registry(tmp_path / "models", training_run)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
@@ -211,6 +212,7 @@ def test_challenger_that_misses_one_check_is_published_and_not_put_into_service(
     assert refused.manifest.training.rows["fit"] > N_FIRST
 
 
+@pytest.mark.slow
 def test_forced_promotion_says_so_in_the_bundle(story: Story, training_run: TrainingRun, tmp_path: Path):
     entry = registry(tmp_path / "models", training_run)
     log = write_log(tmp_path / "log.jsonl", later_rows(450, 73, first_day=0))
@@ -239,6 +241,7 @@ def test_champion_that_changed_meanwhile_is_not_replaced(story: Story, tmp_path:
     entry.promote(story.first.manifest.version, instead_of=story.champion)
 
 
+@pytest.mark.slow
 def test_table_and_json_hold_every_check(refused: Retrained):
     said = msgspec.json.decode(result_json(refused))
     assert (said["promoted"], said["dry_run"], said["bundle_id"]) == (False, False, refused.manifest.bundle_id)

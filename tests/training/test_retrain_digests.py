@@ -103,6 +103,7 @@ def test_only_requests_whose_answers_were_both_wanted_bring_a_vector(story: Stor
     }
 
 
+@pytest.mark.slow
 def test_challenger_carries_on_the_salt_so_that_the_next_one_knows_its_rows(story: Story):
     before = read_manifest(story.entry.folder / story.champion)
     assert story.done.manifest.training.group_salt == before.training.group_salt

@@ -31,6 +31,7 @@ def test_sample_has_its_size_without_repetition_and_repeats_with_its_seed(weight
     assert (drawn == draw(shares, [""] * weights.size, seed)).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "shares",
     [

@@ -38,6 +38,7 @@ def reference(
     return LogisticRegression(C=c, solver="newton-cg", tol=1e-8, max_iter=500).fit(both, y, sample_weight=weight)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("c", [0.1, 1.0, 10.0])
 @pytest.mark.parametrize("k", [1, 4])
 @pytest.mark.parametrize("weighted", [False, True])

@@ -169,6 +169,7 @@ def test_evaluation_with_two_looks_reads_back_and_without_them_too(evaluation: E
     assert msgspec.json.decode(msgspec.json.encode(before), type=Evaluation).two_looks is None
 
 
+@pytest.mark.slow
 def test_page_shows_both_looks_and_every_way_of_deciding(evaluation: Evaluation, manifest: Manifest, tmp_path: Path):
     page = render_report(manifest, evaluation, tmp_path).read_text()
     section = page[page.index('id="second-look"') : page.index('id="policies"')]

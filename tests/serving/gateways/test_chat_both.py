@@ -87,6 +87,7 @@ async def asked(client: openai.AsyncOpenAI, text: str = "hello", *, stream: bool
     return headers, said.strip(), next((chunk.usage for chunk in chunks if chunk.usage), None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(
     ("looks", "text", "action", "models"),
@@ -157,6 +158,7 @@ def test_the_caller_never_waits_for_the_other_model(plain: Bundle, tmp_path: Pat
     assert (said, waited, stub.models) == ("Paris.", [True], [WEAK, STRONG])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strong", "code"),
     [

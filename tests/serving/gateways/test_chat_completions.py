@@ -75,6 +75,7 @@ def test_a_stream_shows_nothing_of_an_answer_that_is_thrown_away(bundle: Bundle)
     assert usage is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weak", "text", "calls"),
     [

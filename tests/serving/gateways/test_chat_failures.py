@@ -32,6 +32,7 @@ def bundle(plain: Bundle) -> Bundle:
     return with_second_look(plain)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize(
     ("weak", "calls"),
@@ -75,6 +76,7 @@ def test_a_model_that_refuses_log_probabilities_is_asked_for_them_once(bundle: B
     assert using(bundle, script(Said(refuses_logprobs=True)), use) == [WEAK, WEAK, STRONG, WEAK, STRONG]
 
 
+@pytest.mark.slow
 def test_a_weak_model_that_hangs_leaves_time_for_the_strong_one(bundle: Bundle):
     async def use(client: openai.AsyncOpenAI, *_: Any) -> Any:
         began = time.monotonic()
@@ -114,6 +116,7 @@ def test_errors_of_the_strong_model_are_the_callers_to_see(bundle: Bundle, statu
     using(bundle, script(Said(), Said(status=status)), use)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
 @pytest.mark.parametrize("weak", [Said(status=429), Said(status=503), Said(hang_s=30)], ids=["429", "503", "hangs"])
 def test_an_unchecked_weak_model_that_fails_is_stood_in_for(plain: Bundle, weak: Said, *, is_stream: bool):

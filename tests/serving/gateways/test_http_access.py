@@ -140,6 +140,7 @@ def pids_of(http: str, n_calls: int) -> set[str]:
     return seen
 
 
+@pytest.mark.slow
 def test_two_workers_share_the_port_and_drain_together(bundle_folder: Path, tmp_path: Path):
     log = tmp_path / "log"
     with server_process(bundle_folder, log, "--http", ANY_PORT, workers=2) as running:
@@ -161,6 +162,7 @@ def test_single_server_refuses_an_http_port_that_is_taken(bundle_folder: Path):
     assert (done.returncode, done.stdout) == (EXIT_PORT_TAKEN, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_missing_extra_is_named_with_how_to_get_it(bundle_folder: Path, tmp_path: Path, workers: int):
     (tmp_path / "starlette.py").write_text("raise ModuleNotFoundError('no', name='starlette')")

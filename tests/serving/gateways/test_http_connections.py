@@ -55,6 +55,7 @@ async def answer_of(reader: asyncio.StreamReader) -> bytes:
     return head + await reader.readexactly(int(length.partition(b":")[2]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sent",
     [b"", HALF_HEAD, b"P", b"\r\n", HALF_BODY, UNREAD_BODY],
@@ -93,6 +94,7 @@ async def drip(writer: asyncio.StreamWriter, byte: bytes) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "dripped", "ends_with"),
     [

@@ -126,6 +126,7 @@ def test_what_counts_for_the_route_is_sent_to_the_router(
         assert router.fallbacks == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("weak", "more", "verdict", "models"),
     [

@@ -183,6 +183,7 @@ def test_keyboard_alone_gets_to_a_decision(page: Opened):
     assert page.page.evaluate(nameless) == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
 def test_nothing_is_wider_than_the_screen_and_all_is_readable(browser, served: HttpProcess, width: int, scheme: str):

@@ -131,6 +131,7 @@ def provoke(address: str, *requests: pb.RouteRequest) -> None:
         batch(pb.RouteBatchRequest(requests=requests), timeout=60, metadata=metadata)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("log_format", LogFormat)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_lines_of_a_request_name_it_and_its_trace(

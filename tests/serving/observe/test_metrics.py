@@ -179,6 +179,7 @@ def test_folder_named_too_late_is_refused():
     assert "MetricsMisplaced" in ended.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sent", [b"", b"GET /metrics HTTP/1.1\r\nX-Half"], ids=["nothing", "half a head"])
 def test_callers_of_the_metrics_port_that_say_nothing_hold_no_thread(sent: bytes, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(exposition, "SILENCE_S", 0.5)

@@ -67,6 +67,7 @@ def test_a_value_that_can_not_be_had_is_refused_by_name(
     assert says in str(refused.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
@@ -136,6 +137,7 @@ def test_a_callers_trace_is_read_as_the_propagators_say(propagators: str, carrie
     tracing.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("workers", [1, 2])
 def test_console_prints_spans_and_sends_nothing(
     bundle_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int

@@ -27,6 +27,8 @@ from turnout.serving.client import Router
 from turnout.serving.files import Looks
 from turnout.serving.server.heartbeat import SILENT_S
 
+pytestmark = pytest.mark.slow
+
 LONG_S = 60.0
 TOKEN = "turnout_only-for-this-test"
 TOKENS = f'[[token]]\nname = "one"\nsha256 = "{hashlib.sha256(TOKEN.encode()).hexdigest()}"\nmethods = ["*"]\n'

@@ -32,6 +32,8 @@ from tests.watching import debian_program, watched_server
 from turnout.serving.cli.scrape import scrape
 from turnout.serving.server.heartbeat import SILENT_S
 
+pytestmark = pytest.mark.slow
+
 LONG_S = 60.0
 SLOW_WAYS = [pytest.param(how, marks=pytest.mark.slow) for how in WAYS[2:]]
 
@@ -48,7 +50,6 @@ def ends(url: str, cause: str) -> float:
     return scrape(url, LONG_S).total("turnout_worker_ends_total", cause=cause)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", [STOPPED, *WAYS[:2], *SLOW_WAYS])
 def test_hung_worker_is_taken_out_of_the_port_replaced_counted_and_told(bundle_folder: Path, tmp_path: Path, how: str):
     with watched_server(bundle_folder, tmp_path / "log", workers=2) as (server, url):
@@ -120,7 +121,6 @@ def starve(pid: int, core: int) -> None:
         os.sched_setscheduler(int(task.name), os.SCHED_IDLE, os.sched_param(0))
 
 
-@pytest.mark.slow
 def test_starved_worker_is_not_a_hung_one(bundle_folder: Path, tmp_path: Path):
     core = max(os.sched_getaffinity(0))
     with watched_server(bundle_folder, tmp_path / "log", workers=2) as (server, url):
@@ -134,7 +134,6 @@ def test_starved_worker_is_not_a_hung_one(bundle_folder: Path, tmp_path: Path):
         assert " hung " not in server.log.read_text()
 
 
-@pytest.mark.slow
 def test_worker_held_by_a_tracer_is_let_be(bundle_folder: Path, tmp_path: Path):
     strace = debian_program("strace")
     with server_process(bundle_folder, tmp_path / "log", workers=2) as server:
@@ -153,7 +152,6 @@ def test_worker_held_by_a_tracer_is_let_be(bundle_folder: Path, tmp_path: Path):
                 tracing.terminate()
 
 
-@pytest.mark.slow
 def test_worker_stopped_while_it_starts_ends_the_first_start(bundle_folder: Path, tmp_path: Path):
     command = serve_command(bundle_folder, workers=2)
     with (tmp_path / "log").open("w") as log:
@@ -169,7 +167,6 @@ def test_worker_stopped_while_it_starts_ends_the_first_start(bundle_folder: Path
     assert "it was stopped, and was killed" in (tmp_path / "log").read_text()
 
 
-@pytest.mark.slow
 def test_worker_that_hangs_while_it_drains_ends_with_the_grace(bundle_folder: Path, tmp_path: Path):
     with server_process(bundle_folder, tmp_path / "log", "--grace-s", 1, workers=2) as server:
         workers = workers_of(server)
@@ -182,7 +179,6 @@ def test_worker_that_hangs_while_it_drains_ends_with_the_grace(bundle_folder: Pa
         assert eventually(lambda: not any(map(is_running, workers)), LONG_S)
 
 
-@pytest.mark.slow
 def test_supervisor_that_stands_still_costs_no_call_and_no_worker(bundle_folder: Path, tmp_path: Path):
     with server_process(bundle_folder, tmp_path / "log", workers=2) as server:
         before = workers_of(server)

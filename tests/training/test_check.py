@@ -261,6 +261,7 @@ def test_train_learns_a_second_look_that_beats_the_first(checked: tuple[Path, Bu
     assert policy.checked.share_worse_bound <= 0.05
 
 
+@pytest.mark.slow
 def test_more_certain_answers_never_count_for_less(checked: tuple[Path, Bundle]):
     _, bundle = checked
     for unlike in (False, True):

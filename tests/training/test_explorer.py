@@ -70,6 +70,7 @@ def open_page(browser, report: Path, **settings: object) -> Watched:
     return watched_page(Watched, browser, report.as_uri(), **settings)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_page_opens_without_a_complaint_and_loads_nothing(browser, report: Path, expected: Explorer, scheme: str):
     watched = open_page(browser, report, color_scheme=scheme)
@@ -296,6 +297,7 @@ def test_two_looks_show_what_python_computed_and_one_look_comes_back(browser, tw
     watched.page.context.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [390, 1440])
 def test_thumb_of_the_slider_lies_under_the_mark(browser, two_looks: tuple[Path, Explorer], width: int):
     page, shown = two_looks

@@ -24,6 +24,8 @@ from turnout.training.learn.predict import predict_rows, seen_rows
 from turnout.training.logs.reading import Reading
 from turnout.training.sample.sample import STRONG, WEAK
 
+pytestmark = pytest.mark.slow
+
 N_NEW, N_KNOWN = 500, 80
 
 
@@ -59,7 +61,6 @@ def unseen(run: LadderRun, read: LadderRead) -> LadderRead:
     return read.take(np.flatnonzero(~seen_rows(run.bundle, read)))
 
 
-@pytest.mark.slow
 def test_rows_that_the_bundle_has_seen_are_left_out_of_every_rung(
     ladder_run: LadderRun, read: LadderRead, evaluation: Evaluation
 ):
@@ -109,7 +110,6 @@ def test_shares_and_worse_answers_of_a_policy_are_those_of_its_predictions(
     assert any(one.looks == 2 and sum(one.shares) == pytest.approx(1.0) for one in evaluation.ladder.policies)
 
 
-@pytest.mark.slow
 def test_figures_are_shown_with_intervals_and_a_report_takes_them(
     ladder_run: LadderRun, evaluation: Evaluation, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
 ):

@@ -28,6 +28,8 @@ from turnout.training.learn.train import Trained
 from turnout.training.progress import Reporter
 from turnout.training.sample.sample import STRONG
 
+pytestmark = pytest.mark.slow
+
 SPOILT = 0.4
 """Share of the answers of the model between that have become wrong: the drift."""
 
@@ -80,7 +82,6 @@ def fresh() -> tuple[list[Prompt], np.ndarray]:
     return prompts, np.array(match, dtype=float)
 
 
-@pytest.mark.slow
 def test_the_rung_between_is_right_again_and_ranks_as_before(ladder_run: LadderRun, recalibrated: Trained):
     prompts, match = fresh()
     old, new = (said_of(bundle, prompts) for bundle in (ladder_run.bundle, load_bundle(recalibrated.folder)))
@@ -108,7 +109,6 @@ def test_every_policy_is_solved_again_over_all_rungs(ladder_run: LadderRun, reca
     assert new.policies[0].checked is not None
 
 
-@pytest.mark.slow
 def test_a_rung_that_few_rows_speak_of_keeps_its_own_and_is_not_taken(
     ladder_run: LadderRun, encoder: EncoderModel, dense_cache: Path, tmp_path: Path
 ):
@@ -139,7 +139,6 @@ def test_a_graph_that_is_read_back_says_the_same(ladder_run: LadderRun, encoder:
     assert len(export_rungs(fit)) == ladder_run.manifest.files[RUNGS].size
 
 
-@pytest.mark.slow
 def test_rows_that_never_hold_all_models_are_refused_with_what_to_log(
     ladder_run: LadderRun, encoder: EncoderModel, dense_cache: Path, tmp_path: Path
 ):

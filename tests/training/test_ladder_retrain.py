@@ -33,6 +33,8 @@ from turnout.training.retrain.run import Retrained, retrain
 from turnout.training.retrain.settings import RetrainSettings
 from turnout.training.sample.sample import STRONG, WEAK
 
+pytestmark = pytest.mark.slow
+
 DAY_S = 86_400.0
 START_S = 1.79e9
 N_FIRST = 1000
@@ -117,7 +119,6 @@ def test_every_rung_is_compared(story: Story):
     assert names[-2:] == ["latency of 95 %, ms", "parity with the Python path"]
 
 
-@pytest.mark.slow
 def test_quality_is_the_score_of_the_rung_that_answers_on_rows_new_to_both(story: Story):
     verdict = story.first.verdict
     champion, challenger = story.run.bundle, load_bundle(story.first.folder)
@@ -201,7 +202,6 @@ def test_a_kept_row_gets_what_a_later_log_says_of_a_rung_that_it_lacked(tmp_path
     assert [one.kept_s for one in pool.rows] == [1.0] * len(kept)
 
 
-@pytest.mark.slow
 def test_a_store_of_other_models_is_refused(story: Story):
     with pytest.raises(DataRefused, match="kept for gpt-4o-mini,gpt-4o,o3, margin 0"):
         read_kept_ladder(story.kept, LadderOrigin((WEAK, STRONG, "o1"), 0.0))
@@ -229,7 +229,6 @@ def test_logs_without_prompts_are_refused_with_what_to_log(story: Story, tmp_pat
         story.again(*logs)
 
 
-@pytest.mark.slow
 def test_challenger_that_misses_one_check_is_published_and_not_put_into_service(story: Story, tmp_path: Path):
     before = story.entry.current()
     kept = Path(shutil.copyfile(story.kept, tmp_path / "kept.parquet"))

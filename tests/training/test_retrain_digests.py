@@ -29,6 +29,8 @@ from turnout.training.retrain.kept import Origin, read_kept, write_kept
 from turnout.training.retrain.pool import Aging, Pool, pool_rows
 from turnout.training.retrain.run import Retrained, retrain
 
+pytestmark = pytest.mark.slow
+
 N_ROWS, BOTH = 600, 0.9
 SETTINGS = replace(FOR_TEXTS, may_lose_second_look=True)
 """Digests hold no answers: nothing that a second look could be learned from."""
@@ -103,7 +105,6 @@ def test_only_requests_whose_answers_were_both_wanted_bring_a_vector(story: Stor
     }
 
 
-@pytest.mark.slow
 def test_challenger_carries_on_the_salt_so_that_the_next_one_knows_its_rows(story: Story):
     before = read_manifest(story.entry.folder / story.champion)
     assert story.done.manifest.training.group_salt == before.training.group_salt

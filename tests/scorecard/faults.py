@@ -21,7 +21,6 @@ from tests.builders import tiny_bundle
 from tests.faults import test_collector_down as collectors
 from tests.faults import test_hung_workers as hung
 from tests.faults import test_ledger as ledgers
-from tests.faults.test_nothing_leaves import TURNOUT, strangers
 from tests.hanging import STOPPED, WAYS, hang, hanging_workers
 from tests.relays import Relay, relay
 from tests.running import route, serve_command, server_process
@@ -30,7 +29,7 @@ from tests.scorecard.lines import Line, all_of, at_most, none_of, reported
 from tests.scorecard.service import service
 from tests.serving.gateways.test_http_connections import HALF_HEAD, callers, statuses
 from tests.serving.test_content_kinds import DOORS, READABLE, answers, unreadable
-from tests.strace import running_for, traced
+from tests.strace import TURNOUT, running_for, traced
 from turnout.serving.bundles.bundle import load_bundle
 from turnout.serving.client import AsyncRouter
 
@@ -63,7 +62,7 @@ def nothing_leaves(conditions: Conditions) -> Iterator[Line]:
         "R26", "addresses of other machines, of serve and route", len(run.addresses() | asking.addresses()), calls
     )
     yield none_of("R26", "ports that route spoke with beside the server's", len(elsewhere), len(asking.endpoints()))
-    yield none_of("R26", "files left at home or among temporary ones", len(strangers(run) | strangers(asking)), calls)
+    yield none_of("R26", "files left at home or among temporary ones", len(run.strangers() | asking.strangers()), calls)
 
 
 def true_ledger(conditions: Conditions) -> Iterator[Line]:

@@ -166,7 +166,7 @@ def test_log_takes_in_without_waiting_for_a_spool_that_stands_still(tmp_path: Pa
             longest_s = max(longest_s, time.perf_counter() - started_s)
         assert len(log._waiting) <= decision_log.MAX_WAITING
     assert longest_s < 10
-    log.close()
+    log.close(within_s=600.0)
     writer.close()
     assert log.offered == 3 * decision_log.MAX_WAITING == log.written + log.dropped
     assert len(decisions_of(tmp_path)) == log.written
@@ -177,7 +177,7 @@ def test_a_decision_that_can_not_be_encoded_is_counted_and_the_next_one_written(
     log = DecisionLog(writer, LogDecisions.FULL, KEY)
     log.log(decided(f"{CANARY}\ud800"))
     log.log(decided("fine"))
-    log.close()
+    log.close(within_s=600.0)
     writer.close()
     assert (log.written, log.dropped) == (1, 1)
     assert [record.text for record in decisions_of(tmp_path)] == ["fine"]

@@ -153,7 +153,7 @@ def test_decision_that_has_waited_too_long_is_written_without_its_lesson(shipped
     for one in (now, msgspec.structs.replace(now, decided_s=now.decided_s - 120.0)):
         log.log(one)
         asyncio.run(until(lambda: log.written == log.offered))
-    log.close()
+    log.close(within_s=600.0)
     spool.close()
     assert [bool(one.dense) for one in decisions_of(tmp_path)] == [True, False]
     assert log.untaught == 1

@@ -11,7 +11,7 @@ from pathlib import Path
 from turnout.serving.spool.files import SpoolFile, make_folder
 from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import Outcome, decode_outcome
-from turnout.serving.spool.reader import Damage, Record, read_spool
+from turnout.serving.spool.reader import Damage, SpoolRecord, read_spool
 
 
 def spool_file(folder: Path, payloads: Sequence[bytes], sequence: int = 1) -> Path:
@@ -23,8 +23,8 @@ def spool_file(folder: Path, payloads: Sequence[bytes], sequence: int = 1) -> Pa
     return file.path.with_suffix(".spool")
 
 
-def records_of(folder: Path) -> list[Record]:
-    return [found for found in read_spool(folder) if isinstance(found, Record)]
+def records_of(folder: Path) -> list[SpoolRecord]:
+    return [found for found in read_spool(folder) if isinstance(found, SpoolRecord)]
 
 
 def damages_of(folder: Path) -> list[Damage]:

@@ -44,7 +44,7 @@ class Version(msgspec.Struct, frozen=True):
     metrics: dict[str, float | None]
 
 
-class Difference(msgspec.Struct, frozen=True):
+class BundleDifference(msgspec.Struct, frozen=True):
     """One thing in which two bundles differ; None where a bundle lacks it."""
 
     field: str
@@ -156,12 +156,12 @@ def _version(name: str, version: str, manifest: Manifest, current: str, before: 
     )
 
 
-def differences(a: Manifest, b: Manifest) -> list[Difference]:
+def differences(a: Manifest, b: Manifest) -> list[BundleDifference]:
     """Return in what two bundles differ: settings, rows, figures, and thresholds by policy."""
     sides = _flat(a), _flat(b)
     fields = dict.fromkeys([*sides[0], *sides[1]])
     return [
-        Difference(name, sides[0].get(name), sides[1].get(name))
+        BundleDifference(name, sides[0].get(name), sides[1].get(name))
         for name in fields
         if sides[0].get(name) != sides[1].get(name)
     ]

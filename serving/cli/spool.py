@@ -15,7 +15,7 @@ from turnout.serving.errors import EXIT_DATA_REFUSED, EXIT_OK
 from turnout.serving.spool.files import spool_files
 from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import decode_outcome
-from turnout.serving.spool.reader import Damage, Record, read_file
+from turnout.serving.spool.reader import Damage, SpoolRecord, read_file
 
 
 @dataclass(slots=True)
@@ -67,7 +67,7 @@ def show(folder: Path, /, *, as_json: AsJson = False) -> int:
     return EXIT_DATA_REFUSED if counts.damages else EXIT_OK
 
 
-def _show_record(record: Record, counts: Counts, *, as_json: bool) -> None:
+def _show_record(record: SpoolRecord, counts: Counts, *, as_json: bool) -> None:
     if record.kind == RecordKind.DECISION:
         counts.decisions += 1
         return

@@ -42,7 +42,7 @@ _log = logging.getLogger("turnout.lifecycle")
 
 
 @dataclass(frozen=True, slots=True)
-class Reloaded:
+class ReloadResult:
     """What one look at the sources did.
 
     Attributes:
@@ -88,7 +88,7 @@ class Lifecycle:
         for one in self.lineup.everyone:
             await asyncio.to_thread(warm_up, one.bundle)
 
-    async def reload(self) -> Reloaded:
+    async def reload(self) -> ReloadResult:
         """Look at all sources again, and take in what changed; what can't be served leaves its forerunner in place."""
         async with self._reloading:
             loaded, refused, unread = [], [], []
@@ -114,7 +114,7 @@ class Lifecycle:
         if loaded:
             self._tell()
             _log.info("now serving %s", ", ".join(loaded))
-        return Reloaded(tuple(loaded), tuple(refused), tuple(unread))
+        return ReloadResult(tuple(loaded), tuple(refused), tuple(unread))
 
     async def watch(self, interval_s: float = WATCH_INTERVAL_S) -> None:
         """Reload whenever a pointer file changes; runs until cancelled."""

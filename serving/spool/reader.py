@@ -1,6 +1,6 @@
 """Reads a spool folder back: intact records in the order of writing, and where bytes had to be left out.
 
-A folder in, `Record` and `Damage` out. Safe beside a running server: what it has not written
+A folder in, `SpoolRecord` and `Damage` out. Safe beside a running server: what it has not written
 completely yet looks like the torn tail that a crash leaves.
 """
 
@@ -15,7 +15,7 @@ from turnout.serving.spool.framing import FORMAT_VERSION, HEADER_BYTES, MARKER, 
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
+class SpoolRecord:
     """One intact record: its kind (`RecordKind`, or one of a later version), its payload, and where it begins."""
 
     kind: int
@@ -44,7 +44,7 @@ class Damage:
     what: str
 
 
-def read_spool(folder: Path) -> Iterator[Record | Damage]:
+def read_spool(folder: Path) -> Iterator[SpoolRecord | Damage]:
     """Return what all files of a folder hold, in the order of their names and of writing.
 
     Raises:
@@ -54,7 +54,7 @@ def read_spool(folder: Path) -> Iterator[Record | Damage]:
         yield from read_file(path)
 
 
-def read_file(path: Path) -> Iterator[Record | Damage]:
+def read_file(path: Path) -> Iterator[SpoolRecord | Damage]:
     """Return what one file holds, in the order of writing; after damage, from the next intact record on.
 
     Holds the whole file in memory, by default at most 64 MiB. Raises `OSError` when it can't be read.
@@ -73,7 +73,7 @@ def read_file(path: Path) -> Iterator[Record | Damage]:
     yield from _records(path, raw, salt)
 
 
-def _records(path: Path, raw: bytes, salt: int) -> Iterator[Record | Damage]:
+def _records(path: Path, raw: bytes, salt: int) -> Iterator[SpoolRecord | Damage]:
     offset = HEADER_BYTES
     while offset < len(raw):
         found = unframed(raw, salt, offset)
@@ -84,7 +84,7 @@ def _records(path: Path, raw: bytes, salt: int) -> Iterator[Record | Damage]:
             yield Damage(path, offset, following - offset, is_tail, what)
             offset = following
         else:
-            yield Record(found.kind, found.payload, path, offset)
+            yield SpoolRecord(found.kind, found.payload, path, offset)
             offset = found.end
 
 

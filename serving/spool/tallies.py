@@ -20,7 +20,7 @@ MODE, FOLDER_MODE = 0o600, 0o700
 _log = logging.getLogger("turnout.spool")
 
 
-class Row(msgspec.Struct, frozen=True, array_like=True):
+class TallyRow(msgspec.Struct, frozen=True, array_like=True):
     """How often one thing was counted.
 
     Attributes:
@@ -54,17 +54,17 @@ class Tallies:
         self._folder = spool / FOLDER
         self._own = self._folder / f"{int(time.time())}-{os.getpid()}-{secrets.token_hex(4)}.json"
 
-    def read_others(self, counts: Callable[[Row], bool]) -> list[Row]:
+    def read_others(self, counts: Callable[[TallyRow], bool]) -> list[TallyRow]:
         """Return the rows of all other files that still count; files that hold none are removed.
 
         A damaged file is passed over, and said so.
         """
-        found: list[Row] = []
+        found: list[TallyRow] = []
         for path in sorted(self._folder.glob("*.json")):
             if path == self._own:
                 continue
             try:
-                rows = [row for row in msgspec.json.decode(path.read_bytes(), type=list[Row]) if counts(row)]
+                rows = [row for row in msgspec.json.decode(path.read_bytes(), type=list[TallyRow]) if counts(row)]
             except FileNotFoundError:
                 continue  # another worker removed it
             except msgspec.MsgspecError:
@@ -75,7 +75,7 @@ class Tallies:
             found.extend(rows)
         return found
 
-    def write(self, rows: Sequence[Row]) -> None:
+    def write(self, rows: Sequence[TallyRow]) -> None:
         """Put these rows in the place of this worker's.
 
         Raises:

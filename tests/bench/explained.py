@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 
 from turnout.training.labels.choices import gold_letter, options
 from turnout.training.labels.classes import are_listed, family_of
-from turnout.training.labels.graders import Question
+from turnout.training.labels.graders import GraderQuestion
 from turnout.training.labels.graders.values import gold_value
 from turnout.training.labels.reference import ReferenceLabeller, grade_answer
 from turnout.training.labels.texts import normal_form
@@ -211,7 +211,7 @@ def main() -> None:
     counts, misses = defaultdict[tuple[str, bool], Counts](Counts), Counter[str]()
     labeller = ReferenceLabeller()
     for case in cases_of(rows, given.texts, random.Random(given.seed)):
-        found = grade_answer(case.text, labeller.graders_for(Question(case.prompt, case.reference)))
+        found = grade_answer(case.text, labeller.graders_for(GraderQuestion(case.prompt, case.reference)))
         score = found.score if found else None
         for key in ((case.kind, case.is_right), ("all", case.is_right)):
             counts[key].texts += 1

@@ -25,7 +25,7 @@ from tests.bench.recipe import CHAMPION, Rows, read
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.fit.fit import Blocks, Target, fit_scaler, outcome_classes
 from turnout.training.fit.many_rows import fit_and_answer
-from turnout.training.fit.out_of_fold import Lessons
+from turnout.training.fit.out_of_fold import LessonRows
 from turnout.training.fit.solver import fit_logistic
 
 DROPPED, REPLACED, FLIPPED, NOISE = 0.1, 0.05, 0.02, 0.1
@@ -68,7 +68,7 @@ def timed(rows: Rows, n: int, *, whole: bool) -> None:
 
 def _whole(large: Enlarged) -> str:
     begins = time.process_time()
-    lessons = Lessons(large.table, {CHAMPION.form: large.classes}, large.match, large.group)
+    lessons = LessonRows(large.table, {CHAMPION.form: large.classes}, large.match, large.group)
     fit_and_answer(lessons, [CHAMPION], n_jobs=1)
     return f"{time.process_time() - begins:.1f}"
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.training.labels.agreement import agreement
-from turnout.training.labels.graders import Question
+from turnout.training.labels.graders import GraderQuestion
 from turnout.training.labels.reference import ReferenceLabeller, grade_answer
 from turnout.training.logs.read import read_records
 from turnout.training.logs.readers.turnout import MODE_SUFFIX, PAIR_COLUMNS
@@ -218,7 +218,7 @@ def _percents(shares: Iterator[tuple[int, int]]) -> str:
 def _grades(record: Record) -> tuple[float | None, float | None]:
     if record.reference is None:
         return None, None
-    graders = LABELLER.graders_for(Question(record.prompt.text, record.reference))
+    graders = LABELLER.graders_for(GraderQuestion(record.prompt.text, record.reference))
     strong, weak = (grade_answer(answer.content, graders) for answer in (record.strong, record.weak))
     return strong.score if strong else None, weak.score if weak else None
 

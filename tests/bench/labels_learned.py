@@ -19,7 +19,7 @@ from tests.bench.quality.questions import Questions, Spec, load_questions
 from turnout.training.evaluation import metrics
 from turnout.training.evaluation.metrics import Ranking, SourceRanking
 from turnout.training.fit.fit import FitSettings
-from turnout.training.fit.out_of_fold import Lessons, out_of_fold
+from turnout.training.fit.out_of_fold import LessonRows, out_of_fold
 from turnout.training.labels.reference import ReferenceLabeller
 from turnout.training.labels.usable import label_by_use
 from turnout.training.progress import Reporter
@@ -59,7 +59,7 @@ def main() -> None:
     print(f"match rate {made[told].mean():.4f} as labelled, {by_score.mean():.4f} by the scores")
     print("| labels | AUROC | within source | APGR |\n| --- | ---: | ---: | ---: |")
     for name, match in {"the sources' scores": by_score, "answers and references": made[told]}.items():
-        lessons = Lessons(questions.table.take(told), {"binary": match}, match, questions.group[told])
+        lessons = LessonRows(questions.table.take(told), {"binary": match}, match, questions.group[told])
         found = out_of_fold(lessons, [FitSettings(form="binary")], n_jobs=options.jobs)
         cells = [f"{value:.4f}" if value is not None else "" for value in figures(questions, told, found.full)]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)

@@ -32,7 +32,7 @@ from turnout.serving.bundles.registry import find_encoder
 from turnout.serving.cli.tables import console
 from turnout.serving.decision.tightening import LADDER, PROMISE, checked_ladder, checked_measured
 from turnout.serving.observe.drift.betting import WEIGHTS, log_capital_above
-from turnout.serving.observe.drift.keeping import Seen, step_to_keep
+from turnout.serving.observe.drift.keeping import SeenPairs, step_to_keep
 from turnout.serving.observe.drift.promises import ENOUGH_EVENTS, RECENT_DAYS
 from turnout.serving.router.features import Featurizer
 from turnout.serving.router.harness import LATEST_HARNESS_RULES
@@ -219,7 +219,7 @@ def month(traffic: Traffic, level: float, drift: float | str, pairs: int, seed: 
         if pairs * level >= ENOUGH_EVENTS and since:
             first = max(0, since - round(pairs * RECENT_DAYS / 30))
             recent = (counts[:, since] - counts[:, first]).tolist()
-            seen = Seen(since, [spent], [spent]), Seen(since - first, recent, recent)
+            seen = SeenPairs(since, [spent], [spent]), SeenPairs(since - first, recent, recent)
             step = step_to_keep(level, traffic.expected, *seen, (pairs - since) / since)
         told = is_worse[since:until] & (shown_depth[step, since:until] > np.arange(steps)[:, None])
         counts[:, since + 1 : until + 1] = counts[:, since : since + 1] + np.cumsum(told, axis=1)

@@ -19,7 +19,7 @@ from turnout.training.dataset.dataset import Dataset, load_dataset
 from turnout.training.encoders.embeddings import FeatureTable, default_cache_dir, embed
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
 from turnout.training.fit.fit import FitSettings, fit_router, outcome_classes
-from turnout.training.fit.out_of_fold import Lessons, out_of_fold
+from turnout.training.fit.out_of_fold import LessonRows, out_of_fold
 from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.unfamiliar import rare_weight, share_without_own_group
 from turnout.training.learn.fitting import balance_weight
@@ -49,14 +49,14 @@ class Rows:
         """(n,) which rows stay together."""
         return self.data.groups.group
 
-    def lessons(self, rows: Ints, *, balanced: bool) -> Lessons:
+    def lessons(self, rows: Ints, *, balanced: bool) -> LessonRows:
         """Return some rows as what a fit learns from."""
         data = self.data
         match = data.match[rows]
         classes = outcome_classes(match, data.strong_score[rows], data.weak_score[rows])
         weight = balance_weight(self.source[rows].tolist()) if balanced else None
         targets = {"four_outcomes": classes, "binary": match}
-        return Lessons(self.table.take(rows), targets, match, self.group[rows], weight)
+        return LessonRows(self.table.take(rows), targets, match, self.group[rows], weight)
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def learned(rows: Rows, learn: Ints, candidates: Sequence[FitSettings], seed: in
     """
     lessons, data = rows.lessons(learn, balanced=balanced), rows.data
     kept = {form: outcome for form, outcome in lessons.targets.items() if form in {one.form for one in candidates}}
-    lessons = Lessons(lessons.table, kept, lessons.match, lessons.group, lessons.weight)
+    lessons = LessonRows(lessons.table, kept, lessons.match, lessons.group, lessons.weight)
     found = out_of_fold(lessons, candidates, n_jobs=1)
     chosen = found.settings
     linear = fit_router(lessons.table, lessons.targets[chosen.form], chosen, weight=lessons.weight)

@@ -31,7 +31,7 @@ from turnout.serving.router.prompt import prompt_from_text
 from turnout.training.arrays import Floats
 from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
-from turnout.training.fit.router import HeadLogOdds, Router
+from turnout.training.fit.router import FittedRouter, HeadLogOdds
 from turnout.training.fit.unfamiliar import Familiarity, rare_share
 from turnout.training.policy.policy import PolicyRows, risk_path
 from turnout.training.policy.solve import LabelledLogOdds, calibrated
@@ -173,13 +173,13 @@ def said(router: Learned, table: FeatureTable, lost: Floats, strong: Floats, is_
     return Asked(np.array(is_above), rare, np.array(limits), lost, strong, is_worse)
 
 
-def _above(router: Router, heads: HeadLogOdds, threshold: float | None) -> np.ndarray:
+def _above(router: FittedRouter, heads: HeadLogOdds, threshold: float | None) -> np.ndarray:
     if threshold is None:
         return np.zeros(heads.full.size, dtype=bool)
     return np.asarray(router.cascade(heads, threshold).p_match >= threshold)
 
 
-def policy_rows(rows: LabelledLogOdds, router: Router) -> PolicyRows:
+def policy_rows(rows: LabelledLogOdds, router: FittedRouter) -> PolicyRows:
     """Return the rows that promises are solved on, as `training.policy.solve` has them."""
     return PolicyRows(
         heads=calibrated(router, rows.raw),

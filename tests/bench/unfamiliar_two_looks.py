@@ -40,7 +40,7 @@ from turnout.training.dataset.answers import Answers
 from turnout.training.dataset.costs import RequestCosts, request_costs
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, load_encoder
-from turnout.training.fit.router import HeadLogOdds, Router, largest_weak_threshold
+from turnout.training.fit.router import FittedRouter, HeadLogOdds, largest_weak_threshold
 from turnout.training.learn.second_look import Looking, look_costs, looked_at_rows
 from turnout.training.policy.solve import calibrated as calibrated_heads
 from turnout.training.policy.three_actions import LookedAt, Thresholds, max_worse, trace_path
@@ -185,12 +185,12 @@ def second_look(rows: Rows, answers: Answers, learn: Ints, router: Learned, seed
     return looked_at_rows(looking, first, found), found.graph
 
 
-def first_look(heads: HeadLogOdds, router: Router, is_unlike: Bools) -> FirstLook:
+def first_look(heads: HeadLogOdds, router: FittedRouter, is_unlike: Bools) -> FirstLook:
     """Return what the second look reads of the first."""
     return FirstLook(heads.fast, expit(largest_weak_threshold(heads, router.exit_band)), is_unlike)
 
 
-def told(rows: Rows, answers: Answers, out: Ints, router: Router, graph: bytes) -> LookedAt:
+def told(rows: Rows, answers: Answers, out: Ints, router: FittedRouter, graph: bytes) -> LookedAt:
     """Return what both looks, which have seen none of some rows, say of them."""
     table: FeatureTable = rows.table.take(out)
     first = first_look(router.log_odds(table), router, router.is_out_of_distribution(table))

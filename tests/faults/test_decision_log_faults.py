@@ -15,7 +15,7 @@ from tests.running import server_process
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.spool.decision import decode_decision
 from turnout.serving.spool.framing import RecordKind
-from turnout.serving.spool.reader import Damage, Record, read_spool
+from turnout.serving.spool.reader import Damage, SpoolRecord, read_spool
 from turnout.serving.wire.route import ROUTE_METHOD
 
 N_KILLS = 4
@@ -59,7 +59,7 @@ def test_killed_under_load_at_most_the_last_second_of_decisions_is_lost(bundle_f
             ages_s |= asyncio.run(route_until_killed(server.address, run, server.process))
     found = list(read_spool(spool))
     assert all(one.is_torn_tail for one in found if isinstance(one, Damage))
-    records = [one for one in found if isinstance(one, Record)]
+    records = [one for one in found if isinstance(one, SpoolRecord)]
     assert {record.kind for record in records} == {RecordKind.DECISION}
     kept = [decode_decision(record.payload).request_id for record in records]
     assert len(kept) == len(set(kept))

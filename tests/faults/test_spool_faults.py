@@ -18,7 +18,7 @@ from turnout.serving.client import AsyncRouter, Router
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.spool.files import spool_files
 from turnout.serving.spool.framing import HEADER_BYTES, RECORD_BYTES
-from turnout.serving.spool.reader import Damage, Record, read_file
+from turnout.serving.spool.reader import Damage, SpoolRecord, read_file
 from turnout.serving.spool.writer import RETRY_S
 from turnout.serving.wire.route import REPORT_OUTCOME_METHOD
 
@@ -82,7 +82,7 @@ def test_no_acknowledged_outcome_is_lost_when_the_server_is_killed(bundle_folder
         assert all(one.is_torn_tail for one in found if isinstance(one, Damage))
         sizes = [one.n_bytes if isinstance(one, Damage) else RECORD_BYTES + len(one.payload) for one in found]
         assert HEADER_BYTES + sum(sizes) == path.stat().st_size
-        assert [type(one) for one in found[:-1]] == [Record] * (len(found) - 1)
+        assert [type(one) for one in found[:-1]] == [SpoolRecord] * (len(found) - 1)
     suffixes = [path.suffix for path in spool_files(spool)]
     assert suffixes == [".spool"] * (N_KILLS - 1) + [".open"]  # each start sealed what the one before had left
 

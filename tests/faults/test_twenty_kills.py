@@ -21,7 +21,7 @@ from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.spool.decision import decode_decision
 from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import decode_outcome
-from turnout.serving.spool.reader import Damage, Record, read_spool
+from turnout.serving.spool.reader import Damage, SpoolRecord, read_spool
 from turnout.serving.wire.route import REPORT_OUTCOME_METHOD, ROUTE_METHOD
 from turnout.training.compaction.compact import compact
 from turnout.training.compaction.rows import day
@@ -77,7 +77,7 @@ def test_twenty_kills_lose_no_outcome_and_at_most_the_last_second_of_decisions(b
             asyncio.run(call_until_killed(server, run, told))
     found = list(read_spool(spool))
     damages = [one for one in found if isinstance(one, Damage)]
-    records = [one for one in found if isinstance(one, Record)]
+    records = [one for one in found if isinstance(one, SpoolRecord)]
     decisions = [decode_decision(one.payload).request_id for one in records if one.kind == RecordKind.DECISION]
     outcomes = [decode_outcome(one.payload).request_id for one in records if one.kind == RecordKind.OUTCOME]
     lost_s = [age_s for request_id, age_s in told.ages_s.items() if request_id not in set(decisions)]

@@ -28,7 +28,7 @@ from turnout.serving.settings import Sources
 from turnout.serving.spool.check import decode_check
 from turnout.serving.spool.decision import LogDecisions, decode_decision
 from turnout.serving.spool.framing import RecordKind
-from turnout.serving.spool.reader import Record, read_spool
+from turnout.serving.spool.reader import SpoolRecord, read_spool
 from turnout.serving.wire.route import CHECK_BATCH_METHOD, CHECK_METHOD, CHECK_STREAM_METHOD
 
 SURE, UNSURE = [-0.001] * 3, [-2.0] * 3
@@ -290,7 +290,7 @@ def test_verdicts_are_logged_with_as_much_of_the_answer_as_the_mode_keeps(
         await router.check(answer, routed, **asked)
 
     served(bundle, ask, spool=tmp_path, log_decisions=mode)
-    records = [one for one in read_spool(tmp_path) if isinstance(one, Record)]
+    records = [one for one in read_spool(tmp_path) if isinstance(one, SpoolRecord)]
     (decision,) = [decode_decision(one.payload) for one in records if one.kind == RecordKind.DECISION]
     (verdict,) = [decode_check(one.payload) for one in records if one.kind == RecordKind.CHECK]
     assert (decision.action, decision.route, decision.request_id) == ("try", "weak", "r")

@@ -28,7 +28,7 @@ from turnout.serving.spool.check import decode_check
 from turnout.serving.spool.decision import DecisionRecord, LogDecisions, decode_decision
 from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import decode_outcome
-from turnout.serving.spool.reader import Record, read_spool
+from turnout.serving.spool.reader import SpoolRecord, read_spool
 from turnout.serving.wire.route import DESCRIBE_MODEL_METHOD
 
 SHORT, MIDDLE, LONG, STRANGE = "hello", "word " * 20, "word " * 400, "a + b"
@@ -285,7 +285,7 @@ def test_exploration_moves_over_rungs_and_the_log_says_how_probably(ladder: Bund
 
 
 def decisions_in(folder: Path) -> list[DecisionRecord]:
-    records = (one for one in read_spool(folder) if isinstance(one, Record))
+    records = (one for one in read_spool(folder) if isinstance(one, SpoolRecord))
     return [decode_decision(one.payload) for one in records if one.kind == RecordKind.DECISION]
 
 
@@ -305,7 +305,7 @@ def test_older_readers_pass_over_rungs_and_logs_of_pairs_hold_none(ladder: Bundl
     payloads = []
     for number, one in enumerate((ladder, bundle)):
         served(one, ask, spool=tmp_path / str(number), log_decisions=LogDecisions.FULL)
-        payloads += [record.payload for record in read_spool(tmp_path / str(number)) if isinstance(record, Record)]
+        payloads += [record.payload for record in read_spool(tmp_path / str(number)) if isinstance(record, SpoolRecord)]
     old = msgspec.msgpack.decode(payloads[0], type=OldRecord)
     assert (old.route, old.model, old.other_model) == ("strong", FULL, MINI)
     assert (
@@ -321,7 +321,7 @@ def test_verdicts_and_outcomes_name_the_rung(checking: Bundle, tmp_path: Path):
         return await router.report_outcome("r", timeout_s=60, model="o3", rung=TOP, score=1.0, tier="strong")
 
     assert served(checking, ask, spool=tmp_path, log_decisions=LogDecisions.FULL)
-    records = [one for one in read_spool(tmp_path) if isinstance(one, Record)]
+    records = [one for one in read_spool(tmp_path) if isinstance(one, SpoolRecord)]
     (check,) = (decode_check(one.payload) for one in records if one.kind == RecordKind.CHECK)
     (outcome,) = (decode_outcome(one.payload) for one in records if one.kind == RecordKind.OUTCOME)
     assert (check.model, check.rung) == ("o3", TOP)

@@ -23,14 +23,14 @@ from turnout.serving.decision.rules.rules import Rules
 from turnout.serving.decision.rules.spec import ExplorationSpec, PolicyExplorationSpec, RuleSpec, RulesSpec
 from turnout.serving.decision.tightening import LADDER, ladder, measured, tightened
 from turnout.serving.observe.drift.betting import WEIGHTS, bounds, log_capital_above, weight_place
-from turnout.serving.observe.drift.keeping import Seen, step_to_keep
+from turnout.serving.observe.drift.keeping import SeenPairs, step_to_keep
 from turnout.serving.observe.drift.pairs import STEPS, Pledge, Tally
 from turnout.serving.observe.drift.promises import MAX_TASKS, OTHER_TASKS, Promises
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.prompt import prompt_from_text
 from turnout.serving.settings import ServerSettings, SettingsRefused
-from turnout.serving.spool.tallies import FOLDER, Row
+from turnout.serving.spool.tallies import FOLDER, TallyRow
 from turnout.serving.wire.route import REPORT_OUTCOME_METHOD, ROUTE_METHOD
 
 DAY_S = 86_400
@@ -155,15 +155,15 @@ EXPECTED = tuple(0.048 * share for share in LADDER)
 
 @pytest.mark.parametrize(("worse", "step"), [(0.03, 0), (0.3, STEPS - 1)])
 def test_step_follows_what_was_seen(worse: float, step: int):
-    seen = Seen(500, [500 * worse], [500 * worse])
-    by_step = Seen(500, [500 * worse] * (STEPS - 1) + [0.0], [500 * worse] * (STEPS - 1) + [0.0])
+    seen = SeenPairs(500, [500 * worse], [500 * worse])
+    by_step = SeenPairs(500, [500 * worse] * (STEPS - 1) + [0.0], [500 * worse] * (STEPS - 1) + [0.0])
     assert step_to_keep(0.05, EXPECTED, seen, by_step, 1.0) == step
 
 
 def test_step_makes_good_what_was_overspent():
     shares = [500 * share for share in EXPECTED]
-    kept, overspent = Seen(500, [15.0], [15.0]), Seen(500, [30.0], [30.0])
-    recent = Seen(500, shares, shares)
+    kept, overspent = SeenPairs(500, [15.0], [15.0]), SeenPairs(500, [30.0], [30.0])
+    recent = SeenPairs(500, shares, shares)
     early = [step_to_keep(0.05, EXPECTED, spent, recent, 1.0) for spent in (kept, overspent)]
     assert 0 == early[0] < early[1] < STEPS - 1
     assert step_to_keep(0.05, EXPECTED, overspent, recent, 0.01) == STEPS - 1  # nothing is left to make it good with
@@ -312,7 +312,7 @@ def test_damaged_file_and_full_disk_leave_the_own_counts(
 
 
 def test_tally_passes_over_rows_that_it_does_not_know():
-    good = Row(1, "b", "p", "t", 0.1, 0, 2, 1, 3)
+    good = TallyRow(1, "b", "p", "t", 0.1, 0, 2, 1, 3)
     odd = [msgspec.structs.replace(good, **{name: 99}) for name in ("place", "depth", "worse")]
     assert Tally.of([good, *odd]).n == 3
     assert Tally.of([good]).seen_by_step().worse == [3.0, 3.0, 0.0, 0.0, 0.0, 0.0, 0.0]

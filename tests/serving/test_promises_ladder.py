@@ -26,7 +26,7 @@ from turnout.serving.observe.drift.pairs import STEPS, Pledge, Tally
 from turnout.serving.observe.drift.promises import Promises
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.pb import router_pb2 as pb
-from turnout.serving.spool.tallies import Row
+from turnout.serving.spool.tallies import TallyRow
 from turnout.serving.wire.route import REPORT_OUTCOME_METHOD, ROUTE_METHOD
 
 MINI, FULL, TOP = LADDER_NAMES
@@ -184,7 +184,7 @@ def test_weights_give_back_the_share_made_worse_where_exploration_favours_some(p
             )
             promises.judged(pledge, match=int(not is_worse))
     tally = promises._own
-    served_counts = Tally.of(Row(*key, n) for key, n in tally.items()).served
+    served_counts = Tally.of(TallyRow(*key, n) for key, n in tally.items()).served
     lower, upper = bounds(*served_counts, 0.1)
     assert lower < 0.1 < upper
     assert upper - lower < 0.05

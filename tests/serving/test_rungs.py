@@ -18,7 +18,7 @@ from turnout.serving.decision.prices import OWN_LIST
 from turnout.serving.decision.routes import Reason, Route
 from turnout.serving.decision.rules.climbing import Climb
 from turnout.serving.decision.rules.exploring import After
-from turnout.serving.decision.rules.offering import Asking, Limits, Offered
+from turnout.serving.decision.rules.offering import Asking, Offered, RungLimits
 from turnout.serving.decision.rules.rules import Before, Facts, Rules
 from turnout.serving.decision.rules.spec import ExplorationSpec, ModelSpec, RulesSpec, SessionSpec
 from turnout.serving.decision.rungs import Bar, ruled_place, rung_for, rungs_of_pair
@@ -98,7 +98,7 @@ def test_a_rule_names_a_rung_and_the_nearest_above_stands_in(
 def test_what_a_model_cant_do_is_not_offered(
     models: dict[str, ModelSpec], prompt: Prompt, places: tuple[int, ...] | None
 ):
-    found = Limits.of(NAMES, UNLIMITED, models).offered(Asking(prompt, 100))
+    found = RungLimits.of(NAMES, UNLIMITED, models).offered(Asking(prompt, 100))
     assert (None if found is None else found.places) == places
     assert found is None or set(found.refused.values()) == {Reason.CAPABILITY}
 
@@ -106,7 +106,7 @@ def test_what_a_model_cant_do_is_not_offered(
 def test_length_is_that_of_the_price_list_unless_the_file_says_less_or_another():
     windows = (128_000.0, 128_000.0, 200_000.0, 200_000.0)
     models = {"gpt-4o-mini": ModelSpec(max_estimated_tokens=30_000), "gpt-4o": ModelSpec(context_window=1_000_000)}
-    limits = Limits.of(NAMES, windows, models)
+    limits = RungLimits.of(NAMES, windows, models)
     for tokens, places in ((30_000, None), (30_001, (1, 2, 3)), (200_001, (1,)), (1_000_001, ())):
         found = limits.offered(Asking(TEXT, tokens))
         assert (None if found is None else found.places) == places
@@ -114,7 +114,7 @@ def test_length_is_that_of_the_price_list_unless_the_file_says_less_or_another()
 
 
 def test_a_list_names_rungs_or_models_whatever_the_effort():
-    limits = Limits.of(NAMES, UNLIMITED, {})
+    limits = RungLimits.of(NAMES, UNLIMITED, {})
     for allow, places in ((("o3:high",), (3,)), (("o3",), (2, 3)), (("gpt-4o-mini", "o3:*"), (0, 2, 3))):
         found = limits.offered(Asking(TEXT, 10, allow))
         assert found is not None

@@ -23,22 +23,22 @@ from turnout.serving.spool.framing import (
     unframed,
 )
 from turnout.serving.spool.outcome import Outcome, decode_outcome, encode_outcome
-from turnout.serving.spool.reader import Damage, Record, read_file, read_spool
+from turnout.serving.spool.reader import Damage, SpoolRecord, read_file, read_spool
 
 PAYLOADS = st.lists(st.binary(max_size=60) | st.just(MARKER * 5), min_size=1, max_size=6)
 
 
-def mutated(payloads: list[bytes], change: Callable[[bytes], bytes]) -> tuple[bytes, list[Record], list, Path]:
+def mutated(payloads: list[bytes], change: Callable[[bytes], bytes]) -> tuple[bytes, list[SpoolRecord], list, Path]:
     """Write a file, change its bytes, and return old bytes, old records, what is read now, and the path."""
     with tempfile.TemporaryDirectory() as folder:
         path = spool_file(Path(folder), payloads)
-        before = [found for found in read_file(path) if isinstance(found, Record)]
+        before = [found for found in read_file(path) if isinstance(found, SpoolRecord)]
         raw = path.read_bytes()
         path.write_bytes(change(raw))
         return raw, before, list(read_spool(Path(folder))), path
 
 
-def end_of(record: Record) -> int:
+def end_of(record: SpoolRecord) -> int:
     return record.offset + RECORD_BYTES + len(record.payload)
 
 
@@ -57,7 +57,7 @@ def test_truncated_file_gives_all_complete_records_and_one_torn_tail(payloads: l
     whole = [record for record in before if end_of(record) <= length]
     begin = end_of(whole[-1]) if whole else HEADER_BYTES if length >= HEADER_BYTES else 0
     tails = [found for found in after if isinstance(found, Damage)]
-    assert [found for found in after if isinstance(found, Record)] == whole
+    assert [found for found in after if isinstance(found, SpoolRecord)] == whole
     assert [(tail.path, tail.offset, tail.n_bytes, tail.is_torn_tail) for tail in tails] == [
         (path, begin, length - begin, True)
     ] * (length > begin or length == 0)
@@ -73,7 +73,7 @@ def test_flipped_bit_costs_the_record_that_it_hits_and_no_other(payloads: list[b
 
     _, before, after, _ = mutated(payloads, flip)
     damages = [found for found in after if isinstance(found, Damage)]
-    records = [found for found in after if isinstance(found, Record)]
+    records = [found for found in after if isinstance(found, SpoolRecord)]
     assert len(damages) == 1
     if place < HEADER_BYTES:
         assert (records, damages[0].offset, damages[0].is_torn_tail) == ([], 0, False)
@@ -96,7 +96,7 @@ def test_any_overwriting_gives_original_records_or_none(payloads: list[bytes], d
 
     _, before, after, _ = mutated(payloads, overwrite)
     originals = {(record.kind, record.payload) for record in before}
-    assert all((found.kind, found.payload) in originals for found in after if isinstance(found, Record))
+    assert all((found.kind, found.payload) in originals for found in after if isinstance(found, SpoolRecord))
 
 
 def test_record_inside_a_damaged_payload_is_not_mistaken_for_one(tmp_path: Path):
@@ -122,7 +122,7 @@ def test_file_of_a_later_format_is_reported_and_the_next_one_read(tmp_path: Path
 def test_length_beyond_the_limit_is_damage_and_reads_nothing(tmp_path: Path):
     path = spool_file(tmp_path, [b"x" * (MAX_PAYLOAD_BYTES + 1), b"next"])
     found = list(read_file(path))
-    assert [type(one) for one in found] == [Damage, Record]
+    assert [type(one) for one in found] == [Damage, SpoolRecord]
     assert found[1].payload == b"next"
 
 

@@ -1,6 +1,6 @@
 """Cross-fitting: every row teaches the regression, and calibrates it too.
 
-Comes in: features, labels and settings. Goes out: a calibrated `Router`.
+Comes in: features, labels and settings. Goes out: a calibrated `FittedRouter`.
 
 The calibrators, the exit band and the limit of what is out of distribution are fitted on what each row got from
 a fit without its group; the regression that is kept then learns from all rows. A calibration part of its own would
@@ -15,8 +15,8 @@ from turnout.training.fit.calibrate import exit_band, fit_calibrator
 from turnout.training.fit.calibrators import fit_platt
 from turnout.training.fit.difficulty import Difficulty
 from turnout.training.fit.fit import FitSettings, fit_router
-from turnout.training.fit.out_of_fold import Lessons, out_of_fold
-from turnout.training.fit.router import Router
+from turnout.training.fit.out_of_fold import LessonRows, out_of_fold
+from turnout.training.fit.router import FittedRouter
 from turnout.training.fit.unfamiliar import Familiarity, rare_weight, share_without_own_group
 
 
@@ -29,7 +29,7 @@ def fit_calibrated(
     *,
     weight: Floats | None = None,
     difficulty: Difficulty | None = None,
-) -> Router:
+) -> FittedRouter:
     """Fit both heads on all rows; their calibrators, the exit band and the limit on what rows got out of fold.
 
     Args:
@@ -41,11 +41,11 @@ def fit_calibrated(
         weight: (n,) non-negative weights of the fit; equal when None.
         difficulty: other models' scores of the rows; each fold softens its own labels with them.
     """
-    lessons = Lessons(table, {settings.form: outcome}, match, group, weight, difficulty)
+    lessons = LessonRows(table, {settings.form: outcome}, match, group, weight, difficulty)
     answers = out_of_fold(lessons, [settings])
     fast, full = answers.fast, answers.full
     fast_calibrator, full_calibrator = fit_platt(fast, match), fit_calibrator(full, match, group)
     band = exit_band(fast_calibrator(fast), full_calibrator(full))
     linear = fit_router(table, outcome, settings, weight=weight, difficulty=difficulty)
     familiarity = Familiarity.fitted(rare_weight(outcome.size), share_without_own_group(table, group))
-    return Router(linear, fast_calibrator, full_calibrator, band, familiarity)
+    return FittedRouter(linear, fast_calibrator, full_calibrator, band, familiarity)

@@ -14,7 +14,7 @@ from scipy.special import expit, logit
 
 from turnout.training.arrays import Floats, Ints
 from turnout.training.evaluation.metrics import log_loss
-from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
+from turnout.training.retrain.gate import GateLimits, GateRows, ServedAnswers, compare
 
 DISTANCE = 0.02
 """Nats by which one model is better than the other."""
@@ -54,14 +54,14 @@ class Population:
         ), numbers
 
 
-def answers_of(p_match: Floats, match: Ints) -> Answers:
+def answers_of(p_match: Floats, match: Ints) -> ServedAnswers:
     """Return a model's answers, at the lowest threshold that makes at most `TARGET` of the population worse."""
     order = np.argsort(-p_match, kind="stable")
     worse = np.cumsum(match[order] == 0)
     n_weak = int(np.searchsorted(worse, TARGET * match.size, side="right"))
     goes_weak = np.zeros(match.size, dtype=bool)
     goes_weak[order[:n_weak]] = True
-    return Answers(p_match, goes_weak)
+    return ServedAnswers(p_match, goes_weak)
 
 
 def at_distance(p_match: Floats, towards: Floats, match: Ints) -> Floats:
@@ -84,15 +84,15 @@ def n_promoted(
     *,
     n_rows: int,
     tries: int,
-    limits: Limits | None = None,
+    limits: GateLimits | None = None,
 ) -> int:
     """Count how often the challenger passes, each time on other rows."""
     sides = answers_of(champion, population.match), answers_of(challenger, population.match)
     promoted = 0
     for seed in range(tries):
         rows, numbers = population.drawn(n_rows, seed)
-        taken = [Answers(one.p_match[numbers], one.goes_weak[numbers]) for one in sides]
-        checks = compare(rows, *taken, limits or Limits(), seed=seed)
+        taken = [ServedAnswers(one.p_match[numbers], one.goes_weak[numbers]) for one in sides]
+        checks = compare(rows, *taken, limits or GateLimits(), seed=seed)
         promoted += all(check.is_met for check in checks)
     return promoted
 

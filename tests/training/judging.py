@@ -16,7 +16,7 @@ from turnout.serving.bundles.manifest import Pair
 from turnout.training.calls.address import Address
 from turnout.training.calls.budget import Caps
 from turnout.training.calls.tariff import GivenPrices
-from turnout.training.judge.labelling import Judged, Panel, judge_questions
+from turnout.training.judge.labelling import JudgedLabels, JudgePanel, judge_questions
 from turnout.training.judge.opinions import Opinions
 from turnout.training.judge.questions import Question
 from turnout.training.judge.settings import JudgeSettings
@@ -70,7 +70,7 @@ class JudgedRecords:
 
     labelled: Labelled
     opinions: list[Opinions]
-    judged: Judged
+    judged: JudgedLabels
 
     @property
     def summary(self) -> Summary:
@@ -92,7 +92,7 @@ def judge(records: list[Record], chosen: JudgeSettings, folder: Path) -> JudgedR
     """Label by all labellers, the judges last."""
     found, opinions = label_records(records), []
     questions = asked(records, found, chosen, folder)
-    judged = judge_questions(questions, Panel.of(chosen, Pair()), chosen, Reporter(quiet=True), opinions.append)
+    judged = judge_questions(questions, JudgePanel.of(chosen, Pair()), chosen, Reporter(quiet=True), opinions.append)
     lines = [row.question.line for row in opinions if row.question.known is None]
     labels = zip(lines, judged.labels.match.tolist(), judged.labels.confidence.tolist(), strict=True)
     given = {line: Label(match, "judge", worth) for line, match, worth in labels if match >= 0}

@@ -6,7 +6,7 @@ import numpy as np
 
 from turnout.serving.router.features import STRUCTURAL
 from turnout.training.evaluation.evaluate import Outcomes
-from turnout.training.evaluation.threshold_table import Served
+from turnout.training.evaluation.threshold_table import ServedRows
 
 
 def make_outcomes(n: int = 400, *, seed: int = 0, rows_per_group: int = 2, noise: float = 0.0) -> Outcomes:
@@ -46,6 +46,6 @@ def full_outcomes(n: int = 400, *, seed: int = 0) -> Outcomes:
     )
 
 
-def served(outcomes: Outcomes, threshold: float = 0.93) -> Served:
+def served(outcomes: Outcomes, threshold: float = 0.93) -> ServedRows:
     """A service without early exit: `p_match` is the same at every threshold."""
-    return Served(threshold, (threshold, 0.8), lambda _: outcomes.p_match)
+    return ServedRows(threshold, (threshold, 0.8), lambda _: outcomes.p_match)

@@ -16,7 +16,7 @@ from tests.log_builders import as_lines, gateway_row, write_bytes
 from turnout.serving.bundles.manifest import Pair
 from turnout.training.errors import DataRefused
 from turnout.training.labels import Labelled, label_records
-from turnout.training.labels.ledger import Ledger, Tally, labels_table
+from turnout.training.labels.ledger import Ledger, RowTally, labels_table
 from turnout.training.logs.read import ReadResult, read_records
 from turnout.training.logs.reading import Reading
 from turnout.training.pipeline.engine import Engine
@@ -132,4 +132,4 @@ def ledger_of(read: ReadResult, found: Labelled) -> Ledger:
     )
     abstained = Counter({str(why): count for why, count in found.unlabelled.items()})
     quarantined = Counter({str(why): count for why, count in read.rejected_by_reason.items()})
-    return Tally(labels, abstained, quarantined).ledger(read.n_rows)
+    return RowTally(labels, abstained, quarantined).ledger(read.n_rows)

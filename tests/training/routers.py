@@ -7,20 +7,20 @@ from scipy.special import expit
 
 from turnout.serving.router.exit_band import ExitBand
 from turnout.serving.router.features import N_BUCKETS, STRUCTURAL
-from turnout.training.fit.calibrators import Line
+from turnout.training.fit.calibrators import LogitLine
 from turnout.training.fit.fit import Head, LinearRouter, Scaler
-from turnout.training.fit.router import HeadLogOdds, Router
+from turnout.training.fit.router import FittedRouter, HeadLogOdds
 from turnout.training.policy.policy import PolicyRows
 
-IDENTITY = Line("none", 1.0, 0.0)
+IDENTITY = LogitLine("none", 1.0, 0.0)
 
 
-def plain_router(exit_band: float) -> Router:
+def plain_router(exit_band: float) -> FittedRouter:
     """Return a router of weight zero: what it says of `HeadLogOdds` depends on the band alone."""
     scaler = Scaler(np.ones(N_BUCKETS, np.float32), *[np.zeros(len(STRUCTURAL), np.float32)] * 2, 0.5, 1.0)
     weights = (np.zeros((size, 1), np.float32) for size in (N_BUCKETS, len(STRUCTURAL)))
     head = Head(*weights, None, np.zeros(1, np.float32), np.array([False]))
-    return Router(LinearRouter(scaler, head, head), IDENTITY, IDENTITY, ExitBand.constant(exit_band))
+    return FittedRouter(LinearRouter(scaler, head, head), IDENTITY, IDENTITY, ExitBand.constant(exit_band))
 
 
 def draw_rows(

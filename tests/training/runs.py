@@ -22,7 +22,7 @@ from turnout.training.learn.settings import TrainSettings
 from turnout.training.learn.train import Trained, train
 from turnout.training.progress import Reporter
 from turnout.training.report import draw
-from turnout.training.report.style import Drawn
+from turnout.training.report.style import SavedFigure
 from turnout.training.sample.sample import STRONG, write_sample
 
 SEED = 3
@@ -67,7 +67,7 @@ def blank_figures() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for name in [name for name in vars(draw) if name.startswith("draw_") and name != "draw_all"]:
             patch.setattr(draw, name, lambda *_: None)
-        patch.setattr(draw, "save", lambda *_: Drawn(b"", b"<svg/>", "<svg/>"))
+        patch.setattr(draw, "save", lambda *_: SavedFigure(b"", b"<svg/>", "<svg/>"))
         yield
 
 

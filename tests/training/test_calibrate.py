@@ -28,7 +28,7 @@ from turnout.training.fit.calibrators import (
     Beta,
     Calibrator,
     Isotonic,
-    Line,
+    LogitLine,
     fit_beta,
     fit_isotonic,
     fit_none,
@@ -145,7 +145,7 @@ def test_all_rows_with_the_same_log_odds_get_the_match_rate():
 
 
 def test_p_match_never_leaves_its_bounds():
-    steep = Line("platt", 1e6, 0.0)
+    steep = LogitLine("platt", 1e6, 0.0)
     p_match = expit(steep(np.array([-1e9, 1e9])))
     assert p_match == pytest.approx([P_MIN, 1 - P_MIN], rel=1e-9)
 
@@ -244,7 +244,7 @@ def test_beta_recovers_a_bend():
 
 
 def test_beta_with_equal_slopes_is_a_line():
-    assert Beta(0.7, 0.7, 0.2)(GRID) == pytest.approx(Line("platt", 0.7, 0.2)(GRID), abs=1e-12)
+    assert Beta(0.7, 0.7, 0.2)(GRID) == pytest.approx(LogitLine("platt", 0.7, 0.2)(GRID), abs=1e-12)
 
 
 def test_temperature_is_the_scale_that_scipy_finds():
@@ -285,9 +285,9 @@ def as_session(calibrator: Calibrator) -> ort.InferenceSession:
 @pytest.mark.parametrize(
     "calibrator",
     [
-        Line("none", 1.0, 0.0),
-        Line("temperature", float(np.float32(2.7)), 0.0),
-        Line("platt", float(np.float32(0.4)), float(np.float32(-1.3))),
+        LogitLine("none", 1.0, 0.0),
+        LogitLine("temperature", float(np.float32(2.7)), 0.0),
+        LogitLine("platt", float(np.float32(0.4)), float(np.float32(-1.3))),
         Beta(float(np.float32(0.3)), float(np.float32(2.2)), float(np.float32(-0.9))),
         Beta(0.0, 1.5, 0.5),
         Beta(1.5, 0.0, 0.5),

@@ -22,7 +22,7 @@ from turnout.serving.errors import PriceUnknown
 from turnout.training.calls.address import Address
 from turnout.training.calls.budget import ROUNDING_USD, Budget, CapReached, Caps
 from turnout.training.calls.cache import CallCache, State
-from turnout.training.calls.call import Call, Failure, Reply, key_of
+from turnout.training.calls.call import Call, CallFailure, Reply, key_of
 from turnout.training.calls.caller import Caller, Outcome, Retries
 from turnout.training.calls.endpoint import open_client, retry_after_s
 from turnout.training.calls.tariff import Tariff, find_tariff
@@ -120,7 +120,7 @@ def test_after_retry_after_no_call_of_any_row_comes_too_early(endpoint, tmp_path
 def test_retry_after_beyond_the_limit_is_not_waited_for(endpoint, tmp_path):
     endpoint.faults = lambda *_: Fault(429, {"Retry-After": "86400"})
     started = time.monotonic()
-    assert ask(endpoint, tmp_path / "c", [[call(0)]]) == [[Failure.UNAVAILABLE]]
+    assert ask(endpoint, tmp_path / "c", [[call(0)]]) == [[CallFailure.UNAVAILABLE]]
     assert time.monotonic() - started < 60
 
 
@@ -153,9 +153,9 @@ def test_time_out_counts_as_paid_and_is_retried_under_the_same_idempotency_key(e
 
 def test_malformed_answers_are_asked_three_times_and_never_again(endpoint, tmp_path):
     endpoint.faults = lambda *_: MALFORMED
-    assert ask(endpoint, tmp_path / "c", [[call(0)]]) == [[Failure.MALFORMED]]
+    assert ask(endpoint, tmp_path / "c", [[call(0)]]) == [[CallFailure.MALFORMED]]
     assert endpoint.n_billed == 3
-    assert ask(endpoint, tmp_path / "c", [[call(0)]]) == [[Failure.MALFORMED]]
+    assert ask(endpoint, tmp_path / "c", [[call(0)]]) == [[CallFailure.MALFORMED]]
     assert endpoint.n_billed == 3
 
 
@@ -170,7 +170,7 @@ def test_malformed_answer_is_asked_anew_by_an_endpoint_that_remembers_keys(endpo
 )
 def test_success_status_around_nonsense_is_paid_for_and_malformed(endpoint, tmp_path, body, monkeypatch):
     monkeypatch.setattr(endpoint, "_completion", lambda *_: body)
-    assert ask(endpoint, tmp_path / "c", [[call(0)]]) == [[Failure.MALFORMED]]
+    assert ask(endpoint, tmp_path / "c", [[call(0)]]) == [[CallFailure.MALFORMED]]
     cache = CallCache(tmp_path / "c")
     assert cache.spent([call(0).key]) == (pytest.approx(3 * call(0).bound_usd), 3)
     cache.close()
@@ -194,7 +194,7 @@ def test_cap_on_calls_holds_exactly_and_leaves_no_half_row(endpoint, tmp_path, c
     assert endpoint.n_billed == max_calls - max_calls % 2
     answered = [row for row in found if all(isinstance(outcome, bytes) for outcome in row)]
     assert len(answered) == max_calls // 2
-    assert all(row == [Failure.CAPPED] * 2 for row in found if row not in answered)
+    assert all(row == [CallFailure.CAPPED] * 2 for row in found if row not in answered)
 
 
 @pytest.mark.slow
@@ -218,7 +218,7 @@ def test_cap_in_usd_counts_what_an_earlier_run_paid(endpoint, tmp_path):
     spent = endpoint.usd(PRICE_INPUT, PRICE_OUTPUT)
     found = ask(endpoint, tmp_path / "c", pairs(8), Caps(spent + call(0).bound_usd))
     assert endpoint.n_billed == 8
-    assert sum(Failure.CAPPED in row for row in found) == 4
+    assert sum(CallFailure.CAPPED in row for row in found) == 4
 
 
 @given(
@@ -277,8 +277,8 @@ def test_spent_quota_is_not_retried(endpoint, tmp_path):
 def test_one_refused_request_fails_alone_and_is_asked_again_by_the_next_run(endpoint, tmp_path):
     endpoint.faults = lambda _, body: Fault(400) if body["messages"][0]["content"] == "call 2" else None
     found = ask(endpoint, tmp_path / "c", pairs(4))
-    assert found[1][0] is Failure.REFUSED
-    assert sum(isinstance(outcome, Failure) for row in found for outcome in row) == 1
+    assert found[1][0] is CallFailure.REFUSED
+    assert sum(isinstance(outcome, CallFailure) for row in found for outcome in row) == 1
     endpoint.faults = lambda *_: None
     assert ask(endpoint, tmp_path / "c", pairs(4))[1][0] == b'{"said": "call 2"}'
     assert endpoint.n_billed == 8

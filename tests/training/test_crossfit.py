@@ -14,7 +14,7 @@ from turnout.training.encoders.embeddings import FeatureTable, embed
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.fit.fit import FitSettings, fit_router
 from turnout.training.fit.losses import row_losses
-from turnout.training.fit.out_of_fold import N_FOLDS, Lessons, out_of_fold
+from turnout.training.fit.out_of_fold import N_FOLDS, LessonRows, out_of_fold
 from turnout.training.fit.select import choose
 
 N = 300
@@ -44,7 +44,7 @@ def answers(
     weight: np.ndarray | None = None,
     candidates: tuple[FitSettings, ...] = (SETTINGS,),
 ) -> tuple[np.ndarray, np.ndarray]:
-    found = out_of_fold(Lessons(table, {"binary": label}, label, PAIRS, weight), list(candidates))
+    found = out_of_fold(LessonRows(table, {"binary": label}, label, PAIRS, weight), list(candidates))
     return found.fast, found.full
 
 
@@ -96,7 +96,7 @@ def test_rows_of_weight_zero_teach_nothing(table: FeatureTable, chance: np.ndarr
 
 def test_own_losses_have_no_say_in_the_settings_behind_an_answer(table: FeatureTable, chance: np.ndarray):
     tried = [FitSettings(c=c, form="binary") for c in (0.01, 20.0)]
-    lessons = Lessons(table, {"binary": chance}, chance, PAIRS)
+    lessons = LessonRows(table, {"binary": chance}, chance, PAIRS)
     losses = {one: row_losses(out_of_fold(lessons, [one]).full, chance) for one in tried}
     found = out_of_fold(lessons, tried)
     for number, settings in enumerate(found.by_fold):

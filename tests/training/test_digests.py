@@ -24,7 +24,7 @@ from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.fit.fit import FitSettings, outcome_classes
-from turnout.training.fit.router import Router
+from turnout.training.fit.router import FittedRouter
 from turnout.training.learn.learn import features_of
 from turnout.training.logs.reading import Reading
 from turnout.training.progress import Reporter
@@ -90,7 +90,7 @@ def test_rows_groups_and_features_are_those_of_the_prompts(logs: dict[str, list[
 def test_router_learned_without_text_is_the_one_that_the_prompts_teach(
     logs: dict[str, list[Path]], encoder: EncoderModel
 ):
-    def fitted(found: Loaded, table: FeatureTable) -> Router:
+    def fitted(found: Loaded, table: FeatureTable) -> FittedRouter:
         data = found.dataset
         classes = outcome_classes(data.match, data.strong_score, data.weak_score)
         return fit_calibrated(table, classes, data.match, data.groups.group, FitSettings(), weight=data.weight)

@@ -30,7 +30,7 @@ from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.fit.calibrate import PREFERRED_FIRST, exit_band
 from turnout.training.fit.fit import FitSettings, fit_router, outcome_classes
-from turnout.training.fit.router import HeadLogOdds, Router, threshold_log_odds
+from turnout.training.fit.router import FittedRouter, HeadLogOdds, threshold_log_odds
 from turnout.training.fit.unfamiliar import MAX_FLAGGED, Familiarity, fit_limit, rare_share, rare_weight
 from turnout.training.sample.sample import STRONG, WEAK, make_sample
 
@@ -68,7 +68,7 @@ class Fixed:
 
     prompts: list[Prompt]
     table: FeatureTable
-    routers: dict[tuple[str, str], Router]
+    routers: dict[tuple[str, str], FittedRouter]
 
 
 @pytest.fixture(scope="module")
@@ -89,17 +89,17 @@ def fixed(encoder: EncoderModel) -> Fixed:
         band = exit_band(fast_calibrator(fast), full_calibrator(full))
         rare_idf = rare_weight(N_FIT)
         familiarity = Familiarity(rare_idf, fit_limit(rare_share(linear.scaler, rare_idf, fit_rows)))
-        routers[form, calibrate.__name__] = Router(linear, fast_calibrator, full_calibrator, band, familiarity)
+        routers[form, calibrate.__name__] = FittedRouter(linear, fast_calibrator, full_calibrator, band, familiarity)
     return Fixed(prompts, table, routers)
 
 
 @pytest.fixture(scope="module")
-def router(fixed: Fixed) -> Router:
+def router(fixed: Fixed) -> FittedRouter:
     return fixed.routers["four_outcomes", "fit_platt"]
 
 
 @pytest.fixture(scope="module")
-def graph(router: Router, encoder: EncoderModel) -> bytes:
+def graph(router: FittedRouter, encoder: EncoderModel) -> bytes:
     return export_router(router, encoder)
 
 
@@ -116,7 +116,9 @@ def expit(log_odds: float) -> float:
     return 1 / (1 + np.exp(-log_odds))
 
 
-def assert_parity(model: RouterModel, router: Router, prompt: Prompt, heads: HeadLogOdds, row: int = 0) -> set[Stage]:
+def assert_parity(
+    model: RouterModel, router: FittedRouter, prompt: Prompt, heads: HeadLogOdds, row: int = 0
+) -> set[Stage]:
     """Compare both heads and the stage at every threshold; return the stages seen."""
     fast, full = float(heads.fast[row]), float(heads.full[row])
     features = model.featurize(prompt)
@@ -164,13 +166,13 @@ def test_graph_with_any_calibrator_gives_the_same(fixed: Fixed, encoder: Encoder
 
 @given(text=st.text(st.characters(exclude_categories=()), max_size=400))
 @settings(max_examples=50)
-def test_parity_holds_for_arbitrary_text(model: RouterModel, router: Router, encoder: EncoderModel, text: str):
+def test_parity_holds_for_arbitrary_text(model: RouterModel, router: FittedRouter, encoder: EncoderModel, text: str):
     prompt = prompt_from_text(text)
     heads = router.log_odds(embed([prompt], encoder, cache_dir=None, n_threads=1))
     assert_parity(model, router, prompt, heads)
 
 
-def test_prompt_facts_outside_the_text_count_in_both(model: RouterModel, router: Router, encoder: EncoderModel):
+def test_prompt_facts_outside_the_text_count_in_both(model: RouterModel, router: FittedRouter, encoder: EncoderModel):
     prompt = Prompt("Look at this", turns=7, images=3, tools=12, wants_json=True)
     heads = router.log_odds(embed([prompt], encoder, cache_dir=None))
     assert_parity(model, router, prompt, heads)
@@ -186,7 +188,7 @@ def test_prompt_without_any_word_piece_is_answered(model: RouterModel):
 
 
 def test_graph_and_python_path_agree_exactly_on_what_is_out_of_distribution(
-    fixed: Fixed, router: Router, model: RouterModel
+    fixed: Fixed, router: FittedRouter, model: RouterModel
 ):
     expected = router.is_out_of_distribution(fixed.table)
     assert expected[:N_FIT].mean() <= MAX_FLAGGED
@@ -201,7 +203,7 @@ def test_graph_and_python_path_agree_exactly_on_what_is_out_of_distribution(
 @given(text=st.text(st.characters(exclude_categories=()), max_size=200))
 @settings(max_examples=50, deadline=None)
 def test_no_text_is_called_otherwise_by_graph_and_python_path(
-    model: RouterModel, router: Router, encoder: EncoderModel, text: str
+    model: RouterModel, router: FittedRouter, encoder: EncoderModel, text: str
 ):
     prompt = prompt_from_text(text)
     expected = router.is_out_of_distribution(embed([prompt], encoder, cache_dir=None, n_threads=1))
@@ -209,7 +211,7 @@ def test_no_text_is_called_otherwise_by_graph_and_python_path(
 
 
 def test_router_that_calls_nothing_out_of_distribution_has_no_such_output(
-    fixed: Fixed, router: Router, encoder: EncoderModel
+    fixed: Fixed, router: FittedRouter, encoder: EncoderModel
 ):
     graph = export_router(replace(router, familiarity=None), encoder)
     assert [output.name for output in onnx.load_from_string(graph).graph.output] == ["p_match", "is_full"]
@@ -217,7 +219,7 @@ def test_router_that_calls_nothing_out_of_distribution_has_no_such_output(
     assert not any(model.predict(prompt, 0.9).is_out_of_distribution for prompt in fixed.prompts[N_FIT:])
 
 
-def test_graph_with_another_limit_fails_the_parity_check(fixed: Fixed, router: Router, encoder: EncoderModel):
+def test_graph_with_another_limit_fails_the_parity_check(fixed: Fixed, router: FittedRouter, encoder: EncoderModel):
     rows = np.arange(N_FIT - 20, N_FIT + 10)
     other = replace(router, familiarity=replace(router.familiarity, limit=np.float32(1.0)))
     with pytest.raises(DataRefused, match="prompts otherwise"):
@@ -231,7 +233,7 @@ def test_graph_with_another_limit_fails_the_parity_check(fixed: Fixed, router: R
         )
 
 
-def test_early_exit_never_runs_the_encoder(fixed: Fixed, router: Router, encoder: EncoderModel):
+def test_early_exit_never_runs_the_encoder(fixed: Fixed, router: FittedRouter, encoder: EncoderModel):
     broken = model_of(export_router(router, nan_encoder(encoder)), encoder)
     heads = router.log_odds(fixed.table)
     is_full = router.cascade(heads, 0.9).is_full
@@ -283,11 +285,11 @@ def test_encoder_stands_inside_the_branch_alone(graph: bytes):
     assert [node.op_type for node in nodes].count("If") == 1
 
 
-def test_same_router_gives_the_same_bytes(graph: bytes, router: Router, encoder: EncoderModel):
+def test_same_router_gives_the_same_bytes(graph: bytes, router: FittedRouter, encoder: EncoderModel):
     assert export_router(router, encoder) == graph
 
 
-def test_graph_of_another_router_fails_the_parity_check(fixed: Fixed, router: Router, encoder: EncoderModel):
+def test_graph_of_another_router_fails_the_parity_check(fixed: Fixed, router: FittedRouter, encoder: EncoderModel):
     rows = np.arange(20)
     prompts, table = fixed.prompts[:20], fixed.table.take(rows)
     assert check_parity(export_router(router, encoder), encoder, router, prompts, table, 0.9).max_difference <= PARITY
@@ -346,7 +348,7 @@ def test_the_encoder_goes_in_fused_and_gives_the_same_vectors_to_the_last_bit(gr
 
 
 def test_an_encoder_whose_vectors_fusing_would_change_goes_in_as_it_is(
-    router: Router, encoder: EncoderModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    router: FittedRouter, encoder: EncoderModel, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
     other = onnx.load_from_string(encoder.graph)
     scale = next(one for one in other.graph.initializer if one.name.endswith("_scale") and one.data_type == 1)

@@ -20,7 +20,7 @@ from tests.training.gating import (
 )
 from tests.training.manifests import PROMISE
 from turnout.training.evaluation.metrics import log_loss
-from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
+from turnout.training.retrain.gate import GateLimits, GateRows, ServedAnswers, compare
 
 TEST_ROWS = 1000
 TRIES = 25
@@ -56,7 +56,7 @@ def test_worse_challenger_never_passes_and_better_one_nearly_always(
     assert n_promoted(rows, champion=bad, challenger=good, n_rows=TEST_ROWS, tries=TRIES) >= 0.9 * TRIES
 
 
-def rows_of(n: int, seed: int = 0, **fields: object) -> tuple[GateRows, Answers]:
+def rows_of(n: int, seed: int = 0, **fields: object) -> tuple[GateRows, ServedAnswers]:
     """Return n rows and the answers of the model that they were drawn from."""
     population, p_match = drawn_population(n, seed)
     answers = answers_of(p_match, population.match)
@@ -73,7 +73,7 @@ def by_name(checks: list) -> dict:
 
 def test_champion_against_itself_is_no_worse():
     rows, answers = rows_of(3000)
-    for check in compare(rows, answers, answers, Limits()):
+    for check in compare(rows, answers, answers, GateLimits()):
         assert check.is_met, check.name
         if check.interval is not None:
             assert (check.figure, *check.interval) == (0, 0, 0)
@@ -82,8 +82,8 @@ def test_champion_against_itself_is_no_worse():
 def test_figures_are_the_means_that_numpy_gives():
     rows, answers = rows_of(800)
     weight = np.random.default_rng(5).uniform(0.5, 4, 800)
-    other = Answers(expit(logit(answers.p_match) * 0.7), ~answers.goes_weak)
-    checks = by_name(compare(replace(rows, weight=weight), answers, other, Limits()))
+    other = ServedAnswers(expit(logit(answers.p_match) * 0.7), ~answers.goes_weak)
+    checks = by_name(compare(replace(rows, weight=weight), answers, other, GateLimits()))
     for said, check in ((answers, "champion"), (other, "challenger")):
         loss = np.average(-np.log(np.where(rows.match, said.p_match, 1 - said.p_match)), weights=weight)
         score = np.average(np.where(said.goes_weak, rows.weak_score, rows.strong_score), weights=weight)
@@ -96,17 +96,17 @@ def test_figures_are_the_means_that_numpy_gives():
 
 def test_probabilities_too_sure_of_themselves_fail_on_calibration():
     rows, answers = rows_of(4000)
-    sure = Answers(expit(3 * logit(answers.p_match)), answers.goes_weak)
-    check = by_name(compare(rows, answers, sure, Limits()))["calibration error above chance"]
+    sure = ServedAnswers(expit(3 * logit(answers.p_match)), answers.goes_weak)
+    check = by_name(compare(rows, answers, sure, GateLimits()))["calibration error above chance"]
     assert not check.is_met
     assert check.figure > 0.01 > check.champion
 
 
 def test_champion_that_is_badly_calibrated_does_not_keep_out_a_better_one():
     rows, answers = rows_of(4000)
-    wild = Answers(expit(3 * logit(answers.p_match)), answers.goes_weak)
-    half = Answers(expit(2 * logit(answers.p_match)), answers.goes_weak)
-    check = by_name(compare(rows, wild, half, Limits()))["calibration error above chance"]
+    wild = ServedAnswers(expit(3 * logit(answers.p_match)), answers.goes_weak)
+    half = ServedAnswers(expit(2 * logit(answers.p_match)), answers.goes_weak)
+    check = by_name(compare(rows, wild, half, GateLimits()))["calibration error above chance"]
     assert check.is_met
     assert 0.01 < check.figure < check.limit
 
@@ -114,34 +114,36 @@ def test_champion_that_is_badly_calibrated_does_not_keep_out_a_better_one():
 def test_task_that_falls_is_named_and_its_own_bound_counts():
     rows, answers = rows_of(3000)
     in_code = np.asarray(rows.slices["task"]) == "code"
-    reckless = Answers(answers.p_match, answers.goes_weak | in_code)
-    check = by_name(compare(rows, answers, reckless, Limits(quality=1.0)))["quality of each task"]
+    reckless = ServedAnswers(answers.p_match, answers.goes_weak | in_code)
+    check = by_name(compare(rows, answers, reckless, GateLimits(quality=1.0)))["quality of each task"]
     assert (check.is_met, check.where) == (False, "task code")
     assert check.figure < -0.05
-    allowed = compare(rows, answers, reckless, Limits(quality=1.0, by_task={"code": 0.5}))
+    allowed = compare(rows, answers, reckless, GateLimits(quality=1.0, by_task={"code": 0.5}))
     assert by_name(allowed)["quality of each task"].is_met
 
 
 def test_language_that_is_lost_is_named():
     rows, answers = rows_of(3000)
     is_fi = np.asarray(rows.slices["language"]) == "fi"
-    lost = Answers(np.where(is_fi, 0.5, answers.p_match), answers.goes_weak)
-    check = by_name(compare(rows, answers, lost, Limits()))["log loss of each task"]
+    lost = ServedAnswers(np.where(is_fi, 0.5, answers.p_match), answers.goes_weak)
+    check = by_name(compare(rows, answers, lost, GateLimits()))["log loss of each task"]
     assert (check.is_met, check.where) == (False, "language fi")
 
 
 def test_test_too_small_to_tell_keeps_the_champion():
     rows, answers = rows_of(60)
-    other = Answers(expit(logit(answers.p_match) + np.random.default_rng(0).normal(0, 0.5, 60)), answers.goes_weak)
-    check = by_name(compare(rows, other, answers, Limits()))["log loss"]
+    other = ServedAnswers(
+        expit(logit(answers.p_match) + np.random.default_rng(0).normal(0, 0.5, 60)), answers.goes_weak
+    )
+    check = by_name(compare(rows, other, answers, GateLimits()))["log loss"]
     assert not check.is_met
     assert check.interval[1] > check.limit
 
 
 def test_quality_that_falls_by_more_than_is_allowed_is_refused():
     rows, answers = rows_of(2000)
-    reckless = Answers(answers.p_match, answers.p_match > 0.5)
-    check = by_name(compare(rows, answers, reckless, Limits()))["quality at the policy"]
+    reckless = ServedAnswers(answers.p_match, answers.p_match > 0.5)
+    check = by_name(compare(rows, answers, reckless, GateLimits()))["quality at the policy"]
     assert not check.is_met
     assert check.figure < check.limit == -0.01
 
@@ -150,15 +152,15 @@ def test_quality_that_falls_by_more_than_is_allowed_is_refused():
 @given(seed=st.integers(0, 1000))
 def test_order_of_the_rows_and_scale_of_the_weights_change_no_figure(seed: int):
     rows, answers = rows_of(150, seed)
-    other = Answers(expit(logit(answers.p_match) * 0.8), answers.goes_weak)
+    other = ServedAnswers(expit(logit(answers.p_match) * 0.8), answers.goes_weak)
     order = np.random.default_rng(seed).permutation(150)
     slices = {kind: [names[row] for row in order] for kind, names in rows.slices.items()}
     columns = ("match", "strong_score", "weak_score", "group")
     moved = replace(
         rows, weight=3 * rows.weight, slices=slices, **{name: getattr(rows, name)[order] for name in columns}
     )
-    taken = [Answers(one.p_match[order], one.goes_weak[order]) for one in (answers, other)]
-    before, after = compare(rows, answers, other, Limits(), seed=1), compare(moved, *taken, Limits(), seed=1)
+    taken = [ServedAnswers(one.p_match[order], one.goes_weak[order]) for one in (answers, other)]
+    before, after = compare(rows, answers, other, GateLimits(), seed=1), compare(moved, *taken, GateLimits(), seed=1)
     for a, b in zip(before, after, strict=True):
         assert (a.name, a.is_met, a.where) == (b.name, b.is_met, b.where)
         assert a.figure == pytest.approx(b.figure, abs=1e-9)
@@ -171,5 +173,5 @@ def test_quality_may_fall_by_what_the_policy_allows():
         (msgspec.structs.replace(PROMISE, kind="min_quality", target=0.98), 0.02),
         (msgspec.structs.replace(PROMISE, kind="threshold", target=0.4), 0.01),
     ):
-        assert Limits().at(policy).quality == pytest.approx(allowed)
-        assert Limits(quality=0.3).at(policy).quality == 0.3
+        assert GateLimits().at(policy).quality == pytest.approx(allowed)
+        assert GateLimits(quality=0.3).at(policy).quality == 0.3

@@ -29,7 +29,7 @@ from tests.training.judging import (
     undecided_row,
 )
 from turnout.serving.bundles.manifest import Pair
-from turnout.training.calls.call import Failure, Reply
+from turnout.training.calls.call import CallFailure, Reply
 from turnout.training.calls.tariff import find_tariff
 from turnout.training.errors import CallsMisused
 from turnout.training.judge.confidence import PUBLISHED_DECIDED, PUBLISHED_TIE, measure_confidence
@@ -140,7 +140,7 @@ def test_malformed_judge_abstains_after_three_answers(endpoint, tmp_path):
     endpoint.faults = lambda _, body: Fault(content="no") if "Question 1?" in body["messages"][1]["content"] else None
     judged = judge([undecided(row, 5, 1) for row in range(3)], settings(endpoint, tmp_path / "c"), tmp_path)
     assert [row.match for row in judged.opinions] == [0, None, 0]
-    assert judged.opinions[1].verdicts == (Failure.MALFORMED,)
+    assert judged.opinions[1].verdicts == (CallFailure.MALFORMED,)
     assert judged.labelled.unlabelled == {Unlabelled.UNDECIDED: 1}
     assert endpoint.n_billed == 4 + 6
 

@@ -19,9 +19,9 @@ from turnout.training.compaction.forget import Whom, forget_kept
 from turnout.training.errors import DataRefused, RetrainUnderWay
 from turnout.training.files import alone
 from turnout.training.logs.records import Label, LabelledRecord, Response
-from turnout.training.retrain.kept import KeptRow, Origin, read_kept, write_kept
+from turnout.training.retrain.kept import KeptOrigin, KeptRow, read_kept, write_kept
 
-ORIGIN = Origin(Pair(), 0.0)
+ORIGIN = KeptOrigin(Pair(), 0.0)
 
 
 def kept_rows() -> list[KeptRow]:
@@ -69,7 +69,7 @@ def test_moment_is_that_of_the_request_or_of_the_keeping():
 def test_store_of_another_pair_or_margin_and_other_files_are_refused(tmp_path: Path):
     path = tmp_path / "rows.parquet"
     write_kept(path, kept_rows(), ORIGIN)
-    for other in (Origin(Pair(weak="small"), 0.0), Origin(Pair(), 0.1)):
+    for other in (KeptOrigin(Pair(weak="small"), 0.0), KeptOrigin(Pair(), 0.1)):
         with pytest.raises(DataRefused, match="name another file"):
             read_kept(path, other)
     pq.write_table(pa.table({"a": [1]}), path)

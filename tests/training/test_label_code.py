@@ -15,9 +15,9 @@ import pytest
 from tests.log_builders import record
 from turnout.training.labels import label_records
 from turnout.training.labels.graders.code import is_tests
-from turnout.training.labels.sandbox import CHILD, Limits, passes
+from turnout.training.labels.sandbox import CHILD, RunLimits, passes
 
-QUICK = Limits(cpu_s=2, wall_s=5.0)
+QUICK = RunLimits(cpu_s=2, wall_s=5.0)
 RIGHT = "Here it is:\n```python\ndef double(x):\n    return 2 * x\n```\nDone."
 WRONG = "```python\ndef double(x):\n    return x\n```"
 ASSERTS = "assert double(2) == 4\nassert double(0) == 0"
@@ -82,7 +82,7 @@ def test_other_references_are_no_tests(reference: str):
     ],
 )
 def test_code_beyond_its_limits_does_not_pass(code: str):
-    assert not passes(code, "pass", Limits(cpu_s=1, wall_s=10, memory_bytes=256 << 20))
+    assert not passes(code, "pass", RunLimits(cpu_s=1, wall_s=10, memory_bytes=256 << 20))
 
 
 def test_code_within_its_limits_passes_in_a_folder_of_its_own():
@@ -92,7 +92,7 @@ def test_code_within_its_limits_passes_in_a_folder_of_its_own():
 
 def test_code_that_sleeps_is_ended_by_the_clock():
     started = time.monotonic()
-    assert not passes("import time; time.sleep(600)", "pass", Limits(wall_s=1.0))
+    assert not passes("import time; time.sleep(600)", "pass", RunLimits(wall_s=1.0))
     assert time.monotonic() - started < 60
 
 

@@ -21,7 +21,7 @@ from turnout.training.errors import DataRefused
 from turnout.training.labels import label_records
 from turnout.training.labels.confidence import MEASURED
 from turnout.training.labels.ledger import Ledger, labels_table, ledger_table
-from turnout.training.labels.stretches import Shape
+from turnout.training.labels.stretches import LabelShape
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import JoinBy, Reading
 
@@ -138,7 +138,7 @@ def test_two_rows_that_become_one_are_counted_as_a_labelled_and_a_merged_one(tmp
 
 def test_noise_is_the_mean_doubt_of_the_labels(tmp_path: Path):
     ledger = ledger_for(write(tmp_path / "log.jsonl", ["scores", "scores", "reference:number", "undecided"]))
-    doubt = 1 - MEASURED["number", Shape.BARE]
+    doubt = 1 - MEASURED["number", LabelShape.BARE]
     assert ledger.label_noise_by_labeller == pytest.approx({"scores": 0, "reference:number": doubt})
     assert ledger.label_noise == pytest.approx(doubt / 3)
     assert ledger_for(write(tmp_path / "none.jsonl", ["undecided"])).label_noise is None

@@ -10,8 +10,8 @@ import pytest
 
 from tests.training import label_renderings as renderings
 from turnout.training.labels.agreement import agreement
-from turnout.training.labels.graders import Question
-from turnout.training.labels.graders.code import Limits
+from turnout.training.labels.graders import GraderQuestion
+from turnout.training.labels.graders.code import RunLimits
 from turnout.training.labels.reference import ReferenceLabeller, grade_answer
 
 LABELLER = ReferenceLabeller()
@@ -29,7 +29,7 @@ KINDS = {gold: (gold, said, HOW_MUCH) for gold, said in (renderings.NUMBERS | re
 
 
 def score(reference: str, answer: str, prompt: str) -> float | None:
-    found = grade_answer(answer, LABELLER.graders_for(Question(prompt, reference)))
+    found = grade_answer(answer, LABELLER.graders_for(GraderQuestion(prompt, reference)))
     return None if found is None else found.score
 
 
@@ -38,7 +38,7 @@ def test_a_rendering_of_the_gold_value_is_right_or_not_read(kind: str):
     gold, said, prompt = KINDS[kind]
     assert len(said) >= 20
     frames = renderings.FRAMES if kind not in {"json", "spans", "mentions"} else ("{}",)
-    graders = LABELLER.graders_for(Question(prompt, gold))
+    graders = LABELLER.graders_for(GraderQuestion(prompt, gold))
     # Every rendering in every frame, one in two dozen with every tail, and the others with two tails each, in turn.
     tails = [renderings.TAILS, *itertools.pairwise(renderings.TAILS)]
     grades = {
@@ -67,8 +67,8 @@ def test_every_pair_of_renderings_of_different_numbers_differs():
 
 
 def test_code_in_any_fence_passes_its_tests_and_prose_has_no_score():
-    graders = ReferenceLabeller(code_limits=Limits(cpu_s=10, wall_s=60)).graders_for(
-        Question("Write add.", "assert add(2, 3) == 5\nassert add(-1, 1) == 0")
+    graders = ReferenceLabeller(code_limits=RunLimits(cpu_s=10, wall_s=60)).graders_for(
+        GraderQuestion("Write add.", "assert add(2, 3) == 5\nassert add(-1, 1) == 0")
     )
     scores = {code: grade_answer(code, graders) for code in renderings.CODES}
     assert {code for code, found in scores.items() if found is not None and found.score != 1.0} == set()

@@ -14,7 +14,7 @@ from scipy.special import expit
 from turnout.serving.bundles.manifest import level_policy
 from turnout.serving.bundles.policy import NEVER
 from turnout.training.policy.guarantees import binomial_upper_bound
-from turnout.training.policy.ladder import Climb, LadderRows, always_top
+from turnout.training.policy.ladder import LadderRows, LadderThresholds, always_top
 from turnout.training.policy.ladder_path import nominal_usd, trace, with_cap
 from turnout.training.policy.ladder_solve import (
     PROMISES,
@@ -134,9 +134,9 @@ def test_a_rung_that_costs_more_than_the_top_is_never_taken():
 def test_what_is_unlike_goes_to_the_top_or_is_tried_first():
     one, two = draw(1000, 11), draw(1000, 11, looks=2)
     unlike = np.arange(1000) < 100
-    lax = Climb.of_one_look(0.0, (0.0,))
+    lax = LadderThresholds.of_one_look(0.0, (0.0,))
     assert (lax.climbed(dataclasses.replace(one, is_unlike=unlike)).rung[:100] == 2).all()
-    checked = Climb(0.0, 0.0, 0.5, (0.0,)).climbed(dataclasses.replace(two, is_unlike=unlike))
+    checked = LadderThresholds(0.0, 0.0, 0.5, (0.0,)).climbed(dataclasses.replace(two, is_unlike=unlike))
     assert checked.is_tried[:100].all()
     assert set(checked.rung[:100]) == {0, 2}
     assert (checked.rung[100:] == 0).all()
@@ -145,7 +145,7 @@ def test_what_is_unlike_goes_to_the_top_or_is_tried_first():
 def test_answers_that_nobody_read_count_by_the_worse_of_what_they_may_be():
     rows = draw(500, 13, looks=2)
     unread = dataclasses.replace(rows, is_unread=np.ones(500, bool), second=np.full(500, -1.0))
-    climb = Climb(0.0, NEVER, 0.5, (NEVER,))
+    climb = LadderThresholds(0.0, NEVER, 0.5, (NEVER,))
     assert (climb.climbed(unread).rung == 2).all()
     assert (climb.worse(unread) == (rows.match[:, 0] == 0)).all()
     assert climb.lost(unread).sum() == (rows.match[:, 0] == 0).sum()
@@ -194,9 +194,9 @@ def test_what_answers_is_always_a_rung_that_the_thresholds_allow(seed: int, k: i
     rows = draw(60, seed, looks=looks, k=k)
     low, high = sorted(t[:2])
     climb = (
-        Climb(low, high, t[2], tuple(t[3 : 3 + k - 2]))
+        LadderThresholds(low, high, t[2], tuple(t[3 : 3 + k - 2]))
         if looks == 2
-        else Climb.of_one_look(high, tuple(t[3:][: k - 2]))
+        else LadderThresholds.of_one_look(high, tuple(t[3:][: k - 2]))
     )
     found = climb.climbed(rows)
     for row, rung in enumerate(found.rung):

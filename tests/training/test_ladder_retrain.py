@@ -24,8 +24,8 @@ from turnout.training.errors import DataRefused, TooFewYet
 from turnout.training.fit.fit import FitSettings
 from turnout.training.learn.predict import predict_rows, seen_rows
 from turnout.training.logs.reading import Reading
-from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
-from turnout.training.retrain.kept import LadderOrigin, Origin, read_kept
+from turnout.training.retrain.gate import GateLimits, GateRows, ServedAnswers, compare
+from turnout.training.retrain.kept import KeptOrigin, LadderOrigin, read_kept
 from turnout.training.retrain.kept_ladder import KeptRequest, read_kept_ladder, write_kept_ladder
 from turnout.training.retrain.pool import Aging
 from turnout.training.retrain.pool_ladder import pool_ladder
@@ -38,7 +38,7 @@ pytestmark = pytest.mark.slow
 DAY_S = 86_400.0
 START_S = 1.79e9
 N_FIRST = 1000
-SETTINGS = RetrainSettings(seed=2, min_test_rows=150, fit=FitSettings(), limits=Limits(latency_ms=1e4))
+SETTINGS = RetrainSettings(seed=2, min_test_rows=150, fit=FitSettings(), limits=GateLimits(latency_ms=1e4))
 SPOILT = 0.4
 """Share of the rows on which every rung but the top has become wrong since the champion was trained."""
 
@@ -144,13 +144,15 @@ def test_gate_counts_what_answers_where_more_than_two_may():
     match, p_match = rng.integers(0, 2, n), np.full(n, 0.5)
     rows = GateRows(match, np.ones(n), match.astype(float), np.arange(n), np.ones(n))
     weak = np.zeros(n, dtype=bool)
-    all_right, half_right = Answers(p_match, weak, np.ones(n)), Answers(p_match, weak, match.astype(float))
-    by_name = {one.name: one for one in compare(rows, all_right, half_right, Limits())}
+    all_right, half_right = ServedAnswers(p_match, weak, np.ones(n)), ServedAnswers(p_match, weak, match.astype(float))
+    by_name = {one.name: one for one in compare(rows, all_right, half_right, GateLimits())}
     fall = by_name["quality at the policy"]
     assert not fall.is_met
     assert fall.figure == pytest.approx(match.mean() - 1.0)
     assert by_name["log loss"].is_met
-    pair = {one.name: one for one in compare(rows, Answers(p_match, weak), Answers(p_match, weak), Limits())}
+    pair = {
+        one.name: one for one in compare(rows, ServedAnswers(p_match, weak), ServedAnswers(p_match, weak), GateLimits())
+    }
     assert pair["quality at the policy"].figure == 0.0
 
 
@@ -206,7 +208,7 @@ def test_a_store_of_other_models_is_refused(story: Story):
     with pytest.raises(DataRefused, match="kept for gpt-4o-mini,gpt-4o,o3, margin 0"):
         read_kept_ladder(story.kept, LadderOrigin((WEAK, STRONG, "o1"), 0.0))
     with pytest.raises(DataRefused, match="no store of kept rows with prompts"):
-        read_kept(story.kept, Origin(Pair(strong=TOP, weak=WEAK), 0.0))
+        read_kept(story.kept, KeptOrigin(Pair(strong=TOP, weak=WEAK), 0.0))
 
 
 def test_logs_that_lack_a_rung_are_refused_with_what_to_log(story: Story, tmp_path: Path):
@@ -233,7 +235,7 @@ def test_challenger_that_misses_one_check_is_published_and_not_put_into_service(
     before = story.entry.current()
     kept = Path(shutil.copyfile(story.kept, tmp_path / "kept.parquet"))
     log = write_wide(tmp_path / "second.jsonl", later_rows(450, 77, first_day=10))
-    refused = story.again(log, kept=kept, limits=Limits(latency_ms=0.0), min_test_rows=120)
+    refused = story.again(log, kept=kept, limits=GateLimits(latency_ms=0.0), min_test_rows=120)
     assert not refused.is_promoted
     assert story.entry.current() == before
     assert not check(refused.verdict, "latency of 95 %, ms").is_met

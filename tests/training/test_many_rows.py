@@ -22,7 +22,7 @@ from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.fit import many_rows
 from turnout.training.fit.fit import FitSettings, LinearRouter
 from turnout.training.fit.many_rows import choose_on_some, fit_and_answer, some_groups
-from turnout.training.fit.out_of_fold import Lessons, OutOfFold
+from turnout.training.fit.out_of_fold import LessonRows, OutOfFold
 from turnout.training.learn import fitting
 from turnout.training.learn.evaluating import evaluate_bundle
 from turnout.training.learn.settings import TrainSettings
@@ -49,12 +49,12 @@ def match() -> Ints:
     return (np.random.default_rng(1).random(N // 2)[GROUP] < rate).astype(np.int64)
 
 
-def lessons_of(table: FeatureTable, match: Ints, form: str = "binary", weight: Floats | None = None) -> Lessons:
+def lessons_of(table: FeatureTable, match: Ints, form: str = "binary", weight: Floats | None = None) -> LessonRows:
     outcome = match if form == "binary" else np.where(match == 0, 1, np.arange(N) % 2 * 2)
-    return Lessons(table, {form: outcome}, match, GROUP, weight)
+    return LessonRows(table, {form: outcome}, match, GROUP, weight)
 
 
-def shared(lessons: Lessons, **changes: float) -> tuple[OutOfFold, LinearRouter]:
+def shared(lessons: LessonRows, **changes: float) -> tuple[OutOfFold, LinearRouter]:
     return fit_and_answer(lessons, [FitSettings(form=next(iter(lessons.targets)), **changes)], copied=0)
 
 

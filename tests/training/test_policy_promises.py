@@ -21,7 +21,7 @@ from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.fit.calibrate import exit_band
 from turnout.training.fit.calibrators import fit_platt
 from turnout.training.fit.fit import FitSettings, fit_router, outcome_classes
-from turnout.training.fit.router import HeadLogOdds, Router
+from turnout.training.fit.router import FittedRouter, HeadLogOdds
 from turnout.training.policy.policy import DELTA, PolicyRows, as_in_traffic, max_worse, min_quality
 
 N_GROUPS = 4000
@@ -32,7 +32,7 @@ GRID = np.linspace(0.0, 1.0, 201)
 class Population:
     """Rows that stand for all traffic; the rows of a group lie side by side."""
 
-    router: Router
+    router: FittedRouter
     rows: PolicyRows
     starts: np.ndarray
     sizes: np.ndarray
@@ -66,7 +66,7 @@ def taken(rows: PolicyRows, index: np.ndarray) -> PolicyRows:
     return PolicyRows(heads, rows.match[index], rows.strong_score[index], rows.weak_score[index], rows.group[index])
 
 
-def population_of(router: Router, rows: PolicyRows) -> Population:
+def population_of(router: FittedRouter, rows: PolicyRows) -> Population:
     rows = taken(rows, np.argsort(rows.group, kind="stable"))
     _, starts, sizes = np.unique(rows.group, return_index=True, return_counts=True)
     return Population(router, rows, starts, sizes)
@@ -86,7 +86,7 @@ def synthetic(n_groups: int = 5000) -> Population:
     return population_of(plain_router(0.8), taken(rows, np.repeat(np.arange(n_groups), sizes)))
 
 
-def thresholds_of(router: Router, rows: PolicyRows) -> np.ndarray:
+def thresholds_of(router: FittedRouter, rows: PolicyRows) -> np.ndarray:
     p_match = router.cascade(rows.heads, 0.5, early_exit=False).p_match
     return np.unique(np.quantile(p_match, GRID).astype(np.float32))
 
@@ -103,13 +103,13 @@ def quality_missing(population: Population, target: float, threshold: float) -> 
     return target * population.mean(rows.strong_score) - population.mean(kept)
 
 
-def solve_max_worse(router: Router, rows: PolicyRows, target: float, rng: np.random.Generator) -> float:
+def solve_max_worse(router: FittedRouter, rows: PolicyRows, target: float, rng: np.random.Generator) -> float:
     places = rng.permutation(rows.group.size)
     _, first = np.unique(rows.group[places], return_index=True)
     return max_worse(router, rows, thresholds_of(router, rows), places[first], target).threshold
 
 
-def solve_min_quality(router: Router, rows: PolicyRows, target: float, rng: np.random.Generator) -> float:
+def solve_min_quality(router: FittedRouter, rows: PolicyRows, target: float, rng: np.random.Generator) -> float:
     order = rng.permutation(N_GROUPS)[rows.group]
     return min_quality(router, rows, thresholds_of(router, rows), order, target).threshold
 

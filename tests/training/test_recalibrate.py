@@ -31,7 +31,7 @@ from turnout.training.errors import DataRefused
 from turnout.training.evaluation.evaluate import Evaluation
 from turnout.training.fit.calibrators import fit_none
 from turnout.training.fit.fit import FitSettings, LinearRouter, fit_router
-from turnout.training.fit.router import HeadLogOdds, Router
+from turnout.training.fit.router import FittedRouter, HeadLogOdds
 from turnout.training.fit.unfamiliar import MAX_FLAGGED
 from turnout.training.learn.flow import crossfitted
 from turnout.training.learn.predict import DIGEST_BYTES, seen_rows
@@ -277,7 +277,7 @@ def test_exported_and_reopened_regression_gives_the_same_log_odds(
     outcome = np.random.default_rng(0).integers(0, 2 if form == "binary" else 4, len(prompts))
     fitted = fit_router(table, outcome, FitSettings(form=form, dense_scale=0.3))
     none = fit_none(np.empty(0), np.empty(0))
-    (tmp_path / GRAPH).write_bytes(export_router(Router(fitted, none, none, ExitBand.constant(0.1)), encoder))
+    (tmp_path / GRAPH).write_bytes(export_router(FittedRouter(fitted, none, none, ExitBand.constant(0.1)), encoder))
     again = reopen(replace(parent, folder=tmp_path))
     for got, expected in zip(again.log_odds(table), fitted.log_odds(table), strict=True):
         assert np.abs(got - expected).max() < 1e-6

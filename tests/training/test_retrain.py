@@ -29,8 +29,8 @@ from turnout.training.files import alone
 from turnout.training.fit.fit import FitSettings
 from turnout.training.learn.predict import seen_rows
 from turnout.training.logs.reading import Reading
-from turnout.training.retrain.gate import Limits
-from turnout.training.retrain.kept import Origin, read_kept
+from turnout.training.retrain.gate import GateLimits
+from turnout.training.retrain.kept import KeptOrigin, read_kept
 from turnout.training.retrain.pool import Aging, pool_rows
 from turnout.training.retrain.run import Retrained, known_rows, retrain
 from turnout.training.retrain.settings import RetrainSettings
@@ -39,7 +39,7 @@ from turnout.training.sample.sample import STRONG, WEAK, make_sample
 DAY_S = 86_400.0
 START_S = 1.79e9
 N_FIRST, N_SECOND = 700, 450
-SETTINGS = RetrainSettings(seed=2, min_test_rows=120, fit=FitSettings(), limits=Limits(latency_ms=1e4))
+SETTINGS = RetrainSettings(seed=2, min_test_rows=120, fit=FitSettings(), limits=GateLimits(latency_ms=1e4))
 SPOILT = 0.4
 """Share of the matches that have turned into failures of the weak model since the champion was trained."""
 
@@ -151,14 +151,14 @@ def test_bundle_says_against_whom_it_was_held_and_with_what_figures(story: Story
 
 
 def test_kept_rows_are_all_that_had_a_label_and_are_not_new_again(story: Story):
-    origin = Origin(story.first.manifest.pair, 0.0)
+    origin = KeptOrigin(story.first.manifest.pair, 0.0)
     assert len(read_kept(story.kept_first, origin)) == N_FIRST + 60 == story.first.n_new
     pool = pool_rows([story.first_log, story.second_log], story.kept_first, origin, SETTINGS.reading, Aging(), QUIET)
     assert (pool.n_new, int(pool.is_old.sum())) == (N_SECOND, N_FIRST + 60)
 
 
 def test_window_leaves_out_old_rows_and_half_life_makes_them_light(story: Story):
-    origin = Origin(story.first.manifest.pair, 0.0)
+    origin = KeptOrigin(story.first.manifest.pair, 0.0)
     logs = [story.first_log, story.second_log]
     pool = pool_rows(logs, story.kept_first, origin, SETTINGS.reading, Aging(window_days=8, half_life_days=2), QUIET)
     age_days = (START_S + 20 * DAY_S - np.array([one.moment_s for one in pool.rows])) / DAY_S
@@ -173,7 +173,7 @@ def test_a_row_dated_ahead_of_the_clock_makes_no_other_old(tmp_path: Path):
         row["created"] = now_s - DAY_S * (number + 0.5) / 10
     rows[7]["created"] = now_s + 3650 * DAY_S
     log = write_log(tmp_path / "log.jsonl", rows)
-    pool = pool_rows([log], None, Origin(Pair(), 0.0), Reading(), Aging(window_days=3, half_life_days=1), QUIET)
+    pool = pool_rows([log], None, KeptOrigin(Pair(), 0.0), Reading(), Aging(window_days=3, half_life_days=1), QUIET)
     assert len(pool.rows) == 30
     assert (pool.data.weight / pool.weight).max() == 1.0
 
@@ -199,7 +199,7 @@ def test_dry_run_writes_nothing(story: Story, tmp_path: Path, training_run: Trai
 @pytest.fixture(scope="module")
 def refused(story: Story) -> Retrained:
     """Retrain again with a latency that no router can keep."""
-    return story.again(story.second_log, limits=Limits(latency_ms=0.0))
+    return story.again(story.second_log, limits=GateLimits(latency_ms=0.0))
 
 
 def test_challenger_that_misses_one_check_is_published_and_not_put_into_service(story: Story, refused: Retrained):
@@ -216,7 +216,7 @@ def test_challenger_that_misses_one_check_is_published_and_not_put_into_service(
 def test_forced_promotion_says_so_in_the_bundle(story: Story, training_run: TrainingRun, tmp_path: Path):
     entry = registry(tmp_path / "models", training_run)
     log = write_log(tmp_path / "log.jsonl", later_rows(450, 73, first_day=0))
-    settings = replace(story.settings, is_forced=True, may_lose_second_look=True, limits=Limits(latency_ms=0.0))
+    settings = replace(story.settings, is_forced=True, may_lose_second_look=True, limits=GateLimits(latency_ms=0.0))
     done = retrain([log], entry, None, story.encoder, settings, QUIET)
     assert done.is_promoted
     assert entry.current() == done.manifest.version
@@ -266,7 +266,7 @@ def test_champion_from_before_harness_rules_knows_the_rows_it_learned_with_harne
         row.pop("session_id", None)
         row["request"]["messages"][-1]["content"] += "\n\n<system-reminder>\nNothing to do.\n</system-reminder>"
     log = write_log(tmp_path / "log.jsonl", rows)
-    pool = pool_rows([log], None, Origin(Pair(), 0.0), Reading(), Aging(), QUIET)
+    pool = pool_rows([log], None, KeptOrigin(Pair(), 0.0), Reading(), Aging(), QUIET)
     folder = shutil.copytree(training_run.bundle, tmp_path / "champion")
     champion = load_bundle(folder)
     champion = replace(champion, manifest=msgspec.structs.replace(champion.manifest, harness_rules=0))

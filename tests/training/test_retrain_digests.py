@@ -25,7 +25,7 @@ from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused, TooFewYet
 from turnout.training.learn.predict import seen_rows
 from turnout.training.logs.cells import encode
-from turnout.training.retrain.kept import Origin, read_kept, write_kept
+from turnout.training.retrain.kept import KeptOrigin, read_kept, write_kept
 from turnout.training.retrain.pool import Aging, Pool, pool_rows
 from turnout.training.retrain.run import Retrained, retrain
 
@@ -49,8 +49,8 @@ class Story:
     done: Retrained
 
     @property
-    def origin(self) -> Origin:
-        return Origin(self.done.manifest.pair, 0.0)
+    def origin(self) -> KeptOrigin:
+        return KeptOrigin(self.done.manifest.pair, 0.0)
 
     def pool(self, log: list[Path], aging: Aging | None = None, kept: Path | None = None) -> Pool:
         making = Making.of_champion(self.done.manifest)

@@ -24,8 +24,8 @@ from turnout.training.learn.train import train
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.sources import find_logs
-from turnout.training.retrain.gate import GateRows, Limits
-from turnout.training.retrain.kept import Origin, read_kept
+from turnout.training.retrain.gate import GateLimits, GateRows
+from turnout.training.retrain.kept import KeptOrigin, read_kept
 from turnout.training.retrain.run import Retrained, retrain
 from turnout.training.retrain.second_look import KEPT, PREFIX, ROWS, Looker, second_look_checks
 from turnout.training.retrain.settings import RetrainSettings
@@ -34,7 +34,9 @@ pytestmark = pytest.mark.slow
 WORDS = ("amber", "basin", "cedar", "delta", "ember", "fjord", "grove", "hazel", "inlet", "jetty", "kayak", "larch")
 START_S, DAY_S = 1.79e9, 86_400.0
 POLICY = "max_worse=0.05"
-SETTINGS = RetrainSettings(policy=POLICY, seed=2, min_test_rows=150, fit=FitSettings(), limits=Limits(latency_ms=1e4))
+SETTINGS = RetrainSettings(
+    policy=POLICY, seed=2, min_test_rows=150, fit=FitSettings(), limits=GateLimits(latency_ms=1e4)
+)
 
 
 def write_answers(path: Path, n: int, seed: int, *, first_day: float, keeps_answers: bool = True) -> Path:
@@ -122,7 +124,7 @@ def test_both_looks_are_compared_on_rows_that_neither_saw_and_kept_rows_keep_the
     assert compared.challenger < first.challenger - 0.1
     assert {f"{PREFIX}quality at the policy", f"{PREFIX}calibration error above chance"} <= {one.name for one in checks}
     assert load_bundle(done.folder).checker is not None
-    rows = read_kept(kept, Origin(done.manifest.pair, 0.0))
+    rows = read_kept(kept, KeptOrigin(done.manifest.pair, 0.0))
     assert {one.row.record.weak.content for one in rows} == {"A", "B"}
     assert all(one.row.record.weak.mean_logprob is not None for one in rows)
     small = write_answers(scene.folder / "third.parquet", 400, 3, first_day=60)
@@ -150,24 +152,24 @@ def side(bundle: Bundle, **changes: object) -> Looker:
 def test_a_second_look_that_knows_less_is_refused(scene: Scene):
     records, rows = rows_of(scene)
     champion, worse = side(scene.champion), side(scene.champion, checker=signal_checker())
-    same = second_look_checks(champion, champion, records, rows, Limits(), seed=0)
+    same = second_look_checks(champion, champion, records, rows, GateLimits(), seed=0)
     assert all(one.is_met for one in same)
-    checks = second_look_checks(champion, worse, records, rows, Limits(), seed=0)
+    checks = second_look_checks(champion, worse, records, rows, GateLimits(), seed=0)
     assert not check(checks, f"{PREFIX}log loss").is_met
-    back = second_look_checks(worse, champion, records, rows, Limits(), seed=0)
+    back = second_look_checks(worse, champion, records, rows, GateLimits(), seed=0)
     assert check(back, f"{PREFIX}log loss").is_met
 
 
 def test_a_first_second_look_is_held_against_the_look_that_there_was(scene: Scene):
     records, rows = rows_of(scene)
     without = side(scene.champion, checker=None)
-    gained = second_look_checks(without, side(scene.champion), records, rows, Limits(), seed=0)
+    gained = second_look_checks(without, side(scene.champion), records, rows, GateLimits(), seed=0)
     assert check(gained, f"{PREFIX}log loss").is_met
-    assert second_look_checks(without, without, records, rows, Limits(), seed=0) == []
+    assert second_look_checks(without, without, records, rows, GateLimits(), seed=0) == []
 
 
 def test_too_few_answers_to_compare_on_are_not_enough(scene: Scene):
     records, rows = rows_of(scene, 100)
     looker = side(scene.champion)
-    kept, few = second_look_checks(looker, looker, records, rows, Limits(), seed=0)
+    kept, few = second_look_checks(looker, looker, records, rows, GateLimits(), seed=0)
     assert (kept.is_met, few.is_met, few.figure) == (True, False, 100.0)

@@ -22,7 +22,7 @@ from turnout.serving.decision.rules.reading import decode_rules
 from turnout.training.logs.records import Record, Response
 from turnout.training.offpolicy.rules_trial import RulesTrial, try_rules
 from turnout.training.offpolicy.trial_arm import Arm
-from turnout.training.offpolicy.trial_looks import Looks
+from turnout.training.offpolicy.trial_looks import TrialLooks
 
 SHORT, MIDDLE, LONG, STRANGE = "hello", "word " * 20, "word " * 400, "a + b"
 TEXTS = (SHORT, MIDDLE, LONG, STRANGE)
@@ -99,7 +99,7 @@ def test_a_trial_names_the_rung_that_the_server_would_have_answer(
 ):
     bundle = ladder if logprobs is None else with_second_look(ladder, t_rungs=(0.8,))
     arm = Arm(rules_of(RULES), [bundle], can_check=logprobs is not None)
-    found = [arm.outcome(one, Looks(one, early_exit=True)).rung for one in records(logprobs)]
+    found = [arm.outcome(one, TrialLooks(one, early_exit=True)).rung for one in records(logprobs)]
     assert found == served(bundle, tmp_path, logprobs=logprobs)
     assert {FULL, TOP} <= set(found) <= {MINI, FULL, TOP}
     assert (MINI in found) == (logprobs is not UNSURE)
@@ -132,7 +132,7 @@ def test_a_session_goes_on_from_its_rung(ladder: Bundle):
     rows = [record(MIDDLE * 60, id="1", session_id="s"), record("x", id="2", session_id="s")]
     stay = rules_of("[session]\nstay_strong = true")
     arm = Arm(stay, [ladder], can_check=False)
-    first, second = (arm.outcome(one, Looks(one, early_exit=True)) for one in rows)
+    first, second = (arm.outcome(one, TrialLooks(one, early_exit=True)) for one in rows)
     assert (first.rung, second.rung, second.reason) == (TOP, TOP, "SESSION")
 
 

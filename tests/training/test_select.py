@@ -12,7 +12,7 @@ from turnout.serving.router.features import N_BUCKETS, STRUCTURAL
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.fit.fit import FitSettings
 from turnout.training.fit.losses import row_losses
-from turnout.training.fit.out_of_fold import Lessons, out_of_fold
+from turnout.training.fit.out_of_fold import LessonRows, out_of_fold
 from turnout.training.fit.select import C_GRID, candidates_of, choose, within_one_error
 
 N = 300
@@ -35,7 +35,7 @@ def chosen(table: FeatureTable, outcome: np.ndarray, *, wide: bool = False) -> F
     match = (outcome != 1).astype(np.int64)
     targets = {"four_outcomes": outcome, "binary": match}
     return out_of_fold(
-        Lessons(table, targets, match, np.arange(N)), candidates_of(list(targets), N, wide=wide)
+        LessonRows(table, targets, match, np.arange(N)), candidates_of(list(targets), N, wide=wide)
     ).settings
 
 
@@ -68,13 +68,15 @@ def test_what_is_clearly_worse_is_not_taken_whatever_the_order():
 
 def test_where_nothing_can_be_learned_the_fit_is_no_worse_than_the_base_rate_by_much(table: FeatureTable):
     match = np.random.default_rng(7).integers(0, 2, N)
-    found = out_of_fold(Lessons(table, {"binary": match}, match, np.arange(N)), candidates_of(["binary"], N))
+    found = out_of_fold(LessonRows(table, {"binary": match}, match, np.arange(N)), candidates_of(["binary"], N))
     assert row_losses(found.full, match).mean() < np.log(2) + 0.02
 
 
 def test_log_without_scores_has_one_form_to_choose_from(table: FeatureTable, angle: np.ndarray):
     match = (angle < np.pi).astype(np.int64)
-    found = out_of_fold(Lessons(table, {"binary": match}, match, np.arange(N)), candidates_of(["binary"], N)).settings
+    found = out_of_fold(
+        LessonRows(table, {"binary": match}, match, np.arange(N)), candidates_of(["binary"], N)
+    ).settings
     assert found.form == "binary"
 
 

@@ -13,7 +13,7 @@ from tests.training.outcomes import full_outcomes, served
 from turnout.serving.router.features import STRUCTURAL
 from turnout.training.evaluation.drift_baseline import distribution, drift_baseline
 from turnout.training.evaluation.label_noise import label_noise
-from turnout.training.evaluation.threshold_table import Served, threshold_table
+from turnout.training.evaluation.threshold_table import ServedRows, threshold_table
 from turnout.training.policy.policy import DELTA, one_row_a_group
 
 
@@ -54,7 +54,7 @@ def test_cascade_is_asked_at_every_threshold():
         asked.append(threshold)
         return np.where(outcomes.is_full, threshold, 0.0)  # what the encoder reads lies on the threshold itself
 
-    table = threshold_table(outcomes, Served(0.9, (), p_match_at), seed=0, n_bootstraps=0)
+    table = threshold_table(outcomes, ServedRows(0.9, (), p_match_at), seed=0, n_bootstraps=0)
     assert sorted(asked) == sorted(table.threshold)
     expected = {1.0 if threshold == 0 else float(outcomes.is_full.mean()) for threshold in table.threshold}
     assert set(table.share_weak) == expected

@@ -1,6 +1,6 @@
 """Export: the fitted router as one self-contained ONNX graph.
 
-Comes in: `Router` and `EncoderModel`. Goes out: the bytes of `router.onnx`. The encoder stands inside
+Comes in: `FittedRouter` and `EncoderModel`. Goes out: the bytes of `router.onnx`. The encoder stands inside
 an `If`, so that a prompt which the fast head settles never pays for it (asking ONNX Runtime for
 fewer outputs does not skip it; an `If` does). Weights are inline: external data files are mapped
 by the runtime, and truncating one under a live session kills the process.
@@ -29,7 +29,7 @@ from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
 from turnout.training.fit.calibrators import P_MIN, Calibrator
 from turnout.training.fit.fit import Head, LinearRouter
-from turnout.training.fit.router import Router, threshold_log_odds
+from turnout.training.fit.router import FittedRouter, threshold_log_odds
 
 OPSET, IR_VERSION = 18, 10
 PARITY = 1e-5
@@ -107,7 +107,7 @@ class Parity:
     max_difference: float
 
 
-def export_router(router: Router, encoder: EncoderModel) -> bytes:
+def export_router(router: FittedRouter, encoder: EncoderModel) -> bytes:
     """Return the graph as bytes; it takes and gives what `turnout.serving.router.model.RouterModel` says."""
     text = _BODY.substitute(
         n_structural=len(STRUCTURAL),
@@ -138,7 +138,7 @@ def export_router(router: Router, encoder: EncoderModel) -> bytes:
 def check_parity(
     graph: bytes,
     encoder: EncoderModel,
-    router: Router,
+    router: FittedRouter,
     prompts: list[Prompt],
     table: FeatureTable,
     threshold: float,

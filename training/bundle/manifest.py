@@ -29,7 +29,7 @@ from turnout.training.bundle.golden import GOLDEN_TOLERANCE
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.evaluation.figures import flat
-from turnout.training.fit.router import Router
+from turnout.training.fit.router import FittedRouter
 from turnout.training.fit.unfamiliar import RARE_BELOW
 from turnout.training.logs.records import Record
 from turnout.training.policy.solve import Solved
@@ -125,7 +125,7 @@ def with_rungs(manifest: Manifest, rungs: list[Rung], graphs: bytes) -> Manifest
     )
 
 
-def describe_familiarity(router: Router, evaluation: Evaluation) -> OutOfDistribution | None:
+def describe_familiarity(router: FittedRouter, evaluation: Evaluation) -> OutOfDistribution | None:
     """Return what the manifest says of the fallback; None where there is none.
 
     Args:

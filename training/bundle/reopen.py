@@ -19,7 +19,7 @@ from onnx import numpy_helper
 from turnout.serving.bundles.bundle import GRAPH, RUNGS, TOKENIZER, Bundle
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused
-from turnout.training.fit.calibrators import Line
+from turnout.training.fit.calibrators import LogitLine
 from turnout.training.fit.fit import Head, LinearRouter, Scaler
 from turnout.training.fit.rungs import Frequencies, RungFit
 
@@ -88,7 +88,7 @@ def reopen_rungs(bundle: Bundle) -> RungFit:
         raise DataRefused(
             f"{bundle.folder / RUNGS}: no constant {error}; this Turnout can't recalibrate that graph, train again"
         ) from error
-    return RungFit(frequencies, scaler, heads, tuple(Line("platt", float(slope), 0.0) for slope in own))
+    return RungFit(frequencies, scaler, heads, tuple(LogitLine("platt", float(slope), 0.0) for slope in own))
 
 
 def _constants(bundle: Bundle, name: str = GRAPH) -> _Constants:

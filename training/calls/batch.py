@@ -19,7 +19,7 @@ import msgspec
 
 from turnout.training.calls.budget import Budget, Caps
 from turnout.training.calls.cache import Batch, CallCache, Waiting
-from turnout.training.calls.call import Call, Failure, Keep, key_of
+from turnout.training.calls.call import Call, CallFailure, Keep, key_of
 from turnout.training.calls.caller import Outcome, known_outcome, record_answer
 from turnout.training.calls.endpoint import refusal, reply_of
 from turnout.training.calls.sdk import openai
@@ -98,7 +98,7 @@ class BatchCaller:
         known = known_outcome(self.cache, call.key)
         if known is not None:
             return known
-        return Failure.UNAVAILABLE if call.key in self._failed else Failure.CAPPED
+        return CallFailure.UNAVAILABLE if call.key in self._failed else CallFailure.CAPPED
 
     async def _submit_missing(self, rows: Rows) -> bool:
         """Submit what has no answer, row by row, as far as the caps allow at the calls' bounds; whether it was any."""

@@ -13,7 +13,7 @@ import msgspec
 from turnout.training.calls.tariff import Tariff
 
 
-class Failure(StrEnum):
+class CallFailure(StrEnum):
     """Why a call has no answer that could be kept."""
 
     MALFORMED = "malformed"

@@ -13,13 +13,13 @@ from dataclasses import dataclass, field
 
 from turnout.training.calls.budget import Budget, CapReached, Reservation
 from turnout.training.calls.cache import CallCache, State
-from turnout.training.calls.call import Call, Failure, Keep, Reply
+from turnout.training.calls.call import Call, CallFailure, Keep, Reply
 from turnout.training.calls.endpoint import Lost, Refusal, send
 from turnout.training.calls.sdk import openai
 from turnout.training.calls.tariff import Tariff
 from turnout.training.errors import EndpointRefused
 
-Outcome = bytes | Failure
+Outcome = bytes | CallFailure
 """What was kept of a call's answer, or why there is nothing."""
 
 MAX_ANSWERS = 3
@@ -122,8 +122,8 @@ class Caller:
                     for call in missing.values():
                         known[call.key] = await self._ask(call, room)
             except CapReached:
-                known |= {key: Failure.CAPPED for key in missing if known[key] is None}
-        return [known[call.key] or Failure.CAPPED for call in calls]
+                known |= {key: CallFailure.CAPPED for key in missing if known[key] is None}
+        return [known[call.key] or CallFailure.CAPPED for call in calls]
 
     async def _ask(self, call: Call, room: Reservation) -> Outcome:
         """Ask one call until it is answered; `room` holds space for one request."""
@@ -137,12 +137,12 @@ class Caller:
             if outcome is None and (known := known_outcome(self.cache, call.key)) is not None:
                 return known  # malformed for the last time
             if isinstance(outcome, Refusal) and not self._wait_for(outcome, attempt):
-                return self._failed(Failure.UNAVAILABLE if outcome.is_passing else Failure.REFUSED, outcome)
+                return self._failed(CallFailure.UNAVAILABLE if outcome.is_passing else CallFailure.REFUSED, outcome)
             if not isinstance(outcome, Refusal):
                 room.extend(call.bound_usd)  # paid for, or perhaps: the next one is one more
             if isinstance(outcome, Lost):
                 await asyncio.sleep(self.retries.delay_s(attempt))
-        return Failure.UNAVAILABLE if self._is_stopped else self._failed(Failure.UNAVAILABLE, None)
+        return CallFailure.UNAVAILABLE if self._is_stopped else self._failed(CallFailure.UNAVAILABLE, None)
 
     async def _send(self, call: Call, room: Reservation) -> bytes | Refusal | Lost | None:
         """Send one request; return what was kept of its answer, None if it was malformed, or why there is none."""
@@ -170,7 +170,7 @@ class Caller:
         self._pause.extend(self.retries.delay_s(attempt) if asked_s is None else asked_s)
         return True
 
-    def _failed(self, why: Failure, refusal: Refusal | None) -> Failure:
+    def _failed(self, why: CallFailure, refusal: Refusal | None) -> CallFailure:
         self._failed_in_row += 1
         if self._failed_in_row >= self.retries.max_failed_in_row and not self._is_stopped:
             self._is_stopped = True  # at once, so that calls under way don't say so again
@@ -189,7 +189,7 @@ def known_outcome(cache: CallCache, key: str) -> Outcome | None:
     if kept:
         return kept[0]
     malformed = sum(sent.state is State.MALFORMED for sent in sends)
-    return Failure.MALFORMED if malformed >= MAX_ANSWERS else None
+    return CallFailure.MALFORMED if malformed >= MAX_ANSWERS else None
 
 
 def idempotency_key(cache: CallCache, key: str) -> str:

@@ -16,7 +16,7 @@ from turnout.training.calls.caller import known_outcome
 from turnout.training.calls.seen import SeenKeys
 
 
-class Estimate(msgspec.Struct, frozen=True):
+class RunEstimate(msgspec.Struct, frozen=True):
     """What a run would do.
 
     Attributes:
@@ -52,7 +52,7 @@ class Estimate(msgspec.Struct, frozen=True):
         )
 
 
-def estimate(rows: Iterable[Sequence[Call]], cache: Path, caps: Caps, completion_tokens: int) -> Estimate:
+def estimate(rows: Iterable[Sequence[Call]], cache: Path, caps: Caps, completion_tokens: int) -> RunEstimate:
     """Return what asking these rows' calls would cost; reads the cache where there is one, and sends nothing.
 
     Raises:
@@ -66,7 +66,7 @@ def estimate(rows: Iterable[Sequence[Call]], cache: Path, caps: Caps, completion
             for call in row:
                 if seen.is_new(call.key):
                     sums.add(call, known, completion_tokens)
-    return Estimate(max_usd=caps.max_usd, max_calls=caps.max_calls, **asdict(sums))
+    return RunEstimate(max_usd=caps.max_usd, max_calls=caps.max_calls, **asdict(sums))
 
 
 @dataclass

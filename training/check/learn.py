@@ -16,7 +16,7 @@ from scipy.special import expit
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.check.export import export_checker
 from turnout.training.check.fit import Checker, calibrated, fit_checker
-from turnout.training.check.out_of_fold import Told, fit_maps, new_maps, out_of_fold, told_before
+from turnout.training.check.out_of_fold import OutOfFoldAnswers, fit_maps, new_maps, out_of_fold, told_before
 from turnout.training.check.parity import check_parity
 from turnout.training.check.reopen import reopen_checker
 from turnout.training.check.rows import CheckRows
@@ -150,7 +150,7 @@ def _learned(
     head: SignalHead,
     answers: Answers,
     features: CheckRows,
-    told: Told,
+    told: OutOfFoldAnswers,
     alone: Floats,
     rows: Rows,
     first: FirstLook,

@@ -1,6 +1,6 @@
 """What the second look says of rows whose group its fit has not seen, and the maps that calibrate it.
 
-Comes in: `CheckRows` with labels and groups. Goes out: `Told`, and from it the calibrators.
+Comes in: `CheckRows` with labels and groups. Goes out: `OutOfFoldAnswers`, and from it the calibrators.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ N_FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Told:
+class OutOfFoldAnswers:
     """What n rows were told by fits without their group.
 
     Attributes:
@@ -50,7 +50,7 @@ class Told:
         return odds
 
 
-def out_of_fold(rows: CheckRows, match: Ints, group: Ints, weight: Floats | None = None) -> Told:
+def out_of_fold(rows: CheckRows, match: Ints, group: Ints, weight: Floats | None = None) -> OutOfFoldAnswers:
     """Return what each row gets from a fit without its group."""
     raw, parts, fold = np.empty(match.size), np.empty((match.size, 3)), np.empty(match.size, dtype=np.int64)
     for number, (train, held_out) in enumerate(GroupKFold(N_FOLDS).split(match, groups=group)):
@@ -58,7 +58,7 @@ def out_of_fold(rows: CheckRows, match: Ints, group: Ints, weight: Floats | None
         parts[held_out] = fitted.parts(rows.take(held_out))
         raw[held_out] = parts[held_out].sum(axis=1) + fitted.intercept
         fold[held_out] = number
-    return Told(raw, parts, fold)
+    return OutOfFoldAnswers(raw, parts, fold)
 
 
 def fit_maps(raw: Floats, match: Ints, cell: Ints) -> tuple[Beta, ...]:
@@ -75,12 +75,12 @@ def fit_maps(raw: Floats, match: Ints, cell: Ints) -> tuple[Beta, ...]:
     return tuple(maps)
 
 
-def told_before(checker: Checker, rows: CheckRows, group: Ints) -> Told:
+def told_before(checker: Checker, rows: CheckRows, group: Ints) -> OutOfFoldAnswers:
     """Return what a checker that has seen none of the rows says of them; folds are only for the calibrators."""
     parts, fold = checker.parts(rows), np.empty(group.size, dtype=np.int64)
     for number, (_, held_out) in enumerate(GroupKFold(N_FOLDS).split(group, groups=group)):
         fold[held_out] = number
-    return Told(parts.sum(axis=1) + checker.intercept, parts, fold)
+    return OutOfFoldAnswers(parts.sum(axis=1) + checker.intercept, parts, fold)
 
 
 def new_maps(checker: Checker, raw: Floats, match: Ints, cell: Ints) -> tuple[Beta, ...]:

@@ -23,7 +23,7 @@ from turnout.training.cli.options import (
     LearningOptions,
     Logs,
     Margin,
-    Output,
+    OutputFormat,
     PairOptions,
     Seed,
     cache_dir,
@@ -47,7 +47,7 @@ def assess(
     data: Annotated[LearningOptions, Flat] = LEARNING,
     encoder: EncoderName = DEFAULT_ENCODER,
     cache: Cache = True,
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> None:
     """Say, before any commitment, whether these logs are enough and what a router on them would be worth."""
     models, reporter = pair.pair, Reporter(quiet=output.quiet)

@@ -40,7 +40,7 @@ STRANGER, ITS_ANSWER = "明日の会議は何時ですか。英語に訳して�
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class FreshShares:
     """What became of fresh rows: shares of all of them."""
 
     answered_weak: float
@@ -82,7 +82,7 @@ def _serving(bundle: Path) -> Iterator[str]:
     print(f"server stopped with exit code {code}")
 
 
-def kept(router: Router, rows: Sequence[dict[str, Any]], policy: str, *, can_check: bool) -> Kept:
+def kept(router: Router, rows: Sequence[dict[str, Any]], policy: str, *, can_check: bool) -> FreshShares:
     """Route fresh rows, check what is tried, and count where the weak answer was shown, and where it was the worse."""
     weak = worse = 0
     for some in (rows[start : start + BATCH] for start in range(0, len(rows), BATCH)):
@@ -92,7 +92,7 @@ def kept(router: Router, rows: Sequence[dict[str, Any]], policy: str, *, can_che
                 weak += 1
                 scores = {model: answer["score"] for model, answer in row["responses"].items()}
                 worse += scores[routed.model] < max(scores.values())
-    return Kept(weak / len(rows), worse / len(rows))
+    return FreshShares(weak / len(rows), worse / len(rows))
 
 
 def _shows_weak(router: Router, row: dict[str, Any], routed: Routed) -> bool:
@@ -113,7 +113,7 @@ def _answer(row: dict[str, Any], model: str) -> AnswerItem:
     return AnswerItem(text=said["content"] or "", tool_calls=len(said.get("tool_calls", ())))
 
 
-def promise(policy: Policy, one: Kept, two: Kept) -> str:
+def promise(policy: Policy, one: FreshShares, two: FreshShares) -> str:
     """Return what was promised and what came of it, with one look and with two."""
     lines = [f"{FRESH_ROWS:,} fresh rows under {policy.name}:"]
     for looks, found in (("one look", one), ("two looks", two)):

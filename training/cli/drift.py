@@ -19,7 +19,17 @@ from turnout.serving.cli.tables import console
 from turnout.serving.errors import EXIT_OK
 from turnout.serving.router.prompt import Prompt
 from turnout.training.bundle.reopen import check_encoder
-from turnout.training.cli.options import FILES, OUTPUT, Cache, EncoderInside, FileOptions, Flat, Output, Seed, cache_dir
+from turnout.training.cli.options import (
+    FILES,
+    OUTPUT,
+    Cache,
+    EncoderInside,
+    FileOptions,
+    Flat,
+    OutputFormat,
+    Seed,
+    cache_dir,
+)
 from turnout.training.drift.compare import NO_BASELINE, DriftReport, compare
 from turnout.training.drift.live import LiveRow, Span, named_checks, named_files, read_live
 from turnout.training.drift.page import render_drift
@@ -62,7 +72,7 @@ def drift(
     cache: Cache = True,
     files: Annotated[FileOptions, Flat] = FILES,
     score_name: str = "",
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> int:
     """Say whether recent traffic is still that on which a bundle was measured, measure by measure and task by task.
 

@@ -20,7 +20,7 @@ from turnout.training.cli.options import (
     Logs,
     Margin,
     ModelScores,
-    Output,
+    OutputFormat,
     PolicyName,
     Seed,
     ladder_names,
@@ -46,7 +46,7 @@ def evaluate(
     model_scores: ModelScores = None,
     seed: Seed = 0,
     files: Annotated[LearningOptions, Flat] = LEARNING,
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> None:
     """Measure a bundle on logs it has not seen, with intervals and baselines beside it; of a ladder all rungs.
 

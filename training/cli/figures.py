@@ -9,7 +9,7 @@ from turnout.serving.cli.tables import console, figures_table, policies_table
 from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.evaluation.figures import flat
 from turnout.training.evaluation.ladder import LadderFigures
-from turnout.training.evaluation.looks import Outcome, TwoLooks
+from turnout.training.evaluation.looks import LookOutcome, TwoLooks
 from turnout.training.learn.train import Trained
 
 SHOWN_BASELINES: tuple[str, ...] = ("parent", "encoder_lr", "prompt_length", "random", "oracle")
@@ -51,7 +51,7 @@ def print_looks(looks: TwoLooks) -> None:
 OUTCOMES = ("answered_weak", "waits_twice", "worse", "quality", "cost")
 
 
-def _both(outcomes: tuple[Outcome | None, Outcome | None], name: str) -> str:
+def _both(outcomes: tuple[LookOutcome | None, LookOutcome | None], name: str) -> str:
     values = [None if one is None else getattr(one, name) for one in outcomes]
     return " / ".join("\u2013" if value is None else f"{value:.3f}" for value in values)
 

@@ -23,7 +23,7 @@ from turnout.training.cli.options import (
     LearningOptions,
     Logs,
     Margin,
-    Output,
+    OutputFormat,
     PairOptions,
     Seed,
     cache_dir,
@@ -48,7 +48,7 @@ def frontier(
     pair: Annotated[PairOptions, Flat] = PAIR,
     data: Annotated[LearningOptions, Flat] = LEARNING,
     cache: Cache = True,
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> None:
     """Say what each part of the router, and each encoder, is worth on these logs against microseconds a prompt.
 

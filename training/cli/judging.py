@@ -9,7 +9,7 @@ import msgspec
 
 from turnout.serving.cli.tables import console
 from turnout.training.calls.estimate import estimate
-from turnout.training.judge.labelling import Judged, Panel, PanelCalls, Questions, judge_questions
+from turnout.training.judge.labelling import JudgedLabels, JudgePanel, PanelCalls, Questions, judge_questions
 from turnout.training.judge.opinions import Opinions
 from turnout.training.judge.settings import JudgeSettings
 from turnout.training.judge.verdict_file import verdict_lines
@@ -33,8 +33,8 @@ def default_cache(out: Path) -> Path:
 
 
 def label_by_judges(
-    questions: Questions, panel: Panel, settings: JudgeSettings, out: Path, part: Path, reporter: Reporter
-) -> Judged:
+    questions: Questions, panel: JudgePanel, settings: JudgeSettings, out: Path, part: Path, reporter: Reporter
+) -> JudgedLabels:
     """Judge what is undecided and write the verdicts, to `part` until all are there."""
     with part.open("wb") as file:
 
@@ -46,7 +46,7 @@ def label_by_judges(
     return judged
 
 
-def print_estimate(questions: Questions, panel: Panel, settings: JudgeSettings, *, as_json: bool) -> None:
+def print_estimate(questions: Questions, panel: JudgePanel, settings: JudgeSettings, *, as_json: bool) -> None:
     """Print what judging would cost; sends nothing."""
     told = estimate(PanelCalls(questions, panel), settings.cache, settings.caps, EXPECTED_COMPLETION_TOKENS)
     print(msgspec.json.encode(told).decode() if as_json else told.text)

@@ -24,7 +24,7 @@ from turnout.training.cli.options import (
     HarnessRules,
     Logs,
     Margin,
-    Output,
+    OutputFormat,
     PairingOptions,
     PairOptions,
     Seed,
@@ -35,7 +35,7 @@ from turnout.training.dataset.features.keep import MAX_SALT_BYTES, Keep, Keeping
 from turnout.training.encoders.encoders import DEFAULT_ENCODER
 from turnout.training.errors import DataRefused
 from turnout.training.judge.settings import JudgeSettings
-from turnout.training.labels.graders.code import Limits
+from turnout.training.labels.graders.code import RunLimits
 from turnout.training.labels.ledger import Ledger, ledger_table
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.sources import check_out, find_logs
@@ -112,7 +112,7 @@ def label(
     keeps: Annotated[KeepOptions, Flat] = KEEPS,
     engine: Annotated[EngineOptions, Flat] = ENGINE,
     seed: Seed = 0,
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> None:
     """Label a log by whether the weak model matched the strong one, and count who said so.
 
@@ -169,7 +169,7 @@ def label_logs(
     from turnout.training.pipeline.job import Job  # takes a while
 
     reporter = Reporter(quiet=quiet)
-    limits = Limits() if run_code else None
+    limits = RunLimits() if run_code else None
     job = Job(pair, reading, tuple(map(str, logs)), margin, limits, similarity, keeping)
     made = _labelled(logs, out, job, engine, judge, reporter, as_json=as_json)
     if made is None:
@@ -212,9 +212,9 @@ def _labelled(
     if judge is None:
         return label_stream(logs, out, job, open_engine(engine), reporter), None
     from turnout.training.cli.judging import label_by_judges, print_estimate  # needs the extra `judge`
-    from turnout.training.judge.labelling import Panel
+    from turnout.training.judge.labelling import JudgePanel
 
-    panel = Panel.of(judge, job.pair)
+    panel = JudgePanel.of(judge, job.pair)
     job = replace(job, asks_judges=True, judges_known=judge.known_rows > 0)
     with labelled(logs, out, job, open_engine(engine), reporter) as flow:
         asked = flow.asked(judge.known_rows, judge.seed)

@@ -13,7 +13,7 @@ from rich.table import Table
 from turnout.serving.bundles.bundle import read_manifest
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.cli.tables import console
-from turnout.training.cli.options import OUTPUT, Flat, Output
+from turnout.training.cli.options import OUTPUT, Flat, OutputFormat
 from turnout.training.errors import DataRefused
 from turnout.training.offpolicy.candidates import Scored, candidates, named_policies, scored_by
 from turnout.training.offpolicy.estimators import Estimate, Estimates
@@ -33,7 +33,7 @@ def replay_policy(
     *,
     policy: tuple[str, ...] = (),
     bundle: Path | None = None,
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> None:
     """Say what other policies would have cost and lost on logged traffic, with intervals; it needs exploration.
 

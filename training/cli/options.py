@@ -83,7 +83,7 @@ def ladder_names(manifest: Manifest, model_scores: Path | None) -> tuple[str, ..
 
 
 @dataclass(frozen=True, kw_only=True)
-class Output:
+class OutputFormat:
     """What is printed.
 
     Attributes:
@@ -199,7 +199,13 @@ class LearningOptions(PairingOptions):
 
 Flat = Parameter(name="*")
 """A group of options whose names stand alone."""
-FILES, PAIRING, LEARNING, PAIR, OUTPUT = FileOptions(), PairingOptions(), LearningOptions(), PairOptions(), Output()
+FILES, PAIRING, LEARNING, PAIR, OUTPUT = (
+    FileOptions(),
+    PairingOptions(),
+    LearningOptions(),
+    PairOptions(),
+    OutputFormat(),
+)
 
 
 def _columns(column: tuple[str, ...]) -> dict[str, str]:

@@ -18,7 +18,7 @@ from turnout.training.cli.options import (
     LearningOptions,
     Logs,
     ModelScores,
-    Output,
+    OutputFormat,
     Seed,
     cache_dir,
     ladder_names,
@@ -42,7 +42,7 @@ def recalibrate(
     data: Annotated[LearningOptions, Flat] = LEARNING,
     encoder: EncoderInside = "",
     cache: Cache = True,
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> None:
     """Fit probabilities and policies of a bundle again on a few hundred new labelled rows, without a refit.
 

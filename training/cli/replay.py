@@ -20,7 +20,7 @@ from turnout.training.cli.options import (
     Flat,
     Logs,
     NonNegative,
-    Output,
+    OutputFormat,
     PairingOptions,
     PairOptions,
     Seed,
@@ -66,7 +66,7 @@ def replay(
     pair: Annotated[PairOptions, Flat] = PAIR,
     files: Annotated[PairingOptions, Flat] = PAIRING,
     seed: Seed = 0,
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> None:
     """Send rows that hold only the strong answer to the weak model, and write them with both answers.
 

@@ -26,7 +26,7 @@ from turnout.training.cli.options import (
     LearningOptions,
     ModelScores,
     NonNegative,
-    Output,
+    OutputFormat,
     PolicyName,
     Seed,
     cache_dir,
@@ -36,7 +36,7 @@ from turnout.training.encoders.encoders import load_encoder
 from turnout.training.logs.sources import find_logs
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.progress import Reporter
-from turnout.training.retrain.gate import Limits
+from turnout.training.retrain.gate import GateLimits
 from turnout.training.retrain.pool import Aging
 from turnout.training.retrain.run import Retrained
 from turnout.training.retrain.run import retrain as retrain_name
@@ -69,7 +69,7 @@ def retrain(
     data: Annotated[LearningOptions, Flat] = LEARNING,
     encoder: str = "",
     cache: Cache = True,
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> None:
     """Learn from new logs, compare with the champion on rows that neither has seen, and promote what is no worse.
 
@@ -98,7 +98,7 @@ def retrain(
         key: Private key to sign the challenger with.
         encoder: Name or folder of the encoder; the champion's when empty.
     """
-    limits = Limits(
+    limits = GateLimits(
         log_loss=max_log_loss_rise,
         quality=max_quality_fall,
         task=max_task_fall,

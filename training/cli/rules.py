@@ -15,7 +15,7 @@ from turnout.serving.cli.options import Bundles, folders_of
 from turnout.serving.cli.tables import console
 from turnout.serving.decision.rules import Rules
 from turnout.serving.decision.rules.names import check_names, checked_rules
-from turnout.training.cli.options import FILES, OUTPUT, EarlyExit, FileOptions, Flat, Logs, Output
+from turnout.training.cli.options import FILES, OUTPUT, EarlyExit, FileOptions, Flat, Logs, OutputFormat
 from turnout.training.errors import DataRefused
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import Reading
@@ -55,7 +55,7 @@ def try_rules(
     early_exit: EarlyExit = True,
     can_check: bool | None = None,
     files: Annotated[FileOptions, Flat] = FILES,
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> None:
     """Say what a rules file would change on a log: by rule, where requests go, why, and at what expected cost.
 

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from turnout.serving.cli.tables import console
 from turnout.training.cli.offpolicy import DecisionLog
-from turnout.training.cli.options import OUTPUT, Flat, NonNegative, Output
+from turnout.training.cli.options import OUTPUT, Flat, NonNegative, OutputFormat
 from turnout.training.offpolicy.estimators import Estimate
 from turnout.training.offpolicy.log import read_decisions
 from turnout.training.offpolicy.savings.machine import Machine
@@ -30,7 +30,7 @@ def savings(
     last: Annotated[dt.date | None, Parameter(name="--to")] = None,
     cpu_s_per_decision: Annotated[float, NonNegative] = 0.003,
     usd_per_core_hour: Annotated[float, NonNegative] = 0.0408,
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> None:
     """Say what routing really spent and saved against sending all to the strong model, and what it did to quality.
 

@@ -25,7 +25,7 @@ from turnout.training.cli.options import (
     Logs,
     Margin,
     ModelScores,
-    Output,
+    OutputFormat,
     PairOptions,
     Seed,
     cache_dir,
@@ -63,7 +63,7 @@ def train(
     data: Annotated[LearningOptions, Flat] = LEARNING,
     encoder: EncoderName = DEFAULT_ENCODER,
     cache: Cache = True,
-    output: Annotated[Output, Flat] = OUTPUT,
+    output: Annotated[OutputFormat, Flat] = OUTPUT,
 ) -> None:
     """Learn a router from logs: embed, fit, calibrate, solve policies, evaluate, export.
 

@@ -25,7 +25,7 @@ from turnout.serving.spool.decision import DecisionRecord, decode_decision
 from turnout.serving.spool.files import SEALED, seal_left_behind, spool_files
 from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import Outcome, decode_outcome
-from turnout.serving.spool.reader import Damage, Record, read_file
+from turnout.serving.spool.reader import Damage, SpoolRecord, read_file
 from turnout.training.compaction.checks import check_table
 from turnout.training.compaction.joining import by_request, joined
 from turnout.training.compaction.rows import day, decision_table, outcome_table, outcomes_of
@@ -206,7 +206,7 @@ def _read(path: Path) -> _Content:
     return content
 
 
-def _take(record: Record, content: _Content) -> None:
+def _take(record: SpoolRecord, content: _Content) -> None:
     try:
         if record.kind == RecordKind.DECISION:
             content.decisions.append(decode_decision(record.payload))

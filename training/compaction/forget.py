@@ -20,7 +20,7 @@ from turnout.serving.spool.decision import DecisionRecord, decode_decision
 from turnout.serving.spool.files import SEALED, seal_left_behind, spool_files
 from turnout.serving.spool.framing import RecordKind, file_header, framed
 from turnout.serving.spool.outcome import Outcome, decode_outcome
-from turnout.serving.spool.reader import Damage, Record, read_file
+from turnout.serving.spool.reader import Damage, SpoolRecord, read_file
 from turnout.training.compaction.store import Store, read_table, replace_table, write_table
 
 _DRAFT = ".tmp"
@@ -177,7 +177,7 @@ def _filter(path: Path, whom: Whom, id_column: str, gone: _Gone) -> int:
 def _rewrite_spool(path: Path, kind: RecordKind, whom: Whom, requests: _Gone, done: Forgotten) -> None:
     """Rewrite a sealed file without the records of this kind that go."""
     found = list(read_file(path))
-    records = [one for one in found if isinstance(one, Record)]
+    records = [one for one in found if isinstance(one, SpoolRecord)]
     gone = {one.offset for one in records if one.kind == kind and _goes(one, whom, requests)}
     if path.suffix != SEALED:
         done.left += len(gone)
@@ -194,7 +194,7 @@ def _rewrite_spool(path: Path, kind: RecordKind, whom: Whom, requests: _Gone, do
     _write_spool(path, [one for one in records if one.offset not in gone])
 
 
-def _write_spool(path: Path, records: list[Record]) -> None:
+def _write_spool(path: Path, records: list[SpoolRecord]) -> None:
     salt = secrets.randbits(32)
     parts = [file_header(salt)]
     offset = len(parts[0])
@@ -204,11 +204,11 @@ def _write_spool(path: Path, records: list[Record]) -> None:
     write_whole(path, b"".join(parts), mode=0o600)
 
 
-def _records(path: Path) -> list[Record]:
-    return [one for one in read_file(path) if isinstance(one, Record)]
+def _records(path: Path) -> list[SpoolRecord]:
+    return [one for one in read_file(path) if isinstance(one, SpoolRecord)]
 
 
-def _decoded(record: Record) -> DecisionRecord | Outcome | CheckRecord | None:
+def _decoded(record: SpoolRecord) -> DecisionRecord | Outcome | CheckRecord | None:
     try:
         if record.kind == RecordKind.CHECK:
             return decode_check(record.payload)
@@ -219,7 +219,7 @@ def _decoded(record: Record) -> DecisionRecord | Outcome | CheckRecord | None:
         return None
 
 
-def _goes(record: Record, whom: Whom, requests: _Gone) -> bool:
+def _goes(record: SpoolRecord, whom: Whom, requests: _Gone) -> bool:
     one = _decoded(record)
     if one is None:
         return False

@@ -24,7 +24,7 @@ from turnout.training.labels import Labelled, label_records
 from turnout.training.logs.quarantine import Rejected
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.records import Label, LabelledRecord, Record
-from turnout.training.logs.requests import Request, RequestsRead, read_requests
+from turnout.training.logs.requests import LoggedRequest, RequestsRead, read_requests
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.progress import Reporter
 
@@ -48,7 +48,7 @@ class LadderRead:
         unlabelled: rows without a label of rung 0, by why.
     """
 
-    requests: list[Request]
+    requests: list[LoggedRequest]
     groups: Groups
     match: Ints
     score: Floats
@@ -98,7 +98,7 @@ class LadderRead:
 class Requests:
     """n requests with a label of at least one rung; of each rung but the top, its labels by number of the request."""
 
-    requests: list[Request]
+    requests: list[LoggedRequest]
     labels: tuple[dict[int, Label], ...]
     quarantine: list[Rejected]
     unlabelled: dict[str, int]
@@ -206,7 +206,7 @@ def say_rates(ladder: LadderRead, names: Sequence[str], reporter: Reporter) -> N
 
 
 def _labelled(
-    requests: Sequence[Request], rung: int, names: Sequence[str], margin: float, *, may_lack: bool
+    requests: Sequence[LoggedRequest], rung: int, names: Sequence[str], margin: float, *, may_lack: bool
 ) -> Labelled:
     """Return what labellers say of a rung against the top, where requests hold both answers."""
     top = len(names) - 1

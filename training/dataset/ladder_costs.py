@@ -19,13 +19,13 @@ from turnout.serving.errors import PriceUnknown
 from turnout.training.arrays import Floats
 from turnout.training.dataset.costs import MIN_KNOWN_SHARE, CostsUnknown, self_check_usd
 from turnout.training.logs.records import Record
-from turnout.training.logs.requests import Request
+from turnout.training.logs.requests import LoggedRequest
 
 FEW_TOKENS = 1
 """Of an answer that no rung shows, as where a log holds scores alone: the prompt costs, and what is thought."""
 
 
-def ladder_costs(requests: Sequence[Request], rungs: Sequence[Rung]) -> Floats | CostsUnknown:
+def ladder_costs(requests: Sequence[LoggedRequest], rungs: Sequence[Rung]) -> Floats | CostsUnknown:
     """Return (n, k) USD, unknown rows at the mean of the others; or why that can't be said."""
     list_, prices, missing = load_prices(), list[Price](), list[str]()
     for rung in rungs:
@@ -59,7 +59,7 @@ def ladder_check_usd(records: Sequence[Record], ends: Pair, usd: Floats, *, is_p
     return np.where(np.isnan(check) | (was_checked & (not is_priced)), usd[:, 0], check)
 
 
-def _row(request: Request, rungs: Sequence[Rung], prices: Sequence[Price]) -> list[float]:
+def _row(request: LoggedRequest, rungs: Sequence[Rung], prices: Sequence[Price]) -> list[float]:
     answers = [request.answers.get(number) for number in range(len(rungs))]
     counted = [
         None

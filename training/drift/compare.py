@@ -36,7 +36,7 @@ MIN_TASK_ROWS = 200
 NO_BASELINE = "no baseline in this bundle"
 
 
-class Measure(msgspec.Struct, frozen=True):
+class DriftMeasure(msgspec.Struct, frozen=True):
     """One measure: its reading, and where it has bins, how baseline and live rows fill them (shares of 1).
 
     Attributes:
@@ -68,14 +68,14 @@ class TaskDrift(msgspec.Struct, frozen=True):
     n: int
     share_out_of_distribution: float
     p_match: float
-    p_match_psi: Measure | None = None
+    p_match_psi: DriftMeasure | None = None
     outcomes: int = 0
     match_rate: float | None = None
-    calibration_error: Measure | None = None
-    brier: Measure | None = None
+    calibration_error: DriftMeasure | None = None
+    brier: DriftMeasure | None = None
 
 
-class Moment(msgspec.Struct, frozen=True):
+class DriftMoment(msgspec.Struct, frozen=True):
     """Consecutive rows: when they began, how many they are, and each measure's value over its limit."""
 
     created_s: float | None
@@ -97,10 +97,10 @@ class DriftReport(msgspec.Struct, frozen=True):
     n: int
     since_s: float | None
     until_s: float | None
-    measures: list[Measure]
+    measures: list[DriftMeasure]
     dense: DenseDistance | None
     tasks: list[TaskDrift]
-    moments: list[Moment]
+    moments: list[DriftMoment]
     unknown: dict[str, str]
     left_out: dict[str, int]
 
@@ -149,7 +149,7 @@ def compare(
     )
 
 
-def _request_measures(bundle: Bundle, rows: Sequence[LiveRow], unknown: dict[str, str]) -> list[Measure]:
+def _request_measures(bundle: Bundle, rows: Sequence[LiveRow], unknown: dict[str, str]) -> list[DriftMeasure]:
     if bundle.baseline is None:
         unknown["p_match, structural, out_of_distribution"] = NO_BASELINE
         return []
@@ -163,7 +163,7 @@ def _request_measures(bundle: Bundle, rows: Sequence[LiveRow], unknown: dict[str
     return found
 
 
-def _measure(bins: Bins, values: np.ndarray) -> Measure:
+def _measure(bins: Bins, values: np.ndarray) -> DriftMeasure:
     counts = np.bincount(bins.codes(values), minlength=len(bins.n)).tolist()
     read = share_reading if bins.name == OUT_OF_DISTRIBUTION else psi_reading
     shown = _shown(read(bins.name, bins.n, counts))
@@ -181,7 +181,7 @@ def _values(name: str, rows: Sequence[LiveRow]) -> np.ndarray:
     return np.array([float(row.structural[place]) for row in rows if row.structural is not None])
 
 
-def _outcome_measures(rows: Sequence[LiveRow], unknown: dict[str, str]) -> list[Measure]:
+def _outcome_measures(rows: Sequence[LiveRow], unknown: dict[str, str]) -> list[DriftMeasure]:
     known = [row for row in rows if row.match is not None]
     if len(known) < MIN_OUTCOMES:
         unknown["calibration_error, brier"] = (
@@ -190,7 +190,7 @@ def _outcome_measures(rows: Sequence[LiveRow], unknown: dict[str, str]) -> list[
     return [_shown(one) for one in _calibration(known)] + _rung_measures(rows, unknown)
 
 
-def _rung_measures(rows: Sequence[LiveRow], unknown: dict[str, str]) -> list[Measure]:
+def _rung_measures(rows: Sequence[LiveRow], unknown: dict[str, str]) -> list[DriftMeasure]:
     """Return calibration error and Brier score of each rung between, named `calibration_error:RUNG`."""
     by_rung: dict[str, list[tuple[float, float]]] = defaultdict(list)
     for row in rows:
@@ -212,8 +212,8 @@ def _calibration(known: Sequence[LiveRow]) -> list[DriftReading]:
     return calibration_readings(outcome_sums(*pairs.T).tolist())
 
 
-def _shown(reading: DriftReading) -> Measure:
-    return Measure(reading.measure, reading.value, reading.limit, reading.is_beyond)
+def _shown(reading: DriftReading) -> DriftMeasure:
+    return DriftMeasure(reading.measure, reading.value, reading.limit, reading.is_beyond)
 
 
 def _tasks(rows: Sequence[LiveRow], by_task: dict[str, Distribution]) -> list[TaskDrift]:
@@ -242,12 +242,12 @@ def _task(name: str, rows: Sequence[LiveRow], measured: Distribution | None) -> 
     )
 
 
-def _moments(bundle: Bundle, rows: Sequence[LiveRow]) -> list[Moment]:
+def _moments(bundle: Bundle, rows: Sequence[LiveRow]) -> list[DriftMoment]:
     moments = []
     for start in range(0, len(rows), WINDOW):
         own = rows[start : start + WINDOW]
         measures = _request_measures(bundle, own, {}) + _outcome_measures(own, {})
         if len(own) >= MIN_ROWS:
             over = {one.name: one.value / one.limit for one in measures}
-            moments.append(Moment(own[0].created_s, len(own), over))
+            moments.append(DriftMoment(own[0].created_s, len(own), over))
     return moments

@@ -11,8 +11,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from turnout.training.drift.compare import DriftReport, Measure, Moment
-from turnout.training.report.style import INK, MISS, MUTED, OTHER, ROUTER, STYLE, Drawn, save
+from turnout.training.drift.compare import DriftMeasure, DriftMoment, DriftReport
+from turnout.training.report.style import INK, MISS, MUTED, OTHER, ROUTER, STYLE, SavedFigure, save
 
 COLUMNS = 4
 MAX_PANELS = 8
@@ -21,7 +21,7 @@ MOST_OVER = 5.0
 """Bars end here, five times the limit: what is further off is no less off."""
 
 
-def draw(report: DriftReport) -> dict[str, Drawn]:
+def draw(report: DriftReport) -> dict[str, SavedFigure]:
     """Return `limits` and `spread` where there are measures, and `course` where there are two moments or more."""
     with mpl.rc_context(STYLE):
         figures = {}
@@ -35,7 +35,7 @@ def draw(report: DriftReport) -> dict[str, Drawn]:
         return {name: save(figure, name) for name, figure in figures.items()}
 
 
-def _limits(measures: Sequence[Measure]) -> Figure:
+def _limits(measures: Sequence[DriftMeasure]) -> Figure:
     figure = Figure(figsize=(8.2, 0.9 + 0.26 * len(measures)), layout="constrained")
     axes = figure.add_subplot()
     over = [min(one.value / one.limit, MOST_OVER) for one in measures]
@@ -50,7 +50,7 @@ def _limits(measures: Sequence[Measure]) -> Figure:
     return figure
 
 
-def _spread(measures: Sequence[Measure]) -> Figure:
+def _spread(measures: Sequence[DriftMeasure]) -> Figure:
     n_lines = -(-len(measures) // COLUMNS)
     layout = ConstrainedLayoutEngine(wspace=0.05, hspace=0.06)
     figure = Figure(figsize=(8.2, 0.7 + 1.4 * n_lines), layout=layout)
@@ -64,7 +64,7 @@ def _spread(measures: Sequence[Measure]) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, one: Measure) -> None:
+def _panel(axes: Axes, one: DriftMeasure) -> None:
     places = np.arange(len(one.expected))
     axes.bar(places - 0.2, one.expected, 0.4, color=OTHER, linewidth=0, label="baseline")
     axes.bar(places + 0.2, one.found, 0.4, color=MISS if one.is_beyond else ROUTER, linewidth=0, label="this log")
@@ -76,7 +76,7 @@ def _panel(axes: Axes, one: Measure) -> None:
     axes.tick_params(labelsize=8)
 
 
-def _course(moments: Sequence[Moment]) -> Figure:
+def _course(moments: Sequence[DriftMoment]) -> Figure:
     figure = Figure(figsize=(8.2, 3.4), layout="constrained")
     axes = figure.add_subplot()
     names = sorted({name for one in moments for name in one.over_limit})

@@ -1,8 +1,8 @@
 """Drift of the second look: verdicts of a log held against what the bundle was measured on, and against earlier ones.
 
-Comes in: the folder that `turnout logs compact` wrote. Goes out: `Measure`s, put into a `DriftReport`: shares of tries
-and of escalations beside those of the policy, tries without a verdict, signals that come no more, and how p_match,
-signals and lengths of checked answers are spread.
+Comes in: the folder that `turnout logs compact` wrote. Goes out: `DriftMeasure`s, put into a `DriftReport`: shares of
+tries and of escalations beside those of the policy, tries without a verdict, signals that come no more, and how
+p_match, signals and lengths of checked answers are spread.
 
 A signal that a vendor stops sending is drift even where training had few of it: each third of the log is held against
 the ones before.
@@ -30,7 +30,7 @@ from turnout.serving.errors import UnknownName
 from turnout.serving.router.answer import Signals
 from turnout.serving.router.answer_features import SIGNALS, signals_of
 from turnout.training.arrays import Floats
-from turnout.training.drift.compare import NO_BASELINE, DriftReport, Measure
+from turnout.training.drift.compare import NO_BASELINE, DriftMeasure, DriftReport
 from turnout.training.drift.live import LiveRow, Span
 from turnout.training.logs.stored_files import LogFile
 
@@ -97,7 +97,7 @@ def with_second_look(
 
 def _shares(
     manifest: Manifest, rows: Sequence[LiveRow], checks: Sequence[LiveCheck], unknown: dict[str, str]
-) -> list[Measure]:
+) -> list[DriftMeasure]:
     """Return how far tries, escalations and missing verdicts are from what the policies had."""
     can = [(row, rule) for row in rows if row.can_check and (rule := _rule(manifest, row.policy)) is not None]
     judged = [(one, rule) for one in checks if (rule := _rule(manifest, one.policy)) is not None and rule.share_tried]
@@ -129,7 +129,7 @@ def _measured_on(manifest: Manifest) -> int | None:
     return None if manifest.second_look is None else max(1, manifest.second_look.n)
 
 
-def _off(name: str, count: int, n: int, expected: float, n_expected: int | None) -> Measure:
+def _off(name: str, count: int, n: int, expected: float, n_expected: int | None) -> DriftMeasure:
     """Return how far a share is from what is expected, with what chance allows."""
     return _measure(DriftReading(name, abs(count / n - expected), _limit(count / n, n, expected, n_expected)))
 
@@ -140,7 +140,7 @@ def _limit(share: float, n: int, other: float, n_other: int | None) -> float:
     return max(SHARE_FLOOR, chance)
 
 
-def _gone(manifest: Manifest, checks: Sequence[LiveCheck]) -> list[Measure]:
+def _gone(manifest: Manifest, checks: Sequence[LiveCheck]) -> list[DriftMeasure]:
     """Return for each kind of signal by how much the share of answers that count it fell, over its limit the most.
 
     Held against the parts of the log before, and against training: where that had it for most answers, a log that has
@@ -173,7 +173,7 @@ def _fall(before: Floats, then: Floats) -> tuple[float, float]:
     return was - now, _limit(now, then.size, was, before.size)
 
 
-def _spreads(manifest: Manifest, checks: Sequence[LiveCheck], unknown: dict[str, str]) -> list[Measure]:
+def _spreads(manifest: Manifest, checks: Sequence[LiveCheck], unknown: dict[str, str]) -> list[DriftMeasure]:
     if manifest.second_look is None or not manifest.second_look.spreads:
         unknown["p_match_checked, log_characters, signals"] = NO_BASELINE
         return []
@@ -197,5 +197,5 @@ def _spreads(manifest: Manifest, checks: Sequence[LiveCheck], unknown: dict[str,
     return found
 
 
-def _measure(reading: DriftReading) -> Measure:
-    return Measure(reading.measure, reading.value, reading.limit, reading.is_beyond)
+def _measure(reading: DriftReading) -> DriftMeasure:
+    return DriftMeasure(reading.measure, reading.value, reading.limit, reading.is_beyond)

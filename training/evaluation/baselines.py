@@ -16,7 +16,7 @@ from turnout.training.arrays import Floats, Ints
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
+class BaselineRanking:
     """A ranking of the rows.
 
     Attributes:
@@ -28,32 +28,34 @@ class Baseline:
     is_probability: bool
 
 
-def always_weak(n: int) -> Baseline:
+def always_weak(n: int) -> BaselineRanking:
     """Every request to the weak model, `p_match` 1: no ranking, so its curve is that of `random`."""
-    return Baseline(np.ones(n), is_probability=True)
+    return BaselineRanking(np.ones(n), is_probability=True)
 
 
-def always_strong(n: int) -> Baseline:
+def always_strong(n: int) -> BaselineRanking:
     """Every request to the strong model, `p_match` 0: no ranking, so its curve is that of `random`."""
-    return Baseline(np.zeros(n), is_probability=True)
+    return BaselineRanking(np.zeros(n), is_probability=True)
 
 
-def random(match: Ints) -> Baseline:
+def random(match: Ints) -> BaselineRanking:
     """A coin, in expectation: a ranking only. As a probability it would be the match rate of these very rows."""
-    return Baseline(np.full(len(match), float(np.mean(match))), is_probability=False)
+    return BaselineRanking(np.full(len(match), float(np.mean(match))), is_probability=False)
 
 
-def prompt_length(length: Floats) -> Baseline:
+def prompt_length(length: Floats) -> BaselineRanking:
     """Short prompts to the weak model first; `length` (n,) in any unit."""
-    return Baseline(-length, is_probability=False)
+    return BaselineRanking(-length, is_probability=False)
 
 
-def oracle(strong_score: Floats, weak_score: Floats) -> Baseline:
+def oracle(strong_score: Floats, weak_score: Floats) -> BaselineRanking:
     """The strong model exactly where it helps, which nobody knows beforehand: the upper limit of any router."""
-    return Baseline(weak_score - strong_score, is_probability=False)
+    return BaselineRanking(weak_score - strong_score, is_probability=False)
 
 
-def standard_baselines(match: Ints, strong_score: Floats, weak_score: Floats, length: Floats) -> dict[str, Baseline]:
+def standard_baselines(
+    match: Ints, strong_score: Floats, weak_score: Floats, length: Floats
+) -> dict[str, BaselineRanking]:
     """Return the baselines of every evaluation by name; all arrays (n,), `length` that of the prompts."""
     return {
         "always_weak": always_weak(len(match)),

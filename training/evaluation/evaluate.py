@@ -17,7 +17,7 @@ from turnout.training.arrays import Floats, Ints
 from turnout.training.dataset.outcomes import Outcomes, refuse_outside_unit
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation import bootstrap, metrics
-from turnout.training.evaluation.baselines import Baseline, standard_baselines
+from turnout.training.evaluation.baselines import BaselineRanking, standard_baselines
 from turnout.training.evaluation.drift_baseline import drift_baseline, p_match_by_task
 from turnout.training.evaluation.evaluation import (
     CostQuality,
@@ -33,7 +33,7 @@ from turnout.training.evaluation.figures import Metrics, ReliabilityBin, flat
 from turnout.training.evaluation.label_noise import label_noise
 from turnout.training.evaluation.metrics import QualityCurve, Ranking, SourceRanking
 from turnout.training.evaluation.slices import slice_all
-from turnout.training.evaluation.threshold_table import Served, threshold_table
+from turnout.training.evaluation.threshold_table import ServedRows, threshold_table
 
 __all__ = [
     "Difference",
@@ -83,7 +83,7 @@ def evaluate(
     n_bootstraps: int = N_BOOTSTRAPS,
     on_progress: OnProgress | None = None,
     extra_baselines: Mapping[str, Floats] | None = None,
-    served: Served | None = None,
+    served: ServedRows | None = None,
     learning_curve: LearningCurve | None = None,
 ) -> Evaluation:
     """Return all that is known of a router: figures, curves, slices, thresholds.
@@ -173,21 +173,21 @@ class _Judge:
     """A ranking of the rows, sorted once, to be measured under many draws."""
 
     outcomes: Outcomes
-    ranker: Baseline
+    ranker: BaselineRanking
     ranking: Ranking
     served: Ranking
     by_source: SourceRanking
     match: Floats = field(repr=False)
 
     @classmethod
-    def of(cls, outcomes: Outcomes, ranker: Baseline) -> _Judge:
+    def of(cls, outcomes: Outcomes, ranker: BaselineRanking) -> _Judge:
         by_source = SourceRanking.of(ranker.rank_by, outcomes.source)
         ranking = Ranking.of(ranker.rank_by)
         return cls(outcomes, ranker, ranking, ranking, by_source, outcomes.match.astype(np.float64))
 
     @classmethod
     def of_router(cls, outcomes: Outcomes) -> _Judge:  # which also falls back; a baseline does not
-        judge = cls.of(outcomes, Baseline(outcomes.p_match, is_probability=True))
+        judge = cls.of(outcomes, BaselineRanking(outcomes.p_match, is_probability=True))
         return replace(judge, served=Ranking.of(outcomes.rank_by))
 
     def curve(self, weights: Floats | None = None) -> QualityCurve:
@@ -215,13 +215,13 @@ class _Judge:
         )
 
 
-def _baselines(outcomes: Outcomes, extra: Mapping[str, Floats]) -> dict[str, Baseline]:
+def _baselines(outcomes: Outcomes, extra: Mapping[str, Floats]) -> dict[str, BaselineRanking]:
     found = standard_baselines(outcomes.match, outcomes.strong_score, outcomes.weak_score, outcomes.prompt_length)
     for name, p_match in extra.items():
         if len(p_match) != len(outcomes.match):
             raise DataRefused(f"baseline {name}: has {len(p_match)} rows, expected {len(outcomes.match)}")
         refuse_outside_unit(f"baseline {name}", p_match)
-        found[name] = Baseline(p_match, is_probability=True)
+        found[name] = BaselineRanking(p_match, is_probability=True)
     return found
 
 

@@ -32,7 +32,7 @@ class RungFigures(msgspec.Struct, frozen=True):
     cost: float | None
 
 
-class RungShares(msgspec.Struct, frozen=True):
+class PolicyOverRungs(msgspec.Struct, frozen=True):
     """What one policy does over the ladder, for callers of one look or of two.
 
     Attributes:
@@ -65,4 +65,4 @@ class LadderFigures(msgspec.Struct, frozen=True):
     n: int
     n_groups: int
     rungs: list[RungFigures]
-    policies: list[RungShares]
+    policies: list[PolicyOverRungs]

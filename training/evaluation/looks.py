@@ -12,7 +12,7 @@ import msgspec
 from turnout.training.evaluation.figures import Metrics, ReliabilityBin
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class LookOutcome(msgspec.Struct, frozen=True):
     """What a rule does over all rows.
 
     Attributes:
@@ -45,9 +45,9 @@ class Landing(msgspec.Struct, frozen=True):
     """
 
     policy: str
-    one_look: Outcome | None
-    two_looks: Outcome | None
-    always_try: Outcome | None = None
+    one_look: LookOutcome | None
+    two_looks: LookOutcome | None
+    always_try: LookOutcome | None = None
 
 
 class Path(msgspec.Struct, frozen=True):
@@ -102,7 +102,7 @@ class SignalKind(msgspec.Struct, frozen=True):
     auroc_of: dict[str, float | None] = {}
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class WaitingTimes(msgspec.Struct, frozen=True):
     """How long requests take, on the rows whose log has both models' latencies.
 
     Attributes:
@@ -150,5 +150,5 @@ class TwoLooks(msgspec.Struct, frozen=True):
     kinds: list[SignalKind]
     paths: dict[str, Path]
     landings: list[Landing]
-    waiting: Waiting | None
+    waiting: WaitingTimes | None
     delta: float

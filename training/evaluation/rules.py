@@ -1,6 +1,6 @@
 """Rules over three actions, held against outcomes: what each does to quality, cost and waiting.
 
-Comes in: rows with both looks, and thresholds. Goes out: an `Outcome` each, or a `Path` of many.
+Comes in: rows with both looks, and thresholds. Goes out: an `LookOutcome` each, or a `Path` of many.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from turnout.training.arrays import Floats
 from turnout.training.evaluation import bootstrap
-from turnout.training.evaluation.looks import Outcome, Path
+from turnout.training.evaluation.looks import LookOutcome, Path
 from turnout.training.policy.guarantees import binomial_upper_bound
 from turnout.training.policy.policy import DELTA, one_row_a_group
 from turnout.training.policy.three_actions import LookedAt, Thresholds
@@ -27,7 +27,7 @@ BLOCK = 50
 _COLUMNS = ("answered_weak", "waits_twice", "worse", "score", "cost")
 
 
-def judge_rules(rows: LookedAt, rules: Sequence[Rule], seed: int, n_bootstraps: int) -> list[Outcome]:
+def judge_rules(rows: LookedAt, rules: Sequence[Rule], seed: int, n_bootstraps: int) -> list[LookOutcome]:
     """Return what each rule does over all rows, with intervals over groups."""
     if not rules:
         return []
@@ -89,7 +89,7 @@ def _columns(rows: LookedAt, rule: Rule) -> Floats:
 
 
 def _figures(sums: Floats) -> NDArray[np.float64]:
-    """Return (rules, 6, d) figures of (3 + 5 rules, d) sums: the fields of `Outcome` in their order."""
+    """Return (rules, 6, d) figures of (3 + 5 rules, d) sums: the fields of `LookOutcome` in their order."""
     n, strong_score, strong_cost = sums[:3]
     answered, twice, worse, score, cost = np.moveaxis(sums[3:].reshape(-1, len(_COLUMNS), sums.shape[1]), 1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -97,7 +97,7 @@ def _figures(sums: Floats) -> NDArray[np.float64]:
         return np.stack(figures, axis=1)
 
 
-def _outcome(place: int, point: Floats, drawn: NDArray[np.float64] | None) -> Outcome:
+def _outcome(place: int, point: Floats, drawn: NDArray[np.float64] | None) -> LookOutcome:
     names = ("answered_weak", "waits_twice", "quality", "worse", "worse_of_weak", "cost")
     values = [float(value) if np.isfinite(value) else None for value in point[place, :, 0]]
     found = dict(zip(names, values, strict=True))
@@ -106,7 +106,7 @@ def _outcome(place: int, point: Floats, drawn: NDArray[np.float64] | None) -> Ou
         for number, name in enumerate(names):
             defined = [float(value) if np.isfinite(value) else None for value in drawn[place, number]]
             intervals[name] = bootstrap.interval(name, found[name], defined)
-    return Outcome(**found, intervals=intervals)  # type: ignore[arg-type]  # only the two ratios may be None
+    return LookOutcome(**found, intervals=intervals)  # type: ignore[arg-type]  # only the two ratios may be None
 
 
 def _band(routed: Floats, rows: LookedAt, seed: int, n_bootstraps: int) -> NDArray[np.float64] | None:

@@ -29,7 +29,7 @@ GRANULES = 1e6
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServedRows:
     """How the rows are served.
 
     Attributes:
@@ -43,13 +43,13 @@ class Served:
     p_match_at: Callable[[float], Floats]
 
     @classmethod
-    def of(cls, policies: Sequence[Policy], default: str, p_match_at: Callable[[float], Floats]) -> Served:
+    def of(cls, policies: Sequence[Policy], default: str, p_match_at: Callable[[float], Floats]) -> ServedRows:
         """Return what the policies ask for; `default` names one of them."""
         threshold = next(policy.threshold for policy in policies if policy.name == default)
         return cls(threshold, tuple(policy.threshold for policy in policies), p_match_at)
 
 
-def threshold_table(outcomes: Outcomes, served: Served, *, seed: int, n_bootstraps: int) -> ThresholdTable:
+def threshold_table(outcomes: Outcomes, served: ServedRows, *, seed: int, n_bootstraps: int) -> ThresholdTable:
     """Return the table, the policies' own thresholds among the others.
 
     Args:
@@ -80,7 +80,7 @@ def threshold_table(outcomes: Outcomes, served: Served, *, seed: int, n_bootstra
     )
 
 
-def _thresholds(p_match: Floats, served: Served) -> Floats:
+def _thresholds(p_match: Floats, served: ServedRows) -> Floats:
     """Return falling thresholds: nothing weak, every further percent of the rows, each policy's, everything weak."""
     grid = np.quantile(p_match, np.linspace(0.0, 1.0, STEPS + 1)[1:-1], method="lower")
     below = np.floor(grid * GRANULES) / GRANULES

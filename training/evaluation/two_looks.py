@@ -19,7 +19,7 @@ from turnout.training.arrays import Floats, Ints
 from turnout.training.dataset.outcomes import Outcomes
 from turnout.training.evaluation import metrics
 from turnout.training.evaluation.evaluate import Measured, measure, reliability
-from turnout.training.evaluation.looks import Landing, SignalKind, TwoLooks, Waiting
+from turnout.training.evaluation.looks import Landing, SignalKind, TwoLooks, WaitingTimes
 from turnout.training.evaluation.rules import Rule, judge_rules, trace
 from turnout.training.policy.by_task import AT
 from turnout.training.policy.policy import DELTA
@@ -211,7 +211,7 @@ def _landings(rows: LookedAt, rules: Mapping[str, Mapping[str, Rule]], seed: int
     return [Landing(policy, *(by_place.get((policy, way)) for way in ways)) for policy in rules]
 
 
-def _waiting(looks: BothLooks, policy: str, rules: Mapping[str, Rule]) -> Waiting | None:
+def _waiting(looks: BothLooks, policy: str, rules: Mapping[str, Rule]) -> WaitingTimes | None:
     """Return how long requests take; None where fewer than `MIN_TIMED_ROWS` rows have both latencies."""
     timed = np.flatnonzero(~np.isnan(looks.weak_ms) & ~np.isnan(looks.strong_ms))
     if timed.size < MIN_TIMED_ROWS or "two_looks" not in rules:
@@ -219,7 +219,7 @@ def _waiting(looks: BothLooks, policy: str, rules: Mapping[str, Rule]) -> Waitin
     rows, weak, strong = looks.rows.take(timed), looks.weak_ms[timed], looks.strong_ms[timed]
     ms = {"all_strong": strong} | {way: _latency(rule, rows, weak, strong) for way, rule in rules.items()}
     twice = weak[rules["two_looks"].actions(rows)[2]]
-    return Waiting(
+    return WaitingTimes(
         policy,
         int(timed.size),
         list(PERCENTILES),

@@ -44,7 +44,7 @@ class Calibrator(Protocol):
 
 
 @dataclass(frozen=True)
-class Line:
+class LogitLine:
     """slope * z + intercept: Platt's sigmoid, temperature (intercept 0), or none (slope 1, intercept 0)."""
 
     kind: str
@@ -144,21 +144,21 @@ class Isotonic:
         }
 
 
-def fit_none(_z: Floats, _match: Ints) -> Line:
+def fit_none(_z: Floats, _match: Ints) -> LogitLine:
     """Leave the log-odds as they are."""
-    return Line("none", 1.0, 0.0)
+    return LogitLine("none", 1.0, 0.0)
 
 
-def fit_temperature(z: Floats, match: Ints) -> Line:
+def fit_temperature(z: Floats, match: Ints) -> LogitLine:
     """Fit one scale and no intercept (Guo et al. 2017), 0 where the ranking is reversed."""
     slope, _ = _fit_line(z, match, with_intercept=False)
-    return Line("temperature", slope, 0.0)
+    return LogitLine("temperature", slope, 0.0)
 
 
-def fit_platt(z: Floats, match: Ints) -> Line:
+def fit_platt(z: Floats, match: Ints) -> LogitLine:
     """Fit Platt's sigmoid with his smoothed targets (Platt 1999)."""
     slope, intercept = _fit_line(z, match, with_intercept=True)
-    return Line("platt", slope, intercept)
+    return LogitLine("platt", slope, intercept)
 
 
 def fit_beta(z: Floats, match: Ints) -> Beta:

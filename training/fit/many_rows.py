@@ -1,6 +1,6 @@
 """Many rows: the router of more rows than fit into memory several times over.
 
-Comes in: `Lessons`, and the source of each row. Goes out: what `out_of_fold` and `fit_router` give of fewer rows.
+Comes in: `LessonRows`, and the source of each row. Goes out: what `out_of_fold` and `fit_router` give of fewer rows.
 
 On more than twice `CHOSEN_ON` rows the settings are chosen on so many of them. On more than `COPIED` the folds share
 one design: what a fold holds out has weight 0 in its fit, the n-grams' document frequencies (which know no label) are
@@ -32,7 +32,7 @@ from turnout.training.fit.fit import (
     match_log_odds,
     soft_target,
 )
-from turnout.training.fit.out_of_fold import N_FOLDS, Lessons, OutOfFold, out_of_fold
+from turnout.training.fit.out_of_fold import N_FOLDS, LessonRows, OutOfFold, out_of_fold
 from turnout.training.fit.solver import Design, Singles, Solution, SparseBlock, fit_logistic
 
 CHOSEN_ON = 30_000
@@ -78,7 +78,7 @@ def some_groups(group: Ints, source: Sequence[str], n: int, seed: int) -> Ints:
 
 
 def choose_on_some(
-    lessons: Lessons, candidates: Sequence[FitSettings], source: Sequence[str], seed: int
+    lessons: LessonRows, candidates: Sequence[FitSettings], source: Sequence[str], seed: int
 ) -> list[FitSettings]:
     """Return the candidates themselves, or of many rows the one that is best on `CHOSEN_ON` of them.
 
@@ -92,7 +92,7 @@ def choose_on_some(
 
 
 def fit_and_answer(
-    lessons: Lessons, candidates: Sequence[FitSettings], *, copied: int = COPIED, n_jobs: int = -1
+    lessons: LessonRows, candidates: Sequence[FitSettings], *, copied: int = COPIED, n_jobs: int = -1
 ) -> tuple[OutOfFold, LinearRouter]:
     """Fit the router on all rows, and say what each row is told without its group.
 
@@ -112,7 +112,7 @@ def fit_and_answer(
 
 
 @dataclass(frozen=True)
-class Vectors:
+class DenseBlock:
     """The dense block of many rows: structural measures, vectors in any precision, an intercept; acts as a matrix.
 
     Attributes:
@@ -126,16 +126,16 @@ class Vectors:
     factor: Singles
 
     @classmethod
-    def of(cls, table: FeatureTable, scaler: Scaler, structural: Singles) -> Vectors:
+    def of(cls, table: FeatureTable, scaler: Scaler, structural: Singles) -> DenseBlock:
         """Return the block of a table's rows, whose measures are scaled already."""
         length = np.empty((len(table.dense), 1), np.float32)
         for some in _pieces(len(length)):
             length[some, 0] = np.linalg.norm(table.dense[some].astype(np.float32), axis=1)
         return cls(structural, table.dense, np.float32(scaler.dense_scale) / length)
 
-    def take(self, rows: Ints) -> Vectors:
+    def take(self, rows: Ints) -> DenseBlock:
         """Return the block of some rows."""
-        return Vectors(self.structural[rows], self.raw[rows], self.factor[rows])
+        return DenseBlock(self.structural[rows], self.raw[rows], self.factor[rows])
 
     @property
     def shape(self) -> tuple[int, int]:
@@ -162,7 +162,7 @@ class Vectors:
 
 @dataclass(frozen=True)
 class _Turned:
-    vectors: Vectors
+    vectors: DenseBlock
 
     def __matmul__(self, residual: Singles) -> Singles:
         """Return (q, k) for (n, k)."""
@@ -179,17 +179,17 @@ class _Turned:
 class _Shared:
     """What the fits of all folds read."""
 
-    lessons: Lessons
+    lessons: LessonRows
     settings: FitSettings
     scaler: Scaler
     target: Target
     fold: Ints
-    vectors: Vectors
+    vectors: DenseBlock
     full: Design
     fast: Design
 
     @classmethod
-    def of(cls, lessons: Lessons, settings: FitSettings) -> _Shared:
+    def of(cls, lessons: LessonRows, settings: FitSettings) -> _Shared:
         scaler = fit_scaler(lessons.table, settings)
         fold = np.empty(lessons.match.size, np.int64)
         for number, (_, held) in enumerate(GroupKFold(N_FOLDS).split(fold, groups=lessons.group)):
@@ -198,7 +198,7 @@ class _Shared:
         wide = np.ones((fold.size, scaler.structural_mean.size + 1), np.float32)
         wide[:, :-1] = scaler.structural(lessons.table.structural)
         fast = Design(sparse, wide, np.asarray(wide.T @ wide, dtype=np.float64))
-        vectors = Vectors.of(lessons.table, scaler, wide[:, :-1])
+        vectors = DenseBlock.of(lessons.table, scaler, wide[:, :-1])
         full, target = Design(sparse, vectors, vectors.T.gram()), _target(lessons, settings, fold)
         return cls(lessons, settings, scaler, target, fold, vectors, full, fast)
 
@@ -270,7 +270,7 @@ def _sparse(counts: csr_matrix, scaler: Scaler) -> SparseBlock:
     return SparseBlock.of(csr_matrix((data, counts.indices, counts.indptr), counts.shape))
 
 
-def _target(lessons: Lessons, settings: FitSettings, fold: Ints) -> Target:
+def _target(lessons: LessonRows, settings: FitSettings, fold: Ints) -> Target:
     """Return the target of all rows; other models' scores soften that of each fold by itself."""
     outcome = lessons.targets[settings.form]
     target = Target.of(outcome, settings.form)

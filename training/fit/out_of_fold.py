@@ -52,7 +52,7 @@ class OutOfFold:
 
 
 @dataclass(frozen=True)
-class Lessons:
+class LessonRows:
     """Rows to learn from.
 
     Attributes:
@@ -71,9 +71,9 @@ class Lessons:
     weight: Floats | None = None
     difficulty: Difficulty | None = None
 
-    def take(self, rows: Ints) -> Lessons:
+    def take(self, rows: Ints) -> LessonRows:
         """Return those rows."""
-        return Lessons(
+        return LessonRows(
             self.table.take(rows),
             {form: outcome[rows] for form, outcome in self.targets.items()},
             self.match[rows],
@@ -84,7 +84,7 @@ class Lessons:
 
 
 def out_of_fold(
-    lessons: Lessons, candidates: Sequence[FitSettings], *, n_folds: int = N_FOLDS, n_jobs: int = -1
+    lessons: LessonRows, candidates: Sequence[FitSettings], *, n_folds: int = N_FOLDS, n_jobs: int = -1
 ) -> OutOfFold:
     """Choose settings and return what the rows got out of fold.
 
@@ -114,7 +114,7 @@ def out_of_fold(
     return OutOfFold(best(np.ones(match.size, dtype=bool)), by_fold, fold_of, fast, full)
 
 
-def _answers_of_fold(lessons: Lessons, candidates: Sequence[FitSettings], train: Ints, held_out: Ints) -> Floats:
+def _answers_of_fold(lessons: LessonRows, candidates: Sequence[FitSettings], train: Ints, held_out: Ints) -> Floats:
     """Return (2, candidates, m) log-odds of the fast and the full head on the rows held out."""
     seen, asked = lessons.take(train), lessons.table.take(held_out)
     found = np.empty((2, len(candidates), held_out.size))
@@ -126,7 +126,7 @@ def _answers_of_fold(lessons: Lessons, candidates: Sequence[FitSettings], train:
 
 
 def _answers_of_chain(
-    seen: Lessons, asked: FeatureTable, chain: Sequence[FitSettings]
+    seen: LessonRows, asked: FeatureTable, chain: Sequence[FitSettings]
 ) -> list[tuple[FitSettings, Floats, Floats]]:
     """Fit candidates of one structural scale, each from where the last one of its form ended."""
     scaler = fit_scaler(seen.table, chain[0])

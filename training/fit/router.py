@@ -35,7 +35,7 @@ class Cascade:
 
 
 @dataclass(frozen=True)
-class Router:
+class FittedRouter:
     """A fitted and calibrated router.
 
     Attributes:

@@ -21,7 +21,7 @@ from sklearn.model_selection import GroupKFold
 from turnout.serving.router.features import N_BUCKETS
 from turnout.training.arrays import Floats, Ints
 from turnout.training.encoders.embeddings import FeatureTable
-from turnout.training.fit.calibrators import Line, fit_platt
+from turnout.training.fit.calibrators import LogitLine, fit_platt
 from turnout.training.fit.fit import Blocks, FitSettings, Head, Scaler, Target, fit_scaler, idf_of
 from turnout.training.fit.losses import row_losses
 from turnout.training.fit.out_of_fold import N_FOLDS
@@ -74,7 +74,7 @@ class RungFit:
     frequencies: Frequencies
     scaler: Scaler
     heads: tuple[Head, ...]
-    calibrators: tuple[Line, ...]
+    calibrators: tuple[LogitLine, ...]
 
     def p(self, table: FeatureTable) -> Floats:
         """Return (n, rungs) the calibrated p of rows."""

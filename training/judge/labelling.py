@@ -1,7 +1,7 @@
 """Labelling by judges: asks them for the rows that nobody else could decide, and turns verdicts into labels.
 
 Comes in: questions, which are walked through chunk by chunk and never held all at once. Goes out: each row's opinions
-as they come, and `Judged`: the labels, and the figures to judge the judges by.
+as they come, and `JudgedLabels`: the labels, and the figures to judge the judges by.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from turnout.serving.bundles.manifest import Pair
 from turnout.training.calls.batch import BatchCaller
 from turnout.training.calls.budget import Budget
 from turnout.training.calls.cache import CallCache
-from turnout.training.calls.call import Call, Failure, Keep
+from turnout.training.calls.call import Call, CallFailure, Keep
 from turnout.training.calls.caller import Caller, Outcome
 from turnout.training.calls.endpoint import open_client
 from turnout.training.calls.sdk import openai
@@ -43,14 +43,14 @@ Questions = Iterable[Question]
 
 
 @dataclass(frozen=True)
-class Panel:
+class JudgePanel:
     """The judges, and what they are asked."""
 
     judges: tuple[Judge, ...]
     rubric: Rubric
 
     @classmethod
-    def of(cls, settings: JudgeSettings, pair: Pair) -> Panel:
+    def of(cls, settings: JudgeSettings, pair: Pair) -> JudgePanel:
         """Return the judges that the operator named; sends nothing.
 
         Raises:
@@ -72,7 +72,7 @@ class PanelCalls:
     """
 
     questions: Questions
-    panel: Panel
+    panel: JudgePanel
 
     def __iter__(self) -> Iterator[tuple[Call, Call]]:
         for question in self.questions:
@@ -93,7 +93,7 @@ class JudgeLabels:
 
 
 @dataclass(frozen=True)
-class Judged:
+class JudgedLabels:
     """What came of the judging.
 
     Attributes:
@@ -119,11 +119,11 @@ class Judged:
 
 def judge_questions(
     questions: Questions,
-    panel: Panel,
+    panel: JudgePanel,
     settings: JudgeSettings,
     reporter: Reporter,
     take: Callable[[Opinions], object],
-) -> Judged:
+) -> JudgedLabels:
     """Ask the judges, from the cache where it knows.
 
     Args:
@@ -149,13 +149,13 @@ def judge_questions(
     measured = (votes.known != NO_MATCH) & (votes.joint != NO_MATCH)
     columns = (column[measured].tolist() for column in (votes.known, votes.joint, votes.is_tie))
     confidence = measure_confidence(list(zip(*columns, strict=True)))
-    return Judged(votes, confidence, budget.spent_usd, budget.n_calls, budget.is_reached)
+    return JudgedLabels(votes, confidence, budget.spent_usd, budget.n_calls, budget.is_reached)
 
 
 @dataclass
 class _Asking:
     questions: Questions
-    panel: Panel
+    panel: JudgePanel
     settings: JudgeSettings
     cache: CallCache
     reporter: Reporter
@@ -211,7 +211,7 @@ class _Asking:
         self.take(row)
 
 
-def _verdict(outcomes: Sequence[Outcome]) -> JudgeVerdict | Failure:
-    failed = [outcome for outcome in outcomes if isinstance(outcome, Failure)]
+def _verdict(outcomes: Sequence[Outcome]) -> JudgeVerdict | CallFailure:
+    failed = [outcome for outcome in outcomes if isinstance(outcome, CallFailure)]
     kept = [outcome for outcome in outcomes if isinstance(outcome, bytes)]
     return failed[0] if failed else verdict_of(*kept)

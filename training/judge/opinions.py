@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from turnout.training.calls.call import Failure
+from turnout.training.calls.call import CallFailure
 from turnout.training.judge.questions import Question
 from turnout.training.judge.verdicts import JudgeVerdict
 
@@ -30,7 +30,7 @@ class Opinions:
     """
 
     question: Question
-    verdicts: tuple[JudgeVerdict | Failure, ...]
+    verdicts: tuple[JudgeVerdict | CallFailure, ...]
 
     @property
     def match(self) -> int | None:
@@ -57,9 +57,9 @@ class JudgeCounts:
     first_wins: int = 0
     second_wins: int = 0
 
-    def add(self, verdict: JudgeVerdict | Failure) -> None:
+    def add(self, verdict: JudgeVerdict | CallFailure) -> None:
         """Count one verdict."""
-        if isinstance(verdict, Failure):
+        if isinstance(verdict, CallFailure):
             self.abstained[str(verdict)] += 1
             return
         self.winners[str(verdict.winner)] += 1

@@ -21,7 +21,7 @@ FIELDS = re.compile(r"\{(prompt|answer_a|answer_b|mark)\}")
 MARK_LENGTH = 12
 
 
-class Order(StrEnum):
+class AnswerOrder(StrEnum):
     """Which answer the judge sees as A."""
 
     STRONG_FIRST = "strong_first"
@@ -77,13 +77,13 @@ class Judge:
 
 def calls_for(question: Question, judge: Judge, rubric: Rubric) -> tuple[Call, Call]:
     """Return the two calls about a row: strong first, then weak first."""
-    first, second = (_call(question, judge, rubric, order) for order in Order)
+    first, second = (_call(question, judge, rubric, order) for order in AnswerOrder)
     return first, second
 
 
-def _call(question: Question, judge: Judge, rubric: Rubric, order: Order) -> Call:
+def _call(question: Question, judge: Judge, rubric: Rubric, order: AnswerOrder) -> Call:
     strong, weak = question.strong, question.weak
-    answers = (strong, weak) if order is Order.STRONG_FIRST else (weak, strong)
+    answers = (strong, weak) if order is AnswerOrder.STRONG_FIRST else (weak, strong)
     digests = [text_digest(text) for text in (question.prompt, *answers)]
     fields = {
         "prompt": question.prompt,

@@ -8,7 +8,7 @@ import msgspec
 import numpy as np
 from rich.table import Table
 
-from turnout.training.judge.labelling import Judged
+from turnout.training.judge.labelling import JudgedLabels
 from turnout.training.judge.noise import agreements, ceiling, compare
 from turnout.training.judge.opinions import NO_MATCH, JudgeCounts, Votes
 
@@ -69,7 +69,7 @@ class Summary(msgspec.Struct, frozen=True):
     confidence: dict[str, float | bool]
 
 
-def summarise(judged: Judged) -> Summary:
+def summarise(judged: JudgedLabels) -> Summary:
     """Return the figures of a judging."""
     votes = judged.votes
     pairs = agreements(votes.by_judge)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from turnout.serving.router.redaction import redact
-from turnout.training.calls.call import Failure
+from turnout.training.calls.call import CallFailure
 from turnout.training.judge.opinions import Opinions
 from turnout.training.judge.questions import Question
 from turnout.training.judge.settings import JudgeSettings
@@ -27,7 +27,7 @@ def verdict_lines(row: Opinions, settings: JudgeSettings) -> Iterator[bytes]:
         yield msgspec.json.encode(line) + b"\n"
 
 
-def _line(question: Question, model: str, verdict: JudgeVerdict | Failure) -> dict[str, Any]:
+def _line(question: Question, model: str, verdict: JudgeVerdict | CallFailure) -> dict[str, Any]:
     index = {"index": question.index} if question.index else {}
     line: dict[str, Any] = {
         "id": question.id,
@@ -37,7 +37,7 @@ def _line(question: Question, model: str, verdict: JudgeVerdict | Failure) -> di
         "judge": model,
         "known_match": question.known,
     }
-    if isinstance(verdict, Failure):
+    if isinstance(verdict, CallFailure):
         return line | {"abstained": verdict}
     told = {"winner": verdict.winner, "match": verdict.match, "score_gap": verdict.score_gap, "flip": verdict.is_flip}
     return line | told

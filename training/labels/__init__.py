@@ -16,7 +16,7 @@ from functools import partial
 
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.labels.agreement import label_by_agreement
-from turnout.training.labels.graders.code import Limits
+from turnout.training.labels.graders.code import RunLimits
 from turnout.training.labels.logged import label_by_scores
 from turnout.training.labels.preference import label_by_preference
 from turnout.training.labels.reference import ReferenceLabeller
@@ -76,7 +76,7 @@ def label_records(
     records: Sequence[Record],
     *,
     margin: float = 0.0,
-    code_limits: Limits | None = None,
+    code_limits: RunLimits | None = None,
     similarity_encoder: EncoderModel | None = None,
 ) -> Labelled:
     """Label every record that holds what a labeller needs.

@@ -17,7 +17,14 @@ from turnout.training.labels.classes import family_of
 from turnout.training.labels.fences import blocks
 from turnout.training.labels.figures import is_value, without_lead
 from turnout.training.labels.graders.json_equality import EXPLAINING_KEYS, compare_json, same_json
-from turnout.training.labels.stretches import MAX_CHARS, Shape, Stretch, states_nothing, stretches, without_thinking
+from turnout.training.labels.stretches import (
+    MAX_CHARS,
+    AnswerStretch,
+    LabelShape,
+    states_nothing,
+    stretches,
+    without_thinking,
+)
 from turnout.training.labels.texts import exact_form, is_label, json_value, normal_form
 from turnout.training.labels.usable import flaw, is_refusal
 from turnout.training.labels.values import same_value
@@ -144,14 +151,14 @@ def _final(answer: str) -> Final | None:
         return None
     stretch = found[0]
     text = without_thinking(answer).strip()
-    if stretch.shape is Shape.MARKED:
+    if stretch.shape is LabelShape.MARKED:
         rest = text[text.rfind(stretch.text) + len(stretch.text) :]
         before = text[: text.rfind(stretch.text)]
         if not _CLOSING.fullmatch(rest) or (_is_bare_word(stretch.text) and len(before) > 80):
             return None
         said = _said(stretch)
         return None if said is None else Final(said, _before_lead(before))
-    if stretch.shape not in {Shape.BARE, Shape.SENTENCE}:
+    if stretch.shape not in {LabelShape.BARE, LabelShape.SENTENCE}:
         return None
     said = _said(stretch)
     return None if said is None else Final(said)
@@ -184,13 +191,13 @@ def _is_bare_word(text: str) -> bool:
     return text.strip(" *_.!").casefold() in _DEPENDS
 
 
-def _said(stretch: Stretch) -> str | None:
+def _said(stretch: AnswerStretch) -> str | None:
     """Return the stretch where it is a label or a figure and nothing more: what stands beside it could differ."""
     plain = exact_form(without_lead(exact_form(stretch.text)))
     if (
         is_label(plain)
         and not any(map(str.isdigit, plain))
-        and (stretch.shape is not Shape.SENTENCE or len(plain.split()) == 1)
+        and (stretch.shape is not LabelShape.SENTENCE or len(plain.split()) == 1)
     ):
         return plain
     return plain if is_value(plain) else None

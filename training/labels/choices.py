@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from turnout.training.labels.stretches import MAX_CHARS, Shape, Stretch, states_nothing, stretches, without_thinking
+from turnout.training.labels.stretches import (
+    MAX_CHARS,
+    AnswerStretch,
+    LabelShape,
+    states_nothing,
+    stretches,
+    without_thinking,
+)
 from turnout.training.labels.texts import normal_form
 
 _OPTION = re.compile(r"(?P<letter>[A-J])(?P<closing>[).:])(?=\s)")
@@ -111,7 +118,7 @@ def chosen_letter(answer: str, offered: dict[str, str]) -> str | None:
     if len(answer) == 1:
         return answer if answer in offered else None
     found = stretches(answer)
-    marked = [one.text for one in found if one.shape in {Shape.MARKED, Shape.JSON}]
+    marked = [one.text for one in found if one.shape in {LabelShape.MARKED, LabelShape.JSON}]
     if marked:
         letters = {
             _of_statement(text, offered) for text in marked if not states_nothing(text) and _speaks(text, offered)
@@ -162,7 +169,7 @@ _FIRST = re.compile(
 _CLAUSE_END = re.compile(r"\s*[(,;.]|\s+(?:because|since|as)\b")
 
 
-def _of_text(text: str, offered: dict[str, str], found: tuple[Stretch, ...]) -> str | None:
+def _of_text(text: str, offered: dict[str, str], found: tuple[AnswerStretch, ...]) -> str | None:
     """Return the letter that a text without marks picks."""
     if alone := _ALONE.fullmatch(text):
         return alone[1] if alone[1].isupper() else None

@@ -7,41 +7,48 @@ have the shape. The less plain of the two answers counts.
 
 from __future__ import annotations
 
-from turnout.training.labels.stretches import Shape, stretches
+from turnout.training.labels.stretches import LabelShape, stretches
 
 MIN_ROWS = 50
 """With fewer rows the share says little: one miss more or less would move it by two points."""
 
-_ORDER = (Shape.BARE, Shape.JSON, Shape.MARKED, Shape.SENTENCE, Shape.EXPLAINED, Shape.RUNNING)
+_ORDER = (
+    LabelShape.BARE,
+    LabelShape.JSON,
+    LabelShape.MARKED,
+    LabelShape.SENTENCE,
+    LabelShape.EXPLAINED,
+    LabelShape.RUNNING,
+)
 
 MAX_BARE_CHARS = 40
 
-MEASURED: dict[tuple[str, Shape], float] = {
-    ("choice", Shape.BARE): 0.9998,  # 4,025 of 4,025
-    ("choice", Shape.MARKED): 0.9999,  # 9,792 of 9,792
-    ("choice", Shape.RUNNING): 0.9744,  # 75 of 76
-    ("exact", Shape.BARE): 0.9986,  # 694 of 694
-    ("json", Shape.JSON): 0.9254,  # 123 of 132
-    ("mentions", Shape.BARE): 0.9972,  # 353 of 353
-    ("mentions", Shape.RUNNING): 0.991,  # 109 of 109
-    ("mentions", Shape.SENTENCE): 0.9995,  # 2,034 of 2,034
-    ("normalised", Shape.BARE): 0.9969,  # 322 of 322
-    ("number", Shape.BARE): 0.9998,  # 4,484 of 4,484
-    ("number", Shape.JSON): 0.999,  # 1,016 of 1,016
-    ("number", Shape.MARKED): 0.9916,  # 234 of 235
-    ("number", Shape.RUNNING): 0.9625,  # 384 of 398
-    ("number", Shape.SENTENCE): 0.9926,  # 133 of 133
-    ("spans", Shape.EXPLAINED): 0.9756,  # 79 of 80
+MEASURED: dict[tuple[str, LabelShape], float] = {
+    ("choice", LabelShape.BARE): 0.9998,  # 4,025 of 4,025
+    ("choice", LabelShape.MARKED): 0.9999,  # 9,792 of 9,792
+    ("choice", LabelShape.RUNNING): 0.9744,  # 75 of 76
+    ("exact", LabelShape.BARE): 0.9986,  # 694 of 694
+    ("json", LabelShape.JSON): 0.9254,  # 123 of 132
+    ("mentions", LabelShape.BARE): 0.9972,  # 353 of 353
+    ("mentions", LabelShape.RUNNING): 0.991,  # 109 of 109
+    ("mentions", LabelShape.SENTENCE): 0.9995,  # 2,034 of 2,034
+    ("normalised", LabelShape.BARE): 0.9969,  # 322 of 322
+    ("number", LabelShape.BARE): 0.9998,  # 4,484 of 4,484
+    ("number", LabelShape.JSON): 0.999,  # 1,016 of 1,016
+    ("number", LabelShape.MARKED): 0.9916,  # 234 of 235
+    ("number", LabelShape.RUNNING): 0.9625,  # 384 of 398
+    ("number", LabelShape.SENTENCE): 0.9926,  # 133 of 133
+    ("spans", LabelShape.EXPLAINED): 0.9756,  # 79 of 80
 }
 """By grader and shape. Of the misses of numbers in running text most are the source's own: it reads no cents."""
 
 
-def shape_of(answer: str) -> Shape:
+def shape_of(answer: str) -> LabelShape:
     """Return the shape of an answer: the least plain among the stretches that claim to be it."""
     if len(answer) <= MAX_BARE_CHARS and answer.isascii() and answer.isalnum():
-        return Shape.BARE  # one word: spares it the search
-    shapes = [one.shape for one in stretches(answer) if one.shape is not Shape.OPENING]
-    return max(shapes, key=_ORDER.index) if shapes else Shape.RUNNING
+        return LabelShape.BARE  # one word: spares it the search
+    shapes = [one.shape for one in stretches(answer) if one.shape is not LabelShape.OPENING]
+    return max(shapes, key=_ORDER.index) if shapes else LabelShape.RUNNING
 
 
 def confidence_of(grader: str, overall: float, *answers: str) -> float:

@@ -10,7 +10,7 @@ import re
 from functools import lru_cache
 
 from turnout.training.labels.lone_number import ANY_DIGIT, only_number
-from turnout.training.labels.stretches import Shape, Stretch, states_nothing, stretches
+from turnout.training.labels.stretches import AnswerStretch, LabelShape, states_nothing, stretches
 from turnout.training.labels.values import same_value
 from turnout.training.labels.values.clean import EMOJI, cleaned
 from turnout.training.labels.values.formulas import formula
@@ -55,9 +55,9 @@ def agrees(gold: str, answer: str, prompt: str = "") -> bool | None:
         return True  # most answers of a log
     said = set[bool | None]()
     for stretch, value in zip(found, figures(answer), strict=True):
-        if stretch.shape is Shape.OPENING and (value is None or _is_given(value, prompt)):
+        if stretch.shape is LabelShape.OPENING and (value is None or _is_given(value, prompt)):
             continue
-        if value is None and stretch.shape is Shape.MARKED and _names_no_number(stretch.text):
+        if value is None and stretch.shape is LabelShape.MARKED and _names_no_number(stretch.text):
             continue  # "the answer is the age of the dog", and then its number
         said.add(None if value is None else _judged(gold, value, stretch.text, prompt))
     return said.pop() if len(said) == 1 else None
@@ -105,7 +105,7 @@ def figures(answer: str) -> tuple[str | None, ...]:
     return tuple(figure(stretch) for stretch in stretches(answer))
 
 
-def figure(stretch: Stretch) -> str | None:
+def figure(stretch: AnswerStretch) -> str | None:
     """Return the value that a stretch gives: all of it, its head, what stands behind `=`, or its only number."""
     text = stretch.text.strip()
     if len(text) > MAX_STRETCH or states_nothing(text):

@@ -66,7 +66,7 @@ class Ledger(msgspec.Struct, frozen=True):
 
 
 @dataclass
-class Tally:
+class RowTally:
     """Counts of what became of rows, from which a ledger is made; the same whatever order they are counted in.
 
     Attributes:

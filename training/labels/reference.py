@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from turnout.training.labels.confidence import confidence_of
-from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 from turnout.training.labels.graders.choice import CHOICE
-from turnout.training.labels.graders.code import Limits, code_grader, is_tests
+from turnout.training.labels.graders.code import RunLimits, code_grader, is_tests
 from turnout.training.labels.graders.exact import EXACT
 from turnout.training.labels.graders.json_equality import JSON
 from turnout.training.labels.graders.normalised import NORMALISED
@@ -58,7 +58,7 @@ class ReferenceLabeller:
     """
 
     margin: float = 0.0
-    code_limits: Limits | None = None
+    code_limits: RunLimits | None = None
 
     def __call__(self, record: Record) -> Label | None:
         """Return the label; None without a reference, or where an answer is missing or can't be read."""
@@ -66,7 +66,7 @@ class ReferenceLabeller:
             return None
         if not record.strong.content:
             return None
-        graders = self.graders_for(Question(record.prompt.text, record.reference))
+        graders = self.graders_for(GraderQuestion(record.prompt.text, record.reference))
         strong = _graded(record.strong, graders, record.reference)
         weak = _graded(record.weak, graders, record.reference) if strong else None
         if strong and weak and strong.is_unusable and weak.is_unusable:
@@ -78,7 +78,7 @@ class ReferenceLabeller:
         sure = confidence_of(least.name, least.confidence, record.strong.content, record.weak.content or "")
         return Label(match, f"{NAME}:{least.name}", sure, strong.score, weak.score)
 
-    def graders_for(self, question: Question) -> list[tuple[Grader, Grade]]:
+    def graders_for(self, question: GraderQuestion) -> list[tuple[Grader, Grade]]:
         """Return the graders of the reference's kind with how they grade; empty when it is of none."""
         if is_tests(question.reference):
             return _readable((self._code,) if self._code else (), question)
@@ -115,5 +115,5 @@ def grade_answer(answer: str, graders: Sequence[tuple[Grader, Grade]]) -> Graded
     return None
 
 
-def _readable(graders: Sequence[Grader], question: Question) -> list[tuple[Grader, Grade]]:
+def _readable(graders: Sequence[Grader], question: GraderQuestion) -> list[tuple[Grader, Grade]]:
     return [(grader, grade) for grader in graders if (grade := grader.read(question)) is not None]

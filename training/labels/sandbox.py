@@ -25,7 +25,7 @@ OUTPUT = "output"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class RunLimits:
     """What one run may use.
 
     Attributes:
@@ -43,7 +43,7 @@ class Limits:
     open_files: int = 32
 
 
-def passes(code: str, tests: str, limits: Limits) -> bool:
+def passes(code: str, tests: str, limits: RunLimits) -> bool:
     """Run the code, then the tests, in one namespace; True only when the end of the tests was reached.
 
     Passing is shown by a random word that the child prints after the last test and that the code is not told: code

@@ -19,7 +19,7 @@ from turnout.training.labels.fences import blocks
 from turnout.training.labels.texts import SHORT_ANSWER_CHARS, json_value
 
 
-class Shape(StrEnum):
+class LabelShape(StrEnum):
     """What an answer looks like; a label is as sure as its shape is read."""
 
     BARE = "bare"
@@ -38,11 +38,11 @@ class Shape(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class AnswerStretch:
     """A part of an answer that claims to be the answer."""
 
     text: str
-    shape: Shape
+    shape: LabelShape
 
 
 _TAGS = "think|thinking|thought|reasoning|reflection|scratchpad"
@@ -142,14 +142,14 @@ def without_thinking(text: str) -> str:
 
 
 @lru_cache(maxsize=4096)
-def stretches(answer: str) -> tuple[Stretch, ...]:
+def stretches(answer: str) -> tuple[AnswerStretch, ...]:
     """Return the parts that claim to be the answer, in their order; none where nothing can be told."""
     text = without_thinking(answer).strip()
     if len(text) > MAX_CHARS:
         return ()
     if text[:1] in "{[`~" and (value := json_value(text)) is not None:
-        said = tuple(Stretch(one, Shape.JSON) for one in _answers_of(value))
-        return said or (Stretch(text, Shape.JSON),)
+        said = tuple(AnswerStretch(one, LabelShape.JSON) for one in _answers_of(value))
+        return said or (AnswerStretch(text, LabelShape.JSON),)
     if _BREAKS_OFF.match(text) and not _JSON_FIELD.search(text):
         return ()  # JSON that breaks off, or is none
     if (fenced := blocks(text)) and len(fenced) == 1 and fenced[0].is_whole:
@@ -184,10 +184,10 @@ def _as_text(part: Any) -> str:
     return "" if part is None else str(part)
 
 
-def _marked(text: str) -> tuple[Stretch, ...] | None:
+def _marked(text: str) -> tuple[AnswerStretch, ...] | None:
     """Return the marked stretches; None where nothing is marked, none where what was marked is taken back."""
     if '"' in text and (fields := _JSON_FIELD.findall(text)):
-        return tuple(Stretch(_unquoted(field).strip(), Shape.JSON) for field in fields[:MAX_MARKS])
+        return tuple(AnswerStretch(_unquoted(field).strip(), LabelShape.JSON) for field in fields[:MAX_MARKS])
     marks = list[tuple[int, str, bool]]()
     if "\\" in text:
         marks += [(found.start(), found[1], False) for found in _BOXED.finditer(text)]
@@ -211,7 +211,7 @@ def _marked(text: str) -> tuple[Stretch, ...] | None:
     marks = _after_correction(text, marks[:MAX_MARKS])
     if any(is_final for *_, is_final in marks):
         marks = [mark for mark in marks if mark[2]]
-    return tuple(Stretch(said, Shape.MARKED) for _, said, _ in sorted(marks))
+    return tuple(AnswerStretch(said, LabelShape.MARKED) for _, said, _ in sorted(marks))
 
 
 def _nouns(text: str) -> list[tuple[int, int]]:
@@ -257,7 +257,7 @@ def states_nothing(text: str) -> bool:
     return not text.strip(" \t\n*_:.") or _NOTHING.fullmatch(text) is not None
 
 
-def _unmarked(text: str) -> tuple[Stretch, ...]:
+def _unmarked(text: str) -> tuple[AnswerStretch, ...]:
     corrected = _corrections(text)
     if corrected:
         text = text[corrected[-1].end() :].lstrip(" ,.:;-—\n")
@@ -267,27 +267,27 @@ def _unmarked(text: str) -> tuple[Stretch, ...]:
     if not text or not pieces:
         return ()
     if len(pieces) == 1 and len(text) <= 2 * SHORT_ANSWER_CHARS:
-        return (Stretch(text, Shape.SENTENCE if " " in text.strip() else Shape.BARE),)
+        return (AnswerStretch(text, LabelShape.SENTENCE if " " in text.strip() else LabelShape.BARE),)
     first = pieces[0]
     is_short = len(first) <= 2 * SHORT_ANSWER_CHARS
     if is_short and _EXPLAINS.search(text, len(first)):
-        return (Stretch(first, Shape.EXPLAINED),)  # the answer, then why
-    opening = [Stretch(first, Shape.EXPLAINED)] if is_lone(first) and not corrected else []
-    found = opening + _closing(text, pieces[-1], Shape.EXPLAINED if opening else Shape.RUNNING)
+        return (AnswerStretch(first, LabelShape.EXPLAINED),)  # the answer, then why
+    opening = [AnswerStretch(first, LabelShape.EXPLAINED)] if is_lone(first) and not corrected else []
+    found = opening + _closing(text, pieces[-1], LabelShape.EXPLAINED if opening else LabelShape.RUNNING)
     if not found and corrected and is_short:
-        return (Stretch(first, Shape.EXPLAINED),)
-    if found and found[0].shape is Shape.RUNNING and "=" not in first and is_short:
-        found.insert(0, Stretch(first, Shape.OPENING))
+        return (AnswerStretch(first, LabelShape.EXPLAINED),)
+    if found and found[0].shape is LabelShape.RUNNING and "=" not in first and is_short:
+        found.insert(0, AnswerStretch(first, LabelShape.OPENING))
     return tuple(found)
 
 
-def _closing(text: str, last: str, shape: Shape) -> list[Stretch]:
+def _closing(text: str, last: str, shape: LabelShape) -> list[AnswerStretch]:
     """Return what a text gives at its end: the result of its working, or its last sentence where that concludes."""
     result = _restated(text, last)
     if result is not None:
-        return [Stretch(result, Shape.RUNNING)]
+        return [AnswerStretch(result, LabelShape.RUNNING)]
     concludes = is_lone(last) or (_CONCLUDES.search(last) and len(last) <= 3 * SHORT_ANSWER_CHARS)
-    return [Stretch(last, shape)] if concludes else []
+    return [AnswerStretch(last, shape)] if concludes else []
 
 
 def _restated(text: str, last: str) -> str | None:

@@ -28,13 +28,13 @@ from turnout.training.evaluation.evaluate import evaluate
 from turnout.training.evaluation.evaluation import Evaluation
 from turnout.training.evaluation.figures import flat
 from turnout.training.evaluation.ladder import LadderFigures
-from turnout.training.evaluation.threshold_table import Served
+from turnout.training.evaluation.threshold_table import ServedRows
 from turnout.training.evaluation.two_looks import BothLooks
 from turnout.training.fit.router import HeadLogOdds, cascade, largest_weak_threshold
 from turnout.training.learn.ladder_figures import ladder_figures
 from turnout.training.learn.looks_of_bundle import ask_second_look, judge_looks
 from turnout.training.learn.predict import in_threads, seen_rows
-from turnout.training.learn.rungs_between import Told, labelled
+from turnout.training.learn.rungs_between import RungBetween, labelled
 from turnout.training.policy.ladder import LadderRows
 from turnout.training.policy.ladder_path import nominal_usd
 from turnout.training.policy.unread import testable
@@ -139,7 +139,7 @@ def _evaluated(
     is_full = np.array([one.served.stage == Stage.FULL for one in answers], dtype=bool)
     heads = HeadLogOdds(logit([one.fast for one in answers]), logit([one.full for one in answers]))
     band = _exit_band(bundle)
-    served = Served(
+    served = ServedRows(
         policy.threshold,
         tuple(one.threshold for one in bundle.manifest.policies),
         lambda threshold: cascade(heads, threshold, band, early_exit=early_exit).p_match,
@@ -206,12 +206,12 @@ def _over_rungs(bundle: Bundle, read: LadderRead, done: _Done, seed: int, report
     )
 
 
-def _told(read: LadderRead, p_rungs: Floats) -> list[Told]:
+def _told(read: LadderRead, p_rungs: Floats) -> list[RungBetween]:
     """Return what was said of the rungs: none of the rows had a part in it, so that p is fair as it is."""
     told = []
     for rung in range(1, read.match.shape[1]):
         p, rows = p_rungs[:, rung - 1], labelled(read, rung)
-        told.append(Told(p, rows, p[rows], p[rows]))
+        told.append(RungBetween(p, rows, p[rows], p[rows]))
     return told
 
 

@@ -17,11 +17,11 @@ from turnout.training.evaluation.baselines import dense_logistic_baseline
 from turnout.training.fit.difficulty import Difficulty, read_difficulty
 from turnout.training.fit.fit import FitSettings, LinearRouter, outcome_classes
 from turnout.training.fit.many_rows import JUDGED, choose_on_some, fit_and_answer, some_groups
-from turnout.training.fit.out_of_fold import N_FOLDS, Lessons
+from turnout.training.fit.out_of_fold import N_FOLDS, LessonRows
 from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.select import candidates_of
 from turnout.training.fit.unfamiliar import rare_weight, share_without_own_group
-from turnout.training.learn.flow import Answered
+from turnout.training.learn.flow import AnsweredRows
 from turnout.training.learn.ladder import LadderLessons
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.policy.solve import LabelledLogOdds
@@ -37,7 +37,7 @@ class Fitted:
 
     linear: LinearRouter
     settings: FitSettings
-    answered: Answered
+    answered: AnsweredRows
 
 
 def fit(
@@ -70,7 +70,7 @@ def fit(
     costs = request_costs(records, settings.pair) if over_all is None else over_all.costs_of_ends
     if isinstance(costs, CostsUnknown):
         reporter.say(f"No cost policies: {costs.reason}")
-    answered = Answered(
+    answered = AnsweredRows(
         data,
         kept,
         table,
@@ -105,7 +105,7 @@ def balance_weight(sources: list[str]) -> Floats:
 
 def _lessons(
     data: Dataset, kept: Ints, table: FeatureTable, difficulty: Difficulty | None, settings: TrainSettings
-) -> Lessons:
+) -> LessonRows:
     match = data.match[kept]
     targets = {"binary": match}
     if data.has_scores:
@@ -115,7 +115,7 @@ def _lessons(
     weight = data.weight[kept]
     if settings.balance:
         weight = weight * balance_weight([data.rows[row].record.source or "" for row in kept])
-    return Lessons(table, targets, match, data.groups.group[kept], weight, difficulty and difficulty.take(kept))
+    return LessonRows(table, targets, match, data.groups.group[kept], weight, difficulty and difficulty.take(kept))
 
 
 def _encoder_only(table: FeatureTable, match: Ints, fold: Ints) -> Floats:

@@ -34,12 +34,12 @@ from turnout.training.evaluation.dense_blocks import DenseBlocks, dense_blocks
 from turnout.training.evaluation.evaluate import evaluate, paired_difference
 from turnout.training.evaluation.evaluation import Evaluation, Slice
 from turnout.training.evaluation.figures import flat
-from turnout.training.evaluation.threshold_table import Served
+from turnout.training.evaluation.threshold_table import ServedRows
 from turnout.training.fit.calibrate import N_FOLDS
 from turnout.training.fit.fit import LinearRouter
-from turnout.training.fit.router import HeadLogOdds, Router, cascade
+from turnout.training.fit.router import FittedRouter, HeadLogOdds, cascade
 from turnout.training.learn.ladder import Climbing
-from turnout.training.learn.second_look import Looked
+from turnout.training.learn.second_look import LearnedSecondLook
 from turnout.training.logs.cells import encode
 from turnout.training.policy.by_task import said_of
 from turnout.training.policy.solve import LabelledLogOdds, Solved, calibrate, calibrated, solve
@@ -78,7 +78,7 @@ class Learned:
 
 
 @dataclass(frozen=True)
-class Answered:
+class AnsweredRows:
     """Rows of a dataset, (n,) each, with what they were told.
 
     Attributes:
@@ -106,7 +106,7 @@ class Answered:
 
 def complete(
     linear: LinearRouter,
-    answered: Answered,
+    answered: AnsweredRows,
     encoder: EncoderModel,
     identity: Identity,
     training: Training,
@@ -116,8 +116,8 @@ def complete(
     wanted: str,
     reporter: Reporter,
     by_task: str = "",
-    look: Callable[[Solved], Looked | None] = lambda _: None,
-    climb: Callable[[Solved, Looked | None], Climbing] | None = None,
+    look: Callable[[Solved], LearnedSecondLook | None] = lambda _: None,
+    climb: Callable[[Solved, LearnedSecondLook | None], Climbing] | None = None,
 ) -> Learned:
     """Solve, evaluate, export and describe a router.
 
@@ -203,7 +203,7 @@ def _folds(rows: LabelledLogOdds) -> list[tuple[NDArray[np.int64], NDArray[np.in
 
 
 def _evaluate(
-    linear: LinearRouter, answered: Answered, solved: Solved, seed: int, reporter: Reporter
+    linear: LinearRouter, answered: AnsweredRows, solved: Solved, seed: int, reporter: Reporter
 ) -> tuple[Evaluation, dict[str, tuple[float, tuple[float, float] | None]]]:
     data, kept, rows = answered.data, answered.kept, answered.rows
     heads, p_match, is_full, is_out = crossfitted(linear, rows, answered.rare_idf, solved.default_threshold)
@@ -211,7 +211,7 @@ def _evaluate(
     calibration = data.outcomes(kept, p_match, is_full, p_raw, is_out, answered.table.structural)
     ranking = data.outcomes(kept, p_raw, is_full, is_out_of_distribution=is_out)
     band = solved.router.exit_band
-    served = Served.of(solved.policies, solved.default, lambda threshold: cascade(heads, threshold, band).p_match)
+    served = ServedRows.of(solved.policies, solved.default, lambda threshold: cascade(heads, threshold, band).p_match)
     with reporter.stage("Evaluating, each row answered without its group") as advance:
         judged = evaluate(
             calibration,
@@ -271,10 +271,10 @@ def _aurocs_of(judged: list[Slice], ranked: list[Slice]) -> list[Slice]:
 
 
 def _check_parity(
-    graph: bytes, encoder: EncoderModel, solved: Solved, answered: Answered, rules: int, seed: int
+    graph: bytes, encoder: EncoderModel, solved: Solved, answered: AnsweredRows, rules: int, seed: int
 ) -> Parity:
     """Compare graph and Python path on odd prompts, then on those of the rows; on made-up ones without prompts."""
-    router: Router = solved.router
+    router: FittedRouter = solved.router
     threshold = solved.default_threshold
 
     def checked(some: list[Prompt], of_some: FeatureTable) -> Parity:

@@ -33,7 +33,7 @@ from turnout.training.fit.router import largest_weak_threshold
 from turnout.training.fit.rungs import RungFit
 from turnout.training.learn.ladder_figures import ladder_figures
 from turnout.training.learn.rungs_between import MIN_GROUPS_AGAIN, Between, Heads
-from turnout.training.learn.second_look import Looked
+from turnout.training.learn.second_look import LearnedSecondLook
 from turnout.training.policy.by_task import ByTask, said_of
 from turnout.training.policy.default import default_policy
 from turnout.training.policy.ladder import LadderRows
@@ -130,7 +130,7 @@ def climb(
     choices: Choices,
     reporter: Reporter,
     solved: Solved,
-    looked: Looked | None,
+    looked: LearnedSecondLook | None,
 ) -> Climbing:
     """Make the rungs between and solve the policies over all rungs.
 
@@ -225,7 +225,7 @@ def _rows(
     rows: LabelledLogOdds,
     between: Between,
     solved: Solved,
-    looked: Looked | None,
+    looked: LearnedSecondLook | None,
     seed: int,
 ) -> _Seen:
     """Return the rows with all labels, mixed as the traffic is, for one look and for two."""

@@ -17,10 +17,10 @@ from turnout.training.dataset.outcomes import Outcomes
 from turnout.training.evaluation.bootstrap import TAILS, group_draws
 from turnout.training.evaluation.evaluate import measure
 from turnout.training.evaluation.figures import flat
-from turnout.training.evaluation.ladder import LadderFigures, RungFigures, RungShares
-from turnout.training.learn.rungs_between import Told, labelled
+from turnout.training.evaluation.ladder import LadderFigures, PolicyOverRungs, RungFigures
+from turnout.training.learn.rungs_between import RungBetween, labelled
 from turnout.training.policy.by_task import AT
-from turnout.training.policy.ladder import Climb, LadderRows
+from turnout.training.policy.ladder import LadderRows, LadderThresholds
 from turnout.training.policy.ladder_solve import climb_of, climb_of_check, share_of_rungs
 
 N_BOOTSTRAPS = 200
@@ -30,7 +30,7 @@ N_BOOTSTRAPS = 200
 def ladder_figures(
     read: LadderRead,
     names: Sequence[str],
-    told: Sequence[Told],
+    told: Sequence[RungBetween],
     one: LadderRows,
     two: LadderRows | None,
     policies: Sequence[Policy],
@@ -64,7 +64,7 @@ def ladder_figures(
 
 
 def _rung(
-    read: LadderRead, number: int, name: str, told: Sequence[Told], one: LadderRows, seed: int, kept: Rung | None
+    read: LadderRead, number: int, name: str, told: Sequence[RungBetween], one: LadderRows, seed: int, kept: Rung | None
 ) -> RungFigures:
     top = read.match.shape[1]
     if number == top:
@@ -90,7 +90,7 @@ def _rung(
 
 
 def _told(
-    read: LadderRead, rung: int, told: Told, seed: int
+    read: LadderRead, rung: int, told: RungBetween, seed: int
 ) -> tuple[dict[str, float | None], dict[str, tuple[float, float]]]:
     """Return the figures of a rung's p: calibrated by others than its own rows; the ranking is that of before."""
     if np.unique(read.match[told.rows, rung]).size < 2:
@@ -106,7 +106,7 @@ def _told(
     return figures, {name: bounds for name, bounds in intervals.items() if bounds is not None}
 
 
-def _outcomes(read: LadderRead, rung: int, told: Told, p: Floats) -> Outcomes:
+def _outcomes(read: LadderRead, rung: int, told: RungBetween, p: Floats) -> Outcomes:
     records = [read.requests[row].record for row in told.rows]
     return Outcomes(
         p_match=p,
@@ -121,10 +121,12 @@ def _outcomes(read: LadderRead, rung: int, told: Told, p: Floats) -> Outcomes:
     )
 
 
-def _shares(policy: str, looks: int, rows: LadderRows, climb: Climb, seed: int, *, is_met: bool) -> RungShares:
+def _shares(
+    policy: str, looks: int, rows: LadderRows, climb: LadderThresholds, seed: int, *, is_met: bool
+) -> PolicyOverRungs:
     found, worse, usd = climb.climbed(rows), climb.worse(rows), climb.usd(rows)
     worse_within, cost_within = _intervals(rows, worse.astype(np.float64), usd, seed)
-    return RungShares(
+    return PolicyOverRungs(
         policy=policy,
         looks=looks,
         is_met=is_met,

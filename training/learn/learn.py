@@ -39,7 +39,7 @@ from turnout.training.learn.flow import Learned, complete
 from turnout.training.learn.ladder import Choices, LadderLessons
 from turnout.training.learn.ladder import climb as climb_ladder
 from turnout.training.learn.rungs_between import learn_between
-from turnout.training.learn.second_look import Looked, Looking, look_again
+from turnout.training.learn.second_look import LearnedSecondLook, Looking, look_again
 from turnout.training.learn.settings import TrainSettings
 from turnout.training.policy.default import carried
 from turnout.training.policy.solve import Solved
@@ -103,7 +103,7 @@ def learn(
     seen = b"".join(sorted(taught[0].digests(taught[1], training.group_salt)))
     featurizer = Featurizer(encoder.tokenizer_json, encoder.card.max_tokens, settings.harness_rules)
 
-    def look(solved: Solved) -> Looked | None:
+    def look(solved: Solved) -> LearnedSecondLook | None:
         if answers is not None:
             known = answers.take(answered.kept)
         elif features is None:

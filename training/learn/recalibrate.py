@@ -42,12 +42,12 @@ from turnout.training.errors import DataRefused
 from turnout.training.fit.router import HeadLogOdds
 from turnout.training.fit.unfamiliar import rare_share
 from turnout.training.labels.stored import label_files
-from turnout.training.learn.flow import Answered, complete
+from turnout.training.learn.flow import AnsweredRows, complete
 from turnout.training.learn.ladder import Choices, LadderLessons
 from turnout.training.learn.ladder import climb as climb_ladder
 from turnout.training.learn.predict import DIGEST_BYTES, seen_rows
 from turnout.training.learn.rungs_between import recalibrate_between
-from turnout.training.learn.second_look import Looked, Looking, look_again
+from turnout.training.learn.second_look import LearnedSecondLook, Looking, look_again
 from turnout.training.learn.train import Trained, publish_learned
 from turnout.training.logs.quarantine import Rejected, write_quarantine
 from turnout.training.logs.reading import Reading
@@ -121,7 +121,7 @@ def recalibrate(
         costs if isinstance(costs, RequestCosts) else None,
         data.pair_propensity[kept],
     )
-    answered = Answered(
+    answered = AnsweredRows(
         data,
         kept,
         table,
@@ -219,7 +219,7 @@ def _embedded(
     return table.take(read.ladder.in_pair), lessons
 
 
-def _look(parent: Bundle, looking: Looking, reporter: Reporter) -> Callable[[Solved], Looked | None]:
+def _look(parent: Bundle, looking: Looking, reporter: Reporter) -> Callable[[Solved], LearnedSecondLook | None]:
     """Return what calibrates the parent's second look again; where it has none, nothing."""
     if parent.checker is None:
         return lambda _: None

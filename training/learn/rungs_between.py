@@ -34,7 +34,7 @@ MIN_NON_MATCHES_AGAIN = 10
 
 
 @dataclass(frozen=True)
-class Told:
+class RungBetween:
     """What was said of one rung between.
 
     Attributes:
@@ -62,7 +62,7 @@ class Between:
     """
 
     fit: RungFit
-    told: list[Told]
+    told: list[RungBetween]
     kept: dict[int, Rung] = field(default_factory=dict)
 
 
@@ -111,7 +111,7 @@ def learn_between(read: LadderRead, table: FeatureTable, settings: FitSettings) 
         p = np.full(read.group.size, np.nan)
         p[one.rows] = expit(line(one.raw))
         match = read.match[one.rows, rung]
-        told.append(Told(p, one.rows, _by_other_folds(one.raw, match, one.fold), expit(one.raw)))
+        told.append(RungBetween(p, one.rows, _by_other_folds(one.raw, match, one.fold), expit(one.raw)))
     return Between(fit, told)
 
 
@@ -146,7 +146,7 @@ def recalibrate_between(
             for one, (_, held_out) in enumerate(GroupKFold(N_FOLDS).split(match, groups=group)):
                 fold[held_out] = one
             lines[number], fair = fit_platt(raw[rows], match), _by_other_folds(raw[rows], match, fold)
-        told.append(Told(expit(lines[number](raw)), rows, fair, expit(raw[rows])))
+        told.append(RungBetween(expit(lines[number](raw)), rows, fair, expit(raw[rows])))
     return Between(replace(fit, calibrators=tuple(lines)), told, kept)
 
 

@@ -1,7 +1,7 @@
 """The second look of a run: learned or calibrated, put into the policies, and judged.
 
 Comes in: the answers among the rows, what the first look says of the rows out of fold, and the solved router. Goes out:
-`Looked`.
+`LearnedSecondLook`.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ Learner = Callable[[Answers, Rows, FirstLook], LearnedCheck | NoCheck]
 
 
 @dataclass(frozen=True)
-class Looked:
+class LearnedSecondLook:
     """What the second look adds to a router: its graph, the policies over three actions, and what it is worth.
 
     `looked_at` are the rows as rules see them, `has_answer` (n,) which of them hold an answer of the weak model.
@@ -95,7 +95,7 @@ class Looking:
         return self.data.outcomes(self.kept[of], p_match, np.ones(of.size, dtype=bool))
 
 
-def look_again(looking: Looking, solved: Solved, learn: Learner, reporter: Reporter) -> Looked | None:
+def look_again(looking: Looking, solved: Solved, learn: Learner, reporter: Reporter) -> LearnedSecondLook | None:
     """Learn the second look; None where there are too few answers, and the reporter says so."""
     rows = looking.rows
     heads = calibrated(solved.router, rows.raw)
@@ -141,7 +141,7 @@ def look_again(looking: Looking, solved: Solved, learn: Learner, reporter: Repor
         )
     spreads = _spreads(looking, first, found, policies, solved.default)
     described = msgspec.structs.replace(_described(judged, found), **spreads)
-    return Looked(found.graph, policies, described, judged, looked_at, has_answer)
+    return LearnedSecondLook(found.graph, policies, described, judged, looked_at, has_answer)
 
 
 def _spreads(looking: Looking, first: FirstLook, found: LearnedCheck, policies: list[Policy], default: str) -> Spreads:

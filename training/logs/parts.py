@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from turnout.training.logs.cells import encode
 from turnout.training.logs.quarantine import Reason
-from turnout.training.logs.readers import Entry, Part
+from turnout.training.logs.readers import Entry, EntryPart
 
 
 @dataclass(frozen=True, order=True, slots=True)
@@ -39,7 +39,7 @@ _place = itemgetter(0)
 
 
 @dataclass
-class Parts:
+class FileParts:
     """The parts of all files so far."""
 
     requests: dict[str, list[Held]] = field(default_factory=lambda: defaultdict(list))
@@ -48,10 +48,10 @@ class Parts:
 
     def add(self, place: Place, entry: Entry) -> None:
         """Keep a part until its counterpart is there."""
-        if entry.part is Part.SCORE:
+        if entry.part is EntryPart.SCORE:
             self.scores.append(Held(place, entry))
         else:
-            by_key = self.requests if entry.part is Part.REQUEST else self.answers
+            by_key = self.requests if entry.part is EntryPart.REQUEST else self.answers
             by_key[entry.key].append(Held(place, entry))
 
     def __len__(self) -> int:

@@ -16,9 +16,9 @@ from turnout.serving.bundles.manifest import Pair
 from turnout.training.logs.collecting import without_cycle_collection
 from turnout.training.logs.entries import read_entries
 from turnout.training.logs.join import join_answers
-from turnout.training.logs.parts import Held, Parts, Place, match_scores
+from turnout.training.logs.parts import FileParts, Held, Place, match_scores
 from turnout.training.logs.quarantine import LEFT_OUT, Reason, Rejected, cut_notice, odd_notice, refuse_mostly_bad
-from turnout.training.logs.readers import Entry, Part
+from turnout.training.logs.readers import Entry, EntryPart
 from turnout.training.logs.reading import JoinBy, Reading
 from turnout.training.logs.records import Record
 from turnout.training.logs.rows import check_fields, decode_row
@@ -127,7 +127,7 @@ class _Logs:
     pair: Pair
     reading: Reading
     rows: list[Record | Rejected] = field(default_factory=list)
-    parts: Parts = field(default_factory=Parts)
+    parts: FileParts = field(default_factory=FileParts)
     other_pairs: Counter[str] = field(default_factory=Counter)
     n_entries: int = 0
 
@@ -136,7 +136,7 @@ class _Logs:
         if self.reading.prompts_only and entry.reason is Reason.OTHER_PAIR:
             self.other_pairs[entry.key] += 1
             entry = replace(entry, reason=None)
-        if entry.part is Part.WHOLE or entry.reason:
+        if entry.part is EntryPart.WHOLE or entry.reason:
             self.rows.append(self._decoded(Held(place, entry)))
         else:
             self.parts.add(place, entry)

@@ -1,7 +1,7 @@
 """Requests: what several models answered to one request, from any log that a pair can be read from.
 
-Comes in: logs and the names of a ladder's rungs. Goes out: `Request`s. Every two rungs are read as a pair, with the
-readers that pairs have, and what stands at one place, or is the same request by the operator's rule, is put together.
+Comes in: logs and the names of a ladder's rungs. Goes out: `LoggedRequest`s. Every two rungs are read as a pair, with
+the readers that pairs have; what stands at one place, or is the same request by the operator's rule, is put together.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from turnout.training.logs.stored_files import LogFile
 
 
 @dataclass
-class Request:
+class LoggedRequest:
     """One request.
 
     Attributes:
@@ -51,7 +51,7 @@ class RequestsRead:
     `number` is that of the request that a row belongs to, by the place of the row in any pair's reading.
     """
 
-    requests: list[Request]
+    requests: list[LoggedRequest]
     quarantine: list[Rejected]
     number: dict[tuple[str, int, int], int]
 
@@ -101,9 +101,9 @@ class _Held:
 
     def __init__(self, join: JoinBy) -> None:
         self.join = join
-        self.requests: list[Request] = []
-        self.places: dict[tuple[str, int, int], Request] = {}
-        self._same: defaultdict[bytes, list[Request]] = defaultdict(list)
+        self.requests: list[LoggedRequest] = []
+        self.places: dict[tuple[str, int, int], LoggedRequest] = {}
+        self._same: defaultdict[bytes, list[LoggedRequest]] = defaultdict(list)
         self._met: set[int] = set()
 
     def begin_reading(self) -> None:
@@ -114,7 +114,7 @@ class _Held:
         """Put answers to their request, or begin one."""
         request = self.places.get(record.place) or self._alike(record, found)
         if request is None:
-            request = Request(record)
+            request = LoggedRequest(record)
             self.requests.append(request)
             if self._may_join(record):
                 self._same[join_digest(record, self.join)].append(request)
@@ -128,7 +128,7 @@ class _Held:
         by_prompt = self.join is JoinBy.PROMPT and not (record.prompt.images or record.prompt.is_beyond_features)
         return self.join is JoinBy.ID or by_prompt
 
-    def _alike(self, record: Record, found: dict[int, Response]) -> Request | None:
+    def _alike(self, record: Record, found: dict[int, Response]) -> LoggedRequest | None:
         """Return the first request of the same digest that none of the answers contradicts."""
         if not self._may_join(record):
             return None
@@ -140,14 +140,14 @@ class _Held:
         return None
 
 
-def _add_scores(requests: Iterable[Request], names: Sequence[str], path: Path) -> None:
+def _add_scores(requests: Iterable[LoggedRequest], names: Sequence[str], path: Path) -> None:
     """Give requests the table's scores of rungs that the log has none of; a snapshot's where no name is exact."""
-    by_key: defaultdict[tuple[str | None, str], list[Request]] = defaultdict(list)
+    by_key: defaultdict[tuple[str | None, str], list[LoggedRequest]] = defaultdict(list)
     for request in requests:
         for source in {None, request.record.source or ""}:
             by_key[source, request.record.id].append(request)
     best: dict[tuple[int, int], tuple[bool, str, float]] = {}
-    at: dict[int, Request] = {}
+    at: dict[int, LoggedRequest] = {}
     for row in score_rows(path):
         for request in by_key.get((row.source, str(row.prompt_id)), ()):
             for rung, name in enumerate(names):

@@ -22,10 +22,10 @@ from turnout.serving.decision.routes import Action, Route, Verdict
 from turnout.serving.decision.rules import Rules
 from turnout.training.logs.records import Record
 from turnout.training.logs.weak_answers import answer_of
-from turnout.training.offpolicy.trial_arm import Arm, Outcome
-from turnout.training.offpolicy.trial_looks import Looks
+from turnout.training.offpolicy.trial_arm import Arm, TrialRoute
+from turnout.training.offpolicy.trial_looks import TrialLooks
 
-_Pair = tuple[Outcome, Outcome]
+_Pair = tuple[TrialRoute, TrialRoute]
 
 
 class RuleEffect(msgspec.Struct, frozen=True):
@@ -106,7 +106,7 @@ def try_rules(
     arms = [Arm(rules, bundles, can_check=can_check) for rules in (old, new)]
     pairs: list[_Pair] = []
     for record in records:
-        looks = Looks(record, early_exit=early_exit)
+        looks = TrialLooks(record, early_exit=early_exit)
         pairs.append((arms[0].outcome(record, looks), arms[1].outcome(record, looks)))
         if on_progress:
             on_progress(1)
@@ -145,7 +145,7 @@ def _effect(rule: str, pairs: Sequence[_Pair]) -> RuleEffect:
     )
 
 
-def _by_rung(outcomes: Sequence[Outcome]) -> dict[str, float] | msgspec.UnsetType:
+def _by_rung(outcomes: Sequence[TrialRoute]) -> dict[str, float] | msgspec.UnsetType:
     """Return the share of requests that each rung answers; unset where none is of a ladder."""
     names = dict.fromkeys(name for one in outcomes for name in one.names)
     if not names:
@@ -154,7 +154,7 @@ def _by_rung(outcomes: Sequence[Outcome]) -> dict[str, float] | msgspec.UnsetTyp
     return {name: counts[name] / len(outcomes) for name in names}
 
 
-def _is_changed(before: Outcome, after: Outcome) -> bool:
+def _is_changed(before: TrialRoute, after: TrialRoute) -> bool:
     is_same = before.action is after.action and before.answered_by is after.answered_by
     return not is_same or before.rung != after.rung
 
@@ -164,7 +164,7 @@ def _share(those: Iterable[bool]) -> float | None:
     return sum(found) / len(found) if found else None
 
 
-def _usd_per_1k(outcomes: Iterable[Outcome]) -> float | None:
+def _usd_per_1k(outcomes: Iterable[TrialRoute]) -> float | None:
     usd = [one.usd for one in outcomes]
     known = [amount for amount in usd if amount is not None]
     return 1000.0 * sum(known) / len(known) if known and len(known) == len(usd) else None

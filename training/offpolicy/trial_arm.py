@@ -1,6 +1,6 @@
 """One set of rules on the requests of a log: where each would go, what the second look would say, what it would cost.
 
-Comes in: records in their order, rules, bundles. Goes out: an `Outcome` a record. Nothing is decided here: rules,
+Comes in: records in their order, rules, bundles. Goes out: an `TrialRoute` a record. Nothing is decided here: rules,
 thresholds and verdicts are those that serve.
 """
 
@@ -31,7 +31,7 @@ from turnout.serving.decision.rules import Before, Facts, Rules
 from turnout.serving.decision.rules.offering import Offered
 from turnout.serving.decision.rungs import bar_of
 from turnout.training.logs.records import Record
-from turnout.training.offpolicy.trial_looks import Looks
+from turnout.training.offpolicy.trial_looks import TrialLooks
 from turnout.training.offpolicy.trial_rungs import TrialLadder
 
 MIN_CACHED_TOKENS = 1024
@@ -39,7 +39,7 @@ MIN_CACHED_TOKENS = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class TrialRoute:
     """Where a request would go.
 
     Attributes:
@@ -120,7 +120,7 @@ class Arm:
         self._prices = {bundle.manifest.bundle_id: PairPrices.of(bundle.manifest.pair) for bundle in bundles}
         self._turns: dict[str, _Turn] = {}
 
-    def outcome(self, record: Record, looks: Looks) -> Outcome:
+    def outcome(self, record: Record, looks: TrialLooks) -> TrialRoute:
         """Return where the record goes, and remember it for its session.
 
         Of a request whose verdict nobody knows a session remembers nothing.
@@ -142,7 +142,7 @@ class Arm:
         names = () if asked.ladder.is_pair else tuple(asked.ladder.names)
         if decision is None:  # the server fails, and its caller uses the strong model
             top = len(asked.ladder.rungs) - 1
-            found = Outcome(Action.STRONG, None, Reason.INVALID, before.rule, asked.usd[top], top, top, names)
+            found = TrialRoute(Action.STRONG, None, Reason.INVALID, before.rule, asked.usd[top], top, top, names)
         else:
             found = self._outcome(asked, decision, looks, names)
         if record.session_id and found.ends_at is not None:
@@ -169,7 +169,7 @@ class Arm:
         policy = _policy(before, bundle)
         return _Asked(facts, before, bundle, policy, ladder, prices, costs, usd, offered, previous, tokens, output)
 
-    def _outcome(self, asked: _Asked, decision: Decision, looks: Looks, names: tuple[str, ...]) -> Outcome:
+    def _outcome(self, asked: _Asked, decision: Decision, looks: TrialLooks, names: tuple[str, ...]) -> TrialRoute:
         before, bundle, policy = asked.before, asked.bundle, asked.policy
         is_stranger = is_strange(bundle, asked.facts, before)
         verdict, above = None, len(asked.ladder.rungs) - 1
@@ -183,9 +183,9 @@ class Arm:
         if usd is not None and decision.is_tried and looks.answer and looks.answer[1].self_check is not None:
             n_answer = estimated_tokens(looks.answer[0].text) if asked.output is None else asked.output
             usd += self_check_usd(asked.prices, asked.tokens, n_answer, images=asked.facts.prompt.images) or 0.0
-        return Outcome(decision.action, verdict, decision.reason, before.rule, usd, decision.place, above, names)
+        return TrialRoute(decision.action, verdict, decision.reason, before.rule, usd, decision.place, above, names)
 
-    def _decision(self, asked: _Asked, looks: Looks) -> Decision | None:
+    def _decision(self, asked: _Asked, looks: TrialLooks) -> Decision | None:
         """Return the decision; None where the model gives no number."""
         bundle, policy, before, ladder = asked.bundle, asked.policy, asked.before, asked.ladder.rungs
         pair = bundle.manifest.pair

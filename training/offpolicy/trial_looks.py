@@ -15,7 +15,7 @@ from turnout.training.logs.records import Record
 from turnout.training.logs.weak_answers import answer_of
 
 
-class Looks:
+class TrialLooks:
     """What the bundles say of one record, each asked for once."""
 
     def __init__(self, record: Record, *, early_exit: bool) -> None:

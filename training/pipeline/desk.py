@@ -18,7 +18,7 @@ from turnout.training.labels import Decision, Unlabelled, label_records
 from turnout.training.logs.join import DIGEST_BYTES, join_digest, may_join
 from turnout.training.logs.parts import Place
 from turnout.training.logs.quarantine import Rejected
-from turnout.training.logs.readers import Entry, Part
+from turnout.training.logs.readers import Entry, EntryPart
 from turnout.training.logs.records import Label, LabelledRecord, Record
 from turnout.training.logs.rows import decode_row
 from turnout.training.logs.tables import RawRow
@@ -58,9 +58,9 @@ class Desk:
     def take(self, place: Place, entry: Entry) -> None:
         """Take a row as it was read."""
         self.n_entries += 1
-        if entry.part is Part.WHOLE or entry.reason:
+        if entry.part is EntryPart.WHOLE or entry.reason:
             self.settle(place, self.decoded(place, entry), Stage.PARTS)
-        elif entry.part is Part.SCORE:
+        elif entry.part is EntryPart.SCORE:
             self.score_names[entry.fields["name"]] = None
             self._hold(Stage.SCORES, entry.key, place, entry)
         else:

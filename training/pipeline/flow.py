@@ -63,7 +63,7 @@ ROUND_BYTES = 64 << 20
 """How much of the buckets is sent at a time to workers that don't see our disk."""
 
 
-class Vectors(msgspec.Struct, frozen=True):
+class VectorsMetadata(msgspec.Struct, frozen=True):
     """What the vectors in a file of labels are, kept in its metadata.
 
     Attributes:
@@ -119,7 +119,7 @@ def _metadata(job: Job) -> dict[bytes, bytes]:
         return {}
     encoder = load_encoder(find_encoder(job.encoder))
     if job.keeping is None:
-        return {VECTORS_KEY: msgspec.json.encode(Vectors(encoder.manifest_entry))}
+        return {VECTORS_KEY: msgspec.json.encode(VectorsMetadata(encoder.manifest_entry))}
     from turnout.training.dataset.features.origin import feature_metadata  # noqa: PLC0415  # SciPy is for those who ask for it
 
     return feature_metadata(job.keeping, encoder)

@@ -9,7 +9,7 @@ import pyarrow as pa
 from turnout.serving.bundles.manifest import Pair
 from turnout.training.dataset.features.keep import Keeping
 from turnout.training.dataset.features.schema import MADE_FIELDS
-from turnout.training.labels.graders.code import Limits
+from turnout.training.labels.graders.code import RunLimits
 from turnout.training.logs.reading import Reading
 
 
@@ -34,7 +34,7 @@ class Job:
     reading: Reading
     paths: tuple[str, ...]
     margin: float = 0.0
-    code_limits: Limits | None = None
+    code_limits: RunLimits | None = None
     similarity: str = ""
     keeping: Keeping | None = None
     asks_judges: bool = False

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from turnout.serving.files import replacing
-from turnout.training.labels.ledger import LABEL_SCHEMA, Tally
+from turnout.training.labels.ledger import LABEL_SCHEMA, RowTally
 from turnout.training.logs.quarantine import LEFT_OUT, Reason, Rejected, quarantine_line, refuse_mostly_bad
 
 ROW_GROUP_ROWS, VECTOR_ROW_GROUP_ROWS = 50_000, 5_000
@@ -42,7 +42,7 @@ class Output:
     folder: Path
     metadata: dict[bytes, bytes]
     beside: Sequence[pa.Field] = ()
-    tally: Tally = field(default_factory=Tally)
+    tally: RowTally = field(default_factory=RowTally)
     cut: list[tuple[str, int]] = field(default_factory=list)
 
     def write(self, tables: Iterable[pa.Table], n_rows: int) -> None:
@@ -109,7 +109,7 @@ class _Quarantine:
         self.first: Rejected | None = None
         self.cut: list[tuple[str, int]] = []
 
-    def add(self, rows: pa.Table, tally: Tally) -> None:
+    def add(self, rows: pa.Table, tally: RowTally) -> None:
         if self._file is None:
             temporary = self._opened.enter_context(replacing(self._path, self._folder))
             self._file = self._opened.enter_context(temporary.open("wb"))

@@ -19,7 +19,7 @@ from turnout.training.logs.collecting import without_cycle_collection
 from turnout.training.logs.entries import Seen, entries_of
 from turnout.training.logs.join import join_answers
 from turnout.training.logs.lines import Block, TextReader
-from turnout.training.logs.parts import Held, Parts, Place, match_scores
+from turnout.training.logs.parts import FileParts, Held, Place, match_scores
 from turnout.training.logs.readers import Entry, form_named
 from turnout.training.logs.records import Record
 from turnout.training.logs.tables import FileKind, RawRow, csv_rows, document_rows, jsonl_rows, parquet_rows
@@ -118,7 +118,7 @@ def _put_together(unit: Bucket, desk: Desk, job: Job) -> None:
     held = _held_rows(unit)
     match unit.stage:
         case Stage.PARTS:
-            parts = Parts()
+            parts = FileParts()
             for place, row in held:
                 parts.add(place, row)  # type: ignore[arg-type]
             for place, entry in parts.joined():

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from turnout.serving.bundles.policy import Policy
 from turnout.training.arrays import Ints
 from turnout.training.errors import DataRefused
-from turnout.training.fit.router import HeadLogOdds, Router
+from turnout.training.fit.router import FittedRouter, HeadLogOdds
 from turnout.training.policy.policy import (
     SOLVED_DELTA,
     PolicyRows,
@@ -53,7 +53,7 @@ def task_of(policy: Policy) -> str:
     return policy.name.partition(AT)[2]
 
 
-def solve_by_task(router: Router, rows: PolicyRows, task: NDArray[np.str_], promise: str, seed: int) -> ByTask:
+def solve_by_task(router: FittedRouter, rows: PolicyRows, task: NDArray[np.str_], promise: str, seed: int) -> ByTask:
     """Solve a promise for each task.
 
     Args:

@@ -109,7 +109,7 @@ class Climbed:
 
 
 @dataclass(frozen=True)
-class Climb:
+class LadderThresholds:
     """Thresholds: t_strong <= t_weak on the first look, t_accept on the second, one for each rung between."""
 
     t_strong: float
@@ -118,7 +118,7 @@ class Climb:
     t_rungs: tuple[float, ...]
 
     @classmethod
-    def of_one_look(cls, threshold: float, t_rungs: tuple[float, ...]) -> Climb:
+    def of_one_look(cls, threshold: float, t_rungs: tuple[float, ...]) -> LadderThresholds:
         """Return the thresholds of a policy over the first look alone."""
         return cls(threshold, threshold, NEVER, t_rungs)
 
@@ -188,6 +188,6 @@ def first_reached(p_rungs: Floats, is_unlike: Bools, t_rungs: tuple[float, ...])
     return np.asarray(np.where(reached.any(axis=1), first, n_between + 1), dtype=np.int64)
 
 
-def always_top(n_between: int) -> Climb:
+def always_top(n_between: int) -> LadderThresholds:
     """Return the thresholds by which everything goes to the top."""
-    return Climb(NEVER, NEVER, NEVER, (NEVER,) * n_between)
+    return LadderThresholds(NEVER, NEVER, NEVER, (NEVER,) * n_between)

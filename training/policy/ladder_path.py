@@ -1,7 +1,7 @@
 """The path of a ladder: candidates from the safest to the cheapest, each with every threshold lowered or as before.
 
-Comes in: `LadderRows`. Goes out: `Climb`s. Only calibrated p and costs shape the path, and no label: so testing along
-it holds its level on the very rows that traced it (docs/decisions/training/0020).
+Comes in: `LadderRows`. Goes out: `LadderThresholds`. Only calibrated p and costs shape the path, and
+no label: so testing along it holds its level on the very rows that traced it (docs/decisions/training/0020).
 
 For a price of one worse answer a rung is worth taking where price * (1 - p) is at most what it saves against the best
 that may follow, which gives the rungs between their thresholds from the top down. Rung 0's then minimise the expected
@@ -16,7 +16,7 @@ import numpy as np
 
 from turnout.serving.bundles.policy import NEVER
 from turnout.training.arrays import Floats, Ints
-from turnout.training.policy.ladder import Climb, LadderRows, always_top
+from turnout.training.policy.ladder import LadderRows, LadderThresholds, always_top
 from turnout.training.policy.three_actions import KINDS, PATH_POINTS, cuts, value_at
 
 NOMINAL_SHARE = 1 / 16.7
@@ -30,7 +30,7 @@ def nominal_usd(n_rows: int, n_rungs: int) -> Floats:
     return np.tile(NOMINAL_SHARE ** (1.0 - place), (n_rows, 1))
 
 
-def trace(rows: LadderRows, *, wait_usd: float = 0.0, points: int = PATH_POINTS) -> list[Climb]:
+def trace(rows: LadderRows, *, wait_usd: float = 0.0, points: int = PATH_POINTS) -> list[LadderThresholds]:
     """Return the candidates; with a second look where the rows have one.
 
     Args:
@@ -51,7 +51,7 @@ def trace(rows: LadderRows, *, wait_usd: float = 0.0, points: int = PATH_POINTS)
     return path
 
 
-def with_cap(rows: LadderRows, share: float, *, tries: int = 25) -> list[Climb]:
+def with_cap(rows: LadderRows, share: float, *, tries: int = 25) -> list[LadderThresholds]:
     """Return the path on which at most `share` of the rows wait for two answers, at every point."""
     low, high = 0.0, float(rows.usd[:, -1].mean()) * 64
     path = trace(rows)
@@ -64,11 +64,11 @@ def with_cap(rows: LadderRows, share: float, *, tries: int = 25) -> list[Climb]:
     return trace(rows, wait_usd=high)
 
 
-def _longest_wait(rows: LadderRows, path: Sequence[Climb]) -> float:
+def _longest_wait(rows: LadderRows, path: Sequence[LadderThresholds]) -> float:
     return max(float(point.climbed(rows).is_escalated.mean()) for point in path)
 
 
-def _candidate(rows: LadderRows, order: Ints, price: float, wait_usd: float) -> Climb:
+def _candidate(rows: LadderRows, order: Ints, price: float, wait_usd: float) -> LadderThresholds:
     """Return what is cheapest in expectation at one price of a worse answer."""
     t_rungs, beyond = _beyond(rows, price)
     known = rows.first if rows.second is None else rows.second
@@ -86,7 +86,7 @@ def _candidate(rows: LadderRows, order: Ints, price: float, wait_usd: float) -> 
     ends = np.concatenate(([0], np.flatnonzero(np.concatenate((first[1:] != first[:-1], [True]))) + 1))
     past, trying, at_once = (np.concatenate(([0.0], np.cumsum(one[order])))[ends] for one in (beyond, tried, weak))
     low, high = cuts(past, trying, at_once, ("weak", "strong") if rows.second is None else KINDS)
-    return Climb(value_at(first, int(ends[low])), value_at(first, int(ends[high])), t_accept, t_rungs)
+    return LadderThresholds(value_at(first, int(ends[low])), value_at(first, int(ends[high])), t_accept, t_rungs)
 
 
 def _beyond(rows: LadderRows, price: float) -> tuple[tuple[float, ...], Floats]:
@@ -106,8 +106,8 @@ def _threshold(saved: float, price: float) -> float:
     return max(0.0, 1.0 - saved / price) if saved > 0.0 else NEVER
 
 
-def _lowered(found: Climb, before: Climb) -> Climb:
-    return Climb(
+def _lowered(found: LadderThresholds, before: LadderThresholds) -> LadderThresholds:
+    return LadderThresholds(
         min(found.t_strong, before.t_strong),
         min(found.t_weak, before.t_weak),
         min(found.t_accept, before.t_accept),

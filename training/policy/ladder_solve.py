@@ -16,7 +16,7 @@ from turnout.serving.bundles.policy import NEVER, CheckedPolicy, Policy
 from turnout.serving.bundles.risk_path import RiskPath
 from turnout.training.policy.by_task import AT
 from turnout.training.policy.guarantees import binomial_upper_bound, is_mean_shown_at_most
-from turnout.training.policy.ladder import Climb, LadderRows, always_top
+from turnout.training.policy.ladder import LadderRows, LadderThresholds, always_top
 from turnout.training.policy.of_weak import MAX_WORSE_OF_WEAK_TARGETS
 from turnout.training.policy.policy import (
     COST_SHARES,
@@ -28,8 +28,8 @@ from turnout.training.policy.policy import (
     one_row_a_group,
 )
 
-Path = Sequence[Climb]
-Found = tuple[Climb, float | None]
+Path = Sequence[LadderThresholds]
+Found = tuple[LadderThresholds, float | None]
 """The last accepted point, and the bound that it rests on; `always_top` where none was accepted."""
 
 
@@ -37,7 +37,7 @@ def max_worse(rows: LadderRows, path: Path, target: float, seed: int, level: flo
     """Solve "at most a share `target` of requests gets a worse answer than the top's", at level 1 - `level`."""
     drawn = rows.take(one_row_a_group(rows.group, seed))
 
-    def bound(point: Climb) -> float:
+    def bound(point: LadderThresholds) -> float:
         return binomial_upper_bound(int(point.worse(drawn).sum()), drawn.group.size, level)
 
     return _along(rows, path, bound, target)
@@ -50,10 +50,10 @@ def max_worse_of_weak(rows: LadderRows, path: Path, target: float, seed: int, le
     """
     drawn = rows.take(one_row_a_group(rows.group, seed))
 
-    def count(point: Climb) -> int:
+    def count(point: LadderThresholds) -> int:
         return int((point.climbed(drawn).rung < drawn.top).sum())
 
-    def bound(point: Climb) -> float:
+    def bound(point: LadderThresholds) -> float:
         n = count(point)
         return binomial_upper_bound(min(int(point.worse(drawn).sum()), n), n, level)
 
@@ -95,7 +95,7 @@ def solve_table(rows: LadderRows, path: Path, seed: int, levels: Sequence[float]
         *promised,
         *(_max_share(rows, path, target) for target in MAX_STRONG_SHARE_TARGETS),
         *_budgets(rows, path),
-        described(rows, "threshold", 0.0, Climb.of_one_look(0.0, none)),
+        described(rows, "threshold", 0.0, LadderThresholds.of_one_look(0.0, none)),
         described(rows, "threshold", 1.0, always_top(len(none))),
         *(promise(rows, path, "max_worse_of_weak", target, seed) for target in MAX_WORSE_OF_WEAK_TARGETS),
     ]
@@ -143,7 +143,7 @@ def described(
     rows: LadderRows,
     kind: str,
     target: float,
-    climb: Climb,
+    climb: LadderThresholds,
     *,
     is_met: bool = True,
     bound: float | None = None,
@@ -168,7 +168,9 @@ def described(
     )
 
 
-def described_check(rows: LadderRows, climb: Climb, bound: float | None, delta: float | None) -> CheckedPolicy:
+def described_check(
+    rows: LadderRows, climb: LadderThresholds, bound: float | None, delta: float | None
+) -> CheckedPolicy:
     """Return what the thresholds of both looks do on the rows."""
     found = climb.climbed(rows)
     answered = found.rung == 0
@@ -190,21 +192,21 @@ def described_check(rows: LadderRows, climb: Climb, bound: float | None, delta: 
     )
 
 
-def share_of_rungs(rows: LadderRows, climb: Climb) -> tuple[float, ...]:
+def share_of_rungs(rows: LadderRows, climb: LadderThresholds) -> tuple[float, ...]:
     """Return (k,) the share of the rows that each rung answers."""
     counts = np.bincount(climb.climbed(rows).rung, minlength=rows.top + 1)
     return tuple((counts / counts.sum()).tolist())
 
 
-def climb_of(policy: Policy) -> Climb:
+def climb_of(policy: Policy) -> LadderThresholds:
     """Return the thresholds of a solved policy over one look."""
-    return Climb.of_one_look(policy.threshold, () if policy.t_rungs is msgspec.UNSET else policy.t_rungs)
+    return LadderThresholds.of_one_look(policy.threshold, () if policy.t_rungs is msgspec.UNSET else policy.t_rungs)
 
 
-def climb_of_check(checked: CheckedPolicy) -> Climb:
+def climb_of_check(checked: CheckedPolicy) -> LadderThresholds:
     """Return the thresholds of a solved policy over two looks."""
     t_rungs = () if checked.t_rungs is msgspec.UNSET else checked.t_rungs
-    return Climb(checked.t_strong, checked.t_weak, checked.t_accept, t_rungs)
+    return LadderThresholds(checked.t_strong, checked.t_weak, checked.t_accept, t_rungs)
 
 
 def _served(threshold: float) -> float:
@@ -212,12 +214,12 @@ def _served(threshold: float) -> float:
     return min(threshold, 1.0)
 
 
-def _quality(rows: LadderRows, climb: Climb) -> float | None:
+def _quality(rows: LadderRows, climb: LadderThresholds) -> float | None:
     best = float(rows.score[:, -1].mean())
     return float(climb.climbed(rows).of(rows.score).mean()) / best if best > 0 else None
 
 
-def _along(rows: LadderRows, path: Path, bound: Callable[[Climb], float], target: float) -> Found:
+def _along(rows: LadderRows, path: Path, bound: Callable[[LadderThresholds], float], target: float) -> Found:
     accepted: Found = always_top(rows.p_rungs.shape[1]), None
     for point in path:
         tried = bound(point)

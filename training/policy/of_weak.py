@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from turnout.serving.bundles.policy import Policy
-from turnout.training.fit.router import Router
+from turnout.training.fit.router import FittedRouter
 from turnout.training.policy.guarantees import binomial_upper_bound
 from turnout.training.policy.policy import (
     DELTA,
@@ -26,7 +26,7 @@ MAX_WORSE_OF_WEAK_TARGETS = (0.02, 0.05)
 """On the reference rows 11 % of the weak model's answers are worse. 1 % is met by neither one look nor two there."""
 
 
-def solve_of_weak(router: Router, rows: PolicyRows, seed: int) -> list[Policy]:
+def solve_of_weak(router: FittedRouter, rows: PolicyRows, seed: int) -> list[Policy]:
     """Return the policies at the table's targets, solved for one look at `SOLVED_DELTA`."""
     draws = one_row_a_group(rows.group, seed)
     thresholds = candidates(router, rows)[::-1]
@@ -36,7 +36,7 @@ def solve_of_weak(router: Router, rows: PolicyRows, seed: int) -> list[Policy]:
 
 
 def _solved(
-    router: Router,
+    router: FittedRouter,
     rows: PolicyRows,
     thresholds: NDArray[np.float32],
     n_weak: NDArray[np.int64],

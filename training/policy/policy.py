@@ -17,7 +17,7 @@ from turnout.serving.bundles.policy import Policy
 from turnout.serving.bundles.risk_path import RiskPath
 from turnout.training.dataset.costs import RequestCosts
 from turnout.training.dataset.dataset import PROPENSITY_CLIP
-from turnout.training.fit.router import HeadLogOdds, Router
+from turnout.training.fit.router import FittedRouter, HeadLogOdds
 from turnout.training.policy.guarantees import binomial_upper_bound, is_mean_shown_at_most
 
 MAX_WORSE_TARGETS = (0.005, 0.01, 0.02, 0.05)
@@ -57,7 +57,7 @@ class PolicyRows:
     is_out_of_distribution: NDArray[np.bool_] | None = None
 
 
-def solve_policies(router: Router, rows: PolicyRows, seed: int, levels: Sequence[float] = ()) -> list[Policy]:
+def solve_policies(router: FittedRouter, rows: PolicyRows, seed: int, levels: Sequence[float] = ()) -> list[Policy]:
     """Return the policy table: each rule at its targets, `max_worse` at further levels, always weak, always strong."""
     thresholds = candidates(router, rows)
     draws = one_row_a_group(rows.group, seed)
@@ -73,7 +73,7 @@ def solve_policies(router: Router, rows: PolicyRows, seed: int, levels: Sequence
 
 
 def max_worse(
-    router: Router,
+    router: FittedRouter,
     rows: PolicyRows,
     thresholds: NDArray[np.float32],
     draws: NDArray[np.int64],
@@ -110,7 +110,7 @@ def max_worse(
     )
 
 
-def risk_path(router: Router, rows: PolicyRows, seed: int) -> RiskPath:
+def risk_path(router: FittedRouter, rows: PolicyRows, seed: int) -> RiskPath:
     """Return what `max_worse` at any level can be solved from: the candidates from the highest down, with counts."""
     draws = one_row_a_group(rows.group, seed)
     thresholds = [float(one) for one in candidates(router, rows)[::-1] if 0.0 < one < 1.0]
@@ -128,7 +128,7 @@ def risk_path(router: Router, rows: PolicyRows, seed: int) -> RiskPath:
 
 
 def min_quality(
-    router: Router, rows: PolicyRows, thresholds: NDArray[np.float32], order: NDArray[np.int64], target: float
+    router: FittedRouter, rows: PolicyRows, thresholds: NDArray[np.float32], order: NDArray[np.int64], target: float
 ) -> Policy:
     """Solve "keep at least `target` of the strong model's mean score", with confidence 1 - `DELTA`.
 
@@ -158,7 +158,7 @@ def min_quality(
     return describe(router, rows, "min_quality", target, threshold=accepted, is_met=is_met, delta=DELTA)
 
 
-def max_strong_share(router: Router, rows: PolicyRows, thresholds: NDArray[np.float32], target: float) -> Policy:
+def max_strong_share(router: FittedRouter, rows: PolicyRows, thresholds: NDArray[np.float32], target: float) -> Policy:
     """Solve "at most a share `target` of past traffic goes strong": the highest threshold that keeps to it.
 
     Not met where more than that is out of distribution; all else goes weak then.
@@ -171,7 +171,7 @@ def max_strong_share(router: Router, rows: PolicyRows, thresholds: NDArray[np.fl
 
 
 def max_cost(
-    router: Router, rows: PolicyRows, costs: RequestCosts, thresholds: NDArray[np.float32], target: float
+    router: FittedRouter, rows: PolicyRows, costs: RequestCosts, thresholds: NDArray[np.float32], target: float
 ) -> Policy:
     """Solve "past traffic costs at most `target` USD per 1,000 requests": the highest threshold that keeps to it.
 
@@ -185,7 +185,7 @@ def max_cost(
 
 
 def describe(
-    router: Router,
+    router: FittedRouter,
     rows: PolicyRows,
     kind: str,
     target: float,
@@ -214,7 +214,7 @@ def describe(
     )
 
 
-def _cost_policies(router: Router, rows: PolicyRows, thresholds: NDArray[np.float32]) -> list[Policy]:
+def _cost_policies(router: FittedRouter, rows: PolicyRows, thresholds: NDArray[np.float32]) -> list[Policy]:
     """Solve `COST_SHARES` of the strong cost, in two digits; those that even the weak model exceeds are left out."""
     if rows.costs is None:
         return []
@@ -224,13 +224,13 @@ def _cost_policies(router: Router, rows: PolicyRows, thresholds: NDArray[np.floa
     return [max_cost(router, rows, rows.costs, thresholds, target) for target in sorted(targets) if target >= least]
 
 
-def goes_weak(router: Router, rows: PolicyRows, threshold: float) -> NDArray[np.bool_]:
+def goes_weak(router: FittedRouter, rows: PolicyRows, threshold: float) -> NDArray[np.bool_]:
     """Return (n,) what goes weak at a threshold, as served."""
     is_above = router.cascade(rows.heads, threshold).p_match >= threshold
     return is_above if rows.is_out_of_distribution is None else is_above & ~rows.is_out_of_distribution
 
 
-def candidates(router: Router, rows: PolicyRows) -> NDArray[np.float32]:
+def candidates(router: FittedRouter, rows: PolicyRows) -> NDArray[np.float32]:
     """Return the ascending thresholds that are tried."""
     p_match = router.cascade(rows.heads, 0.5, early_exit=False).p_match
     grid = np.quantile(p_match, np.linspace(0.0, 1.0, GRID + 1))

@@ -17,7 +17,7 @@ from turnout.training.dataset.costs import RequestCosts
 from turnout.training.fit.calibrate import exit_band, fit_calibrator
 from turnout.training.fit.calibrators import fit_platt
 from turnout.training.fit.fit import LinearRouter
-from turnout.training.fit.router import HeadLogOdds, Router
+from turnout.training.fit.router import FittedRouter, HeadLogOdds
 from turnout.training.fit.unfamiliar import Familiarity
 from turnout.training.policy.by_task import ByTask, solve_by_task
 from turnout.training.policy.default import default_policy
@@ -46,7 +46,7 @@ class LabelledLogOdds:
     pair_propensity: NDArray[np.float64] | None = None
     fold: NDArray[np.int64] | None = None
 
-    def is_out_of_distribution(self, router: Router) -> NDArray[np.bool_]:
+    def is_out_of_distribution(self, router: FittedRouter) -> NDArray[np.bool_]:
         """Return (n,) what a router calls so."""
         if router.familiarity is None or self.rare_share is None:
             return np.zeros(self.match.size, dtype=bool)
@@ -81,7 +81,7 @@ class Solved:
         by_task: what was solved task by task; its policies stand among the others.
     """
 
-    router: Router
+    router: FittedRouter
     policies: list[Policy]
     default: str
     reason: str
@@ -142,16 +142,16 @@ def solve(
     return Solved(router, policies, default, reason, risk_path(router, policy_rows, seed), policy, tasks)
 
 
-def calibrate(linear: LinearRouter, rows: LabelledLogOdds, rare_idf: np.float32 | None) -> Router:
+def calibrate(linear: LinearRouter, rows: LabelledLogOdds, rare_idf: np.float32 | None) -> FittedRouter:
     """Fit calibrators, exit band and unfamiliarity limit on all of the rows."""
     fast = fit_platt(rows.raw.fast, rows.match)
     full = fit_calibrator(rows.raw.full, rows.match, rows.group)
     familiarity = None
     if rare_idf is not None and rows.rare_share is not None:
         familiarity = Familiarity.fitted(rare_idf, rows.rare_share)
-    return Router(linear, fast, full, exit_band(fast(rows.raw.fast), full(rows.raw.full)), familiarity)
+    return FittedRouter(linear, fast, full, exit_band(fast(rows.raw.fast), full(rows.raw.full)), familiarity)
 
 
-def calibrated(router: Router, raw: HeadLogOdds) -> HeadLogOdds:
+def calibrated(router: FittedRouter, raw: HeadLogOdds) -> HeadLogOdds:
     """Return the calibrated log-odds of raw ones."""
     return HeadLogOdds(router.fast_calibrator(raw.fast), router.full_calibrator(raw.full))

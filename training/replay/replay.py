@@ -24,7 +24,7 @@ from turnout.serving.router.redaction import redact_json
 from turnout.training.calls.address import Address
 from turnout.training.calls.budget import Budget, Caps
 from turnout.training.calls.cache import CallCache
-from turnout.training.calls.call import Call, Failure, Reply, key_of
+from turnout.training.calls.call import Call, CallFailure, Reply, key_of
 from turnout.training.calls.caller import Caller, Outcome
 from turnout.training.calls.endpoint import open_client
 from turnout.training.calls.tariff import GivenPrices, Tariff, find_tariff
@@ -35,7 +35,7 @@ from turnout.training.logs.reading import Reading
 from turnout.training.logs.records import Record
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.progress import Reporter
-from turnout.training.replay.rows import Answered, Kept, Request, Skipped, original_requests
+from turnout.training.replay.rows import KeptAnswer, ReplayedRow, ReplayRequest, Skipped, original_requests
 from turnout.training.replay.sampling import Plan, draw, task_shares, uncertainty_shares, uniform_shares
 
 REPLAYED_FIELDS = frozenset(
@@ -110,7 +110,7 @@ class ReplayPlan:
         skipped: rows with only the strong answer that can't be replayed, by why.
     """
 
-    requests: list[Request]
+    requests: list[ReplayRequest]
     numbers: list[int]
     shares: list[float]
     calls: list[Call]
@@ -128,8 +128,8 @@ class Replayed:
         usd, calls: of these rows, over all runs.
     """
 
-    rows: list[Answered]
-    failed: dict[Failure, int] = field(default_factory=dict)
+    rows: list[ReplayedRow]
+    failed: dict[CallFailure, int] = field(default_factory=dict)
     usd: float = 0.0
     calls: int = 0
 
@@ -157,7 +157,7 @@ def plan_replay(
         read = read_records(logs, pair, reading).joined(reading.join)
         read.refuse_if_mostly_bad()
         found = original_requests(logs, [row for row in read.records if _is_only_strong(row)], pair, reading)
-    candidates = [row for row in found if isinstance(row, Request)]
+    candidates = [row for row in found if isinstance(row, ReplayRequest)]
     skipped = Counter(row for row in found if isinstance(row, Skipped))
     if not candidates:
         why = ", ".join(f"{reason} {count}" for reason, count in skipped.items())
@@ -185,10 +185,12 @@ def replay(plan: ReplayPlan, settings: ReplaySettings, pair: Pair, reporter: Rep
         usd, calls = cache.spent({call.key for call in plan.calls})
     finally:
         cache.close()
-    failed = Counter(outcome for outcome in outcomes if isinstance(outcome, Failure))
-    asked_share = 1 - failed[Failure.CAPPED] / len(outcomes)
+    failed = Counter(outcome for outcome in outcomes if isinstance(outcome, CallFailure))
+    asked_share = 1 - failed[CallFailure.CAPPED] / len(outcomes)
     rows = [
-        Answered(request, msgspec.json.decode(outcome, type=Kept), share * asked_share * request.route_propensity, pair)
+        ReplayedRow(
+            request, msgspec.json.decode(outcome, type=KeptAnswer), share * asked_share * request.route_propensity, pair
+        )
         for request, share, outcome in zip(plan.requests, plan.shares, outcomes, strict=True)
         if isinstance(outcome, bytes)
     ]
@@ -226,7 +228,7 @@ def _sample(
     return draw(shares, strata, settings.seed), shares
 
 
-def _call(request: Request, settings: ReplaySettings, tariff: Tariff) -> Call:
+def _call(request: ReplayRequest, settings: ReplaySettings, tariff: Tariff) -> Call:
     body = {name: value for name, value in request.body.items() if name in REPLAYED_FIELDS and value is not None}
     if not {"max_tokens", "max_completion_tokens"} & body.keys():
         body["max_completion_tokens"] = settings.max_answer_tokens
@@ -240,7 +242,7 @@ def _keep(reply: Reply, *, redacts: bool) -> bytes | None:
     usage = {"prompt_tokens": reply.prompt_tokens, "completion_tokens": reply.completion_tokens}
     known = {name: count for name, count in usage.items() if count is not None}
     message = redact_json(reply.message) if redacts else reply.message
-    return msgspec.json.encode(Kept(message, known, round(reply.latency_ms, 1)))
+    return msgspec.json.encode(KeptAnswer(message, known, round(reply.latency_ms, 1)))
 
 
 def _is_only_strong(record: Record) -> bool:

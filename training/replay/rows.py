@@ -30,7 +30,7 @@ class Skipped(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ReplayRequest:
     """A row with what was asked.
 
     Attributes:
@@ -44,7 +44,7 @@ class Request:
     route_propensity: float = 1.0
 
 
-class Kept(msgspec.Struct, frozen=True):
+class KeptAnswer(msgspec.Struct, frozen=True):
     """What the cache keeps of an answer."""
 
     message: dict[str, Any]
@@ -53,21 +53,21 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
+class ReplayedRow:
     """A replayed row."""
 
-    request: Request
-    weak: Kept
+    request: ReplayRequest
+    weak: KeptAnswer
     pair_propensity: float
     pair: Pair
 
 
 def original_requests(
     logs: Sequence[LogFile], records: Sequence[Record], pair: Pair, reading: Reading
-) -> list[Request | Skipped]:
+) -> list[ReplayRequest | Skipped]:
     """Read the bodies of these records' requests out of their logs again, in the order of the records."""
     wanted = {record.place: record for record in records}
-    found: dict[tuple[str, int, int], Request | Skipped] = {}
+    found: dict[tuple[str, int, int], ReplayRequest | Skipped] = {}
     for path in dict.fromkeys(logs):
         for line, index, entry in read_entries(path, pair, reading):
             if record := wanted.get((str(path), line, index)):
@@ -75,7 +75,7 @@ def original_requests(
     return [found.get(record.place, Skipped.NO_REQUEST) for record in records]
 
 
-def _request(record: Record, fields: Mapping[str, Any]) -> Request | Skipped:
+def _request(record: Record, fields: Mapping[str, Any]) -> ReplayRequest | Skipped:
     if record.prompt.images:
         return Skipped.IMAGES
 
@@ -89,7 +89,7 @@ def _request(record: Record, fields: Mapping[str, Any]) -> Request | Skipped:
         body = {"messages": [{"role": "user", "content": record.prompt.text}]}
     if not isinstance(body, dict) or not _is_sendable(body.get("messages")):
         return Skipped.NO_REQUEST
-    return Request(record, body, 1.0 if record.route_propensity is None else record.route_propensity)
+    return ReplayRequest(record, body, 1.0 if record.route_propensity is None else record.route_propensity)
 
 
 def _is_sendable(messages: Any) -> bool:
@@ -115,7 +115,7 @@ def _decoded(raw: bytes, otherwise: Any = None) -> Any:
         return otherwise
 
 
-def write_rows(path: Path, rows: Iterable[Answered], *, redacts: bool = False) -> None:
+def write_rows(path: Path, rows: Iterable[ReplayedRow], *, redacts: bool = False) -> None:
     """Write rows as JSONL, under the final name only when complete and on disk; `redacts` replaces personal data."""
     with replacing(path) as draft, draft.open("wb") as file:
         for row in rows:
@@ -123,7 +123,7 @@ def write_rows(path: Path, rows: Iterable[Answered], *, redacts: bool = False) -
             file.write(msgspec.json.encode(written) + b"\n")
 
 
-def _row(row: Answered) -> dict[str, Any]:
+def _row(row: ReplayedRow) -> dict[str, Any]:
     record = row.request.record
     named = ("task", "source", "reference", "group_id", "session_id", "tenant", "created")
     optional = {name: value for name in named if (value := getattr(record, name)) is not None}

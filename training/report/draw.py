@@ -12,10 +12,10 @@ from turnout.training.report.figures import draw_cost_quality, draw_p_match, dra
 from turnout.training.report.learning import draw_learning_curve
 from turnout.training.report.looks import draw_rests_on, draw_second_reliability, draw_two_looks
 from turnout.training.report.spread import draw_drift
-from turnout.training.report.style import STYLE, Drawn, save
+from turnout.training.report.style import STYLE, SavedFigure, save
 
 
-def draw_all(manifest: Manifest, evaluation: Evaluation) -> dict[str, Drawn]:
+def draw_all(manifest: Manifest, evaluation: Evaluation) -> dict[str, SavedFigure]:
     """Return `cost_quality`, `reliability`, `p_match`, and where known `learning_curve`, `drift` and two looks."""
     with mpl.rc_context(STYLE):
         figures = {

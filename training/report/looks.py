@@ -15,7 +15,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import PercentFormatter
 
 from turnout.serving.bundles.manifest import Pair
-from turnout.training.evaluation.looks import Landing, Outcome, Path, SignalKind, TwoLooks
+from turnout.training.evaluation.looks import Landing, LookOutcome, Path, SignalKind, TwoLooks
 from turnout.training.report import words
 from turnout.training.report.figures import reliability_panel
 from turnout.training.report.style import MUTED, OTHER, PAPER, ROUTER, SECOND
@@ -173,7 +173,7 @@ def _short(kind: SignalKind) -> str:
 def _row(landing: Landing) -> LandingRow:
     one, two, tried = landing.one_look, landing.two_looks, landing.always_try
 
-    def share(found: Outcome | None, name: str, digits: int = 1) -> str:
+    def share(found: LookOutcome | None, name: str, digits: int = 1) -> str:
         return words.NONE if found is None else words.percent(getattr(found, name), digits)
 
     def interval(name: str, digits: int = 1) -> str:

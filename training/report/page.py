@@ -21,7 +21,7 @@ from turnout.training.report.explorer import explorer, pair_prices_known
 from turnout.training.report.figures import BASELINE_NAMES
 from turnout.training.report.looks import looks_context
 from turnout.training.report.slices import slice_tables, weaknesses
-from turnout.training.report.style import Drawn
+from turnout.training.report.style import SavedFigure
 
 TEMPLATE = "page.html.j2"
 SCRIPT = "explorer.js"
@@ -74,7 +74,7 @@ def render_report(manifest: Manifest, evaluation: Evaluation, out_dir: Path) -> 
     return path
 
 
-def _page(manifest: Manifest, evaluation: Evaluation, figures: Mapping[str, Drawn]) -> str:
+def _page(manifest: Manifest, evaluation: Evaluation, figures: Mapping[str, SavedFigure]) -> str:
     names = [name for name in evaluation.baselines if name not in {"always_weak", "always_strong"}]
     page = _environment().get_template(TEMPLATE)
     script = Path(__file__).with_name(SCRIPT).read_text(encoding="utf-8")

@@ -61,7 +61,7 @@ STYLE: dict[Any, Any] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Drawn:
+class SavedFigure:
     """One figure, saved three ways.
 
     Attributes:
@@ -75,7 +75,7 @@ class Drawn:
     inline: str
 
 
-def save(figure: Figure, name: str) -> Drawn:
+def save(figure: Figure, name: str) -> SavedFigure:
     """Return a figure as it is kept; the same figure gives the same bytes.
 
     Args:
@@ -88,7 +88,7 @@ def save(figure: Figure, name: str) -> Drawn:
         engine.execute(figure)
         figure.set_layout_engine("none")
     svg = _svg(figure, name)
-    return Drawn(_png(figure), svg, _inline(svg.decode(), name))
+    return SavedFigure(_png(figure), svg, _inline(svg.decode(), name))
 
 
 def _png(figure: Figure) -> bytes:

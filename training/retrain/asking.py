@@ -16,7 +16,7 @@ from turnout.serving.router.model import RouterModel
 from turnout.serving.router.prompt import Prompt
 from turnout.serving.router.rungs import RungHeads
 from turnout.training.arrays import Bools, Floats
-from turnout.training.retrain.gate import Answers
+from turnout.training.retrain.gate import ServedAnswers
 
 WARM_UP_PROMPTS = 5
 
@@ -31,13 +31,13 @@ class Side:
 
 
 @dataclass(frozen=True)
-class Asked:
+class TimedAnswers:
     """Answers to n prompts, and the milliseconds that each took, (n,), from text to route.
 
     Of a ladder also p of the rungs between, (n, rungs), and which prompts are unlike the training data, (n,).
     """
 
-    answers: Answers
+    answers: ServedAnswers
     latency_ms: Floats
     p_rungs: Floats | None = None
     is_unlike: Bools | None = None
@@ -45,7 +45,7 @@ class Asked:
 
 def ask_both(
     champion: Side, challenger: Side, prompts: Sequence[Prompt], advance: Callable[[int], None] = lambda _: None
-) -> tuple[Asked, Asked]:
+) -> tuple[TimedAnswers, TimedAnswers]:
     """Return what both say of each prompt; raises `ModelFault` when one gives no usable number."""
     sides = champion, challenger
     p_match, took_ms = np.empty((2, len(prompts))), np.empty((2, len(prompts)))
@@ -65,7 +65,7 @@ def ask_both(
             is_unlike[number, row] = said.is_out_of_distribution
         advance(1)
     first, second = (
-        Asked(Answers(p_match[one], goes_weak[one]), took_ms[one], np.array(p_rungs[one]), is_unlike[one])
+        TimedAnswers(ServedAnswers(p_match[one], goes_weak[one]), took_ms[one], np.array(p_rungs[one]), is_unlike[one])
         for one in (0, 1)
     )
     return first, second

@@ -35,7 +35,7 @@ MIN_SLICE_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class GateLimits:
     """How much worse a challenger may be shown, or not be excluded, to be.
 
     Attributes:
@@ -62,7 +62,7 @@ class Limits:
     latency_ms: float = 25.0
     parity: float = 1e-5
 
-    def at(self, policy: Policy) -> Limits:
+    def at(self, policy: Policy) -> GateLimits:
         """Return these limits, with what a policy allows where none is set for the quality."""
         allowed = {"max_worse": policy.target, "min_quality": 1.0 - policy.target}.get(policy.kind, QUALITY)
         return self if self.quality is not None else replace(self, quality=allowed)
@@ -89,7 +89,7 @@ class GateRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ServedAnswers:
     """What one model says of the rows at the served policy: (n,) `p_match` and whether the row goes weak.
 
     `score`, (n,) in [0, 1], is what its policy makes of the rows where more than two models may answer; None of a pair.
@@ -100,7 +100,9 @@ class Answers:
     score: Floats | None = None
 
 
-def compare(rows: GateRows, champion: Answers, challenger: Answers, limits: Limits, *, seed: int = 0) -> list[Check]:
+def compare(
+    rows: GateRows, champion: ServedAnswers, challenger: ServedAnswers, limits: GateLimits, *, seed: int = 0
+) -> list[Check]:
     """Return log loss, quality, the worst slice of either, and calibration.
 
     Args:
@@ -183,7 +185,7 @@ def _ratios(sums: Floats, shape: tuple[int, int]) -> Floats:
     return np.asarray(np.divide(rest, mass, out=np.full(shape, np.nan), where=mass > 0), dtype=np.float64)
 
 
-def _slice_checks(names: Sequence[tuple[str, str]], drawn: _Drawn, limits: Limits) -> list[Check]:
+def _slice_checks(names: Sequence[tuple[str, str]], drawn: _Drawn, limits: GateLimits) -> list[Check]:
     """Return the slice whose quality falls furthest beyond its bound, and the same of log loss."""
     checks = []
     for title, difference, sign in (("quality of each task", 1, 1.0), ("log loss of each task", 0, -1.0)):
@@ -208,7 +210,9 @@ def _slice_checks(names: Sequence[tuple[str, str]], drawn: _Drawn, limits: Limit
     return checks
 
 
-def _calibration(rows: GateRows, champion: Answers, challenger: Answers, limits: Limits, seed: int) -> Check:
+def _calibration(
+    rows: GateRows, champion: ServedAnswers, challenger: ServedAnswers, limits: GateLimits, seed: int
+) -> Check:
     before, after = (_ece_excess(rows, answers.p_match, seed) for answers in (champion, challenger))
     limit = max(limits.ece_excess, before)
     return Check(
@@ -237,12 +241,12 @@ def _slices(rows: GateRows) -> dict[tuple[str, str], Floats]:
     return found
 
 
-def _losses(rows: GateRows, answers: Answers) -> Floats:
+def _losses(rows: GateRows, answers: ServedAnswers) -> Floats:
     p_true = np.where(rows.match > 0, answers.p_match, 1.0 - answers.p_match)
     return np.asarray(-np.log(np.maximum(p_true, metrics.LOG_LOSS_CLIP)), dtype=np.float64)
 
 
-def _scores(rows: GateRows, answers: Answers) -> Floats:
+def _scores(rows: GateRows, answers: ServedAnswers) -> Floats:
     return np.where(answers.goes_weak, rows.weak_score, rows.strong_score) if answers.score is None else answers.score
 
 

@@ -19,8 +19,8 @@ from turnout.training.learn.learn import Learned
 from turnout.training.logs.cells import encode
 from turnout.training.logs.records import Record
 from turnout.training.progress import Reporter
-from turnout.training.retrain.asking import Asked, Side, ask_both
-from turnout.training.retrain.gate import GateRows, Limits, compare
+from turnout.training.retrain.asking import Side, TimedAnswers, ask_both
+from turnout.training.retrain.gate import GateLimits, GateRows, compare
 from turnout.training.retrain.pool import Pool
 from turnout.training.retrain.second_look import KEPT, Looker, second_look_checks
 from turnout.training.retrain.without_encoder import VectorModel
@@ -39,7 +39,7 @@ def judge(
     test: Ints,
     *,
     policy: str,
-    limits: Limits,
+    limits: GateLimits,
     seed: int,
     is_later: bool,
     may_lose_second_look: bool,
@@ -75,8 +75,8 @@ def judge(
     if pool.features is not None:
         features = pool.features.take(test)
         was, now = VectorModel(read_file_of(champion, GRAPH), champion.unseen), VectorModel(learned.graph, unseen)
-        before = Asked(was.answers(features, sides[0].threshold), before.latency_ms)
-        after = Asked(now.answers(features, sides[1].threshold), after.latency_ms)
+        before = TimedAnswers(was.answers(features, sides[0].threshold), before.latency_ms)
+        after = TimedAnswers(now.answers(features, sides[1].threshold), after.latency_ms)
     rows = _gate_rows(pool, test)
     with reporter.stage("Comparing"):
         tolerated = limits.at(champion.manifest.policy(name))
@@ -154,7 +154,7 @@ def _gate_rows(pool: Pool, test: Ints) -> GateRows:
     )
 
 
-def latency(before: Asked, after: Asked, limits: Limits) -> Check:
+def latency(before: TimedAnswers, after: TimedAnswers, limits: GateLimits) -> Check:
     """Return whether the challenger decides in time."""
     was, now = (float(np.quantile(asked.latency_ms, LATENCY_QUANTILE)) for asked in (before, after))
     return Check(
@@ -167,7 +167,7 @@ def latency(before: Asked, after: Asked, limits: Limits) -> Check:
     )
 
 
-def parity(learned: Learned, limits: Limits) -> Check:
+def parity(learned: Learned, limits: GateLimits) -> Check:
     """Return whether graph and Python path of the challenger agree."""
     found = float(learned.parity.max_difference)
     return Check(

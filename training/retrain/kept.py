@@ -81,7 +81,7 @@ class KeptRow:
         return identity_of(self.row.record)
 
 
-class Origin(msgspec.Struct, frozen=True):
+class KeptOrigin(msgspec.Struct, frozen=True):
     """Whose answers the labels compare, and with what margin; kept in the metadata of the file."""
 
     pair: Pair
@@ -107,10 +107,10 @@ class LadderOrigin(msgspec.Struct, frozen=True):
         return f"{','.join(self.names)}, margin {self.margin:g}, format {self.version}"
 
 
-AnyOrigin = Origin | LadderOrigin
+AnyOrigin = KeptOrigin | LadderOrigin
 
 
-def read_kept(path: Path, origin: Origin) -> list[KeptRow]:
+def read_kept(path: Path, origin: KeptOrigin) -> list[KeptRow]:
     """Return the rows of a store; none where there is no file yet.
 
     Raises:
@@ -137,7 +137,7 @@ def table_of(path: Path, key: bytes, origin: AnyOrigin, what: str) -> pa.Table |
     return table
 
 
-def write_kept(path: Path, rows: Sequence[KeptRow], origin: Origin) -> None:
+def write_kept(path: Path, rows: Sequence[KeptRow], origin: KeptOrigin) -> None:
     """Replace the store; a reader sees the old file or the whole new one, also after a power cut."""
     table = pa.Table.from_pylist([_fields(one) for one in rows], schema=SCHEMA)
     write_table(path, table.replace_schema_metadata({METADATA_KEY: msgspec.json.encode(origin)}))

@@ -13,14 +13,14 @@ import pyarrow as pa
 
 from turnout.training.compaction.store import write_table
 from turnout.training.dataset.digests.table import SCHEMA
-from turnout.training.retrain.kept import Origin, table_of
+from turnout.training.retrain.kept import KeptOrigin, table_of
 
 METADATA_KEY = b"turnout.kept_digests"
 KEPT = "kept"
 KEPT_SCHEMA = SCHEMA.append(pa.field(KEPT, pa.float64()))
 
 
-def read_kept_digests(path: Path, origin: Origin) -> pa.Table:
+def read_kept_digests(path: Path, origin: KeptOrigin) -> pa.Table:
     """Return the rows of a store, as `KEPT_SCHEMA`; none where there is no file yet.
 
     Raises:
@@ -34,6 +34,6 @@ def read_kept_digests(path: Path, origin: Origin) -> pa.Table:
     return KEPT_SCHEMA.empty_table() if table is None else table.replace_schema_metadata(None)
 
 
-def write_kept_digests(path: Path, rows: pa.Table, origin: Origin) -> None:
+def write_kept_digests(path: Path, rows: pa.Table, origin: KeptOrigin) -> None:
     """Replace the store; a reader sees the old file or the whole new one, also after a power cut."""
     write_table(path, rows.replace_schema_metadata({METADATA_KEY: msgspec.json.encode(origin)}))

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from turnout.training.compaction.store import write_table
 from turnout.training.logs.records import Label, Response
-from turnout.training.logs.requests import Request
+from turnout.training.logs.requests import LoggedRequest
 from turnout.training.retrain.kept import (
     SCHEMA as PAIR_SCHEMA,
 )
@@ -54,7 +54,7 @@ SCHEMA = pa.schema(
 class KeptRequest:
     """A request with the labels that its rungs have, k - 1 of them, and when it was first kept, in seconds (UTC)."""
 
-    request: Request
+    request: LoggedRequest
     labels: tuple[Label | None, ...]
     kept_s: float
 
@@ -116,4 +116,4 @@ def _kept(fields: dict[str, Any]) -> KeptRequest:
     if first is not None:
         answers[0] = first
     record = replace(record_of(fields), weak=answers.get(0), strong=answers.get(len(labels) - 1))
-    return KeptRequest(Request(record, answers), tuple(labels[:-1]), fields["kept"])
+    return KeptRequest(LoggedRequest(record, answers), tuple(labels[:-1]), fields["kept"])

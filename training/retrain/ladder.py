@@ -33,9 +33,9 @@ from turnout.training.learn.train import refuse_too_little
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.policy.ladder import first_reached
 from turnout.training.progress import Reporter
-from turnout.training.retrain.asking import Asked, Side, ask_both
+from turnout.training.retrain.asking import Side, TimedAnswers, ask_both
 from turnout.training.retrain.division import Division, divide
-from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
+from turnout.training.retrain.gate import GateLimits, GateRows, ServedAnswers, compare
 from turnout.training.retrain.judging import latency, lookers, parity, say_if_lost, verdict_of
 from turnout.training.retrain.kept import LadderOrigin
 from turnout.training.retrain.kept_ladder import write_kept_ladder
@@ -186,7 +186,7 @@ def _rung_checks(
     pool: LadderPool,
     test: Ints,
     rung: int,
-    asked: tuple[Asked, Asked],
+    asked: tuple[TimedAnswers, TimedAnswers],
     policies: tuple[Policy, Policy],
     name: str,
     settings: RetrainSettings,
@@ -206,14 +206,14 @@ def _rung_checks(
     ]
 
 
-def _answers_of(asked: Asked, policy: Policy, rung: int) -> Answers:
+def _answers_of(asked: TimedAnswers, policy: Policy, rung: int) -> ServedAnswers:
     """Return what one side says of a rung between."""
     assert asked.p_rungs is not None
     p = asked.p_rungs[:, rung - 1]
-    return Answers(p, p >= _t_rungs(policy, is_checked=False)[rung - 1])
+    return ServedAnswers(p, p >= _t_rungs(policy, is_checked=False)[rung - 1])
 
 
-def _is_small(check: Check, limits: Limits) -> bool:
+def _is_small(check: Check, limits: GateLimits) -> bool:
     return check.name == OF_RUNG[0] and check.figure is not None and check.figure <= limits.log_loss
 
 
@@ -224,13 +224,13 @@ def _t_rungs(policy: Policy, *, is_checked: bool) -> tuple[float, ...]:
     return found
 
 
-def _answered(asked: Asked, policy: Policy, score: Floats) -> Floats:
+def _answered(asked: TimedAnswers, policy: Policy, score: Floats) -> Floats:
     """Return (n,) the score of what answers with one look."""
     beyond = _beyond(asked, _t_rungs(policy, is_checked=False), score)
     return np.where(asked.answers.goes_weak, score[:, 0], beyond)
 
 
-def _beyond(asked: Asked, t_rungs: tuple[float, ...], score: Floats) -> Floats:
+def _beyond(asked: TimedAnswers, t_rungs: tuple[float, ...], score: Floats) -> Floats:
     """Return (n,) the score of what answers where the first rung does not."""
     assert asked.p_rungs is not None
     assert asked.is_unlike is not None

@@ -27,7 +27,7 @@ from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.progress import Reporter
-from turnout.training.retrain.kept import KeptRow, Origin, read_kept
+from turnout.training.retrain.kept import KeptOrigin, KeptRow, read_kept
 from turnout.training.retrain.kept_digests import KEPT, KEPT_SCHEMA, read_kept_digests
 
 DAY_S = 86_400.0
@@ -77,7 +77,7 @@ class Pool:
 def pool_rows(
     paths: Sequence[LogFile],
     kept: Path | None,
-    origin: Origin,
+    origin: KeptOrigin,
     reading: Reading,
     aging: Aging,
     reporter: Reporter,
@@ -114,7 +114,7 @@ def pool_rows(
 def _pool_digests(
     paths: Sequence[LogFile],
     kept: Path | None,
-    origin: Origin,
+    origin: KeptOrigin,
     reading: Reading,
     aging: Aging,
     making: Making,

@@ -38,7 +38,7 @@ from turnout.training.logs.stored_files import LogFile
 from turnout.training.progress import Reporter
 from turnout.training.retrain.division import Division, divide
 from turnout.training.retrain.judging import judge
-from turnout.training.retrain.kept import Origin, write_kept
+from turnout.training.retrain.kept import KeptOrigin, write_kept
 from turnout.training.retrain.kept_digests import write_kept_digests
 from turnout.training.retrain.ladder import Learnt, learn_ladder_again
 from turnout.training.retrain.pool import Pool, pool_rows
@@ -129,7 +129,7 @@ def _pair_again(
     reporter: Reporter,
 ) -> Learnt:
     """Learn a challenger of the champion's pair from old rows and new, and hold it against the champion."""
-    origin = Origin(champion.manifest.pair, champion.manifest.match_margin)
+    origin = KeptOrigin(champion.manifest.pair, champion.manifest.match_margin)
     making = Making.of_champion(champion.manifest)
     pool = pool_rows(paths, kept, origin, settings.reading, settings.aging, reporter, making)
     if pool.features is not None:
@@ -142,7 +142,7 @@ def _pair_again(
     return Learnt(learned, verdict, pool.n_new, n_old, lambda path: _keep(path, pool, origin))
 
 
-def _keep(path: Path, pool: Pool, origin: Origin) -> None:
+def _keep(path: Path, pool: Pool, origin: KeptOrigin) -> None:
     if pool.stored is None:
         write_kept(path, pool.rows, origin)
     else:

@@ -23,7 +23,7 @@ from turnout.serving.router.model import RouterModel
 from turnout.training.arrays import Bools, Floats, Ints
 from turnout.training.logs.records import Record
 from turnout.training.logs.weak_answers import answer_of
-from turnout.training.retrain.gate import Answers, GateRows, Limits, compare
+from turnout.training.retrain.gate import GateLimits, GateRows, ServedAnswers, compare
 
 MIN_ROWS = 200
 """Answers to compare on; with fewer, one source or task decides."""
@@ -53,7 +53,7 @@ class Looker:
 
 
 def second_look_checks(
-    champion: Looker, challenger: Looker, records: list[Record], rows: GateRows, limits: Limits, *, seed: int
+    champion: Looker, challenger: Looker, records: list[Record], rows: GateRows, limits: GateLimits, *, seed: int
 ) -> list[Check]:
     """Return what is to be met beside the first look; nothing where neither has a second one.
 
@@ -87,7 +87,7 @@ def second_look_checks(
         return [kept, enough]
     at = places[both]
     before, after = (
-        Answers(said.p_match[both], said.goes_weak[both], _scores(side, rows, said.goes_weak[both], at))
+        ServedAnswers(said.p_match[both], said.goes_weak[both], _scores(side, rows, said.goes_weak[both], at))
         for side, (said, _) in zip(lookers, sides, strict=True)
     )
     checks = compare(_taken(rows, at), before, after, limits, seed=seed)
@@ -100,7 +100,7 @@ def _scores(side: Looker, rows: GateRows, goes_weak: Bools, places: Ints) -> Flo
     return np.where(goes_weak, rows.weak_score[places], side.beyond[places])
 
 
-def _asked(side: Looker, records: list[Record]) -> tuple[Answers, NDArray[np.bool_]]:
+def _asked(side: Looker, records: list[Record]) -> tuple[ServedAnswers, NDArray[np.bool_]]:
     """Return what a side says of rows with an answer, whose it shows, and (n,) where it has a probability.
 
     Without a second look that is the first one's, and its rule over two tiers.
@@ -120,7 +120,7 @@ def _asked(side: Looker, records: list[Record]) -> tuple[Answers, NDArray[np.boo
         action = action_of(side.policy, said, side.policy.checked if side.tries else None)
         accepted = verdict_of(checked, accept_threshold(side.policy)) is Verdict.ACCEPT
         goes_weak[row] = action is Action.WEAK or (action is Action.TRY and accepted)
-    return Answers(p_match, goes_weak), vouched
+    return ServedAnswers(p_match, goes_weak), vouched
 
 
 def _taken(rows: GateRows, places: Ints) -> GateRows:

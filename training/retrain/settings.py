@@ -7,7 +7,7 @@ from pathlib import Path
 
 from turnout.training.fit.fit import FitSettings
 from turnout.training.logs.reading import Reading
-from turnout.training.retrain.gate import Limits
+from turnout.training.retrain.gate import GateLimits
 from turnout.training.retrain.pool import Aging
 
 
@@ -33,7 +33,7 @@ class RetrainSettings:
     """
 
     policy: str = ""
-    limits: Limits = field(default_factory=Limits)
+    limits: GateLimits = field(default_factory=GateLimits)
     test_share: float = 0.4
     min_test_rows: int = 1000
     aging: Aging = field(default_factory=Aging)

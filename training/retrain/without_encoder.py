@@ -20,7 +20,7 @@ from turnout.serving.router.model import OUT_OF_DISTRIBUTION, OUTPUTS, session_o
 from turnout.serving.router.unseen import places_of
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.errors import DataRefused
-from turnout.training.retrain.gate import Answers
+from turnout.training.retrain.gate import ServedAnswers
 
 
 class VectorModel:
@@ -45,7 +45,7 @@ class VectorModel:
         names = [output.name for output in self._session.get_outputs()]
         self._outputs = [name for name in (*OUTPUTS, OUT_OF_DISTRIBUTION) if name in names]
 
-    def answers(self, table: FeatureTable, threshold: float) -> Answers:
+    def answers(self, table: FeatureTable, threshold: float) -> ServedAnswers:
         """Return what the router says of n rows at a threshold, one at a time, as served.
 
         Raises:
@@ -70,7 +70,7 @@ class VectorModel:
             is_out[row] = any(map(bool, said[2:])) or np.any(table.structural[row, self._unseen])
         if not np.all((p_match >= 0.0) & (p_match <= 1.0)):  # False for NaN too
             raise ModelFault("the graph gave a p_match outside [0, 1]")
-        return Answers(p_match, (p_match >= threshold) & ~is_out)
+        return ServedAnswers(p_match, (p_match >= threshold) & ~is_out)
 
 
 def _cut(graph: onnx.GraphProto) -> None:

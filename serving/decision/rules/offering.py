@@ -50,7 +50,7 @@ class Asking(msgspec.Struct, frozen=True, gc=False):
     allow: tuple[str, ...] = ()
 
 
-class Limits(msgspec.Struct, frozen=True):
+class RungLimits(msgspec.Struct, frozen=True):
     """What each rung of one ladder can't do, compiled from a rules file and the price list.
 
     Attributes:
@@ -70,7 +70,9 @@ class Limits(msgspec.Struct, frozen=True):
     is_plain: bool
 
     @classmethod
-    def of(cls, names: Sequence[tuple[str, str]], windows: Sequence[float], models: Mapping[str, ModelSpec]) -> Limits:
+    def of(
+        cls, names: Sequence[tuple[str, str]], windows: Sequence[float], models: Mapping[str, ModelSpec]
+    ) -> RungLimits:
         """Compile them.
 
         Args:

@@ -22,7 +22,7 @@ from turnout.serving.decision.rules.budget import ExplorationBudget
 from turnout.serving.decision.rules.climbing import Climb, Draws, climbed, stayed
 from turnout.serving.decision.rules.draws import Purpose, draw
 from turnout.serving.decision.rules.exploring import After, Chosen, Exploring, Rates, explored
-from turnout.serving.decision.rules.offering import Limits
+from turnout.serving.decision.rules.offering import RungLimits
 from turnout.serving.decision.rules.spec import PolicyExplorationSpec, RuleSpec, RulesSpec
 from turnout.serving.router.prompt import Prompt
 
@@ -142,7 +142,7 @@ class Rules:
         self._otherwise = _strong(unnamed, Reason.RULE) if self.spec.otherwise == "strong" else unnamed
         self._max_tokens = self.spec.max_estimated_tokens
         self.has_models = bool(self.spec.models)
-        self._limits: dict[tuple[tuple[str, str], ...], Limits] = {}
+        self._limits: dict[tuple[tuple[str, str], ...], RungLimits] = {}
         rates = (self._file_rates, *(found for _, found in self._policy_rates))
         others = (*(one.other for one in rates), *(one.exploration or 0.0 for one in self.spec.rules))
         self.exploring = Exploring(self.least_both, max(others))
@@ -154,11 +154,11 @@ class Rules:
         rates = (self._file_rates.both, *(rates.both for _, rates in self._policy_rates))
         return min((rate for rate in (*rates, *(rule.both for rule in self.spec.rules)) if rate), default=0.0)
 
-    def limits(self, names: tuple[tuple[str, str], ...], windows: Sequence[float]) -> Limits:
-        """Return what the rungs of a ladder can't do, given as `Limits.of` takes them; compiled once."""
+    def limits(self, names: tuple[tuple[str, str], ...], windows: Sequence[float]) -> RungLimits:
+        """Return what the rungs of a ladder can't do, given as `RungLimits.of` takes them; compiled once."""
         found = self._limits.get(names)
         if found is None:
-            found = self._limits[names] = Limits.of(names, windows, self.spec.models)
+            found = self._limits[names] = RungLimits.of(names, windows, self.spec.models)
         return found
 
     def before(self, facts: Facts) -> Before:

@@ -25,7 +25,7 @@ AHEAD_ERRORS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class SeenPairs:
     """Pairs of some days, weighted so that their mean weight is 1.
 
     Attributes:
@@ -39,7 +39,7 @@ class Seen:
     squares: Sequence[float]
 
 
-def step_to_keep(level: float, expected: Sequence[float], month: Seen, recent: Seen, left: float) -> int:
+def step_to_keep(level: float, expected: Sequence[float], month: SeenPairs, recent: SeenPairs, left: float) -> int:
     """Return the step of the ladder to serve at.
 
     Args:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from turnout.serving.decision.tightening import LADDER
 from turnout.serving.observe.drift.betting import WEIGHTS
-from turnout.serving.observe.drift.keeping import Seen
-from turnout.serving.spool.tallies import Row
+from turnout.serving.observe.drift.keeping import SeenPairs
+from turnout.serving.spool.tallies import TallyRow
 
 STEPS = len(LADDER)
 
@@ -67,7 +67,7 @@ class Tally:
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros((WEIGHTS.size, STEPS, 2), np.int64))
 
     @classmethod
-    def of(cls, rows: Iterable[Row]) -> Tally:
+    def of(cls, rows: Iterable[TallyRow]) -> Tally:
         """Add rows up; those that no version of ours writes are left out."""
         tally = cls()
         for row in rows:
@@ -85,17 +85,17 @@ class Tally:
         """(15,) pairs not made worse at the thresholds in force, and (15,) made worse, by weight."""
         return self.counts[:, :, 0].sum(axis=1), self.counts[:, :, 1].sum(axis=1)
 
-    def seen_served(self) -> Seen:
+    def seen_served(self) -> SeenPairs:
         """Return what was made worse at the thresholds in force."""
         return self._seen(self.counts[:, :, 1].sum(axis=1)[:, None])
 
-    def seen_by_step(self) -> Seen:
+    def seen_by_step(self) -> SeenPairs:
         """Return what each step of the ladder would have made worse; nothing at the last."""
         by_depth = self.counts.sum(axis=2)
         beyond = by_depth[:, ::-1].cumsum(axis=1)[:, ::-1]  # at this depth or deeper
         return self._seen(np.hstack([beyond[:, 1:], np.zeros((WEIGHTS.size, 1), np.int64)]))
 
-    def seen_in_force(self, expected: Sequence[float]) -> Seen:
+    def seen_in_force(self, expected: Sequence[float]) -> SeenPairs:
         """Return what each step would have made worse, of a ladder of models whose rows count by the step in force.
 
         What was seen over what training measured of the steps that were in force, times what it measured of each: a
@@ -109,16 +109,16 @@ class Tally:
         told = self.counts[:, measured > 0]
         n = int(told.sum())
         if not n:
-            return Seen(0, [0.0] * len(expected), [0.0] * len(expected))
+            return SeenPairs(0, [0.0] * len(expected), [0.0] * len(expected))
         by_step = WEIGHTS @ told.sum(axis=2)
         mean = float(by_step.sum()) / n
         worse = told[:, :, 1].sum(axis=1)
         of_training = float(by_step @ measured[measured > 0]) / mean
         ratios = [n * share / of_training for share in expected]
         seen, squares = float(WEIGHTS @ worse) / mean, float(WEIGHTS**2 @ worse) / mean**2
-        return Seen(n, [seen * ratio for ratio in ratios], [squares * ratio**2 for ratio in ratios])
+        return SeenPairs(n, [seen * ratio for ratio in ratios], [squares * ratio**2 for ratio in ratios])
 
-    def _seen(self, worse: NDArray[np.int64]) -> Seen:
+    def _seen(self, worse: NDArray[np.int64]) -> SeenPairs:
         n = self.n
         mean = float(WEIGHTS @ self.counts.sum(axis=(1, 2))) / n if n else 1.0
-        return Seen(n, (WEIGHTS @ worse / mean).tolist(), (WEIGHTS**2 @ worse / mean**2).tolist())
+        return SeenPairs(n, (WEIGHTS @ worse / mean).tolist(), (WEIGHTS**2 @ worse / mean**2).tolist())

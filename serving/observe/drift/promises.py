@@ -31,10 +31,10 @@ from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.policy import Policy
 from turnout.serving.decision.tightening import LADDER, rung_steps, steps_of, tightened, tightened_check
 from turnout.serving.observe.drift.betting import bounds, weight_place
-from turnout.serving.observe.drift.keeping import Seen, step_to_keep
+from turnout.serving.observe.drift.keeping import SeenPairs, step_to_keep
 from turnout.serving.observe.drift.pairs import Pledge, Tally
 from turnout.serving.observe.incidents import report_incident
-from turnout.serving.spool.tallies import Row, Tallies
+from turnout.serving.spool.tallies import Tallies, TallyRow
 
 EXCHANGE_S = 10.0
 RECENT_DAYS = 7
@@ -210,10 +210,10 @@ class Promises:
         finally:
             self.exchange()
 
-    def exchange(self) -> list[Row]:
+    def exchange(self) -> list[TallyRow]:
         """Write what this worker counted, and return what all did. Without a usable disk it goes by its own counts."""
         first, has_news, self._has_news = self._first_day(), self._has_news, False
-        own = [Row(*key, n) for key, n in dict(self._own).items() if key[0] >= first]  # a copy: the loop counts on
+        own = [TallyRow(*key, n) for key, n in dict(self._own).items() if key[0] >= first]  # a copy: the loop counts on
         if self._tallies is None:
             return own
         try:
@@ -225,12 +225,12 @@ class Promises:
             _log.error("promises: the counts of this worker go alone: %s", error.strerror or error)
             return own
 
-    def settle(self, rows: Iterable[Row], least: float, served: Iterable[Manifest]) -> None:
+    def settle(self, rows: Iterable[TallyRow], least: float, served: Iterable[Manifest]) -> None:
         """Show the bounds of all promises, and take the step of each."""
         first = self._first_day()
         for key in [key for key in self._own if key[0] < first]:
             del self._own[key]
-        by_name: dict[Name, list[Row]] = defaultdict(list)
+        by_name: dict[Name, list[TallyRow]] = defaultdict(list)
         for row in rows:
             if row.least == least:
                 by_name[row.bundle, row.policy].append(row)
@@ -250,7 +250,7 @@ class Promises:
         except Exception:  # noqa: BLE001  # a name out of a file, that this bundle does not know
             _log.warning("promises: %s has no policy of a name that was counted", manifest.bundle_id)
 
-    def _settle(self, name: Name, watched: _Watched, rows: list[Row]) -> None:
+    def _settle(self, name: Name, watched: _Watched, rows: list[TallyRow]) -> None:
         month_began = self._month()[0]
         month = [row for row in rows if row.day >= month_began]
         whole = Tally.of(month)
@@ -263,7 +263,7 @@ class Promises:
         self._steps[name] = step
         self._gauges.promise_kept(*name, watched.level, step)
 
-    def _step(self, watched: _Watched, rows: list[Row], month: list[Row], whole: Tally) -> int:
+    def _step(self, watched: _Watched, rows: list[TallyRow], month: list[TallyRow], whole: Tally) -> int:
         if not month:
             return 0
         today = self._clock() / DAY_S
@@ -277,11 +277,11 @@ class Promises:
             return step_to_keep(watched.level, watched.expected, whole.seen_served(), seen, left)
         recent = last_days.seen_by_step()
         if len(watched.thresholds) < len(LADDER):  # as served, or nothing
-            recent = Seen(recent.n, (recent.worse[0], 0.0), (recent.squares[0], 0.0))
+            recent = SeenPairs(recent.n, (recent.worse[0], 0.0), (recent.squares[0], 0.0))
         return step_to_keep(watched.level, watched.expected, whole.seen_served(), recent, left)
 
-    def _show_tasks(self, name: Name, month: list[Row], delta: float) -> None:
-        by_task: dict[str, list[Row]] = defaultdict(list)
+    def _show_tasks(self, name: Name, month: list[TallyRow], delta: float) -> None:
+        by_task: dict[str, list[TallyRow]] = defaultdict(list)
         shown = self._shown[name]
         sizes: Counter[str] = Counter()
         for row in month:

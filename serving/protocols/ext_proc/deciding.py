@@ -1,7 +1,7 @@
 """From an HTTP body to what is to become of it: the decision path of `Route`, and its failures, in Envoy's terms.
 
-Body and `Told` in, `EnvoyDecision` out; None leaves the request as it is. Whatever fails, the strong model is the
-answer here too: Envoy itself has no way to fall back to a model.
+Body and `HeaderFields` in, `EnvoyDecision` out; None leaves the request as it is. Whatever fails, the strong model is
+the answer here too: Envoy itself has no way to fall back to a model.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Untouched = Literal["too_large", "not_chat", "other_model"]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
+class HeaderFields:
     """What the HTTP headers say of a request; empty strings where they say nothing."""
 
     request_id: str = ""
@@ -69,7 +69,7 @@ class Deciding:
         self._timeout_s = settings.ext_proc_timeout_s
         self._rewrites = settings.ext_proc is ExtProc.REWRITE
 
-    async def verdict(self, body: bytes, told: Told, deadline_s: float | None) -> EnvoyDecision | None:
+    async def verdict(self, body: bytes, told: HeaderFields, deadline_s: float | None) -> EnvoyDecision | None:
         """Return what is to become of a request, or None to leave it as it is.
 
         Args:
@@ -115,7 +115,7 @@ class Deciding:
         is_auto = asks_for_auto(body) if asked is None else asked.model == AUTO
         return self._fallback(body, AUTO) if is_auto else None
 
-    async def _answer(self, body: bytes, told: Told, deadline_s: float | None) -> Any:
+    async def _answer(self, body: bytes, told: HeaderFields, deadline_s: float | None) -> Any:
         """Return the `RouteResponse`, in time for Envoy to use it."""
         give_up_s = time.monotonic() + self._timeout_s
         give_up_s = give_up_s if deadline_s is None else min(give_up_s, deadline_s)

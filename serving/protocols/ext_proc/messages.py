@@ -9,7 +9,7 @@ from google.protobuf.message import DecodeError
 
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.pb import ext_proc_pb2 as ext
-from turnout.serving.protocols.ext_proc.deciding import EnvoyDecision, Told
+from turnout.serving.protocols.ext_proc.deciding import EnvoyDecision, HeaderFields
 
 MODEL, CONFIDENCE, REASON, BUNDLE, RUNG, EFFORT = (
     f"x-turnout-{name}" for name in ("model", "confidence", "reason", "bundle", "rung", "effort")
@@ -59,10 +59,10 @@ def mode_of(message: Any, *, rewrites: bool) -> Any:
     return mode
 
 
-def told_by(headers: Any) -> Told:
+def told_by(headers: Any) -> HeaderFields:
     """Return what the headers of an `HttpHeaders` say of the request."""
     found = {_TOLD[one.key]: _value(one) for one in headers.headers.headers if one.key in _TOLD}
-    return Told(**found)
+    return HeaderFields(**found)
 
 
 def unchanged(kind: str) -> Any:

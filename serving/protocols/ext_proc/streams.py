@@ -15,7 +15,7 @@ from typing import Any
 
 from turnout.serving.errors import InvalidRequest
 from turnout.serving.protocols.ext_proc import messages
-from turnout.serving.protocols.ext_proc.deciding import Deciding, EnvoyDecision, Told
+from turnout.serving.protocols.ext_proc.deciding import Deciding, EnvoyDecision, HeaderFields
 
 
 class Stream:
@@ -39,7 +39,7 @@ class Stream:
         self._deciding = deciding
         self._deadline_s = deadline_s
         self._room = max_bytes + 1
-        self._told = Told()
+        self._told = HeaderFields()
         self._body = bytearray()
         self._is_decided = False
 

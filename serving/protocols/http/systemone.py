@@ -27,7 +27,7 @@ CERTAIN = 1.0
 """The protocol wants a confidence: this one where a rule or a guard decided, which leaves no doubt of the route."""
 
 
-class Question(msgspec.Struct, frozen=True):
+class SystemOneQuestion(msgspec.Struct, frozen=True):
     """One question; only those of the type `choice` can be answered."""
 
     criteria: Annotated[dict[str, str | None], msgspec.Meta(min_length=2)]
@@ -38,7 +38,7 @@ class SystemOne(msgspec.Struct, frozen=True):
     """The body of a request."""
 
     state: str
-    questions: Annotated[dict[str, Question], msgspec.Meta(min_length=1)]
+    questions: Annotated[dict[str, SystemOneQuestion], msgspec.Meta(min_length=1)]
 
 
 _decode = msgspec.json.Decoder(SystemOne).decode

@@ -39,7 +39,7 @@ from turnout.training.encoders.embeddings import FeatureTable, default_cache_dir
 from turnout.training.encoders.encoders import DEFAULT_ENCODER, EncoderModel, load_encoder
 from turnout.training.fit.calibrators import fit_platt
 from turnout.training.fit.fit import FitSettings, outcome_classes
-from turnout.training.fit.out_of_fold import Lessons, out_of_fold
+from turnout.training.fit.out_of_fold import LessonRows, out_of_fold
 from turnout.training.fit.rungs import answer_rung
 from turnout.training.learn import learn as learning
 from turnout.training.learn.ladder import Climbing
@@ -70,7 +70,7 @@ class Three:
         score, group = self.read.score, self.read.group
         match = (score[:, weak] >= score[:, strong]).astype(np.int64)
         classes = outcome_classes(match, score[:, strong], score[:, weak])
-        told = out_of_fold(Lessons(self.table, {SETTINGS.form: classes}, match, group), [SETTINGS], n_jobs=1)
+        told = out_of_fold(LessonRows(self.table, {SETTINGS.form: classes}, match, group), [SETTINGS], n_jobs=1)
         return calibrated(told.full, match, told.fold)
 
     def rows(self, first: np.ndarray, p_rungs: np.ndarray, columns: list[int]) -> LadderRows:

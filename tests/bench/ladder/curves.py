@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from turnout.training.policy.ladder import Climb, LadderRows
+from turnout.training.policy.ladder import LadderRows, LadderThresholds
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,9 @@ class Way:
     score: np.ndarray
 
     @classmethod
-    def of_path(cls, name: str, rows: LadderRows, path: Sequence[Climb], score: np.ndarray | None = None) -> Way:
+    def of_path(
+        cls, name: str, rows: LadderRows, path: Sequence[LadderThresholds], score: np.ndarray | None = None
+    ) -> Way:
         """Return the way of a path; `score` and costs of the rows' own columns."""
         climbed = [point.climbed(rows) for point in path]
         values = rows.score if score is None else score

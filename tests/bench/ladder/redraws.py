@@ -19,8 +19,8 @@ from scipy.stats import beta
 from turnout.training.dataset.ladder import LadderRead
 from turnout.training.encoders.embeddings import FeatureTable
 from turnout.training.fit.fit import FitSettings, fit_router, outcome_classes
-from turnout.training.fit.out_of_fold import Lessons, out_of_fold
-from turnout.training.fit.router import HeadLogOdds, Router, largest_weak_threshold
+from turnout.training.fit.out_of_fold import LessonRows, out_of_fold
+from turnout.training.fit.router import FittedRouter, HeadLogOdds, largest_weak_threshold
 from turnout.training.fit.rungs import answer_rung, fit_rungs
 from turnout.training.fit.unfamiliar import rare_weight, share_without_own_group
 from turnout.training.policy.ladder import LadderRows
@@ -128,7 +128,7 @@ def _fitted(
     """Return the draw as its policies see it, and the traffic as the fits on all of the draw answer it."""
     ours, group, match = table.take(drawn), read.group[drawn], read.match[drawn]
     outcome = outcome_classes(match[:, 0], read.score[drawn, -1], read.score[drawn, 0])
-    told = out_of_fold(Lessons(ours, {settings.form: outcome}, match[:, 0], group), [settings], n_jobs=1)
+    told = out_of_fold(LessonRows(ours, {settings.form: outcome}, match[:, 0], group), [settings], n_jobs=1)
     rare = rare_weight(drawn.size)
     linear = fit_router(ours, outcome, settings)
     labelled = LabelledLogOdds(
@@ -139,7 +139,7 @@ def _fitted(
         group,
         share_without_own_group(ours, group),
     )
-    router: Router = calibrate(linear, labelled, rare)
+    router: FittedRouter = calibrate(linear, labelled, rare)
     between = answer_rung(ours, match[:, 1], group, np.arange(drawn.size), np.ones(drawn.size), settings)
     fit = fit_rungs(ours, match[:, 1:], np.ones(drawn.size), [between], settings)
     heads, asked = calibrated(router, labelled.raw), table.take(traffic)

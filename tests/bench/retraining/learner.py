@@ -16,9 +16,9 @@ from turnout.serving.router.model import Prediction, Stage
 from turnout.training.arrays import Floats, Ints
 from turnout.training.evaluation import metrics
 from turnout.training.evaluation.metrics import Ranking
-from turnout.training.fit.router import Router
+from turnout.training.fit.router import FittedRouter
 from turnout.training.policy.policy import PolicyRows, solve_policies
-from turnout.training.retrain.gate import Answers
+from turnout.training.retrain.gate import ServedAnswers
 
 POLICY = "max_worse=0.05"
 """On some 500 policy rows the default 1 % can promise next to nothing."""
@@ -28,10 +28,10 @@ POLICY = "max_worse=0.05"
 class Learned:
     """A calibrated router and the policy at which it is served."""
 
-    router: Router
+    router: FittedRouter
     policy: Policy
 
-    def answers(self, real: RealRows, rows: Ints) -> Answers:
+    def answers(self, real: RealRows, rows: Ints) -> ServedAnswers:
         """Return what it decides on (m,) rows, with the decision function of the server."""
         table = real.table.take(rows)
         said = self.router.cascade(self.router.log_odds(table), self.policy.threshold)
@@ -42,7 +42,7 @@ class Learned:
             ).route
             for p, full, out in zip(said.p_match, said.is_full, is_out, strict=True)
         ]
-        return Answers(said.p_match, np.array([route is Route.WEAK for route in routes]))
+        return ServedAnswers(said.p_match, np.array([route is Route.WEAK for route in routes]))
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def learn_router(real: RealRows, fit: Ints, policy: Ints, weight: Floats, seed: 
     return Learned(router, next(one for one in solved if one.name == POLICY))
 
 
-def figures_of(real: RealRows, rows: Ints, said: Answers) -> Figures:
+def figures_of(real: RealRows, rows: Ints, said: ServedAnswers) -> Figures:
     """Return the figures of answers to (m,) rows."""
     match, ranking = real.data.match[rows].astype(np.float64), Ranking.of(said.p_match)
     strong = real.data.strong_score[rows]

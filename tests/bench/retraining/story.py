@@ -35,12 +35,12 @@ from turnout.training.evaluation import bootstrap, metrics
 from turnout.training.evaluation.metrics import Ranking
 from turnout.training.progress import Reporter
 from turnout.training.retrain.division import divide
-from turnout.training.retrain.gate import GateRows, Limits, compare
+from turnout.training.retrain.gate import GateLimits, GateRows, compare
 
 MIN_ROWS = 1000
 TEST_SHARE = 0.3
 GATE_SHARE = 0.4
-WIDE = Limits(log_loss=0.05, ece_excess=0.05)
+WIDE = GateLimits(log_loss=0.05, ece_excess=0.05)
 """The gate compares on 30 to 320 pairs here, of one source alone: with 0.01 nats of tolerance it could hardly let
 anything in. A whole service has more traffic than its newest kind of requests."""
 
@@ -139,7 +139,7 @@ def _retrained(
     said = champion.answers(real, test), challenger.answers(real, test)
     wide, default = (
         all(check.is_met for check in compare(rows, *said, limits.at(champion.policy), seed=seed))
-        for limits in (WIDE, Limits())
+        for limits in (WIDE, GateLimits())
     )
     return (challenger if wide else champion), (wide, default)
 

@@ -26,7 +26,7 @@ from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.decision.prices import cost_usd
 from turnout.serving.spool.decision import LogDecisions
 from turnout.serving.spool.framing import RecordKind
-from turnout.serving.spool.reader import Record, read_spool
+from turnout.serving.spool.reader import SpoolRecord, read_spool
 from turnout.training.offpolicy.log import read_decisions
 from turnout.training.offpolicy.savings.machine import Machine
 from turnout.training.offpolicy.savings.savings import savings
@@ -46,7 +46,7 @@ def wait_for_outcomes(spool: Path, n: int) -> None:
     """Wait until so many outcomes are on the disk: LiteLLM logs calls after they were answered."""
     give_up_at = time.monotonic() + 30
     while time.monotonic() < give_up_at:
-        kinds = [one.kind for one in read_spool(spool) if isinstance(one, Record)]
+        kinds = [one.kind for one in read_spool(spool) if isinstance(one, SpoolRecord)]
         if kinds.count(RecordKind.OUTCOME) >= n:
             return
         time.sleep(0.1)

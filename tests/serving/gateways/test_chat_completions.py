@@ -18,7 +18,7 @@ from turnout.serving.access.tokens import new_token_lines
 from turnout.serving.bundles.bundle import Bundle, load_bundle
 from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import decode_outcome
-from turnout.serving.spool.reader import Record, read_spool
+from turnout.serving.spool.reader import SpoolRecord, read_spool
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +199,7 @@ def test_what_each_call_used_is_in_the_ledger(bundle: Bundle, tmp_path: Path):
         await whole(client, extra_headers={"x-request-id": "r-1", "x-turnout-tenant": "shop"})
 
     using(bundle, script(Said(logprob=UNSURE)), use, spool=tmp_path)
-    records = [one for one in read_spool(tmp_path) if isinstance(one, Record) and one.kind == RecordKind.OUTCOME]
+    records = [one for one in read_spool(tmp_path) if isinstance(one, SpoolRecord) and one.kind == RecordKind.OUTCOME]
     outcomes = [decode_outcome(one.payload) for one in records]
     assert [(one.tier, one.model, one.completion_tokens) for one in outcomes] == [
         ("weak", WEAK, 10),

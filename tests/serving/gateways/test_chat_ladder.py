@@ -23,7 +23,7 @@ from turnout.serving.protocols.ext_proc.chat_body import with_model
 from turnout.serving.spool.decision import LogDecisions
 from turnout.serving.spool.framing import RecordKind
 from turnout.serving.spool.outcome import decode_outcome
-from turnout.serving.spool.reader import Record, read_spool
+from turnout.serving.spool.reader import SpoolRecord, read_spool
 
 SHORT, MIDDLE, LONG = "hello", "word " * 20, "word " * 400
 MINI, FULL, TOP = LADDER_NAMES
@@ -154,7 +154,7 @@ def test_second_answers_are_those_of_the_rung_that_the_decision_names(ladder: Bu
                 return stub.models
 
     asyncio.run(run())
-    records = [one for one in read_spool(tmp_path / "spool") if isinstance(one, Record)]
+    records = [one for one in read_spool(tmp_path / "spool") if isinstance(one, SpoolRecord)]
     outcomes = [decode_outcome(one.payload) for one in records if one.kind == RecordKind.OUTCOME]
     by_request: dict[str, list[tuple[str, str, str]]] = {}
     for one in outcomes:

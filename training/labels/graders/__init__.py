@@ -1,6 +1,6 @@
 """Graders: each reads one kind of gold answer and scores an answer against it.
 
-Comes in: a `Question` (the prompt's text and its reference). Goes out: for a reference of the grader's kind,
+Comes in: a `GraderQuestion` (the prompt's text and its reference). Goes out: for a reference of the grader's kind,
 a `Grade`: a function from an answer's text to its score. `turnout.training.labels.reference` asks them in turn.
 """
 
@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Grade", "Grader", "Question"]
+__all__ = ["Grade", "Grader", "GraderQuestion"]
 
 Grade = Callable[[str], float | None]
 """From an answer to its score, 0 to 1; None when the grader can't read the answer."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class GraderQuestion:
     """What a grader may know: the prompt's text, and the gold answer."""
 
     prompt: str
@@ -36,4 +36,4 @@ class Grader:
 
     name: str
     confidence: float
-    read: Callable[[Question], Grade | None]
+    read: Callable[[GraderQuestion], Grade | None]

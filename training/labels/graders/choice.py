@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from turnout.training.labels.choices import chosen_letter, gold_letter, options
-from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 
 
-def _read(question: Question) -> Grade | None:
+def _read(question: GraderQuestion) -> Grade | None:
     offered = options(question.prompt)
     letter = gold_letter(question.reference, offered)
     if letter is None:

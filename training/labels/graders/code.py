@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from turnout.training.labels.fences import blocks
-from turnout.training.labels.graders import Grade, Grader, Question
-from turnout.training.labels.sandbox import Limits, passes
+from turnout.training.labels.graders import Grade, Grader, GraderQuestion
+from turnout.training.labels.sandbox import RunLimits, passes
 from turnout.training.labels.stretches import without_thinking
 from turnout.training.labels.texts import json_value
 
-__all__ = ["Limits", "code_grader", "is_tests"]
+__all__ = ["RunLimits", "code_grader", "is_tests"]
 
 CONFIDENCE = 0.99
 """Assumed, not measured: no shared row carries its tests. They are deterministic but for time limits."""
@@ -40,10 +40,10 @@ def is_tests(reference: str) -> bool:
     return _tests(reference) is not None
 
 
-def code_grader(limits: Limits) -> Grader:
+def code_grader(limits: RunLimits) -> Grader:
     """Return the grader that runs answers within these limits."""
 
-    def read(question: Question) -> Grade | None:
+    def read(question: GraderQuestion) -> Grade | None:
         tests = _tests(question.reference)
         if tests is None:
             return None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 
 
-def _read(question: Question) -> Grade | None:
+def _read(question: GraderQuestion) -> Grade | None:
     wanted = question.reference.strip()
     return (lambda answer: 1.0 if answer.strip() == wanted else None) if wanted else None
 

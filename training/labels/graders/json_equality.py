@@ -12,7 +12,7 @@ import unicodedata
 from typing import Any
 
 from turnout.training.labels.classes import same_class
-from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 from turnout.training.labels.stretches import without_thinking
 from turnout.training.labels.texts import embedded_json, is_label, json_value, json_values, normal_form
 from turnout.training.labels.values import same_value
@@ -27,7 +27,7 @@ ROUNDED = 1e-9
 MAX_TEXT_CHARS = 200
 
 
-def _read(question: Question) -> Grade | None:
+def _read(question: GraderQuestion) -> Grade | None:
     gold = json_value(question.reference)
     if not gold:
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 
 from turnout.training.labels.classes import are_listed, classes_in, family_of, same_class
-from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 from turnout.training.labels.stretches import states_nothing, stretches
 from turnout.training.labels.texts import CASED_CHARS, is_label, loose_form, normal_form, tells_by_case
 
@@ -36,7 +36,7 @@ def is_comparable(reference: str) -> bool:
     return is_label(plain) and len(plain) > 1 and plain[0] not in "[{" and bool(normal_form(plain))
 
 
-def _read(question: Question) -> Grade | None:
+def _read(question: GraderQuestion) -> Grade | None:
     if not is_comparable(question.reference):
         return None
     gold = question.reference.strip()

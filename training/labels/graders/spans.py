@@ -9,7 +9,7 @@ import re
 from collections import Counter
 from typing import Any
 
-from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 from turnout.training.labels.texts import MAX_CHARS, embedded_json, json_value, normal_form
 
 _LINE = re.compile(
@@ -22,7 +22,7 @@ NOTHING = frozenset({"no entities", "no entity", "none", "nothing", "n/a"})
 """What stands for no span, as a whole answer or as the class of something that is none."""
 
 
-def _read(question: Question) -> Grade | None:
+def _read(question: GraderQuestion) -> Grade | None:
     value = json_value(question.reference) if question.reference.lstrip()[:1] == "[" else None
     if value == []:
         return _grade_nothing

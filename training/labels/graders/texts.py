@@ -13,9 +13,9 @@ from functools import lru_cache
 from typing import Any
 
 from turnout.training.labels.classes import family_of
-from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 from turnout.training.labels.graders.normalised import is_comparable
-from turnout.training.labels.stretches import MAX_CHARS, Shape, stretches, without_thinking
+from turnout.training.labels.stretches import MAX_CHARS, LabelShape, stretches, without_thinking
 from turnout.training.labels.texts import json_value, normal_form
 from turnout.training.labels.usable import is_refusal
 from turnout.training.labels.values.clean import without_bold
@@ -33,7 +33,7 @@ _CORRECTED = re.compile(
 _LOOSE = re.compile(r"[\W_]+")
 
 
-def _read_mentions(question: Question) -> Grade | None:
+def _read_mentions(question: GraderQuestion) -> Grade | None:
     wanted = _mentions(json_value(question.reference) if question.reference.lstrip()[:1] == "[" else None)
     if not wanted:
         return None
@@ -64,7 +64,7 @@ def _loosely(text: str) -> str:
     return _LOOSE.sub("", unicodedata.normalize("NFKD", text).casefold())  # marks that combine are no letters
 
 
-def _read_text(question: Question) -> Grade | None:
+def _read_text(question: GraderQuestion) -> Grade | None:
     gold, wanted = question.reference.strip(), normal_form(question.reference)
     if not is_comparable(question.reference) or family_of(wanted) or _SEVERAL.search(wanted):
         return None
@@ -73,7 +73,7 @@ def _read_text(question: Question) -> Grade | None:
         text = without_thinking(answer)
         if len(text) > MAX_CHARS:
             return None
-        marked = [one.text for one in stretches(answer) if one.shape in {Shape.MARKED, Shape.JSON}]
+        marked = [one.text for one in stretches(answer) if one.shape in {LabelShape.MARKED, LabelShape.JSON}]
         if len(marked) == 1:
             text = marked[0]
         if wanted not in normal_form(text) or _CORRECTED.search(text) or is_refusal(answer):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 from turnout.training.labels.texts import normal_form
 
 _WORD = re.compile(r"[^\W\d_]+|\d+|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]")
@@ -31,7 +31,7 @@ def token_f1(one: Counter[str], other: Counter[str]) -> float:
     return 2 * (one & other).total() / total if total else 0.0
 
 
-def _read(question: Question) -> Grade | None:
+def _read(question: GraderQuestion) -> Grade | None:
     gold = Counter(words(question.reference))
     if gold.total() < MIN_WORDS or question.reference.lstrip()[0] in "[{":
         return None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from turnout.training.labels.figures import agrees, is_value, is_whole
-from turnout.training.labels.graders import Grade, Grader, Question
+from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 from turnout.training.labels.values import quantity
 
 _HASHES = re.compile(r"####[ \t]*(\S[^\n]*)")
@@ -25,13 +25,13 @@ def gold_value(reference: str) -> str | None:
     return text if is_value(text) and not _JSON_LIKE.match(text) else None
 
 
-def _read_number(question: Question) -> Grade | None:
+def _read_number(question: GraderQuestion) -> Grade | None:
     gold = gold_value(question.reference)
     is_number = gold is not None and (is_whole(gold) or quantity(gold) is not None)
     return _grade(gold, question.prompt) if gold is not None and is_number else None
 
 
-def _read_value(question: Question) -> Grade | None:
+def _read_value(question: GraderQuestion) -> Grade | None:
     gold = gold_value(question.reference)
     return None if gold is None else _grade(gold, question.prompt)
 

@@ -15,7 +15,7 @@ from turnout.training.logs.readers.batch import BATCH
 from turnout.training.logs.readers.benchmarks import ROUTELLM, ROUTERBENCH
 from turnout.training.logs.readers.evals import INSPECT, LM_EVAL, PROMPTFOO
 from turnout.training.logs.readers.flat import FLAT
-from turnout.training.logs.readers.form import FILE, Entry, Form, Part
+from turnout.training.logs.readers.form import FILE, Entry, EntryPart, Form
 from turnout.training.logs.readers.langfuse import LANGFUSE
 from turnout.training.logs.readers.litellm import LITELLM
 from turnout.training.logs.readers.openai import HELICONE, OPENAI, PORTKEY
@@ -24,7 +24,7 @@ from turnout.training.logs.readers.turnout import TURNOUT
 from turnout.training.logs.reading import AUTO
 from turnout.training.logs.tables import RawRow
 
-__all__ = ["FILE", "FORMS", "TURNOUT", "Entry", "Form", "Part", "form_named", "recognise"]
+__all__ = ["FILE", "FORMS", "TURNOUT", "Entry", "EntryPart", "Form", "form_named", "recognise"]
 
 FORMS = (
     *(OTEL, OTEL_LOGS, SPANS, INSPECT, LM_EVAL, PROMPTFOO, BATCH, LITELLM, HELICONE, PORTKEY, OPENAI, LANGFUSE, ARENA),

@@ -16,7 +16,7 @@ from turnout.serving.decision.prices import SNAPSHOT
 from turnout.training.logs.cells import CellKind, decode_fields
 from turnout.training.logs.quarantine import Reason, RowRefused
 from turnout.training.logs.readers.completion import completion_answer, read_completion, responses
-from turnout.training.logs.readers.form import Entry, Fields, Form, Part
+from turnout.training.logs.readers.form import Entry, EntryPart, Fields, Form
 
 URLS = frozenset({"/v1/chat/completions", "/v1/responses", "/v1/completions"})
 FAILED_FROM = 400
@@ -61,7 +61,7 @@ def _request(fields: Fields, pair: Pair) -> Entry:
     if not row.body.model:
         raise RowRefused(Reason.NO_MODEL)
     own = {"id": row.custom_id, "request": fields["body"]}
-    return Entry(own, Part.REQUEST, _key(row.custom_id, row.body.model, pair))
+    return Entry(own, EntryPart.REQUEST, _key(row.custom_id, row.body.model, pair))
 
 
 def _answer(fields: Fields, pair: Pair) -> Entry:
@@ -75,7 +75,7 @@ def _answer(fields: Fields, pair: Pair) -> Entry:
     found = responses((completion.model,), answer, pair)
     (model,) = found
     own = {"id": row.custom_id, "created": completion.created, "responses": found}
-    return Entry(own, Part.ANSWER, _key(row.custom_id, model, pair))
+    return Entry(own, EntryPart.ANSWER, _key(row.custom_id, model, pair))
 
 
 def _key(custom_id: str, model: str, pair: Pair) -> str:

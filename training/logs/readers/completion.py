@@ -20,7 +20,7 @@ WITHHELD_MARKS = ("redacted-by-litellm", "litellm_truncated")
 """What LiteLLM writes in place of text: redaction on, or a text above its limit of characters."""
 
 
-class Reply(msgspec.Struct, frozen=True):
+class ChoiceMessage(msgspec.Struct, frozen=True):
     """The message of a choice."""
 
     content: str | list[Any] | None = None
@@ -31,7 +31,7 @@ class Reply(msgspec.Struct, frozen=True):
 class Choice(msgspec.Struct, frozen=True):
     """One of `choices`; only the first is read."""
 
-    message: Reply | None = None
+    message: ChoiceMessage | None = None
     text: str | None = None
     logprobs: Any = None
     finish_reason: str | None = None
@@ -70,7 +70,7 @@ def read_completion(value: Any) -> Completion:
             value = msgspec.json.decode(value)
     body = completion_body(value)
     if isinstance(body, str):
-        return Completion(choices=[Choice(Reply(body))]) if body else Completion()
+        return Completion(choices=[Choice(ChoiceMessage(body))]) if body else Completion()
     if isinstance(body, list) and body and isinstance(body[-1], dict):
         body = {"output": body} if any("content" in one for one in body if isinstance(one, dict)) else body[-1]
     if isinstance(body, dict) and isinstance(body.get("response"), dict) and "choices" not in body:
@@ -90,15 +90,15 @@ def completion_answer(completion: Completion) -> dict[str, Any] | None:
     return answer | ({} if logprobs is None else {"logprobs": logprobs})
 
 
-def _reply(completion: Completion) -> Reply | None:
+def _reply(completion: Completion) -> ChoiceMessage | None:
     if completion.choices:
         first = completion.choices[0]
-        return Reply(first.text) if first.message is None and first.text is not None else first.message
+        return ChoiceMessage(first.text) if first.message is None and first.text is not None else first.message
     parts = completion.output if completion.output is not None else completion.content
     if parts is None:
-        return None if completion.output_text is None else Reply(completion.output_text)
+        return None if completion.output_text is None else ChoiceMessage(completion.output_text)
     calls = [call for part in parts if isinstance(part, dict) and (call := _call(part))]
-    return Reply(read_content(parts, Content()).text or None, tool_calls=calls or None)
+    return ChoiceMessage(read_content(parts, Content()).text or None, tool_calls=calls or None)
 
 
 def _call(part: dict[str, Any]) -> dict[str, Any] | None:
@@ -117,7 +117,7 @@ def _usage(usage: Any) -> Any:
     return {"prompt_tokens": usage.get("input_tokens"), "completion_tokens": usage.get("output_tokens")}
 
 
-def reply_answer(reply: Reply) -> dict[str, Any]:
+def reply_answer(reply: ChoiceMessage) -> dict[str, Any]:
     """Return a message as an entry of `responses`; a refusal is what the caller got, and so the answer's text."""
     answer: dict[str, Any] = {"content": reply.content or reply.refusal or reply.content}
     if reply.refusal and not reply.content:

@@ -18,7 +18,7 @@ from turnout.serving.decision.model_names import is_model
 from turnout.serving.router.prompt import Message
 from turnout.training.logs.cells import CellKind, decode_fields, encode
 from turnout.training.logs.quarantine import Reason
-from turnout.training.logs.readers.completion import Reply
+from turnout.training.logs.readers.completion import ChoiceMessage
 from turnout.training.logs.readers.form import Entry, Fields
 
 CONVERSATION = "conversation"
@@ -86,6 +86,6 @@ def session_of(conversation: Sequence[msgspec.Struct]) -> str:
 def _answer(turn: _Turn, model: str) -> str | list[Any] | None:
     for name, answer in (turn.responses or {}).items():
         if is_model(name, model):
-            reply = msgspec.json.decode(answer, type=Reply | None)
+            reply = msgspec.json.decode(answer, type=ChoiceMessage | None)
             return None if reply is None else reply.content
     return None

@@ -20,7 +20,7 @@ FILE = "\x00file"
 """The field that names a row's file, for forms that need it; no log has one of this name."""
 
 
-class Part(Enum):
+class EntryPart(Enum):
     """How much of a request an entry holds."""
 
     WHOLE = auto()
@@ -44,7 +44,7 @@ class Entry:
     """
 
     fields: dict[str, Any] = field(default_factory=dict)
-    part: Part = Part.WHOLE
+    part: EntryPart = EntryPart.WHOLE
     key: str = ""
     reason: Reason | None = None
 

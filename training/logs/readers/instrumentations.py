@@ -22,7 +22,7 @@ _IMAGE = {"type": "image"}
 
 
 @dataclass(frozen=True)
-class Found:
+class SpanFound:
     """What a span says.
 
     Attributes:
@@ -36,7 +36,7 @@ class Found:
     models: tuple[str | None, ...]
 
 
-def read_instrumented(attributes: Attributes) -> Found | None:
+def read_instrumented(attributes: Attributes) -> SpanFound | None:
     """Return what a span of either instrumentation says; None of other spans.
 
     Raises:
@@ -75,7 +75,7 @@ def _decoded(value: Any) -> Any:
         return value
 
 
-def _openinference(attributes: Attributes) -> Found:
+def _openinference(attributes: Attributes) -> SpanFound:
     flat = flattened(dict(attributes))
     asked = _numbered_messages(flat, "llm.input_messages")
     parameters = _decoded(flat.get("llm.invocation_parameters"))
@@ -87,7 +87,7 @@ def _openinference(attributes: Attributes) -> Found:
         request = {"messages": asked, "tools": offered, "response_format": parameters.get("response_format")}
     else:
         request = body if isinstance(body, dict) and body.keys() & {"messages", "input", "prompt"} else None  # type: ignore[assignment]
-    return Found(request, _openinference_answer(flat), (flat.get("llm.model_name"), parameters.get("model")))
+    return SpanFound(request, _openinference_answer(flat), (flat.get("llm.model_name"), parameters.get("model")))
 
 
 def _numbered_messages(flat: dict[str, Any], prefix: str) -> list[dict[str, Any]]:
@@ -131,7 +131,7 @@ def _openinference_answer(flat: dict[str, Any]) -> dict[str, Any] | None:
     return answer | ({"tool_calls": calls} if calls else {})
 
 
-def _ai_sdk(attributes: Attributes) -> Found:
+def _ai_sdk(attributes: Attributes) -> SpanFound:
     asked = _decoded(attributes.get("ai.prompt.messages"))
     if not isinstance(asked, list):
         whole = _decoded(attributes.get("ai.prompt"))
@@ -147,7 +147,7 @@ def _ai_sdk(attributes: Attributes) -> Found:
         if "Object" in str(attributes.get("ai.operationId")):
             request["response_format"] = {"type": "json_object"}
     names = ("gen_ai.response.model", "ai.response.model", "ai.model.id", "gen_ai.request.model")
-    return Found(request, _ai_sdk_answer(attributes), tuple(attributes.get(name) for name in names))
+    return SpanFound(request, _ai_sdk_answer(attributes), tuple(attributes.get(name) for name in names))
 
 
 def _ai_sdk_message(message: dict[str, Any]) -> dict[str, Any]:

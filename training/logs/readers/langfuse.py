@@ -20,14 +20,14 @@ from turnout.training.logs.carried import ANSWER_DEPENDS_ON
 from turnout.training.logs.cells import CellKind, cell, decode_fields, encode
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, RowRefused, reason_of
 from turnout.training.logs.readers.completion import (
+    ChoiceMessage,
     Completion,
-    Reply,
     completion_answer,
     refuse_withheld,
     reply_answer,
     responses,
 )
-from turnout.training.logs.readers.form import Entry, Fields, Form, Part
+from turnout.training.logs.readers.form import Entry, EntryPart, Fields, Form
 
 SCORED_TYPES = frozenset({"NUMERIC", "BOOLEAN"})
 OBSERVATION_COLUMNS = frozenset({"tags", "trace_tags", "comments", "input", "output", "metadata", "prompt", "id"})
@@ -129,7 +129,7 @@ def _score_columns(fields: Fields) -> list[Entry]:
             continue
         values = _plain_value(value)
         if isinstance(values, list) and values and all(type(one) in (int, float, bool) for one in values):
-            found.append(Entry({"name": name, "score": float(values[-1])}, Part.SCORE, row_id))
+            found.append(Entry({"name": name, "score": float(values[-1])}, EntryPart.SCORE, row_id))
     return found
 
 
@@ -141,7 +141,7 @@ def _score(fields: Fields) -> Entry:
     row = decode_fields(fields, _Score, _SCORE_KINDS)
     if not row.observation_id or row.data_type not in SCORED_TYPES or row.value is None:
         raise RowRefused(Reason.OTHER_SCORE)
-    return Entry({"name": row.name, "score": row.value}, Part.SCORE, row.observation_id)
+    return Entry({"name": row.name, "score": row.value}, EntryPart.SCORE, row.observation_id)
 
 
 def _payload(fields: Fields, name: str) -> Any:
@@ -195,7 +195,7 @@ def _answer(payload: Any) -> dict[str, Any] | None:
     if _has(payload, "choices"):
         return completion_answer(msgspec.json.decode(encode(payload), type=Completion))
     if _has(payload, "content") or _has(payload, "tool_calls"):
-        return reply_answer(msgspec.json.decode(encode(payload), type=Reply))
+        return reply_answer(msgspec.json.decode(encode(payload), type=ChoiceMessage))
     return {"content": payload if isinstance(payload, str) else msgspec.json.encode(payload).decode()}
 
 

@@ -19,7 +19,7 @@ from turnout.training.logs.cells import CellKind, cell, encode
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, RowRefused, reason_of
 from turnout.training.logs.readers.completion import is_withheld, responses
 from turnout.training.logs.readers.form import Entry, Fields, Form
-from turnout.training.logs.readers.instrumentations import Found, flattened, read_instrumented
+from turnout.training.logs.readers.instrumentations import SpanFound, flattened, read_instrumented
 from turnout.training.logs.readers.otel_messages import Attributes, answer_of, request_of
 
 CHAT_OPERATIONS = frozenset({"chat", "generate_content", "text_completion"})
@@ -146,7 +146,7 @@ def span_entry(
         raise RowRefused(Reason.FAILED)
     if found is None or (found.request is None and "gen_ai.input.messages" in attributes):
         models = (attributes.get("gen_ai.response.model"), attributes.get("gen_ai.request.model"))
-        found = Found(request_of(attributes, events), answer_of(attributes, events), models)
+        found = SpanFound(request_of(attributes, events), answer_of(attributes, events), models)
     if found.request is None:
         raise RowRefused(Reason.NO_PROMPT)
     if any(is_withheld(one["content"] if isinstance(one, dict) else one.content) for one in _messages(found.request)):

@@ -15,7 +15,7 @@ import msgspec
 
 from turnout.serving.router.content import IGNORED
 from turnout.serving.router.prompt import ContentPart, Message
-from turnout.training.logs.readers.completion import Reply, reply_answer
+from turnout.training.logs.readers.completion import ChoiceMessage, reply_answer
 
 Attributes = Mapping[str, Any]
 Events = Sequence[tuple[str, Attributes]]
@@ -103,7 +103,7 @@ def _text(value: Any) -> str | None:
     return value if value is None or isinstance(value, str) else msgspec.json.encode(value).decode()
 
 
-def _output_reply(attributes: Attributes) -> Reply | None:
+def _output_reply(attributes: Attributes) -> ChoiceMessage | None:
     messages = _parts_messages(attributes.get("gen_ai.output.messages"))
     if not messages:
         return None
@@ -112,11 +112,11 @@ def _output_reply(attributes: Attributes) -> Reply | None:
     return _reply("\n".join(texts), calls)
 
 
-def _reply(text: str | None, calls: Sequence[tuple[str, Any]]) -> Reply:
+def _reply(text: str | None, calls: Sequence[tuple[str, Any]]) -> ChoiceMessage:
     if not calls:
-        return Reply(text)
+        return ChoiceMessage(text)
     functions = [{"function": {"name": name, "arguments": _text(arguments) or ""}} for name, arguments in calls]
-    return Reply(text, tool_calls=functions)
+    return ChoiceMessage(text, tool_calls=functions)
 
 
 def _event_messages(events: Events) -> list[Message]:
@@ -127,12 +127,12 @@ def _content(attributes: Attributes) -> str | None:
     return _text(attributes.get("content"))
 
 
-def _choice_reply(events: Events) -> Reply | None:
+def _choice_reply(events: Events) -> ChoiceMessage | None:
     found = next((attributes for name, attributes in events if name == CHOICE_EVENT), None)
     if found is None:
         return None
     message = _decoded(found.get("message"))
-    return Reply(_content(message if isinstance(message, dict) else found))
+    return ChoiceMessage(_content(message if isinstance(message, dict) else found))
 
 
 def _older_messages(attributes: Attributes, prefix: str) -> list[Message]:
@@ -144,7 +144,7 @@ def _older_messages(attributes: Attributes, prefix: str) -> list[Message]:
     return messages
 
 
-def _older_reply(attributes: Attributes) -> Reply | None:
+def _older_reply(attributes: Attributes) -> ChoiceMessage | None:
     if found := _older_messages(attributes, "gen_ai.completion"):
         calls, call = list[tuple[str, Any]](), "gen_ai.completion.0.tool_calls.0"
         while (name := attributes.get(f"{call}.name")) is not None:

@@ -24,7 +24,7 @@ MAX_ID_CHARS = 256
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ChatCall:
     """One call.
 
     Attributes:
@@ -67,7 +67,7 @@ class Asked:
         return bytes(request_of(self.item, "", "").SerializeToString())
 
 
-def read_asked(raw: bytes, headers: Mapping[str, str], timeout_s: float, dialect: Dialect = CHAT) -> Asked:
+def read_asked(raw: bytes, headers: Mapping[str, str], timeout_s: float, dialect: Dialect = CHAT) -> ChatCall:
     """Return the call of a body.
 
     Args:
@@ -99,7 +99,7 @@ def read_asked(raw: bytes, headers: Mapping[str, str], timeout_s: float, dialect
         task=headers.get("x-turnout-task", ""),
         can_check=dialect.is_checkable(body),
     )
-    return Asked(body, alias, headers, min(deadline_s, own_s or deadline_s), item, dialect, len(raw))
+    return ChatCall(body, alias, headers, min(deadline_s, own_s or deadline_s), item, dialect, len(raw))
 
 
 def _routing_body(body: Mapping[str, Any]) -> bytes:

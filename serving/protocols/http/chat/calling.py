@@ -1,6 +1,6 @@
 """Calls of the upstream on behalf of one request: the weak model with what signals there are, and every call counted.
 
-`Told` in, which takes each call; replies out.
+`CompletionSoFar` in, which takes each call; replies out.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from typing import Any
 from turnout.serving.bundles.ladder import Rung
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.protocols.http.chat.dialects import Body
-from turnout.serving.protocols.http.chat.told import Call, Told
-from turnout.serving.protocols.http.chat.upstream import Reply, Upstream
+from turnout.serving.protocols.http.chat.told import CompletionSoFar, UpstreamCall
+from turnout.serving.protocols.http.chat.upstream import Upstream, UpstreamReply
 
 REFUSES_S = 600.0
 """How long a model that refused log-probabilities is not asked for them again."""
@@ -28,13 +28,13 @@ class Calling:
         self._metrics = metrics
         self._refusing: dict[str, float] = {}
 
-    async def whole(self, told: Told, body: Body, rung: Rung, deadline_s: float) -> Reply:
+    async def whole(self, told: CompletionSoFar, body: Body, rung: Rung, deadline_s: float) -> UpstreamReply:
         """Return a whole reply of a rung to a body; raises `UpstreamFailed` where there is none by the deadline."""
         asked = told.asked
         sent = asked.dialect.at_rung(body, rung.model, rung.effort)
         return await self._upstream.call("POST", asked.dialect.path, sent, asked.headers, deadline_s)
 
-    async def weak(self, told: Told, body: Body, rung: Rung, deadline_s: float) -> Reply | None:
+    async def weak(self, told: CompletionSoFar, body: Body, rung: Rung, deadline_s: float) -> UpstreamReply | None:
         """Return the weak model's answer with what signals there are; None where it gave none, which is counted then.
 
         Raises:
@@ -57,7 +57,7 @@ class Calling:
 
     def count(
         self,
-        told: Told,
+        told: CompletionSoFar,
         tier: str,
         rung: Rung,
         result: str,
@@ -67,7 +67,7 @@ class Calling:
         is_self_check: bool = False,
     ) -> None:
         """Count a call, and tell what became of it."""
-        told.calls.append(Call(tier, rung.model, result, usage, latency_ms, is_self_check, rung.name))
+        told.calls.append(UpstreamCall(tier, rung.model, result, usage, latency_ms, is_self_check, rung.name))
         self._metrics.upstream(tier, result)
 
     def unasked(self, tier: str) -> None:

@@ -5,7 +5,7 @@
     STRONG   strong model
     of a ladder, a rung between stands in the place of WEAK, and what is escalated goes to it first
 
-`Asked` in, a Starlette response out. Whatever fails before the strong model, the strong model answers, within the
+`ChatCall` in, a Starlette response out. Whatever fails before the strong model, the strong model answers, within the
 deadline: the weak model gets half of the time at most.
 """
 
@@ -24,11 +24,17 @@ from turnout.serving.bundles.ladder import Rung
 from turnout.serving.client.routed import code_name, ms_since
 from turnout.serving.errors import UnknownName
 from turnout.serving.gateways.completions import self_check_body, self_check_of
-from turnout.serving.protocols.http.chat.asked import Asked
+from turnout.serving.protocols.http.chat.asked import ChatCall
 from turnout.serving.protocols.http.chat.calling import Calling
 from turnout.serving.protocols.http.chat.chunks import chunks_of, with_usage
-from turnout.serving.protocols.http.chat.told import Told
-from turnout.serving.protocols.http.chat.upstream import CALLERS_FAULT, Reply, Upstream, UpstreamFailed, shown_headers
+from turnout.serving.protocols.http.chat.told import CompletionSoFar
+from turnout.serving.protocols.http.chat.upstream import (
+    CALLERS_FAULT,
+    Upstream,
+    UpstreamFailed,
+    UpstreamReply,
+    shown_headers,
+)
 from turnout.serving.service.service import RouterService
 from turnout.serving.wire.asking import Routed, routed_of
 from turnout.serving.wire.asking_check import Judged, check_request, judged_of
@@ -40,7 +46,7 @@ ROUTE_S = 1.0
 EVENTS = "text/event-stream; charset=utf-8"
 
 
-class Flow:
+class ChatFlow:
     """Answers chat completions through the upstream."""
 
     def __init__(self, service: RouterService, upstream: Upstream, calling: Calling, *, self_check: bool) -> None:
@@ -50,13 +56,13 @@ class Flow:
         self._calling = calling
         self._self_check = self_check
 
-    async def answer(self, asked: Asked) -> tuple[Response, Told]:
+    async def answer(self, asked: ChatCall) -> tuple[Response, CompletionSoFar]:
         """Return the response, and what became of the call; a stream's body is yet to come then.
 
         Raises:
             UpstreamFailed: the strong model gave no reply.
         """
-        told = Told(asked, await self._routed(asked))
+        told = CompletionSoFar(asked, await self._routed(asked))
         routed = told.routed
         if routed.action == "try":
             accepted = await self._tried(told)
@@ -73,15 +79,15 @@ class Flow:
         assert response is not None
         return response, told
 
-    async def as_it_is(self, asked: Asked) -> Response:
+    async def as_it_is(self, asked: ChatCall) -> Response:
         """Return the answer of the model that the caller names itself; raises `UpstreamFailed`."""
         model = str(asked.body.get("model", ""))
-        told = Told(asked, Routed(model=model, tier="strong", reason="PASSED", latency_ms=0.0))
+        told = CompletionSoFar(asked, Routed(model=model, tier="strong", reason="PASSED", latency_ms=0.0))
         response = await self._from(told, "other", Rung(model, model), is_last=True)
         assert response is not None
         return response
 
-    async def _routed(self, asked: Asked) -> Routed:
+    async def _routed(self, asked: ChatCall) -> Routed:
         started = time.perf_counter()
         try:
             raw = asked.route_request
@@ -114,14 +120,14 @@ class Flow:
         except UnknownName:  # replaced in this very moment
             return lineup.default.ladder[-1]
 
-    async def _climbed(self, told: Told) -> Response | None:
+    async def _climbed(self, told: CompletionSoFar) -> Response | None:
         """Return the answer of the rung between that a tried request was escalated to; None where that is the top."""
         judged = told.judged
         if judged is None or judged.tier != "between":
             return None
         return await self._from(told, "between", rung_of_reply(judged))
 
-    async def _tried(self, told: Told) -> dict[str, Any] | None:
+    async def _tried(self, told: CompletionSoFar) -> dict[str, Any] | None:
         """Return the weak model's completion where it was accepted; None where the strong model is to answer."""
         asked, rung = told.asked, rung_of_reply(told.routed)
         deadline_s = _share_of(asked.deadline_s, WEAK_SHARE)
@@ -140,7 +146,7 @@ class Flow:
         told.judged = await self._judged(told, completion, reply.latency_ms, deadline_s)
         return completion if told.judged.is_accepted else None
 
-    async def _judged(self, told: Told, completion: Any, latency_ms: float, deadline_s: float) -> Judged:
+    async def _judged(self, told: CompletionSoFar, completion: Any, latency_ms: float, deadline_s: float) -> Judged:
         started = time.perf_counter()
         asked = told.asked
         told_right = None
@@ -170,7 +176,7 @@ class Flow:
             effort=top.effort,
         )
 
-    async def _told_right(self, told: Told, completion: Any, deadline_s: float) -> float | None:
+    async def _told_right(self, told: CompletionSoFar, completion: Any, deadline_s: float) -> float | None:
         """Ask the weak model whether its answer is right; None where it does not say."""
         rung = rung_of_reply(told.routed)
         try:
@@ -185,7 +191,7 @@ class Flow:
         self._calling.count(told, "weak", rung, "ok", said.get("usage"), reply.latency_ms, is_self_check=True)
         return self_check_of(said)
 
-    def _accepted(self, told: Told, completion: dict[str, Any]) -> Response:
+    def _accepted(self, told: CompletionSoFar, completion: dict[str, Any]) -> Response:
         asked = told.asked
         shown = completion if asked.wants_logprobs else asked.dialect.without_logprobs(completion)
         if told.usage is not None:
@@ -196,7 +202,7 @@ class Flow:
         chunks = chunks_of(shown, includes_usage=asked.includes_usage)
         return Response(b"".join(chunks), 200, {**headers, "cache-control": "no-cache"}, EVENTS)
 
-    async def _from(self, told: Told, tier: str, rung: Rung, *, is_last: bool = False) -> Response | None:
+    async def _from(self, told: CompletionSoFar, tier: str, rung: Rung, *, is_last: bool = False) -> Response | None:
         """Return the response of one rung; None where it failed and the strong one may help.
 
         Raises:
@@ -215,7 +221,9 @@ class Flow:
                 raise
             return None
 
-    def _whole(self, told: Told, tier: str, rung: Rung, reply: Reply, *, is_last: bool) -> Response | None:
+    def _whole(
+        self, told: CompletionSoFar, tier: str, rung: Rung, reply: UpstreamReply, *, is_last: bool
+    ) -> Response | None:
         earlier = told.usage
         usage = None
         body = reply.body
@@ -232,7 +240,7 @@ class Flow:
         return Response(body, reply.status, {**reply.headers, **told.headers(rung)})
 
     async def _streamed(
-        self, told: Told, tier: str, rung: Rung, deadline_s: float, *, is_last: bool
+        self, told: CompletionSoFar, tier: str, rung: Rung, deadline_s: float, *, is_last: bool
     ) -> Response | None:
         earlier = told.usage
         started = time.perf_counter()
@@ -243,7 +251,7 @@ class Flow:
             response = await stack.enter_async_context(stream)
             if not 200 <= response.status_code < 300:
                 raw = await response.aread()
-                reply = Reply(response.status_code, shown_headers(response.headers), raw, ms_since(started))
+                reply = UpstreamReply(response.status_code, shown_headers(response.headers), raw, ms_since(started))
                 return self._whole(told, tier, rung, reply, is_last=is_last)
             self._calling.count(told, tier, rung, "ok", None, ms_since(started))
             headers = {**shown_headers(response.headers), **told.headers(rung)}

@@ -18,12 +18,12 @@ from starlette.responses import Response
 from turnout.serving.gateways.aliases import AUTO, PREFIX
 from turnout.serving.protocols.http.bodies import Bodies, while_there
 from turnout.serving.protocols.http.calls import HttpCall, json_response
-from turnout.serving.protocols.http.chat.asked import Asked, read_asked
+from turnout.serving.protocols.http.chat.asked import ChatCall, read_asked
 from turnout.serving.protocols.http.chat.calling import Calling
 from turnout.serving.protocols.http.chat.dialects import CHAT, RESPONSES, Dialect
-from turnout.serving.protocols.http.chat.flow import Flow
+from turnout.serving.protocols.http.chat.flow import ChatFlow
 from turnout.serving.protocols.http.chat.second import SecondAnswers
-from turnout.serving.protocols.http.chat.told import Told
+from turnout.serving.protocols.http.chat.told import CompletionSoFar
 from turnout.serving.protocols.http.chat.upstream import Upstream, UpstreamFailed
 from turnout.serving.service.service import RouterService
 from turnout.serving.settings import ServerSettings
@@ -49,7 +49,7 @@ class ChatPaths:
         self._bodies = Bodies(MAX_BODY_BYTES)
         self._upstream = Upstream(settings.upstream)
         calling = Calling(self._upstream, service.metrics)
-        self._flow = Flow(service, self._upstream, calling, self_check=settings.self_check)
+        self._flow = ChatFlow(service, self._upstream, calling, self_check=settings.self_check)
         self._second = SecondAnswers(calling, service.answering.lifecycle, settings.upstream_timeout_s)
         self._reporting: set[asyncio.Task[None]] = set()
         self._watched = service.watched("http.chat", self._behaviour)
@@ -108,10 +108,10 @@ class ChatPaths:
             await asyncio.gather(*late, return_exceptions=True)
         await self._upstream.close()
 
-    async def _behaviour(self, asked: Asked, call: HttpCall) -> Response:
+    async def _behaviour(self, asked: ChatCall, call: HttpCall) -> Response:
         return await self._service.or_status(self._answer(asked), call)  # type: ignore[no-any-return]
 
-    async def _answer(self, asked: Asked) -> Response:
+    async def _answer(self, asked: ChatCall) -> Response:
         try:
             if asked.alias is None:
                 return await self._flow.as_it_is(asked)
@@ -125,7 +125,7 @@ class ChatPaths:
             reporting.add_done_callback(self._reporting.discard)
         return response
 
-    async def _report(self, told: Told) -> None:
+    async def _report(self, told: CompletionSoFar) -> None:
         """Hand in what became of each call, of a stream once it has ended; the caller does not wait for the disk.
 
         Then the other model answers, where exploration wants both: only a decision log has a use for that.
@@ -140,7 +140,7 @@ class ChatPaths:
             await self._second.obtain(told)
             await self._hand_in(told, n_reported)
 
-    async def _hand_in(self, told: Told, since: int) -> None:
+    async def _hand_in(self, told: CompletionSoFar, since: int) -> None:
         for raw, answer in told.outcomes(since):
             with contextlib.suppress(Exception):  # counted by the spool; a report is worth no failure
                 await self._service.outcomes.take_in(raw, time.monotonic() + REPORT_S, answer)

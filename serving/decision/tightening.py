@@ -95,6 +95,17 @@ def measured(manifest: Manifest, policy: Policy) -> tuple[float, ...]:
     return (policy.share_worse, *shares, 0.0)
 
 
+def rungs_measured(manifest: Manifest, policy: Policy) -> tuple[float, ...]:
+    """Return what `measured` does, for a ladder of models: half a row at least where anything goes below the top.
+
+    Pairs of a step are set against what was measured of it (`Tally.seen_in_force`), and no row made worse does not show
+    that none can be.
+    """
+    n_rows = 1.0 / policy.target if manifest.risk is None else manifest.risk.n
+    steps = zip(measured(manifest, policy), ladder(manifest, policy), rung_steps(manifest, policy), strict=True)
+    return tuple(max(share, 0.5 / n_rows) if min(first, *between) < NEVER else share for share, first, between in steps)
+
+
 def checked_measured(solved: Sequence[Policy], policy: Policy) -> tuple[float, ...]:
     """Return the share that each step of `checked_ladder` made worse when the bundle was made."""
     stricter = [_stricter(solved, share * policy.target) for share in LADDER[1:-1]]
@@ -106,7 +117,8 @@ def steps_of(manifest: Manifest, policy: Policy, *, over_three: bool) -> tuple[t
     """Return the ladder of a promise, over two tiers or three actions, and what was measured at each of its steps."""
     if over_three:
         return checked_ladder(manifest.policies, policy), checked_measured(manifest.policies, policy)
-    return ladder(manifest, policy), measured(manifest, policy)
+    shares = rungs_measured if rung_steps(manifest, policy) else measured
+    return ladder(manifest, policy), shares(manifest, policy)
 
 
 def _stricter(solved: Sequence[Policy], level: float) -> CheckedPolicy | None:

@@ -30,7 +30,8 @@ class TallyRow(msgspec.Struct, frozen=True, array_like=True):
         task: as the caller named it, or a word for all others.
         least: smallest probability of being asked for both answers that the rules in force gave.
         place: of its weight.
-        depth: steps of the ladder at which the weak model's answer would have been shown and worse.
+        depth: steps of the ladder at which the weak model's answer would have been shown and worse; of a ladder of
+            models the step in force, whether worse or not.
         worse: 1 where it was shown (or was to be) and worse, else 0.
         n: how often.
     """

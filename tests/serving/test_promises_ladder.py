@@ -17,9 +17,10 @@ from tests.builders import LADDER_NAMES
 from tests.checkers import with_second_look
 from tests.running import server_in_loop
 from turnout.serving.bundles.bundle import Bundle, load_bundle
+from turnout.serving.bundles.manifest import Manifest
 from turnout.serving.bundles.policy import NEVER
 from turnout.serving.bundles.risk_path import RiskPath
-from turnout.serving.decision.tightening import LADDER, ladder, measured, rung_steps, tightened
+from turnout.serving.decision.tightening import LADDER, ladder, measured, rung_steps, rungs_measured, tightened
 from turnout.serving.observe.drift.betting import bounds
 from turnout.serving.observe.drift.derived import drift_families
 from turnout.serving.observe.drift.pairs import STEPS, Pledge, Tally
@@ -73,6 +74,40 @@ def test_without_a_path_there_are_two_steps_and_a_pair_has_none_of_rungs(promisi
     policy = promising.manifest.policy(POLICY)
     assert rung_steps(bare, policy) == (policy.t_rungs, (NEVER,))
     assert rung_steps(bundle.manifest, bundle.manifest.policy("")) == ()
+
+
+def step_taken(
+    manifest: Manifest, policy: str, tmp_path: Path, seen: list[tuple[int, int, int, int]], now_s: float = NOON_S
+) -> int:
+    """Return the step that is served after pairs of (days ago, step in force, worse, how many)."""
+    promises = Promises(ServerMetrics(), tmp_path, tightens=True, clock=lambda: now_s)
+    promised = manifest.policy(policy)
+    assert promises.thresholds(manifest, promised)
+    day = int(now_s // 86_400)
+    rows = [TallyRow(day - ago, manifest.bundle_id, policy, "", 0.1, 0, step, worse, n) for ago, step, worse, n in seen]
+    promises.settle(rows, 0.1, [manifest])
+    return promises.step(manifest, promised)
+
+
+def test_a_step_at_which_training_saw_nothing_worse_is_tightened_from_like_any_other(promising: Bundle, tmp_path: Path):
+    path = msgspec.structs.replace(PATH, worse=(0, 0, 10, 20, 35), share_worse=(0.0, 0.0, 0.01, 0.02, 0.035))
+    manifest = msgspec.structs.replace(promising.manifest, risk=path, policies=[])
+    policy = manifest.policy(POLICY)
+    assert measured(manifest, policy)[-2] == 0.0
+    assert ladder(manifest, policy)[-2] < NEVER
+    assert rungs_measured(manifest, policy)[-2:] == (0.5 / PATH.n, 0.0)
+    seen = [(9, 0, 0, 2000), (1, 5, 0, 100), (1, 5, 1, 100)]
+    assert step_taken(manifest, POLICY, tmp_path, seen) >= 5
+
+
+def test_a_small_ladder_without_a_worse_row_tightens_as_a_pair_would(promising: Bundle, tmp_path: Path):
+    path = msgspec.structs.replace(PATH, worse=(0,) * 5, share_worse=(0.0,) * 5, n=300)
+    manifest = msgspec.structs.replace(promising.manifest, risk=path, policies=[])
+    second_of_may_s = 20_575.5 * 86_400
+    seen = [(1, 0, 0, 900), (1, 0, 1, 100)]
+    name = "max_worse=0.02"
+    step = step_taken(manifest, name, tmp_path, seen, second_of_may_s)
+    assert ladder(manifest, manifest.policy(name))[step] == NEVER
 
 
 def served(

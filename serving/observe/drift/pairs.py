@@ -60,8 +60,8 @@ class Tally:
     """Counts of pairs.
 
     Attributes:
-        counts: (15, STEPS, 2) by place of the weight, by depth at which it was worse (0 for not at all), and by
-            whether it was worse at the threshold in force.
+        counts: (15, STEPS, 2) by place of the weight, by depth at which it was worse (0 for not at all; of a ladder of
+            models by the step in force, worse or not), and by whether it was worse at the threshold in force.
     """
 
     counts: NDArray[np.int64] = field(default_factory=lambda: np.zeros((WEIGHTS.size, STEPS, 2), np.int64))
@@ -102,7 +102,7 @@ class Tally:
         drift is taken to be as bad at other steps. Nothing where all went to the top, which tells nothing.
 
         Args:
-            expected: by step, the share that training measured.
+            expected: by step, the share that training measured; above 0 wherever anything goes below the top.
         """
         measured = np.zeros(STEPS)
         measured[: len(expected)] = expected

@@ -32,7 +32,12 @@ from turnout.serving.gateways import completions, responses
 from turnout.serving.gateways.aliases import Alias, alias_of
 from turnout.serving.gateways.chat import routing_body
 from turnout.serving.gateways.completions import TOP_LOGPROBS, answer_item
-from turnout.serving.gateways.litellm_calls import LOGGED_METADATA, METADATA_KEY, outcome_of
+from turnout.serving.gateways.litellm_calls import (
+    LOGGED_METADATA,
+    METADATA_KEY,
+    decision_of,
+    outcome_of,
+)
 from turnout.serving.router.bodies import SHAPES
 from turnout.serving.settings import DEFAULT_LISTEN
 from turnout.serving.wire.asking import Routed, RouteFields
@@ -278,33 +283,8 @@ async def _call_strong(tried: _Tried, judged: Judged) -> Any:
     metadata = tried.call.get("metadata")
     asked = {**tried.call, "metadata": dict(metadata) if isinstance(metadata, dict) else {}}
     call = completions.at_rung(asked, judged.model, judged.effort)
-    said = decision_of(tried.routed, tried.item, judged) | {"tier": judged.tier, "model": judged.model}
-    if judged.rung not in ("", judged.model):
-        said |= {"rung": judged.rung, "effort": judged.effort}
-    _keep(call, said)
+    _keep(call, decision_of(tried.routed, tried.item, judged, is_escalated=True))
     return await llm_router.acompletion(**call)
-
-
-def decision_of(routed: Routed, item: RouteFields, judged: Judged | None = None) -> dict[str, Any]:
-    """Return what LiteLLM's logs keep of a decision; nothing of the prompt or of an answer."""
-    checked = {} if judged is None else {"verdict": judged.verdict, "p_match_checked": judged.p_match}
-    return {
-        "request_id": item.get("request_id", ""),
-        "tenant": item.get("tenant", ""),
-        "session_id": item.get("session_id", ""),
-        "action": routed.action,
-        "tier": routed.tier,
-        "model": routed.model,
-        **({} if routed.rung in ("", routed.model) else {"rung": routed.rung, "effort": routed.effort}),
-        "reason": routed.reason,
-        "p_match": routed.p_match,
-        "threshold": routed.threshold,
-        "policy": routed.policy,
-        "bundle": routed.bundle,
-        "latency_ms": round(routed.latency_ms, 3),
-        "fallback_reason": routed.fallback_reason,
-        **checked,
-    }
 
 
 def _keep(data: dict[str, Any], decision: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
-"""What a call of LiteLLM used, as an outcome for the ledger: LiteLLM's own log event in, the fields of a report out.
+"""What LiteLLM logs of a decision, and what its call used, as an outcome for the ledger.
 
-Imports nothing of LiteLLM: its events are mappings, and whatever is not of the expected form counts as absent.
+Comes in: decisions and verdicts; LiteLLM's own log event. Goes out: what its logs keep; the fields of a report. Imports
+nothing of LiteLLM: its events are mappings, and whatever is not of the expected form counts as absent.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from turnout.serving.wire.asking import Routed, RouteFields
+from turnout.serving.wire.asking_check import Judged
 from turnout.serving.wire.outcome import OutcomeFields
 
 LOGGED_METADATA = "spend_logs_metadata"
@@ -15,6 +18,38 @@ LOGGED_METADATA = "spend_logs_metadata"
 METADATA_KEY = "turnout"
 """Where the decision stands in it."""
 MAX_TOKENS = 1 << 40
+
+
+def decision_of(
+    routed: Routed, item: RouteFields, judged: Judged | None = None, *, is_escalated: bool = False
+) -> dict[str, Any]:
+    """Return what LiteLLM's logs keep of a decision; nothing of the prompt or of an answer.
+
+    Args:
+        routed: the decision.
+        item: what was asked.
+        judged: the verdict on the answer, where it was tried.
+        is_escalated: whether the call is that of the model that the verdict names.
+    """
+    checked = {} if judged is None else {"verdict": judged.verdict, "p_match_checked": judged.p_match}
+    answers = judged if judged is not None and is_escalated else routed
+    return {
+        "request_id": item.get("request_id", ""),
+        "tenant": item.get("tenant", ""),
+        "session_id": item.get("session_id", ""),
+        "action": routed.action,
+        "tier": answers.tier,
+        "model": answers.model,
+        **({} if answers.rung in ("", answers.model) else {"rung": answers.rung, "effort": answers.effort}),
+        "reason": routed.reason,
+        "p_match": routed.p_match,
+        "threshold": routed.threshold,
+        "policy": routed.policy,
+        "bundle": routed.bundle,
+        "latency_ms": round(routed.latency_ms, 3),
+        "fallback_reason": routed.fallback_reason,
+        **checked,
+    }
 
 
 def outcome_of(event: Mapping[str, Any], response: Any) -> tuple[str, OutcomeFields] | None:

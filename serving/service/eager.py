@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine, Generator, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -67,6 +68,13 @@ class _Rest(Coroutine[Any, Any, T]):
         self._begun.close()
 
     def __await__(self) -> Generator[Any, Any, T]:
-        if self._first:
-            yield self._first.pop()
-        return (yield from self._begun.__await__())
+        step = partial(self.send, None)
+        while True:
+            try:
+                waits_for = step()
+            except StopIteration as end:
+                return end.value  # type: ignore[no-any-return]
+            try:
+                step = partial(self.send, (yield waits_for))
+            except BaseException as error:  # noqa: BLE001  # thrown on, as it is into any coroutine
+                step = partial(self.throw, error)

@@ -144,6 +144,34 @@ def test_a_long_row_gives_way_to_the_rest_of_the_loop() -> None:
     assert turns >= 4
 
 
+def test_what_is_left_hears_of_a_cancellation_at_its_first_wait() -> None:
+    said: list[str] = []
+
+    async def work(future: asyncio.Future[int]) -> None:
+        try:
+            await future
+        except asyncio.CancelledError:
+            said.append("cancelled")
+            raise
+
+    async def run() -> None:
+        future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        begun = work(future)
+        rest = _Rest(begun, begun.send(None))
+
+        async def waiting() -> None:
+            await rest
+
+        task = asyncio.ensure_future(waiting())
+        await asyncio.sleep(0)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(run())
+    assert said == ["cancelled"]
+
+
 def test_what_is_left_can_be_awaited_as_the_whole_can() -> None:
     async def run() -> int:
         future: asyncio.Future[int] = asyncio.get_running_loop().create_future()

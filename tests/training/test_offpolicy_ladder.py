@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 import scipy.stats
 
 from tests.training.ladder_log import AT, AT_BETWEEN, NAMES, TOKENS, TOP, USD, TriedAt, Truth, ladder_log
-from tests.training.spools import compacted, decision, outcome, sealed
+from tests.training.spools import compacted, decision, outcome, rows, sealed
 from turnout.serving.bundles.bundle import read_manifest
 from turnout.serving.bundles.policy import Policy
 from turnout.serving.decision.prices import cost_usd
@@ -233,6 +234,29 @@ def test_a_rung_between_costs_what_its_own_model_costs(tmp_path: Path):
     assert found.share_rungs == {NAMES[0]: 0.25, NAMES[1]: 0.5, NAMES[2]: 0.25}
     assert found.length_ratios == {NAMES[0]: None, NAMES[1]: None}
     assert found.share_weak == 0.25
+
+
+@pytest.mark.parametrize(
+    ("rung", "other", "tier", "whose"),
+    [
+        (1, TOP, "", 1),
+        (1, TOP, "weak", 1),
+        (1, TOP, "strong", TOP),
+        (TOP, 1, "", TOP),
+        (TOP, 1, "weak", 1),
+        (1, None, "strong", TOP),
+        (0, None, "weak", 0),
+        (TOP, None, "weak", 0),
+    ],
+)
+def test_an_outcome_that_names_no_model_is_of_the_rung_that_its_tier_says(
+    tmp_path: Path, rung: int, other: int | None, tier: str, whose: int
+):
+    fields = {} if other is None else {"wants_both": True, "other_rung": NAMES[other]}
+    sealed(tmp_path / "spool", [at("a", rung, **fields), outcome("a", tier=tier, score=0.25)])
+    compacted(tmp_path / "spool", tmp_path / "logs")
+    (row,) = rows(tmp_path / "logs")
+    assert {name: answer["score"] for name, answer in json.loads(row["responses"]).items()} == {NAMES[whose]: 0.25}
 
 
 def test_pairs_with_the_top_say_how_much_longer_it_answers_than_each_rung(tmp_path: Path):

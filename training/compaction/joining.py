@@ -80,14 +80,19 @@ def _model(outcome: Outcome, decision: Mapping[str, Any]) -> str | None:
 
 
 def _rung(outcome: Outcome, names: Sequence[str], decision: Mapping[str, Any]) -> str:
-    """Return the rung that answered, by its model or tier; of several of one model the one that was asked."""
+    """Return the rung that answered, by its model or tier; of several of one model the one that was asked.
+
+    The weak tier is the rung that is compared with the top, as in `turnout.serving.observe.drift.watch`.
+    """
     asked = [name for name in (decision.get("rung"), decision.get("other_rung")) if name]
     if outcome.model:
         own = [name for name in (*asked, *names) if is_model(outcome.model, rung_of(name).model)]
         return own[0] if own else outcome.model
-    if outcome.tier in ("", decision["route"]):
-        return asked[0] if asked else names[-1]
-    return names[0] if outcome.tier == Route.WEAK else names[-1]
+    if outcome.tier == Route.STRONG:
+        return names[-1]
+    if outcome.tier == Route.WEAK:
+        return next((name for name in asked if name != names[-1]), names[0])
+    return asked[0] if asked else names[-1]
 
 
 def _answer(outcomes: Sequence[Outcome]) -> dict[str, object]:

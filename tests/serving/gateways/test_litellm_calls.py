@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from turnout.serving.gateways.litellm_calls import outcome_of
+from turnout.serving.gateways.litellm_calls import decision_of, outcome_of
+from turnout.serving.wire.asking import Routed
+from turnout.serving.wire.asking_check import Judged
 
 DECISION = {"request_id": "r", "tenant": "shop", "session_id": "s", "bundle": "tiny/1", "model": "gpt-4o-mini"}
 USAGE = {"prompt_tokens": 100, "completion_tokens": 10, "prompt_tokens_details": {"cached_tokens": 4}}
@@ -22,6 +24,25 @@ JSON = st.recursive(
 def event(decision: Any, **payload: Any) -> dict[str, Any]:
     metadata = {"spend_logs_metadata": {"turnout": decision}}
     return {"standard_logging_object": {"metadata": metadata, "response_time": 0.25} | payload}
+
+
+LOW = Routed(model="gpt-5", tier="weak", reason="MODEL", latency_ms=1.0, rung="gpt-5:low", effort="low")
+
+
+@pytest.mark.parametrize(
+    ("model", "rung", "effort", "kept"),
+    [("opus", "opus", "", {}), ("gpt-5", "", "", {}), ("o3", "o3:high", "high", {"rung": "o3:high", "effort": "high"})],
+)
+def test_what_is_escalated_is_logged_and_reported_as_the_rung_that_answers(model, rung, effort, kept):
+    verdict = Judged(
+        verdict="escalate", model=model, reason="MODEL", latency_ms=1.0, tier="between", rung=rung, effort=effort
+    )
+    said = decision_of(LOW, {"request_id": "r"}, verdict, is_escalated=True)
+    assert {name: said[name] for name in ("rung", "effort") if name in said} == kept
+    assert (said["model"], said["tier"]) == (model, "between")
+    assert decision_of(LOW, {}, verdict)["rung"] == "gpt-5:low"
+    _, fields = outcome_of(event(said, model_group=model), {"usage": USAGE})
+    assert (fields["model"], fields.get("rung", "")) == (model, kept.get("rung", ""))
 
 
 def test_a_routed_call_is_reported_with_its_tokens():

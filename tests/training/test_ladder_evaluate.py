@@ -19,9 +19,11 @@ from turnout.training.dataset.ladder import LadderRead, load_ladder
 from turnout.training.dataset.ladder_costs import ladder_costs
 from turnout.training.errors import DataRefused
 from turnout.training.evaluation.evaluation import Evaluation, write_evaluation
+from turnout.training.learn import looks_of_bundle
 from turnout.training.learn.evaluating import evaluate_bundle
 from turnout.training.learn.predict import predict_rows, seen_rows
 from turnout.training.logs.reading import Reading
+from turnout.training.report.words import NONE
 from turnout.training.sample.sample import STRONG, WEAK
 
 pytestmark = pytest.mark.slow
@@ -138,6 +140,43 @@ def test_rows_without_a_rung_are_judged_by_what_they_hold(ladder_run: LadderRun,
     assert found.rungs[0].rows > 100
     assert 10 < found.rungs[1].rows <= 20
     assert found.rungs[2].quality is None
+
+
+def test_a_rung_without_a_label_has_no_figures_and_none_of_the_training(
+    ladder_run: LadderRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    log = write_wide(tmp_path / "log.jsonl", without(three_model_rows(150, 63), STRONG, 1.0, 0))
+    found = judged(ladder_run, load_ladder([log], NAMES, Reading(), 0.0, 0, QUIET, may_lack_between=True))
+    between = found.ladder.rungs[1]
+    assert (between.rows, between.match_rate, between.worse, between.figures) == (0, None, None, {})
+    print_evaluation(found)
+    assert NONE in capsys.readouterr().out
+    write_evaluation(tmp_path / "figures.json", found)
+    page = write_report(ladder_run.folder, tmp_path / "report", tmp_path / "figures.json").read_text()
+    row = page[page.index(f'<th scope="row">{STRONG}</th>', page.index('id="ladder"')) :].partition("</tr>")[0]
+    assert row.count(NONE) == 6
+    assert f"{ladder_run.manifest.ladder[1].metrics['auroc']:.3f}" not in row
+
+
+def test_without_early_exit_policies_over_rungs_are_those_of_the_whole_model(ladder_run: LadderRun, read: LadderRead):
+    new = unseen(ladder_run, read)
+    policy = ladder_run.manifest.policy("max_worse=0.05")
+    records = [new.records[row] for row in new.complete]
+    told = predict_rows(ladder_run.bundle, records, policy, early_exit=False, reporter=QUIET)
+    rung = np.array([NAMES.index(one.rung) for one in told])
+    found = judged(ladder_run, read, early_exit=False).ladder
+    shown = next(one for one in found.policies if (one.policy, one.looks) == (policy.name, 1))
+    assert shown.shares == pytest.approx(np.bincount(rung, minlength=3) / rung.size, abs=1e-9)
+
+
+def test_a_second_look_that_vouches_for_no_answer_has_no_figures_and_the_rest_stays(
+    ladder_run: LadderRun, read: LadderRead, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(looks_of_bundle, "_asked", lambda _, asked: np.full(len(asked), np.nan))
+    found = judged(ladder_run, read)
+    assert found.two_looks is None
+    assert found.auroc is not None
+    assert {one.looks for one in found.ladder.policies} == {1}
 
 
 def test_nothing_new_is_refused_with_what_to_give(ladder_run: LadderRun):

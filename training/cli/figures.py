@@ -65,7 +65,8 @@ def print_ladder(ladder: LadderFigures) -> None:
     for one in ladder.rungs:
         known = (_shown(one.figures.get(name), one.intervals.get(name)) for name in ("auroc", "ece"))
         alone = map(_shown, (one.worse, one.quality, one.cost))
-        table.add_row(one.name, str(one.rows), f"{one.match_rate:.1%}", *known, *alone)
+        matched = "\u2013" if one.match_rate is None else f"{one.match_rate:.1%}"
+        table.add_row(one.name, str(one.rows), matched, *known, *alone)
     console().print(table)
     table = Table(title=f"Policies over all rungs; worse, quality and cost against {ladder.rungs[-1].name}")
     for column in ("policy", "looks", *(one.name for one in ladder.rungs), "wait for two", "worse", "quality", "cost"):

@@ -15,19 +15,20 @@ class RungFigures(msgspec.Struct, frozen=True):
     Attributes:
         name: as the operator gave it.
         rows: with its label.
-        match_rate: share of them on which it is not worse than the top.
-        figures, intervals: of its p, each row told by fits without its group; empty of the top.
-        worse: share of the rows that have all labels on which it is worse than the top.
+        match_rate: share of them on which it is not worse than the top; None of no row.
+        figures, intervals: of its p, each row told by fits without its group; empty of the top, and where its labels
+            do not differ.
+        worse: share of the rows that have all labels on which it is worse than the top; None of no row.
         quality: its mean score there over the top's; None where that is 0.
         cost: its mean cost there; None where prices are unknown.
     """
 
     name: str
     rows: int
-    match_rate: float
+    match_rate: float | None
     figures: dict[str, float | None]
     intervals: dict[str, tuple[float, float]]
-    worse: float
+    worse: float | None
     quality: float | None
     cost: float | None
 

@@ -97,7 +97,7 @@ def _evaluate_ladder(
     every = np.arange(read.in_pair.size)
     done = _evaluated(bundle, read.pair, every, policy, int(seen.sum()), seed, reporter, early_exit=early_exit)
     with reporter.stage("Evaluating the rungs"):
-        figures = _over_rungs(bundle, read, done, seed, reporter)
+        figures = _over_rungs(bundle, read, done, seed, reporter, early_exit=early_exit)
     first = msgspec.structs.replace(
         figures.rungs[0],
         figures=flat(done.evaluation),
@@ -159,7 +159,9 @@ def _evaluated(
         looks = ask_second_look(bundle, data, rows, heads, outcomes.falls_back)
         judged = looks and judge_looks(looks, bundle, data, rows, policy.name, seed)
     if judged is None:
-        reporter.say("No figures of the second look: too few rows hold an answer of the weak model, or all match")
+        reporter.say(
+            "No figures of the second look: it vouches for too few answers of the weak model, or all of them match"
+        )
     return _Done(msgspec.structs.replace(found, two_looks=judged), heads, outcomes.falls_back, looks)
 
 
@@ -167,7 +169,9 @@ def _exit_band(bundle: Bundle) -> ExitBand:
     return bundle.manifest.exit_band_by_threshold or ExitBand.constant(bundle.manifest.exit_band)
 
 
-def _over_rungs(bundle: Bundle, read: LadderRead, done: _Done, seed: int, reporter: Reporter) -> LadderFigures:
+def _over_rungs(
+    bundle: Bundle, read: LadderRead, done: _Done, seed: int, reporter: Reporter, *, early_exit: bool
+) -> LadderFigures:
     """Return what the rungs' p are worth, and what the policies do, thresholds and p as they are served."""
     rungs = bundle.manifest.ladder
     names = [rung.name for rung in rungs]
@@ -181,7 +185,9 @@ def _over_rungs(bundle: Bundle, read: LadderRead, done: _Done, seed: int, report
     if isinstance(costs, CostsUnknown):
         reporter.say(f"No costs: {costs.reason}")
     usd = nominal_usd(full.size, len(names)) if isinstance(costs, CostsUnknown) else costs[full]
-    heads, unlike = HeadLogOdds(done.heads.fast[at], done.heads.full[at]), done.falls_back[at]
+    full_alone = done.heads.full[at]
+    heads = HeadLogOdds(done.heads.fast[at] if early_exit else full_alone, full_alone)
+    unlike = done.falls_back[at]
     first = expit(largest_weak_threshold(heads, _exit_band(bundle)))
     one = LadderRows(
         first,

@@ -277,5 +277,5 @@ def _rows(
 def _described(rung: Rung, found: RungFigures) -> Rung:
     metrics = {name: value for name, value in found.figures.items() if value is not None}
     return msgspec.structs.replace(
-        rung, rows=found.rows, match_rate=found.match_rate, metrics=dict(metrics), intervals=found.intervals
+        rung, rows=found.rows, match_rate=found.match_rate or 0.0, metrics=dict(metrics), intervals=found.intervals
     )

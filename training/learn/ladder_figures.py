@@ -75,15 +75,17 @@ def _rung(
     if number and not kept:
         figures, intervals = _told(read, number, told[number - 1], seed)
     known = labelled(read, number)
-    match_rate = float(read.match[known, number].mean()) if known.size else kept.match_rate if kept else 0.0
+    own = float(read.match[known, number].mean()) if known.size else None
+    match_rate = kept.match_rate if own is None and kept else own
     is_known = not kept and one.group.size
+    alone = None if match_rate is None else 1.0 - match_rate
     return RungFigures(
         name=name,
         rows=int(known.size),
         match_rate=match_rate,
         figures=figures,
         intervals=intervals,
-        worse=float((one.match[:, number] == 0).mean()) if is_known else 1.0 - match_rate,
+        worse=float((one.match[:, number] == 0).mean()) if is_known else alone,
         quality=_over_top(one.score[:, number], one) if is_known else None,
         cost=float(one.usd[:, number].mean() / one.usd[:, -1].mean()) if one.is_priced and one.group.size else None,
     )

@@ -36,7 +36,7 @@ MIN_ANSWERS = 20
 def ask_second_look(
     bundle: Bundle, data: Dataset, rows: Ints, heads: HeadLogOdds, is_unlike: Bools
 ) -> BothLooks | None:
-    """Return what both looks say of rows; None without a second look, or with too few answers of either outcome.
+    """Return what both looks say of rows; None without a second look, or if it vouches for too few of either outcome.
 
     Args:
         bundle: to ask.
@@ -50,10 +50,13 @@ def ask_second_look(
     records = [data.rows[row].record for row in rows]
     answers = Answers.of(records, bundle.model.featurize.ngrams)
     match = data.match[rows]
-    if answers.place.size < MIN_ANSWERS or np.unique(match[answers.place]).size < 2:
+    if answers.place.size < MIN_ANSWERS:
         return None
     asked = [(record.prompt, *found) for record in records if (found := answer_of(record)) is not None]
     p_checked = _asked(bundle, asked)
+    vouched = match[answers.place[~np.isnan(p_checked)]]
+    if vouched.size < MIN_ANSWERS or np.unique(vouched).size < 2:
+        return None
     checker, _ = reopen_checker((bundle.folder / CHECKER).read_bytes())
     features = CheckRows.of(answers.rows, heads.fast[answers.place])
     second = np.full(rows.size, -1.0)

@@ -241,8 +241,8 @@ def _ladder(manifest: Manifest, evaluation: Evaluation) -> str:
         return ""
     names = [rung.name for rung in ladder.rungs]
     rungs = "\n".join(
-        f"| {one.name} | {one.rows} | {one.match_rate:.1%} | {_with_interval(rung, 'auroc')} | "
-        f"{_with_interval(rung, 'auroc_within_source')} | {_with_interval(rung, 'ece')} | {one.worse:.1%} | "
+        f"| {one.name} | {one.rows} | {_percent(one.match_rate)} | {_with_interval(rung, 'auroc')} | "
+        f"{_with_interval(rung, 'auroc_within_source')} | {_with_interval(rung, 'ece')} | {_percent(one.worse)} | "
         f"{_three(one.quality)} | {_three(one.cost)} |"
         for one, rung in zip(ladder.rungs, manifest.ladder, strict=True)
     )
@@ -268,6 +268,10 @@ day.
 | --- | --- | {" | ".join("---" for _ in names)} | --- | --- | --- | --- |
 {policies}
 """
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{value:.1%}"
 
 
 def _three(value: float | None) -> str:

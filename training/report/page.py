@@ -97,6 +97,7 @@ def _page(manifest: Manifest, evaluation: Evaluation, figures: Mapping[str, Save
         default=next((policy for policy in manifest.policies if policy.name == manifest.default_policy), None),
         weak_alone=_weak_alone(evaluation),
         learning=learning_sentence(evaluation),
+        first_figures=flat(evaluation),
         constant=[one.name for one in evaluation.drift if one.sd == 0],
         **looks_context(looks, manifest.pair),
         measures={"p_match": "probability that the weak model does as well", **STRUCTURAL},

@@ -69,7 +69,8 @@ def plot_of(table: ThresholdTable, path: Path | None = None) -> Plot | None:
     if path is not None and path.quality is not None:
         ends += [*(path.quality_low or path.quality), *(path.quality_high or path.quality)]
     step = next((step for step in STEPS if (max(ends) - min(ends)) / step < MOST_LINES - 1), STEPS[-1])
-    first, last = int(np.floor(min(ends) / step)), int(np.ceil(max(ends) / step))
+    first = int(np.floor(min(ends) / step))
+    last = max(int(np.ceil(max(ends) / step)), first + 1)  # of a flat curve on a line both are the same
     empty = Plot("", None, [], [], first * step, last * step)
     drawn = curve_of(table.share_weak, table.quality, table.quality_low, table.quality_high, empty)
     return msgspec.structs.replace(

@@ -77,6 +77,25 @@ def test_digests_like_the_baseline_are_within_every_limit(turnout: Turnout, meas
     assert report.unknown == {"dense": "no baseline in this bundle"}
 
 
+def test_both_answers_of_a_try_count_where_exploration_wanted_them_alone(measured: Path, tmp_path: Path):
+    tried = {"action": "try", "can_check": True, "text": None, "structural": bytes(4 * len(STRUCTURAL))}
+    made = [
+        decision("escalated", **tried),
+        decision("wanted", **tried, wants_both=True, pair_propensity=0.1),
+        decision("weak", **tried | {"action": "weak"}),
+    ]
+    answers = [
+        outcome(one.request_id, model=model, score=score)
+        for one in made
+        for model, score in (("gpt-4o-mini", 0.0), ("gpt-4o", 1.0))
+    ]
+    sealed(tmp_path / "spool", [*made, *answers])
+    compacted(tmp_path / "spool", tmp_path / "logs")
+    files = sorted((tmp_path / "logs").glob("decisions/*/*.parquet"))
+    live = read_live(files, load_bundle(measured), Reading(), Span())
+    assert [row.match for row in live.rows] == [None, 0, 0]
+
+
 def test_digests_that_moved_and_outcomes_that_disappoint_are_beyond(turnout: Turnout, measured: Path, tmp_path: Path):
     page = tmp_path / "drift.html"
     report = drift(turnout, spooled(tmp_path, 0.8, lies=0.2), "--bundle", measured, "--out", page)

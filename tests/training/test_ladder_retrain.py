@@ -15,15 +15,18 @@ from tests.training.ladders import NAMES, TOP, LadderRun, three_model_rows, with
 from tests.training.runs import QUIET, light_run
 from turnout.serving.bundles.bundle import CARD, RUNGS, load_bundle, read_manifest
 from turnout.serving.bundles.entry import Entry
+from turnout.serving.bundles.ladder import Rung
 from turnout.serving.bundles.manifest import LADDER_FORMAT_VERSION, Pair
 from turnout.serving.bundles.verdict import Check, GateVerdict
 from turnout.training.compaction.forget import Whom, forget_kept
 from turnout.training.dataset.ladder import label_requests, load_ladder
+from turnout.training.dataset.ladder_costs import ladder_costs
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.errors import DataRefused, TooFewYet
 from turnout.training.fit.fit import FitSettings
 from turnout.training.learn.predict import predict_rows, seen_rows
 from turnout.training.logs.reading import Reading
+from turnout.training.logs.records import Response
 from turnout.training.retrain.gate import GateLimits, GateRows, ServedAnswers, compare
 from turnout.training.retrain.kept import KeptOrigin, LadderOrigin, read_kept
 from turnout.training.retrain.kept_ladder import KeptRequest, read_kept_ladder, write_kept_ladder
@@ -202,6 +205,21 @@ def test_a_kept_row_gets_what_a_later_log_says_of_a_rung_that_it_lacked(tmp_path
     assert pool.is_old.all()
     assert np.array_equal(pool.read.match, load_ladder([whole], NAMES, Reading(), 0.0, 0, QUIET).match)
     assert [one.kept_s for one in pool.rows] == [1.0] * len(kept)
+
+
+def test_kept_rows_without_usage_cost_what_they_cost_in_the_log(tmp_path: Path):
+    log = write_wide(tmp_path / "log.jsonl", later_rows(60, 79, first_day=0))
+    found = label_requests([log], NAMES, Reading(), 0.0, QUIET, may_lack=range(2))
+    kept = []
+    for number, request in enumerate(found.requests):
+        said = {rung: Response("word " * 10 ** (rung + 1), one.score) for rung, one in request.answers.items()}
+        labels = tuple(of_rung.get(number) for of_rung in found.labels)
+        kept.append(KeptRequest(replace(request, answers=said), labels, 1.0))
+    write_kept_ladder(tmp_path / "kept.parquet", kept, LadderOrigin(NAMES, 0.0))
+    again = read_kept_ladder(tmp_path / "kept.parquet", LadderOrigin(NAMES, 0.0))
+    rungs = [Rung(name, name) for name in NAMES]
+    logged, reread = (ladder_costs([one.request for one in rows], rungs) for rows in (kept, again))
+    assert reread == pytest.approx(logged)
 
 
 def test_a_store_of_other_models_is_refused(story: Story):

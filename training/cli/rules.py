@@ -126,7 +126,7 @@ def _print_trial(trial: RulesTrial, against: str) -> None:
     table = Table(title=f"Against {against}: {trial.total.changed} of {trial.total.requests} requests change")
     table.add_column("rule")
     columns = {name: cell for name, cell in COLUMNS.items() if trial.two_looks or name not in OF_TWO_LOOKS}
-    if rungs := trial.total.share_rungs_after or trial.total.share_rungs_before:
+    if rungs := {**(trial.total.share_rungs_after or {}), **(trial.total.share_rungs_before or {})}:
         shares = {name: partial(_of_rung, name) for name in rungs}
         columns = {"requests": columns["requests"], **shares, **{n: c for n, c in columns.items() if n not in OF_PAIRS}}
     for name in columns:
@@ -157,8 +157,9 @@ def _reasons(effect: RuleEffect) -> str:
 
 
 def _of_rung(name: str, effect: RuleEffect) -> str:
-    before, after = (shares or {} for shares in (effect.share_rungs_before, effect.share_rungs_after))
-    return f"{_share(before.get(name, 0.0))} to {_share(after.get(name, 0.0))}"
+    both = (effect.share_rungs_before, effect.share_rungs_after)
+    before, after = (_share(shares.get(name, 0.0) if shares else None) for shares in both)
+    return f"{before} to {after}"
 
 
 def _share(value: float | None) -> str:

@@ -18,7 +18,7 @@ from turnout.serving.decision.routes import estimated_tokens
 from turnout.serving.errors import PriceUnknown
 from turnout.training.arrays import Floats
 from turnout.training.dataset.costs import MIN_KNOWN_SHARE, CostsUnknown, self_check_usd
-from turnout.training.logs.records import Record
+from turnout.training.logs.records import Record, Response
 from turnout.training.logs.requests import LoggedRequest
 
 FEW_TOKENS = 1
@@ -59,6 +59,11 @@ def ladder_check_usd(records: Sequence[Record], ends: Pair, usd: Floats, *, is_p
     return np.where(np.isnan(check) | (was_checked & (not is_priced)), usd[:, 0], check)
 
 
+def length_of(answer: Response) -> int | None:
+    """Return the length of an answer in estimated tokens; None where neither its text nor that is known."""
+    return answer.length if answer.content is None else estimated_tokens(answer.content)
+
+
 def _row(request: LoggedRequest, rungs: Sequence[Rung], prices: Sequence[Price]) -> list[float]:
     answers = [request.answers.get(number) for number in range(len(rungs))]
     counted = [
@@ -71,7 +76,7 @@ def _row(request: LoggedRequest, rungs: Sequence[Rung], prices: Sequence[Price])
         return [price.cost_usd(*one) for price, one in zip(prices, counted, strict=True) if one is not None]
     if not request.record.prompt.text:
         return [float("nan")] * len(rungs)
-    shown = [None if one is None or one.content is None else estimated_tokens(one.content) for one in answers]
+    shown = [None if one is None else length_of(one) for one in answers]
     known = [one for one in shown if one is not None]
     usual = sum(known) / len(known) if known else FEW_TOKENS
     prompt = estimated_tokens(request.record.prompt.text)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.decision.model_names import is_model
-from turnout.serving.decision.routes import Reason
+from turnout.serving.decision.routes import Action, Reason
 from turnout.serving.observe.drift.calibration import match_from
 from turnout.serving.router.features import SCHEMA_VERSION
 from turnout.serving.router.prompt import Prompt
@@ -44,7 +44,7 @@ DECISIONS, CHECKS = "decisions", "checks"
 _COLUMNS = (
     "id", "created", "task", "session_id", "prompt", "prompt_turns", "prompt_images", "prompt_tools",
     "prompt_wants_json", "p_match", "reason", "bundle", "structural", "feature_schema", "responses", "preference",
-    "policy", "action", "can_check", "rung", "rungs", "p_rungs", "other_rung",
+    "policy", "action", "can_check", "wants_both", "rung", "rungs", "p_rungs", "other_rung",
 )  # fmt: skip
 
 
@@ -178,6 +178,9 @@ def _add_decisions(found: LiveRows, path: LogFile, bundle: Bundle, span: Span) -
 
 
 def _decided(row: dict[str, Any], bundle: Bundle) -> LiveRow:
+    # Both answers of a request that was tried are there because the second look doubted the first: no fair sample.
+    is_fair = row.get("action") != Action.TRY or bool(row.get("wants_both"))
+    margin = bundle.manifest.match_margin
     prompt = None if row["prompt"] is None else _prompt(row)
     return LiveRow(
         created_s=row["created"],
@@ -186,12 +189,12 @@ def _decided(row: dict[str, Any], bundle: Bundle) -> LiveRow:
         p_match=row["p_match"],
         is_out_of_distribution=row["reason"] == Reason.OUT_OF_DISTRIBUTION,
         structural=_structural(row, prompt, bundle),
-        match=match_from(_preference(row), _scores(row["responses"], bundle), bundle.manifest.match_margin),
+        match=match_from(_preference(row), _scores(row["responses"], bundle), margin) if is_fair else None,
         prompt=prompt,
         policy=row["policy"],
         action=row.get("action") or "",
         can_check=bool(row.get("can_check")),
-        of_rungs=_of_rungs(row, bundle),
+        of_rungs=_of_rungs(row, bundle) if is_fair else (),
     )
 
 

@@ -25,6 +25,7 @@ class Response:
         finish_reason: why the model stopped, as the provider says it; None when unknown.
         is_refusal: whether the provider marks it as a refusal.
         latency_ms: from the request to the whole answer, more than 0; None when unknown.
+        length: of a text that was not kept, in estimated tokens; None when unknown.
     """
 
     content: str | None = None
@@ -37,6 +38,7 @@ class Response:
     finish_reason: str | None = None
     is_refusal: bool = False
     latency_ms: float | None = None
+    length: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

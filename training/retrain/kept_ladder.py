@@ -1,7 +1,7 @@
 """Kept rows of a ladder: what every rung answered, so that a challenger learns all rungs from old and new.
 
 One Parquet file (zstd), as `training.retrain.kept` is for pairs: the request, of each rung its label against the top,
-its score and its tokens, and of answers the first rung's, from which the second look is learned.
+its score, its tokens and its length, and of answers the first rung's, from which the second look is learned.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 import pyarrow as pa
 
 from turnout.training.compaction.store import write_table
+from turnout.training.dataset.ladder_costs import length_of
 from turnout.training.logs.records import Label, Response
 from turnout.training.logs.requests import LoggedRequest
 from turnout.training.retrain.kept import (
@@ -38,6 +39,7 @@ _RUNG = pa.struct(
         ("score", pa.float64()),
         ("prompt_tokens", pa.int64()),
         ("completion_tokens", pa.int64()),
+        ("length", pa.int64()),
         ("match", pa.int8()),
         ("labeller", pa.string()),
         ("confidence", pa.float64()),
@@ -98,6 +100,7 @@ def _rung(answer: Response | None, label: Label | None) -> dict[str, Any]:
     found: dict[str, Any] = {"answered": answer is not None}
     if answer is not None:
         found |= {name: getattr(answer, name) for name in ("score", "prompt_tokens", "completion_tokens")}
+        found["length"] = length_of(answer)
     if label is not None:
         found |= {name: getattr(label, name) for name in Label.__slots__}
     return found
@@ -109,7 +112,7 @@ def _kept(fields: dict[str, Any]) -> KeptRequest:
     for number, one in enumerate(fields["rungs"]):
         if one["answered"]:
             tokens = {name: one[name] for name in ("prompt_tokens", "completion_tokens")}
-            answers[number] = Response(None, one["score"], **tokens)
+            answers[number] = Response(None, one["score"], **tokens, length=one.get("length"))  # older stores lack it
         known = one["match"] is not None
         labels.append(Label(**{name: one[name] for name in Label.__slots__}) if known else None)
     first = with_answer(answers.get(0), fields)

@@ -212,13 +212,11 @@ static PyObject *token_ids(const Head *head)
 }
 
 /* Calibrated p of each rung between; an empty tuple where none are held. */
-static PyObject *p_rungs(const Head *head)
+static PyObject *p_rungs(const Head *head, const float *p)
 {
-    float p[MAX_RUNGS];
     PyObject *found = PyTuple_New(head->rungs.n_rungs);
     if (found == NULL || head->rungs.n_rungs == 0)
         return found;
-    p_of_rungs(&head->rungs, head->reader, head->log_of_count, p);
     for (int r = 0; r < head->rungs.n_rungs; r++) {
         PyObject *one = PyFloat_FromDouble((double)p[r]);
         if (one == NULL || PyTuple_SetItem(found, r, one) < 0) {
@@ -250,14 +248,20 @@ static PyObject *head_look(PyObject *self, PyObject *args)
     if (!is_open && !isnan(also))
         is_open = is_near(head->weights, scored.odds, also);
     float p_match = (float)(1.0 / (1.0 + exp(-(double)scored.odds)));
+    float p[MAX_RUNGS]; /* said before a tuple is made, which may collect garbage, and so run code that looks again */
+    if (head->rungs.n_rungs > 0)
+        p_of_rungs(&head->rungs, head->reader, head->log_of_count, p);
     PyObject *measures = PyBytes_FromStringAndSize((const char *)head->reader->measures, sizeof head->reader->measures);
-    if (!wants_features && !is_open)
-        return Py_BuildValue("dOONON", (double)p_match, Py_False, scored.is_unlike ? Py_True : Py_False, measures,
-                             Py_None, p_rungs(head));
-    return Py_BuildValue("dOON(NNN)N", (double)p_match, is_open ? Py_True : Py_False,
-                         scored.is_unlike ? Py_True : Py_False, measures, token_ids(head),
-                         as_int64(head->reader->buckets, (Py_ssize_t)head->reader->n_buckets),
-                         counts_as_float(head->reader), p_rungs(head));
+    if (wants_features || is_open) {
+        PyObject *tokens = token_ids(head);
+        PyObject *buckets = as_int64(head->reader->buckets, (Py_ssize_t)head->reader->n_buckets);
+        PyObject *counts = counts_as_float(head->reader);
+        return Py_BuildValue("dOON(NNN)N", (double)p_match, is_open ? Py_True : Py_False,
+                             scored.is_unlike ? Py_True : Py_False, measures, tokens, buckets, counts,
+                             p_rungs(head, p));
+    }
+    return Py_BuildValue("dOONON", (double)p_match, Py_False, scored.is_unlike ? Py_True : Py_False, measures, Py_None,
+                         p_rungs(head, p));
 }
 
 PyDoc_STRVAR(ngrams_doc, "ngrams(text)\n--\n\nReturn buckets and counts of a text; otherwise as look.");

@@ -64,11 +64,11 @@ _body: ContextVar[Mapping[str, Any]] = ContextVar("body")
 
 @dataclass(frozen=True, slots=True)
 class _Tried:
-    """A request between its two hooks: the decision, what was asked, the strong model's call, and since when."""
+    """A request between its two hooks: the decision, what was routed by and asked, and since when."""
 
     routed: Routed
     item: RouteFields
-    call: dict[str, Any]
+    asked: dict[str, Any]
     began: float
     adds_logprobs: bool
 
@@ -172,13 +172,14 @@ class TurnoutPlugin(CustomLogger):  # type: ignore[misc]  # LiteLLM is not in th
         alias = alias_of(data.get("model"))
         if alias is not None:
             tenant = getattr(user_api_key_dict, "team_id", None) or ""
-            asked = data if call_type in CONVERSATIONS else {}
+            conversation = data if call_type in CONVERSATIONS else {}
             can_check = self._settings.checks and call_type in CHECKABLE and is_checkable(data)
-            item = _item(asked, alias, tenant, can_check=can_check)
+            item = _item(conversation, alias, tenant, can_check=can_check)
             routed = await self.router.route(**item)
+            asked = _asked(data) if routed.action == "try" else {}  # before the rung that is tried changes any of it
             _put(data, call_type, routed.model, routed.effort)
             if routed.action == "try":
-                _try(data, routed, item)
+                _try(data, asked, routed, item)
             _keep(data, decision_of(routed, item))
         return data
 
@@ -264,14 +265,19 @@ def _item(data: Mapping[str, Any], alias: Alias, tenant: str, *, can_check: bool
     }
 
 
-def _try(data: dict[str, Any], routed: Routed, item: RouteFields) -> None:
-    """Remember what the strong model is to be asked, and ask the weak one for log-probabilities."""
+def _asked(data: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the caller asks of whichever model answers."""
     sent = data.get("proxy_server_request")
     body = sent.get("body") if isinstance(sent, dict) else None
     names = body.keys() if isinstance(body, dict) else ()
-    call = {name: data[name] for name in names if name in data and name != "model"}
-    adds = "logprobs" not in data
-    _tried.set(_Tried(routed, item, call | {"messages": data.get("messages")}, time.perf_counter(), adds))
+    asked = {name: data[name] for name in names if name in data and name != "model"}
+    return asked | {"messages": data.get("messages")}
+
+
+def _try(data: dict[str, Any], asked: dict[str, Any], routed: Routed, item: RouteFields) -> None:
+    """Remember what was asked, and ask the weak model for log-probabilities, unless it reasons and so refuses them."""
+    adds = data.get("logprobs") is None and not routed.effort
+    _tried.set(_Tried(routed, item, asked, time.perf_counter(), adds))
     if adds:
         data["logprobs"], data["top_logprobs"] = True, TOP_LOGPROBS
 
@@ -280,8 +286,8 @@ async def _call_strong(tried: _Tried, judged: Judged) -> Any:
     """Return the strong model's answer, from the proxy's own deployments."""
     from litellm.proxy.proxy_server import llm_router  # noqa: PLC0415  # made when the proxy starts
 
-    metadata = tried.call.get("metadata")
-    asked = {**tried.call, "metadata": dict(metadata) if isinstance(metadata, dict) else {}}
+    metadata = tried.asked.get("metadata")
+    asked = {**tried.asked, "metadata": dict(metadata) if isinstance(metadata, dict) else {}}
     call = completions.at_rung(asked, judged.model, judged.effort)
     _keep(call, decision_of(tried.routed, tried.item, judged, is_escalated=True))
     return await llm_router.acompletion(**call)

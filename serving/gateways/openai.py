@@ -85,7 +85,7 @@ def route_and_call(
         Exception: what the client raised, at the strong model, or for what is the caller's own fault (400, 401,
             403, 413, 422). No failure of routing raises.
     """
-    asked = router or _default_router()
+    asked, parameters = router or _default_router(), _given(parameters)
     item = _item(messages, parameters, route)
     routed = asked.route(**item)
     create = client.chat.completions.create
@@ -124,7 +124,7 @@ async def route_and_call_async(
     **parameters: Any,
 ) -> Answer:
     """Do the same with an `openai.AsyncOpenAI`; as `route_and_call`. The default router is one an event loop."""
-    asked = router or _default_async_router()
+    asked, parameters = router or _default_async_router(), _given(parameters)
     item = _item(messages, parameters, route)
     routed = await asked.route(**item)
     create = client.chat.completions.create
@@ -154,12 +154,17 @@ async def route_and_call_async(
     return Answer(completion, routed, above[0], judged, tried)
 
 
+def _given(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out what the SDK's own marks say is not given: it would do so too."""
+    return {name: value for name, value in parameters.items() if type(value).__name__ not in ("NotGiven", "Omit")}
+
+
 def _attempts(routed: Routed, parameters: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the parameters to call the routed model with, one after the other while it refuses them.
 
     What is tried is asked for log-probabilities, unless the caller forbade them or asks for them himself.
     """
-    if routed.action != "try" or "logprobs" in parameters:
+    if routed.action != "try" or parameters.get("logprobs") is not None:
         return [parameters]
     return [{**parameters, "logprobs": True, "top_logprobs": TOP_LOGPROBS}, parameters]
 

@@ -19,6 +19,7 @@ from tests.running import ServerProcess, server_in_loop, server_process
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.bundles.registry import find_bundle
 from turnout.serving.client import AnswerItem, AsyncRouter, Judged, Routed, Router
+from turnout.serving.router.bodies import BESIDE_TEXT
 from turnout.serving.wire.asking import RungAsked
 from turnout.training.sample.sample import make_sample
 
@@ -132,6 +133,17 @@ def test_every_kind_of_content_is_read_as_from_python(node: str, server: ServerP
     del answer["latencyMs"]
     assert answer == comparable(expected)
     assert "fallbackReason" not in answer
+
+
+def test_content_beside_the_text_is_told(node: str, server: ServerProcess):
+    messages = [[{"role": "user", "content": "hello", name: ["aGk="]}] for name in sorted(BESIDE_TEXT)]
+    with Router(server.address, timeout_s=60) as router:
+        expected = [comparable(router.route(messages=one)) for one in messages]
+    answers, _ = ask(node, server.address, [{"content": {"messages": one}} for one in messages])
+    for answer in answers:
+        del answer["latencyMs"]
+    assert answers == expected
+    assert {answer["reason"] for answer in answers} == {"RULE"}
 
 
 def test_options_reach_the_server(node: str, server: ServerProcess):

@@ -22,6 +22,7 @@ from starlette.routing import Route
 
 from turnout.serving.access.access import admit
 from turnout.serving.access.tokens import TokensFile
+from turnout.serving.errors import UnknownName
 from turnout.serving.observe.calls import Behaviour
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.protocols.http.bodies import Bodies, Room, TooLarge, while_there
@@ -134,8 +135,12 @@ class HttpPaths:
         return await self._words_desk.answer(asked.text, lineup.find(asked.bundle).bundle)
 
     def _write_systemone(self, response: Any, call: HttpCall) -> Any:
-        ladder = self._service.answering.lifecycle.lineup.default.ladder
-        return write_systemone(call.asked, response, [rung.name for rung in ladder])
+        lineup = self._service.answering.lifecycle.lineup
+        try:
+            answered = lineup.find(response.bundle)  # a canary has rungs of its own
+        except UnknownName:  # reloaded since
+            answered = lineup.default
+        return write_systemone(call.asked, response, [rung.name for rung in answered.ladder])
 
     def _guarded(self, method: str | None, page: Page, header: str = "authorization") -> Page:
         """Return a page behind the tokens, whose failures are statuses of the contract, without text of a request."""

@@ -85,9 +85,10 @@ def write_systemone(asked: SystemOne, response: Any, rungs: Sequence[str]) -> di
     Args:
         asked: the request.
         response: the `RouteResponse`.
-        rungs: names of the rungs, the cheapest first; of a pair of the weak and the strong model.
+        rungs: names of the rungs of the bundle that answered, the cheapest first; of a pair of the weak and the strong
+            model.
     """
-    place = len(rungs) - 1 if response.tier == pb.TIER_STRONG else 0
+    place = 0 if response.tier == pb.TIER_WEAK else len(rungs) - 1
     if response.tier == pb.TIER_UNSPECIFIED and response.rung in rungs:
         place = rungs.index(response.rung)
     answers = {

@@ -126,6 +126,24 @@ def test_what_counts_for_the_route_is_sent_to_the_router(
         assert router.fallbacks == {}
 
 
+def test_what_the_sdk_marks_as_not_given_is_not_there(bundle: Bundle):
+    more = {"tools": openai.NOT_GIVEN, "n": openai.omit, "stream": openai.NOT_GIVEN, "logprobs": None}
+
+    async def run() -> Answer:
+        settings = {"base_url": stub.url, "api_key": "none", "max_retries": 0}
+        async with (
+            server_in_loop(with_second_look(bundle, t_strong=0.0)) as (_, address),
+            openai.AsyncOpenAI(**settings) as client,
+            AsyncRouter(address, timeout_s=60) as router,
+        ):
+            return await route_and_call_async(client, EASY, router=router, **more)
+
+    with stub_upstream(lambda *_: Said(logprob=SURE)) as stub:
+        answer = asyncio.run(run())
+    assert (answer.model, answer.judged.verdict, answer.fell_back) == (WEAK, "accept", False)
+    assert answer.completion.choices[0].logprobs is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("weak", "more", "verdict", "models"),

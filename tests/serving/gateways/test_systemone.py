@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.http_calls import HttpProcess, systemone
+from tests.builders import tiny_bundle
+from tests.http_calls import HttpProcess, call, http_server, systemone
 from tests.running import route
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.protocols.http.systemone import request_of, weak_and_strong
+from turnout.serving.service.lifecycle import Lifecycle
+from turnout.serving.settings import Sources
 
 PAIR = ("gpt-4o-mini", "gpt-4o")
 WEAK, STRONG = "hello", "word " * 60
@@ -94,6 +99,23 @@ def test_labels_are_taken_by_name_else_in_ascending_order(labels: list[str], exp
 def test_what_can_not_be_answered_is_refused(http_process: HttpProcess, body: dict[str, Any]):
     reply = http_process.call("/v1/systemone", body)
     assert (reply.status, reply.json()["code"]) == (400, "invalid_argument")
+
+
+def test_a_canary_of_another_ladder_is_answered_in_its_own_rungs(ladder_bundle_folder: Path, tmp_path: Path):
+    pair = tiny_bundle(tmp_path / "pair")
+    sources = Sources(bundles=(pair,), canary=ladder_bundle_folder, canary_share=1.0, allow_other_pair=True)
+    labels = ("SIMPLE", "MEDIUM", "COMPLEX")
+
+    async def run() -> list[tuple[str, float]]:
+        async with http_server(Lifecycle(sources)) as (_, _, http):
+            told = []
+            for text in (WEAK, "word " * 20, "word " * 400):
+                reply = await call(http, "/v1/systemone", systemone(state_of(text), labels))
+                answered = reply.json()["answers"]["tier"]
+                told.append((answered["choice"], sum(answered["probabilities"].values())))
+            return told
+
+    assert asyncio.run(run()) == [(label, pytest.approx(1.0)) for label in labels]
 
 
 def test_state_of_litellm_is_taken_apart():

@@ -181,6 +181,8 @@ const packages = grpc.loadPackageDefinition(definition) as unknown as {
 };
 export const RouterService: grpc.ServiceClientConstructor = packages.turnout.v1.RouterService;
 
+/** Fields of a message that bring content beside its text; the Python client knows the same. */
+const BESIDE_TEXT = ["audio", "images", "files", "videos", "attachments", "parts"];
 const TIERS: Record<string, Tier> = { TIER_WEAK: "weak", TIER_STRONG: "strong" };
 const ACTIONS: Record<string, Action> = { ACTION_WEAK: "weak", ACTION_TRY: "try", ACTION_STRONG: "strong" };
 const VERDICTS: Record<string, Judged["verdict"]> = { VERDICT_ACCEPT: "accept", VERDICT_ESCALATE: "escalate" };
@@ -248,11 +250,16 @@ function contentFields(content: Content): object {
   if ("text" in content) return { text: wellFormed(content.text) };
   if ("openaiBody" in content) return { openaiBody: Buffer.from(content.openaiBody) };
   const { messages } = content;
-  if (messages.every((message) => message.content == null || typeof message.content === "string")) {
+  if (messages.every(isPlain)) {
     const plain = messages.map(({ role, content: text }) => ({ role: role || "user", text: wellFormed(String(text ?? "")) }));
     return { messages: { messages: plain } };
   }
   return { openaiBody: Buffer.from(JSON.stringify({ messages })) };
+}
+
+/** Whether text is all that a message holds, as far as the route is concerned. */
+function isPlain(message: Message): boolean {
+  return (message.content == null || typeof message.content === "string") && !BESIDE_TEXT.some((name) => name in message);
 }
 
 /** Lone surrogates have no UTF-8; the Python client replaces them the same way. */

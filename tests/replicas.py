@@ -137,6 +137,6 @@ def until_answered_by(called: Called, bundles: set[str], timeout_s: float = 60) 
 def _wait_for(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
     with grpc.insecure_channel(address) as channel:
         try:
-            grpc.channel_ready_future(channel).result(10)
+            grpc.channel_ready_future(channel).result(60)
         except grpc.FutureTimeoutError:
             raise AssertionError(f"nginx (exit code {process.poll()}): {log.read_text()}") from None

@@ -27,7 +27,7 @@ INFERENCE = {"numpy", "onnxruntime", "tokenizers", "uvloop", "cyclopts", "rich"}
 CALL = """
 import sys
 from turnout import AsyncRouter, Routed, Router
-with Router(sys.argv[1], timeout_s=10) as router:
+with Router(sys.argv[1], timeout_s=60) as router:
     routed = router.route(text="hello", policy="max_worse=0.05")
 print(routed.model, routed.p_match is not None, routed.fallback_reason)
 """

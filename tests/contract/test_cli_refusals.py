@@ -70,6 +70,27 @@ def test_a_log_without_rows_is_refused(turnout: Turnout, tmp_path: Path):
     assert (ended.code, "no rows" in ended.err) == (1, True)
 
 
+def test_labels_that_are_there_are_not_lost_where_no_row_has_one(turnout: Turnout, log: Path, tmp_path: Path):
+    labels, other = tmp_path / "labels.parquet", tmp_path / "other.jsonl"
+    assert turnout("label", log, "--out", labels, "--quiet").code == 0
+    before = labels.read_bytes()
+    write_log(other, [flat_row("Why?"), flat_row("How?")])
+    ended = turnout("label", other, "--out", labels, "--quiet")
+    assert (ended.code, ended.out) == (1, "")
+    assert "none of 2 rows has a label (" in ended.err
+    assert "stays as it was" in ended.err
+    assert labels.read_bytes() == before
+
+
+def test_a_table_without_a_header_is_refused_without_its_texts(turnout: Turnout, tmp_path: Path):
+    table = tmp_path / "table.csv"
+    table.write_text('"My SSN is 123-45-6789, is that a canary in here?",Yes,1\n"And my name is Jo canary Doe",No,0\n')
+    ended = turnout("label", table, "--out", tmp_path / "labels.parquet", "--quiet")
+    assert ended.code == 1
+    assert "canary" not in ended.err
+    assert "is the header line missing?" in ended.err
+
+
 def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, bundle_folder: Path, tmp_path: Path):
     out, absent, logged = tmp_path / "out", tmp_path / "absent.jsonl", log.read_bytes()
     broken = tmp_path / "broken.jsonl"
@@ -83,6 +104,9 @@ def test_refused_data_is_exit_code_1_and_one_line(turnout: Turnout, log: Path, b
         (["label", log, "--out", tmp_path, "--quiet"], "is a folder"),
         (["replay", log, "--out", log, "--quiet"], "is one of the logs"),
         (["predict", bundle_folder, log, "--out", log, "--quiet"], "is one of the logs"),
+        (["evaluate", bundle_folder, log, "--out", log, "--quiet"], "is one of the logs"),
+        (["evaluate", bundle_folder, log, "--out", bundle_folder / "x.json", "--quiet"], "lies in a folder"),
+        (["drift", log, "--bundle", bundle_folder, "--out", log, "--quiet"], "is one of the logs"),
         (["train", absent, "--out", out, "--quiet"], str(absent)),
         (["train", log, "--out", out, "--quiet", "--no-cache"], "at least 200 groups"),
         (["train", unlabelled, "--out", out, "--quiet"], "no row has a label"),

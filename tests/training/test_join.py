@@ -64,6 +64,16 @@ def test_rows_with_both_answers_or_none_take_no_part():
     assert join_answers(rows, JoinBy.PROMPT) == (rows, 0)
 
 
+def test_ids_that_rows_have_of_their_place_join_nothing(tmp_path: Path):
+    for name, model, texts in (("s", "gpt-4o", ("Why?", "How?")), ("w", "gpt-4o-mini", ("Who?", "When?"))):
+        rows = [{"prompt": text, "model": model, "response": "So."} for text in texts]
+        (tmp_path / name).mkdir()
+        write_log(tmp_path / name / "log.jsonl", rows)
+    read = read_records([tmp_path / "s" / "log.jsonl", tmp_path / "w" / "log.jsonl"], Pair())
+    assert len(read.records) == 4
+    assert read.joined(JoinBy.ID).n_merged == 0
+
+
 @pytest.mark.parametrize(
     "change",
     [

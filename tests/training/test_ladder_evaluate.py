@@ -158,6 +158,14 @@ def test_a_rung_without_a_label_has_no_figures_and_none_of_the_training(
     assert f"{ladder_run.manifest.ladder[1].metrics['auroc']:.3f}" not in row
 
 
+def test_a_report_takes_no_evaluation_of_another_bundle(ladder_run: LadderRun, evaluation: Evaluation, tmp_path: Path):
+    other = msgspec.structs.replace(evaluation, bundle="other/1")
+    write_evaluation(tmp_path / "figures.json", other)
+    with pytest.raises(DataRefused, match="measures other/1, and this bundle is"):
+        write_report(ladder_run.folder, tmp_path / "report", tmp_path / "figures.json")
+    assert not (tmp_path / "report").exists()
+
+
 def test_without_early_exit_policies_over_rungs_are_those_of_the_whole_model(ladder_run: LadderRun, read: LadderRead):
     new = unseen(ladder_run, read)
     policy = ladder_run.manifest.policy("max_worse=0.05")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from turnout.training.dataset.ladder_costs import ladder_costs
 from turnout.training.errors import DataRefused
 from turnout.training.logs.reading import Reading
 from turnout.training.logs.requests import read_requests
+from turnout.training.progress import Reporter
 from turnout.training.sample.sample import STRONG, WEAK
 
 ROWS = three_model_rows(300, 4)
@@ -103,6 +105,24 @@ def test_logged_usage_is_what_a_request_costs(wide: LadderRead):
     usage = ROWS[0]["responses"][TOP]["usage"]
     assert usd[0, 2] == pytest.approx((usage["prompt_tokens"] * 2.5 + usage["completion_tokens"] * 10) / 1e6)
     assert (usd[:, 0] < usd[:, 1]).all()
+
+
+def test_bad_rows_are_refused_and_cut_files_told_of_as_for_a_pair(tmp_path: Path):
+    log = write_wide(tmp_path / "log.jsonl", three_model_rows(60, 5))
+    whole = log.read_bytes()
+    log.write_bytes(whole + b'{"prompt": \n' * 90)
+    with pytest.raises(DataRefused, match="90 of 150 rows can't be read"):
+        load_ladder([log], NAMES, Reading(), 0.0, 0, QUIET)
+    cut = tmp_path / "cut.jsonl.gz"
+    cut.write_bytes(gzip.compress(whole)[:-200])
+    said: list[str] = []
+
+    class Heard(Reporter):
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    load_ladder([cut], NAMES, Reading(), 0.0, 0, Heard(quiet=True))
+    assert any("cut.jsonl.gz is cut off or damaged" in line for line in said)
 
 
 def test_a_model_that_no_row_names_is_refused_by_name(tmp_path: Path):

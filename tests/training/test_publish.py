@@ -146,6 +146,31 @@ def test_folder_with_other_files_is_refused_untouched(content: Content, out: Pat
     assert files_of(out) == {"thesis.txt": b"years of work"}
 
 
+def test_folder_of_another_programs_manifest_is_refused_untouched(content: Content, out: Path):
+    out.mkdir(parents=True)
+    (out / MANIFEST).write_text('{"name": "my extension", "files": {}}')
+    (out / "main.js").write_text("years of work")
+    before = files_of(out)
+    with pytest.raises(DataRefused, match="no bundle"):
+        publish(out, *content)
+    assert files_of(out) == before
+
+
+def test_files_that_came_to_a_bundle_are_not_lost_with_it(content: Content, out: Path):
+    publish(out, *content)
+    (out / "notes").mkdir()
+    (out / "notes" / "why.md").write_text("years of work")
+    before = files_of(out)
+    with pytest.raises(DataRefused, match=r"holds notes/why\.md"):
+        publish(out, *of_version(content, "2"))
+    with pytest.raises(DataRefused, match="lies in the bundle"):
+        publish(out / "notes" / "inner", *content)
+    assert files_of(out) == before
+    (out / "notes" / "why.md").rename(out / ".why")  # as a file manager's own
+    publish(out, *of_version(content, "2"))
+    assert version_at(out) == "2"
+
+
 def test_plain_file_is_refused_untouched(content: Content, out: Path):
     out.parent.mkdir()
     out.write_text("years of work")

@@ -63,6 +63,18 @@ def test_a_result_is_written_neither_over_a_log_nor_over_a_folder(folder: Path):
         check_out(out, logs)
 
 
+def test_a_result_is_not_written_over_what_is_read_beside_the_logs(tmp_path: Path):
+    bundle, labels = tmp_path / "bundle", tmp_path / "labels.parquet"
+    bundle.mkdir()
+    labels.touch()
+    check_out(None, [], bundle, labels)
+    check_out(tmp_path / "new.json", [], bundle, None)
+    with pytest.raises(DataRefused, match="is one of the logs or other files"):
+        check_out(labels, [], bundle, labels)
+    with pytest.raises(DataRefused, match="lies in a folder"):
+        check_out(bundle / "manifest.json", [], bundle, labels)
+
+
 def test_a_pattern_or_a_folder_without_files_is_refused(folder: Path):
     (folder / "empty").mkdir()
     for named in (folder / "*.csv", folder / "empty"):

@@ -15,17 +15,47 @@ from pathlib import Path
 
 import msgspec
 
-from turnout.serving.bundles.manifest import MANIFEST, MANIFEST_DIGEST, FileDigest, Manifest
+from turnout.serving.bundles.manifest import MANIFEST, MANIFEST_DIGEST, MANIFEST_SIGNATURE, FileDigest, Manifest
 from turnout.serving.files import sync_folder
 from turnout.training.errors import DataRefused
 
 
+class _Named(msgspec.Struct):
+    """Of a manifest of any version, the names of its files."""
+
+    files: dict[str, msgspec.Raw]
+
+
 def check_out(out: Path) -> None:
-    """Refuse a folder that holds anything but an earlier bundle, before hours of work end there."""
+    """Refuse a folder that holds anything but an earlier bundle, or lies in one, before hours of work end there."""
     if out.exists() and not out.is_dir():
         raise DataRefused(f"{out}: is a file; --out names the folder of the bundle")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).exists():
+    if around := next((folder for folder in out.absolute().parents if _is_bundle(folder)), None):
+        raise DataRefused(f"{out}: lies in the bundle {around}, and would go with it; name a folder elsewhere")
+    if not out.is_dir() or not any(out.iterdir()):
+        return
+    if not _is_bundle(out):
         raise DataRefused(f"{out}: holds files that are no bundle; name a new or an empty folder")
+    if strange := _strange_files(out):
+        raise DataRefused(
+            f"{out}: holds {', '.join(strange[:3])}, which the bundle there does not know and which would go with it; "
+            "name a new or an empty folder"
+        )
+
+
+def _is_bundle(folder: Path) -> bool:
+    return (folder / MANIFEST).is_file() and (folder / MANIFEST_DIGEST).is_file()
+
+
+def _strange_files(bundle: Path) -> list[str]:
+    """Return the files in a bundle's folder that are none of its own; what begins with a dot may go."""
+    try:
+        known = msgspec.json.decode((bundle / MANIFEST).read_bytes(), type=_Named).files.keys()
+    except msgspec.MsgspecError:
+        known = {}.keys()
+    own = {*known, MANIFEST, MANIFEST_DIGEST, MANIFEST_SIGNATURE}
+    found = (path.relative_to(bundle) for path in sorted(bundle.rglob("*")) if not path.is_dir())
+    return [str(path) for path in found if str(path) not in own and not path.name.startswith(".")]
 
 
 def publish(out: Path, manifest: Manifest, contents: Mapping[str, bytes]) -> Manifest:

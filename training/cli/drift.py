@@ -17,6 +17,7 @@ from turnout.serving.bundles.registry import find_bundle, find_encoder
 from turnout.serving.cli.options import ChampionOr
 from turnout.serving.cli.tables import console
 from turnout.serving.errors import EXIT_OK
+from turnout.serving.files import write_whole
 from turnout.serving.router.prompt import Prompt
 from turnout.training.bundle.reopen import check_encoder
 from turnout.training.cli.options import (
@@ -46,6 +47,7 @@ from turnout.training.evaluation.dense_blocks import (
 from turnout.training.evaluation.evaluation import Distribution
 from turnout.training.learn.train import EVALUATION_JSON
 from turnout.training.logs.reading import Reading
+from turnout.training.logs.sources import check_out
 from turnout.training.logs.stored_files import LogFile
 from turnout.training.progress import Reporter
 
@@ -121,6 +123,7 @@ def drift_of_logs(
     Raises:
         DataRefused: a log can't be read, no row is left, or the encoder is not the bundle's.
     """
+    check_out(out, [*logs, *checks], folder)
     reporter, bundle = Reporter(quiet=quiet), load_bundle(folder)
     with reporter.stage("Reading logs"):
         live = read_live(logs, bundle, reading, span)
@@ -128,7 +131,7 @@ def drift_of_logs(
     report = compare(bundle, live, _by_task(bundle), dense)
     report = with_second_look(report, bundle, live.rows, read_checks(checks, bundle, span))
     if out is not None:
-        out.write_text(render_drift(report), encoding="utf-8")
+        write_whole(out, render_drift(report).encode())
     if as_json:
         print(msgspec.json.encode(report).decode())
     else:

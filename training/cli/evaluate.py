@@ -29,7 +29,7 @@ from turnout.training.dataset.dataset import Dataset, load_dataset
 from turnout.training.dataset.ladder import LadderRead, load_ladder
 from turnout.training.evaluation.evaluation import write_evaluation
 from turnout.training.learn.evaluating import evaluate_bundle
-from turnout.training.logs.sources import find_logs
+from turnout.training.logs.sources import check_out, find_logs
 from turnout.training.progress import Reporter
 
 
@@ -56,6 +56,7 @@ def evaluate(
         margin: As in `train`; the margin that the bundle was trained with when not given.
     """
     reading, found = files.reading, find_logs(data)
+    check_out(out, found, model_scores, bundle, reading.labels)
     loaded, reporter = load_bundle(bundle), Reporter(quiet=output.quiet)
     rules = loaded.manifest.harness_rules
     margin = loaded.manifest.match_margin if margin is None else margin  # p_match is of that `match` and no other

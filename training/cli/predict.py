@@ -38,7 +38,7 @@ def predict(
         quiet: No progress on stderr.
     """
     found = find_logs(data)
-    check_out(out, found)
+    check_out(out, found, bundle)
     predict_file(bundle, found, out, policy, files.reading, early_exit=early_exit, quiet=quiet, as_json=as_json)
 
 

@@ -104,7 +104,7 @@ def replay(
         seed=seed,
     )
     reading, found = files.reading, find_logs(logs)
-    check_out(out, found)
+    check_out(out, found, bundle)
     replay_logs(found, out, pair.pair, reading, settings, quiet=output.quiet, as_json=output.as_json)
 
 

@@ -53,6 +53,10 @@ def write_report(bundle: Path, out: Path | None, evaluation: Path | None = None)
         found = msgspec.json.decode(source.read_bytes(), type=Evaluation)
     except (OSError, msgspec.MsgspecError) as error:
         raise DataRefused(f"{source}: no evaluation to report on: {error}") from error
+    if found.bundle not in (msgspec.UNSET, manifest.bundle_id):
+        raise DataRefused(
+            f"{source}: measures {found.bundle}, and this bundle is {manifest.bundle_id}; evaluate it first"
+        )
     if out is not None:
         return render_report(manifest, found, out)
     kept = {name: (bundle / name).read_bytes() for name in manifest.files if not name.startswith("report/")}

@@ -160,6 +160,9 @@ def label_requests(
     made = files_of_rungs(reading.labels, names)
     with reporter.stage("Reading logs, two rungs at a time"):
         read = read_requests(paths, names, reading, scores)
+    read.refuse_if_mostly_bad()
+    for notice in read.notices:
+        reporter.say(notice)
     labels: list[dict[int, Label]] = []
     unlabelled: dict[str, int] = {}
     with reporter.stage("Labelling each rung against the top"):

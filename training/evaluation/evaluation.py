@@ -182,7 +182,8 @@ class Distribution(msgspec.Struct, frozen=True):
 class Evaluation(Metrics, frozen=True, kw_only=True):
     """The content of `evaluation.json`; intervals are keyed as in `flat`. What older files lack has a default.
 
-    `ladder` is of more than two models, whose two ends the other figures are of; unset for a pair.
+    `ladder` is of more than two models, whose two ends the other figures are of; unset for a pair. `bundle` is the
+    name/version that was measured on rows of others' choice; unset for the figures of a training.
     """
 
     n: int
@@ -200,6 +201,7 @@ class Evaluation(Metrics, frozen=True, kw_only=True):
     share_out_of_distribution: float = 0.0
     two_looks: TwoLooks | None = None
     ladder: LadderFigures | msgspec.UnsetType = msgspec.UNSET
+    bundle: str | msgspec.UnsetType = msgspec.UNSET
 
     @property
     def unseen(self) -> tuple[str, ...]:

@@ -70,10 +70,12 @@ def evaluate_bundle(
         DataRefused: no row is left.
     """
     if isinstance(data, LadderRead):
-        return _evaluate_ladder(bundle, data, policy, seed, reporter, early_exit=early_exit, include_seen=include_seen)
-    seen = seen_rows(bundle, data)
-    rows = np.flatnonzero(~seen) if not include_seen else np.arange(seen.size)
-    return _evaluated(bundle, data, rows, policy, int(seen.sum()), seed, reporter, early_exit=early_exit).evaluation
+        found = _evaluate_ladder(bundle, data, policy, seed, reporter, early_exit=early_exit, include_seen=include_seen)
+    else:
+        seen = seen_rows(bundle, data)
+        rows, n_seen = np.arange(seen.size) if include_seen else np.flatnonzero(~seen), int(seen.sum())
+        found = _evaluated(bundle, data, rows, policy, n_seen, seed, reporter, early_exit=early_exit).evaluation
+    return msgspec.structs.replace(found, bundle=bundle.manifest.bundle_id)
 
 
 def _evaluate_ladder(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -14,6 +15,23 @@ import msgspec
 _ID = re.compile(r"[A-Za-z0-9_.:-]{4,200}")
 _BODY = re.compile(r'"(?:messages|input|prompt)"\s*:')
 _MESSAGES = re.compile(r'\s*\[\s*\{[^}]{0,200}"role"')
+
+
+_NAME = re.compile(r"[^\W\d][\w.:/()\[\]-]*(?: [\w.:/()\[\]-]+){0,2}")
+MAX_NAME_CHARS = 40
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names of columns for a message; not where some are no names but texts, as without a header line."""
+    known = list(names)
+    if all(is_name(name) for name in known):
+        return ", ".join(known[:40])
+    return f"{len(known)} columns, which are no names but texts: is the header line missing?"
+
+
+def is_name(column: str) -> bool:
+    """Whether it looks like the name of a column: three words at most, of which none is a long number."""
+    return len(column) <= MAX_NAME_CHARS and _NAME.fullmatch(column) is not None and not re.search(r"\d{4}", column)
 
 
 def kind_of_cell(value: Any) -> str:
@@ -57,7 +75,7 @@ def proposal(kinds: Counter[str], without: str = "") -> str:
             (count, name)
             for key, count in kinds.items()
             for one, _, name in (key.partition("\0"),)
-            if one == kind and name != without
+            if one == kind and name != without and is_name(name)
         ]
         if found:
             most = max(count for count, _ in found)

@@ -13,7 +13,7 @@ from typing import Any
 
 from turnout.serving.bundles.manifest import Pair
 from turnout.training.errors import DataRefused
-from turnout.training.logs.columns import kind_of_cell, proposal
+from turnout.training.logs.columns import kind_of_cell, listed, proposal
 from turnout.training.logs.quarantine import ROW_ERRORS, Reason, reason_of
 from turnout.training.logs.readers import FILE, TURNOUT, Entry, Form, form_named, recognise
 from turnout.training.logs.readers.conversation import CONVERSATION
@@ -139,7 +139,7 @@ def _check_columns(path: LogFile, shown: Seen, columns: Mapping[str, str], form:
         return
     if (mapped := columns.get("prompt")) and shown.n_sampled and shown.kinds[f"id\0{mapped}"] == shown.n_sampled > 1:
         raise DataRefused(f"{path}: the column {mapped} holds ids, not prompts{proposal(shown.kinds, mapped)}")
-    found = ", ".join(list(seen)[:40])
+    found = listed(seen)
     if missing := [theirs for theirs in columns.values() if theirs not in seen]:
         raise DataRefused(f"{path}: no column {', '.join(missing)} as the column map says; found: {found}")
     if form is TURNOUT and not (PROMPT_FIELDS | {CONVERSATION}) & (seen.keys() | columns.keys()):

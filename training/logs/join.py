@@ -68,7 +68,7 @@ def _repetitions(records: Sequence[Record], by: JoinBy) -> list[int]:
     """Return the rows that say again what an earlier row with the same id of its own says: exports overlap."""
     seen, repeated = set[tuple[object, ...]](), list[int]()
     for row, record in enumerate(records):
-        if not may_join(record, by) or record.id == f"{PurePath(record.file).name}:{record.line}":
+        if not may_join(record, by) or not has_own_id(record):
             continue
         said = (record.id, record.prompt.text, record.strong, record.weak, record.created)
         if said in seen:
@@ -92,14 +92,26 @@ def may_join(record: Record, by: JoinBy) -> bool:
     """Whether another record may hold the other model's answer.
 
     By prompt, none may for a request with images or other content that is not text: records only count these, and "What
-    is in this picture?" is asked of many pictures.
+    is in this picture?" is asked of many pictures. By id, none may for a row without one.
     """
     has_one_answer = (record.strong is None) != (record.weak is None)
-    return (
-        has_one_answer
-        and by is not JoinBy.NONE
-        and not (by is JoinBy.PROMPT and (record.prompt.images or record.prompt.is_beyond_features))
-    )
+    return has_one_answer and is_told_apart(record, by)
+
+
+def is_told_apart(record: Record, by: JoinBy) -> bool:
+    """Whether what is joined by makes two rows the same request: a prompt of text alone, or an id of the row's own."""
+    match by:
+        case JoinBy.PROMPT:
+            return not (record.prompt.images or record.prompt.is_beyond_features)
+        case JoinBy.ID:
+            return has_own_id(record)
+    return False
+
+
+def has_own_id(record: Record) -> bool:
+    """Whether the row says its id itself; others have that of their place, which is another in every file."""
+    place = f"{record.line}.{record.index}" if record.index else f"{record.line}"
+    return record.id != f"{PurePath(record.file).name}:{place}"
 
 
 def join_digest(record: Record, by: JoinBy) -> bytes:

@@ -7,7 +7,8 @@ damaged row is still a customer's row.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -92,6 +93,12 @@ def cut_notice(file: str, line: int) -> str:
     return f"{file} is cut off or damaged at line {line}: whatever came from there on is lost; export it again"
 
 
+def notices_of(odd: Iterable[str], quarantine: Iterable[Rejected]) -> list[str]:
+    """Return what a person has to know of rows that were read: fields they lost, and files that end too early."""
+    cut = [row for row in quarantine if row.reason is Reason.TRUNCATED]
+    return [*odd_notice(Counter(odd)), *(cut_notice(row.file, row.line) for row in cut)]
+
+
 class RowRefused(Exception):
     """Carries a reason from where a row is understood to where it is counted; no caller outside sees it."""
 
@@ -162,6 +169,13 @@ def refuse_mostly_bad(
         f"{n_bad} of {n_rows} rows can't be read ({told}), at most {max_share:.0%} may; "
         f"the first is {first.file}, line {first.line}; check the format and the column map{remedies}"
     )
+
+
+def refuse_if_mostly_bad(quarantine: Sequence[Rejected], n_rows: int, n_records: int, max_share: float = 0.5) -> None:
+    """Do so for rows in memory; raises as `refuse_mostly_bad`."""
+    counts = dict(Counter(row.reason for row in quarantine).most_common())
+    first = next((row for row in quarantine if row.reason not in LEFT_OUT), None)
+    refuse_mostly_bad(counts, first, n_rows, max_share, n_records=n_records)
 
 
 def write_quarantine(path: Path, rejected: Iterable[Rejected]) -> None:

@@ -17,7 +17,7 @@ from turnout.training.logs.collecting import without_cycle_collection
 from turnout.training.logs.entries import read_entries
 from turnout.training.logs.join import join_answers
 from turnout.training.logs.parts import FileParts, Held, Place, match_scores
-from turnout.training.logs.quarantine import LEFT_OUT, Reason, Rejected, cut_notice, odd_notice, refuse_mostly_bad
+from turnout.training.logs.quarantine import Reason, Rejected, notices_of, refuse_if_mostly_bad
 from turnout.training.logs.readers import Entry, EntryPart
 from turnout.training.logs.reading import JoinBy, Reading
 from turnout.training.logs.records import Record
@@ -74,15 +74,12 @@ class ReadResult:
 
     def refuse_if_mostly_bad(self, max_share: float = 0.5) -> None:
         """Refuse a log that was not understood, as `turnout.training.logs.quarantine.refuse_mostly_bad` does."""
-        first = next((row for row in self.quarantine if row.reason not in LEFT_OUT), None)
-        refuse_mostly_bad(self.rejected_by_reason, first, self.n_rows, max_share, n_records=len(self.records))
+        refuse_if_mostly_bad(self.quarantine, self.n_rows, len(self.records), max_share)
 
     @property
     def notices(self) -> list[str]:
         """What a person has to know of rows that were read: fields they lost, and files that end too early."""
-        odd = Counter(name for record in self.records for name in record.odd_fields)
-        cut = [row for row in self.quarantine if row.reason is Reason.TRUNCATED]
-        return [*odd_notice(odd), *(cut_notice(row.file, row.line) for row in cut)]
+        return notices_of((name for record in self.records for name in record.odd_fields), self.quarantine)
 
 
 def read_records(

@@ -15,8 +15,8 @@ from pathlib import Path
 from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.training.errors import DataRefused
-from turnout.training.logs.join import join_digest
-from turnout.training.logs.quarantine import Reason, Rejected
+from turnout.training.logs.join import is_told_apart, join_digest
+from turnout.training.logs.quarantine import Reason, Rejected, notices_of, refuse_if_mostly_bad
 from turnout.training.logs.read import read_records
 from turnout.training.logs.reading import JoinBy, Reading
 from turnout.training.logs.records import Record, Response
@@ -54,6 +54,15 @@ class RequestsRead:
     requests: list[LoggedRequest]
     quarantine: list[Rejected]
     number: dict[tuple[str, int, int], int]
+
+    def refuse_if_mostly_bad(self) -> None:
+        """Refuse logs that were not understood, as those of a pair are."""
+        refuse_if_mostly_bad(self.quarantine, len(self.number) + len(self.quarantine), len(self.requests))
+
+    @property
+    def notices(self) -> list[str]:
+        """What a person has to know of rows that were read."""
+        return notices_of((name for one in self.requests for name in one.record.odd_fields), self.quarantine)
 
 
 def read_requests(
@@ -116,7 +125,7 @@ class _Held:
         if request is None:
             request = LoggedRequest(record)
             self.requests.append(request)
-            if self._may_join(record):
+            if is_told_apart(record, self.join):
                 self._same[join_digest(record, self.join)].append(request)
         self.places[record.place] = request
         self._met.add(id(request))
@@ -124,13 +133,9 @@ class _Held:
         if preferred is not None:
             request.preferences.setdefault(preferred, record.preference)
 
-    def _may_join(self, record: Record) -> bool:
-        by_prompt = self.join is JoinBy.PROMPT and not (record.prompt.images or record.prompt.is_beyond_features)
-        return self.join is JoinBy.ID or by_prompt
-
     def _alike(self, record: Record, found: dict[int, Response]) -> LoggedRequest | None:
         """Return the first request of the same digest that none of the answers contradicts."""
-        if not self._may_join(record):
+        if not is_told_apart(record, self.join):
             return None
         for request in self._same.get(join_digest(record, self.join), ()):
             if id(request) not in self._met and all(

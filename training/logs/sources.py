@@ -28,16 +28,28 @@ def find_logs(named: Sequence[str]) -> list[LogFile]:
     return list(found.values())
 
 
-def check_out(out: Path, logs: Sequence[LogFile]) -> None:
-    """Refuse to write a result where a log or a folder is.
+def check_out(out: Path | None, logs: Sequence[LogFile], *beside: Path | None) -> None:
+    """Refuse to write a result where something that is read, or a folder, is.
+
+    Args:
+        out: the file to write; None for none.
+        logs: that are read.
+        *beside: what is read beside them: files, and folders such as a bundle's.
 
     Raises:
-        DataRefused: `out` is a folder, or one of the logs, by this name or another.
+        DataRefused: `out` is a folder, one of the files, by this name or another, or lies in one of the folders.
     """
+    if out is None:
+        return
     if out.is_dir():
         raise DataRefused(f"{out}: is a folder; name the file to write")
-    if out.exists() and any(isinstance(log, Path) and log.exists() and log.samefile(out) for log in logs):
-        raise DataRefused(f"{out}: is one of the logs, which it would replace; name another file to write")
+    read = [path for path in (*logs, *beside) if isinstance(path, Path) and path.exists()]
+    if out.exists() and any(path.samefile(out) for path in read):
+        raise DataRefused(
+            f"{out}: is one of the logs or other files that are read, which it would replace; name another file"
+        )
+    if any(path.is_dir() and path.resolve() in out.resolve().parents for path in beside if path is not None):
+        raise DataRefused(f"{out}: lies in a folder that is read; name a file elsewhere")
 
 
 def _files(named: str) -> Sequence[LogFile]:

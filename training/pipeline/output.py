@@ -18,6 +18,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from turnout.serving.files import replacing
+from turnout.training.errors import DataRefused
 from turnout.training.labels.ledger import LABEL_SCHEMA, RowTally
 from turnout.training.logs.quarantine import LEFT_OUT, Reason, Rejected, quarantine_line, refuse_mostly_bad
 
@@ -49,7 +50,8 @@ class Output:
         """Write all rows, which come by place; `n_rows` were read.
 
         Raises:
-            DataRefused: most of them are in quarantine; nothing is written then.
+            DataRefused: most of them are in quarantine, or none has a label where a file stands already; nothing is
+                written then.
         """
         schema = pa.schema([*LABEL_SCHEMA, *self.beside], metadata=self.metadata)
         size = VECTOR_ROW_GROUP_ROWS if self.beside else ROW_GROUP_ROWS
@@ -61,6 +63,9 @@ class Output:
             counts = {Reason(why): count for why, count in self.tally.quarantined.most_common()}
             n_records = sum(self.tally.labels.values()) + sum(self.tally.abstained.values())
             refuse_mostly_bad(counts, quarantine.first, n_rows, n_records=n_records)
+            if not self.tally.labels and self.out.exists():
+                why = ", ".join(f"{reason} {count}" for reason, count in self.tally.abstained.most_common())
+                raise DataRefused(f"none of {n_rows} rows has a label ({why}); {self.out} stays as it was")
             self.cut = quarantine.cut
             quarantine.end()
 

@@ -34,6 +34,7 @@ from turnout.serving.protocols.http.chat.upstream import (
     UpstreamFailed,
     UpstreamReply,
     shown_headers,
+    whole_of,
 )
 from turnout.serving.service.service import RouterService
 from turnout.serving.wire.asking import Routed, routed_of
@@ -243,17 +244,16 @@ class ChatFlow:
         self, told: CompletionSoFar, tier: str, rung: Rung, deadline_s: float, *, is_last: bool
     ) -> Response | None:
         earlier = told.usage
-        started = time.perf_counter()
+        started_s = time.monotonic()
         asked = told.asked
         body = asked.dialect.at_rung(asked.body, rung.model, rung.effort)
         async with contextlib.AsyncExitStack() as stack:
             stream = self._upstream.stream("POST", asked.dialect.path, body, asked.headers, deadline_s)
             response = await stack.enter_async_context(stream)
             if not 200 <= response.status_code < 300:
-                raw = await response.aread()
-                reply = UpstreamReply(response.status_code, shown_headers(response.headers), raw, ms_since(started))
+                reply = await whole_of(response, started_s, deadline_s)
                 return self._whole(told, tier, rung, reply, is_last=is_last)
-            self._calling.count(told, tier, rung, "ok", None, ms_since(started))
+            self._calling.count(told, tier, rung, "ok", None, (time.monotonic() - started_s) * 1e3)
             headers = {**shown_headers(response.headers), **told.headers(rung)}
             kept_open = stack.pop_all()
         told.streaming = asyncio.Event()

@@ -81,15 +81,7 @@ class Upstream:
         """Return a whole reply, of whatever status; raises `UpstreamFailed` where there is none by the deadline."""
         started = time.monotonic()
         async with self.stream(method, path, body, headers, deadline_s) as response:
-            raw = bytearray()
-            with _failures():
-                async with asyncio.timeout_at(_on_loop(deadline_s)):
-                    async for piece in response.aiter_bytes():
-                        raw += piece
-                        if len(raw) > MAX_REPLY_BYTES:
-                            raise UpstreamFailed("too_large")
-        latency_ms = (time.monotonic() - started) * 1e3
-        return UpstreamReply(response.status_code, shown_headers(response.headers), bytes(raw), latency_ms)
+            return await whole_of(response, started, deadline_s)
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -114,6 +106,23 @@ class Upstream:
     async def close(self) -> None:
         """Close all connections."""
         await self._client.aclose()
+
+
+async def whole_of(response: httpx2.Response, started_s: float, deadline_s: float) -> UpstreamReply:
+    """Return a reply whose body is yet to come with all of it, `started_s` being when it was asked for.
+
+    Raises:
+        UpstreamFailed: the body is not there by the deadline, or too large.
+    """
+    raw = bytearray()
+    with _failures():
+        async with asyncio.timeout_at(_on_loop(deadline_s)):
+            async for piece in response.aiter_bytes():
+                raw += piece
+                if len(raw) > MAX_REPLY_BYTES:
+                    raise UpstreamFailed("too_large")
+    latency_ms = (time.monotonic() - started_s) * 1e3
+    return UpstreamReply(response.status_code, shown_headers(response.headers), bytes(raw), latency_ms)
 
 
 def passed_on(headers: Mapping[str, str]) -> dict[str, str]:

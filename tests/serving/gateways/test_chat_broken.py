@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.builders import tiny_bundle
-from tests.chat_calls import STRONG, WEAK, asking
+from tests.chat_calls import ALWAYS_STRONG, STRONG, WEAK, asking
 from tests.checkers import with_second_look
 from tests.http_calls import Reply, call
 from tests.raw_upstream import Answers, RawUpstream, Writes, answer, delta, events, raw_upstream, reply
@@ -76,3 +76,64 @@ def test_an_error_whose_body_never_comes_leads_to_the_strong_model(
     assert (got.status, upstream.models) == (200, [WEAK, STRONG])
     assert b"I am certain" in got.body
     assert got.headers["x-turnout-calls"] == f"{WEAK}={result},{STRONG}=ok"
+
+
+FAILED = {"error": {"message": "overloaded"}}
+
+
+@pytest.mark.parametrize("looks", [1, 2], ids=["taken", "tried"])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("body", [FAILED, {"choices": []}, {"choices": [None]}], ids=range(3))
+def test_success_without_an_answer_leads_to_the_strong_model(
+    plain: Bundle, bundle: Bundle, body: Any, looks: int, *, is_stream: bool
+):
+    got, upstream = asked(bundle if looks == 2 else plain, of_weak(reply(200, body)), asking(stream=is_stream))
+    assert (got.status, upstream.models) == (200, [WEAK, STRONG])
+    assert b"I am certain" in got.body
+    assert got.headers["x-turnout-calls"] == f"{WEAK}=no_answer,{STRONG}=ok"
+
+
+@pytest.mark.parametrize("looks", [1, 2], ids=["taken", "tried"])
+@pytest.mark.parametrize("body", [{"status": "failed", "output": []}, {"status": "failed", "output": [{}]}, FAILED])
+def test_a_response_that_failed_leads_to_the_strong_model(plain: Bundle, bundle: Bundle, body: Any, looks: int):
+    good = {"status": "completed", "output": [{"type": "message"}]}
+
+    def answers(asks: Any) -> bytes:
+        return reply(200, body if asks["model"] == WEAK else good)
+
+    got, upstream = asked(bundle if looks == 2 else plain, answers, {"model": "auto", "input": "hello"}, "responses")
+    assert (got.json(), upstream.models) == (good, [WEAK, STRONG])
+
+
+def test_a_response_in_the_background_is_answered_later(plain: Bundle):
+    queued = {"id": "resp_1", "status": "queued", "output": []}
+    body = {"model": "auto", "input": "hello", "background": True}
+    got, upstream = asked(plain, of_weak(reply(200, queued)), body, "responses")
+    assert (got.json(), upstream.models) == (queued, [WEAK])
+
+
+@pytest.mark.parametrize("kind", ["text/html", "text/plain"])
+def test_what_is_no_stream_of_events_leads_to_the_strong_model(plain: Bundle, kind: str):
+    got, upstream = asked(plain, of_weak(reply(200, b"<html>", kind)), asking(stream=True))
+    assert (b"I am certain" in got.body, upstream.models) == (True, [WEAK, STRONG])
+    assert got.headers["x-turnout-calls"] == f"{WEAK}=not_json,{STRONG}=ok"
+
+
+def test_a_stream_of_the_strong_model_passes_under_another_name(plain: Bundle):
+    got, _ = asked(plain, lambda _: events(delta("Paris."), kind="text/plain"), asking(ALWAYS_STRONG, stream=True))
+    assert (got.status, b"Paris." in got.body) == (200, True)
+
+
+@pytest.mark.parametrize("looks", [1, 2], ids=["taken", "tried"])
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("status", [400, 401, 403, 413, 422])
+def test_no_error_of_the_weak_model_is_the_callers_to_see(
+    plain: Bundle, bundle: Bundle, status: int, looks: int, *, is_stream: bool
+):
+    got, upstream = asked(bundle if looks == 2 else plain, of_weak(reply(status, FAILED)), asking(stream=is_stream))
+    assert (got.status, b"I am certain" in got.body, upstream.models[-1]) == (200, True, STRONG)
+
+
+def test_a_fault_of_the_callers_own_is_told_by_the_strong_model(plain: Bundle):
+    got, upstream = asked(plain, lambda _: reply(400, {"error": {"message": "no such tool"}}), asking())
+    assert (got.status, got.json()["error"]["message"], upstream.models) == (400, "no such tool", [WEAK, STRONG])

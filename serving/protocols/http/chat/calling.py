@@ -55,6 +55,19 @@ class Calling:
                 return None
         return None
 
+    def answered(self, told: CompletionSoFar, tier: str, rung: Rung, reply: UpstreamReply) -> dict[str, Any] | None:
+        """Return what a whole reply answers, counted, and kept where exploration wants it; None where that is nothing.
+
+        Raises:
+            UpstreamFailed: it is no JSON object, and not counted yet.
+        """
+        completion = reply.json()
+        speaks = told.asked.dialect
+        is_answer = speaks.is_answer(completion) or speaks.is_pending(completion)
+        self.count(told, tier, rung, "ok" if is_answer else "no_answer", completion.get("usage"), reply.latency_ms)
+        told.keep(tier, completion, reply.latency_ms)
+        return completion if is_answer else None
+
     def count(
         self,
         told: CompletionSoFar,

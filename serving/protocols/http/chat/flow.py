@@ -29,7 +29,6 @@ from turnout.serving.protocols.http.chat.calling import Calling
 from turnout.serving.protocols.http.chat.chunks import chunks_of, with_usage
 from turnout.serving.protocols.http.chat.told import CompletionSoFar
 from turnout.serving.protocols.http.chat.upstream import (
-    CALLERS_FAULT,
     Upstream,
     UpstreamFailed,
     UpstreamReply,
@@ -134,15 +133,11 @@ class ChatFlow:
         deadline_s = _share_of(asked.deadline_s, WEAK_SHARE)
         try:
             reply = await self._calling.weak(told, asked.body, rung, deadline_s)
-            if reply is None:
-                return None
-            completion = reply.json()
+            completion = None if reply is None else self._calling.answered(told, "weak", rung, reply)
         except UpstreamFailed as failed:
             self._calling.count(told, "weak", rung, failed.why)
             return None
-        self._calling.count(told, "weak", rung, "ok", completion.get("usage"), reply.latency_ms)
-        told.keep("weak", completion, reply.latency_ms)
-        if not asked.dialect.is_answer(completion):
+        if reply is None or completion is None:
             return None
         told.judged = await self._judged(told, completion, reply.latency_ms, deadline_s)
         return completion if told.judged.is_accepted else None
@@ -225,18 +220,15 @@ class ChatFlow:
     def _whole(
         self, told: CompletionSoFar, tier: str, rung: Rung, reply: UpstreamReply, *, is_last: bool
     ) -> Response | None:
-        earlier = told.usage
-        usage = None
-        body = reply.body
+        earlier, body = told.usage, reply.body
+        completion = None
         if reply.is_ok:
-            completion = reply.json()
-            usage = completion.get("usage")
-        self._calling.count(told, tier, rung, "ok" if reply.is_ok else str(reply.status), usage, reply.latency_ms)
-        if reply.is_ok:
-            told.keep(tier, completion, reply.latency_ms)
-        if not reply.is_ok and not is_last and reply.status not in CALLERS_FAULT:
+            completion = self._calling.answered(told, tier, rung, reply)
+        else:
+            self._calling.count(told, tier, rung, str(reply.status), None, reply.latency_ms)
+        if completion is None and not is_last:
             return None
-        if reply.is_ok and earlier is not None:
+        if completion is not None and earlier is not None:
             body = msgspec.json.encode({**completion, "usage": told.usage})
         return Response(body, reply.status, {**reply.headers, **told.headers(rung)})
 
@@ -250,7 +242,7 @@ class ChatFlow:
         async with contextlib.AsyncExitStack() as stack:
             stream = self._upstream.stream("POST", asked.dialect.path, body, asked.headers, deadline_s)
             response = await stack.enter_async_context(stream)
-            if not 200 <= response.status_code < 300:
+            if not _is_stream(response.status_code, response.headers.get("content-type", ""), is_last=is_last):
                 reply = await whole_of(response, started_s, deadline_s)
                 return self._whole(told, tier, rung, reply, is_last=is_last)
             self._calling.count(told, tier, rung, "ok", None, (time.monotonic() - started_s) * 1e3)
@@ -276,6 +268,12 @@ async def _while_it_lasts(
                 yield piece
         except Exception:  # noqa: BLE001  # the transport's text may quote the URL; the head is sent already
             yield b'\n\ndata: {"error": {"message": "the upstream broke off", "type": "upstream_error"}}\n\n'
+
+
+def _is_stream(status: int, kind: str, *, is_last: bool) -> bool:
+    """Return whether a reply passes through as it comes; the last one does under any name that is not that of JSON."""
+    is_events, is_json = (kind.lower().startswith(name) for name in ("text/event-stream", "application/json"))
+    return 200 <= status < 300 and (is_events or (is_last and not is_json))
 
 
 def rung_of_reply(reply: Routed | Judged) -> Rung:

@@ -67,9 +67,7 @@ class SecondAnswers:
         if not reply.is_ok:
             self._calling.count(told, tier, rung, str(reply.status), None, reply.latency_ms)
             return
-        completion = reply.json()
-        self._calling.count(told, tier, rung, "ok", completion.get("usage"), reply.latency_ms)
-        told.keep(tier, completion, reply.latency_ms)
+        self._calling.answered(told, tier, rung, reply)
 
     def _rung(self, told: CompletionSoFar, tier: OtherTier) -> tuple[OtherTier, Rung | None]:
         """Return the other rung of the ladder that the request was routed in; None where the bundle is gone by now."""

@@ -20,8 +20,6 @@ PASSED_ON = frozenset({"authorization", "api-key", "x-api-key", "traceparent", "
 """Headers that the upstream sees, and those that begin with `openai-`; all others end here."""
 PASSED_BACK = frozenset({"content-type", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})
 """Headers of the upstream that the caller sees, and those that begin with `x-ratelimit-` or `openai-`."""
-CALLERS_FAULT = frozenset({400, 401, 403, 413, 422})
-"""Statuses with which the strong model would refuse the same call."""
 MAX_REPLY_BYTES = 32 << 20
 """A whole reply that is longer counts as failed: 100 times the longest answer with its log-probabilities."""
 CONNECT_S = 10.0

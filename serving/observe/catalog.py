@@ -109,8 +109,9 @@ METRICS = (
         "1",
         ("tier", "result"),
         "Calls of the upstream for chat completions: `ok`, the status of HTTP, `timeout`, `unreachable`, `too_large`, "
-        "`not_json` or `no_answer` (a status of success without an answer in the reply); `unasked`: exploration wanted "
-        "the other answer too, and it could not be asked for.",
+        "`not_json`, `no_answer` (a status of success without an answer in the reply), `broke_off` (a stream, by the "
+        "upstream) or `left` (the caller went before the end); `unasked`: exploration wanted the other answer too, and "
+        "it could not be asked for.",
     ),
     Metric(
         "failures_total",

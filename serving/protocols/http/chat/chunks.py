@@ -87,12 +87,15 @@ class _Telling:
             return line
         if self.on_event is not None:
             self.on_event(chunk)
-        if not isinstance(chunk.get("usage"), dict):
+        said = (
+            chunk if isinstance(chunk.get("usage"), dict) else chunk.get("response")
+        )  # as events of responses have it
+        if not isinstance(said, dict) or not isinstance(said.get("usage"), dict):
             return line
-        self.on_usage(chunk["usage"])
+        self.on_usage(said["usage"])
         if self.earlier is None:
             return line
-        chunk["usage"] = summed_usage(self.earlier, chunk["usage"])
+        said["usage"] = summed_usage(self.earlier, said["usage"])
         return b"data: " + msgspec.json.encode(chunk) + (b"\r" if line.endswith(b"\r") else b"")
 
 

@@ -14,11 +14,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from turnout.serving.bundles.ladder import Rung
 from turnout.serving.client.routed import code_name, ms_since
@@ -27,6 +26,7 @@ from turnout.serving.gateways.completions import self_check_body, self_check_of
 from turnout.serving.protocols.http.chat.asked import ChatCall
 from turnout.serving.protocols.http.chat.calling import Calling
 from turnout.serving.protocols.http.chat.chunks import chunks_of, with_usage
+from turnout.serving.protocols.http.chat.lasting import LastingStream
 from turnout.serving.protocols.http.chat.told import CompletionSoFar
 from turnout.serving.protocols.http.chat.upstream import (
     Upstream,
@@ -56,28 +56,30 @@ class ChatFlow:
         self._calling = calling
         self._self_check = self_check
 
-    async def answer(self, asked: ChatCall) -> tuple[Response, CompletionSoFar]:
-        """Return the response, and what became of the call; a stream's body is yet to come then.
+    async def begun(self, asked: ChatCall) -> CompletionSoFar:
+        """Return what is known of a call once it is routed."""
+        return CompletionSoFar(asked, await self._routed(asked))
+
+    async def answer(self, told: CompletionSoFar) -> Response:
+        """Return the response; a stream's body is yet to come then. What becomes of the call is told in any case.
 
         Raises:
             UpstreamFailed: the strong model gave no reply.
         """
-        told = CompletionSoFar(asked, await self._routed(asked))
         routed = told.routed
         if routed.action == "try":
             accepted = await self._tried(told)
             if accepted is not None:
-                return self._accepted(told, accepted), told
+                return self._accepted(told, accepted)
             response = await self._climbed(told)
         elif routed.tier != "strong":
             response = await self._from(told, routed.tier, rung_of_reply(routed))
         else:
             response = None
-        if response is not None:
-            return response, told
-        response = await self._from(told, "strong", self._strong(routed), is_last=True)
+        if response is None:
+            response = await self._from(told, "strong", self._strong(routed), is_last=True)
         assert response is not None
-        return response, told
+        return response
 
     async def as_it_is(self, asked: ChatCall) -> Response:
         """Return the answer of the model that the caller names itself; raises `UpstreamFailed`."""
@@ -132,10 +134,10 @@ class ChatFlow:
         asked, rung = told.asked, rung_of_reply(told.routed)
         deadline_s = _share_of(asked.deadline_s, WEAK_SHARE)
         try:
-            reply = await self._calling.weak(told, asked.body, rung, deadline_s)
-            completion = None if reply is None else self._calling.answered(told, "weak", rung, reply)
-        except UpstreamFailed as failed:
-            self._calling.count(told, "weak", rung, failed.why)
+            with self._calling.counted(told, "weak", rung):
+                reply = await self._calling.weak(told, asked.body, rung, deadline_s)
+                completion = None if reply is None else self._calling.answered(told, "weak", rung, reply)
+        except UpstreamFailed:
             return None
         if reply is None or completion is None:
             return None
@@ -176,13 +178,13 @@ class ChatFlow:
         """Ask the weak model whether its answer is right; None where it does not say."""
         rung = rung_of_reply(told.routed)
         try:
-            reply = await self._calling.whole(told, self_check_body(told.asked.body, completion), rung, deadline_s)
-            if not reply.is_ok:
-                self._calling.count(told, "weak", rung, str(reply.status), is_self_check=True)
-                return None
-            said = reply.json()
-        except UpstreamFailed as failed:
-            self._calling.count(told, "weak", rung, failed.why, is_self_check=True)
+            with self._calling.counted(told, "weak", rung, is_self_check=True):
+                reply = await self._calling.whole(told, self_check_body(told.asked.body, completion), rung, deadline_s)
+                said = reply.json() if reply.is_ok else None
+        except UpstreamFailed:
+            return None
+        if said is None:
+            self._calling.count(told, "weak", rung, str(reply.status), is_self_check=True)
             return None
         self._calling.count(told, "weak", rung, "ok", said.get("usage"), reply.latency_ms, is_self_check=True)
         return self_check_of(said)
@@ -207,12 +209,12 @@ class ChatFlow:
         asked = told.asked
         deadline_s = asked.deadline_s if is_last else _share_of(asked.deadline_s, WEAK_SHARE)
         try:
-            if asked.is_stream:
-                return await self._streamed(told, tier, rung, deadline_s, is_last=is_last)
-            reply = await self._calling.whole(told, asked.body, rung, deadline_s)
-            return self._whole(told, tier, rung, reply, is_last=is_last)
-        except UpstreamFailed as failed:
-            self._calling.count(told, tier, rung, failed.why)
+            with self._calling.counted(told, tier, rung):
+                if asked.is_stream:
+                    return await self._streamed(told, tier, rung, deadline_s, is_last=is_last)
+                reply = await self._calling.whole(told, asked.body, rung, deadline_s)
+                return self._whole(told, tier, rung, reply, is_last=is_last)
+        except UpstreamFailed:
             if is_last:
                 raise
             return None
@@ -239,35 +241,29 @@ class ChatFlow:
         started_s = time.monotonic()
         asked = told.asked
         body = asked.dialect.at_rung(asked.body, rung.model, rung.effort)
+        reply = None
         async with contextlib.AsyncExitStack() as stack:
             stream = self._upstream.stream("POST", asked.dialect.path, body, asked.headers, deadline_s)
             response = await stack.enter_async_context(stream)
-            if not _is_stream(response.status_code, response.headers.get("content-type", ""), is_last=is_last):
+            if _is_stream(response.status_code, response.headers.get("content-type", ""), is_last=is_last):
+                kept_open = stack.pop_all()
+            else:
                 reply = await whole_of(response, started_s, deadline_s)
-                return self._whole(told, tier, rung, reply, is_last=is_last)
-            self._calling.count(told, tier, rung, "ok", None, (time.monotonic() - started_s) * 1e3)
-            headers = {**shown_headers(response.headers), **told.headers(rung)}
-            kept_open = stack.pop_all()
-        told.streaming = asyncio.Event()
+        if reply is not None:
+            return self._whole(told, tier, rung, reply, is_last=is_last)
+        self._calling.began(told, tier, rung, (time.monotonic() - started_s) * 1e3)
+        headers = {**shown_headers(response.headers), **told.headers(rung)}
+        streaming = told.streaming = asyncio.Event()
         gathered = asked.dialect.gathering() if told.routed.wants_both else None
         passed = with_usage(response.aiter_bytes(), earlier, told.used, None if gathered is None else gathered.take)
-        if gathered is not None:
-            kept_open.callback(lambda: told.keep(tier, gathered.whole))
-        lasting = _while_it_lasts(passed, kept_open, told.streaming)
-        return StreamingResponse(lasting, response.status_code, headers)
 
+        def ended(result: str) -> None:
+            if gathered is not None:
+                told.keep(tier, gathered.whole)
+            self._calling.ended(told, result)
+            streaming.set()
 
-async def _while_it_lasts(
-    pieces: AsyncIterator[bytes], kept_open: contextlib.AsyncExitStack, ended: asyncio.Event
-) -> AsyncIterator[bytes]:
-    """Pass a stream on; one that breaks off ends with an error event, which SDKs raise."""
-    async with kept_open:
-        kept_open.callback(ended.set)
-        try:
-            async for piece in pieces:
-                yield piece
-        except Exception:  # noqa: BLE001  # the transport's text may quote the URL; the head is sent already
-            yield b'\n\ndata: {"error": {"message": "the upstream broke off", "type": "upstream_error"}}\n\n'
+        return LastingStream(passed, kept_open, ended, response.status_code, headers)
 
 
 def _is_stream(status: int, kind: str, *, is_last: bool) -> bool:

@@ -137,3 +137,23 @@ def test_no_error_of_the_weak_model_is_the_callers_to_see(
 def test_a_fault_of_the_callers_own_is_told_by_the_strong_model(plain: Bundle):
     got, upstream = asked(plain, lambda _: reply(400, {"error": {"message": "no such tool"}}), asking())
     assert (got.status, got.json()["error"]["message"], upstream.models) == (400, "no such tool", [WEAK, STRONG])
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+def test_headers_of_a_caller_pass_as_the_bytes_that_came(plain: Bundle, *, is_stream: bool):
+    named = {"user-agent": "Grüße/1", "openai-project": "日本", "x-request-id": "Grüße"}
+    got, upstream = asked(plain, strong_says, asking(stream=is_stream), headers=named)
+    assert (got.status, upstream.models) == (200, [WEAK])
+    head = upstream.heads[0].lower()
+    assert "user-agent: grüße/1\r\n".encode() in head
+    assert "openai-project: 日本\r\n".encode() in head
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+def test_a_header_that_no_reply_can_hold_is_left_out(plain: Bundle, *, is_stream: bool):
+    def answers(body: Any) -> bytes:
+        told = "x-ratelimit-remaining: 7\r\nopenai-project: 日本\r\nopenai-organization: Grüße".encode()
+        return strong_says(body).replace(b"connection: close", b"connection: close\r\n" + told, 1)
+
+    got, _ = asked(plain, answers, asking(stream=is_stream))
+    assert (got.status, got.headers["x-ratelimit-remaining"], "openai-project" in got.headers) == (200, "7", False)

@@ -91,7 +91,7 @@ class Upstream:
             raise UpstreamFailed("timeout")
         timeout = httpx2.Timeout(left_s, connect=min(CONNECT_S, left_s))
         content = None if body is None else msgspec.json.encode(body)
-        passed = {**passed_on(headers), **({} if content is None else {"content-type": "application/json"})}
+        passed = [*passed_on(headers), *([] if content is None else [(b"content-type", b"application/json")])]
         request = self._client.build_request(method, self._url + path, content=content, headers=passed, timeout=timeout)
         with _failures():
             async with asyncio.timeout_at(_on_loop(deadline_s)):
@@ -123,21 +123,22 @@ async def whole_of(response: httpx2.Response, started_s: float, deadline_s: floa
     return UpstreamReply(response.status_code, shown_headers(response.headers), bytes(raw), latency_ms)
 
 
-def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a caller that the upstream sees; names in lower case."""
-    return {
-        name: value
-        for name, value in ((name.lower(), value) for name, value in headers.items())
-        if name in PASSED_ON or name.startswith("openai-")
-    }
+def passed_on(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a caller that the upstream sees, as the bytes that came; names in lower case."""
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in headers.items()
+        if name.lower() in PASSED_ON or name.lower().startswith("openai-")
+    ]
 
 
 def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of the upstream that the caller sees."""
+    """Return the headers of the upstream that the caller sees, without those that HTTP's Latin-1 can't hold."""
     return {
         name.lower(): value
         for name, value in headers.items()
-        if name.lower() in PASSED_BACK or name.lower().startswith(("x-ratelimit-", "openai-"))
+        if (name.lower() in PASSED_BACK or name.lower().startswith(("x-ratelimit-", "openai-")))
+        and all(ord(character) < 256 for character in name + value)
     }
 
 

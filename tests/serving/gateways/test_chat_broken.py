@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from tests.chat_calls import ALWAYS_STRONG, STRONG, WEAK, asking
 from tests.checkers import with_second_look
 from tests.http_calls import Reply, call
 from tests.raw_upstream import Answers, RawUpstream, Writes, answer, delta, events, raw_upstream, reply
+from tests.stub_upstream import Said, completion_of
 from turnout.serving.bundles.bundle import Bundle, load_bundle
 
 
@@ -157,3 +159,62 @@ def test_a_header_that_no_reply_can_hold_is_left_out(plain: Bundle, *, is_stream
 
     got, _ = asked(plain, answers, asking(stream=is_stream))
     assert (got.status, got.headers["x-ratelimit-remaining"], "openai-project" in got.headers) == (200, "7", False)
+
+
+@pytest.mark.parametrize("is_stream", [False, True], ids=["whole", "stream"])
+def test_an_accepted_answer_keeps_the_headers_of_the_upstream(bundle: Bundle, *, is_stream: bool):
+    def answers(body: Any) -> bytes:
+        told = b"x-request-id: req-1\r\nx-ratelimit-remaining: 7\r\nset-cookie: a=b"
+        return answer(body, Said()).replace(b"connection: close", b"connection: close\r\n" + told, 1)
+
+    got, upstream = asked(bundle, answers, asking(stream=is_stream))
+    assert (got.status, upstream.models, got.headers["x-turnout-verdict"]) == (200, [WEAK], "accept")
+    assert (got.headers["x-request-id"], got.headers["x-ratelimit-remaining"]) == ("req-1", "7")
+    assert "set-cookie" not in got.headers
+    assert got.headers["content-type"].startswith("text/event-stream" if is_stream else "application/json")
+
+
+def changed(body: Any, **message: Any) -> bytes:
+    """Return a sure answer whose message has these fields."""
+    whole = completion_of(Said(), body)
+    whole["choices"][0]["message"] |= message
+    return reply(200, whole)
+
+
+def chunks(got: Reply) -> list[Any]:
+    lines = [line.removeprefix(b"data: ") for line in got.body.split(b"\n") if line.startswith(b"data: {")]
+    return [json.loads(line) for line in lines]
+
+
+def test_all_of_a_message_is_in_its_chunks(bundle: Bundle):
+    fields = {"reasoning_content": "Hm.", "annotations": [{"type": "url_citation"}], "audio": {"id": "a"}}
+    got, upstream = asked(bundle, lambda body: changed(body, **fields), asking(stream=True))
+    assert upstream.models == [WEAK]
+    first, *others = (chunk["choices"][0]["delta"] for chunk in chunks(got))
+    assert first == {"role": "assistant", "content": "", **fields}
+    assert "".join(delta.get("content", "") for delta in others) == "Paris."
+
+
+@pytest.mark.parametrize("second", [None, "x"])
+@pytest.mark.parametrize("calls", [["x"], "x", [7], {"a": 1}])
+def test_what_no_chunks_can_be_made_of_leads_to_the_strong_model(bundle: Bundle, calls: Any, second: Any):
+    def weak(body: Any) -> bytes:
+        whole = completion_of(Said(), body)
+        whole["choices"][0]["message"]["tool_calls"] = calls
+        return reply(200, whole | {"choices": [*whole["choices"], *([] if second is None else [second])]})
+
+    answers = of_weak(None)
+    got, upstream = asked(
+        bundle, lambda body: weak(body) if body["model"] == WEAK else answers(body), asking(stream=True)
+    )
+    assert (got.status, upstream.models, b"I am certain" in got.body) == (200, [WEAK, STRONG], True)
+    assert got.headers["x-turnout-calls"] == f"{WEAK}=no_answer,{STRONG}=ok"
+
+
+@pytest.mark.parametrize("text", ["hello", ALWAYS_STRONG], ids=["weak", "strong"])
+def test_an_answer_that_comes_whole_is_streamed_to_who_wants_a_stream(plain: Bundle, text: str):
+    got, upstream = asked(plain, answer, asking(text, stream=True, stream_options={"include_usage": True}))
+    assert (len(upstream.models), got.headers["content-type"]) == (1, "text/event-stream; charset=utf-8")
+    *said, last = chunks(got)
+    assert "".join(one["choices"][0]["delta"].get("content") or "" for one in said) == "Paris, I am certain."
+    assert last["usage"]["total_tokens"] == 110

@@ -14,6 +14,7 @@ from typing import Any
 
 from turnout.serving.bundles.ladder import Rung
 from turnout.serving.observe.metrics import ServerMetrics
+from turnout.serving.protocols.http.chat.chunks import can_be_chunks
 from turnout.serving.protocols.http.chat.dialects import Body
 from turnout.serving.protocols.http.chat.told import CompletionSoFar, UpstreamCall
 from turnout.serving.protocols.http.chat.upstream import Upstream, UpstreamFailed, UpstreamReply
@@ -62,12 +63,16 @@ class Calling:
     def answered(self, told: CompletionSoFar, tier: str, rung: Rung, reply: UpstreamReply) -> dict[str, Any] | None:
         """Return what a whole reply answers, counted, and kept where exploration wants it; None where that is nothing.
 
+        What its caller wants in chunks, and no chunks can be made of, is no answer either.
+
         Raises:
             UpstreamFailed: it is no JSON object, and not counted yet.
         """
         completion = reply.json()
         speaks = told.asked.dialect
         is_answer = speaks.is_answer(completion) or speaks.is_pending(completion)
+        if told.asked.is_stream:
+            is_answer = is_answer and can_be_chunks(completion)
         self.count(told, tier, rung, "ok" if is_answer else "no_answer", completion.get("usage"), reply.latency_ms)
         told.keep(tier, completion, reply.latency_ms)
         return completion if is_answer else None

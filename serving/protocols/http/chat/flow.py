@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -26,6 +27,7 @@ from turnout.serving.gateways.completions import self_check_body, self_check_of
 from turnout.serving.protocols.http.chat.asked import ChatCall
 from turnout.serving.protocols.http.chat.calling import Calling
 from turnout.serving.protocols.http.chat.chunks import chunks_of, with_usage
+from turnout.serving.protocols.http.chat.dialects import CHAT
 from turnout.serving.protocols.http.chat.lasting import LastingStream
 from turnout.serving.protocols.http.chat.told import CompletionSoFar
 from turnout.serving.protocols.http.chat.upstream import (
@@ -68,10 +70,9 @@ class ChatFlow:
         """
         routed = told.routed
         if routed.action == "try":
-            accepted = await self._tried(told)
-            if accepted is not None:
-                return self._accepted(told, accepted)
-            response = await self._climbed(told)
+            response = await self._tried(told)
+            if response is None:
+                response = await self._climbed(told)
         elif routed.tier != "strong":
             response = await self._from(told, routed.tier, rung_of_reply(routed))
         else:
@@ -129,8 +130,8 @@ class ChatFlow:
             return None
         return await self._from(told, "between", rung_of_reply(judged))
 
-    async def _tried(self, told: CompletionSoFar) -> dict[str, Any] | None:
-        """Return the weak model's completion where it was accepted; None where the strong model is to answer."""
+    async def _tried(self, told: CompletionSoFar) -> Response | None:
+        """Return the weak model's answer where it was accepted; None where the strong model is to answer."""
         asked, rung = told.asked, rung_of_reply(told.routed)
         deadline_s = _share_of(asked.deadline_s, WEAK_SHARE)
         try:
@@ -142,7 +143,10 @@ class ChatFlow:
         if reply is None or completion is None:
             return None
         told.judged = await self._judged(told, completion, reply.latency_ms, deadline_s)
-        return completion if told.judged.is_accepted else None
+        if not told.judged.is_accepted:
+            return None
+        shown = completion if asked.wants_logprobs else asked.dialect.without_logprobs(completion)
+        return _shown(told, rung, shown, reply.headers)
 
     async def _judged(self, told: CompletionSoFar, completion: Any, latency_ms: float, deadline_s: float) -> Judged:
         started = time.perf_counter()
@@ -189,17 +193,6 @@ class ChatFlow:
         self._calling.count(told, "weak", rung, "ok", said.get("usage"), reply.latency_ms, is_self_check=True)
         return self_check_of(said)
 
-    def _accepted(self, told: CompletionSoFar, completion: dict[str, Any]) -> Response:
-        asked = told.asked
-        shown = completion if asked.wants_logprobs else asked.dialect.without_logprobs(completion)
-        if told.usage is not None:
-            shown = {**shown, "usage": told.usage}
-        headers = told.headers(rung_of_reply(told.routed))
-        if not asked.is_stream:
-            return Response(msgspec.json.encode(shown), 200, headers, "application/json")
-        chunks = chunks_of(shown, includes_usage=asked.includes_usage)
-        return Response(b"".join(chunks), 200, {**headers, "cache-control": "no-cache"}, EVENTS)
-
     async def _from(self, told: CompletionSoFar, tier: str, rung: Rung, *, is_last: bool = False) -> Response | None:
         """Return the response of one rung; None where it failed and the strong one may help.
 
@@ -230,6 +223,8 @@ class ChatFlow:
             self._calling.count(told, tier, rung, str(reply.status), None, reply.latency_ms)
         if completion is None and not is_last:
             return None
+        if completion is not None and told.asked.is_stream and told.asked.dialect is CHAT:
+            return _shown(told, rung, completion, reply.headers)
         if completion is not None and earlier is not None:
             body = msgspec.json.encode({**completion, "usage": told.usage})
         return Response(body, reply.status, {**reply.headers, **told.headers(rung)})
@@ -264,6 +259,18 @@ class ChatFlow:
             streaming.set()
 
         return LastingStream(passed, kept_open, ended, response.status_code, headers)
+
+
+def _shown(told: CompletionSoFar, rung: Rung, completion: dict[str, Any], headers: Mapping[str, str]) -> Response:
+    """Return an answer that came whole as its caller asked for it, with the usage of all calls and these headers."""
+    asked = told.asked
+    if told.usage is not None:
+        completion = {**completion, "usage": told.usage}
+    kept = {name: value for name, value in headers.items() if name != "content-type"} | told.headers(rung)
+    if not asked.is_stream:
+        return Response(msgspec.json.encode(completion), 200, kept, "application/json")
+    chunks = chunks_of(completion, includes_usage=asked.includes_usage)
+    return Response(b"".join(chunks), 200, {**kept, "cache-control": "no-cache"}, EVENTS)
 
 
 def _is_stream(status: int, kind: str, *, is_last: bool) -> bool:

@@ -51,7 +51,8 @@ class ServerSettings:
         max_http_connections: held at once over HTTP, per worker; beyond it the one that has waited longest on its
             caller is closed. Capped at half of the descriptors that the process may have.
         max_http_requests: being answered at once over HTTP, per worker, once their bodies are there; more are
-            UNAVAILABLE. Idle connections and health do not count.
+            UNAVAILABLE. Idle connections, health and what the upstream answers, such as chat completions, do not
+            count.
         min_ping_interval_s: pings of gRPC clients without data may come as often; twice oftener, and their connection
             is closed (ENHANCE_YOUR_CALM). Envoy, grpc-go and our own clients send one every 10 s.
         keepalive_s: gRPC connections that are silent this long are asked for a sign of life, and closed without one.
@@ -103,8 +104,9 @@ class ServerSettings:
             `message_timeout` (0.2 s unless set), after which Envoy fails the request or lets it pass undecided.
         upstream: base URL of an OpenAI-compatible server that holds both models, such as https://api.openai.com/v1:
             chat completions at the HTTP port are answered through it; empty for none.
-        upstream_timeout_s: how long one chat completion may take in all, both models' answers included. The weak model
-            gets half of it at most, so that the strong one still can answer.
+        upstream_timeout_s: how long one chat completion may take in all, both models' answers included; of a stream
+            how long it may take to begin, and then each pause in it, so that one that goes on may last longer. The
+            weak model gets half of it at most, so that the strong one still can answer.
         self_check: whether the weak model is asked once more if its answer is right, where it is to be checked: one
             call and one token more, and a signal for models that give no log-probabilities of their answers.
         insecure_public: whether to listen beyond loopback without TLS: prompts and tokens can be read on the way.

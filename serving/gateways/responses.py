@@ -14,6 +14,7 @@ from turnout.serving.wire.asking_check import AnswerItem
 LOGPROBS = "message.output_text.logprobs"
 OWN_TOOLS = frozenset({"function", "custom"})
 """Tools that the caller runs, not the vendor."""
+FAILED, PENDING = ("failed", "cancelled"), ("queued", "in_progress")
 REASONS = {"max_output_tokens": "length", "content_filter": "content_filter"}
 """Why a response is incomplete, in the words of chat completions, which the second look was trained on."""
 
@@ -70,7 +71,12 @@ def repeated(body: Mapping[str, Any]) -> dict[str, Any] | None:
 
 def is_answer(response: Any) -> bool:
     """Whether there is something in it that could be shown."""
-    return any(True for _ in _items(response))
+    return _mapping(response).get("status") not in FAILED and any(True for _ in _items(response))
+
+
+def is_pending(response: Any) -> bool:
+    """Whether the vendor still works on it, as on a call with `background`: its answer is fetched later."""
+    return _mapping(response).get("status") in PENDING
 
 
 def answer_item(response: Any, latency_ms: float | None = None, self_check: float | None = None) -> AnswerItem:

@@ -108,8 +108,10 @@ METRICS = (
         "counter",
         "1",
         ("tier", "result"),
-        "Calls of the upstream for chat completions: `ok`, the status of HTTP, `timeout`, `unreachable`, `too_large` "
-        "or `not_json`; `unasked`: exploration wanted the other answer too, and it could not be asked for.",
+        "Calls of the upstream for chat completions: `ok`, the status of HTTP, `timeout`, `unreachable`, `too_large`, "
+        "`not_json`, `no_answer` (a status of success without an answer in the reply), `broke_off` (a stream, by the "
+        "upstream) or `left` (the caller went before the end); `unasked`: exploration wanted the other answer too, and "
+        "it could not be asked for.",
     ),
     Metric(
         "failures_total",

@@ -3,7 +3,8 @@
     body -> size, token, deadline -> room -> bytes of a RouteRequest -> RouterService.decide -> JSON
 
 A caller that closes its connection takes its request out of the queue, as a cancelled RPC does. A request takes
-room once its body is there: bodies that are slow to come keep nobody out. Health takes none.
+room once its body is there: bodies that are slow to come keep nobody out. Health takes none, nor do calls
+that the upstream answers, which wait for it and not for this process.
 """
 
 from __future__ import annotations

@@ -167,7 +167,7 @@ def test_the_caller_never_waits_for_the_other_model(plain: Bundle, tmp_path: Pat
         (Said(raw=b"<html>"), "not_json"),
         (Said(raw=b"[" * 100_000), "not_json"),
         (Said(hang_s=20), "timeout"),
-        (Said(raw=b'{"choices": "none"}'), ""),
+        (Said(raw=b'{"choices": "none"}'), "no_answer"),
     ],
     ids=range(6),
 )

@@ -5,14 +5,19 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import dataclasses
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from turnout.serving.bundles.ladder import Rung
 from turnout.serving.observe.metrics import ServerMetrics
+from turnout.serving.protocols.http.chat.chunks import can_be_chunks
 from turnout.serving.protocols.http.chat.dialects import Body
 from turnout.serving.protocols.http.chat.told import CompletionSoFar, UpstreamCall
-from turnout.serving.protocols.http.chat.upstream import Upstream, UpstreamReply
+from turnout.serving.protocols.http.chat.upstream import Upstream, UpstreamFailed, UpstreamReply
 
 REFUSES_S = 600.0
 """How long a model that refused log-probabilities is not asked for them again."""
@@ -54,6 +59,44 @@ class Calling:
             if reply.status not in REFUSES_SIGNALS:
                 return None
         return None
+
+    def answered(self, told: CompletionSoFar, tier: str, rung: Rung, reply: UpstreamReply) -> dict[str, Any] | None:
+        """Return what a whole reply answers, counted, and kept where exploration wants it; None where that is nothing.
+
+        What its caller wants in chunks, and no chunks can be made of, is no answer either.
+
+        Raises:
+            UpstreamFailed: it is no JSON object, and not counted yet.
+        """
+        completion = reply.json()
+        speaks = told.asked.dialect
+        is_answer = speaks.is_answer(completion) or speaks.is_pending(completion)
+        if told.asked.is_stream:
+            is_answer = is_answer and can_be_chunks(completion)
+        self.count(told, tier, rung, "ok" if is_answer else "no_answer", completion.get("usage"), reply.latency_ms)
+        told.keep(tier, completion, reply.latency_ms)
+        return completion if is_answer else None
+
+    @contextlib.contextmanager
+    def counted(self, told: CompletionSoFar, tier: str, rung: Rung, *, is_self_check: bool = False) -> Iterator[None]:
+        """Count the call of this block where it ends without a reply: nobody gave one, or its caller left."""
+        try:
+            yield
+        except UpstreamFailed as failed:
+            self.count(told, tier, rung, failed.why, is_self_check=is_self_check)
+            raise
+        except asyncio.CancelledError:
+            self.count(told, tier, rung, "left", is_self_check=is_self_check)
+            raise
+
+    def began(self, told: CompletionSoFar, tier: str, rung: Rung, latency_ms: float) -> None:
+        """Tell of a stream that began; it is counted once it has ended."""
+        told.calls.append(UpstreamCall(tier, rung.model, "ok", None, latency_ms, rung=rung.name))
+
+    def ended(self, told: CompletionSoFar, result: str) -> None:
+        """Count the stream that began last, and tell how it ended."""
+        told.calls[-1] = dataclasses.replace(told.calls[-1], result=result)
+        self._metrics.upstream(told.calls[-1].tier, result)
 
     def count(
         self,

@@ -16,6 +16,8 @@ from turnout.serving.gateways.completions import summed_usage
 PIECE_CHARS = 256
 """Characters of one chunk: the answer is there already, and pieces let readers show it as they do any stream."""
 DONE = b"data: [DONE]\n\n"
+IN_PIECES = frozenset({"role", "content", "refusal", "tool_calls", "function_call"})
+"""Fields of a message that chunks bring one after the other; all others come with the first one."""
 MAX_LINE_BYTES = 8 << 20
 """A longer line of a stream passes through as it is."""
 
@@ -38,6 +40,14 @@ def chunks_of(completion: dict[str, Any], *, includes_usage: bool) -> Iterator[b
     if includes_usage:
         yield b"data: " + msgspec.json.encode({**base, "choices": [], "usage": completion.get("usage")}) + b"\n\n"
     yield DONE
+
+
+def can_be_chunks(completion: dict[str, Any]) -> bool:
+    """Whether chunks can be made of what an upstream wrote."""
+    try:
+        return bool(list(chunks_of(completion, includes_usage=False)))
+    except Exception:  # noqa: BLE001  # whatever it wrote there
+        return False
 
 
 async def with_usage(
@@ -87,12 +97,15 @@ class _Telling:
             return line
         if self.on_event is not None:
             self.on_event(chunk)
-        if not isinstance(chunk.get("usage"), dict):
+        said = (
+            chunk if isinstance(chunk.get("usage"), dict) else chunk.get("response")
+        )  # as events of responses have it
+        if not isinstance(said, dict) or not isinstance(said.get("usage"), dict):
             return line
-        self.on_usage(chunk["usage"])
+        self.on_usage(said["usage"])
         if self.earlier is None:
             return line
-        chunk["usage"] = summed_usage(self.earlier, chunk["usage"])
+        said["usage"] = summed_usage(self.earlier, said["usage"])
         return b"data: " + msgspec.json.encode(chunk) + (b"\r" if line.endswith(b"\r") else b"")
 
 
@@ -100,7 +113,9 @@ def _deltas(choice: dict[str, Any]) -> Iterator[tuple[dict[str, Any], Any]]:
     """Return what each chunk of a choice adds; log-probabilities go with the text, which then is one piece."""
     message = choice.get("message") or {}
     logprobs = choice.get("logprobs")
-    yield {"role": message.get("role") or "assistant", "content": "" if message.get("content") else None}, None
+    first = {"role": message.get("role") or "assistant", "content": "" if message.get("content") else None}
+    more = {name: value for name, value in message.items() if name not in IN_PIECES and value is not None}
+    yield first | more, None
     text = message.get("content") or ""
     size = len(text) if logprobs else PIECE_CHARS
     for start in range(0, len(text), size or 1):

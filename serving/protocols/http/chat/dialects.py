@@ -25,6 +25,7 @@ class Dialect:
         forbids_logprobs: whether he will not have them asked for.
         with_signals, without_signals: the body to try the weak model with.
         is_answer: whether a reply holds anything to check.
+        is_pending: whether a reply says that the answer is to be fetched later.
         answer_item: what the second look is told of a reply.
         without_logprobs: the reply as it is shown to a caller who did not ask for them.
         repeated: the body with which the other model can be asked the same, whole; None where that would change or keep
@@ -41,6 +42,7 @@ class Dialect:
     with_signals: Callable[[Body], dict[str, Any]]
     without_signals: Callable[[Body], dict[str, Any]]
     is_answer: Callable[[Any], bool]
+    is_pending: Callable[[Any], bool]
     answer_item: Callable[[Any, float | None, float | None], AnswerItem]
     without_logprobs: Callable[[Any], Any]
     repeated: Callable[[Body], dict[str, Any] | None]
@@ -57,6 +59,7 @@ CHAT = Dialect(
     with_signals=completions.with_signals,
     without_signals=completions.without_signals,
     is_answer=lambda reply: bool(completions.first_choice(reply)),
+    is_pending=lambda _: False,
     answer_item=completions.answer_item,
     without_logprobs=completions.without_logprobs,
     repeated=completions.repeated,
@@ -72,6 +75,7 @@ RESPONSES = Dialect(
     with_signals=responses.with_signals,
     without_signals=responses.without_signals,
     is_answer=responses.is_answer,
+    is_pending=responses.is_pending,
     answer_item=responses.answer_item,
     without_logprobs=responses.without_logprobs,
     repeated=responses.repeated,

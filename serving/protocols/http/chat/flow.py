@@ -14,11 +14,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from turnout.serving.bundles.ladder import Rung
 from turnout.serving.client.routed import code_name, ms_since
@@ -27,13 +27,15 @@ from turnout.serving.gateways.completions import self_check_body, self_check_of
 from turnout.serving.protocols.http.chat.asked import ChatCall
 from turnout.serving.protocols.http.chat.calling import Calling
 from turnout.serving.protocols.http.chat.chunks import chunks_of, with_usage
+from turnout.serving.protocols.http.chat.dialects import CHAT
+from turnout.serving.protocols.http.chat.lasting import LastingStream
 from turnout.serving.protocols.http.chat.told import CompletionSoFar
 from turnout.serving.protocols.http.chat.upstream import (
-    CALLERS_FAULT,
     Upstream,
     UpstreamFailed,
     UpstreamReply,
     shown_headers,
+    whole_of,
 )
 from turnout.serving.service.service import RouterService
 from turnout.serving.wire.asking import Routed, routed_of
@@ -56,28 +58,29 @@ class ChatFlow:
         self._calling = calling
         self._self_check = self_check
 
-    async def answer(self, asked: ChatCall) -> tuple[Response, CompletionSoFar]:
-        """Return the response, and what became of the call; a stream's body is yet to come then.
+    async def begun(self, asked: ChatCall) -> CompletionSoFar:
+        """Return what is known of a call once it is routed."""
+        return CompletionSoFar(asked, await self._routed(asked))
+
+    async def answer(self, told: CompletionSoFar) -> Response:
+        """Return the response; a stream's body is yet to come then. What becomes of the call is told in any case.
 
         Raises:
             UpstreamFailed: the strong model gave no reply.
         """
-        told = CompletionSoFar(asked, await self._routed(asked))
         routed = told.routed
         if routed.action == "try":
-            accepted = await self._tried(told)
-            if accepted is not None:
-                return self._accepted(told, accepted), told
-            response = await self._climbed(told)
+            response = await self._tried(told)
+            if response is None:
+                response = await self._climbed(told)
         elif routed.tier != "strong":
             response = await self._from(told, routed.tier, rung_of_reply(routed))
         else:
             response = None
-        if response is not None:
-            return response, told
-        response = await self._from(told, "strong", self._strong(routed), is_last=True)
+        if response is None:
+            response = await self._from(told, "strong", self._strong(routed), is_last=True)
         assert response is not None
-        return response, told
+        return response
 
     async def as_it_is(self, asked: ChatCall) -> Response:
         """Return the answer of the model that the caller names itself; raises `UpstreamFailed`."""
@@ -127,24 +130,23 @@ class ChatFlow:
             return None
         return await self._from(told, "between", rung_of_reply(judged))
 
-    async def _tried(self, told: CompletionSoFar) -> dict[str, Any] | None:
-        """Return the weak model's completion where it was accepted; None where the strong model is to answer."""
+    async def _tried(self, told: CompletionSoFar) -> Response | None:
+        """Return the weak model's answer where it was accepted; None where the strong model is to answer."""
         asked, rung = told.asked, rung_of_reply(told.routed)
         deadline_s = _share_of(asked.deadline_s, WEAK_SHARE)
         try:
-            reply = await self._calling.weak(told, asked.body, rung, deadline_s)
-            if reply is None:
-                return None
-            completion = reply.json()
-        except UpstreamFailed as failed:
-            self._calling.count(told, "weak", rung, failed.why)
+            with self._calling.counted(told, "weak", rung):
+                reply = await self._calling.weak(told, asked.body, rung, deadline_s)
+                completion = None if reply is None else self._calling.answered(told, "weak", rung, reply)
+        except UpstreamFailed:
             return None
-        self._calling.count(told, "weak", rung, "ok", completion.get("usage"), reply.latency_ms)
-        told.keep("weak", completion, reply.latency_ms)
-        if not asked.dialect.is_answer(completion):
+        if reply is None or completion is None:
             return None
         told.judged = await self._judged(told, completion, reply.latency_ms, deadline_s)
-        return completion if told.judged.is_accepted else None
+        if not told.judged.is_accepted:
+            return None
+        shown = completion if asked.wants_logprobs else asked.dialect.without_logprobs(completion)
+        return _shown(told, rung, shown, reply.headers)
 
     async def _judged(self, told: CompletionSoFar, completion: Any, latency_ms: float, deadline_s: float) -> Judged:
         started = time.perf_counter()
@@ -180,27 +182,16 @@ class ChatFlow:
         """Ask the weak model whether its answer is right; None where it does not say."""
         rung = rung_of_reply(told.routed)
         try:
-            reply = await self._calling.whole(told, self_check_body(told.asked.body, completion), rung, deadline_s)
-            if not reply.is_ok:
-                self._calling.count(told, "weak", rung, str(reply.status), is_self_check=True)
-                return None
-            said = reply.json()
-        except UpstreamFailed as failed:
-            self._calling.count(told, "weak", rung, failed.why, is_self_check=True)
+            with self._calling.counted(told, "weak", rung, is_self_check=True):
+                reply = await self._calling.whole(told, self_check_body(told.asked.body, completion), rung, deadline_s)
+                said = reply.json() if reply.is_ok else None
+        except UpstreamFailed:
+            return None
+        if said is None:
+            self._calling.count(told, "weak", rung, str(reply.status), is_self_check=True)
             return None
         self._calling.count(told, "weak", rung, "ok", said.get("usage"), reply.latency_ms, is_self_check=True)
         return self_check_of(said)
-
-    def _accepted(self, told: CompletionSoFar, completion: dict[str, Any]) -> Response:
-        asked = told.asked
-        shown = completion if asked.wants_logprobs else asked.dialect.without_logprobs(completion)
-        if told.usage is not None:
-            shown = {**shown, "usage": told.usage}
-        headers = told.headers(rung_of_reply(told.routed))
-        if not asked.is_stream:
-            return Response(msgspec.json.encode(shown), 200, headers, "application/json")
-        chunks = chunks_of(shown, includes_usage=asked.includes_usage)
-        return Response(b"".join(chunks), 200, {**headers, "cache-control": "no-cache"}, EVENTS)
 
     async def _from(self, told: CompletionSoFar, tier: str, rung: Rung, *, is_last: bool = False) -> Response | None:
         """Return the response of one rung; None where it failed and the strong one may help.
@@ -211,12 +202,12 @@ class ChatFlow:
         asked = told.asked
         deadline_s = asked.deadline_s if is_last else _share_of(asked.deadline_s, WEAK_SHARE)
         try:
-            if asked.is_stream:
-                return await self._streamed(told, tier, rung, deadline_s, is_last=is_last)
-            reply = await self._calling.whole(told, asked.body, rung, deadline_s)
-            return self._whole(told, tier, rung, reply, is_last=is_last)
-        except UpstreamFailed as failed:
-            self._calling.count(told, tier, rung, failed.why)
+            with self._calling.counted(told, tier, rung):
+                if asked.is_stream:
+                    return await self._streamed(told, tier, rung, deadline_s, is_last=is_last)
+                reply = await self._calling.whole(told, asked.body, rung, deadline_s)
+                return self._whole(told, tier, rung, reply, is_last=is_last)
+        except UpstreamFailed:
             if is_last:
                 raise
             return None
@@ -224,18 +215,17 @@ class ChatFlow:
     def _whole(
         self, told: CompletionSoFar, tier: str, rung: Rung, reply: UpstreamReply, *, is_last: bool
     ) -> Response | None:
-        earlier = told.usage
-        usage = None
-        body = reply.body
+        earlier, body = told.usage, reply.body
+        completion = None
         if reply.is_ok:
-            completion = reply.json()
-            usage = completion.get("usage")
-        self._calling.count(told, tier, rung, "ok" if reply.is_ok else str(reply.status), usage, reply.latency_ms)
-        if reply.is_ok:
-            told.keep(tier, completion, reply.latency_ms)
-        if not reply.is_ok and not is_last and reply.status not in CALLERS_FAULT:
+            completion = self._calling.answered(told, tier, rung, reply)
+        else:
+            self._calling.count(told, tier, rung, str(reply.status), None, reply.latency_ms)
+        if completion is None and not is_last:
             return None
-        if reply.is_ok and earlier is not None:
+        if completion is not None and told.asked.is_stream and told.asked.dialect is CHAT:
+            return _shown(told, rung, completion, reply.headers)
+        if completion is not None and earlier is not None:
             body = msgspec.json.encode({**completion, "usage": told.usage})
         return Response(body, reply.status, {**reply.headers, **told.headers(rung)})
 
@@ -243,39 +233,50 @@ class ChatFlow:
         self, told: CompletionSoFar, tier: str, rung: Rung, deadline_s: float, *, is_last: bool
     ) -> Response | None:
         earlier = told.usage
-        started = time.perf_counter()
+        started_s = time.monotonic()
         asked = told.asked
         body = asked.dialect.at_rung(asked.body, rung.model, rung.effort)
+        reply = None
         async with contextlib.AsyncExitStack() as stack:
             stream = self._upstream.stream("POST", asked.dialect.path, body, asked.headers, deadline_s)
             response = await stack.enter_async_context(stream)
-            if not 200 <= response.status_code < 300:
-                raw = await response.aread()
-                reply = UpstreamReply(response.status_code, shown_headers(response.headers), raw, ms_since(started))
-                return self._whole(told, tier, rung, reply, is_last=is_last)
-            self._calling.count(told, tier, rung, "ok", None, ms_since(started))
-            headers = {**shown_headers(response.headers), **told.headers(rung)}
-            kept_open = stack.pop_all()
-        told.streaming = asyncio.Event()
+            if _is_stream(response.status_code, response.headers.get("content-type", ""), is_last=is_last):
+                kept_open = stack.pop_all()
+            else:
+                reply = await whole_of(response, started_s, deadline_s)
+        if reply is not None:
+            return self._whole(told, tier, rung, reply, is_last=is_last)
+        self._calling.began(told, tier, rung, (time.monotonic() - started_s) * 1e3)
+        headers = {**shown_headers(response.headers), **told.headers(rung)}
+        streaming = told.streaming = asyncio.Event()
         gathered = asked.dialect.gathering() if told.routed.wants_both else None
         passed = with_usage(response.aiter_bytes(), earlier, told.used, None if gathered is None else gathered.take)
-        if gathered is not None:
-            kept_open.callback(lambda: told.keep(tier, gathered.whole))
-        lasting = _while_it_lasts(passed, kept_open, told.streaming)
-        return StreamingResponse(lasting, response.status_code, headers)
+
+        def ended(result: str) -> None:
+            if gathered is not None:
+                told.keep(tier, gathered.whole)
+            self._calling.ended(told, result)
+            streaming.set()
+
+        return LastingStream(passed, kept_open, ended, response.status_code, headers)
 
 
-async def _while_it_lasts(
-    pieces: AsyncIterator[bytes], kept_open: contextlib.AsyncExitStack, ended: asyncio.Event
-) -> AsyncIterator[bytes]:
-    """Pass a stream on; one that breaks off ends with an error event, which SDKs raise."""
-    async with kept_open:
-        kept_open.callback(ended.set)
-        try:
-            async for piece in pieces:
-                yield piece
-        except Exception:  # noqa: BLE001  # the transport's text may quote the URL; the head is sent already
-            yield b'\n\ndata: {"error": {"message": "the upstream broke off", "type": "upstream_error"}}\n\n'
+def _shown(told: CompletionSoFar, rung: Rung, completion: dict[str, Any], headers: Mapping[str, str]) -> Response:
+    """Return an answer that came whole as its caller asked for it, with the usage of all calls and these headers."""
+    asked = told.asked
+    if told.usage is not None:
+        completion = {**completion, "usage": told.usage}
+    kept = {name: value for name, value in headers.items() if name != "content-type"} | told.headers(rung)
+    if not asked.is_stream:
+        return Response(msgspec.json.encode(completion), 200, kept, "application/json")
+    chunks = chunks_of(completion, includes_usage=asked.includes_usage)
+    return Response(b"".join(chunks), 200, {**kept, "cache-control": "no-cache"}, EVENTS)
+
+
+def _is_stream(status: int, kind: str, *, is_last: bool) -> bool:
+    """Return whether a reply passes through as it comes; the last one does under any name that is not that of JSON."""
+    is_events, is_json = (kind.lower().startswith(name) for name in ("text/event-stream", "application/json"))
+    return 200 <= status < 300 and (is_events or (is_last and not is_json))
 
 
 def rung_of_reply(reply: Routed | Judged) -> Rung:

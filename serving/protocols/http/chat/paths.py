@@ -116,26 +116,31 @@ class ChatPaths:
             if asked.alias is None:
                 return await self._flow.as_it_is(asked)
             self._service.check_warm()
-            response, told = await self._flow.answer(asked)
+            told = await self._flow.begun(asked)
+            try:
+                return await self._flow.answer(told)
+            finally:  # calls that were made are paid for, whether anybody is there for their answer or not
+                self._report_soon(told)
         except UpstreamFailed as failed:
             return _error(STATUSES.get(failed.why, 502), f"the upstream gave no answer: {failed.why}", failed.why)
+
+    def _report_soon(self, told: CompletionSoFar) -> None:
         if self._service.outcomes.spool is not None:
             reporting = asyncio.get_running_loop().create_task(self._report(told))
             self._reporting.add(reporting)
             reporting.add_done_callback(self._reporting.discard)
-        return response
 
     async def _report(self, told: CompletionSoFar) -> None:
         """Hand in what became of each call, of a stream once it has ended; the caller does not wait for the disk.
 
         Then the other model answers, where exploration wants both: only a decision log has a use for that.
         """
-        if told.streaming is not None:
-            with contextlib.suppress(TimeoutError):  # its caller left before it began
-                left_s = told.asked.deadline_s - time.monotonic()
-                await asyncio.wait_for(told.streaming.wait(), max(0.0, left_s) + REPORT_S)
-        n_reported = len(told.calls)
-        await self._hand_in(told, 0)
+        try:
+            if told.streaming is not None:
+                await told.streaming.wait()
+        finally:  # a server that ends does not wait for every stream
+            n_reported = len(told.calls)
+            await self._hand_in(told, 0)
         if self._service.answering.decision_log is not None:
             await self._second.obtain(told)
             await self._hand_in(told, n_reported)

@@ -67,9 +67,7 @@ class SecondAnswers:
         if not reply.is_ok:
             self._calling.count(told, tier, rung, str(reply.status), None, reply.latency_ms)
             return
-        completion = reply.json()
-        self._calling.count(told, tier, rung, "ok", completion.get("usage"), reply.latency_ms)
-        told.keep(tier, completion, reply.latency_ms)
+        self._calling.answered(told, tier, rung, reply)
 
     def _rung(self, told: CompletionSoFar, tier: OtherTier) -> tuple[OtherTier, Rung | None]:
         """Return the other rung of the ladder that the request was routed in; None where the bundle is gone by now."""
@@ -103,12 +101,15 @@ def other_tier(told: CompletionSoFar) -> OtherTier | None:
     Of a ladder it is that of the rung which the decision names, where the one that was taken has answered.
     """
     routed = told.routed
-    asked = {call.tier for call in told.calls if not call.is_self_check}
-    if routed.wants_both and routed.other_rung:
+    calls = [call for call in told.calls if not call.is_self_check]
+    asked = {call.tier for call in calls}
+    if not routed.wants_both or not calls or calls[-1].result != "ok":
+        return None
+    if routed.other_rung:
         rungs = {call.rung for call in told.calls}
         if routed.tier not in told.answers or routed.other_rung in rungs:
             return None
         return "strong" if routed.tier != "strong" else "between"
-    if not routed.wants_both or len(asked) != 1 or asked != told.answers.keys():
+    if len(asked) != 1 or asked != told.answers.keys():
         return None
     return "strong" if "weak" in asked else "weak"

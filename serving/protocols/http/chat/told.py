@@ -37,7 +37,7 @@ class CompletionSoFar:
     """All that is known of a completion so far.
 
     Attributes:
-        streaming: set once the body of a stream has ended; None where the answer came whole.
+        streaming: set once the body of a stream has ended, whatever ended it; None where the answer came whole.
         answers: what either tier answered, where exploration wants both: the log keeps them as it keeps prompts.
     """
 

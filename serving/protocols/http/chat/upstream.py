@@ -20,8 +20,6 @@ PASSED_ON = frozenset({"authorization", "api-key", "x-api-key", "traceparent", "
 """Headers that the upstream sees, and those that begin with `openai-`; all others end here."""
 PASSED_BACK = frozenset({"content-type", "retry-after", "retry-after-ms", "x-request-id", "x-should-retry"})
 """Headers of the upstream that the caller sees, and those that begin with `x-ratelimit-` or `openai-`."""
-CALLERS_FAULT = frozenset({400, 401, 403, 413, 422})
-"""Statuses with which the strong model would refuse the same call."""
 MAX_REPLY_BYTES = 32 << 20
 """A whole reply that is longer counts as failed: 100 times the longest answer with its log-probabilities."""
 CONNECT_S = 10.0
@@ -81,15 +79,7 @@ class Upstream:
         """Return a whole reply, of whatever status; raises `UpstreamFailed` where there is none by the deadline."""
         started = time.monotonic()
         async with self.stream(method, path, body, headers, deadline_s) as response:
-            raw = bytearray()
-            with _failures():
-                async with asyncio.timeout_at(_on_loop(deadline_s)):
-                    async for piece in response.aiter_bytes():
-                        raw += piece
-                        if len(raw) > MAX_REPLY_BYTES:
-                            raise UpstreamFailed("too_large")
-        latency_ms = (time.monotonic() - started) * 1e3
-        return UpstreamReply(response.status_code, shown_headers(response.headers), bytes(raw), latency_ms)
+            return await whole_of(response, started, deadline_s)
 
     @contextlib.asynccontextmanager
     async def stream(
@@ -101,7 +91,7 @@ class Upstream:
             raise UpstreamFailed("timeout")
         timeout = httpx2.Timeout(left_s, connect=min(CONNECT_S, left_s))
         content = None if body is None else msgspec.json.encode(body)
-        passed = {**passed_on(headers), **({} if content is None else {"content-type": "application/json"})}
+        passed = [*passed_on(headers), *([] if content is None else [(b"content-type", b"application/json")])]
         request = self._client.build_request(method, self._url + path, content=content, headers=passed, timeout=timeout)
         with _failures():
             async with asyncio.timeout_at(_on_loop(deadline_s)):
@@ -116,21 +106,39 @@ class Upstream:
         await self._client.aclose()
 
 
-def passed_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of a caller that the upstream sees; names in lower case."""
-    return {
-        name: value
-        for name, value in ((name.lower(), value) for name, value in headers.items())
-        if name in PASSED_ON or name.startswith("openai-")
-    }
+async def whole_of(response: httpx2.Response, started_s: float, deadline_s: float) -> UpstreamReply:
+    """Return a reply whose body is yet to come with all of it, `started_s` being when it was asked for.
+
+    Raises:
+        UpstreamFailed: the body is not there by the deadline, or too large.
+    """
+    raw = bytearray()
+    with _failures():
+        async with asyncio.timeout_at(_on_loop(deadline_s)):
+            async for piece in response.aiter_bytes():
+                raw += piece
+                if len(raw) > MAX_REPLY_BYTES:
+                    raise UpstreamFailed("too_large")
+    latency_ms = (time.monotonic() - started_s) * 1e3
+    return UpstreamReply(response.status_code, shown_headers(response.headers), bytes(raw), latency_ms)
+
+
+def passed_on(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    """Return the headers of a caller that the upstream sees, as the bytes that came; names in lower case."""
+    return [
+        (name.lower().encode("latin-1"), value.encode("latin-1"))
+        for name, value in headers.items()
+        if name.lower() in PASSED_ON or name.lower().startswith("openai-")
+    ]
 
 
 def shown_headers(headers: Mapping[str, str]) -> dict[str, str]:
-    """Return the headers of the upstream that the caller sees."""
+    """Return the headers of the upstream that the caller sees, without those that HTTP's Latin-1 can't hold."""
     return {
         name.lower(): value
         for name, value in headers.items()
-        if name.lower() in PASSED_BACK or name.lower().startswith(("x-ratelimit-", "openai-"))
+        if (name.lower() in PASSED_BACK or name.lower().startswith(("x-ratelimit-", "openai-")))
+        and all(ord(character) < 256 for character in name + value)
     }
 
 

@@ -143,7 +143,7 @@ def test_content_beside_the_text_is_told(node: str, server: ServerProcess):
     for answer in answers:
         del answer["latencyMs"]
     assert answers == expected
-    assert {answer["reason"] for answer in answers} == {"RULE"}
+    assert "RULE" in {answer["reason"] for answer in answers}
 
 
 def test_options_reach_the_server(node: str, server: ServerProcess):

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.bench.labels import HELD_OUT, Compared, compare
 from tests.log_builders import record
+from turnout.training.labels.agreement import agreement
 from turnout.training.labels.choices import options
 from turnout.training.labels.confidence import _ORDER, MEASURED, MIN_ROWS, shape_of
 from turnout.training.labels.graders.json_equality import same_json
@@ -93,6 +94,14 @@ def test_long_references_are_graded_only_where_a_margin_is_given():
     assert (found.labeller, found.match) == ("reference:token_f1", 0)
     assert found.strong_score > 0.8
     assert found.weak_score < 0.2
+
+
+@pytest.mark.parametrize("sign", ["!", "\u00ac", "~", "! ", "not ", r"\neg "])
+@pytest.mark.parametrize("formula", ["p and q", "pq", "true", "Paris", "x + y"])
+def test_a_sign_that_negates_is_heard(formula: str, sign: str):
+    for answer in (f"{sign}{formula}", f"Answer: {sign}{formula}"):
+        assert label(formula, formula, answer) is None or label(formula, formula, answer).match == 0
+        assert agreement(f"Answer: {formula}", answer, "Q") is None
 
 
 @pytest.mark.parametrize(

@@ -18,9 +18,24 @@ _DENIES = re.compile(
     r"\b(?:not|never|neither|nor|no|cannot|isn|wasn|aren|doesn|can|don|won|wouldn|shouldn)['’]?t?\b(?<!\bcan)(?<!\bdon)(?<!\bwon)|n['’]t\b"  # noqa: RUF001
     r"|\b(?:nicht|kein\w*|pas|ni|nunca|non|either|or|between|maybe|perhaps|possibly|might|could|at least|at most|more than|less than|fewer than"  # noqa: E501
     r"|over|under|up to|greater|smaller|larger|plus or minus|versus|vs|range|unsure|wrong|incorrect|anything but|all but|except|other than|far from"  # noqa: E501
-    r"|hardly|barely)\b|±|\\pm|[<>≤≥?]",
+    r"|hardly|barely|(?:minimum|maximum) (?:of )?(?=\d)|and (?:up|above|more|over)"
+    r"|and (?:below|under)|mindestens|höchstens|upwards|unequal|differs?|different)\b|±|\\pm|[<>≤≥?]"
+    r"|[\u2260\u2262\u2249]|[!/~]=|=/=",
     re.IGNORECASE,
 )
+UNEQUAL = re.compile(
+    r"[\u2260\u2262\u2249]|(?<![\d)])!=|=/=|(?<![=<>])[/~]=|<>|\\not\s?(?:=|\\equiv|\\approx)|\\neq?(?![a-z])|\\nequiv|=\u0338"
+    r"|\bnot\s(?:\w\s?)?=|\b(?:unequal|not equal|(?:differs?|different) from)\b",
+    re.IGNORECASE,
+)
+"""What says that two sides are not equal; `5!=120` is a factorial."""
+OR_MORE = re.compile(
+    r"[\s,]*(?:\b(?:or|and|oder|ou|o)\s"
+    r"(?:more|less|fewer|higher|lower|greater|larger|bigger|smaller|above|below|under|over|up|later|earlier"
+    r"|older|younger|mehr|weniger|plus|moins|más|menos)\b|\b(?:at (?:most|least)|minimum|maximum|max|more or less)\b)",
+    re.IGNORECASE,
+)
+"""What makes a bound, or something rough, of the number that it stands behind."""
 _SIGN_WORD = re.compile(
     r"\b(?:minus|negative|moins|menos|half|quarter|third|squared|cubed|point)\b|[\u2010-\u2015](?=\s?\d)", re.IGNORECASE
 )
@@ -118,5 +133,7 @@ def _is_reckoned(plain: str, token: re.Match[str]) -> bool:
     mark = plain[token.end() : token.end() + 1]
     if mark in _MARKS_BEHIND and not token["word"] and plain.count(mark) % 2:
         return True  # a factorial, or said loudly; feet, minutes of arc
+    if OR_MORE.match(plain, token.end("digits")) or OR_MORE.match(plain, token.end()):
+        return True
     rest = plain[: token.start()] + plain[token.end() :]
     return _NUMBERED.search(plain[: token.start()]) is not None or ANY_DIGIT.search(rest) is not None

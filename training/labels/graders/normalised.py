@@ -11,7 +11,7 @@ import re
 from turnout.training.labels.classes import are_listed, classes_in, family_of, same_class
 from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 from turnout.training.labels.stretches import states_nothing, stretches
-from turnout.training.labels.texts import CASED_CHARS, is_label, loose_form, normal_form, tells_by_case
+from turnout.training.labels.texts import CASED_CHARS, is_label, is_negated, loose_form, normal_form, tells_by_case
 
 _CLAUSE = re.compile(r"(?:[\s*_\"'#>]|-\s)*([^\n.,:;!?()]+)")
 _QUALIFIES = re.compile(
@@ -65,7 +65,7 @@ def _grade_class(answer: str, wanted: str, prompt: str) -> float | None:
     if normal_form(answer) == wanted or loose_form(answer) == loose_form(wanted):
         return 1.0
     said = [one.text for one in stretches(answer)]
-    if not said or any(map(states_nothing, said)):
+    if not said or any(map(states_nothing, said)) or any(map(is_negated, said)):
         return None
     verdicts = {_of_stretch(one, wanted, prompt) for one in said}
     verdict = verdicts.pop() if len(verdicts) == 1 else None

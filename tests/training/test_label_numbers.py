@@ -117,6 +117,31 @@ def test_a_bound_is_not_its_number(said: str):
     assert agreement("Answer: 5", f"Answer: {said}", "How much?") is None
 
 
+FOREIGN = ["A$5", "NZ$5", "HK$5", "C$5", "S$5", "NT$5", "Mex$5", "CN¥5", "x$5", "HK $5", "HKD 5", "$5 AUD", "$ CAD 5"]
+
+
+@pytest.mark.parametrize("said", [*FOREIGN, *(f"It costs {said}." for said in FOREIGN)])
+@pytest.mark.parametrize("reference", ["$5", "US$5", "5 USD", "5 dollars"])
+def test_the_letters_before_a_sign_of_money_count(reference: str, said: str):
+    for answer in (said, f"Answer: {said}"):
+        assert scores(reference, answer) != 1.0
+        assert agreement(f"Answer: {reference}", answer, "How much?") is None
+    assert scores("$5", said) is None or said[:1] == "x"
+
+
+@pytest.mark.parametrize(
+    "said", ["$5", "US$5", "US $5", "5 USD", "USD 5", "$5 USD", "It costs US$5.", "It costs USD 5."]
+)
+@pytest.mark.parametrize("reference", ["$5", "US$5", "5 USD", "5"])
+def test_dollars_of_one_country_are_the_same(reference: str, said: str):
+    assert scores(reference, said) == 1.0
+
+
+@pytest.mark.parametrize("said", ["HK$5", "5 HKD", "HKD 5", "HK $5", "It costs HK$5."])
+def test_another_countrys_dollars_are_read(said: str):
+    assert (scores("HK$5", said), scores("A$5", said), scores("5 USD", said)) == (1.0, 0.0, 0.0)
+
+
 @pytest.mark.parametrize(("answer", "asked", "score"), [("12%", "What percentage?", 1.0), ("12%", "How much?", None)])
 def test_what_a_bare_number_counts_stands_in_the_question(answer: str, asked: str, score: float | None):
     assert scores("12", answer, asked) == score

@@ -39,8 +39,13 @@ OR_MORE = re.compile(
 _SIGN_WORD = re.compile(
     r"\b(?:minus|negative|moins|menos|half|quarter|third|squared|cubed|point)\b|[\u2010-\u2015](?=\s?\d)", re.IGNORECASE
 )
+_MONEY = (
+    r"(?:(?:[A-Z][A-Za-z]{0,2}|[A-Z]{2}\s)?[$€£¥₹]"
+    r"|(?:USD|EUR|GBP|JPY|INR|CHF|CAD|AUD|HKD|NZD|SGD|TWD|MXN|CNY|RMB|KRW|BRL|SEK|NOK|DKK|ZAR|THB))"
+)
+"""A sign of money with the letters of its country, or a code."""
 _TOKEN = re.compile(
-    rf"(?<![\w.,^_\\/√])(?P<sign>[-\u2212]?\s?)(?P<money>[$€£¥₹]?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?"
+    rf"(?<![\w.,^_\\/√])(?<![A-Za-z][$€£¥₹])(?P<sign>[-\u2212]?\s?)(?P<money>(?:{_MONEY}\s?)?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?"
 )
 _OPERATES = re.compile(
     r"\b(?:plus|minus|multiplied|divided|squared|cubed|halves|twice|thrice|doubled?|tripled?|roots?|log\w*|ln|sqrt|factorial|reciprocal|power of"  # noqa: E501
@@ -116,9 +121,12 @@ def only_number(text: str) -> str | None:
     if len(found) != 1 or _is_reckoned(plain, found[0]):
         return None
     token = found[0]
+    money = token["money"].replace(" ", "")
     word = (token["word"] or "").strip().lstrip("-")
     is_particle = word.casefold() in _PARTICLES
     units = () if is_particle or not word else units_of(word)
+    if money[:1].isalpha():  # `HK$5`, `HKD 5`: as it stands, for it may be another currency
+        return None if word and not is_particle else f"{token['sign']}{money} {token['digits']}".strip()
     if word and not is_particle and not units:
         return None
     if is_particle or (units and units[0].dimension == WORD and not quantity(token[0])):

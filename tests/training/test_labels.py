@@ -80,7 +80,8 @@ FRUITS = "Which of these are fruits? Choose all that apply.\nA) stone\nB) apple\
     [
         "B, C", "**B** and **C**", "- B\n- C", "B C", "B & C", "B; C", "B,C,D", "B, C, and D", "B und C", "B et C",
         "B y C", "B e C", "B/C", "B + C", "(B), (C)", "(B) and (C)", "B) apple, C) plum", "B) apple and C) plum",
-        "Options B and C", "B as well as C", "B, also C", "B. C.", "B) and C)", "B.\n\nC.", "B\nC", "1. B\n2. C",
+        "Options B and C", "B as well as C", "B, also C", "B, then C", "B. C.", "B) and C)", "B.\n\nC.", "B\nC",
+        "1. B\n2. C",
         "B (apple) and C (plum)", "B, C: both are fruits", "B, C are right.", "**B)** apple\n**C)** plum",
         "The answers are:\n- B\n- C", "The answers are:\n- B) apple\n- C) plum", r"\boxed{B, C}", '{"answer": "B, C"}',
         '{"answer": ["B", "C"]}', "The answer is B. C is also correct.", "The fruits are B and C.", "B, c",

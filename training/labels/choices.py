@@ -43,10 +43,10 @@ _ASSERTS = (
         r"(?<![\w'’])\(?\*{0,2}(?P<letter>[A-J])\*{0,2}[).:]?\*{0,2}(?:\s*\([^()]*\))?[\s,]+(?:is|holds?|must be|works|fits|would be|remains)\b(?!\s+(?:not|wrong|incorrect|false|too|tempting|n't|unlikely|a |an |the wrong))"  # noqa: RUF001,E501
     ),
 )
-_WORD_JOINT = r"(?:and|or|und|oder|et|ou|y|e|o|plus|sowie|as well as|along with|together with)\b"
+_WORD_JOINT = r"(?:and|or|und|oder|et|ou|y|e|o|plus|sowie|as well as|along with|together with|followed by)\b"
 _JOINT = (
     rf"[\s*_)\].:\"']{{0,6}}(?:[,;&/+|\u3001\uff0c]|(?<![\w'\u2019]){_WORD_JOINT})"
-    rf"[\s*_(\[\"'-]{{0,6}}(?:{_WORD_JOINT}[\s*_(\[]{{0,6}})?(?:also\s)?(?:(?:option|choice|answer)\s)?[*_(\[]{{0,4}}"
+    rf"[\s*_(\[\"'-]{{0,6}}(?:{_WORD_JOINT}[\s*_(\[]{{0,6}})?(?:(?:also|then)\s)?(?:(?:option|choice|answer)\s)?[*_(\[]{{0,4}}"
 )
 """What joins two letters of a list; of bounded length, for no run of spaces may be searched over and over."""
 _NEW_LINE = r"[^\w\n]{0,9}\n\W{0,9}(?:\d{1,2}[.)]\s{1,3})?(?:(?:option|choice)\s)?\(?"

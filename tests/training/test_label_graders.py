@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.bench.labels import HELD_OUT, Compared, compare
 from tests.log_builders import record
+from turnout.training.labels.agreement import agreement
 from turnout.training.labels.choices import options
 from turnout.training.labels.confidence import _ORDER, MEASURED, MIN_ROWS, shape_of
 from turnout.training.labels.graders.json_equality import same_json
@@ -93,6 +94,38 @@ def test_long_references_are_graded_only_where_a_margin_is_given():
     assert (found.labeller, found.match) == ("reference:token_f1", 0)
     assert found.strong_score > 0.8
     assert found.weak_score < 0.2
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [
+        ("no", "No doubt about it, yes it is."), ("no", "No question: yes."), ("no", "No one knows."),
+        ("no", "No wonder."), ("no", "No problem, yes."), ("no", "No later than May."), ("no", "No less than five."),
+        ("no", "No, yes."), ("no", "No matter what, yes."), ("no", "No: yes"), ("no", "No, sorry, yes."),
+        ("no", "No longer"), ("yes", "Yes, I see your point, but no."), ("yes", "No doubt, yes"),
+        ("yes", "No question: yes."),
+        ("no", "Answer: No doubt"), ("no", "No way around it, yes!"),
+    ],
+)  # fmt: skip
+def test_what_begins_with_a_verdict_and_says_another_thing_is_none(reference: str, answer: str):
+    assert label(reference, reference, answer) is None
+
+
+@pytest.mark.parametrize(
+    ("reference", "answer"),
+    [("yes", "Yes, no doubt."), ("yes", "Yes, it has no wings."), ("no", "No, it has no wings."), ("no", "No."),
+     ("no", "No, because yes would be a lie."), ("yes", "Yes. There is no other way.")],
+)  # fmt: skip
+def test_a_verdict_stays_one_beside_words_of_the_other(reference: str, answer: str):
+    assert label(reference, reference, answer).weak_score == 1.0
+
+
+@pytest.mark.parametrize("sign", ["!", "\u00ac", "~", "! ", "not ", r"\neg "])
+@pytest.mark.parametrize("formula", ["p and q", "pq", "true", "Paris", "x + y"])
+def test_a_sign_that_negates_is_heard(formula: str, sign: str):
+    for answer in (f"{sign}{formula}", f"Answer: {sign}{formula}"):
+        assert label(formula, formula, answer) is None or label(formula, formula, answer).match == 0
+        assert agreement(f"Answer: {formula}", answer, "Q") is None
 
 
 @pytest.mark.parametrize(

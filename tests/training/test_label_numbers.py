@@ -68,6 +68,80 @@ def test_a_number_inside_a_formula_is_not_its_value(answer: str):
     assert scores("3", answer) != 1.0
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        "x \u2260 5", "x != 5", "x!=5", "x =/= 5", "x=/=5", "x /= 5", "x ~= 5", "x <> 5", "x \u2262 5", "x \u2249 5",
+        r"x \neq 5", r"$x \not= 5$", r"x \not\equiv 5", "x =\u0338 5", "\u2260 5", "!= 5", "not x = 5",
+        "unequal to 5", "differs from 5", "so x \u2260 5 apples", r"\boxed{x \neq 5}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("reference", ["5", "x = 5"])
+def test_what_is_not_equal_to_a_number_does_not_give_it(reference: str, said: str):
+    assert [scores(reference, answer) for answer in (said, f"Answer: {said}")] == [None, None]
+    assert agreement("Answer: 5", said, "How much?") is agreement("x = 5", f"Answer: {said}", "How much?") is None
+
+
+def test_a_factorial_before_its_equals_sign_is_read():
+    assert scores("120", "5!=120") == 1.0
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["x^2 = 5", "2x = 5", "|x| = 5", "x/2 = 5", "1/x = 5", "x + 1 = 5", "x + y = 5", "-x = 5",
+     "sqrt(x) = 5", r"\sqrt{x} = 5", "ln x = 5", "log(x) = 5", "x mod 7 = 5", "x! = 5",
+     r"\frac{x}{2} = 5", "Therefore we have 3x = 5", "x^2 = 4 + 1 = 5"],
+)  # fmt: skip
+@pytest.mark.parametrize("reference", ["5", "x = 5"])
+def test_an_equation_of_more_than_a_name_does_not_give_the_name_s_value(reference: str, said: str):
+    assert [scores(reference, answer) for answer in (said, f"Answer: {said}")] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["x = 5", "Total = 5", "the total cost = 5", "2 + 3 = 5", "x = 2 + 3 = 5", "3x = 15, x = 5", "10 x (1/2) = 5",
+     "A = l * w = 5", "2 apples + 3 apples = 5 apples", "2 m + 3 m = 5 m", "P(A) = 5", "dy/dx = 5", "12 mod 7 = 5"],
+)  # fmt: skip
+def test_an_equation_gives_the_value_of_a_name_or_a_reckoning(said: str):
+    assert scores("5", f"Answer: {said}") == 1.0
+
+
+@pytest.mark.parametrize(
+    "said",
+    ["5 or more", "5 or less", "5 or fewer", "5 or higher", "5 and above", "5 and up", "5 at most",
+     "5 at least", "at least 5", "a minimum of 5", "5 minimum", "5 max", "5, or more", "5 more or less", "5 oder mehr",
+     "mindestens 5", "upwards of 5", "$5 or more", "5 or later"],
+)  # fmt: skip
+def test_a_bound_is_not_its_number(said: str):
+    assert [scores("5", answer) for answer in (said, f"Answer: {said}")] == [None, None]
+    assert agreement("Answer: 5", f"Answer: {said}", "How much?") is None
+
+
+FOREIGN = ["A$5", "NZ$5", "HK$5", "C$5", "S$5", "NT$5", "Mex$5", "CN¥5", "x$5", "HK $5", "HKD 5", "$5 AUD", "$ CAD 5"]
+
+
+@pytest.mark.parametrize("said", [*FOREIGN, *(f"It costs {said}." for said in FOREIGN)])
+@pytest.mark.parametrize("reference", ["$5", "US$5", "5 USD", "5 dollars"])
+def test_the_letters_before_a_sign_of_money_count(reference: str, said: str):
+    for answer in (said, f"Answer: {said}"):
+        assert scores(reference, answer) != 1.0
+        assert agreement(f"Answer: {reference}", answer, "How much?") is None
+    assert scores("$5", said) is None or said[:1] == "x"
+
+
+@pytest.mark.parametrize(
+    "said", ["$5", "US$5", "US $5", "5 USD", "USD 5", "$5 USD", "It costs US$5.", "It costs USD 5."]
+)
+@pytest.mark.parametrize("reference", ["$5", "US$5", "5 USD", "5"])
+def test_dollars_of_one_country_are_the_same(reference: str, said: str):
+    assert scores(reference, said) == 1.0
+
+
+@pytest.mark.parametrize("said", ["HK$5", "5 HKD", "HKD 5", "HK $5", "It costs HK$5."])
+def test_another_countrys_dollars_are_read(said: str):
+    assert (scores("HK$5", said), scores("A$5", said), scores("5 USD", said)) == (1.0, 0.0, 0.0)
+
+
 @pytest.mark.parametrize(("answer", "asked", "score"), [("12%", "What percentage?", 1.0), ("12%", "How much?", None)])
 def test_what_a_bare_number_counts_stands_in_the_question(answer: str, asked: str, score: float | None):
     assert scores("12", answer, asked) == score

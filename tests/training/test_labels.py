@@ -72,6 +72,58 @@ def test_an_unclear_choice_gives_no_label(answer: str):
     assert ReferenceLabeller()(record(CHOICE, strong="B", weak=answer, reference="B")) is None
 
 
+FRUITS = "Which of these are fruits? Choose all that apply.\nA) stone\nB) apple\nC) plum\nD) chair"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        "B, C", "**B** and **C**", "- B\n- C", "B C", "B & C", "B; C", "B,C,D", "B, C, and D", "B und C", "B et C",
+        "B y C", "B e C", "B/C", "B + C", "(B), (C)", "(B) and (C)", "B) apple, C) plum", "B) apple and C) plum",
+        "Options B and C", "B as well as C", "B, also C", "B, then C", "B. C.", "B) and C)", "B.\n\nC.", "B\nC",
+        "1. B\n2. C",
+        "B (apple) and C (plum)", "B, C: both are fruits", "B, C are right.", "**B)** apple\n**C)** plum",
+        "The answers are:\n- B\n- C", "The answers are:\n- B) apple\n- C) plum", r"\boxed{B, C}", '{"answer": "B, C"}',
+        '{"answer": ["B", "C"]}', "The answer is B. C is also correct.", "The fruits are B and C.", "B, c",
+    ],
+)  # fmt: skip
+def test_several_options_are_not_the_first_of_them(answer: str):
+    assert label(record(FRUITS, strong="B", weak=answer, reference="B")) is None
+    for said in (answer, f"Answer: {answer}"):
+        assert label(record(FRUITS, strong="Answer: B", weak=said)) is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    ["B, because A is a stone", "B, a fruit", "B. A is a stone.", "B. C is a fruit of another kind",
+     "B and C grow, but the answer is B", "The answer is B and C. Since only one may be picked, the answer is B."],
+)  # fmt: skip
+def test_another_letter_in_a_reason_changes_no_choice(answer: str):
+    assert label(record(FRUITS, strong="C", weak=answer, reference="B")).weak_score == 1
+
+
+@pytest.mark.parametrize("reference", ["B, C", "B and C", "BC", "(B), (C)", "B; C"])
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ("C, B", 1), ("- B\n- C", 1), ("Answer: B and C", 1), ("B", 1 / 2), ("B, D", 1 / 3), ("A", 0),
+        ("B, C, D", 2 / 3), ("B or C", None), ("B, C, and perhaps D", None), ("B, E", None),
+    ],
+)  # fmt: skip
+def test_a_reference_of_several_options_is_compared_with_all_that_an_answer_picks(reference: str, answer: str, score):
+    found = label(record(FRUITS, strong=reference, weak=answer, reference=reference))
+    assert (found and found.weak_score) == (score if score is None else pytest.approx(score))
+    assert found is None or (found.labeller, found.match) == ("reference:choices", score == 1)
+
+
+@pytest.mark.parametrize(
+    ("strong", "weak"), [("B, C", "A B"), ("B, C", "B"), ("B, C", "B, D"), ("B; C", "B; D"), ("B", "A B")]
+)
+def test_two_lists_of_options_that_differ_do_not_agree(strong: str, weak: str):
+    assert agreement(f"Answer: {strong}", f"Answer: {weak}", FRUITS) is None
+    assert agreement(f"Answer: {weak}", f"Answer: {strong}", FRUITS) is None
+
+
 @pytest.mark.parametrize("prompt", ["Pick:\nA) x\nB) y", "Pick: (A) x (B) y", "Pick\nA: x\nB: y\n\nAnswer:"])
 def test_options_are_found_in_any_usual_form(prompt: str):
     assert options(prompt) == {"A": "x", "B": "y"}

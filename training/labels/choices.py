@@ -43,6 +43,31 @@ _ASSERTS = (
         r"(?<![\w'’])\(?\*{0,2}(?P<letter>[A-J])\*{0,2}[).:]?\*{0,2}(?:\s*\([^()]*\))?[\s,]+(?:is|holds?|must be|works|fits|would be|remains)\b(?!\s+(?:not|wrong|incorrect|false|too|tempting|n't|unlikely|a |an |the wrong))"  # noqa: RUF001,E501
     ),
 )
+_WORD_JOINT = r"(?:and|or|und|oder|et|ou|y|e|o|plus|sowie|as well as|along with|together with|followed by)\b"
+_JOINT = (
+    rf"[\s*_)\].:\"']{{0,6}}(?:[,;&/+|\u3001\uff0c]|(?<![\w'\u2019]){_WORD_JOINT})"
+    rf"[\s*_(\[\"'-]{{0,6}}(?:{_WORD_JOINT}[\s*_(\[]{{0,6}})?(?:(?:also|then)\s)?(?:(?:option|choice|answer)\s)?[*_(\[]{{0,4}}"
+)
+"""What joins two letters of a list; of bounded length, for no run of spaces may be searched over and over."""
+_NEW_LINE = r"[^\w\n]{0,9}\n\W{0,9}(?:\d{1,2}[.)]\s{1,3})?(?:(?:option|choice)\s)?\(?"
+_FURTHER = re.compile(rf"{_JOINT}(?P<letter>[A-HJ](?![\w'\u2019])|[a-hj](?=\W{{0,3}}(?:$|[,;&])))")
+_NEXT_ALONE = re.compile(r"[\s*_)\].:]{1,8}(?P<letter>[A-J])[\s*_)\].:]{0,8}(?=$|\n|[,;&]|[A-J]\b)")
+_NEXT_ITEM = re.compile(rf"{_NEW_LINE}(?P<letter>[A-J])(?![\w'\u2019])(?P<text>[^\n]{{0,200}})")
+_RUN = re.compile(rf"(?<![\w'\u2019])(?P<letter>[A-J])(?:{_JOINT}[A-HJ](?![\w'\u2019]))+")
+_LIST = re.compile(
+    rf"\W{{0,9}}(?:both\s)?(?:(?:options?|choices?|answers?)\W{{1,4}}(?:are\W{{1,4}})?)?"
+    rf"(?P<letters>[A-J](?:(?:{_JOINT}|{_NEW_LINE}|[\s*_.)\](\[]{{1,8}})[A-J])+)\W{{0,9}}",
+    re.IGNORECASE,
+)
+_TOGETHER = re.compile(r"[A-J]{2,10}")
+_LETTER = re.compile(r"(?<![^\W_])[A-Ja-j](?![^\W_])")
+_BOTH = re.compile(
+    r"[\W_]{0,9}(?:both\s)?(?:(?:the\s)?(?:options|choices|letters|answers)\W{1,4})?(?=[A-J]\b)", re.IGNORECASE
+)
+_ALSO = re.compile(
+    r"(?<![\w'\u2019])(?P<letter>[A-HJ])\b[^.!?\n]{0,40}?\s(?:is|are|would be|could be) (?:also|equally) (?:an? |the )?"
+    r"(?:correct|right|answer)"
+)
 _HEDGES = re.compile(
     r"\b(?:either|or|and|maybe|perhaps|possibly|might|could|not|both|neither|between|n't)\b|\?|/", re.IGNORECASE
 )
@@ -113,6 +138,38 @@ def gold_letter(reference: str, offered: dict[str, str]) -> str | None:
     return _by_text(reference, offered)
 
 
+def gold_letters(reference: str, offered: dict[str, str]) -> frozenset[str] | None:
+    """Return the letters that a reference lists, all of them offered; None where it is one letter, or anything else."""
+    return None if not offered or _by_text(reference, offered) else _listed(reference, offered)
+
+
+def chosen_letters(answer: str, offered: dict[str, str]) -> frozenset[str] | None:
+    """Return the letters that an answer picks: its one choice, or the list that it is or states; None for neither."""
+    if (letter := chosen_letter(answer, offered)) is not None:
+        return frozenset([letter])
+    said = {one.text for one in stretches(answer) if one.shape in {LabelShape.MARKED, LabelShape.JSON}}
+    text = without_thinking(answer)
+    said = said or ({text} if len(text) <= MAX_CHARS else set())
+    return _listed(said.pop(), offered) if len(said) == 1 else None
+
+
+def _listed(text: str, offered: dict[str, str]) -> frozenset[str] | None:
+    """Return the letters of a text that is nothing but a list of two options or more: `B, C`, `B and C`, `BC`."""
+    if len(text) > MAX_LIST_CHARS or _OR.search(text):
+        return None
+    if _TOGETHER.fullmatch(text.strip(" *_.")):
+        found = list(text.strip(" *_."))
+    else:
+        listed = _LIST.fullmatch(text)
+        found = [letter.upper() for letter in _LETTER.findall(listed["letters"])] if listed else []
+    is_list = len(found) > 1 and len(set(found)) == len(found) and set(found) <= set(offered)
+    return frozenset(found) if is_list else None
+
+
+MAX_LIST_CHARS = 200
+_OR = re.compile(r"\b(?:or|oder|ou|o)\b")
+
+
 def chosen_letter(answer: str, offered: dict[str, str]) -> str | None:
     """Return the letter the answer picks, in any usual form; None when it picks none, several, or one not offered."""
     if len(answer) == 1:
@@ -120,10 +177,14 @@ def chosen_letter(answer: str, offered: dict[str, str]) -> str | None:
     found = stretches(answer)
     marked = [one.text for one in found if one.shape in {LabelShape.MARKED, LabelShape.JSON}]
     if marked:
-        letters = {
-            _of_statement(text, offered) for text in marked if not states_nothing(text) and _speaks(text, offered)
-        }
+        speaking = [text for text in marked if not states_nothing(text) and _speaks(text, offered)]
+        if len(speaking) > 1 and (last := _of_statement(speaking[-1], offered)) is not None:
+            # Several, of which only one may be picked, and then that one.
+            speaking = [text for text in speaking if not (_opens_list(text, offered) and _begins(text, last))]
+        letters = {_of_statement(text, offered) for text in speaking}
         letter = letters.pop() if len(letters) == 1 else None
+        if letter and _adds(letter, marked, without_thinking(answer), offered):
+            letter = None
     else:
         text = without_thinking(answer)
         letter = _of_text(text, offered, found) if len(text) <= MAX_CHARS else None
@@ -148,9 +209,61 @@ def _of_statement(text: str, offered: dict[str, str]) -> str | None:
         chosen = asserted - rejected
         if rejected or len(chosen) > 1:
             return chosen.pop() if len(chosen) == 1 else None
+    if _opens_list(text, offered):
+        return None
     if found := _LEADING.match(text):
         return _not_another(found[1], found["text"], offered)
     return _first_or_only(text) or _by_text(_CLAUSE_END.split(text, maxsplit=1)[0], offered)
+
+
+def _opens_list(text: str, offered: dict[str, str]) -> bool:
+    r"""Whether a further option follows the one that a text begins with: `B, C`, `B) apple and C) plum`, `- B\n- C`."""
+    lead = _BOTH.match(text)
+    first = _FIRST.match(text, lead.end() if lead else 0)
+    if not first or first[1] not in offered:
+        return False
+    rest = first["text"][:MAX_LIST_CHARS]
+    bare = rest.lstrip(" \t*_)].:-(\"'")
+    option = offered[first[1]].rstrip(" .")
+    behind = [rest, _IN_BRACKETS.sub("", rest, count=1)]
+    if option and bare.casefold().startswith(option.casefold()):
+        behind.append(bare[len(option) :])
+    found = [match["letter"].upper() for text in behind for match in [_FURTHER.match(text)] if match]
+    found += [match["letter"] for match in [_NEXT_ALONE.match(rest)] if match]
+    return any(letter != first[1] for letter in found) or any(
+        _next_item(text, 0, offered) not in {None, first[1]} for text in behind
+    )
+
+
+def _next_item(text: str, place: int, offered: dict[str, str]) -> str | None:
+    """Return the letter of the next line where that is an option and nothing else."""
+    found = _NEXT_ITEM.match(text, place)
+    if not found or found["letter"] not in offered:
+        return None
+    said = normal_form(found["text"].strip(" *_)].:-"))
+    return found["letter"] if not said or said == normal_form(offered[found["letter"]]) else None
+
+
+_IN_BRACKETS = re.compile(r"^[\s*_)\].:]{0,8}\([^()\n]*\)")
+
+
+def _begins(text: str, letter: str) -> bool:
+    return text.lstrip(" *_(").startswith(letter)
+
+
+def _adds(letter: str, marked: list[str], answer: str, offered: dict[str, str]) -> bool:
+    """Whether an answer gives a further option beside the one that it states."""
+    also = any(found["letter"] in offered and found["letter"] != letter for found in _ALSO.finditer(answer))
+    return also or any(_goes_on(text, answer, offered) for text in marked)
+
+
+def _goes_on(stated: str, answer: str, offered: dict[str, str]) -> bool:
+    """Whether the line behind a stated option gives a further one and nothing else: a list, one option a line."""
+    place = answer.rfind(stated)
+    if place >= 0 and (_FURTHER if stated[:1] == "[" else _NEXT_ALONE).match(answer, place + len(stated)):
+        return True  # `["B", "C"]`, and `B. C.`
+    letter = _next_item(answer, place + len(stated), offered) if place >= 0 else None
+    return letter is not None and not _begins(stated, letter)
 
 
 def _first_or_only(text: str) -> str | None:
@@ -180,6 +293,9 @@ def _of_text(text: str, offered: dict[str, str], found: tuple[AnswerStretch, ...
         return None
     if (leading := _led(text, rejected, offered)) is not None:
         asserted.add(leading)
+    if not _REJECTS.search(text.partition("\n")[0][:80]) and _opens_list(text, offered):
+        asserted.add("?")
+    asserted |= {found["letter"] for found in _ALSO.finditer(text)}
     chosen = asserted - rejected
     if chosen or rejected:
         return chosen.pop() if len(chosen) == 1 else None
@@ -219,6 +335,10 @@ def _hear(sentence: str, rejected: set[str], asserted: set[str], mentioned: set[
             asserted |= {found["letter"] for pattern in _ASSERTS for found in pattern.finditer(tail)}
         return
     asserted |= said
+    if said:
+        for run in _RUN.finditer(sentence):
+            listed = set(_LETTER.findall(run[0]))
+            asserted |= listed if said & listed and not _OR.search(run[0]) else set()
     mentioned |= letters
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from functools import lru_cache
 
-from turnout.training.labels.lone_number import ANY_DIGIT, only_number
+from turnout.training.labels.lone_number import ANY_DIGIT, OR_MORE, UNEQUAL, only_number
 from turnout.training.labels.stretches import AnswerStretch, LabelShape, states_nothing, stretches
 from turnout.training.labels.values import same_value
 from turnout.training.labels.values.clean import EMOJI, cleaned
@@ -119,7 +119,7 @@ def figure(stretch: AnswerStretch) -> str | None:
     for head in _heads(text):
         if is_value(head):
             return None if _is_taken_back(head, text) else head
-        if "=" in head and not _HEDGES.search(head):
+        if "=" in head and not _HEDGES.search(head) and not UNEQUAL.search(head) and not _is_of_other(head):
             result = head.rpartition("=")[2].strip(" *_`")
             if is_value(result):
                 return result
@@ -132,8 +132,33 @@ def _is_taken_back(head: str, text: str) -> bool:
     """Whether what stands behind a value calls it wrong, or says more exactly what was said roughly."""
     rest = text[text.find(head) + len(head) :]
     return bool(rest) and (
-        _JUDGED.match(rest) is not None or (_ABOUT.match(head) is not None and ANY_DIGIT.search(rest) is not None)
+        OR_MORE.match(rest) is not None
+        or _JUDGED.match(rest) is not None
+        or (_ABOUT.match(head) is not None and ANY_DIGIT.search(rest) is not None)
     )
+
+
+def _is_of_other(equation: str) -> bool:
+    """Whether an equation gives the value of more than a name: `x^2 = 5`, `|x| = 5`; `2 m + 3 m = 5 m` reckons."""
+    clause = _CLAUSE_JOINT.split(equation[: equation.rfind("=")])[-1]
+    left = cleaned(_TIMES.sub("*", _WORDS.split(clause.partition("=")[0])[-1]))
+    if not left or _BARE_NAME.fullmatch(left):
+        return False
+    if _OF_NAME.search(left):
+        return True
+    made = formula(left)
+    return made is not None and any(name not in equation.rpartition("=")[2] for name in made.variables)
+
+
+_CLAUSE_JOINT = re.compile(r"[,;:]\s|\s(?:so|thus|hence|therefore)\s|=>|\\implies|\\Rightarrow|[→⇒]")
+_WORDS = re.compile(
+    r"(?<![\\A-Za-z])(?!(?:sqrt|sin|cos|tan|log|exp|ln|abs|mod)(?![A-Za-z]))[^\W\d_]{2,}(?![({])|\\text\s?\{[^{}]*\}"
+)
+_TIMES = re.compile(r"(?<=[\d)])\s?[xX×]\s?(?=[\d($])")  # noqa: RUF001
+_BARE_NAME = re.compile(
+    r"\\?(?!(?:sqrt|sin|cos|tan|log|exp|ln|abs)(?![A-Za-z]))[A-Za-z]+(?:_\{?\w{1,9}\}?)?(?:\([^()]*\))?|d\w?/d\w|\\frac\{d\w?\}\{d\w\}"
+)
+_OF_NAME = re.compile(r"(?<![A-Za-z])[A-Za-z](?:!|\s?mod\s?\d+)$")
 
 
 def without_lead(text: str) -> str:
@@ -164,6 +189,7 @@ def _bare(text: str) -> str:
     return text if text[-2:-1].isdigit() else text.rstrip("!")
 
 
+_BOUND = re.compile(rf"(?<=[\w%$€£¥)])(?:{OR_MORE.pattern})\W*$", re.IGNORECASE)
 MAX_WORDS = 60
 """A value without a digit, in words, is no longer."""
 
@@ -174,7 +200,7 @@ def is_value(text: str) -> bool:
     text = text.strip()
     if is_whole(text):
         return True
-    if not text or len(text) > MAX_STRETCH:
+    if not text or len(text) > MAX_STRETCH or UNEQUAL.search(text) or _BOUND.search(text):
         return False
     if not ANY_DIGIT.search(text) and "\\" not in text and len(text) > MAX_WORDS:
         return False

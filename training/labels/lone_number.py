@@ -18,14 +18,34 @@ _DENIES = re.compile(
     r"\b(?:not|never|neither|nor|no|cannot|isn|wasn|aren|doesn|can|don|won|wouldn|shouldn)['’]?t?\b(?<!\bcan)(?<!\bdon)(?<!\bwon)|n['’]t\b"  # noqa: RUF001
     r"|\b(?:nicht|kein\w*|pas|ni|nunca|non|either|or|between|maybe|perhaps|possibly|might|could|at least|at most|more than|less than|fewer than"  # noqa: E501
     r"|over|under|up to|greater|smaller|larger|plus or minus|versus|vs|range|unsure|wrong|incorrect|anything but|all but|except|other than|far from"  # noqa: E501
-    r"|hardly|barely)\b|±|\\pm|[<>≤≥?]",
+    r"|hardly|barely|(?:minimum|maximum) (?:of )?(?=\d)|and (?:up|above|more|over)"
+    r"|and (?:below|under)|mindestens|höchstens|upwards|unequal|differs?|different)\b|±|\\pm|[<>≤≥?]"
+    r"|[\u2260\u2262\u2249]|[!/~]=|=/=",
     re.IGNORECASE,
 )
+UNEQUAL = re.compile(
+    r"[\u2260\u2262\u2249]|(?<![\d)])!=|=/=|(?<![=<>])[/~]=|<>|\\not\s?(?:=|\\equiv|\\approx)|\\neq?(?![a-z])|\\nequiv|=\u0338"
+    r"|\bnot\s(?:\w\s?)?=|\b(?:unequal|not equal|(?:differs?|different) from)\b",
+    re.IGNORECASE,
+)
+"""What says that two sides are not equal; `5!=120` is a factorial."""
+OR_MORE = re.compile(
+    r"[\s,]*(?:\b(?:or|and|oder|ou|o)\s"
+    r"(?:more|less|fewer|higher|lower|greater|larger|bigger|smaller|above|below|under|over|up|later|earlier"
+    r"|older|younger|mehr|weniger|plus|moins|más|menos)\b|\b(?:at (?:most|least)|minimum|maximum|max|more or less)\b)",
+    re.IGNORECASE,
+)
+"""What makes a bound, or something rough, of the number that it stands behind."""
 _SIGN_WORD = re.compile(
     r"\b(?:minus|negative|moins|menos|half|quarter|third|squared|cubed|point)\b|[\u2010-\u2015](?=\s?\d)", re.IGNORECASE
 )
+_MONEY = (
+    r"(?:(?:[A-Z][A-Za-z]{0,2}|[A-Z]{2}\s)?[$€£¥₹]"
+    r"|(?:USD|EUR|GBP|JPY|INR|CHF|CAD|AUD|HKD|NZD|SGD|TWD|MXN|CNY|RMB|KRW|BRL|SEK|NOK|DKK|ZAR|THB))"
+)
+"""A sign of money with the letters of its country, or a code."""
 _TOKEN = re.compile(
-    rf"(?<![\w.,^_\\/√])(?P<sign>[-\u2212]?\s?)(?P<money>[$€£¥₹]?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?"
+    rf"(?<![\w.,^_\\/√])(?<![A-Za-z][$€£¥₹])(?P<sign>[-\u2212]?\s?)(?P<money>(?:{_MONEY}\s?)?\s?)(?P<digits>{PATTERN})(?P<word>\s*(?:%|°\s?[CFK]?|[$€£¥]|-?[^\W\d_]+))?"
 )
 _OPERATES = re.compile(
     r"\b(?:plus|minus|multiplied|divided|squared|cubed|halves|twice|thrice|doubled?|tripled?|roots?|log\w*|ln|sqrt|factorial|reciprocal|power of"  # noqa: E501
@@ -101,9 +121,12 @@ def only_number(text: str) -> str | None:
     if len(found) != 1 or _is_reckoned(plain, found[0]):
         return None
     token = found[0]
+    money = token["money"].replace(" ", "")
     word = (token["word"] or "").strip().lstrip("-")
     is_particle = word.casefold() in _PARTICLES
     units = () if is_particle or not word else units_of(word)
+    if money[:1].isalpha():  # `HK$5`, `HKD 5`: as it stands, for it may be another currency
+        return None if word and not is_particle else f"{token['sign']}{money} {token['digits']}".strip()
     if word and not is_particle and not units:
         return None
     if is_particle or (units and units[0].dimension == WORD and not quantity(token[0])):
@@ -118,5 +141,7 @@ def _is_reckoned(plain: str, token: re.Match[str]) -> bool:
     mark = plain[token.end() : token.end() + 1]
     if mark in _MARKS_BEHIND and not token["word"] and plain.count(mark) % 2:
         return True  # a factorial, or said loudly; feet, minutes of arc
+    if OR_MORE.match(plain, token.end("digits")) or OR_MORE.match(plain, token.end()):
+        return True
     rest = plain[: token.start()] + plain[token.end() :]
     return _NUMBERED.search(plain[: token.start()]) is not None or ANY_DIGIT.search(rest) is not None

@@ -12,7 +12,7 @@ from functools import cached_property
 
 from turnout.training.labels.confidence import confidence_of
 from turnout.training.labels.graders import Grade, Grader, GraderQuestion
-from turnout.training.labels.graders.choice import CHOICE
+from turnout.training.labels.graders.choice import CHOICE, CHOICES
 from turnout.training.labels.graders.code import RunLimits, code_grader, is_tests
 from turnout.training.labels.graders.exact import EXACT
 from turnout.training.labels.graders.json_equality import JSON
@@ -28,6 +28,7 @@ NAME = "reference"
 KINDS: tuple[tuple[Grader, ...], ...] = (
     (MENTIONS,),
     (CHOICE,),
+    (CHOICES,),
     (NUMBER,),
     (SPANS,),
     (JSON,),

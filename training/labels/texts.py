@@ -32,6 +32,8 @@ _FACTORIAL = re.compile(r"(?:[\d)]|(?<![^\W_])[^\W\d_])!$")
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207e]+")
 _VULGAR = re.compile("(\\d)([\u00bc-\u00be\u2150-\u215e])")
 _IDLE_SPACE = re.compile(r"(?<!\w) | (?!\w)")
+_NEGATED = re.compile(r"[\s*_`$\"'(]{0,9}(?:[!\u00ac~]|\\(?:neg|lnot)(?![a-z]))\s?[\w(\\]")
+"""Not the words behind it: `!p`."""
 _ARTICLE = re.compile(r"^(?:the|an?)\s+(?=\w{2})")
 _HYPHEN = re.compile(r"(?<=[^\W\d_])-(?=[^\W\d_])")
 _LONG_WORD = re.compile(r"[^\W\d_]{4,}")
@@ -60,14 +62,20 @@ def is_label(text: str) -> bool:
     return 0 < len(plain) <= limit and len(plain.split()) <= LABEL_WORDS and plain[-1] not in ".!?。！？"  # noqa: RUF001
 
 
+def is_negated(text: str) -> bool:
+    """Whether a sign before the text makes its contrary of it: `!p`, `\u00acp`, `~p`."""
+    return _NEGATED.match(text) is not None
+
+
 def normal_form(text: str) -> str:
     """Return the text without what does not change a word: case, width, mark-up, edges, and spaces in formulas."""
     if text.isalnum() and text.isascii():
         return text.lower()  # a letter, a word or a number: most answers of a log
+    negated = "!" if "!" in text and is_negated(text) else ""
     plain = _LATEX_NOISE.sub("", _without_bold(text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     plain = _RAISED.sub(lambda found: f"^({unicodedata.normalize('NFKC', found[0])})", _VULGAR.sub(r"\1 \2", plain))
     plain = " ".join(unicodedata.normalize("NFKC", plain).casefold().split()).strip(_EDGES)
-    return unicodedata.normalize("NFC", _IDLE_SPACE.sub("", plain)) if _FORMULA.search(plain) else plain
+    return negated + (unicodedata.normalize("NFC", _IDLE_SPACE.sub("", plain)) if _FORMULA.search(plain) else plain)
 
 
 def tells_by_case(one: str, other: str) -> bool:

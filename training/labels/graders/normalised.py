@@ -11,7 +11,7 @@ import re
 from turnout.training.labels.classes import are_listed, classes_in, family_of, same_class
 from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 from turnout.training.labels.stretches import states_nothing, stretches
-from turnout.training.labels.texts import CASED_CHARS, is_label, loose_form, normal_form, tells_by_case
+from turnout.training.labels.texts import CASED_CHARS, is_label, is_negated, loose_form, normal_form, tells_by_case
 
 _CLAUSE = re.compile(r"(?:[\s*_\"'#>]|-\s)*([^\n.,:;!?()]+)")
 _QUALIFIES = re.compile(
@@ -65,7 +65,9 @@ def _grade_class(answer: str, wanted: str, prompt: str) -> float | None:
     if normal_form(answer) == wanted or loose_form(answer) == loose_form(wanted):
         return 1.0
     said = [one.text for one in stretches(answer)]
-    if not said or any(map(states_nothing, said)):
+    if not said or any(map(states_nothing, said)) or any(map(is_negated, said)):
+        return None
+    if wanted in _VERDICTS and any(_is_no_verdict(one) for one in said):
         return None
     verdicts = {_of_stretch(one, wanted, prompt) for one in said}
     verdict = verdicts.pop() if len(verdicts) == 1 else None
@@ -109,6 +111,26 @@ def _of_family(said: str, opening: str, wanted: str) -> bool | None:
 
 
 _OPENERS = frozenset({"yes", "no", "true", "false", "ja", "nein", "oui", "non", "sí", "да", "нет"})
+
+
+_VERDICTS = frozenset({"yes", "no"})
+_NO_ANSWER = re.compile(
+    r"[\W_]*no[\s-]+(?:(?:real |more |such |two )?(?:doubts?|questions?|problems?|wonder|one|body|later|less|more"
+    r"|fewer|sooner|longer|matter|need|way|ways|kidding|surprise|idea|clue|comment|answer|person|evidence|worries|thanks|other))\b",
+    re.IGNORECASE,
+)
+"""What begins with "no" and says something else by it."""
+_TURNS = {
+    one: re.compile(rf"[,;:.!?\u2013\u2014-]\s*(?:\w+,?\s){{0,2}}{other}\b(?=\W*$|[,.;:!])", re.IGNORECASE)
+    for one, other in (("yes", "no"), ("no", "yes"))
+}
+"""Where the contrary of what a text begins with is a clause of its own: "Yes, I see, but no."."""
+
+
+def _is_no_verdict(said: str) -> bool:
+    """Whether a text that begins with yes or no says something else by it, or says the contrary behind it."""
+    first = _opening(said).partition(" ")[0]
+    return _NO_ANSWER.match(said) is not None or (first in _TURNS and _TURNS[first].search(said) is not None)
 
 
 def _names_another(said: str, wanted: str) -> bool:

@@ -10,7 +10,9 @@ from fractions import Fraction
 
 from turnout.training.labels.values.quantities import Alternative, Quantity
 from turnout.training.labels.values.units import (
+    BARE_DOLLARS,
     DECADE,
+    DOLLARS,
     ERA,
     MAGNITUDE,
     MONEY,
@@ -44,7 +46,8 @@ def same(one: Alternative, other: Alternative, prompt: str = "") -> bool | None:
     if dimensions == {"time", "calendar"}:
         return None if _near(_days(one), _days(other), NEAR) else False
     is_money = mine.dimension.startswith(MONEY) and yours.dimension.startswith(MONEY)
-    return None if is_money and not _equal(one.value, other.value) else False
+    is_bare = dimensions <= DOLLARS and bool({mine.word, yours.word} & BARE_DOLLARS)  # A$5 is $5 in Australia
+    return None if is_bare or (is_money and not _equal(one.value, other.value)) else False
 
 
 def _of_one_dimension(one: Alternative, other: Alternative) -> bool | None:

@@ -59,7 +59,10 @@ class Quantity:
         return self.alternatives[0]
 
 
-_CURRENCY = r"(?:US\$|CA\$|AU\$|R\$|[$€£¥₹₩₽]|\\\$|(?:USD|EUR|GBP|JPY|INR|CHF|CAD|AUD|Rs)\.?)"
+_CURRENCY = (
+    r"(?:(?:US|CA|AU|HK|NZ|SG|NT|MX|Mex|[ACRS])\$|[$€£¥₹₩₽]|\\\$"
+    r"|(?:USD|EUR|GBP|JPY|INR|CHF|CAD|AUD|HKD|NZD|SGD|TWD|MXN|CNY|Rs)\.?)"
+)
 _ROUGH = re.compile(
     r"^(?:approximately|approx\.?|about|around|roughly|nearly|almost|circa|ca\.|c\.|etwa|rund|ungefähr|environ|unos|unas"
     r"|aproximadamente|cerca de|約|约|~|≈|\\approx|\\sim)\s*", re.IGNORECASE)  # fmt: skip
@@ -216,6 +219,8 @@ def _of_formula(text: str) -> Quantity | None:
         units = units_of(split[2]) if split else ()
         if made is None or len(units) != 1:
             return None
+        if unit is not PLAIN and units[0].dimension.startswith(MONEY) and units[0].dimension != unit.dimension:
+            return None  # "$5 AUD"
         unit = units[0] if unit is PLAIN else unit
     value = made.exact if made.exact is not None else made.real
     return None if value is None else Quantity((Alternative(value, unit),))

@@ -177,12 +177,20 @@ _MONEY: dict[str, tuple[str, str]] = {
         "cad": {"cad c$ ca$": "1"},
         "aud": {"aud a$ au$": "1"},
         "brl": {"r$ brl reais": "1"},
+        "hkd": {"hkd hk$": "1"},
+        "nzd": {"nzd nz$": "1"},
+        "sgd": {"sgd s$ sg$": "1"},
+        "twd": {"twd nt$": "1"},
+        "mxn": {"mxn mx$ mex$": "1"},
         "sek": {"sek kr kronor": "1"},
         "pln": {"pln zł złotych": "1"},
     }.items()
     for names, factor in rows.items()
     for name in names.split()
 }
+DOLLARS = frozenset(f"{MONEY}:{code}" for code in ("usd", "cad", "aud", "hkd", "nzd", "sgd", "twd", "mxn"))
+"""Currencies of which each is just `$` where it is the only one."""
+BARE_DOLLARS = frozenset({"$", "dollar", "dollars", "buck", "bucks"})
 _TEMPERATURES = {
     "c": ("1", "5463/20"), "f": ("5/9", "45967/180"), "k": ("1", "0"),
 }  # fmt: skip

@@ -101,7 +101,8 @@ class Found:
 
 
 def found_in_pieces(logs: list[Path], out: Path, reading: Reading, engine: Engine = ONE_WORKER, **job: Any) -> Found:
-    (quarantine := Path(f"{out}.quarantine.jsonl")).unlink(missing_ok=True)
+    for path in (quarantine := Path(f"{out}.quarantine.jsonl"), out):  # labels that are there are not given up for none
+        path.unlink(missing_ok=True)
     try:
         whole = Job(Pair(), reading, tuple(map(str, logs)), **job)
         ledger = label_stream(logs, out, whole, engine, Reporter(quiet=True))

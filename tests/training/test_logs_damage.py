@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -11,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests import gateway_builders as build
 from tests.log_builders import as_lines, flat_row, gateway_row, write_bytes, write_log
 from turnout.serving.bundles.manifest import Pair
 from turnout.training.errors import DataRefused
@@ -170,6 +173,28 @@ json_values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS) | st.text(max_size=3), inner),
     max_leaves=8,
 )
+
+
+ROUTELLM_ROW = {"prompt": "Why?", "gpt-4o": True, "gpt-4o-mini": False}
+FIRST_ROWS = {
+    "routellm": ROUTELLM_ROW,
+    "routerbench": build.routerbench_row(**{"gpt-4o": 1.0, "gpt-4o-mini": 0.0}),
+    "openai": build.openai_pair(),
+    "batch": build.batch_output("1"),
+    "spend": build.spend_log(),
+    "payload": build.logging_payload(),
+    "langfuse": build.observation(),
+    "span": build.otlp(build.span(build.chat_attributes())),
+    "gateway": gateway_row(),
+}
+
+
+@pytest.mark.parametrize("row", FIRST_ROWS.values(), ids=FIRST_ROWS)
+def test_a_row_that_lacks_what_the_first_rows_have_ends_no_reading(tmp_path: Path, row: dict[str, Any]):
+    lacking = [{name: value for name, value in row.items() if name != left} for left in row]
+    log = write_log(tmp_path / "log.jsonl", [row] * 3 + lacking + [{left: None} for left in row])
+    with contextlib.suppress(DataRefused):  # of the whole file, with what to do
+        assert read(log).n_rows >= 3 + len(row)
 
 
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])

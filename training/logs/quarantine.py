@@ -77,7 +77,7 @@ REMEDIES = {
     Reason.WITHHELD: "the gateway blanked or shortened the texts: turn on the logging of message contents",
     Reason.NO_REQUEST: "give the file with the requests too",
     Reason.OTHER_SCORE: "name the score that counts with --score-name, and give the file with the rows it judges",
-    Reason.WRONG_TYPE: "a field has another type than it should: scores are 0 to 1, messages a list",
+    Reason.WRONG_TYPE: "a field is missing or has another type than it should: scores are 0 to 1, messages a list",
 }
 """What to type or to change where most rows of a log have such a reason."""
 
@@ -115,8 +115,8 @@ def reason_of(error: Exception) -> Reason:
     return Reason.INVALID_JSON if damaged or isinstance(error, RecursionError) else Reason.WRONG_TYPE
 
 
-ROW_ERRORS = (RowRefused, msgspec.MsgspecError, TypeError, ValueError, OverflowError, RecursionError)
-"""What decoding a row may raise."""
+ROW_ERRORS = (RowRefused, msgspec.MsgspecError, TypeError, ValueError, LookupError, OverflowError, RecursionError)
+"""What decoding a row may raise; `LookupError` where it lacks what the first rows of its file had."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ def _routerbench_entries(fields: Fields, pair: Pair) -> list[Entry]:
         model: {"content": fields[f"{model}{RESPONSE_SUFFIX}"], "score": _score(fields.get(model))}
         for model in _of_pair(models, pair)
     }
-    prompt = fields["prompt"]
+    prompt = fields.get("prompt")
     own = {
         "id": fields.get("sample_id"),
         "prompt": "\n\n".join(prompt) if isinstance(prompt, list) else prompt,  # instruction and question
@@ -54,7 +54,7 @@ def _judged(fields: Fields) -> list[str]:
 def _routellm_entries(fields: Fields, pair: Pair) -> list[Entry]:
     models = _judged(fields)
     answers = {model: {"score": _verdict(fields[model])} for model in _of_pair(models, pair)}
-    return [_entry({"prompt": fields["prompt"], "responses": answers}, models, pair)]
+    return [_entry({"prompt": fields.get("prompt"), "responses": answers}, models, pair)]
 
 
 def _verdict(value: Any) -> float | None:

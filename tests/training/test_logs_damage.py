@@ -200,7 +200,7 @@ def test_a_row_that_lacks_what_the_first_rows_have_ends_no_reading(tmp_path: Pat
 @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.binary(max_size=40) | json_values.map(lambda value: json.dumps(value).encode()), max_size=5))
 def test_no_bytes_make_the_reader_raise_and_every_row_is_accounted_for(tmp_path: Path, content: list[bytes]):
-    text = as_lines([gateway_row()]) + b"\n".join(content)
+    text = as_lines([gateway_row()] * 6) + b"\n".join(content)  # enough for the file to be of their form
     for name in ("log.jsonl", "log.csv"):
         result = read(write_bytes(tmp_path / name, b"prompt\n" * (name == "log.csv") + text))
         assert result.n_rows == len(result.records) + len(result.quarantine) == len(result.rows)

@@ -22,7 +22,7 @@ def _read(question: GraderQuestion) -> Grade | None:
     return grade
 
 
-CHOICE = Grader("choice", 0.9999, _read)  # 13,904 of 13,905 labels
+CHOICE = Grader("choice", 0.9999, _read)  # 99.99 % of 13,905 labels
 
 
 def _read_several(question: GraderQuestion) -> Grade | None:

@@ -15,7 +15,7 @@ from typing import Any
 from turnout.serving.bundles.ladder import Rung
 from turnout.serving.observe.metrics import ServerMetrics
 from turnout.serving.protocols.http.chat.chunks import can_be_chunks
-from turnout.serving.protocols.http.chat.dialects import Body
+from turnout.serving.protocols.http.chat.dialects import CHAT, Body
 from turnout.serving.protocols.http.chat.told import CompletionSoFar, UpstreamCall
 from turnout.serving.protocols.http.chat.upstream import Upstream, UpstreamFailed, UpstreamReply
 
@@ -71,7 +71,7 @@ class Calling:
         completion = reply.json()
         speaks = told.asked.dialect
         is_answer = speaks.is_answer(completion) or speaks.is_pending(completion)
-        if told.asked.is_stream:
+        if told.asked.is_stream and speaks is CHAT:
             is_answer = is_answer and can_be_chunks(completion)
         self.count(told, tier, rung, "ok" if is_answer else "no_answer", completion.get("usage"), reply.latency_ms)
         told.keep(tier, completion, reply.latency_ms)

@@ -25,6 +25,7 @@ from turnout.training.labels import Labelled, label_records
 from turnout.training.logs.parts import Place
 from turnout.training.logs.records import Label, Record
 from turnout.training.pipeline.desk import stream_of
+from turnout.training.pipeline.duplicates import Duplicates
 from turnout.training.pipeline.judged import AskedQuestions, Questions, is_question, question_rows
 from turnout.training.pipeline.spool import Spool
 from turnout.training.progress import Reporter
@@ -80,10 +81,10 @@ class JudgedRecords:
 def asked(records: list[Record], found: Labelled, chosen: JudgeSettings, folder: Path) -> AskedQuestions:
     """Return what judges are asked of these records, which lie in a folder as the pipeline leaves them."""
     (folder / "spool").mkdir()
-    questions = Questions(Spool(folder / "spool"))
+    questions = Questions(Spool(folder / "spool"), Duplicates())
     places = [Place(0, one.line, one.index) for one in records]
     is_asked = [is_question(*made, with_known=True) for made in zip(records, found.decisions, strict=True)]
-    rows = question_rows(places, records, found.decisions, [None] * len(records), is_asked)
+    rows = question_rows(places, records, found.decisions, [None] * len(records), is_asked, [None] * len(records))
     questions.add(stream_of([rows]))
     return questions.asked(chosen.known_rows, chosen.seed, None)
 

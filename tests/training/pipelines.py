@@ -57,11 +57,13 @@ def gateway_line(kind: str, number: int) -> bytes:
         "reference": both(number, id=f"r{number}", reference="42"),
         "agreement": both(number, ("Same.", "same")),  # without an id of its own
         "undecided": both(number, ("one way", "or another"), id=f"u{number}"),
+        "again": both(7, id="again", reference="42"),  # the same row, wherever it stands
+        "undecided_again": both(8, ("one way", "or another"), id="undecided again"),
         "blank": b"\n",
     }[kind]
 
 
-GOOD_KINDS = ("reference", "agreement", "undecided", "blank", STRONG, WEAK)
+GOOD_KINDS = ("reference", "agreement", "undecided", "again", "undecided_again", "blank", STRONG, WEAK)
 GATEWAY_KINDS = (*GOOD_KINDS, *GOOD_KINDS, *DAMAGED)
 
 

@@ -82,12 +82,22 @@ def test_logs_may_be_moved_and_renamed(log: Path, tmp_path: Path):
     assert load([moved], labels).labelled.by_labeller == {"reference:number": 2}
 
 
-def test_two_equal_logs_keep_their_own_labels(log: Path, tmp_path: Path):
+def test_two_equal_logs_of_rows_without_an_id_keep_their_own_labels(tmp_path: Path):
+    log = write_log(tmp_path / "log.jsonl", [{name: row[name] for name in row if name != "id"} for row in ROWS])
     logs = [log, Path(shutil.copy(log, tmp_path / "again.jsonl"))]
     labels = decided_by(label(logs, tmp_path / "labels.parquet"), 6, "judge")
     for given in (logs, logs[::-1]):
         rows = load(given, labels).dataset.rows
         assert [one.record.file for one in rows if one.label.labeller == "judge"] == [str(logs[1])]
+
+
+def test_a_row_that_two_logs_hold_keeps_its_label_in_whichever_order_they_are_named(log: Path, tmp_path: Path):
+    logs = [log, write_log(tmp_path / "later.jsonl", [row(5, "1", "2", id="d", reference="1"), *ROWS])]
+    labels = decided_by(label(logs, tmp_path / "labels.parquet"), 2, "judge")
+    for given in (logs, logs[::-1]):
+        rows = load(given, labels).dataset.rows
+        assert [one.record.id for one in rows if one.label.labeller == "judge"] == ["b"]
+        assert len(rows) == len({"a", "b", "d"}) + 2  # the last one has no id, and stands in both
 
 
 def change_log(log: Path) -> None:

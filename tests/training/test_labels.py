@@ -217,12 +217,41 @@ def test_no_text_makes_a_labeller_raise(prompt: str, answer: str, reference: str
     assert len(result.labelled) + sum(result.unlabelled.values()) == 1
 
 
-@pytest.mark.parametrize(
-    "text", ["{" * 5000, "\\boxed{" * 3000, "A. " * 5000, "answer " * 5000, "1," * 5000, " " * 20000]
-)
+LONG = 20_000
+SLOW = {
+    "open braces": "{" * 5000,
+    "open boxes": "\\boxed{" * 3000,
+    "letters": "A. " * 5000,
+    "leads": "answer " * 5000,
+    "commas": "1," * 5000,
+    "spaces": " " * LONG,
+    "letters by line": "A\n" * 60 + "x1",
+    "no fence of tildes": "~" * LONG + "`",
+    "no block in a line": "```" + " " * 4000 + "`x```",
+    "no quotation": "«" + " " * LONG,
+    "no table": "|" + " " * LONG,
+    "no span": "x" + " " * LONG + "(a",
+    "no end of a span": "x (A)" + " " * LONG + "x",
+    "no class": "x" + " " * LONG + "A",
+    "empty lines": "Answer: A" + "\n" * LONG + 'x not "',
+}
+OPTIONS = "Which of these?\nA) ant\nB) bee\nC) cow\nD) dog"
+
+
+@pytest.mark.parametrize("text", SLOW.values(), ids=SLOW)
 @pytest.mark.timeout(60)
 def test_no_text_takes_long_to_read(text: str):
-    label_records([record(text, strong=text, weak=text + "x", reference="42")])
+    rows = [record(text, strong=text, weak=text + "x", reference="42")]
+    for prompt, reference in (
+        (OPTIONS, "B, C"),
+        (OPTIONS, "B"),
+        ("Why?", '[["a", "B"]]'),
+        ("Is it?", "yes"),
+        ("x", "[]"),
+    ):
+        rows += [record(prompt, strong=text, weak=text + "x", reference=reference)]
+    rows += [record(prompt, strong="B", weak="C", reference=text) for prompt in (OPTIONS, "Why?")]
+    label_records(rows)
 
 
 UNUSABLE = {

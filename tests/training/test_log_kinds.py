@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.log_builders import user, write_log
+from tests.log_builders import gateway_row, user, write_log
 from turnout.serving.bundles.manifest import Pair
 from turnout.serving.decision.model_names import is_model
 from turnout.training.errors import DataRefused
@@ -288,6 +288,13 @@ def test_a_log_without_any_usable_row_is_refused_with_what_to_do(tmp_path: Path)
         read(write_log(tmp_path / "log.jsonl", [row])).refuse_if_mostly_bad()
 
 
+@pytest.mark.parametrize("text", ["2026-11-01" + " " * 100_000 + "x", "1" * 100_000, "January " * 10_000])
+@pytest.mark.timeout(60)
+def test_a_long_text_is_no_time_and_takes_none(text: str):
+    with pytest.raises(ValueError, match="no time"):
+        epoch_s(text)
+
+
 def test_a_row_of_an_overlapping_export_counts_once(tmp_path: Path):
     rows = [
         {"id": f"{model}", "model": model, "prompt": "Why?", "response": "x"} for model in ("gpt-4o", "gpt-4o-mini")
@@ -295,3 +302,34 @@ def test_a_row_of_an_overlapping_export_counts_once(tmp_path: Path):
     records = read(write_log(tmp_path / "log.jsonl", rows * 2)).records
     joined, n_merged = join_answers(records, JoinBy.PROMPT)
     assert (len(joined), n_merged) == (1, 3)
+
+
+def test_a_row_with_both_answers_of_an_overlapping_export_counts_once(tmp_path: Path):
+    row = gateway_row("Why?", id="1", responses={model: {"content": model} for model in ("gpt-4o", "gpt-4o-mini")})
+    first, second = (write_log(tmp_path / name, [row]) for name in ("october.jsonl", "autumn.jsonl"))
+    records = read_records([first, second], Pair()).records
+    joined, n_merged = join_answers(records, JoinBy.PROMPT)
+    assert ([one.file for one in joined], n_merged) == ([str(first)], 1)
+    assert join_answers(records, JoinBy.NONE)[1] == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"id": "2"}, {"id": None}, {"preference": "weak"}, {"reference": "x"}],
+    ids=["other id", "no id", "preference", "reference"],
+)
+def test_rows_with_both_answers_that_say_different_things_stay(tmp_path: Path, change: dict[str, object]):
+    row = gateway_row("Why?", id="1", responses={model: {"content": "x"} for model in ("gpt-4o", "gpt-4o-mini")})
+    changed = {name: value for name, value in (row | change).items() if value is not None}
+    rows = [row, changed] if "id" in changed else [changed, changed]
+    records = read(write_log(tmp_path / "log.jsonl", rows)).records
+    assert join_answers(records, JoinBy.PROMPT) == (records, 0)
+
+
+def test_a_pair_that_another_export_holds_whole_counts_once(tmp_path: Path):
+    answers = {model: {"content": model} for model in ("gpt-4o", "gpt-4o-mini")}
+    rows = [gateway_row("Why?", id="1", responses={model: said}) for model, said in answers.items()]
+    records = read(write_log(tmp_path / "log.jsonl", [*rows, gateway_row("Why?", id="1", responses=answers)])).records
+    assert len(records) == 3
+    joined, n_merged = join_answers(records, JoinBy.PROMPT)
+    assert ([one.line for one in joined], n_merged) == ([1], 2)

@@ -54,7 +54,7 @@ _CODE = re.compile(
     re.MULTILINE,
 )
 _CLOSING = re.compile(
-    r"[\s*_`$\\\])}.!。]*(?:\b(?:i )?hope (?:this|that) helps[.!]*|let me know[^.\n]*[.!]?)?\s*", re.IGNORECASE
+    r"[\s*_`$\\\])}.!。]*+(?:\b(?:i )?hope (?:this|that) helps[.!]*|let me know[^.\n]*[.!]?)?\s*", re.IGNORECASE
 )
 _DEPENDS = frozenset(
     {"yes", "no", "true", "false", "it depends", "maybe", "ja", "nein", "oui", "non", "none", "ok", "done"}
@@ -182,7 +182,7 @@ _SAYS_MORE = re.compile(
     r"^\W{0,4}(?!(?:answer|step|solution|reasoning|explanation|given|calculation|working|note|result|check|formula|total|so|therefore)\b)"
     r"[^\W\d_][\w ]{0,30}\W{0,3}:\W{0,3}[^\W\d_][^\d\n]*$"
     r"|\bI(?:['’]ve| have)? (?:already |just )?(?:booked|sent|deleted|removed|paid|bought|ordered|called|e-?mailed|updated|created|scheduled|cancell?ed"  # noqa: RUF001, E501
-    r"|transferred|changed|moved|wrote|made|saved)\b|^(?:dear|hi|hello)\b|^\s*(?:(?:def|class) \w+|import \w|from \w+ import|return\b|function \w+\(|const \w|#include)",  # noqa: E501
+    r"|transferred|changed|moved|wrote|made|saved)\b|^(?:dear|hi|hello)\b|^[^\S\n]*(?:(?:def|class) \w+|import \w|from \w+ import|return\b|function \w+\(|const \w|#include)",  # noqa: E501
     re.IGNORECASE | re.MULTILINE,
 )
 

@@ -56,9 +56,10 @@ _NEXT_ITEM = re.compile(rf"{_NEW_LINE}(?P<letter>[A-J])(?![\w'\u2019])(?P<text>[
 _RUN = re.compile(rf"(?<![\w'\u2019])(?P<letter>[A-J])(?:{_JOINT}[A-HJ](?![\w'\u2019]))+")
 _LIST = re.compile(
     rf"\W{{0,9}}(?:both\s)?(?:(?:options?|choices?|answers?)\W{{1,4}}(?:are\W{{1,4}})?)?"
-    rf"(?P<letters>[A-J](?:(?:{_JOINT}|{_NEW_LINE}|[\s*_.)\](\[]{{1,8}})[A-J])+)\W{{0,9}}",
+    rf"(?P<letters>[A-J](?:(?:{_JOINT}|{_NEW_LINE}|[\s*_.)\](\[]{{1,8}})[A-J])++)\W{{0,9}}",
     re.IGNORECASE,
 )
+"""Possessive: a line break is a joint in two ways, which are tried once, not for every letter anew."""
 _TOGETHER = re.compile(r"[A-J]{2,10}")
 _LETTER = re.compile(r"(?<![^\W_])[A-Ja-j](?![^\W_])")
 _BOTH = re.compile(

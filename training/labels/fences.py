@@ -10,8 +10,9 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 
-_OPENING = re.compile(r"^(?P<indent>[ \t]*(?:>[ \t]?)?)(?P<mark>`{3,}|~{3,})[ \t]*(?P<language>[^\s`{]*)[^`\n]*$")
-_ONE_LINE = re.compile(r"(?:json\b)?\s*([^`]+?)\s*", re.IGNORECASE)
+_OPENING = re.compile(r"^(?P<indent>[ \t]*+(?:>[ \t]?)?)(?P<mark>`{3,}+|~{3,}+)[ \t]*+(?P<language>[^\s`{]*+)[^`\n]*$")
+"""Possessive: a run of tildes that a backtick follows would be parted among mark, language and rest in all ways."""
+_ONE_LINE = re.compile(r"(?:json\b)?([^`]+)", re.IGNORECASE)
 MAX_ONE_LINE = 5000
 
 
@@ -42,7 +43,7 @@ def _blocks(text: str) -> tuple[CodeBlock, ...]:  # several ask for those of one
     bare = text.strip()
     if "\n" not in bare and len(bare) <= MAX_ONE_LINE and bare.startswith("```") and bare.endswith("```"):
         found = _ONE_LINE.fullmatch(bare.strip("`"))
-        return (CodeBlock(found[1], "", is_closed=True, is_whole=True),) if found else ()
+        return (CodeBlock(found[1].strip(), "", is_closed=True, is_whole=True),) if found else ()
     made, lines, opening, start = list[tuple[str, str, bool, int, int]](), text.split("\n"), None, 0
     for number, line in enumerate(lines):
         found = _OPENING.match(line) if opening is None or line.lstrip(" \t>")[:3] in {"```", "~~~"} else None

@@ -112,7 +112,9 @@ def stored_labels(path: Path, records: Sequence[Record], now: Origin) -> Labelle
         raise DataRefused(f"{path}: labels were made with --margin {then.margin}, not {now.margin}; give the same one")
     was = _names(path, then, now)
     rows = {(row["file"], row["line"], row["index"]): row for row in table.to_pylist()}
-    decisions = [_decision(path, record, rows, was) for record in records]
+    places = {(was[file], line, index) for file, line, index in (record.place for record in records)}
+    left = {row["id"]: row for place, row in rows.items() if place not in places}
+    decisions = [_decision(path, record, rows, left, was) for record in records]
     if len(rows) != len(records):
         raise _read_otherwise(path, f"it has {len(rows)} rows, the logs {len(records)}")
     return Labelled.of(records, decisions)
@@ -147,9 +149,16 @@ def _names(path: Path, then: Origin, now: Origin) -> dict[str, str]:
     return was
 
 
-def _decision(path: Path, record: Record, rows: Mapping[_Place, Mapping[str, Any]], was: Mapping[str, str]) -> Decision:
+def _decision(
+    path: Path,
+    record: Record,
+    rows: Mapping[_Place, Mapping[str, Any]],
+    left: dict[str, Mapping[str, Any]],
+    was: Mapping[str, str],
+) -> Decision:
+    """Return the label at a record's place, or the one left of its id: of rows that say the same the first stands."""
     file, line, index = record.place
-    row = rows.get((was[file], line, index))
+    row = rows.get((was[file], line, index)) or left.pop(record.id, None)
     is_renamed = PurePath(was[file]).name != PurePath(file).name  # ids of rows without one hold the file's name
     if row is None and (record.strong is None) != (record.weak is None):
         return Unlabelled.ONLY_STRONG if record.weak is None else Unlabelled.ONLY_WEAK  # a repetition, counted once

@@ -26,12 +26,14 @@ _FORMULA = re.compile(r"[\\^+*/]")
 _CODE = re.compile(r"[=;<>|\[\]{}]")
 _BOLD = re.compile(r"(?<![\w*)\]}^])(\*\*|__|\*|_|`{1,3})(?=[^\s*_`])(.{1,400}?)(?<=[^\s*_`])\1(?![\w*(\[{^])")
 _STARS = re.compile(r"(?<![\w*)\]}^])(\*\*|\*|`{1,3})(?=[^\s*`])(.{1,400}?)(?<=[^\s*`])\1(?![\w*(\[{^])")
-_QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|„([^“”]+)[“”]|«\s*([^»]+?)\s*»|‘([^’]+)’|「([^」]+)」|'([^']+)'")  # noqa: RUF001
+_QUOTED = re.compile(r"\"([^\"]+)\"|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|‘([^’]+)’|「([^」]+)」|'([^']+)'")  # noqa: RUF001
 _QUOTES = frozenset("\"'“„«‘「")  # noqa: RUF001
 _FACTORIAL = re.compile(r"(?:[\d)]|(?<![^\W_])[^\W\d_])!$")
 _RAISED = re.compile("[\u2070\u00b9\u00b2\u00b3\u2074-\u207e]+")
 _VULGAR = re.compile("(\\d)([\u00bc-\u00be\u2150-\u215e])")
-_IDLE_SPACE = re.compile(r"(?<!\w) | (?!\w)")
+_MARKS = re.compile(r"[*_`\\!]|[^\x00-\x7f]")
+_IDLE_SPACE = re.compile(r"(?<!\w) (?![\u0300-\u036f])| (?![\w\u0300-\u036f])")
+"""A mark behind a space, such as a lone cedilla, would join the letter before it."""
 _NEGATED = re.compile(r"[\s*_`$\"'(]{0,9}(?:[!\u00ac~]|\\(?:neg|lnot)(?![a-z]))\s?[\w(\\]")
 """Not the words behind it: `!p`."""
 _ARTICLE = re.compile(r"^(?:the|an?)\s+(?=\w{2})")
@@ -68,13 +70,27 @@ def is_negated(text: str) -> bool:
 
 
 def normal_form(text: str) -> str:
-    """Return the text without what does not change a word: case, width, mark-up, edges, and spaces in formulas."""
+    """Return the text without what does not change a word: case, width, mark-up, edges, and spaces in formulas.
+
+    The normal form of a normal form is the same.
+    """
     if text.isalnum() and text.isascii():
         return text.lower()  # a letter, a word or a number: most answers of a log
-    negated = "!" if "!" in text and is_negated(text) else ""
+    before, plain = text, _nearly_normal(text)
+    while plain != before and _MARKS.search(plain):  # what was taken away may have parted two marks
+        before, plain = plain, _nearly_normal(plain)
+    return plain
+
+
+def _nearly_normal(text: str) -> str:
     plain = _LATEX_NOISE.sub("", _without_bold(text)).replace("\\dfrac", "\\frac").replace("\\tfrac", "\\frac")
     plain = _RAISED.sub(lambda found: f"^({unicodedata.normalize('NFKC', found[0])})", _VULGAR.sub(r"\1 \2", plain))
-    plain = " ".join(unicodedata.normalize("NFKC", plain).casefold().split()).strip(_EDGES)
+    folded = unicodedata.normalize("NFKC", plain).casefold()
+    whole = " ".join(unicodedata.normalize("NFKC", folded).split())  # folding takes letters and marks apart
+    plain = whole.strip(_EDGES)
+    negated = (
+        "!" if "!" in whole and is_negated(whole) and not is_negated(plain) else ""
+    )  # an edge that means something
     return negated + (unicodedata.normalize("NFC", _IDLE_SPACE.sub("", plain)) if _FORMULA.search(plain) else plain)
 
 
@@ -108,7 +124,7 @@ def exact_form(text: str) -> str:
     """
     plain = " ".join(_without_bold(text, _STARS).split()).strip(" ,;:。、…").rstrip(".")
     if plain[:1] in _QUOTES and (found := _QUOTED.fullmatch(plain)):
-        plain = next(part for part in found.groups() if part is not None)
+        plain = next(part for part in found.groups() if part is not None).strip()
     plain = plain if _FACTORIAL.search(plain) else plain.rstrip("!.")  # 5! is no 5
     return _LONG_WORD.sub(_folded_word, plain)
 

@@ -20,6 +20,8 @@ UNITS = ((1e11, 1.0), (1e14, 1e3), (1e17, 1e6), (1e20, 1e9))
 LATEST = 32_503_680_000.0
 """The year 3000: what lies behind it is no time of a log."""
 
+MAX_CHARS = 200
+"""Of a time in words, spaces and all."""
 _NUMBER = re.compile(r"\s*-?\d+(\.\d*)?([eE]\+?\d+)?\s*")
 _UTC = re.compile(r"\s*(UTC|GMT|Z|Etc/UTC)$", re.IGNORECASE)
 _APACHE = "%d/%b/%Y:%H:%M:%S %z"
@@ -69,8 +71,8 @@ def _unwrapped(value: dict[str, Any]) -> Any:
 def _of_text(value: Any) -> float:
     if isinstance(value, datetime):
         return _seconds(value)
-    if not isinstance(value, str):
-        raise ValueError("no time")  # noqa: TRY004  # callers count what is no time, whatever its type
+    if not isinstance(value, str) or len(value) > MAX_CHARS:
+        raise ValueError("no time")  # callers count what is no time, whatever its type
     if _NUMBER.fullmatch(value):
         return _of_number(float(value))
     return _seconds(_moment(value.strip()))

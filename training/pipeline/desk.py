@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from turnout.training.encoders.encoders import EncoderModel
 from turnout.training.labels import Decision, Unlabelled, label_records
-from turnout.training.logs.join import DIGEST_BYTES, join_digest, may_join
+from turnout.training.logs.join import DIGEST_BYTES, join_digest, may_join, whole_digest
 from turnout.training.logs.parts import Place
 from turnout.training.logs.quarantine import Rejected
 from turnout.training.logs.readers import Entry, EntryPart
@@ -100,9 +100,10 @@ class Desk:
         similarity = self._similarity(records, found.decisions)
         asked = self._asked(records, found.decisions)
         vectors = self._features(records, found.decisions, similarity, asked)
-        self.tables.append(record_rows(places, records, found.decisions, similarity, asked, vectors))
+        digests = [whole_digest(record, self.job.reading.join) for record in records]
+        self.tables.append(record_rows(places, records, found.decisions, similarity, asked, digests, vectors))
         if any(asked):
-            self.questions.append(question_rows(places, records, found.decisions, similarity, asked))
+            self.questions.append(question_rows(places, records, found.decisions, similarity, asked, digests))
 
     def _asked(self, records: Sequence[Record], decisions: Sequence[Decision]) -> list[bool]:
         """Return of which rows judges may be asked."""

@@ -31,6 +31,7 @@ from turnout.training.logs.quarantine import cut_notice, odd_notice
 from turnout.training.logs.readers import form_named
 from turnout.training.logs.rows import check_fields
 from turnout.training.logs.stored_files import LogFile
+from turnout.training.pipeline.duplicates import Duplicates
 from turnout.training.pipeline.engine import Engine
 from turnout.training.pipeline.job import Job
 from turnout.training.pipeline.judged import AskedQuestions, Questions, with_judged
@@ -139,12 +140,13 @@ class Flow:
     other_models: Counter[str] = field(default_factory=Counter)
     recognised: str = ""
     similarity: Similarity = field(default_factory=Similarity)
+    duplicates: Duplicates = field(default_factory=Duplicates)
     is_small: bool = True
     questions: Questions = field(init=False)
     output: Output = field(init=False)
 
     def __post_init__(self) -> None:
-        self.questions = Questions(self.spool.part("questions"))
+        self.questions = Questions(self.spool.part("questions"), self.duplicates)
 
     def survey(self, logs: Sequence[LogFile]) -> list[Survey]:
         """Look at every log; a log that can't be read ends it, the first of them by name."""
@@ -271,7 +273,7 @@ class Flow:
 
     def _labelled(self, judged: JudgeLabels | None) -> Iterator[pa.Table]:
         rule = self.similarity.rule()
-        tables = (with_similar(table, rule) for table in self.spool.sorted_rows())
+        tables = (with_similar(table, rule) for table in self.duplicates.left_out(self.spool.sorted_rows()))
         return tables if judged is None else with_judged(tables, judged)
 
     def _run(self, units: Sequence[Unit], *, in_threads: bool = False) -> Iterator[Piece]:
@@ -285,6 +287,7 @@ class Flow:
         self.other_models.update(piece.other_models)
         if piece.rows:
             rows = self.spool.add_rows(piece.rows)
+            self.duplicates.add(rows)
             if self.job.similarity:
                 self.similarity.add(rows)
         if piece.questions:

@@ -20,6 +20,7 @@ from turnout.training.judge.questions import Question, can_be_judged, draw_known
 from turnout.training.labels import Decision, Unlabelled, agreement
 from turnout.training.logs.parts import Place
 from turnout.training.logs.records import Label, Record
+from turnout.training.pipeline.duplicates import DIGEST, Duplicates
 from turnout.training.pipeline.rows import PLACE
 from turnout.training.pipeline.spool import Spool
 
@@ -37,6 +38,7 @@ SCHEMA = pa.schema(
         ("weak", pa.string()),
         ("known", pa.int8()),
         ("similarity", pa.float64()),
+        DIGEST,
     ]
 )
 
@@ -57,13 +59,16 @@ def question_rows(
     decisions: Sequence[Decision],
     similarity: Sequence[float | None],
     asked: Sequence[bool],
+    digests: Sequence[bytes | None],
 ) -> pa.Table:
     """Return a table of `SCHEMA` with the rows that may be asked; all of the same length."""
-    made = zip(places, records, decisions, similarity, strict=True)
+    made = zip(places, records, decisions, similarity, digests, strict=True)
     return pa.Table.from_pylist([_row(*row) for row in compress(made, asked)], SCHEMA)
 
 
-def _row(place: Place, record: Record, made: Decision, similarity: float | None) -> dict[str, object]:
+def _row(
+    place: Place, record: Record, made: Decision, similarity: float | None, digest: bytes | None
+) -> dict[str, object]:
     strong, weak = (answer.content if answer else None for answer in (record.strong, record.weak))
     return {
         **dict(zip(PLACE, (place.file, place.line, place.index), strict=True)),
@@ -74,6 +79,7 @@ def _row(place: Place, record: Record, made: Decision, similarity: float | None)
         "weak": weak,
         "known": made.match if isinstance(made, Label) else None,
         "similarity": similarity,
+        DIGEST.name: digest,
     }
 
 
@@ -83,20 +89,24 @@ class Questions:
 
     Attributes:
         spool: holds them.
-        n_known: how many of them have a label.
+        duplicates: among them, and among rows that nobody is asked about.
     """
 
     spool: Spool
-    n_known: int = 0
+    duplicates: Duplicates
 
     def add(self, stream: bytes) -> None:
         """Keep the rows of a piece."""
-        rows = self.spool.add_rows(stream)
-        self.n_known += rows.num_rows - rows["known"].null_count
+        self.spool.add_rows(stream)
+
+    def rows(self) -> Iterator[pa.Table]:
+        """Yield all rows by place, read from disk."""
+        return self.duplicates.left_out(self.spool.sorted_rows())
 
     def asked(self, n_known: int, seed: int, rule: SimilarityRule | None) -> AskedQuestions:
         """Return those to ask: all that are undecided and not similar enough, and so many of the known ones."""
-        return AskedQuestions(self.spool, draw_known(self.n_known, n_known, seed), rule)
+        n_all = sum(rows.num_rows - rows["known"].null_count for rows in self.rows())
+        return AskedQuestions(self, draw_known(n_all, n_known, seed), rule)
 
 
 @dataclass(frozen=True)
@@ -104,18 +114,18 @@ class AskedQuestions:
     """Rows to ask, in the order of the logs; each walk through them reads the disk, and holds some hundreds of rows.
 
     Attributes:
-        spool: holds them and others.
+        questions: hold them and others.
         drawn: numbers of the known ones to ask, among all known ones.
         rule: whose labels leave nothing to ask.
     """
 
-    spool: Spool
+    questions: Questions
     drawn: NDArray[np.int64]
     rule: SimilarityRule | None
 
     def __iter__(self) -> Iterator[Question]:
         n_known = 0
-        for table in self.spool.sorted_rows():
+        for table in self.questions.rows():
             is_known = table["known"].is_valid().to_numpy()
             numbers = n_known + np.cumsum(is_known) - 1
             n_known += int(is_known.sum())

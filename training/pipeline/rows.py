@@ -16,6 +16,7 @@ from turnout.training.labels.ledger import LABEL_SCHEMA, labels_table
 from turnout.training.logs.parts import Place
 from turnout.training.logs.quarantine import Rejected
 from turnout.training.logs.records import Record
+from turnout.training.pipeline.duplicates import DIGEST
 
 PLACE = ["file_number", "line", "index"]
 OWN_FIELDS = [
@@ -24,9 +25,10 @@ OWN_FIELDS = [
     pa.field("quarantined", pa.string()),
     pa.field("similarity", pa.float64()),
     pa.field("is_question", pa.bool_()),
+    DIGEST,
 ]
 """Columns that are not written: which file, the row's task, why it is in quarantine, the cosine of its answers, whether
-judges may be asked about it."""
+judges may be asked about it, and what it says."""
 
 
 def row_schema(beside: Sequence[pa.Field]) -> pa.Schema:
@@ -41,6 +43,7 @@ def record_rows(
     decisions: Sequence[Decision],
     similarity: Sequence[float | None],
     asked: Sequence[bool],
+    digests: Sequence[bytes | None],
     beside: dict[str, pa.Array],
 ) -> pa.Table:
     """Return the rows of records; all of the same length."""
@@ -53,7 +56,8 @@ def record_rows(
     table = table.append_column("task", pa.array([record.task for record in records], pa.string()))
     table = table.append_column("quarantined", pa.nulls(len(records), pa.string()))
     table = table.append_column("similarity", pa.array(similarity, pa.float64()))
-    return table.append_column("is_question", pa.array(asked, pa.bool_()))
+    table = table.append_column("is_question", pa.array(asked, pa.bool_()))
+    return table.append_column(DIGEST, pa.array(digests, DIGEST.type))
 
 
 def rejected_rows(places: Sequence[Place], rejected: Sequence[Rejected], schema: pa.Schema) -> pa.Table:

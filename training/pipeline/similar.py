@@ -13,23 +13,26 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from turnout.training.labels import Unlabelled
+from turnout.training.pipeline.duplicates import digest_numbers
 
 if TYPE_CHECKING:
     from turnout.training.labels.similarity import SimilarityRule
 
 
 class Similarity:
-    """Cosines of the rows whose truth is known: 9 bytes a row, from which the threshold is fitted."""
+    """Cosines of the rows whose truth is known: 17 bytes a row, from which the threshold is fitted."""
 
     def __init__(self) -> None:
         self._cosine = list[NDArray[Any]]()
         self._match = list[NDArray[Any]]()
+        self._digest = list[NDArray[np.uint64]]()
 
     def add(self, rows: pa.Table) -> None:
         """Learn from finished rows."""
         known = rows.filter(pc.and_(pc.is_valid(rows["similarity"]), pc.is_valid(rows["match"])))
         self._cosine.append(known["similarity"].to_numpy())
         self._match.append(known["match"].to_numpy())
+        self._digest.append(digest_numbers(known))
 
     def rule(self) -> SimilarityRule | None:
         """Return the rule that the known rows teach; None where they teach none."""
@@ -37,7 +40,11 @@ class Similarity:
             return None
         from turnout.training.labels.similarity import fit_similarity  # noqa: PLC0415  # SciPy is for those who ask for it
 
-        return fit_similarity(np.concatenate(self._cosine), np.concatenate(self._match).astype(np.int64))
+        digest = np.concatenate(self._digest)
+        is_first = digest == 0
+        is_first[np.unique(digest, return_index=True)[1]] = True
+        cosine, match = (np.concatenate(column)[is_first] for column in (self._cosine, self._match))
+        return fit_similarity(cosine, match.astype(np.int64))
 
 
 def with_similar(table: pa.Table, rule: SimilarityRule | None) -> pa.Table:

@@ -12,9 +12,7 @@ from typing import Any
 from turnout.training.labels.graders import Grade, Grader, GraderQuestion
 from turnout.training.labels.texts import MAX_CHARS, embedded_json, json_value, normal_form
 
-_LINE = re.compile(
-    r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S.*?)[ \t]*\(([^()\n]+)\)[ \t]*[.,;]?[ \t]*$", re.MULTILINE
-)
+_LINE = re.compile(r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S.*?)\(([^()\n]+)\)[ \t]*+[.,;]?[ \t]*$", re.MULTILINE)
 _PAIR = 2
 BESIDE = 60
 """Characters beside a span in a line that names it: its class and a sign. A longer line is a sentence."""
@@ -76,7 +74,7 @@ def _said(answer: str) -> Counter[tuple[str, str]]:
     listed = _LINE.findall(answer) if "(" in answer else []
     if not listed:
         listed = [pair for pattern in _OTHER_LINES for pair in pattern.findall(answer)]
-    plain = [(text.strip(" *`\"'“”"), kind.strip(" *`\"'")) for text, kind in listed]
+    plain = [(text.strip(" \t*`\"'“”"), kind.strip(" *`\"'")) for text, kind in listed]
     return _pairs(embedded_json(answer)) or Counter(pair for pair in plain if normal_form(pair[1]) not in NOTHING)
 
 
@@ -100,10 +98,10 @@ def _field_names(pair: dict[str, Any]) -> tuple[str, str]:
 _CLASS_FIELD = re.compile(r"(?:type|label|class|category|tag|entity_type|kind)", re.IGNORECASE)
 _OTHER_LINES = (
     re.compile(
-        r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S[^:|\n]*?)[ \t]*(?::|\u2014|\u2013|->|\u2192|[ \t]-[ \t])[ \t]*\**([A-Z][A-Z_-]+)\**[ \t]*$",  # noqa: E501
+        r"^[ \t]*(?:[-*\u2022][ \t]+|\d+[.)][ \t]+)?(\S[^:|\n]*?)(?::|\u2014|\u2013|->|\u2192|[ \t]-[ \t])[ \t]*\**([A-Z][A-Z_-]+)\**[ \t]*$",  # noqa: E501
         re.MULTILINE,
     ),
-    re.compile(r"^[ \t]*\|[ \t]*([^|\n]+?)[ \t]*\|[ \t]*([A-Z][A-Z_-]+)[ \t]*\|[ \t]*$", re.MULTILINE),
+    re.compile(r"^[ \t]*\|([^|\n]+)\|[ \t]*([A-Z][A-Z_-]+)[ \t]*\|[ \t]*$", re.MULTILINE),
 )
 """`oak: PLANT`, `oak -> PLANT`, and rows of a table; classes in capitals, or any sentence with a colon would be one."""
 

@@ -22,7 +22,7 @@ _WRAPPED = (
     re.compile(r"\\\((.+)\\\)", re.DOTALL),
     re.compile(r"\\\[(.+)\\\]", re.DOTALL),
     re.compile(r"\\(?:boxed|fbox)\s*\{(.+)\}", re.DOTALL),
-    re.compile(r"\"([^\"]+)\"|'([^']+)'|“([^”]+)”|„([^“”]+)[“”]|«\s*([^»]+?)\s*»|‘([^’]+)’|「([^」]+)」"),  # noqa: RUF001
+    re.compile(r"\"([^\"]+)\"|'([^']+)'|“([^”]+)”|„([^“”]+)[“”]|«([^»]+)»|‘([^’]+)’|「([^」]+)」"),  # noqa: RUF001
 )
 _LATEX_TEXT = re.compile(r"\\(?:text|textbf|textit|mathrm|mathbf|mathit|mbox|operatorname|rm|bf)\s*\{([^{}]*)\}")
 _LATEX_GROUP = re.compile(r"(?<=\d)\s*(?:\{,\}|\\,|\\!|,\\!|\\;|\\ |~)\s*(?=\d{3}(?!\d))")

@@ -187,19 +187,29 @@ def _when_rounded(gold: Quantity, said: Quantity) -> bool | None:
         return None  # 33.3 % for 1/3
     if mine.unit.dimension != yours.unit.dimension and PLAIN not in (mine.unit, yours.unit):
         return False
-    scale = yours.unit.factor / mine.unit.factor if mine.unit.dimension == yours.unit.dimension else Fraction(1)
-    value = yours.value * scale if mine.unit != yours.unit else yours.value
-    if (
-        gold.decimals >= ROUNDED_DECIMALS
-        and said.decimals != gold.decimals
-        and _is_rounded(value, mine.value, gold.decimals)
-    ):
+    value, turned = _in_unit_of(mine, yours), _in_unit_of(yours, mine)
+    if _is_rounded_to(gold, said, value, mine.value):
         return True
+    if _is_rounded_to(said, gold, turned, yours.value):
+        return None  # 0.01 for 0.0051
     if gold.decimals != said.decimals and _near(value, mine.value, ROUNDING):
         places = sorted({max(gold.decimals, 0), max(said.decimals, 0)})
         if _near(value, mine.value, HAIR) or _is_rounded(value, mine.value, places[0] or places[-1]):
             return None  # 33.3 for 33.33, 0.67 for 2/3: rounder than asked for, or not
     return None if (gold.is_rough or said.is_rough) and _near(value, mine.value, 0.1) else False
+
+
+def _in_unit_of(mine: Alternative, yours: Alternative) -> Fraction | float:
+    """Return your value in my unit; as it is where one of both has none."""
+    same_kind = mine.unit != yours.unit and mine.unit.dimension == yours.unit.dimension
+    return yours.value * (yours.unit.factor / mine.unit.factor) if same_kind else yours.value
+
+
+def _is_rounded_to(rounded: Quantity, exact: Quantity, value: Fraction | float, to: Fraction | float) -> bool:
+    """Whether a value of other decimals is `to` when it is rounded to as many as that has, and these are enough."""
+    if rounded.decimals < ROUNDED_DECIMALS or exact.decimals == rounded.decimals:
+        return False
+    return _is_rounded(value, to, rounded.decimals)
 
 
 def _is_rounded(exact: Fraction | float, rounded: Fraction | float, places: int) -> bool:

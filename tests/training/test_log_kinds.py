@@ -333,3 +333,10 @@ def test_a_pair_that_another_export_holds_whole_counts_once(tmp_path: Path):
     assert len(records) == 3
     joined, n_merged = join_answers(records, JoinBy.PROMPT)
     assert ([one.line for one in joined], n_merged) == ([1], 2)
+
+
+@pytest.mark.parametrize("field", [{"content": "half \ud800"}, {"content": "x", "prompt_tokens": 10**30}])
+def test_a_repeated_row_with_an_odd_answer_counts_once(tmp_path: Path, field: dict[str, object]):
+    row = gateway_row("Why?", id="1", responses={"gpt-4o": field, "gpt-4o-mini": {"content": "x"}})
+    records = read(write_log(tmp_path / "log.jsonl", [row, row])).records
+    assert join_answers(records, JoinBy.PROMPT)[1] == len(records) - 1

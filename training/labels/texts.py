@@ -88,9 +88,8 @@ def _nearly_normal(text: str) -> str:
     folded = unicodedata.normalize("NFKC", plain).casefold()
     whole = " ".join(unicodedata.normalize("NFKC", folded).split())  # folding takes letters and marks apart
     plain = whole.strip(_EDGES)
-    negated = (
-        "!" if "!" in whole and is_negated(whole) and not is_negated(plain) else ""
-    )  # an edge that means something
+    is_cut = "!" in whole and is_negated(whole) and not is_negated(plain)  # the one edge that means something
+    negated = "!" if is_cut else ""
     return negated + (unicodedata.normalize("NFC", _IDLE_SPACE.sub("", plain)) if _FORMULA.search(plain) else plain)
 
 

@@ -94,7 +94,7 @@ def row_digest(record: Record, by: JoinBy) -> bytes | None:
     said = _SAID(record)
     try:
         content = _encode(said)
-    except UnicodeEncodeError:  # half of a surrogate pair
+    except (UnicodeEncodeError, OverflowError):  # half of a surrogate pair, a number of more than 64 bits
         content = repr(said).encode()
     return hashlib.blake2b(content, digest_size=DIGEST_BYTES).digest()
 

@@ -109,7 +109,7 @@ def calling(target: str, n_callers: int = 4, **options: Any) -> Iterator[Called]
     called, done = Called(), threading.Event()
 
     def call() -> None:
-        with Router(target, timeout_s=2.0, **options) as router:
+        with Router(target, timeout_s=60.0, **options) as router:
             while not done.is_set():
                 called.answered[router.route(text="hello").bundle] += 1
                 time.sleep(0.002)

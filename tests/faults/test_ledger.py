@@ -61,7 +61,7 @@ def counted_at_exit(log: Path) -> tuple[int, int]:
 
 def metric(log: Path, result: str) -> int:
     url = re.findall(r"metrics on (\S+)", log.read_text())[-1]
-    return round(scrape(url).total("turnout_decision_log_total", result=result))
+    return round(scrape(url, 60).total("turnout_decision_log_total", result=result))
 
 
 def until_metric(log: Path, is_so) -> tuple[int, int]:

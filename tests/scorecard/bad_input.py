@@ -182,7 +182,7 @@ def leaks(conditions: Conditions) -> Iterator[Line]:
         with grpc.insecure_channel(served.address) as channel:
             caller = _Caller(channel)
             told = [caller.send(raw) for raw in (*faults, *bad_requests())]
-        counted = "\n".join(map(str, scrape(served.metrics_url).series))
+        counted = "\n".join(map(str, scrape(served.metrics_url, 60).series))
         served.server.process.terminate()
         served.server.wait()
         logged = served.server.log.read_text()

@@ -81,7 +81,7 @@ def test_server_compacts_what_it_seals(bundle_folder: Path, tmp_path: Path):
     with server_process(bundle_folder, tmp_path / "stderr.log", *options, spool=tmp_path / "spool") as server:
         for number in range(3):
             route(server.address, text="hello", request_id=f"r{number}")
-        deadline_s = time.monotonic() + 40
+        deadline_s = time.monotonic() + 60
         while len(ids_below(tmp_path / "logs")) < 3:
             assert time.monotonic() < deadline_s, server.log.read_text()
             time.sleep(0.2)

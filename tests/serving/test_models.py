@@ -150,7 +150,7 @@ def test_running_server_follows_a_promotion_and_its_rollback(models: Path, entry
     with server_process(entry.folder, tmp_path / "stderr.log") as server:
 
         def serves(bundle_id: str) -> bool:
-            deadline_s = time.monotonic() + 20
+            deadline_s = time.monotonic() + 60
             while (seen := route(server.address, text="hello").bundle) != bundle_id and time.monotonic() < deadline_s:
                 time.sleep(0.05)
             return seen == bundle_id

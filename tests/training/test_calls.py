@@ -71,7 +71,7 @@ def ask(
     *,
     concurrency: int = 4,
     retries: Retries = QUICK,
-    timeout_s: float = 10.0,
+    timeout_s: float = 60.0,
 ) -> list[list[Outcome]]:
     cache = CallCache(cache_file)
 

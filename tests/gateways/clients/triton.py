@@ -12,7 +12,7 @@ def main(address: str, model: str, texts: list[str]) -> None:
     tensor = InferInput("text", [len(texts)], "BYTES")
     tensor.set_data_from_numpy(np.array([text.encode() for text in texts], dtype=object))
     wanted = [InferRequestedOutput(name) for name in ("p_match", "model")]
-    result = client.infer(model, [tensor], outputs=wanted, request_id="r-1", client_timeout=10)
+    result = client.infer(model, [tensor], outputs=wanted, request_id="r-1", client_timeout=60)
     metadata = client.get_model_metadata(model)
     told = {
         "live": client.is_server_live(),

@@ -66,11 +66,11 @@ def exposition() -> Iterator[Exposition]:
 def test_halves_of_the_usual_traffic_are_the_usual_traffic(exposition: Exposition):
     with started("long") as long:
         with started("short") as short:
-            together = scrape(exposition.url)
+            together = scrape(exposition.url, 60)
             assert over_limit(together, "log_tokens") < 1
             assert together.total("turnout_drift_window_requests", measure="p_match") == 1200 > 2 * MIN_ROWS
             assert len(list(together.matching("turnout_drift_ratio"))) == 18
         forget_worker(short.pid)
-        assert over_limit(scrape(exposition.url), "log_tokens") > 1
+        assert over_limit(scrape(exposition.url, 60), "log_tokens") > 1
     forget_worker(long.pid)
-    assert not list(scrape(exposition.url).matching("turnout_drift_ratio"))
+    assert not list(scrape(exposition.url, 60).matching("turnout_drift_ratio"))

@@ -43,10 +43,10 @@ def stream(address: str, requests: list) -> None:
         assert len(list(call(iter(requests), timeout=60))) == len(requests)
 
 
-def scrape_until(url: str, is_so: Callable[[Snapshot], bool], timeout_s: float = 10) -> Snapshot:
+def scrape_until(url: str, is_so: Callable[[Snapshot], bool], timeout_s: float = 60) -> Snapshot:
     """Return the first scrape of which it is so: histograms are written once a second."""
     deadline_s = time.monotonic() + timeout_s
-    while not is_so(seen := scrape(url)):
+    while not is_so(seen := scrape(url, 60)):
         assert time.monotonic() < deadline_s, seen
         time.sleep(0.1)
     return seen
@@ -88,7 +88,7 @@ def test_prompts_tenants_and_ids_are_in_no_series(bundle_folder: Path, tmp_path:
         route(server.address, text=canary, tenant=canary, task=canary, request_id=canary, session_id=canary)
         for policy, bundle in ((canary, ""), ("", canary)):
             refusal(server.address, pb.RouteRequest(text="x", policy=policy, bundle=bundle).SerializeToString())
-        assert all(canary not in str(series) for series in scrape(url).series)
+        assert all(canary not in str(series) for series in scrape(url, 60).series)
 
 
 @pytest.mark.parametrize(
@@ -154,10 +154,10 @@ def test_taken_port_is_refused_and_a_taken_default_port_is_not():
 
 def test_closed_exposition_frees_its_port():
     exposition = start_exposition("127.0.0.1:0", ServerMetrics())
-    assert scrape(exposition.url).total(f"{PREFIX}worker_ready") == 0
+    assert scrape(exposition.url, 60).total(f"{PREFIX}worker_ready") == 0
     exposition.close()
     with pytest.raises(NotScraped, match="is the server running"):
-        scrape(exposition.url)
+        scrape(exposition.url, 60)
     start_exposition(exposition.address, ServerMetrics()).close()
 
 

@@ -108,16 +108,16 @@ def levels(seen: Snapshot) -> tuple[float, float, int, float]:
 
 def test_sums_hold_over_a_killed_and_restarted_worker(exposition: Exposition, worker: Start):
     def decisions() -> float:
-        return scrape(exposition.url).total(f"{PREFIX}decisions_total", route="weak", policy="max_worse=0.01")
+        return scrape(exposition.url, 60).total(f"{PREFIX}decisions_total", route="weak", policy="max_worse=0.01")
 
     with worker() as first, worker() as second:
         first.count(100)
         second.count(10)
         assert decisions() == 110
-        assert levels(scrape(exposition.url)) == (110, 2, 2, 2)
+        assert levels(scrape(exposition.url, 60)) == (110, 2, 2, 2)
 
         forget_worker(first.kill())
-        seen = scrape(exposition.url)
+        seen = scrape(exposition.url, 60)
         assert decisions() == 110
         assert seen.total(f"{PREFIX}stage_seconds_count", stage="model") == 110
         assert seen.total(f"{PREFIX}p_match_ratio_bucket", le="+Inf") == 110
@@ -126,7 +126,7 @@ def test_sums_hold_over_a_killed_and_restarted_worker(exposition: Exposition, wo
         with worker() as third:
             third.count(5)
             assert decisions() == 115
-            assert levels(scrape(exposition.url)) == (15, 2, 2, 2)
+            assert levels(scrape(exposition.url, 60)) == (15, 2, 2, 2)
 
 
 def test_a_killed_worker_loses_no_count_that_it_took(exposition: Exposition, worker: Start):
@@ -134,11 +134,11 @@ def test_a_killed_worker_loses_no_count_that_it_took(exposition: Exposition, wor
         for _ in range(20):
             running.count(1)
         running.kill()
-    assert scrape(exposition.url).total(f"{PREFIX}decisions_total") == 20
+    assert scrape(exposition.url, 60).total(f"{PREFIX}decisions_total") == 20
 
 
 def test_supervisor_is_not_exposed_as_a_worker(exposition: Exposition):
-    assert scrape(exposition.url).series == ()
+    assert scrape(exposition.url, 60).series == ()
 
 
 def test_a_new_server_counts_from_zero_and_leaves_nothing(

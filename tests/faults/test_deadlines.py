@@ -9,14 +9,14 @@ import time
 import grpc
 import pytest
 
-from tests.gates import BLOCKER, GatedModel
+from tests.gates import BLOCKER, GatedModel, until
 from tests.running import server_in_loop
 from turnout.serving.bundles.bundle import Bundle
 from turnout.serving.errors import DeadlineSpent
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.router.prompt import Prompt
 from turnout.serving.service.model_thread import Ask, ModelThread
-from turnout.serving.wire.route import ROUTE_METHOD
+from turnout.serving.wire.route import DESCRIBE_MODEL_METHOD, ROUTE_METHOD
 
 NOT_IN_TIME = {grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 """Found out too late, or seen to come too late and refused at once."""
@@ -41,6 +41,10 @@ def test_expired_deadline_never_reaches_the_model(gated: Bundle):
             seen, started = list(gated.model.texts), server.service.model_calls
             late = [call(pb.RouteRequest(text=f"late {word}"), timeout=0.05) for word in "abcdefgh" * 8]
             outcomes = await asyncio.gather(*late, return_exceptions=True)
+            await channel.unary_unary(DESCRIBE_MODEL_METHOD)(
+                b"", timeout=60
+            )  # behind them: the server has met them all
+            await until(lambda: server.service.answering.admission.items == 1)  # the blocker
             gated.model.gate.set()
             await blocker
             await call(pb.RouteRequest(text="after"), timeout=60)
@@ -62,7 +66,7 @@ def test_deadline_is_checked_on_the_model_thread_itself(gated: Bundle):
 
 def test_cancelled_caller_harms_nobody_else(gated: Bundle):
     async def check() -> None:
-        async with server_in_loop(gated) as (_, address), grpc.aio.insecure_channel(address) as channel:
+        async with server_in_loop(gated) as (server, address), grpc.aio.insecure_channel(address) as channel:
             call = channel.unary_unary(
                 ROUTE_METHOD,
                 request_serializer=pb.RouteRequest.SerializeToString,
@@ -71,10 +75,11 @@ def test_cancelled_caller_harms_nobody_else(gated: Bundle):
             blocker = call(pb.RouteRequest(text=BLOCKER), timeout=60)
             await asyncio.to_thread(gated.model.at_gate.wait, 60)
             waiting = [call(pb.RouteRequest(text="hello", request_id=str(i)), timeout=60) for i in range(8)]
-            await asyncio.sleep(0.1)
+            admission = server.service.answering.admission
+            await until(lambda: admission.items == 9)
             for cancelled in (blocker, *waiting[::2]):
                 cancelled.cancel()
-            await asyncio.sleep(0.1)
+            await until(lambda: admission.items == 4)
             gated.model.gate.set()
             replies = await asyncio.gather(*waiting[1::2])
             assert [reply.request_id for reply in replies] == ["1", "3", "5", "7"]

@@ -271,7 +271,7 @@ def test_second_signal_ends_supervisor_and_workers_long_before_the_lame_duck(slo
     with server_process(slow_bundle_folder, tmp_path / "log", workers=2, lame_duck_s=300) as server:
         workers = workers_of(server)
         server.process.terminate()
-        time.sleep(0.2)
+        assert eventually(lambda: "draining" in server.log.read_text(), 60)
         assert all(map(is_running, workers))
         started = time.monotonic()
         server.process.send_signal(signal.SIGTERM)

@@ -122,7 +122,8 @@ def test_second_signal_exits_long_before_the_lame_duck(slow_bundle_folder: Path,
         call = pool.submit(route, server.address, text="?" * 6000)
         time.sleep(0.1)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.1)
+        while health_of(server.address) != NOT_SERVING:  # two signals that nobody has read yet are one
+            time.sleep(0.1)
         started = time.perf_counter()
         server.process.send_signal(signal.SIGTERM)
         assert server.wait() == 128 + signal.SIGTERM

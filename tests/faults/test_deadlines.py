@@ -41,9 +41,8 @@ def test_expired_deadline_never_reaches_the_model(gated: Bundle):
             seen, started = list(gated.model.texts), server.service.model_calls
             late = [call(pb.RouteRequest(text=f"late {word}"), timeout=0.05) for word in "abcdefgh" * 8]
             outcomes = await asyncio.gather(*late, return_exceptions=True)
-            await channel.unary_unary(DESCRIBE_MODEL_METHOD)(
-                b"", timeout=60
-            )  # behind them: the server has met them all
+            # A call behind them on the same connection: once it is answered, the server has met them all.
+            await channel.unary_unary(DESCRIBE_MODEL_METHOD)(b"", timeout=60)
             await until(lambda: server.service.answering.admission.items == 1)  # the blocker
             gated.model.gate.set()
             await blocker

@@ -102,7 +102,7 @@ def row_digest(record: Record, by: JoinBy) -> bytes | None:
 _PLACE = {"file", "line", "index", "odd_fields", "other_models"}
 _SAID = attrgetter(*(field.name for field in fields(Record) if field.name not in _PLACE | {"user_text"}))
 """What a row says: `user_text` is part of the prompt."""
-_encode = msgspec.msgpack.Encoder().encode  # 25 us less a row than `repr`
+_encode = msgspec.msgpack.Encoder().encode  # 1.3 us for a row of 2 kB, `repr` 6.4
 
 
 def _keys(records: Sequence[Record], by: JoinBy) -> NDArray[np.void]:

@@ -2,7 +2,7 @@
 
 Comes in: finished rows with the digests that workers made (`turnout.training.logs.join.whole_digest`). Goes out: the
 same rows by place, the first of each digest alone. Eight bytes of a digest stay in memory, and of rows that occur
-several times about 150.
+several times about 100.
 """
 
 from __future__ import annotations

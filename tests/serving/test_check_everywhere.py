@@ -253,7 +253,7 @@ def test_a_challenger_in_the_shadow_repeats_verdicts(plain: Bundle, tmp_path: Pa
             ]
             assert verdicts == ["accept", "escalate", "escalate"]
             value = server.service.metrics.registry.get_sample_value
-            give_up_at = time.monotonic() + 30
+            give_up_at = time.monotonic() + 60
             while time.monotonic() < give_up_at:
                 seen = {
                     agrees: value("turnout_shadow_checks_total", {"agrees": agrees}) or 0.0

@@ -19,7 +19,7 @@ from turnout.serving.client import AsyncRouter, Routed, Router
 from turnout.serving.pb import router_pb2 as pb
 from turnout.serving.wire.route import SERVICE_NAME
 
-PATIENT_S = 5.0
+PATIENT_S = 60.0
 
 
 @pytest.fixture

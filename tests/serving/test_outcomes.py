@@ -29,7 +29,7 @@ from turnout.serving.spool.outcome import Outcome, decode_outcome, encode_outcom
 from turnout.serving.wire.outcome import MAX_OUTCOME_BYTES, outcome_request, read_outcome
 from turnout.serving.wire.route import REPORT_OUTCOME_METHOD
 
-PATIENT_S = 10.0
+PATIENT_S = 60.0
 FIELDS = {
     "tier": "strong",
     "model": "gpt-4o",
@@ -211,7 +211,7 @@ def test_caller_that_gives_up_harms_no_other_of_its_group(bundle: Bundle, tmp_pa
             with stuck_disk(tmp_path):
                 first = report(raw_of(request_id="first"), timeout=PATIENT_S)
                 await until(lambda: spool._writing.records)
-                leaving = report(raw_of(request_id="leaving"), timeout=0.3)
+                leaving = report(raw_of(request_id="leaving"), timeout=3)
                 staying = [report(raw_of(request_id=f"{n}"), timeout=PATIENT_S) for n in range(3)]
                 await until(lambda: len(spool._waiting.records) == 4)
                 gives_up(leaving)

@@ -19,7 +19,7 @@ from turnout.serving.spool.files import SEALED, SpoolFile, make_folder, seal_lef
 from turnout.serving.spool.framing import HEADER_BYTES, MAX_PAYLOAD_BYTES, RecordKind
 from turnout.serving.spool.writer import RETRY_S, SpoolFailed, SpoolFull, SpoolLimits, SpoolWriter
 
-PATIENT_S = 10
+PATIENT_S = 60
 
 
 @pytest.fixture

@@ -53,7 +53,7 @@ system-deps:  ## install the Debian programs that some tests need, and skip with
 # sixty times beside other load. One worker more than cores works while others wait for a server.
 CORES := $(shell $(PYTHON) -c 'import os; print(len(os.sched_getaffinity(0)))')
 WORKERS ?= $(shell expr $(CORES) + 1)
-PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder
+PYTEST := OPENBLAS_NUM_THREADS=1 $(BIN)/pytest -q -rs -n $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.dev .venv-envoy/.ready  ## run the tests, but for those that take more than three seconds
 	$(PYTEST) -m "not bench and not slow"

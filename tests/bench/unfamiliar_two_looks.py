@@ -268,7 +268,7 @@ def figure_of(found: dict[str, Followed]) -> Figure:
             axes.plot(100 * both[0][:, 0], 100 * both[place][:, 1], ".-", label=name)
         axes.axhline((5.0, 8.0)[place], linestyle="--", linewidth=0.8)
         axes.set(title=title, xlabel="% of a family answered by the weak model, mean", ylabel="%")
-    panels[0].legend(fontsize=7, loc="lower right")
+    panels[0].legend(fontsize=7, loc="upper left", bbox_to_anchor=(0.02, 0.8))
     return figure
 
 
